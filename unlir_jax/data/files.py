@@ -1,0 +1,103 @@
+"""Find picture files, and give each a name of its own."""
+
+import glob
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+SUFFIXES = frozenset(
+    ".avif .bmp .gif .jpeg .jpg .pgm .png .ppm .tif .tiff .webp".split()
+)
+LONGEST_NAME = 160
+
+
+class Found(NamedTuple):
+    """List picture files in order, and what was asked for but matched nothing."""
+
+    files: list[Path]
+    unmatched: list[str]
+
+
+def find_pictures(asked: Sequence[str], outside: str | os.PathLike[str] = "") -> Found:
+    """Expand files, folders and patterns into picture files, each of them once.
+
+    A folder gives all pictures in it and below, told by their suffix, in sorted order;
+    hidden ones are left out. A pattern such as `photos/*.jpg` is expanded here where
+    the shell did not. A file named as such is taken whatever its suffix, even if it is
+    missing, so that reading it says what is wrong.
+
+    Args:
+        asked: Paths and patterns.
+        outside: A folder whose files are not taken when a folder or pattern is
+            expanded, for example the one that results go to.
+    """
+    files: dict[Path, Path] = {}
+    unmatched = []
+    barred = Path(outside).resolve() if outside else None
+    for item in asked:
+        path = Path(item)
+        if path.is_dir():
+            matches = _pictures_below(path, barred)
+        elif not path.exists() and glob.has_magic(item):
+            matches = _pictures_like(item, barred)
+        else:
+            matches = [path]
+        if not matches:
+            unmatched.append(item)
+        for match in matches:
+            files.setdefault(match.resolve(), match)
+    return Found(list(files.values()), unmatched)
+
+
+def _pictures_like(pattern: str, barred: Path | None) -> list[Path]:
+    found: list[Path] = []
+    for match in sorted(glob.glob(pattern, recursive=True)):
+        path = Path(match)
+        found += _pictures_below(path, barred) if path.is_dir() else _allowed([path], barred)
+    return found
+
+
+def _pictures_below(folder: Path, barred: Path | None) -> list[Path]:
+    paths = (
+        path
+        for path in sorted(folder.rglob("*"))
+        if path.suffix.lower() in SUFFIXES
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        and path.is_file()
+    )
+    return _allowed(paths, barred)
+
+
+def _allowed(paths: Iterable[Path], barred: Path | None) -> list[Path]:
+    if barred is None:
+        return list(paths)
+    return [path for path in paths if barred not in path.resolve().parents]
+
+
+def distinct_names(files: Sequence[Path]) -> list[str]:
+    """Name each file by its stem; a second `cat` becomes `cat-2`.
+
+    Names differ even where the disk ignores upper and lower case, and are short enough
+    to be made longer.
+    """
+    names: list[str] = []
+    taken: set[str] = set()
+    for file in files:
+        stem = _shorten(file.stem) or "picture"
+        name, count = stem, 1
+        while name.casefold() in taken:
+            count += 1
+            name = f"{stem}-{count}"
+        taken.add(name.casefold())
+        names.append(name)
+    return names
+
+
+def _shorten(stem: str) -> str:
+    """Cut a name to what every file system takes, and drop what is no text."""
+    data = stem.encode("utf-8", "replace")[:LONGEST_NAME]
+    return "".join(
+        c if c.isprintable() and c not in '<>:"/\\|?*' else "_"
+        for c in data.decode("utf-8", "ignore")
+    ).strip(" .")

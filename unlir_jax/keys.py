@@ -1,0 +1,38 @@
+"""Random keys that belong to an image, not to its place in a batch."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from unlir_jax.types import Images, RandomKey
+
+
+def per_image(key: RandomKey | None, images: Images) -> jax.Array:
+    """Derive one key an image from the picture itself.
+
+    A pure function sees no file name, so the identity of an image is a hash of its
+    pixels: its key, and all that is drawn from it, is the same alone, in any batch,
+    in any order and on any device. Two equal pictures share a key.
+
+    Returns:
+        Typed keys, `[batch]`.
+
+    Raises:
+        ValueError: `key` is missing.
+    """
+    if key is None:
+        raise ValueError(
+            "`key`=None, but this function is random: pass key=jax.random.key(seed)."
+        )
+    return jax.vmap(lambda image: jax.random.fold_in(key, _hash(image)))(
+        jnp.asarray(images)
+    )
+
+
+def _hash(image: jax.Array) -> jax.Array:
+    words = jax.lax.bitcast_convert_type(image.astype(jnp.float32), jnp.uint32).ravel()
+    # Odd multipliers that differ by position: a permutation of the pixels hashes
+    # differently; sums modulo 2**32 do not depend on the order of summation.
+    position = np.arange(words.size, dtype=np.uint32) * np.uint32(2654435761) | 1
+    mixed = (words ^ (words >> 15)) * position
+    return jnp.sum(mixed ^ (mixed >> 13), dtype=jnp.uint32)

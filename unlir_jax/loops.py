@@ -1,0 +1,48 @@
+"""Where a loop over a network runs: on the host or inside the compiled program."""
+
+from collections.abc import Callable
+from typing import Any, Literal, get_args
+
+import jax
+import jax.numpy as jnp
+
+Loop = Literal["auto", "host", "device"]
+
+
+def place(loop: Loop, *arguments: Any) -> Literal["host", "device"]:
+    """Choose who drives a loop whose body runs a network.
+
+    XLA on CPU runs convolutions inside a loop several times more slowly than outside,
+    so `auto` means the host there; on accelerators, and under an enclosing
+    transformation such as `jax.jit`, it means the device.
+
+    Raises:
+        ValueError: `loop` is unknown, or the host is asked for under a transformation.
+    """
+    if loop not in get_args(Loop):
+        raise ValueError(f"`loop`={loop!r} is unknown; expected one of {get_args(Loop)}.")
+    traced = any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(arguments))
+    if loop == "auto":
+        return "host" if jax.default_backend() == "cpu" and not traced else "device"
+    if loop == "host" and traced:
+        raise ValueError(
+            "`loop`='host' cannot run inside jax.jit or another transformation; "
+            "expected 'auto' or 'device'."
+        )
+    return loop
+
+
+def map_steps(
+    function: Callable[..., jax.Array], steps: jax.Array, *arguments: Any, loop: Loop
+) -> jax.Array:
+    """Stack `function(step, *arguments)` over steps, one call at a time.
+
+    Memory is that of one call. `function` should be jitted: on the host it is called
+    as it is.
+
+    Returns:
+        Results along a new first axis.
+    """
+    if place(loop, steps, *arguments) == "host":
+        return jnp.stack([function(step, *arguments) for step in steps])
+    return jax.lax.map(lambda step: function(step, *arguments), steps)

@@ -1,0 +1,217 @@
+"""Arithmetic of saliency maps: resize, normalise, mask, and what is left unmasked."""
+
+import functools
+from typing import Literal, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from unlir_jax import keys
+from unlir_jax.types import Array, Images, Mask, RandomKey, Saliency
+
+Normalization = Literal["range", "max", "sigmoid"]
+Baseline = Literal["black", "mean", "blur", "noise"]
+
+BLUR_SIZE, BLUR_SIGMA = 11, 5.0
+NOISE_DEVIATION = 0.2
+
+
+def resize(saliency: Saliency, size: tuple[int, int]) -> jax.Array:
+    """Interpolate maps bilinearly with half-pixel centres, without antialiasing.
+
+    The convention of `align_corners=False`, which peers share for enlarging.
+
+    Args:
+        saliency: `[batch, rows, columns]`.
+        size: Height and width of the result.
+    """
+    saliency = jnp.asarray(saliency)
+    if saliency.ndim != 3:
+        raise ValueError(
+            f"`saliency` has shape {saliency.shape}; expected [batch, rows, columns]."
+        )
+    if saliency.shape[1:] == tuple(size):
+        return saliency
+    down = _interpolation(saliency.shape[1], size[0]).astype(saliency.dtype)
+    across = _interpolation(saliency.shape[2], size[1]).astype(saliency.dtype)
+    highest = jax.lax.Precision.HIGHEST
+    rows = jnp.einsum("hr,brc->bhc", down, saliency, precision=highest)
+    return jnp.einsum("wc,bhc->bhw", across, rows, precision=highest)
+
+
+@functools.lru_cache(maxsize=256)
+def _interpolation(source: int, target: int) -> np.ndarray:
+    """Weigh `source` samples for each of `target` samples, edges repeated."""
+    centres = np.clip(
+        (np.arange(target) + 0.5) * source / target - 0.5, 0.0, source - 1.0
+    )
+    left = np.minimum(np.floor(centres).astype(int), max(source - 2, 0))
+    right = np.minimum(left + 1, source - 1)
+    matrix = np.zeros((target, source))
+    matrix[np.arange(target), left] += 1.0 - (centres - left)
+    matrix[np.arange(target), right] += centres - left
+    return matrix
+
+
+def is_flat(saliency: Saliency) -> jax.Array:
+    """Tell which maps say nothing: all values equal, or not all of them finite.
+
+    Values that differ by less than 8 roundings of the largest are equal: resizing a
+    constant map leaves that much behind.
+
+    Returns:
+        Booleans, `[batch]`; their sum is the count that jobs report.
+    """
+    saliency = jnp.asarray(saliency)
+    low, high = jnp.min(saliency, axis=(1, 2)), jnp.max(saliency, axis=(1, 2))
+    rounding = 8 * float(jnp.finfo(saliency.dtype).eps)
+    least = rounding * jnp.maximum(jnp.abs(low), jnp.abs(high))
+    # The comparison is false for NaN and infinity, which are as useless as flatness.
+    return ~((high - low > least) & jnp.isfinite(high - low))
+
+
+def normalize(saliency: Saliency, mode: Normalization = "range") -> jax.Array:
+    """Bring each map into [0, 1] on its own (Opti-CAM, Eq. 16-18).
+
+    `range` is `(s - min) / (max - min)`, `max` is `s / max` with negative values
+    set to 0, `sigmoid` is `1 / (1 + exp(-s))`. A flat map, or one with a value that
+    is not finite, gives zeros in every mode (`is_flat` counts them), and gradients
+    through it are zero.
+
+    Raises:
+        ValueError: `mode` is unknown.
+    """
+    if mode not in get_args(Normalization):
+        raise ValueError(
+            f"`mode`={mode!r} is unknown; expected one of {get_args(Normalization)}."
+        )
+    saliency = jnp.asarray(saliency)
+    flat = is_flat(saliency)[:, None, None]
+    # A harmless ramp stands in for flat maps, so that no gradient meets 0 / 0.
+    ramp = jnp.linspace(0.0, 1.0, saliency[0].size, dtype=saliency.dtype)
+    safe = jnp.where(flat, ramp.reshape((1, *saliency.shape[1:])), saliency)
+    low = jnp.min(safe, axis=(1, 2), keepdims=True)
+    high = jnp.max(safe, axis=(1, 2), keepdims=True)
+    if mode == "range":
+        result = (safe - low) / (high - low)
+    elif mode == "max":
+        positive = high > 0
+        result = jnp.where(
+            positive, jnp.maximum(safe, 0) / jnp.where(positive, high, 1), 0
+        )
+    else:
+        result = jax.nn.sigmoid(safe)
+    return jnp.where(flat, 0, result)
+
+
+def apply_mask(images: Images, mask: Mask, background: Images | None = None) -> jax.Array:
+    """Keep what the mask marks: `images * mask + background * (1 - mask)`.
+
+    Masking happens on pixels in [0, 1], before the network's own normalisation.
+
+    Args:
+        images: `[batch, height, width, channels]`.
+        mask: `[batch, height, width]` in [0, 1].
+        background: What shows where the mask is 0; black without it.
+    """
+    mask = jnp.asarray(mask)
+    images = jnp.asarray(images)
+    if mask.shape != images.shape[:3]:
+        raise ValueError(
+            f"`mask` has shape {mask.shape}; expected {images.shape[:3]}, the images' "
+            "own size: use maps.resize and maps.normalize first."
+        )
+    mask = mask[..., None]
+    kept = images * mask
+    return kept if background is None else kept + background * (1 - mask)
+
+
+def background(
+    images: Images,
+    kind: Baseline = "black",
+    *,
+    mean: tuple[float, ...] = (0.0, 0.0, 0.0),
+    key: RandomKey | None = None,
+) -> jax.Array:
+    """Make the picture that stands for "nothing there".
+
+    Args:
+        images: `[batch, height, width, channels]` in [0, 1].
+        kind: `black` is zeros; `mean` is the colour `mean`; `blur` is the image under
+            an 11 x 11 Gaussian of deviation 5, as the RISE authors use, whose border
+            sees the colour `mean`; `noise` is `mean` plus Gaussian noise of deviation
+            0.2, clipped to [0, 1], drawn for each image from `key`.
+        mean: The colour that the network sees as zero (`SplitModel.mean`).
+        key: Needed by `noise` only.
+
+    Raises:
+        ValueError: `kind` is unknown, or `noise` without a key.
+    """
+    images = jnp.asarray(images)
+    colour = jnp.asarray(mean, images.dtype)
+    if kind == "black":
+        return jnp.zeros_like(images)
+    if kind == "mean":
+        return jnp.broadcast_to(colour, images.shape)
+    if kind == "blur":
+        return _blur(images - colour) + colour
+    if kind == "noise":
+        drawn = jax.vmap(lambda k: jax.random.normal(k, images.shape[1:], images.dtype))
+        noise = drawn(keys.per_image(key, images))
+        return jnp.clip(colour + NOISE_DEVIATION * noise, 0, 1)
+    raise ValueError(f"`kind`={kind!r} is unknown; expected one of {get_args(Baseline)}.")
+
+
+def blur_kernel() -> np.ndarray:
+    """Give the one-dimensional kernel, `[11]` with sum 1, of the `blur` baseline.
+
+    RISE blurs with a discrete impulse filtered by a Gaussian whose tails, cut at four
+    deviations, are reflected back into the 11 samples.
+    """
+    radius = int(4 * BLUR_SIGMA + 0.5)
+    offsets = np.arange(-radius, radius + 1)
+    weights = np.exp(-0.5 * (offsets / BLUR_SIGMA) ** 2)
+    position = np.mod(BLUR_SIZE // 2 + offsets, 2 * BLUR_SIZE)
+    folded = np.where(position < BLUR_SIZE, position, 2 * BLUR_SIZE - 1 - position)
+    return np.bincount(folded, weights / weights.sum(), minlength=BLUR_SIZE)
+
+
+def _blur(images: jax.Array) -> jax.Array:
+    """Filter along both axes with zeros beyond the border."""
+    kernel = blur_kernel()
+    margin = BLUR_SIZE // 2
+    for axis in (1, 2):
+        pad = [(0, 0)] * 4
+        pad[axis] = (margin, margin)
+        padded = jnp.pad(images, pad)
+        length = images.shape[axis]
+        images = sum(
+            (
+                float(weight) * jax.lax.slice_in_dim(padded, i, i + length, axis=axis)
+                for i, weight in enumerate(kernel)
+            ),
+            start=jnp.zeros_like(images),
+        )
+    return images
+
+
+def luminance(images: Array) -> jax.Array:
+    """Weigh the channels as ITU-R BT.601 does: `[batch, height, width]`."""
+    images = jnp.asarray(images)
+    weights = jnp.asarray((0.299, 0.587, 0.114), images.dtype)
+    return jnp.sum(images * weights, axis=-1)
+
+
+def check_saliency(saliency: Saliency, images: Images) -> None:
+    """Refuse maps that do not belong to these images.
+
+    Raises:
+        ValueError: The shape is not one map `[rows, columns]` an image.
+    """
+    shape, count = jnp.shape(saliency), jnp.shape(images)[0]
+    if len(shape) != 3 or shape[0] != count:
+        raise ValueError(
+            f"`saliency` has shape {shape}; expected [batch, rows, columns] with one "
+            f"map for each of the {count} images."
+        )

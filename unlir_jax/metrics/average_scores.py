@@ -1,0 +1,112 @@
+"""What masking by the map does to the probability of the label.
+
+`p` is the label's softmax probability on the image, `o` on the image times the map,
+enlarged and range-normalised: masking happens on pixels in [0, 1].
+
+Chattopadhay et al., *Grad-CAM++*, WACV 2018 (average drop, increase); Zhang et al.,
+*Opti-CAM*, CVIU 2024, Section 4 (average gain).
+"""
+
+import jax
+import jax.numpy as jnp
+
+from unlir_jax import factories, maps, split
+from unlir_jax.types import (
+    Images,
+    Labels,
+    Metric,
+    RandomKey,
+    Saliency,
+    SplitModel,
+    Variables,
+)
+
+
+@factories.remember
+def average_scores(model: SplitModel) -> Metric:
+    """Compute drop, increase and gain together, from one clean and one masked pass.
+
+    Returns:
+        A metric with `average_drop`, `average_increase` and `average_gain`, each
+        `[batch]` in [0, 1].
+    """
+    network = split.whole(model)
+
+    @jax.jit
+    def run(
+        variables: Variables, images: Images, labels: Labels, saliency: Saliency
+    ) -> dict[str, jax.Array]:
+        mask = maps.normalize(maps.resize(saliency, images.shape[1:3]), "range")
+        masked = maps.apply_mask(images, mask)
+        clean, clean_rest = _log_odds(network(variables, images), labels)
+        seen, seen_rest = _log_odds(network(variables, masked), labels)
+        # p and 1 - p are kept as logarithms: near 1, float32 would lose their ratio.
+        return {
+            "average_drop": jnp.maximum(-jnp.expm1(seen - clean), 0),
+            "average_increase": (seen - seen_rest > clean - clean_rest).astype(clean.dtype),
+            "average_gain": jnp.maximum(-jnp.expm1(seen_rest - clean_rest), 0),
+        }
+
+    def score(
+        variables: Variables,
+        images: Images,
+        labels: Labels,
+        saliency: Saliency,
+        *,
+        key: RandomKey | None = None,
+    ) -> dict[str, jax.Array]:
+        del key  # Nothing here is random.
+        split.check_batch(model, variables, images, labels)
+        maps.check_saliency(saliency, images)
+        return run(
+            variables, jnp.asarray(images), jnp.asarray(labels), jnp.asarray(saliency)
+        )
+
+    return score
+
+
+def average_drop(model: SplitModel) -> Metric:
+    """Measure how much of the probability masking takes: `max(0, p - o) / p`.
+
+    Lower is better, in [0, 1]. A map of ones drops nothing (see `saliency.fake_cam`).
+    """
+    return _only(model, "average_drop")
+
+
+def average_increase(model: SplitModel) -> Metric:
+    """Tell whether masking raises the probability: 1 where `o > p`, strictly."""
+    return _only(model, "average_increase")
+
+
+def average_gain(model: SplitModel) -> Metric:
+    """Measure how much of what was missing masking adds: `max(0, o - p) / (1 - p)`.
+
+    Higher is better, in [0, 1].
+    """
+    return _only(model, "average_gain")
+
+
+@factories.remember
+def _only(model: SplitModel, name: str) -> Metric:
+    scores = average_scores(model)
+
+    def score(
+        variables: Variables,
+        images: Images,
+        labels: Labels,
+        saliency: Saliency,
+        *,
+        key: RandomKey | None = None,
+    ) -> dict[str, jax.Array]:
+        return {name: scores(variables, images, labels, saliency, key=key)[name]}
+
+    return score
+
+
+def _log_odds(logits: jax.Array, labels: Labels) -> tuple[jax.Array, jax.Array]:
+    """Give `log p` and `log (1 - p)` of each label's softmax probability."""
+    chosen = labels[:, None] == jnp.arange(logits.shape[-1])
+    everything = jax.nn.logsumexp(logits, axis=-1)
+    label = jnp.sum(jnp.where(chosen, logits, 0), axis=-1)
+    rest = jax.nn.logsumexp(jnp.where(chosen, -jnp.inf, logits), axis=-1)
+    return label - everything, rest - everything

@@ -1,0 +1,138 @@
+"""The label's probability while pixels appear or vanish in the order of the map.
+
+Petsiuk et al., *RISE: Randomized Input Sampling for Explanation of Black-box Models*,
+BMVC 2018, Section 4.1.
+"""
+
+from typing import get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from unlir_jax import factories, loops, maps, split
+from unlir_jax.types import (
+    Images,
+    Labels,
+    Metric,
+    RandomKey,
+    Saliency,
+    SplitModel,
+    Variables,
+)
+
+
+@factories.remember
+def insertion(
+    model: SplitModel,
+    *,
+    baseline: maps.Baseline = "blur",
+    steps: int = 28,
+    loop: loops.Loop = "auto",
+) -> Metric:
+    """Start from the baseline and put the most salient pixels in first.
+
+    Higher is better: the area under the curve of the label's softmax probability
+    against the share of pixels, by the trapezoid rule, in [0, 1]. Ties are broken in
+    row-major order. Pixels are ranked on the map enlarged to the image.
+
+    Args:
+        model: The cut network.
+        baseline: What the image starts from; see `maps.background`.
+        steps: Number of equal steps; the curve has `steps + 1` points, both ends
+            included.
+        loop: `auto`, `host` or `device`; see `loops.place`.
+
+    Returns:
+        A metric with `insertion`, `[batch]`, and `insertion_curve`,
+        `[batch, steps + 1]`.
+    """
+    return _curve(model, "insertion", baseline, steps, loop)
+
+
+@factories.remember
+def deletion(
+    model: SplitModel,
+    *,
+    baseline: maps.Baseline = "black",
+    steps: int = 28,
+    loop: loops.Loop = "auto",
+) -> Metric:
+    """Start from the image and replace the most salient pixels by the baseline first.
+
+    Lower is better; all else is as in `insertion`.
+
+    Returns:
+        A metric with `deletion`, `[batch]`, and `deletion_curve`,
+        `[batch, steps + 1]`.
+    """
+    return _curve(model, "deletion", baseline, steps, loop)
+
+
+def _curve(
+    model: SplitModel, name: str, baseline: maps.Baseline, steps: int, loop: loops.Loop
+) -> Metric:
+    if steps < 1:
+        raise ValueError(f"`steps`={steps}; expected 1 or more.")
+    if baseline not in get_args(maps.Baseline):
+        raise ValueError(
+            f"`baseline`={baseline!r} is unknown; expected one of "
+            f"{get_args(maps.Baseline)}."
+        )
+    network = split.whole(model)
+
+    @jax.jit
+    def prepare(
+        images: Images, saliency: Saliency, key: RandomKey | None
+    ) -> tuple[jax.Array, jax.Array]:
+        enlarged = maps.resize(saliency, images.shape[1:3])
+        # Not normalised: rounding could make ties. A flat map is all ties.
+        enlarged = jnp.where(maps.is_flat(enlarged)[:, None, None], 0, enlarged)
+        background = maps.background(images, baseline, mean=model.mean, key=key)
+        return background, _ranks(enlarged)
+
+    @jax.jit
+    def probability(
+        count: jax.Array,
+        variables: Variables,
+        images: Images,
+        background: jax.Array,
+        labels: Labels,
+        ranks: jax.Array,
+    ) -> jax.Array:
+        first = (ranks < count)[..., None]
+        shown, hidden = images, background
+        if name == "deletion":
+            shown, hidden = hidden, shown
+        logits = network(variables, jnp.where(first, shown, hidden))
+        chosen = jnp.take_along_axis(jax.nn.softmax(logits), labels[:, None], axis=1)
+        return chosen[:, 0]
+
+    def score(
+        variables: Variables,
+        images: Images,
+        labels: Labels,
+        saliency: Saliency,
+        *,
+        key: RandomKey | None = None,
+    ) -> dict[str, jax.Array]:
+        split.check_batch(model, variables, images, labels)
+        maps.check_saliency(saliency, images)
+        images, labels = jnp.asarray(images), jnp.asarray(labels)
+        background, ranks = prepare(images, jnp.asarray(saliency), key)
+        counts = np.round(np.linspace(0, ranks[0].size, steps + 1)).astype(np.int32)
+        arguments = (variables, images, background, labels, ranks)
+        curve = loops.map_steps(probability, jnp.asarray(counts), *arguments, loop=loop).T
+        area = (jnp.sum(curve, axis=1) - (curve[:, 0] + curve[:, -1]) / 2) / steps
+        return {name: area, f"{name}_curve": curve}
+
+    return score
+
+
+def _ranks(saliency: Saliency) -> jax.Array:
+    """Number the pixels from the most salient on; equal ones in row-major order."""
+    flat = saliency.reshape((saliency.shape[0], -1))
+    order = jnp.argsort(-flat, axis=1, stable=True)
+    places = jnp.broadcast_to(jnp.arange(flat.shape[1]), order.shape)
+    ranks = jnp.zeros_like(order).at[jnp.arange(len(order))[:, None], order].set(places)
+    return ranks.reshape(saliency.shape)

@@ -1,0 +1,114 @@
+"""Networks of inverted residual blocks, the body of MobileNetV2 and EfficientNet-Lite.
+
+Sandler et al., MobileNetV2: Inverted Residuals and Linear Bottlenecks, CVPR 2018.
+"""
+
+from typing import NamedTuple
+
+import jax
+from flax import linen as nn
+
+from unlir_jax.models import layers
+from unlir_jax.models.layers import ConvNorm, Style
+from unlir_jax.types import Array
+
+
+class Stage(NamedTuple):
+    """Describe blocks of one width: the first has the stride, all the same kernel."""
+
+    expansion: int
+    filters: int
+    repeats: int
+    stride: int
+    size: int = 3
+
+
+class InvertedResidual(nn.Module):
+    """Expand, convolve each channel alone, project; add the input where shapes agree."""
+
+    filters: int
+    expansion: int
+    size: int
+    stride: int
+    style: Style
+
+    @nn.compact
+    def __call__(self, images: Array, train: bool = False) -> jax.Array:
+        incoming = images.shape[-1]
+        hidden = incoming * self.expansion
+        maps = images
+        if self.expansion != 1:
+            maps = ConvNorm(
+                hidden, 1, activation=layers.relu6, style=self.style, name="expand"
+            )(maps, train)
+        maps = ConvNorm(
+            hidden,
+            self.size,
+            self.stride,
+            groups=hidden,
+            activation=layers.relu6,
+            style=self.style,
+            name="depthwise",
+        )(maps, train)
+        maps = ConvNorm(self.filters, 1, style=self.style, name="project")(maps, train)
+        if self.stride == 1 and incoming == self.filters:
+            maps = maps + images
+        return maps
+
+
+class InvertedResidualNet(nn.Module):
+    """Classify pictures in [0, 1] by a stem, blocks, a top and a linear layer.
+
+    Submodules `stem`, `block1` … `blockN`, `top`, `classifier`; `top` is the last
+    ReLU6 before average pooling, where maps are explained by default.
+    """
+
+    stages: tuple[Stage, ...]
+    stem: int = 32
+    top: int = 1280
+    num_classes: int = 1000
+    dropout: float = 0.2
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    deviation: tuple[float, ...] = (0.229, 0.224, 0.225)
+    style: Style = Style()
+
+    def setup(self) -> None:
+        relu6, style = layers.relu6, self.style
+        self.standardize = layers.Standardize(self.mean, self.deviation, style)
+        blocks: list[nn.Module] = []
+        self.stem_layer = ConvNorm(
+            self.stem, 3, 2, activation=relu6, style=style, name="stem"
+        )
+        for stage in self.stages:
+            for repeat in range(stage.repeats):
+                stride = stage.stride if repeat == 0 else 1
+                blocks.append(
+                    InvertedResidual(
+                        stage.filters,
+                        stage.expansion,
+                        stage.size,
+                        stride,
+                        style,
+                        name=f"block{len(blocks) + 1}",
+                    )
+                )
+        self.blocks = blocks
+        self.top_layer = ConvNorm(self.top, 1, activation=relu6, style=style, name="top")
+        self.dropout_layer = nn.Dropout(self.dropout, name="dropout")
+        self.classifier = nn.Dense(self.num_classes)
+
+    def features(self, images: Array, train: bool = False) -> jax.Array:
+        """Compute the maps of `top`, 1/32 of the image's size."""
+        maps = self.stem_layer(self.standardize(images), train)
+        for block in self.blocks:
+            maps = block(maps, train)
+        return self.top_layer(maps, train)
+
+    def head(self, maps: Array, train: bool = False) -> jax.Array:
+        """Pool the maps and classify."""
+        pooled = layers.average_pool(maps)
+        return self.classifier(self.dropout_layer(pooled, deterministic=not train))
+
+    def __call__(self, images: Array, train: bool = False) -> jax.Array:
+        """Compute logits, `[batch, num_classes]`."""
+        return self.head(self.features(images, train), train)

@@ -1,0 +1,131 @@
+"""The bricks of every backbone: a convolution with its norm, and what goes around."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from unlir_jax.models import convolution
+from unlir_jax.types import Array
+
+
+class Style(NamedTuple):
+    """Say what all layers of one network have in common.
+
+    Attributes:
+        norm: False where the norms have been folded into the convolutions.
+        epsilon: Added to the variance by the norms.
+        momentum: Share of the old running statistics kept at a training step.
+        padding: `same` (TensorFlow) or `symmetric` (PyTorch).
+        dtype: Type of the computation, `bfloat16` for example; None takes that of
+            images and parameters. Parameters stay float32, logits are never less.
+        axis_name: Axis over which `pmap` averages the norms' statistics.
+    """
+
+    norm: bool = True
+    epsilon: float = 1e-5
+    momentum: float = 0.9
+    padding: convolution.Padding = "symmetric"
+    dtype: Any = None
+    axis_name: str | None = None
+
+
+class Convolution(nn.Module):
+    """Convolve with a learned kernel, `[size, size, in / groups, filters]`."""
+
+    filters: int
+    size: int
+    stride: int = 1
+    groups: int = 1
+    bias: bool = False
+    style: Style = Style()
+
+    @nn.compact
+    def __call__(self, images: Array) -> jax.Array:
+        dtype = self.style.dtype
+        shape = (self.size, self.size, images.shape[-1] // self.groups, self.filters)
+        scale = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+        kernel = self.param("kernel", scale, shape)
+        images, kernel = nn.dtypes.promote_dtype(images, kernel, dtype=dtype)
+        images = convolution.convolve(
+            images,
+            kernel,
+            stride=self.stride,
+            padding=self.style.padding,
+            groups=self.groups,
+        )
+        if self.bias:
+            bias = self.param("bias", nn.initializers.zeros, (self.filters,))
+            images = images + bias.astype(images.dtype)
+        return images
+
+
+class ConvNorm(nn.Module):
+    """Convolve, normalise over the batch, activate.
+
+    Without `normalized`, or in a network whose norms are folded, the convolution has
+    a bias and no norm follows; `bias` gives it one before a norm as well.
+    """
+
+    filters: int
+    size: int
+    stride: int = 1
+    groups: int = 1
+    activation: Callable[[jax.Array], jax.Array] | None = None
+    normalized: bool = True
+    bias: bool = False
+    style: Style = Style()
+
+    @nn.compact
+    def __call__(self, images: Array, train: bool = False) -> jax.Array:
+        norm = self.normalized and self.style.norm
+        images = Convolution(
+            self.filters,
+            self.size,
+            self.stride,
+            self.groups,
+            bias=self.bias or not norm,
+            style=self.style,
+            name="conv",
+        )(images)
+        if norm:
+            images = nn.BatchNorm(
+                use_running_average=not train,
+                epsilon=self.style.epsilon,
+                momentum=self.style.momentum,
+                dtype=self.style.dtype,
+                axis_name=self.style.axis_name if train else None,
+                name="norm",
+            )(images)
+        return images if self.activation is None else self.activation(images)
+
+
+class Standardize(nn.Module):
+    """Subtract the mean and divide by the deviation that the weights expect."""
+
+    mean: tuple[float, ...]
+    deviation: tuple[float, ...]
+    style: Style = Style()
+
+    def __call__(self, images: Array) -> jax.Array:
+        """Map pictures in [0, 1] to what the first convolution sees."""
+        images = jnp.asarray(images)
+        mean = jnp.asarray(self.mean, images.dtype)
+        deviation = jnp.asarray(self.deviation, images.dtype)
+        images = (images - mean) / deviation
+        return images if self.style.dtype is None else images.astype(self.style.dtype)
+
+
+def relu6(values: jax.Array) -> jax.Array:
+    """Clip to [0, 6]; the gradient is zero at both ends, as in PyTorch."""
+    low, high = (jnp.asarray(bound, values.dtype) for bound in (0, 6))
+    return jax.lax.clamp(low, values, high)
+
+
+def average_pool(maps: jax.Array) -> jax.Array:
+    """Average over space, in float32 or more: `[batch, filters]`."""
+    return jnp.mean(
+        maps, axis=(1, 2), dtype=jnp.promote_types(maps.dtype, jnp.float32)
+    )

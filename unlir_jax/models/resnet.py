@@ -1,0 +1,140 @@
+"""Residual networks for ImageNet and for CIFAR.
+
+He et al., Deep Residual Learning for Image Recognition, CVPR 2016; the stride sits on
+the 3 x 3 convolution of a bottleneck, as in torchvision ("v1.5").
+"""
+
+from typing import Literal
+
+import jax
+from flax import linen as nn
+
+from unlir_jax.models import layers
+from unlir_jax.models.layers import ConvNorm, Style
+from unlir_jax.types import Array
+
+
+class Basic(nn.Module):
+    """Add two 3 x 3 convolutions to the input."""
+
+    filters: int
+    stride: int
+    style: Style
+    growth = 1
+
+    @nn.compact
+    def __call__(self, images: Array, train: bool = False) -> jax.Array:
+        relu, style = nn.relu, self.style
+        maps = ConvNorm(
+            self.filters, 3, self.stride, activation=relu, style=style, name="conv1"
+        )(images, train)
+        maps = ConvNorm(self.filters, 3, style=style, name="conv2")(maps, train)
+        return nn.relu(maps + _shortcut(images, maps, self.stride, style, train))
+
+
+class Bottleneck(nn.Module):
+    """Add a 1 x 1, a 3 x 3 and a 1 x 1 convolution to the input."""
+
+    filters: int
+    stride: int
+    style: Style
+    growth = 4
+
+    @nn.compact
+    def __call__(self, images: Array, train: bool = False) -> jax.Array:
+        relu, style = nn.relu, self.style
+        maps = ConvNorm(self.filters, 1, activation=relu, style=style, name="conv1")(
+            images, train
+        )
+        maps = ConvNorm(
+            self.filters, 3, self.stride, activation=relu, style=style, name="conv2"
+        )(maps, train)
+        maps = ConvNorm(self.filters * self.growth, 1, style=style, name="conv3")(
+            maps, train
+        )
+        return nn.relu(maps + _shortcut(images, maps, self.stride, style, train))
+
+
+def _shortcut(
+    images: Array, maps: jax.Array, stride: int, style: Style, train: bool
+) -> Array:
+    """Project the input where its shape differs from the block's output."""
+    if images.shape == maps.shape:
+        return images
+    project = ConvNorm(maps.shape[-1], 1, stride, style=style, name="downsample")
+    return project(images, train)
+
+
+class Stage(nn.Module):
+    """Chain blocks of one width, the first with a stride."""
+
+    block: type[nn.Module]
+    filters: int
+    repeats: int
+    stride: int
+    style: Style
+
+    @nn.compact
+    def __call__(self, images: Array, train: bool = False) -> jax.Array:
+        for repeat in range(self.repeats):
+            stride = self.stride if repeat == 0 else 1
+            images = self.block(
+                self.filters, stride, self.style, name=f"block{repeat}"
+            )(images, train)
+        return images
+
+
+class ResNet(nn.Module):
+    """Classify pictures in [0, 1] by a stem, three or four stages and a linear layer.
+
+    Submodules `stem`, `layer1` … `layer4` with `block0` …, `classifier`; the last
+    stage is where maps are explained by default. The `cifar` stem keeps the size of
+    the picture, the `imagenet` stem divides it by four.
+    """
+
+    block: type[nn.Module]
+    repeats: tuple[int, ...]
+    width: int = 64
+    stem: Literal["imagenet", "cifar"] = "imagenet"
+    num_classes: int = 1000
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    deviation: tuple[float, ...] = (0.229, 0.224, 0.225)
+    style: Style = Style()
+
+    def setup(self) -> None:
+        style = self.style
+        self.standardize = layers.Standardize(self.mean, self.deviation, style)
+        size, stride = (7, 2) if self.stem == "imagenet" else (3, 1)
+        self.stem_layer = ConvNorm(
+            self.width, size, stride, activation=nn.relu, style=style, name="stem"
+        )
+        self.stages = [
+            Stage(
+                self.block,
+                self.width * 2**index,
+                repeats,
+                1 if index == 0 else 2,
+                style,
+                name=f"layer{index + 1}",
+            )
+            for index, repeats in enumerate(self.repeats)
+        ]
+        self.classifier = nn.Dense(self.num_classes)
+
+    def features(self, images: Array, train: bool = False) -> jax.Array:
+        """Compute the maps of the last stage."""
+        maps = self.stem_layer(self.standardize(images), train)
+        if self.stem == "imagenet":
+            maps = nn.max_pool(maps, (3, 3), (2, 2), ((1, 1), (1, 1)))
+        for stage in self.stages:
+            maps = stage(maps, train)
+        return maps
+
+    def head(self, maps: Array, train: bool = False) -> jax.Array:
+        """Pool the maps and classify."""
+        del train
+        return self.classifier(layers.average_pool(maps))
+
+    def __call__(self, images: Array, train: bool = False) -> jax.Array:
+        """Compute logits, `[batch, num_classes]`."""
+        return self.head(self.features(images, train), train)

@@ -1,0 +1,105 @@
+"""VGG networks, with and without batch normalisation.
+
+Simonyan & Zisserman, Very Deep Convolutional Networks for Large-Scale Image
+Recognition, ICLR 2015; the variants with norms are torchvision's.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+from unlir_jax.models import layers
+from unlir_jax.models.layers import ConvNorm, Style
+from unlir_jax.types import Array
+
+REPEATS = {
+    11: (1, 1, 2, 2, 2),
+    13: (2, 2, 2, 2, 2),
+    16: (2, 2, 3, 3, 3),
+    19: (2, 2, 4, 4, 4),
+}
+WIDTHS = (64, 128, 256, 512, 512)
+POOLED = 7
+
+
+class VGG(nn.Module):
+    """Classify pictures in [0, 1] by five groups of convolutions and three layers.
+
+    Submodules `conv1_1` … `conv5_4` (with their ReLU), `hidden1`, `hidden2`,
+    `classifier`; the last convolution, before its pooling, is where maps are explained
+    by default. Pictures of other sizes are pooled to 7 x 7 cells as in torchvision.
+    """
+
+    repeats: tuple[int, ...]
+    normalized: bool = False
+    num_classes: int = 1000
+    dropout: float = 0.5
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    deviation: tuple[float, ...] = (0.229, 0.224, 0.225)
+    style: Style = Style()
+
+    def setup(self) -> None:
+        self.standardize = layers.Standardize(self.mean, self.deviation, self.style)
+        self.groups = [
+            [
+                ConvNorm(
+                    width,
+                    3,
+                    activation=nn.relu,
+                    normalized=self.normalized,
+                    bias=True,
+                    style=self.style,
+                    name=f"conv{group}_{index + 1}",
+                )
+                for index in range(repeats)
+            ]
+            for group, (width, repeats) in enumerate(
+                zip(WIDTHS, self.repeats, strict=True), start=1
+            )
+        ]
+        dtype = self.style.dtype
+        self.hidden = [nn.Dense(4096, dtype=dtype, name=f"hidden{i}") for i in (1, 2)]
+        self.dropout_layer = nn.Dropout(self.dropout, name="dropout")
+        self.classifier = nn.Dense(self.num_classes)
+
+    def features(self, images: Array, train: bool = False) -> jax.Array:
+        """Compute the maps of the last convolution, 1/16 of the image's size."""
+        maps = self.standardize(images)
+        for number, group in enumerate(self.groups):
+            if number:
+                maps = nn.max_pool(maps, (2, 2), (2, 2))
+            for convolution in group:
+                maps = convolution(maps, train)
+        return maps
+
+    def head(self, maps: Array, train: bool = False) -> jax.Array:
+        """Pool the maps to 7 x 7 cells and classify."""
+        maps = _adaptive_average_pool(nn.max_pool(maps, (2, 2), (2, 2)), POOLED)
+        values = maps.reshape((maps.shape[0], -1))
+        for layer in self.hidden:
+            values = nn.relu(layer(values))
+            values = self.dropout_layer(values, deterministic=not train)
+        values = values.astype(jnp.promote_types(values.dtype, jnp.float32))
+        return self.classifier(values)
+
+    def __call__(self, images: Array, train: bool = False) -> jax.Array:
+        """Compute logits, `[batch, num_classes]`."""
+        return self.head(self.features(images, train), train)
+
+
+def _adaptive_average_pool(maps: jax.Array, cells: int) -> jax.Array:
+    """Average over `cells` x `cells` windows that cover maps of any size."""
+    if maps.shape[1:3] == (cells, cells):
+        return maps
+    down, across = (_windows(n, cells).astype(maps.dtype) for n in maps.shape[1:3])
+    return jnp.einsum("yh,xw,bhwc->byxc", down, across, maps)
+
+
+def _windows(length: int, cells: int) -> np.ndarray:
+    """Average from floor(i n / cells) up to ceil((i + 1) n / cells), PyTorch's rule."""
+    cell = np.arange(cells)[:, None]
+    start, stop = cell * length // cells, -(-(cell + 1) * length // cells)
+    position = np.arange(length)[None, :]
+    inside = (position >= start) & (position < stop)
+    return inside / inside.sum(axis=1, keepdims=True)

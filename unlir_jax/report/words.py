@@ -1,0 +1,152 @@
+"""The words of a report: names of methods and metrics, and what follows from scores."""
+
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from unlir_jax import metrics, saliency
+
+METHODS = {
+    "cam": "CAM",
+    "grad_cam": "Grad-CAM",
+    "opti_cam": "Opti-CAM",
+    "fake_cam": "Fake-CAM",
+    "random": "Random cells",
+    "center": "Centre",
+    "edges": "Edges",
+}
+
+
+class Column(NamedTuple):
+    """Describe one score for people."""
+
+    title: str
+    short: str
+    meaning: str
+    caution: str
+
+
+COLUMNS = {
+    "average_drop": Column(
+        "Average drop",
+        "Drop",
+        "The network sees the picture times the map. How much of the class's probability "
+        "is lost? Lower is better.",
+        "A map that keeps everything loses nothing: Fake-CAM, which marks every pixel "
+        "but one, is close to perfect here. A low drop alone proves nothing.",
+    ),
+    "average_increase": Column(
+        "Average increase",
+        "Increase",
+        "Does the picture times the map get more probability than the whole picture? For "
+        "one picture 100 or 0; over many, the share of them. Higher is better.",
+        "It counts the smallest rise like the largest, and where the network is nearly "
+        "certain already there is hardly room to rise.",
+    ),
+    "average_gain": Column(
+        "Average gain",
+        "Gain",
+        "How much of the probability that was missing does the picture times the map "
+        "win? Higher is better.",
+        "Opti-CAM searches for the map whose masked picture scores highest, which is "
+        "what drop, increase and gain measure: on these three it marks its own work.",
+    ),
+    "insertion": Column(
+        "Insertion",
+        "Insertion",
+        "A blurred picture becomes sharp, the most important pixels first. The area "
+        "under the class's probability: the earlier it rises, the higher. Higher is "
+        "better.",
+        "Half-sharp pictures are unlike those that the network was trained on, and one "
+        "compact blob does well wherever photographers put things: compare with Centre.",
+    ),
+    "deletion": Column(
+        "Deletion",
+        "Deletion",
+        "The picture turns black, the most important pixels first. The area under the "
+        "class's probability: the sooner it falls, the lower. Lower is better.",
+        "Black patches confuse a network by themselves, so scattered marks, such as "
+        "Edges, delete well without explaining anything.",
+    ),
+}
+"""The metrics in the order of the tables."""
+
+SHOWN = "masked_probability"
+CURVES = ("insertion", "deletion")
+
+
+def method_title(name: str) -> str:
+    """Name a method for people."""
+    return METHODS.get(name, name.replace("_", " "))
+
+
+def percent(value: float | None) -> str:
+    """Print a fraction per cent with one decimal."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    return f"{100 * value:.1f}"
+
+
+def arrow(metric: str) -> str:
+    """Point to where a metric is better."""
+    return "↑" if metrics.HIGHER_IS_BETTER[metric] else "↓"
+
+
+def better(metric: str, first: float, second: float) -> bool:
+    """Tell whether one value is better than another as printed: a tie is not.
+
+    A value that is not finite is worse than any other.
+    """
+    if not (math.isfinite(first) and math.isfinite(second)):
+        return math.isfinite(first)
+    first, second = round(1000 * first) / 1000, round(1000 * second) / 1000
+    return first > second if metrics.HIGHER_IS_BETTER[metric] else first < second
+
+
+def best(metric: str, rows: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Name the rows with the best printed value; none where all are equal."""
+    winners = [
+        name
+        for name, row in rows.items()
+        if not any(better(metric, other[metric], row[metric]) for other in rows.values())
+    ]
+    return [] if len(winners) == len(rows) else winners
+
+
+def warnings(
+    methods: Mapping[str, Mapping[str, Any]], controls: Mapping[str, Mapping[str, Any]]
+) -> list[str]:
+    """Say in sentences what should make a reader doubt the maps of one picture.
+
+    Args:
+        methods: Scores by metric, and `flat`, of each method asked for.
+        controls: The same of the controls beside them.
+    """
+    known = set(saliency.CONTROLS)
+    rivals = dict(controls) | {name: row for name, row in methods.items() if name in known}
+    found = []
+    for name, row in methods.items():
+        title = method_title(name)
+        if row["flat"]:
+            found.append(
+                f"{title} gave a flat map, in which no pixel stands out: its scores "
+                "say nothing."
+            )
+        elif name not in known:
+            for metric in CURVES:
+                rival = _strongest(metric, rivals)
+                if rival and not better(metric, row[metric], rivals[rival][metric]):
+                    found.append(
+                        f"{title} does not beat the controls on {metric}: "
+                        f"{percent(row[metric])} against "
+                        f"{percent(rivals[rival][metric])} of "
+                        f"{method_title(rival)}, which knows nothing of the network."
+                    )
+    return found
+
+
+def _strongest(metric: str, rows: Mapping[str, Mapping[str, Any]]) -> str | None:
+    if not rows:
+        return None
+    sign = 1 if metrics.HIGHER_IS_BETTER[metric] else -1
+    return max(rows, key=lambda name: sign * rows[name][metric])

@@ -1,0 +1,117 @@
+"""Class activation maps: weighted sums of the feature maps at the cut.
+
+With `A[x, y, k]` the maps and `g = d logit / d A`. Nothing but the head is
+differentiated; the trunk runs once, forward.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from unlir_jax import factories, split
+from unlir_jax.types import (
+    Explainer,
+    Features,
+    Images,
+    Labels,
+    RandomKey,
+    Saliency,
+    SplitModel,
+    Variables,
+)
+
+Combine = Callable[[jax.Array, jax.Array], jax.Array]
+
+
+@factories.remember
+def grad_cam(model: SplitModel) -> Explainer:
+    """Weigh each filter by its mean gradient: `relu(sum_k mean(g_k) A_k)`.
+
+    References:
+        Selvaraju et al., *Grad-CAM: Visual Explanations from Deep Networks via
+        Gradient-based Localization*, ICCV 2017, Eq. 1-2.
+    """
+
+    def combine(maps: jax.Array, gradient: jax.Array) -> jax.Array:
+        weights = jnp.mean(gradient, axis=(1, 2))
+        return jax.nn.relu(jnp.einsum("bhwk,bk->bhw", maps, weights))
+
+    return _from_gradient(model, combine)
+
+
+@factories.remember
+def cam(model: SplitModel) -> Explainer:
+    """Show the exact evidence of an affine head: `h w sum_k g_k A_k`.
+
+    After average pooling and one linear layer this is the CAM of the paper,
+    `sum_k W[c, k] A_k` (Eq. 2), read off the head's own gradient. For any affine head
+    the mean of the map is the logit less its bias.
+
+    Raises:
+        ValueError: The head is not affine in the maps (VGG's is not, nor is an inner
+            cut), where a CAM is not defined.
+
+    References:
+        Zhou et al., *Learning Deep Features for Discriminative Localization*,
+        CVPR 2016, Eq. 1-2.
+    """
+
+    def combine(maps: jax.Array, gradient: jax.Array) -> jax.Array:
+        cells = maps.shape[1] * maps.shape[2]
+        return cells * jnp.einsum("bhwk,bhwk->bhw", maps, gradient)
+
+    return _from_gradient(model, combine, affine=True)
+
+
+def _from_gradient(model: SplitModel, combine: Combine, affine: bool = False) -> Explainer:
+    """Explain by the maps and the gradient of the label's logit with respect to them."""
+
+    @jax.jit
+    def run(variables: Variables, images: Images, labels: Labels) -> Saliency:
+        features = model.features(variables, images)
+        check_maps(features)
+
+        def logits_of(maps: jax.Array) -> jax.Array:
+            logits = model.head(variables, Features(maps, features.context))
+            # Summing over the batch gives each image its own gradient in one pass.
+            return jnp.sum(jnp.take_along_axis(logits, labels[:, None], axis=1))
+
+        if affine:
+            _check_affine(logits_of, features.maps)
+        return combine(features.maps, jax.grad(logits_of)(features.maps))
+
+    def explain(
+        variables: Variables,
+        images: Images,
+        labels: Labels,
+        *,
+        key: RandomKey | None = None,
+    ) -> Saliency:
+        del key  # Nothing here is random.
+        split.check_batch(model, variables, images, labels)
+        return run(variables, jnp.asarray(images), jnp.asarray(labels))
+
+    return explain
+
+
+def check_maps(features: Features) -> None:
+    """Refuse a cut whose output is not `[batch, height, width, filters]`."""
+    if features.maps.ndim != 4:
+        raise ValueError(
+            f"The maps at the cut have shape {features.maps.shape}; expected "
+            "[batch, height, width, filters]: cut at a convolutional layer."
+        )
+
+
+def _check_affine(function: Callable[[jax.Array], jax.Array], maps: jax.Array) -> None:
+    """Refuse a function that JAX cannot transpose, that is, one that is not linear."""
+    jax.eval_shape(function, maps)  # An error of the head's own is not ours to explain.
+    try:
+        jax.eval_shape(jax.linear_transpose(function, maps), jnp.zeros((), maps.dtype))
+    except Exception as error:
+        raise ValueError(
+            "`cam` needs a head that is affine in the maps, such as average pooling "
+            "and one linear layer; this cut's head is not: use grad_cam, or cut at the "
+            "last maps before pooling."
+        ) from error

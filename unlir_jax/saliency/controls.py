@@ -1,0 +1,110 @@
+"""Maps that know nothing of the network: what every explainer has to beat."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from unlir_jax import factories, keys, maps, split
+from unlir_jax.types import (
+    Explainer,
+    Images,
+    Labels,
+    RandomKey,
+    Saliency,
+    SplitModel,
+    Variables,
+)
+
+CENTER_DEVIATION = 0.25
+RANDOM_CELLS = 7
+
+
+@factories.remember
+def fake_cam(model: SplitModel) -> Explainer:
+    """Mark every pixel but the top left one.
+
+    It keeps the image nearly as it is, so its average drop is close to 0: a metric that
+    it wins says little.
+
+    References:
+        Poppi et al., *Revisiting The Evaluation of Class Activation Mapping for
+        Explainability*, CVPR Workshops 2021.
+    """
+
+    def draw(images: Images, key: RandomKey | None) -> Saliency:
+        del key
+        return jnp.ones(images.shape[:3], images.dtype).at[:, 0, 0].set(0)
+
+    return _control(model, draw)
+
+
+@factories.remember
+def random(model: SplitModel) -> Explainer:
+    """Draw 7 x 7 cells uniformly, for each image from its own key.
+
+    The explainer raises ValueError without `key`.
+    """
+
+    def draw(images: Images, key: RandomKey | None) -> Saliency:
+        size = (RANDOM_CELLS, RANDOM_CELLS)
+        uniform = jax.vmap(lambda k: jax.random.uniform(k, size, images.dtype))
+        return uniform(keys.per_image(key, images))
+
+    return _control(model, draw)
+
+
+@factories.remember
+def center(model: SplitModel) -> Explainer:
+    """Mark the centre by a Gaussian of a quarter of the image's sides.
+
+    Photographers put things in the middle; a method that finds no more than that has
+    found nothing.
+    """
+
+    def draw(images: Images, key: RandomKey | None) -> Saliency:
+        del key
+        rows, columns = (
+            np.exp(-0.5 * (((np.arange(n) + 0.5) / n - 0.5) / CENTER_DEVIATION) ** 2)
+            for n in images.shape[1:3]
+        )
+        return jnp.broadcast_to(
+            jnp.asarray(np.outer(rows, columns), images.dtype), images.shape[:3]
+        )
+
+    return _control(model, draw)
+
+
+@factories.remember
+def edges(model: SplitModel) -> Explainer:
+    """Mark edges by the magnitude of the luminance's Sobel gradient."""
+
+    def draw(images: Images, key: RandomKey | None) -> Saliency:
+        del key
+        grey = jnp.pad(maps.luminance(images), ((0, 0), (1, 1), (1, 1)), mode="edge")
+        smooth_rows = grey[:, :-2] + 2 * grey[:, 1:-1] + grey[:, 2:]
+        smooth_columns = grey[:, :, :-2] + 2 * grey[:, :, 1:-1] + grey[:, :, 2:]
+        across = smooth_rows[:, :, 2:] - smooth_rows[:, :, :-2]
+        down = smooth_columns[:, 2:] - smooth_columns[:, :-2]
+        return jnp.hypot(across, down)
+
+    return _control(model, draw)
+
+
+def _control(
+    model: SplitModel, draw: Callable[[Images, RandomKey | None], Saliency]
+) -> Explainer:
+    drawn = jax.jit(draw)
+
+    def explain(
+        variables: Variables,
+        images: Images,
+        labels: Labels,
+        *,
+        key: RandomKey | None = None,
+    ) -> Saliency:
+        split.check_batch(model, variables, images, labels)
+        return drawn(jnp.asarray(images), key)
+
+    return explain

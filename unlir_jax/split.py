@@ -1,0 +1,274 @@
+"""Cut a classifier in two at the layer to explain; nothing else knows how."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+from unlir_jax.types import Features, Images, Labels, Logits, SplitModel, Variables
+
+BLACK = (0.0, 0.0, 0.0)
+
+
+def from_functions(
+    features: Callable[[Variables, Images], Any],
+    head: Callable[[Variables, Any], Logits],
+    *,
+    mean: tuple[float, ...] = BLACK,
+) -> SplitModel:
+    """Make a cut model of two pure functions, whatever they are written in.
+
+    Args:
+        features: `(variables, images) -> maps`, or `Features(maps, context)`.
+        head: `(variables, maps) -> logits`; it receives `Features` if that is what
+            `features` returns.
+        mean: The colour in [0, 1] that the network sees as zero.
+    """
+
+    def cut_features(variables: Variables, images: Images) -> Features:
+        result = features(variables, images)
+        return result if isinstance(result, Features) else Features(result, _PLAIN)
+
+    def cut_head(variables: Variables, cut: Features) -> Logits:
+        plain = isinstance(cut.context, _Plain)
+        return head(variables, cut.maps if plain else cut)
+
+    return SplitModel(jax.jit(cut_features), jax.jit(cut_head), tuple(mean))
+
+
+@jax.tree_util.register_static
+class _Plain:
+    """Mark features whose head takes the bare maps."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Plain)
+
+    def __hash__(self) -> int:
+        return hash(_Plain)
+
+
+_PLAIN = _Plain()
+
+
+def from_methods(
+    module: nn.Module,
+    features: str = "features",
+    head: str = "head",
+    *,
+    mean: tuple[float, ...] = BLACK,
+    **arguments: Any,
+) -> SplitModel:
+    """Cut a Linen module that offers its two halves as methods.
+
+    Args:
+        module: Its method `features(images)` gives maps and `head(maps)` logits.
+        features: Name of the first method.
+        head: Name of the second method.
+        mean: The colour in [0, 1] that the network sees as zero.
+        **arguments: Passed to both methods, for example `train=False`.
+
+    Raises:
+        ValueError: The module lacks one of the methods.
+    """
+    for name in (features, head):
+        if not callable(getattr(type(module), name, None)):
+            raise ValueError(
+                f"`{type(module).__name__}` has no method {name!r}; "
+                "split.from_linen cuts any Linen module at a module path instead."
+            )
+
+    def first(variables: Variables, images: Images) -> Features:
+        maps = module.apply(dict(variables), images, method=features, **arguments)
+        return Features(maps)
+
+    def second(variables: Variables, cut: Features) -> Logits:
+        return module.apply(dict(variables), cut.maps, method=head, **arguments)
+
+    return SplitModel(jax.jit(first), jax.jit(second), tuple(mean))
+
+
+def from_linen(
+    module: nn.Module,
+    at: str,
+    *,
+    mean: tuple[float, ...] = BLACK,
+    **arguments: Any,
+) -> SplitModel:
+    """Cut any unmodified Linen module at the output of one of its submodules.
+
+    The images cross the cut as `context`, so a path around the submodule stays
+    correct; where there is none, XLA removes the half that is not used.
+
+    Args:
+        module: A module whose `__call__(images)` gives logits.
+        at: Path of the submodule, such as `"layer4/block2"` (see `module_paths`).
+        mean: The colour in [0, 1] that the network sees as zero.
+        **arguments: Passed to `__call__`, for example `train=False`.
+
+    Raises:
+        ValueError: When the functions are first called: the path matches no module,
+            or one that runs several times (shared or scanned), so that its output is
+            not one thing. The message lists the module paths.
+    """
+
+    def run(variables: Variables, images: Images, replacement: Any) -> tuple[Any, Any]:
+        seen: list[str] = []
+        outputs: list[Any] = []
+
+        def intercept(
+            call: Callable[..., Any], args: Any, kwargs: Any, context: nn.module.InterceptorContext
+        ) -> Any:
+            if context.method_name != "__call__":
+                return call(*args, **kwargs)
+            path = "/".join(context.module.path)
+            if path and path not in seen:
+                seen.append(path)
+            output = call(*args, **kwargs)
+            if path != at or not path:
+                return output
+            outputs.append(output)
+            return output if replacement is None else replacement
+
+        with nn.intercept_methods(intercept):
+            logits = module.apply(dict(variables), images, **arguments)
+        if len(outputs) != 1:
+            found = "no module" if not outputs else f"{len(outputs)} calls"
+            raise ValueError(
+                f"`at`={at!r} matches {found} of {type(module).__name__}; expected "
+                f"exactly one call of one of: {', '.join(seen)}."
+            )
+        if not isinstance(outputs[0], jax.Array):
+            raise ValueError(
+                f"`at`={at!r} is a module that returns {type(outputs[0]).__name__}; "
+                "expected one array of feature maps."
+            )
+        return outputs[0], logits
+
+    def features(variables: Variables, images: Images) -> Features:
+        maps, _ = run(variables, images, None)
+        return Features(maps, images)
+
+    def head(variables: Variables, cut: Features) -> Logits:
+        _, logits = run(variables, cut.context, cut.maps)
+        return logits
+
+    return SplitModel(jax.jit(features), jax.jit(head), tuple(mean))
+
+
+def from_nnx(
+    module: Any,
+    features: str = "features",
+    head: str = "head",
+    *,
+    mean: tuple[float, ...] = BLACK,
+    **arguments: Any,
+) -> tuple[SplitModel, Variables]:
+    """Cut an NNX module that offers its two halves as methods.
+
+    Args:
+        module: An `nnx.Module`; its method `features(images)` gives maps and
+            `head(maps)` logits. Call its `eval()` first.
+        features: Name of the first method.
+        head: Name of the second method.
+        mean: The colour in [0, 1] that the network sees as zero.
+        **arguments: Passed to both methods.
+
+    Returns:
+        The cut model and the variables (the module's state) to call it with.
+
+    Raises:
+        ValueError: The module lacks one of the methods.
+    """
+    from flax import nnx  # Slow to import, and only NNX users need it.
+
+    for name in (features, head):
+        if not callable(getattr(module, name, None)):
+            raise ValueError(
+                f"`{type(module).__name__}` has no method {name!r}; name the two "
+                "methods that give maps and logits."
+            )
+    graph, state = nnx.split(module)
+
+    def first(variables: Variables, images: Images) -> Features:
+        return Features(getattr(nnx.merge(graph, variables), features)(images, **arguments))
+
+    def second(variables: Variables, cut: Features) -> Logits:
+        return getattr(nnx.merge(graph, variables), head)(cut.maps, **arguments)
+
+    return SplitModel(jax.jit(first), jax.jit(second), tuple(mean)), state
+
+
+def whole(model: SplitModel) -> Callable[[Variables, Images], Logits]:
+    """Join the two halves again: `(variables, images) -> logits`."""
+    return lambda variables, images: model.head(
+        variables, model.features(variables, images)
+    )
+
+
+def module_paths(module: nn.Module, *example: Any, **arguments: Any) -> list[str]:
+    """List the paths of the submodules that a Linen module calls, in call order.
+
+    Args:
+        module: Any Linen module.
+        *example: Arrays or shapes that `__call__` takes, for example images.
+        **arguments: Further arguments of `__call__`.
+    """
+    seen: dict[str, None] = {}
+
+    def intercept(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
+        if context.method_name == "__call__" and context.module.path:
+            seen["/".join(context.module.path)] = None
+        return call(*args, **kwargs)
+
+    with nn.intercept_methods(intercept):
+        jax.eval_shape(
+            functools.partial(module.init, jax.random.key(0), **arguments), *example
+        )
+    return list(seen)
+
+
+def check_batch(
+    model: SplitModel, variables: Variables, images: Images, labels: Labels
+) -> None:
+    """Refuse a batch that would give wrong or NaN results, before any work.
+
+    Shapes and types are always checked; the range of the labels only where their
+    values are known, that is outside `jax.jit`.
+
+    Raises:
+        TypeError: Images that are not floating point or labels that are not integer.
+        ValueError: A wrong number of axes, as many labels as images, or a label that
+            is not a class.
+    """
+    if jnp.ndim(images) != 4:
+        raise ValueError(
+            f"`images` has shape {jnp.shape(images)}; expected "
+            "[batch, height, width, channels] with values in [0, 1]."
+        )
+    if not jnp.issubdtype(jnp.result_type(images), jnp.floating):
+        raise TypeError(
+            f"`images` are {jnp.result_type(images)}; expected floating point in "
+            "[0, 1]: divide 8-bit pictures by 255."
+        )
+    if not jnp.issubdtype(jnp.result_type(labels), jnp.integer):
+        raise TypeError(
+            f"`labels` are {jnp.result_type(labels)}; expected one integer an image."
+        )
+    if jnp.shape(labels) != jnp.shape(images)[:1]:
+        raise ValueError(
+            f"`labels` has shape {jnp.shape(labels)}; expected one class index for "
+            f"each of the {jnp.shape(images)[0]} images."
+        )
+    if isinstance(labels, jax.core.Tracer) or not jnp.size(labels):
+        return
+    classes = jax.eval_shape(whole(model), variables, images).shape[-1]
+    low, high = int(np.min(labels)), int(np.max(labels))
+    if low < 0 or high >= classes:
+        raise ValueError(
+            f"`labels` holds {low if low < 0 else high}; the network has classes 0 to "
+            f"{classes - 1}."
+        )

@@ -1,0 +1,78 @@
+"""Pytrees by path: `"block3/expand/conv/kernel"` names a leaf."""
+
+import hashlib
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+
+def path_of(key_path: Iterable[Any]) -> str:
+    """Write a JAX key path as names joined by slashes."""
+    return jax.tree_util.keystr(tuple(key_path), simple=True, separator="/")
+
+
+def flatten(tree: Any) -> dict[str, Any]:
+    """List the leaves of a tree by path, in the tree's own order."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {path_of(key_path): leaf for key_path, leaf in leaves}
+
+
+def unflatten(leaves: Mapping[str, Any]) -> dict[str, Any]:
+    """Build nested dictionaries from leaves named by path; the inverse of `flatten`.
+
+    Raises:
+        ValueError: One name is both a leaf and a folder of leaves.
+    """
+    tree: dict[str, Any] = {}
+    for path, leaf in leaves.items():
+        *folders, name = path.split("/")
+        node = tree
+        for folder in folders:
+            node = node.setdefault(folder, {})
+            if not isinstance(node, dict):
+                raise ValueError(f"`{path}` lies under `{folder}`, which is a leaf.")
+        if name in node:
+            raise ValueError(f"`{path}` is both a leaf and a folder of leaves.")
+        node[name] = leaf
+    return tree
+
+
+def map_with_path(function: Callable[[str, Any], Any], tree: Any) -> Any:
+    """Apply `function(path, leaf)` to every leaf."""
+    return jax.tree_util.tree_map_with_path(
+        lambda key_path, leaf: function(path_of(key_path), leaf), tree
+    )
+
+
+def select(tree: Any, pattern: str) -> dict[str, Any]:
+    """List the leaves whose whole path matches a regular expression.
+
+    Raises:
+        ValueError: Nothing matches; the message lists the paths there are.
+    """
+    leaves = flatten(tree)
+    chosen = {path: leaf for path, leaf in leaves.items() if re.fullmatch(pattern, path)}
+    if not chosen:
+        raise ValueError(
+            f"`pattern`={pattern!r} matches no leaf; the tree has: "
+            f"{', '.join(leaves) or 'no leaves at all'}."
+        )
+    return chosen
+
+
+def count(tree: Any) -> int:
+    """Count the numbers in a tree, for example a network's parameters."""
+    return sum(int(np.prod(np.shape(leaf))) for leaf in jax.tree.leaves(tree))
+
+
+def sha256(tree: Any) -> str:
+    """Hash names, types, shapes and bytes of all leaves: one identity for weights."""
+    digest = hashlib.sha256()
+    for path, leaf in sorted(flatten(tree).items()):
+        array = np.asarray(leaf)
+        digest.update(f"{path}:{array.dtype.name}:{array.shape};".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,82 @@
+"""The names of things: array shapes, and the contracts that every layer speaks."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import numpy as np
+from jaxtyping import Float, Integer, Key
+
+Array = jax.Array | np.ndarray
+
+Images = Float[Array, "batch height width channels"]
+"""Pictures in [0, 1]; a network's own mean and standard deviation live inside it."""
+
+Maps = Float[Array, "batch map_height map_width filters"]
+"""What crosses the cut of a `SplitModel`."""
+
+Logits = Float[Array, "batch classes"]
+Labels = Integer[Array, " batch"]
+Saliency = Float[Array, "batch rows columns"]
+"""Raw, at the explainer's own resolution: neither resized nor normalised."""
+
+Mask = Float[Array, "batch height width"]
+"""In [0, 1] and as large as the image it multiplies."""
+
+PerImage = Float[Array, " batch"]
+RandomKey = Key[jax.Array, ""]
+Variables = Mapping[str, Any]
+"""A Linen variable tree, an NNX state, or whatever the two functions of a cut accept."""
+
+
+class Features(NamedTuple):
+    """Carry everything that the head needs across the cut.
+
+    `maps` is what is explained; `context` is the rest: empty where the cut separates
+    the network, the images where a path may bypass it.
+    """
+
+    maps: Any
+    context: Any = ()
+
+
+class SplitModel(NamedTuple):
+    """Hold a classifier cut in two at the layer to explain.
+
+    `features(variables, images) -> Features` and
+    `head(variables, features) -> logits`; their composition is the whole network.
+    `mean` is the colour, in [0, 1], that the network sees as zero: what "mean"
+    baselines and the borders of a blur are made of. Black for a network that
+    normalises nothing.
+    """
+
+    features: Callable[[Variables, Images], Features]
+    head: Callable[[Variables, Features], Logits]
+    mean: tuple[float, ...] = (0.0, 0.0, 0.0)
+
+
+class Explainer(Protocol):
+    """Map images and the labels to explain onto one raw saliency map each."""
+
+    def __call__(
+        self,
+        variables: Variables,
+        images: Images,
+        labels: Labels,
+        *,
+        key: RandomKey | None = None,
+    ) -> Saliency: ...
+
+
+class Metric(Protocol):
+    """Score one saliency map an image; values are named and never averaged."""
+
+    def __call__(
+        self,
+        variables: Variables,
+        images: Images,
+        labels: Labels,
+        saliency: Saliency,
+        *,
+        key: RandomKey | None = None,
+    ) -> dict[str, jax.Array]: ...

@@ -1,0 +1,1 @@
+"""Weights as data: readers that run nothing, names, files at hand."""

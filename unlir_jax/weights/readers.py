@@ -1,0 +1,311 @@
+"""Read and write files of weights: safetensors, PyTorch and NumPy archives.
+
+The format is told by what the file holds and never by its name, and nothing that a
+file holds is run.
+"""
+
+import hashlib
+import math
+import os
+import pathlib
+import re
+import secrets
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from unlir_jax.weights import bounded_zip, torch_file
+
+MAX_HEADER_BYTES = 100_000_000
+"""The longest header of a safetensors file, as its specification has it."""
+
+MAX_NPY_HEADER_BYTES = 10_000
+"""How far the header of an array in an .npz archive is looked at."""
+
+_EXPECTED = (
+    "expected a PyTorch file (.pth, .pt, .bin), a .safetensors file or a NumPy .npz "
+    "archive"
+)
+_SAFETENSORS_DTYPES = {
+    "F64": "float64",
+    "F32": "float32",
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "I64": "int64",
+    "I32": "int32",
+    "I16": "int16",
+    "I8": "int8",
+    "U64": "uint64",
+    "U32": "uint32",
+    "U16": "uint16",
+    "U8": "uint8",
+    "BOOL": "bool",
+    "C64": "complex64",
+}
+_KNOWN_OTHERS = (
+    (b"\x93NUMPY", "one NumPy array without a name (.npy)"),
+    (b"\x89HDF", "an HDF5 file"),
+    (b"version https://git-lfs", "a Git LFS pointer instead of the file itself"),
+    (b"<", "a web page or other markup"),
+    (b"GGUF", "a GGUF file"),
+    (b"\x1f\x8b", "a gzip file"),
+)
+_NPY_DTYPE = re.compile(rb"'descr': *'([<>=|](?:b1|[iu][1248]|f[248]|c8|c16))'")
+_NPY_ORDER = re.compile(rb"'fortran_order': *(True|False)")
+_NPY_SHAPE = re.compile(rb"'shape': *\(((?: *[0-9]{1,18} *,?){0,32})\)")
+
+
+def read(path: str | os.PathLike) -> dict[str, np.ndarray]:
+    """Return the arrays by name of a file of weights, its format told by its content.
+
+    Args:
+        path: a PyTorch file (see `torch_file.read_torch` for what is unwrapped), a
+            safetensors file of bool, integers, float16 to float64, bfloat16 or
+            complex64, or an .npz archive of numbers.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is a folder, empty, damaged, of another format, or holds
+            Python objects.
+    """
+    path = _existing(path)
+    match _sniff(path):
+        case "safetensors":
+            return _read_safetensors(path)
+        case "npz":
+            return _read_npz(path)
+        case _:
+            return torch_file.read_torch(path)
+
+
+def read_metadata(path: str | os.PathLike) -> dict[str, str]:
+    """Return the metadata of a safetensors file, {} where it has none.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no safetensors file, or is damaged.
+    """
+    path = _existing(path)
+    if _sniff(path) != "safetensors":
+        raise ValueError(
+            f"`path`={str(path)!r} has no metadata; expected a .safetensors file, the "
+            "only format here that keeps some."
+        )
+    try:
+        with safetensors.safe_open(path, framework="np") as file:
+            return dict(file.metadata() or {})
+    except (safetensors.SafetensorError, OSError) as error:
+        raise _damaged(path, "a safetensors file", error) from error
+
+
+def write_safetensors(
+    path: str | os.PathLike,
+    arrays: Mapping[str, Any],
+    metadata: Mapping[str, str] | None = None,
+    *,
+    overwrite: bool = False,
+) -> None:
+    """Write arrays by name as a safetensors file that is complete or not there.
+
+    Args:
+        path: where to; the folder must exist.
+        arrays: of NumPy or JAX; bool, integers, float16 to float64, bfloat16 or
+            complex64, in any layout and byte order.
+        metadata: short texts kept in the header.
+        overwrite: whether a file at `path` may be replaced.
+
+    Raises:
+        FileExistsError: there is a file at `path` and `overwrite` is False.
+        TypeError: a name or a metadata item is no text.
+        ValueError: the folder is missing, `path` is a folder, or an array has a dtype
+            that the format lacks.
+    """
+    path = pathlib.Path(path)
+    if not path.parent.is_dir() or path.is_dir():
+        raise ValueError(
+            f"`path`={str(path)!r} cannot be written; expected a file name in a "
+            "folder that exists."
+        )
+    _refuse_existing(path, overwrite)
+    data = _serialise(arrays, metadata)
+    temporary = path.parent / f".{path.name}.{secrets.token_hex(6)}.tmp"
+    try:
+        with temporary.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        _refuse_existing(path, overwrite)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def sha256(path: str | os.PathLike) -> str:
+    """Return the SHA-256 of a file in hexadecimal, read piece by piece.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is a folder or cannot be read.
+    """
+    path = _existing(path)
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise _damaged(path, "a file", error) from error
+
+
+def _existing(path: str | os.PathLike) -> pathlib.Path:
+    path = pathlib.Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"`path`={str(path)!r} does not exist; {_EXPECTED}.")
+    if not path.is_file():
+        raise ValueError(f"`path`={str(path)!r} is no file; {_EXPECTED}.")
+    return path
+
+
+def _damaged(path: pathlib.Path, kind: str, error: Exception) -> ValueError:
+    reason = str(error).rstrip(".") or type(error).__name__
+    return ValueError(
+        f"`path`={str(path)!r} cannot be read as {kind}: {reason}; {_EXPECTED} that "
+        "is complete."
+    )
+
+
+def _sniff(path: pathlib.Path) -> str:
+    """Return "safetensors", "npz" or "torch", or raise ValueError."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(512)
+        size = path.stat().st_size
+    except OSError as error:
+        raise _damaged(path, "a file of weights", error) from error
+    if not start:
+        raise ValueError(f"`path`={str(path)!r} is empty; {_EXPECTED}.")
+    # First, because the length that begins it can look like any other beginning.
+    if start[8:9] == b"{":
+        header = int.from_bytes(start[:8], "little")
+        if header <= MAX_HEADER_BYTES:
+            if header > size - 8:
+                raise ValueError(
+                    f"`path`={str(path)!r} is cut short: its safetensors header has "
+                    f"{header} bytes and {size - 8} are there; {_EXPECTED} that is "
+                    "complete."
+                )
+            return "safetensors"
+    if start[:2] == b"PK":
+        return "npz" if _is_npz(path) else "torch"
+    if start[:1] == b"\x80" or start[257:262] == b"ustar":
+        return "torch"
+    for magic, kind in _KNOWN_OTHERS:
+        if start.startswith(magic):
+            raise ValueError(f"`path`={str(path)!r} is {kind}; {_EXPECTED}.")
+    raise ValueError(
+        f"`path`={str(path)!r} is of an unknown format (it begins with "
+        f"{start[:8]!r}); {_EXPECTED}."
+    )
+
+
+def _is_npz(path: pathlib.Path) -> bool:
+    try:
+        with bounded_zip.open_zip(path) as archive:
+            names = archive.sizes
+    except (ValueError, OSError) as error:
+        raise _damaged(path, "a zip archive of weights", error) from error
+    return any(name.endswith(".npy") for name in names) and not any(
+        name.endswith("data.pkl") for name in names
+    )
+
+
+def _read_safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:
+    try:
+        with safetensors.safe_open(path, framework="np") as file:
+            arrays = {}
+            for name in file.keys():  # noqa: SIM118 (the file is no dict)
+                dtype = file.get_slice(name).get_dtype()
+                if dtype not in _SAFETENSORS_DTYPES:
+                    raise ValueError(f"{name!r:.100} has the dtype {dtype}")
+                arrays[name] = file.get_tensor(name)
+    except (safetensors.SafetensorError, OSError, ValueError, MemoryError) as error:
+        raise _damaged(path, "a safetensors file", error) from error
+    if not arrays:
+        raise ValueError(f"`path`={str(path)!r} holds no arrays; {_EXPECTED}.")
+    return arrays
+
+
+def _read_npz(path: pathlib.Path) -> dict[str, np.ndarray]:
+    try:
+        with bounded_zip.open_zip(path) as archive:
+            return {
+                name.removesuffix(".npy"): _parse_npy(archive.read(name), name)
+                for name in archive.sizes
+                if name.endswith(".npy")
+            }
+    except (OSError, ValueError, MemoryError) as error:
+        raise _damaged(path, "an .npz archive", error) from error
+
+
+def _parse_npy(data: bytes, name: str) -> np.ndarray:
+    """Return the array of an .npy file whose header fits its bytes."""
+    # Read by pattern: the header is a Python literal, and a parser of Python can be
+    # made to recurse or to warn.
+    width = 2 if data[6:7] == b"\x01" else 4
+    start = 8 + width + int.from_bytes(data[8 : 8 + width], "little")
+    header = data[8 + width : min(start, 8 + width + MAX_NPY_HEADER_BYTES)]
+    described = _NPY_DTYPE.search(header)
+    order = _NPY_ORDER.search(header)
+    shaped = _NPY_SHAPE.search(header)
+    if data[:6] != b"\x93NUMPY" or not order or not shaped or start > len(data):
+        raise ValueError(f"the header of {name!r:.100} is damaged")
+    if not described:
+        raise ValueError(
+            f"{name!r:.100} holds no numbers (Python objects and texts are not read, "
+            "and the format lacks bfloat16, which safetensors has)"
+        )
+    dtype = np.dtype(described[1].decode("ascii"))
+    shape = tuple(int(size) for size in shaped[1].split(b",") if size.strip())
+    if math.prod(shape) * dtype.itemsize != len(data) - start:
+        raise ValueError(
+            f"{name!r:.100} claims the shape {shape!s:.100} of {dtype} and has "
+            f"{len(data) - start} bytes"
+        )
+    flat = np.frombuffer(data, dtype, offset=start)
+    array = flat.reshape(shape, order="F" if order[1] == b"True" else "C")
+    return np.array(array, dtype.newbyteorder("="), order="C", copy=True)
+
+
+def _refuse_existing(path: pathlib.Path, overwrite: bool) -> None:
+    if path.exists() and not overwrite:
+        raise FileExistsError(
+            f"`path`={str(path)!r} exists; expected a new name, or overwrite=True to "
+            "replace it."
+        )
+
+
+def _serialise(
+    arrays: Mapping[str, Any], metadata: Mapping[str, str] | None
+) -> bytes:
+    if not arrays:
+        raise ValueError("`arrays` is empty; expected at least one array by name.")
+    for text in (*arrays, *(metadata or {}), *(metadata or {}).values()):
+        if not isinstance(text, str):
+            raise TypeError(
+                f"{text!r:.100} is {type(text).__name__}; expected text for every name "
+                "in `arrays` and every key and value of `metadata`."
+            )
+    plain = {}
+    for name, values in arrays.items():
+        array = np.asarray(values)
+        if array.dtype.name not in _SAFETENSORS_DTYPES.values() or (
+            name == "__metadata__"
+        ):
+            raise ValueError(
+                f"`arrays`[{name!r:.100}] has the dtype {array.dtype} or a reserved "
+                f"name; expected one of {', '.join(_SAFETENSORS_DTYPES.values())}."
+            )
+        # The library takes the memory as it lies, so it must lie in C order.
+        plain[name] = np.array(array, array.dtype.newbyteorder("="), order="C")
+    return safetensors.numpy.save(plain, dict(metadata) if metadata else None)
