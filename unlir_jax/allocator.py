@@ -20,8 +20,8 @@ def keep_freed_memory() -> bool:
     cost is that the process keeps its peak of memory. Threads that have allocated
     before stay as they are, so the earlier the better.
 
-    It does nothing on other systems than Linux with glibc, where an accelerator is the
-    default backend, or where the environment has UNLIR_JAX_KEEP_MEMORY=0.
+    `load` calls it. It does nothing on other systems than Linux with glibc, or where
+    the environment has UNLIR_JAX_KEEP_MEMORY=0.
 
     Returns:
         Whether the allocator was changed.

@@ -5,7 +5,6 @@ import difflib
 import inspect
 import io
 import os
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,30 +15,33 @@ import numpy as np
 from PIL import Image
 
 from unlir_jax import maps, metrics, pretrained, record, saliency, split
-from unlir_jax.data import files, preprocessing
+from unlir_jax.data import classes, files, preprocessing
 from unlir_jax.pretrained import Pretrained
-from unlir_jax.report import html, overlay, sheet, words
+from unlir_jax.report import html, overlay, sheet
 from unlir_jax.types import Explainer
 
 DEFAULT_METHODS = ("grad_cam", "opti_cam")
 BASELINES: dict[str, maps.Baseline] = {"insertion": "blur", "deletion": "black"}
 CURVE_STEPS = 28
 TOP = 5
+PAGE = "report.html"
 
 Progress = Callable[[str, float], None]
-"""Called with what is being done and the share of all work that is done."""
+"""Told what is being done, and the share of all the work that is done."""
 
 
 class Outcome(NamedTuple):
-    """Say what a run did."""
+    """Say what a run did: where, which pictures, and which could not be read."""
 
     folder: Path
     explained: list[str]
     failed: list[dict[str, str]]
 
 
-class _Picture(NamedTuple):
-    file: Path
+class Picture(NamedTuple):
+    """Hold one picture as the network sees it."""
+
+    file: str
     name: str
     framed: Image.Image
 
@@ -62,62 +64,60 @@ def run(
 ) -> Outcome:
     """Explain pictures and write overlays, sheets, `results.json` and `report.html`.
 
-    All is written to a hidden folder first and appears at the end, complete. Results
+    Everything is written to a hidden folder and appears at the end, complete. Scores
     do not depend on the batch size.
 
     Args:
         images: Files, folders and patterns; see `files.find_pictures`.
-        output: Folder to write to; new or empty, or with `overwrite` one that holds a
+        output: Folder to write to: new, empty, or with `overwrite` one that holds a
             previous report, whose files are replaced.
         model: Name of the network.
-        weights: See `pretrained.load`.
-        layer: Where to cut; see `pretrained.load`.
+        weights: Its weights, see `pretrained.load`.
+        layer: Where to cut it, see `pretrained.load`.
         methods: Names in `saliency.METHODS`.
         label: Index or name of the class to explain in every picture; by default the
-            class predicted for each.
+            class that is predicted for each.
         overwrite: Whether to replace a previous report.
-        batch_size: Pictures that go through the network together.
+        batch_size: Number of pictures that go through the network together.
         seed: Of whatever is random.
-        steps: Of Opti-CAM; its own default without.
+        steps: Of Opti-CAM; the method's own default without.
         controls: Whether to score maps that know nothing of the network as well.
         progress: Told how far the work is.
 
-    Returns:
-        The folder, the names of the pictures done, and those that could not be read,
-        with the reason.
-
     Raises:
-        ValueError: Unknown method, label, layer or network; no picture matched or could
-            be read; an output folder that may not be written to.
+        FileNotFoundError: The file of weights is missing.
+        ValueError: An unknown method, network, layer or label; no picture matches or
+            can be read; an output folder that may not be written to.
     """
-    methods = _check_methods(methods, steps)
+    methods = check_methods(methods, steps)
     if batch_size < 1:
         raise ValueError(f"`batch_size`={batch_size}; expected at least 1.")
     found = files.find_pictures(images, outside=output)
     if not found.files:
         raise ValueError(
-            f"No picture matches {', '.join(map(repr, images))}; expected picture files, "
-            "folders that hold some, or patterns such as 'photos/*.jpg'."
+            f"No picture matches {', '.join(map(repr, images)) or 'nothing'}; expected "
+            "picture files, folders that hold some, or patterns such as 'photos/*.jpg'."
         )
-    failed = [{"file": item, "error": "It matches no picture."} for item in found.unmatched]
     names = dict(zip(found.files, files.distinct_names(found.files), strict=True))
-    added = [c for c in saliency.CONTROLS if c not in methods] if controls else []
-    targets = {"results.json", "report.html"} | {
-        file for name in names.values() for file in _file_names(name, methods).values()
-    }
-    record.check_folder(output, targets, overwrite=overwrite)
+    expected = {file for name in names.values() for file in _file_names(name, methods)}
+    record.check_folder(output, {PAGE, *expected}, overwrite=overwrite)
 
     progress("loading the network", 0.0)
     network = pretrained.load(model, weights, layer, fold=True)
-    _check_maps(network)
-    given = None if label is None else find_class(label, network.class_names)
-    factories = {name: saliency.METHODS[name] for name in (*methods, *added)}
-    chosen = {"opti_cam": {} if steps is None else {"steps": steps}}
-    explainers = {
-        name: factory(network.model, **chosen.get(name, {}))
-        for name, factory in factories.items()
+    _check_layer(network)
+    given = None if label is None else classes.find_class(label, network.class_names)
+    compared = [c for c in saliency.CONTROLS if c not in methods] if controls else []
+    parameters = {
+        name: _hyper_parameters(name, steps) for name in (*methods, *compared)
     }
-
+    explainers = {
+        name: saliency.METHODS[name](network.model, **values)
+        for name, values in parameters.items()
+    }
+    failed = [
+        {"file": item, "error": f"No picture matches {item!r}."}
+        for item in found.unmatched
+    ]
     document: dict[str, Any] = {
         "schema": record.SCHEMA,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -126,11 +126,8 @@ def run(
         "weights": {"source": network.source, "sha256": network.sha256},
         "settings": {
             "methods": list(methods),
-            "controls": added,
-            "hyper_parameters": {
-                name: _hyper_parameters(factory) | chosen.get(name, {})
-                for name, factory in factories.items()
-            },
+            "controls": compared,
+            "hyper_parameters": parameters,
             "label": label,
             "baselines": BASELINES,
             "steps": CURVE_STEPS,
@@ -138,7 +135,6 @@ def run(
             "batch_size": batch_size,
             "image_size": network.image_size,
             "crop": network.crop,
-            "folded_norms": True,
             "score": "softmax probability",
             "mask": "pixels in [0,1] before the network's normalisation",
             "normalization": "range",
@@ -149,26 +145,244 @@ def run(
         "failed": failed,
     }
     articles: list[str] = []
-    frame = preprocessing.framing(network.image_size, network.crop)
     with record.new_folder(output) as folder:
-        for batch in _batches(names, frame, batch_size, failed):
-            done = len(document["images"]) + len(failed) - len(found.unmatched)
-            share = functools_progress(progress, done, len(batch), len(names))
-            entries, masks = _explain(network, explainers, batch, given, seed, share)
-            for index, (picture, entry) in enumerate(zip(batch, entries, strict=True)):
-                entry["controls"] = {c: entry["methods"].pop(c) for c in added}
+        frame = preprocessing.framing(network.image_size, network.crop)
+        for batch, padding in _batches(names, frame, batch_size, failed):
+            before = len(document["images"])
+
+            def advance(doing: str, share: float, batch=batch, before=before) -> None:
+                progress(doing, (before + share * len(batch)) / len(names))
+
+            entries, masks = _explain(
+                network, explainers, batch + padding, given, seed, advance
+            )
+            for index, picture in enumerate(batch):
+                entry = entries[index]
+                entry["controls"] = {c: entry["methods"].pop(c) for c in compared}
                 views = {
-                    name: html.View(
-                        overlay.overlay(picture.framed, masks[name][index]),
-                        overlay.masked(picture.framed, masks[name][index]),
-                    )
+                    name: overlay.view(picture.framed, masks[name][index])
                     for name in methods
                 }
-                _write(folder, picture, entry, views, document)
-                articles.append(html.article(picture.name, picture.framed, entry, views))
+                _write_pictures(folder, picture, entry, views, document)
+                articles.append(
+                    html.article(picture.name, picture.framed, entry, views)
+                )
                 document["images"].append(entry)
         if not document["images"]:
-            raise ValueError(_all_failed(failed))
-        _summarise(document)
+            raise ValueError(_nothing_read(failed))
         progress("writing the report", 1.0)
-    return Outcome(Path(output), [entry["file"] for entry in document["images"]], failed)
+        document["mean"], document["flat"] = _summarise(document["images"])
+        written = [path.name for path in folder.iterdir()]
+        document["files"] = sorted([*written, PAGE, record.RESULTS])
+        record.write_text(folder / PAGE, html.page(document, articles))
+        record.write_text(folder / record.RESULTS, record.to_json(document))
+    return Outcome(
+        Path(output), [entry["file"] for entry in document["images"]], failed
+    )
+
+
+def _explain(
+    network: Pretrained,
+    explainers: Mapping[str, Explainer],
+    batch: Sequence[Picture],
+    given: int | None,
+    seed: int,
+    progress: Progress,
+) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
+    """Explain and score a batch.
+
+    Returns:
+        What `results.json` says of each picture, and by method the maps as masks,
+        `[batch, size, size]` in [0, 1].
+    """
+    model, variables = network.model, network.variables
+    images = jnp.asarray(
+        np.stack([np.asarray(picture.framed, np.float32) / 255 for picture in batch])
+    )
+    whole = split.whole(model)
+    probabilities = np.asarray(jax.nn.softmax(whole(variables, images)))
+    predicted = probabilities.argmax(axis=1)
+    labels = predicted if given is None else np.full(len(batch), given)
+    labels = jnp.asarray(labels, jnp.int32)
+    entries = [
+        _describe(picture, int(label), row, network.class_names, given is not None)
+        for picture, label, row in zip(batch, labels, probabilities, strict=True)
+    ]
+    scorers = [metrics.average_scores(model)] + [
+        metrics.METRICS[name](model, baseline=baseline, steps=CURVE_STEPS)
+        for name, baseline in BASELINES.items()
+    ]
+    masks = {}
+    key = jax.random.key(seed)
+    for done, (name, explain) in enumerate(explainers.items()):
+        progress(name, done / len(explainers))
+        raw = explain(variables, images, labels, key=key)
+        # The metrics would enlarge the map alike, but be compiled for each size of it.
+        enlarged = maps.resize(raw, images.shape[1:3])
+        scores: dict[str, Any] = {}
+        for score in scorers:
+            scores |= score(variables, images, labels, enlarged, key=key)
+        mask = maps.normalize(enlarged, "range")
+        masks[name] = np.asarray(mask)
+        seen = jax.nn.softmax(whole(variables, maps.apply_mask(images, mask)))
+        scores["masked_probability"] = seen[jnp.arange(len(batch)), labels]
+        scores["flat"] = maps.is_flat(raw)
+        arrays = {metric: np.asarray(values) for metric, values in scores.items()}
+        for index, entry in enumerate(entries):
+            entry["methods"][name] = {
+                metric: _plain(values[index]) for metric, values in arrays.items()
+            }
+    return entries, masks
+
+
+def _describe(
+    picture: Picture, label: int, row: np.ndarray, names: Sequence[str], given: bool
+) -> dict[str, Any]:
+    def named(index: int) -> dict[str, Any]:
+        probability = _plain(row[index])
+        return {"index": index, "name": names[index], "probability": probability}
+
+    return {
+        "file": picture.file,
+        "label": named(label) | {"source": "given" if given else "predicted"},
+        "top5": [named(int(index)) for index in np.argsort(-row, kind="stable")[:TOP]],
+        "methods": {},
+    }
+
+
+def _plain(value: np.ndarray | np.generic) -> Any:
+    """Turn an array's values into Python's, to the digits that float32 has."""
+    if value.dtype == bool:
+        return bool(value)
+    return np.round(value.astype(float), 7).tolist()
+
+
+def _batches(
+    names: Mapping[Path, str],
+    frame: Callable[[Path], Image.Image],
+    size: int,
+    failed: list[dict[str, str]],
+) -> Iterator[tuple[list[Picture], list[Picture]]]:
+    """Read pictures by batches; those that cannot be read are added to `failed`.
+
+    Yields:
+        Pictures, and copies that fill the batch up: a program is compiled for each
+        size of batch, and results do not depend on neighbours.
+    """
+    size = min(size, len(names))
+    batch: list[Picture] = []
+    for number, (file, name) in enumerate(names.items(), start=1):
+        try:
+            batch.append(Picture(record.readable(str(file)), name, frame(file)))
+        except (ValueError, OSError) as error:
+            failed.append({"file": record.readable(str(file)), "error": str(error)})
+        if len(batch) == size or (batch and number == len(names)):
+            yield batch, [batch[-1]] * (size - len(batch))
+            batch = []
+
+
+def _write_pictures(
+    folder: Path,
+    picture: Picture,
+    entry: dict[str, Any],
+    views: Mapping[str, overlay.View],
+    document: Mapping[str, Any],
+) -> None:
+    *overlays, last = _file_names(picture.name, views)
+    for file, (name, view) in zip(overlays, views.items(), strict=True):
+        record.write_bytes(folder / file, _png(view.overlay))
+        entry["methods"][name]["overlay"] = file
+    entry["sheet"] = last
+    drawn = sheet.sheet(picture.framed, entry, views, _subtitle(document))
+    record.write_bytes(folder / last, _png(drawn))
+
+
+def _subtitle(document: Mapping[str, Any]) -> str:
+    return f"{document['model']}, layer {document['layer']}"
+
+
+def _file_names(name: str, methods: Sequence[str] | Mapping[str, Any]) -> list[str]:
+    return [f"{name}__{kind}.png" for kind in (*methods, "sheet")]
+
+
+def _png(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _summarise(
+    entries: Sequence[Mapping[str, Any]],
+) -> tuple[dict[str, dict[str, float]], dict[str, int]]:
+    """Average the scores of each method over the pictures, and count its flat maps."""
+    means, flat = {}, {}
+    rows = [entry["methods"] | entry["controls"] for entry in entries]
+    for name in rows[0]:
+        means[name] = {
+            metric: _plain(np.mean([row[name][metric] for row in rows]))
+            for metric in (*metrics.METRICS, "masked_probability")
+            if metric in rows[0][name]
+        }
+        flat[name] = sum(row[name]["flat"] for row in rows)
+    return means, flat
+
+
+def _hyper_parameters(name: str, steps: int | None) -> dict[str, Any]:
+    """List a method's settings: its factory's defaults, and what was asked for."""
+    _, *settings = inspect.signature(saliency.METHODS[name]).parameters.values()
+    defaults = {setting.name: setting.default for setting in settings}
+    return defaults | (
+        {} if steps is None or "steps" not in defaults else {"steps": steps}
+    )
+
+
+def check_methods(methods: Sequence[str], steps: int | None = None) -> tuple[str, ...]:
+    """Refuse unknown methods, and a setting that none of them has.
+
+    Returns:
+        The methods, each once, in the order given.
+    """
+    chosen = tuple(dict.fromkeys(methods))
+    if not chosen:
+        raise ValueError(
+            f"`methods` is empty; expected some of: {', '.join(saliency.METHODS)}."
+        )
+    for name in chosen:
+        if name not in saliency.METHODS:
+            near = difflib.get_close_matches(name, saliency.METHODS, n=1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise ValueError(
+                f"`method`={name!r} is not an explainer; {hint}known: "
+                f"{', '.join(saliency.METHODS)}."
+            )
+    if steps is not None and not any(
+        "steps" in _hyper_parameters(m, None) for m in chosen
+    ):
+        raise ValueError(
+            f"`steps`={steps} is a setting of opti_cam, but the methods are "
+            f"{', '.join(chosen)}."
+        )
+    return chosen
+
+
+def _check_layer(network: Pretrained) -> None:
+    """Refuse a cut at something that has no rows and columns."""
+    size = network.image_size
+    example = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
+    shape = jax.eval_shape(
+        network.model.features, network.variables, example
+    ).maps.shape
+    if len(shape) != 4:
+        raise ValueError(
+            f"`layer`={network.layer!r} gives an array of shape {shape}; expected maps "
+            "[batch, rows, columns, filters], as a convolution gives."
+        )
+
+
+def _nothing_read(failed: Sequence[Mapping[str, str]]) -> str:
+    first = failed[0]["error"]
+    return (
+        first
+        if len(failed) == 1
+        else f"None of {len(failed)} pictures is usable: {first}"
+    )

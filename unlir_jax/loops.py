@@ -5,6 +5,7 @@ from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
+from jax import core
 
 Loop = Literal["auto", "host", "device"]
 
@@ -20,8 +21,10 @@ def place(loop: Loop, *arguments: Any) -> Literal["host", "device"]:
         ValueError: `loop` is unknown, or the host is asked for under a transformation.
     """
     if loop not in get_args(Loop):
-        raise ValueError(f"`loop`={loop!r} is unknown; expected one of {get_args(Loop)}.")
-    traced = any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(arguments))
+        raise ValueError(
+            f"`loop`={loop!r} is unknown; expected one of {get_args(Loop)}."
+        )
+    traced = any(isinstance(x, core.Tracer) for x in jax.tree.leaves(arguments))
     if loop == "auto":
         return "host" if jax.default_backend() == "cpu" and not traced else "device"
     if loop == "host" and traced:

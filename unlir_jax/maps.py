@@ -17,7 +17,7 @@ BLUR_SIZE, BLUR_SIGMA = 11, 5.0
 NOISE_DEVIATION = 0.2
 
 
-def resize(saliency: Saliency, size: tuple[int, int]) -> jax.Array:
+def resize(saliency: Saliency, size: tuple[int, ...]) -> jax.Array:
     """Interpolate maps bilinearly with half-pixel centres, without antialiasing.
 
     The convention of `align_corners=False`, which peers share for enlarging.
@@ -105,7 +105,9 @@ def normalize(saliency: Saliency, mode: Normalization = "range") -> jax.Array:
     return jnp.where(flat, 0, result)
 
 
-def apply_mask(images: Images, mask: Mask, background: Images | None = None) -> jax.Array:
+def apply_mask(
+    images: Images, mask: Mask, background: Images | None = None
+) -> jax.Array:
     """Keep what the mask marks: `images * mask + background * (1 - mask)`.
 
     Masking happens on pixels in [0, 1], before the network's own normalisation.
@@ -149,7 +151,7 @@ def background(
         ValueError: `kind` is unknown, or `noise` without a key.
     """
     images = jnp.asarray(images)
-    colour = jnp.asarray(mean, images.dtype)
+    colour = jnp.asarray(mean, images.dtype).reshape((1, 1, 1, -1))
     if kind == "black":
         return jnp.zeros_like(images)
     if kind == "mean":
@@ -160,7 +162,9 @@ def background(
         drawn = jax.vmap(lambda k: jax.random.normal(k, images.shape[1:], images.dtype))
         noise = drawn(keys.per_image(key, images))
         return jnp.clip(colour + NOISE_DEVIATION * noise, 0, 1)
-    raise ValueError(f"`kind`={kind!r} is unknown; expected one of {get_args(Baseline)}.")
+    raise ValueError(
+        f"`kind`={kind!r} is unknown; expected one of {get_args(Baseline)}."
+    )
 
 
 def blur_kernel() -> np.ndarray:
@@ -200,7 +204,7 @@ def luminance(images: Array) -> jax.Array:
     """Weigh the channels as ITU-R BT.601 does: `[batch, height, width]`."""
     images = jnp.asarray(images)
     weights = jnp.asarray((0.299, 0.587, 0.114), images.dtype)
-    return jnp.sum(images * weights, axis=-1)
+    return jnp.einsum("bhwc,c->bhw", images, weights)
 
 
 def check_saliency(saliency: Saliency, images: Images) -> None:

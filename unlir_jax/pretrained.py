@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from unlir_jax import split, tree, zoo
+from unlir_jax import allocator, split, tree, zoo
 from unlir_jax.data import preprocessing
 from unlir_jax.models import fold as folding
 from unlir_jax.types import SplitModel
@@ -80,13 +80,14 @@ def load(
             weights, or weights of another network (every name that does not fit is
             listed).
     """
+    allocator.keep_freed_memory()  # Before JAX starts its threads.
     asked = name
     name, network = zoo.find(name)
     # A layer is checked first: it needs no weights, and reading them takes a moment.
     layer = _layer(name, network, layer)
     if weights == RANDOM:
         module = _build(network, num_classes or network.classes, dtype)
-        variables = _initial(module, network)
+        variables = random_variables(module, network)
         source, sha256 = RANDOM, tree.sha256(variables)
     else:
         path = _find(name, weights)
@@ -96,7 +97,7 @@ def load(
             name, network = zoo.find(f"timm_{name}")
         classes = num_classes or _classes_in(arrays, network)
         module = _build(network, classes, dtype)
-        variables = _fill(module, network, arrays, name, source)
+        variables = fill(module, network, arrays, name, source)
     if fold:
         module, variables = folding.fold_batchnorm(module, variables)
     variables = jax.tree.map(jnp.asarray, variables)
@@ -150,17 +151,43 @@ def _build(network: zoo.Network, classes: int, dtype: Any) -> nn.Module:
     if classes < 1:
         raise ValueError(f"`num_classes`={classes}; expected at least 1.")
     module = network.build(num_classes=classes)
-    return module if dtype is None else module.clone(style=module.style._replace(dtype=dtype))
+    return (
+        module
+        if dtype is None
+        else module.clone(style=module.style._replace(dtype=dtype))
+    )
 
 
-def _example(network: zoo.Network) -> jax.ShapeDtypeStruct:
+def example(network: zoo.Network) -> jax.ShapeDtypeStruct:
+    """Give the shape of one picture of the size that a network is made for."""
     size = network.image_size
     return jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
 
 
-def _initial(module: nn.Module, network: zoo.Network) -> dict[str, Any]:
-    images = jnp.zeros(_example(network).shape)
-    return jax.jit(module.init)(jax.random.key(0), images)
+def random_variables(
+    module: nn.Module, network: zoo.Network, seed: int = 0
+) -> dict[str, Any]:
+    """Draw the variables of an untrained backbone, normal with He's deviation.
+
+    The same distribution as the module's own `init`, whose compilation takes from
+    twenty seconds to minutes on CPU; kernels are drawn by NumPy instead.
+    """
+    generator = np.random.default_rng(seed)
+    shapes = jax.eval_shape(module.init, jax.random.key(0), example(network))
+
+    def draw(path: str, leaf: jax.ShapeDtypeStruct) -> np.ndarray:
+        name = path.rpartition("/")[2]
+        if name != "kernel":
+            ones = name in ("scale", "var")
+            return (np.ones if ones else np.zeros)(leaf.shape, np.float32)
+        *space, incoming, outgoing = leaf.shape
+        # Convolutions by what they feed, the classifier by what feeds it.
+        fan = np.prod(space) * outgoing / 2 if space else incoming
+        if incoming == 1:  # Depthwise: each filter feeds one channel.
+            fan = np.prod(space) / 2
+        return generator.normal(0, fan**-0.5, leaf.shape).astype(np.float32)
+
+    return tree.map_with_path(draw, shapes)
 
 
 def _classes_in(arrays: Mapping[str, np.ndarray], network: zoo.Network) -> int:
@@ -172,15 +199,19 @@ def _classes_in(arrays: Mapping[str, np.ndarray], network: zoo.Network) -> int:
     return network.classes if own is None else len(own)
 
 
-def _fill(
+def fill(
     module: nn.Module,
     network: zoo.Network,
     arrays: Mapping[str, np.ndarray],
     name: str,
     source: str,
 ) -> dict[str, Any]:
-    """Put a file's arrays into our variables, or say what does not fit."""
-    shapes = jax.eval_shape(module.init, jax.random.key(0), _example(network))
+    """Put a file's arrays into a network's variables, or say what does not fit.
+
+    Raises:
+        ValueError: Names that are missing, unexpected or mis-shaped, every one listed.
+    """
+    shapes = jax.eval_shape(module.init, jax.random.key(0), example(network))
     expected = tree.flatten(shapes)
     leaves, fit = layouts.translate(arrays, expected, network.layouts)
     classifier = {path for path in expected if path.startswith("params/classifier/")}
@@ -201,7 +232,7 @@ def _fill(
 def _layer(name: str, network: zoo.Network, layer: str | None) -> str:
     if layer is None:
         return network.layer
-    paths = split.module_paths(network.build(), _example(network))
+    paths = split.module_paths(network.build(), example(network))
     for candidate in (layer, zoo.layer_path(network, layer)):
         if candidate in paths:
             return candidate

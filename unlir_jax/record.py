@@ -104,15 +104,15 @@ def check_folder(
         return
     if not overwrite:
         raise ValueError(
-            f"Output folder {str(folder)!r} exists and is not empty; expected a new one, "
-            "or --overwrite to replace a previous report in it."
+            f"Output folder {str(folder)!r} exists and is not empty; expected a new "
+            "one, or --overwrite to replace a previous report in it."
         )
     ours = _files_of_report(folder)
     for name in names:
         if name not in ours and (folder / name).exists():
             raise ValueError(
-                f"Output folder {str(folder)!r} holds {name!r}, which no previous report "
-                "wrote; expected another folder."
+                f"Output folder {str(folder)!r} holds {name!r}, which no previous "
+                "report wrote; expected another folder."
             )
 
 
@@ -126,11 +126,20 @@ def new_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
 
     Yields:
         A hidden folder on the same disk.
+
+    Raises:
+        ValueError: Nothing can be written there.
     """
     folder = Path(folder).resolve()
     above = next(path for path in (folder, *folder.parents) if path.exists())
     staging = above / f".unlir-{secrets.token_hex(6)}"
-    staging.mkdir()
+    try:
+        staging.mkdir()
+    except OSError as error:
+        raise ValueError(
+            f"Output folder {str(folder)!r} cannot be written to ({error.strerror}); "
+            "expected a place that can."
+        ) from error
     try:
         yield staging
         _publish(staging, folder)

@@ -2,12 +2,13 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
+from jax import core
 
 from unlir_jax.types import Features, Images, Labels, Logits, SplitModel, Variables
 
@@ -86,7 +87,8 @@ def from_methods(
         return Features(maps)
 
     def second(variables: Variables, cut: Features) -> Logits:
-        return module.apply(dict(variables), cut.maps, method=head, **arguments)
+        logits = module.apply(dict(variables), cut.maps, method=head, **arguments)
+        return cast(jax.Array, logits)
 
     return SplitModel(jax.jit(first), jax.jit(second), tuple(mean))
 
@@ -120,7 +122,10 @@ def from_linen(
         outputs: list[Any] = []
 
         def intercept(
-            call: Callable[..., Any], args: Any, kwargs: Any, context: nn.module.InterceptorContext
+            call: Callable[..., Any],
+            args: Any,
+            kwargs: Any,
+            context: nn.module.InterceptorContext,
         ) -> Any:
             if context.method_name != "__call__":
                 return call(*args, **kwargs)
@@ -194,7 +199,9 @@ def from_nnx(
     graph, state = nnx.split(module)
 
     def first(variables: Variables, images: Images) -> Features:
-        return Features(getattr(nnx.merge(graph, variables), features)(images, **arguments))
+        return Features(
+            getattr(nnx.merge(graph, variables), features)(images, **arguments)
+        )
 
     def second(variables: Variables, cut: Features) -> Logits:
         return getattr(nnx.merge(graph, variables), head)(cut.maps, **arguments)
@@ -263,7 +270,7 @@ def check_batch(
             f"`labels` has shape {jnp.shape(labels)}; expected one class index for "
             f"each of the {jnp.shape(images)[0]} images."
         )
-    if isinstance(labels, jax.core.Tracer) or not jnp.size(labels):
+    if isinstance(labels, core.Tracer) or not jnp.size(labels):
         return
     classes = jax.eval_shape(whole(model), variables, images).shape[-1]
     low, high = int(np.min(labels)), int(np.max(labels))

@@ -54,7 +54,9 @@ def select(tree: Any, pattern: str) -> dict[str, Any]:
         ValueError: Nothing matches; the message lists the paths there are.
     """
     leaves = flatten(tree)
-    chosen = {path: leaf for path, leaf in leaves.items() if re.fullmatch(pattern, path)}
+    chosen = {
+        path: leaf for path, leaf in leaves.items() if re.fullmatch(pattern, path)
+    }
     if not chosen:
         raise ValueError(
             f"`pattern`={pattern!r} matches no leaf; the tree has: "

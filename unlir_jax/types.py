@@ -1,7 +1,7 @@
 """The names of things: array shapes, and the contracts that every layer speaks."""
 
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import numpy as np
@@ -25,8 +25,8 @@ Mask = Float[Array, "batch height width"]
 
 PerImage = Float[Array, " batch"]
 RandomKey = Key[jax.Array, ""]
-Variables = Mapping[str, Any]
-"""A Linen variable tree, an NNX state, or whatever the two functions of a cut accept."""
+Variables = Any
+"""A Linen variable tree, an NNX state, or whatever a cut's two functions accept."""
 
 
 class Features(NamedTuple):
@@ -55,6 +55,7 @@ class SplitModel(NamedTuple):
     mean: tuple[float, ...] = (0.0, 0.0, 0.0)
 
 
+@runtime_checkable
 class Explainer(Protocol):
     """Map images and the labels to explain onto one raw saliency map each."""
 
@@ -68,6 +69,7 @@ class Explainer(Protocol):
     ) -> Saliency: ...
 
 
+@runtime_checkable
 class Metric(Protocol):
     """Score one saliency map an image; values are named and never averaged."""
 

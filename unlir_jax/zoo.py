@@ -98,7 +98,9 @@ def _resnet(repeats: tuple[int, ...], block: type[nn.Module]) -> Network:
     return Network(build, "layer4", 224, 0.875, 1000, tables, _RESNET_ALIASES)
 
 
-def _cifar_resnet(repeats: tuple[int, ...], block: type[nn.Module], width: int) -> Network:
+def _cifar_resnet(
+    repeats: tuple[int, ...], block: type[nn.Module], width: int
+) -> Network:
     def build(**attributes: Any) -> resnet.ResNet:
         defaults = {
             "mean": CIFAR_MEAN,
@@ -161,7 +163,9 @@ def networks() -> dict[str, Network]:
         if depth <= 50:
             found[f"cifar_resnet{depth}"] = _cifar_resnet(repeats, block, 64)
     for depth in (20, 32, 44, 56, 110):
-        found[f"cifar_resnet{depth}"] = _cifar_resnet(((depth - 2) // 6,) * 3, basic, 16)
+        found[f"cifar_resnet{depth}"] = _cifar_resnet(
+            ((depth - 2) // 6,) * 3, basic, 16
+        )
     for depth in vgg.REPEATS:
         found[f"vgg{depth}"] = _vgg(depth, False)
         found[f"vgg{depth}_bn"] = _vgg(depth, True)
@@ -198,5 +202,9 @@ def layer_path(network: Network, layer: str) -> str:
     for pattern, replacement in network.aliases:
         match = re.fullmatch(pattern, layer)
         if match:
-            return replacement(match) if callable(replacement) else match.expand(replacement)
+            return (
+                replacement(match)
+                if callable(replacement)
+                else match.expand(replacement)
+            )
     return layer.replace(".", "/")

@@ -315,8 +315,8 @@ def hostile(mark: pathlib.Path) -> dict[str, bytes]:
         "odd_dict": b"\x80\x02(Nd.",
         # A tuple of two of itself, 60 deep: hashing it as a key would never end.
         "deep_key": b"\x80\x02})" + b"2\x86" * 60 + b"Ns.",
-        "deep_tuple": b"\x80\x02})" + b"\x85" * 100_000 + b"Ns.",
-        "deep_list": b"\x80\x02" + b"]" * 100_000 + b"a" * 99_999 + b".",
+        "deep_tuple": b"\x80\x02})" + b"\x85" * 20_000 + b"Ns.",
+        "deep_list": b"\x80\x02" + b"]" * 20_000 + b"a" * 19_999 + b".",
         "no_stop": b"\x80\x02N",
         "nothing": b"",
     }

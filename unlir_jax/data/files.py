@@ -54,7 +54,9 @@ def _pictures_like(pattern: str, barred: Path | None) -> list[Path]:
     found: list[Path] = []
     for match in sorted(glob.glob(pattern, recursive=True)):
         path = Path(match)
-        found += _pictures_below(path, barred) if path.is_dir() else _allowed([path], barred)
+        found += (
+            _pictures_below(path, barred) if path.is_dir() else _allowed([path], barred)
+        )
     return found
 
 

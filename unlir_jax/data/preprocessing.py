@@ -96,7 +96,9 @@ def to_picture(picture: Picture) -> Image.Image:
             )
         array = np.round(array * 255).astype(np.uint8)
     if array.dtype != np.uint8:
-        raise TypeError(f"`picture` is {array.dtype}; expected uint8 or floating point.")
+        raise TypeError(
+            f"`picture` is {array.dtype}; expected uint8 or floating point."
+        )
     return to_rgb(Image.fromarray(array))
 
 
@@ -120,7 +122,10 @@ def framing(size: int, crop: float) -> Callable[[Picture], Image.Image]:
         shorter = max(round(size / crop), size)
         scale = shorter / min(width, height)
         # The longer side is cut, not rounded, as the references of ImageNet do.
-        target = tuple(max(int(side * scale + 1e-9), shorter) for side in (width, height))
+        target = (
+            max(int(width * scale + 1e-9), shorter),
+            max(int(height * scale + 1e-9), shorter),
+        )
         if image.size != target:
             image = image.resize(target, Image.Resampling.BILINEAR)
         left, top = (round((side - size) / 2) for side in target)

@@ -14,6 +14,7 @@ from unlir_jax import factories, maps, split
 from unlir_jax.types import (
     Images,
     Labels,
+    Logits,
     Metric,
     RandomKey,
     Saliency,
@@ -43,7 +44,9 @@ def average_scores(model: SplitModel) -> Metric:
         # p and 1 - p are kept as logarithms: near 1, float32 would lose their ratio.
         return {
             "average_drop": jnp.maximum(-jnp.expm1(seen - clean), 0),
-            "average_increase": (seen - seen_rest > clean - clean_rest).astype(clean.dtype),
+            "average_increase": (seen - seen_rest > clean - clean_rest).astype(
+                clean.dtype
+            ),
             "average_gain": jnp.maximum(-jnp.expm1(seen_rest - clean_rest), 0),
         }
 
@@ -103,9 +106,9 @@ def _only(model: SplitModel, name: str) -> Metric:
     return score
 
 
-def _log_odds(logits: jax.Array, labels: Labels) -> tuple[jax.Array, jax.Array]:
+def _log_odds(logits: Logits, labels: Labels) -> tuple[jax.Array, jax.Array]:
     """Give `log p` and `log (1 - p)` of each label's softmax probability."""
-    chosen = labels[:, None] == jnp.arange(logits.shape[-1])
+    chosen = labels[:, None] == jnp.arange(logits.shape[-1])[None]
     everything = jax.nn.logsumexp(logits, axis=-1)
     label = jnp.sum(jnp.where(chosen, logits, 0), axis=-1)
     rest = jax.nn.logsumexp(jnp.where(chosen, -jnp.inf, logits), axis=-1)

@@ -89,7 +89,7 @@ def _curve(
         # Not normalised: rounding could make ties. A flat map is all ties.
         enlarged = jnp.where(maps.is_flat(enlarged)[:, None, None], 0, enlarged)
         background = maps.background(images, baseline, mean=model.mean, key=key)
-        return background, _ranks(enlarged)
+        return background, rank(enlarged)
 
     @jax.jit
     def probability(
@@ -122,14 +122,16 @@ def _curve(
         background, ranks = prepare(images, jnp.asarray(saliency), key)
         counts = np.round(np.linspace(0, ranks[0].size, steps + 1)).astype(np.int32)
         arguments = (variables, images, background, labels, ranks)
-        curve = loops.map_steps(probability, jnp.asarray(counts), *arguments, loop=loop).T
+        curve = loops.map_steps(
+            probability, jnp.asarray(counts), *arguments, loop=loop
+        ).T
         area = (jnp.sum(curve, axis=1) - (curve[:, 0] + curve[:, -1]) / 2) / steps
         return {name: area, f"{name}_curve": curve}
 
     return score
 
 
-def _ranks(saliency: Saliency) -> jax.Array:
+def rank(saliency: Saliency) -> jax.Array:
     """Number the pixels from the most salient on; equal ones in row-major order."""
     flat = saliency.reshape((saliency.shape[0], -1))
     order = jnp.argsort(-flat, axis=1, stable=True)

@@ -1,16 +1,20 @@
 """Convolutions written the way that each kind of processor runs them fastest."""
 
+import functools
+import operator
 from typing import Literal
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
+from unlir_jax.types import Array
+
 Pads = tuple[tuple[int, int], tuple[int, int]]
 Padding = Literal["same", "symmetric"]
 
 
-def pads(padding: Padding, size: tuple[int, int], kernel: int, stride: int) -> Pads:
+def pads(padding: Padding, size: tuple[int, ...], kernel: int, stride: int) -> Pads:
     """Work out the zeros before and after each axis.
 
     `same` is TensorFlow's rule, which depends on the image and pads the far side
@@ -25,8 +29,8 @@ def pads(padding: Padding, size: tuple[int, int], kernel: int, stride: int) -> P
 
 
 def convolve(
-    images: jax.Array,
-    kernel: jax.Array,
+    images: Array,
+    kernel: Array,
     *,
     stride: int = 1,
     padding: Padding = "symmetric",
@@ -51,8 +55,8 @@ def convolve(
     if shifted and groups == images.shape[-1] == kernel.shape[-1]:
         return _depthwise(images, kernel[:, :, 0], stride, margins)
     return lax.conv_general_dilated(
-        images,
-        kernel,
+        jnp.asarray(images),
+        jnp.asarray(kernel),
         (stride, stride),
         margins,
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
@@ -60,7 +64,7 @@ def convolve(
     )
 
 
-def _depthwise(images: jax.Array, kernel: jax.Array, stride: int, margins: Pads) -> jax.Array:
+def _depthwise(images: Array, kernel: Array, stride: int, margins: Pads) -> jax.Array:
     """Sum shifted products, with a derivative that is again such a sum.
 
     Plain differentiation would pad each of the k * k slices back on its own; the
@@ -82,11 +86,11 @@ def _depthwise(images: jax.Array, kernel: jax.Array, stride: int, margins: Pads)
     return apply(images, kernel)
 
 
-def _gather(images: jax.Array, kernel: jax.Array, stride: int, margins: Pads) -> jax.Array:
+def _gather(images: Array, kernel: Array, stride: int, margins: Pads) -> jax.Array:
     size = kernel.shape[0]
     padded = jnp.pad(images, ((0, 0), *margins, (0, 0)))
     rows, columns = ((n - size) // stride + 1 for n in padded.shape[1:3])
-    total = None
+    terms = []
     for i in range(size):
         for j in range(size):
             window = padded[
@@ -94,22 +98,26 @@ def _gather(images: jax.Array, kernel: jax.Array, stride: int, margins: Pads) ->
                 i : i + stride * (rows - 1) + 1 : stride,
                 j : j + stride * (columns - 1) + 1 : stride,
             ]
-            term = window * kernel[i, j]
-            total = term if total is None else total + term
-    return total
+            terms.append(window * kernel[None, None, None, i, j])
+    return functools.reduce(operator.add, terms)
 
 
-def _scatter(images: jax.Array, kernel: jax.Array, stride: int, margins: Pads) -> jax.Array:
+def _scatter(images: Array, kernel: Array, stride: int, margins: Pads) -> jax.Array:
     """Compute what `_gather` computes, as products that are padded, summed and cut."""
     size = kernel.shape[0]
     zero = jnp.zeros((), images.dtype)
-    total = None
+    terms = []
     for i in range(size):
         for j in range(size):
             shifts = ((size - 1 - i, i, 0), (size - 1 - j, j, 0))
-            term = lax.pad(images * kernel[i, j], zero, ((0, 0, 0), *shifts, (0, 0, 0)))
-            total = term if total is None else total + term
-    # Now `total[y + size - 1]` holds the window that starts at row y of the images.
+            term = lax.pad(
+                images * kernel[None, None, None, i, j],
+                zero,
+                ((0, 0, 0), *shifts, (0, 0, 0)),
+            )
+            terms.append(term)
+    total = functools.reduce(operator.add, terms)
+    # `total[y + size - 1]` holds the window that starts at row y of the images.
     outputs = [
         (n + sum(margin) - size) // stride + 1
         for n, margin in zip(images.shape[1:3], margins, strict=True)

@@ -15,8 +15,8 @@ def fold_batchnorm(
     """Rewrite a backbone of ours without norms.
 
     With `s = scale / sqrt(variance + epsilon)`, the kernel becomes `kernel * s` and the
-    bias `norm's bias + (own bias - mean) * s`. The result computes the same in eval mode, moves less memory,
-    and can no longer be trained as before.
+    bias `norm's bias + (own bias - mean) * s`. The result computes the same in eval
+    mode, moves less memory, and can no longer be trained as before.
 
     Args:
         module: A backbone from `unlir_jax.models`, with a `style`.
@@ -40,12 +40,14 @@ def fold_batchnorm(
     return module.clone(style=style._replace(norm=False)), {"params": folded}
 
 
-def _fold(params: Mapping[str, Any], statistics: Mapping[str, Any], epsilon: float) -> Any:
-    if not isinstance(params, Mapping):
-        return params
+def _fold(
+    params: Mapping[str, Any], statistics: Mapping[str, Any], epsilon: float
+) -> Any:
     if "conv" not in params or "norm" not in params:
         return {
             name: _fold(value, statistics.get(name, {}), epsilon)
+            if isinstance(value, Mapping)
+            else value
             for name, value in params.items()
         }
     if "norm" not in statistics:
@@ -58,7 +60,7 @@ def _fold(params: Mapping[str, Any], statistics: Mapping[str, Any], epsilon: flo
     shift = convolution.get("bias", 0) - running["mean"]
     return {
         "conv": {
-            "kernel": convolution["kernel"] * scale,
+            "kernel": convolution["kernel"] * scale.reshape((1, 1, 1, -1)),
             "bias": norm["bias"] + shift * scale,
         }
     }

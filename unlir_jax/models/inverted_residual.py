@@ -24,7 +24,7 @@ class Stage(NamedTuple):
 
 
 class InvertedResidual(nn.Module):
-    """Expand, convolve each channel alone, project; add the input where shapes agree."""
+    """Expand, convolve each channel alone, project; add the input if shapes agree."""
 
     filters: int
     expansion: int
@@ -93,7 +93,9 @@ class InvertedResidualNet(nn.Module):
                     )
                 )
         self.blocks = blocks
-        self.top_layer = ConvNorm(self.top, 1, activation=relu6, style=style, name="top")
+        self.top_layer = ConvNorm(
+            self.top, 1, activation=relu6, style=style, name="top"
+        )
         self.dropout_layer = nn.Dropout(self.dropout, name="dropout")
         self.classifier = nn.Dense(self.num_classes)
 

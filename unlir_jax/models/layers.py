@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from flax.linen import dtypes
 
 from unlir_jax.models import convolution
 from unlir_jax.types import Array
@@ -48,7 +49,7 @@ class Convolution(nn.Module):
         shape = (self.size, self.size, images.shape[-1] // self.groups, self.filters)
         scale = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
         kernel = self.param("kernel", scale, shape)
-        images, kernel = nn.dtypes.promote_dtype(images, kernel, dtype=dtype)
+        images, kernel = dtypes.promote_dtype(images, kernel, dtype=dtype)
         images = convolution.convolve(
             images,
             kernel,
@@ -58,7 +59,7 @@ class Convolution(nn.Module):
         )
         if self.bias:
             bias = self.param("bias", nn.initializers.zeros, (self.filters,))
-            images = images + bias.astype(images.dtype)
+            images = images + bias.astype(images.dtype).reshape((1, 1, 1, -1))
         return images
 
 
@@ -112,8 +113,8 @@ class Standardize(nn.Module):
     def __call__(self, images: Array) -> jax.Array:
         """Map pictures in [0, 1] to what the first convolution sees."""
         images = jnp.asarray(images)
-        mean = jnp.asarray(self.mean, images.dtype)
-        deviation = jnp.asarray(self.deviation, images.dtype)
+        mean = jnp.asarray(self.mean, images.dtype).reshape((1, 1, 1, -1))
+        deviation = jnp.asarray(self.deviation, images.dtype).reshape((1, 1, 1, -1))
         images = (images - mean) / deviation
         return images if self.style.dtype is None else images.astype(self.style.dtype)
 
@@ -124,8 +125,6 @@ def relu6(values: jax.Array) -> jax.Array:
     return jax.lax.clamp(low, values, high)
 
 
-def average_pool(maps: jax.Array) -> jax.Array:
+def average_pool(maps: Array) -> jax.Array:
     """Average over space, in float32 or more: `[batch, filters]`."""
-    return jnp.mean(
-        maps, axis=(1, 2), dtype=jnp.promote_types(maps.dtype, jnp.float32)
-    )
+    return jnp.mean(maps, axis=(1, 2), dtype=jnp.promote_types(maps.dtype, jnp.float32))

@@ -75,7 +75,7 @@ class Stage(nn.Module):
     style: Style
 
     @nn.compact
-    def __call__(self, images: Array, train: bool = False) -> jax.Array:
+    def __call__(self, images: Array, train: bool = False) -> Array:
         for repeat in range(self.repeats):
             stride = self.stride if repeat == 0 else 1
             images = self.block(
@@ -121,11 +121,16 @@ class ResNet(nn.Module):
         ]
         self.classifier = nn.Dense(self.num_classes)
 
-    def features(self, images: Array, train: bool = False) -> jax.Array:
+    def features(self, images: Array, train: bool = False) -> Array:
         """Compute the maps of the last stage."""
-        maps = self.stem_layer(self.standardize(images), train)
+        maps: Array = self.stem_layer(self.standardize(images), train)
         if self.stem == "imagenet":
-            maps = nn.max_pool(maps, (3, 3), (2, 2), ((1, 1), (1, 1)))
+            maps = nn.max_pool(
+                maps,
+                (3, 3),
+                (2, 2),
+                ((1, 1), (1, 1)),  # pyright: ignore[reportArgumentType]
+            )
         for stage in self.stages:
             maps = stage(maps, train)
         return maps

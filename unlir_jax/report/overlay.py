@@ -1,6 +1,7 @@
 """A map over a picture, and the picture seen through the map."""
 
 import functools
+from typing import NamedTuple
 
 import matplotlib
 import numpy as np
@@ -14,12 +15,24 @@ from unlir_jax.types import Array
 COLOURS, DARKEST = "inferno", 0.3
 STRONGEST = 0.88
 """Opacity at the value 1: the picture still shows through."""
-GREYNESS = 0.75
+GREYNESS = 0.9
 """How much of the picture's own colour is taken away, so that colour means the map."""
 SMALLEST_SIDE = 448
 """Side in pixels below which people see little."""
 BLOCKY = 128
 """Networks with smaller pictures see so few pixels that each one is shown."""
+
+
+class View(NamedTuple):
+    """Hold what one map makes of one picture."""
+
+    overlay: Image.Image
+    masked: Image.Image
+
+
+def view(picture: Image.Image, mask: Array) -> View:
+    """Draw a map both ways; see `overlay` and `masked`."""
+    return View(overlay(picture, mask), masked(picture, mask))
 
 
 def enlarge(picture: Image.Image) -> Image.Image:
@@ -69,7 +82,7 @@ def masked(picture: Image.Image, mask: Array) -> Image.Image:
 
 
 def colours(values: Array) -> np.ndarray:
-    """Colour values in [0, 1]: three more channels, in [0, 1], along a new last axis."""
+    """Colour values in [0, 1]: RGB, in [0, 1] too, on a new last axis."""
     index = np.round(np.asarray(values) * 255).astype(int)
     return _table()[np.clip(index, 0, 255)]
 
@@ -83,7 +96,9 @@ def legend(count: int = 12) -> list[str]:
     values = np.linspace(0, 1, count)
     alpha = _opacity(values)[:, None]
     shown = (1 - alpha) * 0.5 + alpha * colours(values)
-    return ["#{:02x}{:02x}{:02x}".format(*row) for row in np.rint(shown * 255).astype(int)]
+    return [
+        "#{:02x}{:02x}{:02x}".format(*row) for row in np.rint(shown * 255).astype(int)
+    ]
 
 
 @functools.lru_cache(maxsize=1)

@@ -1,7 +1,7 @@
 """The words of a report: names of methods and metrics, and what follows from scores."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from unlir_jax import metrics, saliency
@@ -30,16 +30,16 @@ COLUMNS = {
     "average_drop": Column(
         "Average drop",
         "Drop",
-        "The network sees the picture times the map. How much of the class's probability "
-        "is lost? Lower is better.",
+        "The network sees the picture times the map. How much of the class's "
+        "probability is lost? Lower is better.",
         "A map that keeps everything loses nothing: Fake-CAM, which marks every pixel "
         "but one, is close to perfect here. A low drop alone proves nothing.",
     ),
     "average_increase": Column(
         "Average increase",
         "Increase",
-        "Does the picture times the map get more probability than the whole picture? For "
-        "one picture 100 or 0; over many, the share of them. Higher is better.",
+        "Does the picture times the map get more probability than the whole picture? "
+        "For one picture 100 or 0; over many, the share of them. Higher is better.",
         "It counts the smallest rise like the largest, and where the network is nearly "
         "certain already there is hardly room to rise.",
     ),
@@ -57,8 +57,8 @@ COLUMNS = {
         "A blurred picture becomes sharp, the most important pixels first. The area "
         "under the class's probability: the earlier it rises, the higher. Higher is "
         "better.",
-        "Half-sharp pictures are unlike those that the network was trained on, and one "
-        "compact blob does well wherever photographers put things: compare with Centre.",
+        "Half-sharp pictures are unlike those that the network was trained on, and a "
+        "compact blob does well where photographers put things: compare with Centre.",
     ),
     "deletion": Column(
         "Deletion",
@@ -108,41 +108,62 @@ def best(metric: str, rows: Mapping[str, Mapping[str, Any]]) -> list[str]:
     winners = [
         name
         for name, row in rows.items()
-        if not any(better(metric, other[metric], row[metric]) for other in rows.values())
+        if not any(
+            better(metric, other[metric], row[metric]) for other in rows.values()
+        )
     ]
     return [] if len(winners) == len(rows) else winners
 
 
 def warnings(
-    methods: Mapping[str, Mapping[str, Any]], controls: Mapping[str, Mapping[str, Any]]
+    methods: Mapping[str, Mapping[str, Any]],
+    controls: Mapping[str, Mapping[str, Any]],
+    probability: float = 1.0,
 ) -> list[str]:
     """Say in sentences what should make a reader doubt the maps of one picture.
 
     Args:
         methods: Scores by metric, and `flat`, of each method asked for.
         controls: The same of the controls beside them.
+        probability: What the network gives to the class on the whole picture.
     """
     known = set(saliency.CONTROLS)
-    rivals = dict(controls) | {name: row for name, row in methods.items() if name in known}
-    found = []
-    for name, row in methods.items():
-        title = method_title(name)
-        if row["flat"]:
+    rivals = dict(controls) | {name: methods[name] for name in methods if name in known}
+    found = [
+        f"{method_title(name)} gave a flat map, in which no pixel stands out: its "
+        "scores say nothing."
+        for name, row in methods.items()
+        if row["flat"]
+    ]
+    if percent(probability) == "0.0":
+        found.append(
+            "The network gives this class next to no probability: there is little to "
+            "explain, and differences between scores mean nothing."
+        )
+        return found
+    for metric in CURVES:
+        rival = _strongest(metric, rivals)
+        beaten = [
+            f"{method_title(name)} ({percent(row[metric])})"
+            for name, row in methods.items()
+            if rival is not None
+            and not (name in known or row["flat"])
+            and not better(metric, row[metric], rivals[rival][metric])
+        ]
+        if rival is not None and beaten:
+            verb = "does" if len(beaten) == 1 else "do"
+            control = f"{method_title(rival)} ({percent(rivals[rival][metric])})"
             found.append(
-                f"{title} gave a flat map, in which no pixel stands out: its scores "
-                "say nothing."
+                f"On {metric}, {enumerate_names(beaten)} {verb} not beat {control}, "
+                "which knows nothing of the network."
             )
-        elif name not in known:
-            for metric in CURVES:
-                rival = _strongest(metric, rivals)
-                if rival and not better(metric, row[metric], rivals[rival][metric]):
-                    found.append(
-                        f"{title} does not beat the controls on {metric}: "
-                        f"{percent(row[metric])} against "
-                        f"{percent(rivals[rival][metric])} of "
-                        f"{method_title(rival)}, which knows nothing of the network."
-                    )
     return found
+
+
+def enumerate_names(names: Sequence[str]) -> str:
+    """Join names as a sentence does."""
+    *others, last = names
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def _strongest(metric: str, rows: Mapping[str, Mapping[str, Any]]) -> str | None:

@@ -64,8 +64,10 @@ def cam(model: SplitModel) -> Explainer:
     return _from_gradient(model, combine, affine=True)
 
 
-def _from_gradient(model: SplitModel, combine: Combine, affine: bool = False) -> Explainer:
-    """Explain by the maps and the gradient of the label's logit with respect to them."""
+def _from_gradient(
+    model: SplitModel, combine: Combine, affine: bool = False
+) -> Explainer:
+    """Explain by the maps and the gradient of the label's logit at the cut."""
 
     @jax.jit
     def run(variables: Variables, images: Images, labels: Labels) -> Saliency:

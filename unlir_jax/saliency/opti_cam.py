@@ -104,7 +104,9 @@ def opti_cam(
         def advance(state: tuple[jax.Array, Search]) -> tuple[jax.Array, Search]:
             return state[0] + 1, step(problem, state[1])
 
-        return jax.lax.while_loop(ongoing, advance, (0, begin(problem)))[1]
+        return jax.lax.while_loop(
+            ongoing, advance, (jnp.zeros((), jnp.int32), begin(problem))
+        )[1]
 
     prepare, begin, combine = jax.jit(start.prepare), start.begin, jax.jit(_combine)
     step_on_host = jax.jit(step)
@@ -182,7 +184,9 @@ def _loss(
     network = split.whole(model)
 
     def loss_of(problem: Problem, weights: jax.Array) -> jax.Array:
-        saliency = maps.resize(_combine(weights, problem.maps), problem.images.shape[1:3])
+        saliency = maps.resize(
+            _combine(weights, problem.maps), problem.images.shape[1:3]
+        )
         mask = maps.normalize(saliency, normalization)
 
         def logits_under(mask: jax.Array) -> jax.Array:

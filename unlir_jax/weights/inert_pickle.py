@@ -75,7 +75,7 @@ def load(
 
 def _opcodes(stream: io.BytesIO | mmap.mmap) -> Iterator[tuple[str, object]]:
     try:
-        for opcode, argument, _ in pickletools.genops(stream):
+        for opcode, argument, _ in pickletools.genops(stream):  # pyright: ignore
             yield opcode.name, argument
     # A bad escape in a text of protocol 0 is only a warning, which the running
     # program may have turned into an exception.

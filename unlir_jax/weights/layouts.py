@@ -127,7 +127,11 @@ def inverted_residual(repeats: list[int], torchvision: bool) -> dict[str, Prefix
     for number, (stage, place) in enumerate(blocks, start=1):
         ours, theirs = f"block{number}", f"blocks.{stage}.{place}"
         roles = ["expand", "depthwise", "project"][1 if number == 1 else 0 :]
-        names = ["conv_dw", "conv_pw"] if number == 1 else ["conv_pw", "conv_dw", "conv_pwl"]
+        names = (
+            ["conv_dw", "conv_pw"]
+            if number == 1
+            else ["conv_pw", "conv_dw", "conv_pwl"]
+        )
         for index, role in enumerate(roles):
             block = f"features.{number}.conv"
             last = index == len(roles) - 1
@@ -141,7 +145,9 @@ def inverted_residual(repeats: list[int], torchvision: bool) -> dict[str, Prefix
             )
             norm = ["expand", "depthwise", "project"].index(role)
             block = f"_blocks.{number - 1}"
-            package |= _pair(f"{ours}/{role}", f"{block}._{role}_conv", f"{block}._bn{norm}")
+            package |= _pair(
+                f"{ours}/{role}", f"{block}._{role}_conv", f"{block}._bn{norm}"
+            )
     top = f"features.{len(blocks) + 1}"
     vision |= _pair("top", f"{top}.0", f"{top}.1") | {"classifier": "classifier.1"}
     timm |= _pair("top", "conv_head", "bn2") | {"classifier": "classifier"}
@@ -166,11 +172,15 @@ def resnet(repeats: tuple[int, ...], convolutions: int) -> dict[str, Prefixes]:
             other = f"conv{stage + 1}_x.{place}"
             for index in range(1, convolutions + 1):
                 vision |= _pair(
-                    f"{ours}/conv{index}", f"{theirs}.conv{index}", f"{theirs}.bn{index}"
+                    f"{ours}/conv{index}",
+                    f"{theirs}.conv{index}",
+                    f"{theirs}.bn{index}",
                 )
                 step = f"{other}.residual_function"
                 cifar100 |= _pair(
-                    f"{ours}/conv{index}", f"{step}.{3 * index - 3}", f"{step}.{3 * index - 2}"
+                    f"{ours}/conv{index}",
+                    f"{step}.{3 * index - 3}",
+                    f"{step}.{3 * index - 2}",
                 )
             down = f"{ours}/downsample"
             vision |= _pair(down, f"{theirs}.downsample.0", f"{theirs}.downsample.1")

@@ -285,9 +285,7 @@ def _refuse_existing(path: pathlib.Path, overwrite: bool) -> None:
         )
 
 
-def _serialise(
-    arrays: Mapping[str, Any], metadata: Mapping[str, str] | None
-) -> bytes:
+def _serialise(arrays: Mapping[str, Any], metadata: Mapping[str, str] | None) -> bytes:
     if not arrays:
         raise ValueError("`arrays` is empty; expected at least one array by name.")
     for text in (*arrays, *(metadata or {}), *(metadata or {}).values()):

@@ -20,12 +20,16 @@ from random_state import images, state_dict
 
 try:
     import torchvision
-except RuntimeError:  # its compiled library does not fit this torch: declare the operators that it misses
+except (
+    RuntimeError
+):  # its compiled library does not fit this torch: declare the operators that it misses
     for module in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
         del sys.modules[module]
     operators = torch.library.Library("torchvision", "DEF")
     for name in "nms", "qnms":
-        operators.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        operators.define(
+            f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+        )
     import torchvision
 import timm
 from efficientnet_lite_pytorch import EfficientNet
@@ -56,36 +60,55 @@ def build(library, name, **options):
     else:
         model = EfficientNet.from_name("efficientnet-" + name, **options)
         padding, mean, std = "same", (0.5,) * 3, (0.5,) * 3
-    eps = {module.eps for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d)}
+    eps = {
+        module.eps
+        for module in model.modules()
+        if isinstance(module, torch.nn.BatchNorm2d)
+    }
     assert len(eps) <= 1
     shapes = {key: tuple(value.shape) for key, value in model.state_dict().items()}
     state = state_dict(shapes.keys(), shapes.values())
-    model.load_state_dict({key: torch.from_numpy(value) for key, value in state.items()}, strict=True)
+    model.load_state_dict(
+        {key: torch.from_numpy(value) for key, value in state.items()}, strict=True
+    )
     facts = {
         "names": np.array(list(shapes)),
         "shapes": np.array([",".join(map(str, shape)) for shape in shapes.values()]),
         "mean": np.array(mean, np.float32),
         "std": np.array(std, np.float32),
-        "eps": np.array(*eps or [np.nan], np.float64),  # of BatchNorm; nan: the network has none
+        "eps": np.array(
+            *eps or [np.nan], np.float64
+        ),  # of BatchNorm; nan: the network has none
         "padding": np.array(padding),
-        "library": np.array(f"{library} {importlib.metadata.version(library)}, torch {torch.__version__}"),
+        "library": np.array(
+            f"{library} {importlib.metadata.version(library)}, torch {torch.__version__}"
+        ),
     }
     return model.eval(), facts
 
 
 @torch.inference_mode()
 def logits(model, facts, size, dtype=torch.float32):
-    x = torch.from_numpy(((images(*size) - facts["mean"]) / facts["std"]).transpose(0, 3, 1, 2).copy())
+    x = torch.from_numpy(
+        ((images(*size) - facts["mean"]) / facts["std"]).transpose(0, 3, 1, 2).copy()
+    )
     return model(x.to(dtype)).numpy()
 
 
 def lite_facts(model):
     """efficientnet_lite_pytorch pads for its nominal size, whatever the input's: write down how."""
-    convolutions = {key: m for key, m in model.named_modules() if isinstance(m, torch.nn.Conv2d)}
-    pads = [getattr(m.static_padding, "padding", (0, 0, 0, 0)) for m in convolutions.values()]
+    convolutions = {
+        key: m for key, m in model.named_modules() if isinstance(m, torch.nn.Conv2d)
+    }
+    pads = [
+        getattr(m.static_padding, "padding", (0, 0, 0, 0))
+        for m in convolutions.values()
+    ]
     return {
         "static_names": np.array(list(convolutions)),
-        "static_padding": np.array(pads, np.int64)[:, [2, 3, 0, 1]],  # top, bottom, left, right
+        "static_padding": np.array(pads, np.int64)[
+            :, [2, 3, 0, 1]
+        ],  # top, bottom, left, right
     }
 
 
@@ -113,7 +136,10 @@ def precision(library, name):
     single = logits(model, facts, (75, 97))
     double = logits(model.double(), facts, (75, 97), torch.float64)
     difference = np.abs(single - double)
-    print(f"{library}_{name}: abs {difference.max():.2e} rel {difference.max() / np.abs(double).max():.2e}", flush=True)
+    print(
+        f"{library}_{name}: abs {difference.max():.2e} rel {difference.max() / np.abs(double).max():.2e}",
+        flush=True,
+    )
 
 
 def main(arguments):
@@ -132,11 +158,21 @@ def main(arguments):
             text = []
             for key, value in facts.items():
                 if "logits" in key:
-                    assert np.isfinite(value).all() and value.shape == (2, 1000) and value.dtype == np.float32
-                    text.append(f"{key} std {value.std():.3g} max {abs(value).max():.3g} "
-                                f"between images {(value[0] - value[1]).std():.3g}")
+                    assert (
+                        np.isfinite(value).all()
+                        and value.shape == (2, 1000)
+                        and value.dtype == np.float32
+                    )
+                    text.append(
+                        f"{key} std {value.std():.3g} max {abs(value).max():.3g} "
+                        f"between images {(value[0] - value[1]).std():.3g}"
+                    )
             assert path.stat().st_size <= 50_000, path
-            print(f"{path.name} {path.stat().st_size} B, {time.monotonic() - start:.1f} s:", "; ".join(text), flush=True)
+            print(
+                f"{path.name} {path.stat().st_size} B, {time.monotonic() - start:.1f} s:",
+                "; ".join(text),
+                flush=True,
+            )
             del facts
             gc.collect()
 

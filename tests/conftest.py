@@ -1,0 +1,47 @@
+"""Strict numerics, several CPU devices, and the shared material where it exists."""
+
+from pathlib import Path
+
+import jax
+import jaxtyping
+import numpy as np
+import pytest
+
+jax.config.update("jax_num_cpu_devices", 4)
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+SHARED = Path(__file__).parents[2] / "shared"
+
+
+@pytest.fixture(scope="session")
+def shared():
+    """Give the folder of reference material, or skip."""
+    if not (SHARED / "golden").is_dir():
+        pytest.skip("the reference material ../shared is not on this machine")
+    return SHARED
+
+
+@pytest.fixture
+def unchecked():
+    """Switch the shape checks of the tests off, to see the package's own errors."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture
+def x64():
+    """Compute in double precision for one test."""
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.fixture(scope="session")
+def pictures():
+    """Make four smooth pictures with noise, `[4, 32, 32, 3]` in [0, 1]."""
+    random = np.random.default_rng(0)
+    y, x = np.mgrid[0:32, 0:32] / 32
+    waves = [np.sin(6 * (a * x + b * y)) for a, b in random.normal(size=(12, 2))]
+    smooth = 0.5 + 0.3 * np.stack(waves, -1).reshape(32, 32, 4, 3).transpose(2, 0, 1, 3)
+    noisy = smooth + 0.1 * random.normal(size=smooth.shape)
+    return np.clip(noisy, 0, 1).astype(np.float32)

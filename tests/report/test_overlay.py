@@ -1,0 +1,84 @@
+"""Maps over pictures: sizes, colours at both ends, and what is refused."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from unlir_jax.report import overlay
+
+RED = Image.new("RGB", (224, 224), (200, 40, 40))
+
+
+def pixels(image):
+    return np.asarray(image, float)
+
+
+@pytest.mark.parametrize(
+    ("side", "expected"), [(32, 448), (100, 500), (224, 448), (300, 448), (600, 600)]
+)
+def test_size_for_people(side, expected):
+    picture = Image.new("RGB", (side, side))
+    mask = np.zeros((side, side))
+    assert overlay.overlay(picture, mask).size == (expected, expected)
+    assert overlay.masked(picture, mask).size == (expected, expected)
+
+
+def test_tiny_pixels_stay_squares():
+    picture = Image.fromarray(
+        np.random.default_rng(0).integers(0, 256, (32, 32, 3), "u1")
+    )
+    large = np.asarray(overlay.enlarge(picture))
+    np.testing.assert_array_equal(large[::14, ::14], np.asarray(picture))
+    np.testing.assert_array_equal(large[13::14, 13::14], np.asarray(picture))
+
+
+def test_nothing_marked_is_grey_and_everything_is_the_last_colour():
+    """At 0 only a tenth of the colour is left; at 1, 0.88 of the brightest colour."""
+    nothing = pixels(overlay.overlay(RED, np.zeros((224, 224))))[0, 0]
+    grey = float(np.asarray(RED.convert("L"))[0, 0])
+    np.testing.assert_allclose(
+        nothing, 0.9 * grey + 0.1 * np.array([200, 40, 40]), atol=1
+    )
+    everything = pixels(overlay.overlay(RED, np.ones((224, 224))))[0, 0]
+    expected = 0.12 * nothing + 0.88 * 255 * overlay.colours(np.ones(()))
+    np.testing.assert_allclose(everything, expected, atol=1)
+
+
+def test_lightness_grows_with_the_value():
+    colours = overlay.colours(np.linspace(0, 1, 64))
+    lightness = colours @ np.array([0.2126, 0.7152, 0.0722])
+    assert (np.diff(lightness) > 0).all()
+
+
+def test_the_map_lies_where_it_belongs():
+    mask = np.zeros((7, 7))
+    mask[1, 5] = 1
+    shown = pixels(overlay.masked(Image.new("RGB", (224, 224), "white"), mask)).sum(-1)
+    row, column = np.unravel_index(shown.argmax(), shown.shape)
+    assert abs(row - 1.5 * 64) <= 32 and abs(column - 5.5 * 64) <= 32
+    assert shown[300, 100] == 0
+
+
+def test_masked_is_the_product():
+    half = pixels(overlay.masked(RED, np.full((224, 224), 0.5)))
+    np.testing.assert_allclose(half[5, 5], [100, 20, 20], atol=1)
+
+
+def test_legend():
+    colours = overlay.legend(5)
+    assert len(colours) == 5
+    assert colours[0] == "#808080"
+    assert all(len(colour) == 7 for colour in colours)
+
+
+@pytest.mark.parametrize(
+    ("mask", "message"),
+    [
+        (np.zeros((1, 7, 7)), "shape"),
+        (np.full((7, 7), 2.0), "expected \\[0, 1\\]"),
+        (np.full((7, 7), np.nan), "expected \\[0, 1\\]"),
+    ],
+)
+def test_refused(mask, message):
+    with pytest.raises(ValueError, match=message):
+        overlay.overlay(RED, mask)

@@ -1,0 +1,149 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import toy
+
+from unlir_jax import maps, saliency, split
+
+LABELS = jnp.asarray([0, 3, 1, 2])
+
+
+@pytest.fixture(scope="module")
+def model(pictures):
+    module = toy.Plain()
+    variables = jax.tree.map(
+        lambda leaf: 2 * leaf, toy.random_variables(module, pictures)
+    )
+    return split.from_linen(module, "conv1"), variables
+
+
+def masked_logits(cut, variables, images, labels, found, mode="range"):
+    mask = maps.normalize(maps.resize(found, images.shape[1:3]), mode)
+
+    def logits(mask):
+        masked = maps.apply_mask(images, mask)
+        return split.whole(cut)(variables, masked)[jnp.arange(len(labels)), labels]
+
+    return logits(mask), logits(1 - mask)
+
+
+@pytest.mark.parametrize("loop", ["host", "device"])
+def test_float64_trajectory_to_1e_10(x64, loop):
+    golden = toy.golden()
+    _, cut = toy.golden_models()
+    images, labels = jnp.asarray(golden["x"]), jnp.asarray(golden["target"])
+    for steps in (0, 1, 2, 10, 50, 100):
+        found = saliency.opti_cam(cut, steps=steps, loop=loop)(golden, images, labels)
+        inside, _ = masked_logits(cut, golden, images, labels, found)
+        expected = golden["relu2_opti_cam_logit"][:, steps]
+        np.testing.assert_allclose(inside, expected, atol=1e-10, rtol=0)
+    np.testing.assert_allclose(found, golden["relu2_opti_cam_map"], atol=1e-10)
+
+
+def objective_value(name, clean, inside, outside):
+    """Write the paper's objectives down a second time."""
+    return {
+        "mask": inside,
+        "diff": -abs(clean - inside),
+        "iomask": inside - outside,
+        "iodiff": -abs(clean - inside) + abs(clean - outside),
+    }[name]
+
+
+@pytest.mark.parametrize("objective", ["mask", "diff", "iomask", "iodiff"])
+@pytest.mark.parametrize("normalization", ["range", "max", "sigmoid"])
+def test_every_objective_is_climbed(model, pictures, objective, normalization):
+    cut, variables = model
+    clean = split.whole(cut)(variables, pictures)[jnp.arange(4), LABELS]
+    values = []
+    for steps in (0, 20):
+        explain = saliency.opti_cam(
+            cut, steps=steps, objective=objective, normalization=normalization
+        )
+        found = explain(variables, pictures, LABELS)
+        inside, outside = masked_logits(
+            cut, variables, jnp.asarray(pictures), LABELS, found, normalization
+        )
+        values.append(objective_value(objective, clean, inside, outside))
+    assert (values[1] > values[0]).all()
+
+
+def test_a_map_does_not_depend_on_its_neighbours(model, pictures):
+    cut, variables = model
+    # A coarse tolerance, so that the images stop at different steps.
+    explain = saliency.opti_cam(cut, steps=30, tolerance=2e-4)
+    together = explain(variables, pictures, LABELS)
+    for index in range(4):
+        part = slice(index, index + 1)
+        alone = explain(variables, pictures[part], LABELS[part])
+        np.testing.assert_allclose(alone[0], together[index], rtol=1e-4)
+    turned = explain(variables, pictures[::-1], LABELS[::-1])
+    np.testing.assert_allclose(turned[::-1], together, rtol=1e-4)
+
+
+def test_an_image_that_has_converged_stays(model, pictures):
+    cut, variables = model
+    start = saliency.opti_cam(cut, steps=1)(variables, pictures, LABELS)
+    # Every change is below this tolerance, so the second step is never taken.
+    for loop in ("host", "device"):
+        explain = saliency.opti_cam(cut, steps=9, tolerance=1e9, loop=loop)
+        found = explain(variables, pictures, LABELS)
+        np.testing.assert_allclose(found, start, atol=1e-6)
+
+
+def test_host_and_device_agree(model, pictures):
+    cut, variables = model
+    found = [
+        saliency.opti_cam(cut, steps=10, loop=loop)(variables, pictures, LABELS)
+        for loop in ("host", "device")
+    ]
+    np.testing.assert_allclose(*found, rtol=1e-3, atol=1e-4)
+    explain = saliency.opti_cam(cut, steps=10)
+    compiled = jax.jit(explain)(variables, pictures, LABELS)
+    np.testing.assert_allclose(compiled, found[1], rtol=1e-3, atol=1e-4)
+
+
+def test_the_host_cannot_drive_a_compiled_loop(model, pictures):
+    cut, variables = model
+    explain = saliency.opti_cam(cut, steps=2, loop="host")
+    with pytest.raises(ValueError, match="'auto' or 'device'"):
+        jax.jit(explain)(variables, pictures, LABELS)
+
+
+def test_a_map_is_a_convex_combination(model, pictures):
+    cut, variables = model
+    stack = cut.features(variables, pictures).maps
+    found = saliency.opti_cam(cut, steps=15)(variables, pictures, LABELS)
+    assert (found <= stack.max(-1) + 1e-5).all()
+    assert (found >= stack.min(-1) - 1e-5).all()
+    start = saliency.opti_cam(cut, steps=0)(variables, pictures, LABELS)
+    np.testing.assert_allclose(start, stack.mean(-1), rtol=1e-4, atol=1e-6)
+
+
+def test_flat_maps_give_no_nan(pictures):
+    flat = split.from_functions(
+        lambda v, images: 0 * images, lambda v, maps_: maps_.mean((1, 2))
+    )
+    found = saliency.opti_cam(flat, steps=3)({}, jnp.asarray(pictures), LABELS % 3)
+    assert (found == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"objective": "logit"}, "'mask', 'diff', 'iomask', 'iodiff'"),
+        ({"normalization": "minmax"}, "'range', 'max', 'sigmoid'"),
+        ({"steps": -1}, "0 or more"),
+        ({"learning_rate": 0.0}, "more than 0"),
+    ],
+)
+def test_wrong_settings_are_refused(unchecked, model, settings, message):
+    with pytest.raises(ValueError, match=message):
+        saliency.opti_cam(model[0], **settings)
+
+
+def test_an_unknown_loop_is_refused(unchecked, model, pictures):
+    cut, variables = model
+    with pytest.raises(ValueError, match="'auto', 'host', 'device'"):
+        saliency.opti_cam(cut, loop="gpu")(variables, pictures, LABELS)

