@@ -15,7 +15,7 @@ FLOORS = {
     1: ("split", "maps", "filters", "losses", "optim", "models", "weights", "data"),
     2: ("saliency", "metrics", "attacks", "zoo", "pretrained"),
     3: ("objectives", "state", "checkpoint", "record", "report"),
-    4: ("train", "evaluate", "explain"),
+    4: ("train", "evaluate", "explain", "catalogue", "conversion"),
     5: ("cli",),
 }
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names}

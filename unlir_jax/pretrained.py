@@ -84,9 +84,10 @@ def load(
     asked = name
     name, network = zoo.find(name)
     # A layer is checked first: it needs no weights, and reading them takes a moment.
-    layer = _layer(name, network, layer)
+    layer = find_layer(name, network, layer)
     if weights == RANDOM:
-        module = _build(network, num_classes or network.classes, dtype)
+        classes = network.classes if num_classes is None else num_classes
+        module = _build(network, classes, dtype)
         variables = random_variables(module, network)
         source, sha256 = RANDOM, tree.sha256(variables)
     else:
@@ -95,7 +96,7 @@ def load(
         arrays = readers.read(path)
         if _is_timm_lite(asked, name, str(weights), arrays):
             name, network = zoo.find(f"timm_{name}")
-        classes = num_classes or _classes_in(arrays, network)
+        classes = _classes_in(arrays, network) if num_classes is None else num_classes
         module = _build(network, classes, dtype)
         variables = fill(module, network, arrays, name, source)
     if fold:
@@ -229,7 +230,7 @@ def fill(
     return tree.unflatten({path: leaves[path] for path in expected})
 
 
-def _layer(name: str, network: zoo.Network, layer: str | None) -> str:
+def find_layer(name: str, network: zoo.Network, layer: str | None) -> str:
     if layer is None:
         return network.layer
     paths = split.module_paths(network.build(), example(network))

@@ -33,7 +33,7 @@ def test_float64_trajectory_to_1e_10(x64, loop):
     golden = toy.golden()
     _, cut = toy.golden_models()
     images, labels = jnp.asarray(golden["x"]), jnp.asarray(golden["target"])
-    for steps in (0, 1, 2, 10, 50, 100):
+    for steps in (0, 1, 10, 100):
         found = saliency.opti_cam(cut, steps=steps, loop=loop)(golden, images, labels)
         inside, _ = masked_logits(cut, golden, images, labels, found)
         expected = golden["relu2_opti_cam_logit"][:, steps]

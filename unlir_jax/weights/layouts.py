@@ -60,7 +60,7 @@ def translate(
     own = {path: path for path in expected}
     tables = {"unlir_jax": own}
     for name, prefixes in layouts.items():
-        tables[name] = {path: _their_name(path, prefixes) for path in expected}
+        tables[name] = {path: their_name(path, prefixes) for path in expected}
     best = max(tables, key=lambda name: sum(t in arrays for t in tables[name].values()))
     names = tables[best]
     leaves, missing, misshaped = {}, [], []
@@ -86,7 +86,8 @@ def translate(
     return leaves, Fit(best, matched, missing, unexpected, misshaped)
 
 
-def _their_name(path: str, prefixes: Prefixes) -> str:
+def their_name(path: str, prefixes: Prefixes) -> str:
+    """Name a leaf of ours as another library does, given its prefixes."""
     collection, _, rest = path.partition("/")
     module, _, leaf = rest.rpartition("/")
     table = STATISTICS if collection == "batch_stats" else LEAVES

@@ -1,0 +1,115 @@
+"""The reference outputs with real ImageNet weights, where they are at hand."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from unlir_jax import maps, metrics, pretrained, saliency, split
+from unlir_jax.weights import packages
+
+NETWORKS = {"mobilenetv2": "mobilenet_v2", "efficientnet_lite0": "efficientnet_lite0"}
+
+
+@pytest.fixture(scope="module", params=NETWORKS)
+def reference(request, shared):
+    """Load a network with its real weights and the images of its references."""
+    name = NETWORKS[request.param]
+    if packages.find(name) is None:
+        pytest.skip(f"the weights of {name} are not installed: {packages.advice(name)}")
+    with np.load(shared / "golden" / f"{request.param}_images.npz") as file:
+        images = jnp.asarray(file["images"] / np.float32(255))
+        labels, logits = jnp.asarray(file["labels"]), file["logits"]
+
+    def read(kind):
+        with np.load(shared / "golden" / f"{request.param}_{kind}.npz") as file:
+            return {key: file[key] for key in file.files}
+
+    return pretrained.load(name), images, labels, logits, read
+
+
+def worst(found, expected):
+    """Give the largest difference as a share of each map's own maximum."""
+    difference = np.abs(np.asarray(found) - expected).max((1, 2))
+    return (difference / np.abs(expected).max((1, 2))).max()
+
+
+def test_logits(reference):
+    loaded, images, _, logits, _ = reference
+    found = split.whole(loaded.model)(loaded.variables, images)
+    np.testing.assert_allclose(found, logits, atol=1e-3, rtol=0)
+
+
+def test_cam_and_grad_cam(reference):
+    loaded, images, labels, _, read = reference
+    expected = read("cams")
+    for name, key in (("cam", "cam"), ("grad_cam", "gradcam")):
+        explain = saliency.METHODS[name](loaded.model)
+        found = explain(loaded.variables, images, labels)
+        assert worst(found, expected[key]) < 1e-3
+
+
+@pytest.mark.slow
+def test_opti_cam_follows_the_masked_logit(reference):
+    loaded, images, labels, _, read = reference
+    images, labels, expected = images[:4], labels[:4], read("opticam")["logit"][:4]
+    for steps, tolerance in ((0, 1e-3), (10, 0.05), (20, 0.2)):
+        explain = saliency.opti_cam(loaded.model, steps=steps)
+        found = explain(loaded.variables, images, labels)
+        mask = maps.normalize(maps.resize(found, images.shape[1:3]))
+        logits = jax.jit(split.whole(loaded.model))(
+            loaded.variables, maps.apply_mask(images, mask)
+        )[jnp.arange(4), labels]
+        np.testing.assert_allclose(
+            logits, expected[:, steps], atol=tolerance, rtol=0, err_msg=f"step {steps}"
+        )
+
+
+def test_inner_layer(shared):
+    if packages.find("mobilenet_v2") is None:
+        pytest.skip(f"no weights: {packages.advice('mobilenet_v2')}")
+    with np.load(shared / "golden" / "mobilenetv2_images.npz") as file:
+        images = jnp.asarray(file["images"] / np.float32(255))
+        labels = jnp.asarray(file["labels"])
+    with np.load(shared / "golden" / "mobilenetv2_inner_cams.npz") as file:
+        expected = file["gradcam"]
+    loaded = pretrained.load("mobilenet_v2", layer="features.13")
+    explain = saliency.grad_cam(loaded.model)
+    assert worst(explain(loaded.variables, images, labels), expected) < 2e-2
+
+
+def test_faithfulness(shared):
+    if packages.find("mobilenet_v2") is None:
+        pytest.skip(f"no weights: {packages.advice('mobilenet_v2')}")
+    with np.load(shared / "golden" / "mobilenetv2_images.npz") as file:
+        images = jnp.asarray(file["images"] / np.float32(255))
+        labels = jnp.asarray(file["labels"])
+    with np.load(shared / "golden" / "mobilenetv2_cams.npz") as file:
+        grad_cam = jnp.asarray(file["gradcam"])
+    with np.load(shared / "golden" / "mobilenetv2_metrics.npz") as file:
+        expected = {key: file[key] for key in file.files}
+    loaded = pretrained.load("mobilenet_v2")
+    inputs = (loaded.variables, images, labels, grad_cam)
+    scores = metrics.average_scores(loaded.model)(*inputs)
+    for name, tolerance in (
+        ("average_drop", 1e-3),
+        ("average_increase", 0),
+        ("average_gain", 1e-2),
+    ):
+        np.testing.assert_allclose(scores[name], expected[name], atol=tolerance)
+    kernel = maps.blur_kernel()
+    np.testing.assert_allclose(np.outer(kernel, kernel), expected["blur_kernel"])
+    blurred = maps.background(images[:2], "blur", mean=loaded.model.mean)
+    np.testing.assert_allclose(blurred, expected["blurred"], atol=1e-5)
+    inputs = (loaded.variables, images[:10], labels[:10], jnp.asarray(expected["mask"]))
+    for name, baseline in (
+        ("deletion", "black"),
+        ("deletion", "mean"),
+        ("insertion", "blur"),
+        ("insertion", "black"),
+    ):
+        metric = metrics.METRICS[name](loaded.model, baseline=baseline, steps=28)
+        found = metric(*inputs)
+        key = f"{name}_{baseline}"
+        np.testing.assert_allclose(found[f"{name}_curve"], expected[key], atol=1e-3)
+        np.testing.assert_allclose(found[name], expected[f"{key}_auc"], atol=1e-3)
