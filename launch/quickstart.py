@@ -1,4 +1,4 @@
-"""Explain four photographs with what is installed, and say where to look.
+"""Explain three photographs with what is installed, and say where to look.
 
 Required environment: unlir_jax with the extra `quickstart` (scikit-image, for the
 photographs). Optional: JAX_PLATFORMS=cpu to leave an accelerator alone. Restart: run it
@@ -13,13 +13,11 @@ from skimage import data
 
 from unlir_jax import cli
 
-# CC0 but for the astronaut, which is in the public domain (NASA). All four are part of
-# scikit-image itself, so nothing is downloaded.
+# All three are CC0 and part of scikit-image itself, so nothing is downloaded.
 PHOTOGRAPHS = {
     "chelsea": data.chelsea,
     "coffee": data.coffee,
     "rocket": data.rocket,
-    "astronaut": data.astronaut,
 }
 
 

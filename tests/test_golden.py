@@ -113,3 +113,22 @@ def test_faithfulness(shared):
         key = f"{name}_{baseline}"
         np.testing.assert_allclose(found[f"{name}_curve"], expected[key], atol=1e-3)
         np.testing.assert_allclose(found[name], expected[f"{key}_auc"], atol=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "least"), [("mobilenet_v2", 0.82), ("efficientnet_lite0", 0.86)]
+)
+def test_accuracy_on_real_pictures(shared, name, least):
+    if packages.find(name) is None:
+        pytest.skip(f"no weights: {packages.advice(name)}")
+    files = sorted((shared / "data" / "imagenet200").glob("*.jpg"))
+    labels = np.asarray([int(file.name[:3]) for file in files])
+    loaded = pretrained.load(name, fold=True)
+    network = jax.jit(split.whole(loaded.model))
+    predicted = []
+    for start in range(0, len(files), 20):
+        batch = [loaded.preprocess(file) for file in files[start : start + 20]]
+        logits = network(loaded.variables, jnp.asarray(np.stack(batch)))
+        predicted.append(np.argmax(logits, axis=1))
+    assert np.mean(np.concatenate(predicted) == labels) >= least

@@ -204,7 +204,7 @@ def luminance(images: Array) -> jax.Array:
     """Weigh the channels as ITU-R BT.601 does: `[batch, height, width]`."""
     images = jnp.asarray(images)
     weights = jnp.asarray((0.299, 0.587, 0.114), images.dtype)
-    return jnp.einsum("bhwc,c->bhw", images, weights)
+    return jnp.einsum("bhwc,c->bhw", images, weights, precision="highest")
 
 
 def check_saliency(saliency: Saliency, images: Images) -> None:

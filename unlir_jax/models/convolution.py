@@ -35,6 +35,7 @@ def convolve(
     stride: int = 1,
     padding: Padding = "symmetric",
     groups: int = 1,
+    precision: str | None = None,
     shifted: bool | None = None,
 ) -> jax.Array:
     """Convolve `[batch, height, width, in]` with `[k, k, in / groups, out]`.
@@ -51,7 +52,8 @@ def convolve(
     if shifted and size == 1 and groups == 1:
         if stride > 1:
             images = images[:, ::stride, ::stride]
-        return jnp.einsum("bhwi,io->bhwo", images, kernel[0, 0])
+        product = "bhwi,io->bhwo"
+        return jnp.einsum(product, images, kernel[0, 0], precision=precision)
     if shifted and groups == images.shape[-1] == kernel.shape[-1]:
         return _depthwise(images, kernel[:, :, 0], stride, margins)
     return lax.conv_general_dilated(
@@ -61,6 +63,7 @@ def convolve(
         margins,
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
         feature_group_count=groups,
+        precision=precision,
     )
 
 

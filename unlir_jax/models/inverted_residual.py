@@ -97,7 +97,7 @@ class InvertedResidualNet(nn.Module):
             self.top, 1, activation=relu6, style=style, name="top"
         )
         self.dropout_layer = nn.Dropout(self.dropout, name="dropout")
-        self.classifier = nn.Dense(self.num_classes)
+        self.classifier = nn.Dense(self.num_classes, precision=style.precision)
 
     def features(self, images: Array, train: bool = False) -> jax.Array:
         """Compute the maps of `top`, 1/32 of the image's size."""

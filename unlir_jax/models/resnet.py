@@ -119,7 +119,7 @@ class ResNet(nn.Module):
             )
             for index, repeats in enumerate(self.repeats)
         ]
-        self.classifier = nn.Dense(self.num_classes)
+        self.classifier = nn.Dense(self.num_classes, precision=style.precision)
 
     def features(self, images: Array, train: bool = False) -> Array:
         """Compute the maps of the last stage."""

@@ -59,9 +59,13 @@ class VGG(nn.Module):
             )
         ]
         dtype = self.style.dtype
-        self.hidden = [nn.Dense(4096, dtype=dtype, name=f"hidden{i}") for i in (1, 2)]
+        precision = self.style.precision
+        self.hidden = [
+            nn.Dense(4096, dtype=dtype, precision=precision, name=f"hidden{i}")
+            for i in (1, 2)
+        ]
         self.dropout_layer = nn.Dropout(self.dropout, name="dropout")
-        self.classifier = nn.Dense(self.num_classes)
+        self.classifier = nn.Dense(self.num_classes, precision=precision)
 
     def features(self, images: Array, train: bool = False) -> jax.Array:
         """Compute the maps of the last convolution, 1/16 of the image's size."""
@@ -93,7 +97,7 @@ def _adaptive_average_pool(maps: jax.Array, cells: int) -> jax.Array:
     if maps.shape[1:3] == (cells, cells):
         return maps
     down, across = (_windows(n, cells).astype(maps.dtype) for n in maps.shape[1:3])
-    return jnp.einsum("yh,xw,bhwc->byxc", down, across, maps)
+    return jnp.einsum("yh,xw,bhwc->byxc", down, across, maps, precision="highest")
 
 
 def _windows(length: int, cells: int) -> np.ndarray:

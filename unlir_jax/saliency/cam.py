@@ -35,7 +35,7 @@ def grad_cam(model: SplitModel) -> Explainer:
 
     def combine(maps: jax.Array, gradient: jax.Array) -> jax.Array:
         weights = jnp.mean(gradient, axis=(1, 2))
-        return jax.nn.relu(jnp.einsum("bhwk,bk->bhw", maps, weights))
+        return jax.nn.relu(weigh(maps, weights))
 
     return _from_gradient(model, combine)
 
@@ -59,7 +59,7 @@ def cam(model: SplitModel) -> Explainer:
 
     def combine(maps: jax.Array, gradient: jax.Array) -> jax.Array:
         cells = maps.shape[1] * maps.shape[2]
-        return cells * jnp.einsum("bhwk,bhwk->bhw", maps, gradient)
+        return cells * jnp.sum(maps * gradient, axis=-1)
 
     return _from_gradient(model, combine, affine=True)
 
@@ -95,6 +95,11 @@ def _from_gradient(
         return run(variables, jnp.asarray(images), jnp.asarray(labels))
 
     return explain
+
+
+def weigh(maps: jax.Array, weights: jax.Array) -> Saliency:
+    """Sum maps over filters by one weight an image and filter, in full precision."""
+    return jnp.einsum("bhwk,bk->bhw", maps, weights, precision="highest")
 
 
 def check_maps(features: Features) -> None:

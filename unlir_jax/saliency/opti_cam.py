@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 
 from unlir_jax import factories, loops, maps, split
-from unlir_jax.saliency.cam import check_maps
+from unlir_jax.saliency.cam import check_maps, weigh
 from unlir_jax.types import (
     Explainer,
     Images,
@@ -207,7 +207,7 @@ def _loss(
 
 
 def _combine(weights: jax.Array, feature_maps: jax.Array) -> Saliency:
-    return jnp.einsum("bhwk,bk->bhw", feature_maps, jax.nn.softmax(weights))
+    return weigh(feature_maps, jax.nn.softmax(weights))
 
 
 def _label_logits(logits: Logits, labels: Labels) -> jax.Array:
