@@ -251,6 +251,14 @@ def check_batch(
         ValueError: A wrong number of axes, as many labels as images, or a label that
             is not a class.
     """
+    check_shapes(images, labels)
+    if not isinstance(labels, core.Tracer):
+        logits = jax.eval_shape(whole(model), variables, images)
+        check_labels(labels, logits.shape[-1])
+
+
+def check_shapes(images: Images, labels: Labels) -> None:
+    """Refuse images or labels of a wrong shape or type; see `check_batch`."""
     if jnp.ndim(images) != 4:
         raise ValueError(
             f"`images` has shape {jnp.shape(images)}; expected "
@@ -270,9 +278,12 @@ def check_batch(
             f"`labels` has shape {jnp.shape(labels)}; expected one class index for "
             f"each of the {jnp.shape(images)[0]} images."
         )
+
+
+def check_labels(labels: Labels, classes: int) -> None:
+    """Refuse labels that are not classes, where their values are known."""
     if isinstance(labels, core.Tracer) or not jnp.size(labels):
         return
-    classes = jax.eval_shape(whole(model), variables, images).shape[-1]
     low, high = int(np.min(labels)), int(np.max(labels))
     if low < 0 or high >= classes:
         raise ValueError(

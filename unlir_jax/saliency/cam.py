@@ -70,18 +70,23 @@ def _from_gradient(
     """Explain by the maps and the gradient of the label's logit at the cut."""
 
     @jax.jit
-    def run(variables: Variables, images: Images, labels: Labels) -> Saliency:
+    def run(
+        variables: Variables, images: Images, labels: Labels
+    ) -> tuple[Saliency, jax.Array]:
         features = model.features(variables, images)
         check_maps(features)
 
-        def logits_of(maps: jax.Array) -> jax.Array:
+        def logit_of(maps: jax.Array) -> tuple[jax.Array, jax.Array]:
             logits = model.head(variables, Features(maps, features.context))
             # Summing over the batch gives each image its own gradient in one pass.
-            return jnp.sum(jnp.take_along_axis(logits, labels[:, None], axis=1))
+            chosen = jnp.take_along_axis(logits, labels[:, None], axis=1)
+            # An empty array brings the number of classes out, at no cost.
+            return jnp.sum(chosen), jnp.zeros((0, logits.shape[-1]))
 
         if affine:
-            _check_affine(logits_of, features.maps)
-        return combine(features.maps, jax.grad(logits_of)(features.maps))
+            _check_affine(lambda maps: logit_of(maps)[0], features.maps)
+        gradient, classes = jax.grad(logit_of, has_aux=True)(features.maps)
+        return combine(features.maps, gradient), classes
 
     def explain(
         variables: Variables,
@@ -91,8 +96,10 @@ def _from_gradient(
         key: RandomKey | None = None,
     ) -> Saliency:
         del key  # Nothing here is random.
-        split.check_batch(model, variables, images, labels)
-        return run(variables, jnp.asarray(images), jnp.asarray(labels))
+        split.check_shapes(images, labels)
+        found, classes = run(variables, jnp.asarray(images), jnp.asarray(labels))
+        split.check_labels(labels, classes.shape[1])
+        return found
 
     return explain
 
