@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         _check(options)
-        document = turns.measure(options)
+        document = turns.measure(options, lambda device: _check_new(options, device))
         text = summary.to_markdown(document)
         print(text)
         print("Stored:", *map(str, _store(options, document, text)))
@@ -100,18 +100,20 @@ def _check(options: argparse.Namespace) -> None:
             )
         protocol.restrict(cores[: options.threads])
     options.cores, options.threads = len(cores), options.threads or len(cores)
-    # Only a name is needed here, and finding out after the measurement would be late.
-    for path in _paths(options, options.device or "cpu"):
-        _check_new(path, options.overwrite)
+    # A run may last past midnight, and must not find its name taken then.
+    options.date = datetime.datetime.now(datetime.UTC).date().isoformat()
+    if options.device:
+        _check_new(options, options.device)
 
 
-def _check_new(path: Path, overwrite: bool) -> None:
-    if path.exists() and not overwrite:
-        raise ValueError(f"{path.name} exists; expected --overwrite to replace it.")
+def _check_new(options: argparse.Namespace, device: str) -> None:
+    for path in _paths(options, device):
+        if path.exists() and not options.overwrite:
+            raise ValueError(f"{path.name} exists; expected --overwrite to replace it.")
 
 
 def _paths(options: argparse.Namespace, device: str) -> list[Path]:
-    name = f"{datetime.date.today().isoformat()}-{device}"
+    name = f"{options.date}-{device}"
     if options.model != "mobilenet_v2":
         name += f"-{options.model}"
     if options.batch != 10:
@@ -127,7 +129,6 @@ def _store(
     paths = _paths(options, document["machine"]["device"])
     options.output.mkdir(parents=True, exist_ok=True)
     for path, content in zip(paths, (record.to_json(document), text), strict=True):
-        _check_new(path, options.overwrite)
         record.write_text(path, content)
     return paths
 

@@ -6,7 +6,7 @@ import datetime
 import platform
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -53,12 +53,17 @@ class Sides(NamedTuple):
     note: str
 
 
-def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """Do everything that the options ask for, and return one document of it."""
+def measure(
+    options: argparse.Namespace, check: Callable[[str], None]
+) -> dict[str, Any]:
+    """Do everything that the options ask for, and return one document of it.
+
+    `check` is told the device as soon as it is known, and may raise to end the run.
+    """
     before = protocol.load_average()
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        sides = _start_all(options, stack)
+        sides = _start_all(options, stack, check)
         batch = str(folder / "batch.npz")
         made = sides.workers[summary.OURS].ask(
             "make_batch", folder=options.images, count=options.batch, path=batch
@@ -116,10 +121,15 @@ def _processor() -> str:
     return models[0].strip() if models else platform.machine()
 
 
-def _start_all(options: argparse.Namespace, stack: contextlib.ExitStack) -> Sides:
+def _start_all(
+    options: argparse.Namespace,
+    stack: contextlib.ExitStack,
+    check: Callable[[str], None],
+) -> Sides:
     ours = _our_variants(options)
     workers = {name: _start(stack, name, variant) for name, variant in ours.items()}
     backend = workers[summary.OURS].ask("describe")["backend"]
+    check(backend)
     weights = _weights_file(options)
     note = _why_alone(options, backend, weights)
     if note or weights is None:

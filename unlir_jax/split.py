@@ -10,6 +10,7 @@ import numpy as np
 from flax import linen as nn
 from jax import core
 
+from unlir_jax import factories
 from unlir_jax.types import Features, Images, Labels, Logits, SplitModel, Variables
 
 BLACK = (0.0, 0.0, 0.0)
@@ -209,11 +210,14 @@ def from_nnx(
     return SplitModel(jax.jit(first), jax.jit(second), tuple(mean)), state
 
 
+@factories.remember
 def whole(model: SplitModel) -> Callable[[Variables, Images], Logits]:
-    """Join the two halves again: `(variables, images) -> logits`."""
-    return lambda variables, images: model.head(
-        variables, model.features(variables, images)
-    )
+    """Join the two halves again, compiled: `(variables, images) -> logits`."""
+
+    def network(variables: Variables, images: Images) -> Logits:
+        return model.head(variables, model.features(variables, images))
+
+    return jax.jit(network)
 
 
 def module_paths(module: nn.Module, *example: Any, **arguments: Any) -> list[str]:

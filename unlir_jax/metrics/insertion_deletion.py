@@ -4,6 +4,7 @@ Petsiuk et al., *RISE: Randomized Input Sampling for Explanation of Black-box Mo
 BMVC 2018, Section 4.1.
 """
 
+from collections.abc import Callable
 from typing import get_args
 
 import jax
@@ -79,7 +80,7 @@ def _curve(
             f"`baseline`={baseline!r} is unknown; expected one of "
             f"{get_args(maps.Baseline)}."
         )
-    network = split.whole(model)
+    probability = _probability(model)
 
     @jax.jit
     def prepare(
@@ -90,23 +91,6 @@ def _curve(
         enlarged = jnp.where(maps.is_flat(enlarged)[:, None, None], 0, enlarged)
         background = maps.background(images, baseline, mean=model.mean, key=key)
         return background, rank(enlarged)
-
-    @jax.jit
-    def probability(
-        count: jax.Array,
-        variables: Variables,
-        images: Images,
-        background: jax.Array,
-        labels: Labels,
-        ranks: jax.Array,
-    ) -> jax.Array:
-        first = (ranks < count)[..., None]
-        shown, hidden = images, background
-        if name == "deletion":
-            shown, hidden = hidden, shown
-        logits = network(variables, jnp.where(first, shown, hidden))
-        chosen = jnp.take_along_axis(jax.nn.softmax(logits), labels[:, None], axis=1)
-        return chosen[:, 0]
 
     def score(
         variables: Variables,
@@ -121,7 +105,10 @@ def _curve(
         images, labels = jnp.asarray(images), jnp.asarray(labels)
         background, ranks = prepare(images, jnp.asarray(saliency), key)
         counts = np.round(np.linspace(0, ranks[0].size, steps + 1)).astype(np.int32)
-        arguments = (variables, images, background, labels, ranks)
+        first, last = (
+            (images, background) if name == "insertion" else (background, images)
+        )
+        arguments = (variables, first, last, labels, ranks)
         curve = loops.map_steps(
             probability, jnp.asarray(counts), *arguments, loop=loop
         ).T
@@ -129,6 +116,28 @@ def _curve(
         return {name: area, f"{name}_curve": curve}
 
     return score
+
+
+@factories.remember
+def _probability(model: SplitModel) -> Callable[..., jax.Array]:
+    """Compile what insertion and deletion have in common, one step of a curve."""
+    network = split.whole(model)
+
+    @jax.jit
+    def probability(
+        count: jax.Array,
+        variables: Variables,
+        first: Images,
+        last: Images,
+        labels: Labels,
+        ranks: jax.Array,
+    ) -> jax.Array:
+        """Show the `count` highest ranks of `first`, and all else of `last`."""
+        shown = jnp.where((ranks < count)[..., None], first, last)
+        chances = jax.nn.softmax(network(variables, shown))
+        return jnp.take_along_axis(chances, labels[:, None], axis=1)[:, 0]
+
+    return probability
 
 
 def rank(saliency: Saliency) -> jax.Array:

@@ -92,24 +92,7 @@ def opti_cam(
             a learning rate that is not positive.
     """
     _check_settings(steps, learning_rate, objective, normalization)
-    start, step = _search(
-        model, learning_rate, _loss(model, objective, normalization), tolerance
-    )
-
-    @jax.jit
-    def run_on_device(problem: Problem) -> Search:
-        def ongoing(state: tuple[jax.Array, Search]) -> jax.Array:
-            return (state[0] < steps) & jnp.any(state[1].active)
-
-        def advance(state: tuple[jax.Array, Search]) -> tuple[jax.Array, Search]:
-            return state[0] + 1, step(problem, state[1])
-
-        return jax.lax.while_loop(
-            ongoing, advance, (jnp.zeros((), jnp.int32), begin(problem))
-        )[1]
-
-    prepare, begin, combine = jax.jit(start.prepare), start.begin, jax.jit(_combine)
-    step_on_host = jax.jit(step)
+    programs = _programs(model, learning_rate, objective, normalization)
 
     def explain(
         variables: Variables,
@@ -120,34 +103,39 @@ def opti_cam(
     ) -> Saliency:
         del key  # Nothing here is random.
         split.check_batch(model, variables, images, labels)
-        problem = prepare(variables, jnp.asarray(images), jnp.asarray(labels))
+        problem = programs.prepare(variables, jnp.asarray(images), jnp.asarray(labels))
+        search = programs.begin(problem)
         if loops.place(loop, variables, images, labels) == "device":
-            search = run_on_device(problem)
+            search = programs.search(problem, search, steps, tolerance)
         else:
-            search = begin(problem)
             for _ in range(steps):
-                search = step_on_host(problem, search)
+                search = programs.step(problem, search, tolerance)
                 if tolerance > 0 and not search.active.any():
                     break
-        return combine(search.weights, problem.maps)
+        return programs.combine(search.weights, problem.maps)
 
     return explain
 
 
-class Start(NamedTuple):
-    """Name the two functions that set a search up."""
+class Programs(NamedTuple):
+    """Name the compiled pieces, the same for any number of steps and any tolerance."""
 
     prepare: Callable[[Variables, Images, Labels], Problem]
     begin: Callable[[Problem], Search]
+    step: Callable[[Problem, Search, float], Search]
+    search: Callable[[Problem, Search, int, float], Search]
+    combine: Callable[[jax.Array, jax.Array], Saliency]
 
 
-def _search(
+@factories.remember
+def _programs(
     model: SplitModel,
     learning_rate: float,
-    loss_of: Callable[[Problem, jax.Array], jax.Array],
-    tolerance: float,
-) -> tuple[Start, Callable[[Problem, Search], Search]]:
+    objective: Objective,
+    normalization: maps.Normalization,
+) -> Programs:
     adam = optax.adam(learning_rate)
+    loss_of = _loss(model, objective, normalization)
 
     def prepare(variables: Variables, images: Images, labels: Labels) -> Problem:
         features = model.features(variables, images)
@@ -161,7 +149,7 @@ def _search(
         loss = jnp.full((batch,), jnp.inf, problem.clean.dtype)
         return Search(weights, adam.init(weights), loss, jnp.ones((batch,), bool))
 
-    def step(problem: Problem, search: Search) -> Search:
+    def step(problem: Problem, search: Search, tolerance: float | jax.Array) -> Search:
         def total(weights: jax.Array) -> tuple[jax.Array, jax.Array]:
             loss = loss_of(problem, weights)
             return jnp.sum(loss), loss
@@ -174,7 +162,23 @@ def _search(
         # Adam's moments of a stopped image go on, unseen: its weights no longer move.
         return Search(weights, optimizer, loss, active)
 
-    return Start(prepare, begin), step
+    def search(
+        problem: Problem,
+        begun: Search,
+        steps: int | jax.Array,
+        tolerance: float | jax.Array,
+    ) -> Search:
+        def ongoing(state: tuple[jax.Array, Search]) -> jax.Array:
+            return (state[0] < steps) & jnp.any(state[1].active)
+
+        def advance(state: tuple[jax.Array, Search]) -> tuple[jax.Array, Search]:
+            return state[0] + 1, step(problem, state[1], tolerance)
+
+        zero = jnp.zeros((), jnp.int32)
+        return jax.lax.while_loop(ongoing, advance, (zero, begun))[1]
+
+    compiled = jax.jit(prepare), jax.jit(begin), jax.jit(step), jax.jit(search)
+    return Programs(*compiled, jax.jit(_combine))
 
 
 def _loss(
