@@ -197,6 +197,23 @@ def test_timm_names_say_which_efficientnet_lite_is_meant(tmp_path):
     }
 
 
+def test_a_converted_file_knows_its_network(small, tmp_path):
+    path = tmp_path / "ours.safetensors"
+    metadata = {"format": "unlir_jax", "network": "cifar_resnet32"}
+    readers.write_safetensors(path, tree.flatten(small.variables), metadata)
+    with pytest.raises(ValueError, match="weights of cifar_resnet32, not of"):
+        pretrained.load("cifar_resnet20", weights=path)
+
+
+def test_weights_that_are_not_numbers_are_refused(torch_file, tmp_path):
+    arrays = readers.read(torch_file)
+    arrays["fc.bias"][3] = np.nan
+    path = tmp_path / "nan.safetensors"
+    readers.write_safetensors(path, arrays)
+    with pytest.raises(ValueError, match="not finite in params/classifier/bias"):
+        pretrained.load("cifar_resnet20", weights=path)
+
+
 def test_a_packaged_file_of_other_bytes_is_refused(monkeypatch):
     wrong = packages.FILES["efficientnet_lite0"]._replace(sha256="0" * 64)
     monkeypatch.setitem(packages.FILES, "efficientnet_lite0", wrong)

@@ -94,6 +94,7 @@ def load(
         path = _find(name, weights)
         source, sha256 = str(weights or path), readers.sha256(path)
         arrays = readers.read(path)
+        _check_origin(path, name)
         if _is_timm_lite(asked, name, str(weights), arrays):
             name, network = zoo.find(f"timm_{name}")
         classes = _classes_in(arrays, network) if num_classes is None else num_classes
@@ -129,6 +130,22 @@ def _find(name: str, weights: str | os.PathLike[str] | None) -> Path:
         )
     packages.verify(name, path)
     return path
+
+
+def _check_origin(path: Path, name: str) -> None:
+    """Refuse a file of ours that says it belongs to another network.
+
+    Two networks can have the same names and shapes, as the EfficientNet-Lites do.
+    """
+    if path.suffix != ".safetensors":
+        return
+    metadata = readers.read_metadata(path)
+    network = metadata.get("network", name)
+    if metadata.get("format") == "unlir_jax" and network != name:
+        raise ValueError(
+            f"`weights`={str(path)!r} holds weights of {network}, not of {name}; load "
+            f"them by that name."
+        )
 
 
 def _is_timm_lite(
@@ -227,6 +244,12 @@ def fill(
             fit = fit._replace(misshaped=[])
     if fit.missing or fit.unexpected or fit.misshaped:
         raise ValueError(fit.sentence(source, name))
+    broken = [path for path, leaf in leaves.items() if not np.isfinite(leaf).all()]
+    if broken:
+        raise ValueError(
+            f"`weights`={source!r} holds values that are not finite in "
+            f"{', '.join(broken)}; expected numbers."
+        )
     return tree.unflatten({path: leaves[path] for path in expected})
 
 
