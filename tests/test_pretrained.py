@@ -83,6 +83,13 @@ def test_weights_of_another_network_are_refused(torch_file):
         pretrained.load("cifar_resnet32", weights=torch_file)
 
 
+def test_weights_with_other_names_altogether_are_told_apart(tmp_path):
+    path = tmp_path / "other.safetensors"
+    readers.write_safetensors(path, {"blocks.9.attention": np.zeros(3, np.float32)})
+    with pytest.raises(ValueError, match="of another network.*1 unexpected: blocks"):
+        pretrained.load("cifar_resnet20", weights=path)
+
+
 def test_classes_come_from_the_file_unless_asked_for(tmp_path, torch_file):
     four = pretrained.load("cifar_resnet20", weights="random", num_classes=4)
     path = tmp_path / "four.safetensors"
@@ -153,6 +160,7 @@ def test_folding_changes_nothing_but_the_arrays(torch_file):
         ({"name": "resnet51"}, "did you mean 'resnet50'"),
         ({"name": "resnet50"}, "no weights of resnet50 are at hand"),
         ({"name": "cifar_resnet20", "layer": "layer9"}, "its modules: .*layer3/block2"),
+        ({"name": "cifar_resnet20", "layer": "laye3"}, "did you mean 'layer3'"),
         ({"name": "cifar_resnet20", "weights": "random", "num_classes": 0}, "at least"),
     ],
 )

@@ -1,5 +1,6 @@
 """A network by name, with its weights, ready to be explained."""
 
+import difflib
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -260,8 +261,11 @@ def find_layer(name: str, network: zoo.Network, layer: str | None) -> str:
     for candidate in (layer, zoo.layer_path(network, layer)):
         if candidate in paths:
             return candidate
+    near = difflib.get_close_matches(layer, paths, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
     raise ValueError(
-        f"`layer`={layer!r} is not a module of {name}; its modules: {', '.join(paths)}."
+        f"`layer`={layer!r} is not a module of {name}; {hint}its modules: "
+        f"{', '.join(paths)}."
     )
 
 

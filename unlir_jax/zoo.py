@@ -152,20 +152,20 @@ def networks() -> dict[str, Network]:
         found[f"efficientnet_lite{index}"] = _efficientnet_lite(index, True)
     for index in range(5):
         found[f"timm_efficientnet_lite{index}"] = _efficientnet_lite(index, False)
-    for depth, repeats, block in (
+    residual = (
         (18, (2, 2, 2, 2), basic),
         (34, (3, 4, 6, 3), basic),
         (50, (3, 4, 6, 3), bottleneck),
         (101, (3, 4, 23, 3), bottleneck),
         (152, (3, 8, 36, 3), bottleneck),
-    ):
+    )
+    for depth, repeats, block in residual:
         found[f"resnet{depth}"] = _resnet(repeats, block)
-        if depth <= 50:
-            found[f"cifar_resnet{depth}"] = _cifar_resnet(repeats, block, 64)
+    for depth, repeats, block in residual[:3]:
+        found[f"cifar_resnet{depth}"] = _cifar_resnet(repeats, block, 64)
     for depth in (20, 32, 44, 56, 110):
-        found[f"cifar_resnet{depth}"] = _cifar_resnet(
-            ((depth - 2) // 6,) * 3, basic, 16
-        )
+        thirds = ((depth - 2) // 6,) * 3
+        found[f"cifar_resnet{depth}"] = _cifar_resnet(thirds, basic, 16)
     for depth in vgg.REPEATS:
         found[f"vgg{depth}"] = _vgg(depth, False)
         found[f"vgg{depth}_bn"] = _vgg(depth, True)

@@ -30,15 +30,20 @@ class Fit(NamedTuple):
         parts = [
             f"{len(names)} {kind}: {', '.join(names)}"
             for kind, names in (
-                ("missing", self.missing),
                 ("unexpected", self.unexpected),
+                ("missing", self.missing),
                 ("mis-shaped", self.misshaped),
             )
             if names
         ]
+        likeness = (
+            f"closest layout: {self.layout}, {self.matched} names match"
+            if self.matched
+            else "no name matches: these are weights of another network"
+        )
         return (
-            f"`weights`={source!r} does not fit {network} (closest layout: "
-            f"{self.layout}, {self.matched} names match); {'; '.join(parts)}."
+            f"`weights`={source!r} does not fit {network} ({likeness}); "
+            f"{'; '.join(parts)}."
         )
 
 

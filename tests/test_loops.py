@@ -1,0 +1,32 @@
+import jax
+import jax.numpy as jnp
+import pytest
+
+from unlir_jax import loops
+
+
+def test_auto_means_the_host_on_cpu_and_the_device_under_a_transformation():
+    assert loops.place("auto", jnp.ones(3)) == "host"
+    seen = []
+    jax.jit(lambda x: seen.append(loops.place("auto", {"x": x})) or x)(jnp.ones(3))
+    assert seen == ["device"]
+
+
+def test_an_accelerator_keeps_the_loop(monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert loops.place("auto", jnp.ones(3)) == "device"
+    assert loops.place("host", jnp.ones(3)) == "host"
+
+
+@pytest.mark.parametrize("loop", ["host", "device"])
+def test_steps_are_stacked_in_order(loop):
+    function = jax.jit(lambda step, offset: step**2 + offset)
+    found = loops.map_steps(function, jnp.arange(4), jnp.asarray(10), loop=loop)
+    assert found.tolist() == [10, 11, 14, 19]
+
+
+def test_unknown_and_impossible_loops_are_refused(unchecked):
+    with pytest.raises(ValueError, match="'auto', 'host', 'device'"):
+        loops.place("gpu")
+    with pytest.raises(ValueError, match="cannot run inside"):
+        jax.jit(lambda x: loops.place("host", x) and x)(jnp.ones(2))
