@@ -1,6 +1,8 @@
 """The rules of the house, checked on the source itself."""
 
 import ast
+import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -21,7 +23,7 @@ FLOORS = {
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names}
 # On one floor a few steps sideways are allowed; all others are not.
 SIDEWAYS = {("pretrained", "zoo"), ("zoo", "models"), ("zoo", "weights")}
-LINEN = ("models", "split", "zoo", "pretrained")
+LINEN = ("models", "split")
 
 
 def room(path):
@@ -101,6 +103,17 @@ def test_budget_and_bans(path):
         if isinstance(node, ast.ExceptHandler):
             silent = len(node.body) == 1 and isinstance(node.body[0], ast.Pass)
             assert not silent, f"exception swallowed in line {node.lineno}"
+
+
+def test_every_dependency_has_its_reason():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    reasons = (ROOT / "docs" / "dependencies.md").read_text()
+    extras = [
+        name for names in project["optional-dependencies"].values() for name in names
+    ]
+    for requirement in (*project["dependencies"], *extras):
+        name = re.split(r"[=<>\[]", requirement)[0]
+        assert f"`{name}" in reasons, name
 
 
 def test_no_machine_paths_in_what_is_shipped():

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import linen as nn
 
 from unlir_jax import allocator, split, tree, zoo
 from unlir_jax.data import preprocessing
@@ -44,7 +43,7 @@ class Pretrained(NamedTuple):
     image_size: int
     layer: str
     name: str
-    module: nn.Module
+    module: Any
     source: str
     sha256: str
     crop: float
@@ -166,7 +165,7 @@ def _is_timm_lite(
     )
 
 
-def _build(network: zoo.Network, classes: int, dtype: Any) -> nn.Module:
+def _build(network: zoo.Network, classes: int, dtype: Any) -> Any:
     if classes < 1:
         raise ValueError(f"`num_classes`={classes}; expected at least 1.")
     module = network.build(num_classes=classes)
@@ -184,7 +183,7 @@ def example(network: zoo.Network) -> jax.ShapeDtypeStruct:
 
 
 def random_variables(
-    module: nn.Module, network: zoo.Network, seed: int = 0
+    module: Any, network: zoo.Network, seed: int = 0
 ) -> dict[str, Any]:
     """Draw the variables of an untrained backbone, normal with He's deviation.
 
@@ -193,20 +192,20 @@ def random_variables(
     """
     generator = np.random.default_rng(seed)
     shapes = jax.eval_shape(module.init, jax.random.key(0), example(network))
+    return tree.map_with_path(lambda path, leaf: _draw(generator, path, leaf), shapes)
 
-    def draw(path: str, leaf: jax.ShapeDtypeStruct) -> np.ndarray:
-        name = path.rpartition("/")[2]
-        if name != "kernel":
-            ones = name in ("scale", "var")
-            return (np.ones if ones else np.zeros)(leaf.shape, np.float32)
-        *space, incoming, outgoing = leaf.shape
-        # Convolutions by what they feed, the classifier by what feeds it.
-        fan = np.prod(space) * outgoing / 2 if space else incoming
-        if incoming == 1:  # Depthwise: each filter feeds one channel.
-            fan = np.prod(space) / 2
-        return generator.normal(0, fan**-0.5, leaf.shape).astype(np.float32)
 
-    return tree.map_with_path(draw, shapes)
+def _draw(generator: np.random.Generator, path: str, leaf: Any) -> np.ndarray:
+    name = path.rpartition("/")[2]
+    if name != "kernel":
+        ones = name in ("scale", "var")
+        return (np.ones if ones else np.zeros)(leaf.shape, np.float32)
+    *space, incoming, outgoing = leaf.shape
+    # Convolutions by what they feed, dense layers by what feeds them.
+    fan = np.prod(space) * outgoing / 2 if space else incoming
+    if space and incoming == 1:  # Depthwise: each filter feeds one channel.
+        fan = np.prod(space) / 2
+    return generator.normal(0, fan**-0.5, leaf.shape).astype(np.float32)
 
 
 def _classes_in(arrays: Mapping[str, np.ndarray], network: zoo.Network) -> int:
@@ -219,7 +218,7 @@ def _classes_in(arrays: Mapping[str, np.ndarray], network: zoo.Network) -> int:
 
 
 def fill(
-    module: nn.Module,
+    module: Any,
     network: zoo.Network,
     arrays: Mapping[str, np.ndarray],
     name: str,
@@ -227,22 +226,22 @@ def fill(
 ) -> dict[str, Any]:
     """Put a file's arrays into a network's variables, or say what does not fit.
 
+    A classifier of another number of classes is drawn anew.
+
     Raises:
-        ValueError: Names that are missing, unexpected or mis-shaped, every one listed.
+        ValueError: Names that are missing, unexpected or mis-shaped, every one listed,
+            or values that are not finite.
     """
     shapes = jax.eval_shape(module.init, jax.random.key(0), example(network))
     expected = tree.flatten(shapes)
     leaves, fit = layouts.translate(arrays, expected, network.layouts)
     classifier = {path for path in expected if path.startswith("params/classifier/")}
-    if fit.misshaped and len(leaves) == len(expected) - len(classifier):
-        if classifier.isdisjoint(leaves) and not (fit.missing or fit.unexpected):
-            fresh = nn.initializers.lecun_normal()(
-                jax.random.key(0), expected["params/classifier/kernel"].shape
-            )
-            leaves["params/classifier/kernel"] = np.asarray(fresh)
-            shape = expected["params/classifier/bias"].shape
-            leaves["params/classifier/bias"] = np.zeros(shape, np.float32)
-            fit = fit._replace(misshaped=[])
+    only_classifier = not fit.missing and not fit.unexpected
+    if only_classifier and set(expected) - set(leaves) == classifier:
+        generator = np.random.default_rng(0)
+        for path in sorted(classifier):
+            leaves[path] = _draw(generator, path, expected[path])
+        fit = fit._replace(misshaped=[])
     if fit.missing or fit.unexpected or fit.misshaped:
         raise ValueError(fit.sentence(source, name))
     broken = [path for path, leaf in leaves.items() if not np.isfinite(leaf).all()]
@@ -269,7 +268,7 @@ def find_layer(name: str, network: zoo.Network, layer: str | None) -> str:
     )
 
 
-def _cut(module: nn.Module, network: zoo.Network, layer: str) -> SplitModel:
+def _cut(module: Any, network: zoo.Network, layer: str) -> SplitModel:
     mean = tuple(module.mean)
     if layer == network.layer:
         return split.from_methods(module, mean=mean)

@@ -5,8 +5,6 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from flax import linen as nn
-
 from unlir_jax.models import (
     efficientnet_lite,
     inverted_residual,
@@ -25,7 +23,7 @@ class Network(NamedTuple):
     """Describe one network: how to build it, feed it, cut it and read its weights.
 
     Attributes:
-        build: `(**attributes) -> nn.Module`, with `num_classes` and `style` among them.
+        build: `(**attributes) -> module`, with `num_classes` and `style` among them.
         layer: Where it is cut by default, the last maps before pooling.
         image_size: Side in pixels of the square pictures it was trained for.
         crop: Share of the shortest side that the central crop keeps.
@@ -89,7 +87,7 @@ def _efficientnet_lite(index: int, tensorflow: bool) -> Network:
     return _mobile(build, size, crop)
 
 
-def _resnet(repeats: tuple[int, ...], block: type[nn.Module]) -> Network:
+def _resnet(repeats: tuple[int, ...], block: resnet.Block) -> Network:
     def build(**attributes: Any) -> resnet.ResNet:
         return resnet.ResNet(block, repeats, **attributes)
 
@@ -98,9 +96,7 @@ def _resnet(repeats: tuple[int, ...], block: type[nn.Module]) -> Network:
     return Network(build, "layer4", 224, 0.875, 1000, tables, _RESNET_ALIASES)
 
 
-def _cifar_resnet(
-    repeats: tuple[int, ...], block: type[nn.Module], width: int
-) -> Network:
+def _cifar_resnet(repeats: tuple[int, ...], block: resnet.Block, width: int) -> Network:
     def build(**attributes: Any) -> resnet.ResNet:
         defaults = {
             "mean": CIFAR_MEAN,

@@ -55,6 +55,9 @@ class Bottleneck(nn.Module):
         return nn.relu(maps + _shortcut(images, maps, self.stride, style, train))
 
 
+Block = type[Basic] | type[Bottleneck]
+
+
 def _shortcut(
     images: Array, maps: jax.Array, stride: int, style: Style, train: bool
 ) -> Array:
@@ -68,7 +71,7 @@ def _shortcut(
 class Stage(nn.Module):
     """Chain blocks of one width, the first with a stride."""
 
-    block: type[nn.Module]
+    block: Block
     filters: int
     repeats: int
     stride: int
@@ -92,7 +95,7 @@ class ResNet(nn.Module):
     the picture, the `imagenet` stem divides it by four.
     """
 
-    block: type[nn.Module]
+    block: Block
     repeats: tuple[int, ...]
     width: int = 64
     stem: Literal["imagenet", "cifar"] = "imagenet"
