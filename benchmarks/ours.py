@@ -63,7 +63,7 @@ class Session:
             names = ["synthetic, seed 0"]
         else:
             images, names = self._read(folder, count)
-        forward = jax.jit(split.whole(self.network.model))
+        forward = split.whole(self.network.model)
         logits = np.asarray(forward(self.network.variables, images), np.float32)
         # Metrics are timed on maps that no method made; it does not change their time.
         scored = random.uniform(size=(count, MAP_SIDE, MAP_SIDE)).astype(np.float32)
@@ -128,7 +128,7 @@ def _methods(
 ) -> dict[str, Callable[[], Any]]:
     model, variables = network.model, network.variables
     size = images.shape[1:3]
-    forward = jax.jit(split.whole(model))
+    forward = split.whole(model)
 
     @jax.jit
     def gradient(variables: Any, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -190,22 +190,8 @@ def _synthetic(random: np.random.Generator, count: int, size: int) -> np.ndarray
 
 def main() -> None:
     argparse.ArgumentParser(description=__doc__).parse_args()
-    session: list[Session] = []
-    handlers: dict[str, Callable[..., Any]] = {
-        "load": lambda settings: session.append(Session(settings)),
-    }
-    for name in (
-        "first_call",
-        "describe",
-        "make_batch",
-        "take_batch",
-        "methods",
-        "time",
-        "save_results",
-        "peak",
-    ):
-        handlers[name] = lambda name=name, **given: getattr(session[-1], name)(**given)
-    protocol.serve(handlers)
+    names = "first_call describe take_batch methods time save_results peak"
+    protocol.serve_session(Session, ["make_batch", *names.split()])
 
 
 if __name__ == "__main__":

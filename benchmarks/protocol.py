@@ -114,6 +114,17 @@ def serve(handlers: Mapping[str, Callable[..., Any]]) -> None:
         channel.flush()
 
 
+def serve_session(make: Callable[[dict[str, Any]], Any], names: Sequence[str]) -> None:
+    """Answer `load` by making a session, and other commands by its methods."""
+    session: list[Any] = []
+    handlers: dict[str, Callable[..., Any]] = {
+        "load": lambda settings: session.append(make(settings)),
+    }
+    for name in names:
+        handlers[name] = lambda name=name, **given: getattr(session[-1], name)(**given)
+    serve(handlers)
+
+
 def median_seconds(function: Callable[[], object], calls: int) -> float:
     """Time calls one by one; the median leaves out the odd one that was disturbed."""
     time.sleep(REST)

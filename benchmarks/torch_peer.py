@@ -228,21 +228,8 @@ def last_maps(network: Any) -> Any:
 
 def main() -> None:
     argparse.ArgumentParser(description=__doc__).parse_args()
-    session: list[Session] = []
-    handlers: dict[str, Callable[..., Any]] = {
-        "load": lambda settings: session.append(Session(settings)),
-    }
-    for name in (
-        "first_call",
-        "describe",
-        "take_batch",
-        "methods",
-        "time",
-        "save_results",
-        "peak",
-    ):
-        handlers[name] = lambda name=name, **given: getattr(session[-1], name)(**given)
-    protocol.serve(handlers)
+    names = "first_call describe take_batch methods time save_results peak"
+    protocol.serve_session(Session, names.split())
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """The reference outputs with real ImageNet weights, where they are at hand."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -57,7 +56,7 @@ def test_opti_cam_follows_the_masked_logit(reference):
         explain = saliency.opti_cam(loaded.model, steps=steps)
         found = explain(loaded.variables, images, labels)
         mask = maps.normalize(maps.resize(found, images.shape[1:3]))
-        logits = jax.jit(split.whole(loaded.model))(
+        logits = split.whole(loaded.model)(
             loaded.variables, maps.apply_mask(images, mask)
         )[jnp.arange(4), labels]
         np.testing.assert_allclose(
@@ -125,7 +124,7 @@ def test_accuracy_on_real_pictures(shared, name, least):
     files = sorted((shared / "data" / "imagenet200").glob("*.jpg"))
     labels = np.asarray([int(file.name[:3]) for file in files])
     loaded = pretrained.load(name, fold=True)
-    network = jax.jit(split.whole(loaded.model))
+    network = split.whole(loaded.model)
     predicted = []
     for start in range(0, len(files), 20):
         batch = [loaded.preprocess(file) for file in files[start : start + 20]]

@@ -154,6 +154,21 @@ def test_folding_changes_nothing_but_the_arrays(torch_file):
     assert "batch_stats" not in folded.variables
 
 
+@pytest.mark.parametrize("layer", ["stem/conv", "layer2/block0/conv1/norm"])
+def test_folding_never_changes_what_a_layer_means(torch_file, layer):
+    plain, folded = (
+        pretrained.load("cifar_resnet20", weights=torch_file, layer=layer, fold=fold)
+        for fold in (False, True)
+    )
+    images = jnp.full((1, 32, 32, 3), 0.5)
+    np.testing.assert_allclose(
+        folded.model.features(folded.variables, images).maps,
+        plain.model.features(plain.variables, images).maps,
+        rtol=1e-5,
+        atol=1e-6,
+    )
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

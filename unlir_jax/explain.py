@@ -104,7 +104,6 @@ def run(
 
     progress("loading the network", 0.0)
     network = pretrained.load(model, weights, layer, fold=True)
-    _check_layer(network)
     given = None if label is None else classes.find_class(label, network.class_names)
     compared = [c for c in saliency.CONTROLS if c not in methods] if controls else []
     parameters = {
@@ -363,20 +362,6 @@ def check_methods(methods: Sequence[str], steps: int | None = None) -> tuple[str
             f"{', '.join(chosen)}."
         )
     return chosen
-
-
-def _check_layer(network: Pretrained) -> None:
-    """Refuse a cut at something that has no rows and columns."""
-    size = network.image_size
-    example = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
-    shape = jax.eval_shape(
-        network.model.features, network.variables, example
-    ).maps.shape
-    if len(shape) != 4:
-        raise ValueError(
-            f"`layer`={network.layer!r} gives an array of shape {shape}; expected maps "
-            "[batch, rows, columns, filters], as a convolution gives."
-        )
 
 
 def _nothing_read(failed: Sequence[Mapping[str, str]]) -> str:

@@ -72,7 +72,8 @@ def load(
             number than the weights' gives a new, random classifier.
         dtype: Type of the computation, for example `jnp.bfloat16`; float32 by default.
             Parameters and logits stay float32.
-        fold: Fold the norms into the convolutions: faster, exact, not for training.
+        fold: Fold the norms into the convolutions: faster, exact, not for training. A
+            network that is cut between a convolution and its norm stays as it is.
 
     Raises:
         FileNotFoundError: There is no such file of weights.
@@ -100,7 +101,7 @@ def load(
         classes = _classes_in(arrays, network) if num_classes is None else num_classes
         module = _build(network, classes, dtype)
         variables = fill(module, network, arrays, name, source)
-    if fold:
+    if fold and not folding.dissolves(layer):
         module, variables = folding.fold_batchnorm(module, variables)
     variables = jax.tree.map(jnp.asarray, variables)
     classes = getattr(module, "num_classes", network.classes)

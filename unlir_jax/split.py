@@ -118,51 +118,54 @@ def from_linen(
             not one thing. The message lists the module paths.
     """
 
-    def run(variables: Variables, images: Images, replacement: Any) -> tuple[Any, Any]:
-        seen: list[str] = []
-        outputs: list[Any] = []
-
-        def intercept(
-            call: Callable[..., Any],
-            args: Any,
-            kwargs: Any,
-            context: nn.module.InterceptorContext,
-        ) -> Any:
-            if context.method_name != "__call__":
-                return call(*args, **kwargs)
-            path = "/".join(context.module.path)
-            if path and path not in seen:
-                seen.append(path)
-            output = call(*args, **kwargs)
-            if path != at or not path:
-                return output
-            outputs.append(output)
-            return output if replacement is None else replacement
-
-        with nn.intercept_methods(intercept):
-            logits = module.apply(dict(variables), images, **arguments)
-        if len(outputs) != 1:
-            found = "no module" if not outputs else f"{len(outputs)} calls"
-            raise ValueError(
-                f"`at`={at!r} matches {found} of {type(module).__name__}; expected "
-                f"exactly one call of one of: {', '.join(seen)}."
-            )
-        if not isinstance(outputs[0], jax.Array):
-            raise ValueError(
-                f"`at`={at!r} is a module that returns {type(outputs[0]).__name__}; "
-                "expected one array of feature maps."
-            )
-        return outputs[0], logits
-
     def features(variables: Variables, images: Images) -> Features:
-        maps, _ = run(variables, images, None)
+        maps, _ = _run(module, at, arguments, variables, images, None)
         return Features(maps, images)
 
     def head(variables: Variables, cut: Features) -> Logits:
-        _, logits = run(variables, cut.context, cut.maps)
+        _, logits = _run(module, at, arguments, variables, cut.context, cut.maps)
         return logits
 
     return SplitModel(jax.jit(features), jax.jit(head), tuple(mean))
+
+
+def _run(
+    module: nn.Module,
+    at: str,
+    arguments: dict[str, Any],
+    variables: Variables,
+    images: Images,
+    replacement: Any,
+) -> tuple[Any, Any]:
+    """Apply a module; give the output at a path, replaced if asked for, and logits."""
+    seen: dict[str, None] = {}
+    outputs: list[Any] = []
+
+    def intercept(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
+        path = "/".join(context.module.path)
+        named = context.method_name == "__call__" and path
+        if named:
+            seen[path] = None
+        output = call(*args, **kwargs)
+        if not named or path != at:
+            return output
+        outputs.append(output)
+        return output if replacement is None else replacement
+
+    with nn.intercept_methods(intercept):
+        logits = module.apply(dict(variables), images, **arguments)
+    if len(outputs) != 1:
+        found = "no module" if not outputs else f"{len(outputs)} calls"
+        raise ValueError(
+            f"`at`={at!r} matches {found} of {type(module).__name__}; expected "
+            f"exactly one call of one of: {', '.join(seen)}."
+        )
+    if not isinstance(outputs[0], jax.Array):
+        raise ValueError(
+            f"`at`={at!r} is a module that returns {type(outputs[0]).__name__}; "
+            "expected one array of feature maps."
+        )
+    return outputs[0], logits
 
 
 def from_nnx(

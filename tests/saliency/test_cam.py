@@ -143,7 +143,9 @@ def test_maps_without_space_are_refused(pictures):
     vector = split.from_functions(
         lambda v, images: images.mean((1, 2)), lambda v, maps: maps
     )
-    with pytest.raises(ValueError, match=re.escape("(4, 3); expected [batch, height")):
+    with pytest.raises(
+        ValueError, match=re.escape("(4, 3); expected maps [batch, height")
+    ):
         saliency.grad_cam(vector)({}, pictures, LABELS % 3)
 
 

@@ -9,6 +9,14 @@ from flax import linen as nn
 from unlir_jax.models.layers import Style
 
 
+def dissolves(path: str) -> bool:
+    """Tell whether folding would change what a module path names.
+
+    A norm is gone afterwards, and a convolution gives what the norm gave.
+    """
+    return path.rpartition("/")[2] in ("conv", "norm")
+
+
 def fold_batchnorm(
     module: nn.Module, variables: Mapping[str, Any]
 ) -> tuple[nn.Module, dict[str, Any]]:

@@ -113,8 +113,9 @@ def check_maps(features: Features) -> None:
     """Refuse a cut whose output is not `[batch, height, width, filters]`."""
     if features.maps.ndim != 4:
         raise ValueError(
-            f"The maps at the cut have shape {features.maps.shape}; expected "
-            "[batch, height, width, filters]: cut at a convolutional layer."
+            f"The network is cut where arrays have shape {features.maps.shape}; "
+            "expected maps [batch, height, width, filters], as a convolution gives: "
+            "choose another layer."
         )
 
 
