@@ -65,7 +65,7 @@ def run(
     """Explain pictures and write overlays, sheets, `results.json` and `report.html`.
 
     Everything is written to a hidden folder and appears at the end, complete. Scores
-    do not depend on the batch size.
+    do not depend on the batch size, but for the roundings that Opti-CAM amplifies.
 
     Args:
         images: Files, folders and patterns; see `files.find_pictures`.
