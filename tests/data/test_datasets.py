@@ -1,0 +1,273 @@
+"""Data sets of tensorflow-datasets, prepared here as their builders describe them.
+
+Their features are the library's own; the examples are ours, written by the library as
+ArrayRecord. (`tfds.testing.mock_data` writes nothing, and encodes by TensorFlow.)
+"""
+
+import subprocess
+import sys
+from concurrent import futures
+
+import cloudpickle
+import numpy as np
+import pytest
+import tensorflow_datasets
+from PIL import Image
+
+from unlir_jax.data import datasets
+
+RANDOM = np.random.default_rng(0)
+WIDTH, HEIGHT = 40, 20
+PICTURES = RANDOM.integers(0, 256, (8, HEIGHT, WIDTH, 3), dtype=np.uint8)
+TRIMAP = RANDOM.integers(1, 4, (HEIGHT, WIDTH), dtype=np.uint8)
+OBJECT = RANDOM.integers(0, 2, (HEIGHT, WIDTH), dtype=np.uint8)
+# ymin, xmin, ymax, xmax, as shares of 20 and 40 pixels.
+BOX = tensorflow_datasets.features.BBox(0.25, 0.5, 0.75, 1.0)
+SMALL = tensorflow_datasets.features.BBox(0.0, 0.0, 0.05, 0.025)
+SIZED = ("cifar10", "cifar100")
+
+
+def builder(folder, *, name="spots", features=None, values=None, parts=None):
+    """Make a builder as a user would, of Pillow images; these need no TensorFlow."""
+    features = features or {
+        "image": tensorflow_datasets.features.Image(),
+        "label": tensorflow_datasets.features.ClassLabel(names=["plain", "spotted"]),
+    }
+    values = values or (
+        lambda i: {"image": Image.fromarray(PICTURES[i]), "label": i % 2}
+    )
+    version = "1.0.0"
+    if name in datasets.KNOWN:
+        version = str(tensorflow_datasets.builder_cls(name).VERSION)
+
+    class Mine(tensorflow_datasets.core.GeneratorBasedBuilder, skip_registration=True):
+        """Write some pictures."""
+
+        VERSION = tensorflow_datasets.core.Version(version)
+
+        def _info(self):
+            wanted = tensorflow_datasets.features.FeaturesDict(features)
+            return tensorflow_datasets.core.DatasetInfo(builder=self, features=wanted)
+
+        def _split_generators(self, manager):
+            counts = parts or {"train": 4}
+            return {part: self._generate_examples(n) for part, n in counts.items()}
+
+        def _generate_examples(self, count):
+            yield from ((i, values(i)) for i in range(count))
+
+    Mine.name = name
+    return Mine(data_dir=folder, file_format="array_record")
+
+
+def prepare(name, folder, parts=None):
+    """Write examples of a known data set, with the features that the library says."""
+    info = tensorflow_datasets.builder(name, data_dir=folder).info
+
+    def values(i):
+        picture = Image.fromarray(PICTURES[i])
+        small = picture.resize((32, 32))
+        mask = TRIMAP if name == "oxford_iiit_pet" else OBJECT
+        texts = ("file_name", "id", "image/filename", "label_name")
+        given = dict.fromkeys(texts, f"{i}.jpg") | {
+            "image": small if name in SIZED else picture,
+            "label": i % 3,
+            "bbox": BOX,
+            "head_bbox": SMALL,
+            "coarse_label": 0,
+            "species": 0,
+            "objects": [{"bbox": SMALL}] * i + [{"bbox": BOX}],
+            "segmentation_mask": Image.fromarray(mask),
+        }
+        return {key: given[key] for key in info.features}
+
+    parts = parts or {"train": 5, "test": 3}
+    made = builder(
+        folder, name=name, features=dict(info.features), values=values, parts=parts
+    )
+    made.download_and_prepare()
+
+
+def pictures_of(source):
+    return [np.asarray(source.read(i)["image"]) for i in range(source.size)]
+
+
+@pytest.mark.parametrize("name", datasets.KNOWN)
+def test_every_known_data_set(name, tmp_path):
+    parts = {"train": 5, "validation": 3} if name == "imagenet2012" else None
+    prepare(name, tmp_path, parts)
+    for split, size in (("train", 5), ("test", 3), ("all", 8)):
+        source = datasets.tfds(name, split, data_dir=tmp_path)
+        assert source.size == size
+        found = [source.read(i) for i in range(size)]
+        for example in found:
+            assert set(example) == {"image", "label", *source.annotations}
+            assert example["image"].mode == "RGB"
+            assert 0 <= example["label"] < len(source.classes)
+        train = sorted(i % 3 for i in range(5))
+        test = sorted(i % 3 for i in range(3))
+        wanted = {"train": train, "test": test, "all": sorted(train + test)}
+        assert sorted(example["label"] for example in found) == wanted[split]
+    part = "validation" if name == "imagenet2012" else "test"
+    tested = datasets.tfds(name, "test", data_dir=tmp_path)
+    assert tested.name(2) == f"{name}/{part}/2"
+
+
+def test_number_and_names_of_classes(tmp_path):
+    prepare("imagenet2012", tmp_path)
+    prepare("cars196", tmp_path)
+    prepare("stanford_dogs", tmp_path)
+    classes = {
+        name: datasets.tfds(name, "train", data_dir=tmp_path).classes
+        for name in ("imagenet2012", "cars196", "stanford_dogs")
+    }
+    assert len(classes["imagenet2012"]) == 1000 and len(classes["cars196"]) == 196
+    assert len(classes["stanford_dogs"]) == 120
+    assert classes["imagenet2012"][0] == "tench"
+    assert classes["cars196"][0] == "AM General Hummer SUV 2000"
+
+
+@pytest.mark.parametrize("name", ["caltech_birds2011", "cars196"])
+def test_boxes_in_pixels(name, tmp_path):
+    prepare(name, tmp_path)
+    source = datasets.tfds(name, "train", data_dir=tmp_path)
+    assert "boxes" in source.annotations and source.boxes == 1
+    np.testing.assert_array_equal(source.read(0)["boxes"], [[20, 5, 40, 15]])
+    assert source.read(0)["boxes"].dtype == np.float32
+
+
+def test_the_largest_boxes_are_kept(tmp_path, monkeypatch):
+    parts = {"train": 8, "test": 8}
+    monkeypatch.setitem(
+        datasets.KNOWN,
+        "stanford_dogs",
+        datasets.KNOWN["stanford_dogs"]._replace(most=3),
+    )
+    prepare("stanford_dogs", tmp_path, parts)
+    source = datasets.tfds("stanford_dogs", "train", data_dir=tmp_path)
+    found = [source.read(i)["boxes"] for i in range(8)]
+    # Example i has i small boxes and then a large one.
+    assert sorted(len(boxes) for boxes in found) == [1, 2, 3, 3, 3, 3, 3, 3]
+    for boxes in found:
+        np.testing.assert_array_equal(boxes[-1], [20, 5, 40, 15])
+
+
+def test_masks(tmp_path):
+    prepare("oxford_iiit_pet", tmp_path)
+    pets = datasets.tfds("oxford_iiit_pet", "train", data_dir=tmp_path)
+    # The head's box is of no whole pet.
+    assert pets.annotations == ("mask",)
+    mask = pets.read(0)["mask"]
+    np.testing.assert_array_equal(mask, np.array([9, 1, 0, 1])[TRIMAP])
+    prepare("caltech_birds2011", tmp_path)
+    birds = datasets.tfds("caltech_birds2011", "train", data_dir=tmp_path)
+    np.testing.assert_array_equal(birds.read(0)["mask"], OBJECT)
+    assert birds.read(0)["mask"].dtype == mask.dtype == np.uint8
+
+
+def test_a_builder_of_ones_own(tmp_path):
+    builder(tmp_path).download_and_prepare()
+    source = datasets.tfds("spots", "train", data_dir=str(tmp_path))
+    assert source.classes == ("plain", "spotted") and source.size == 4
+    found = pictures_of(source)
+    for picture in PICTURES[:4]:
+        assert sum(np.array_equal(picture, shown) for shown in found) == 1
+    half = datasets.tfds("spots", "train[50%:]", data_dir=tmp_path)
+    np.testing.assert_array_equal(pictures_of(half), found[2:])
+
+
+def test_grey_and_unlabelled(tmp_path):
+    features = {"image": tensorflow_datasets.features.Image(shape=(None, None, 1))}
+
+    def values(i):
+        return {"image": Image.fromarray(PICTURES[i, ..., 0])}
+
+    builder(tmp_path, features=features, values=values).download_and_prepare()
+    source = datasets.tfds("spots", "train", data_dir=tmp_path)
+    example = source.read(0)
+    assert source.classes == () and example["label"] == -1
+    shown = np.asarray(example["image"])
+    np.testing.assert_array_equal(shown, np.repeat(PICTURES[0, ..., :1], 3, axis=-1))
+
+
+def test_many_threads_and_a_pickle(tmp_path):
+    builder(tmp_path, parts={"train": 8}).download_and_prepare()
+    source = datasets.tfds("spots", "train", data_dir=tmp_path)
+    expected = pictures_of(source)
+    travelled = cloudpickle.loads(cloudpickle.dumps(source))
+    datasets._opened.cache_clear()
+    with futures.ThreadPoolExecutor(8) as threads:
+        found = list(threads.map(lambda i: travelled.read(i % 8)["image"], range(400)))
+    for i, picture in enumerate(found):
+        np.testing.assert_array_equal(picture, expected[i % 8])
+
+
+def test_another_process_reads_without_tensorflow_and_jax(tmp_path):
+    builder(tmp_path).download_and_prepare()
+    source = datasets.tfds("spots", "train", data_dir=tmp_path)
+    (tmp_path / "source").write_bytes(cloudpickle.dumps(source))
+    program = (
+        "import pickle, sys, pathlib\n"
+        "source = pickle.loads(pathlib.Path(sys.argv[1]).read_bytes())\n"
+        "print(sum(source.read(i)['label'] for i in range(source.size)))\n"
+        "print(sorted({'tensorflow', 'jax', 'cv2'} & set(sys.modules)))"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "source")],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert run.stdout.split("\n")[:2] == ["2", "[]"]
+
+
+def test_a_corrupt_picture(tmp_path, monkeypatch):
+    builder(tmp_path).download_and_prepare()
+    source = datasets.tfds("spots", "train", data_dir=tmp_path)
+    real = datasets._opened(str(tmp_path / "spots" / "1.0.0"), "train", ("image",))
+    cut = [real[i] | {"image": real[i]["image"][:-100]} for i in range(4)]
+    monkeypatch.setattr(datasets, "_opened", lambda *_: cut)
+    with pytest.raises(ValueError, match="Image spots/train/1 cannot be read"):
+        source.read(1)
+
+
+def test_not_prepared_says_how(tmp_path):
+    with pytest.raises(ValueError) as error:
+        datasets.tfds("cars196", "train", data_dir=tmp_path)
+    message = str(error.value)
+    assert "is not prepared" in message and repr(str(tmp_path)) in message
+    assert "tfds build cars196 --file_format=array_record" in message
+
+
+def test_prepared_in_a_format_without_random_access(tmp_path):
+    builder(tmp_path).download_and_prepare()
+    made = tmp_path / "spots" / "1.0.0" / "dataset_info.json"
+    made.write_text(made.read_text().replace("array_record", "tfrecord"))
+    with pytest.raises(ValueError, match="is prepared as tfrecord .* array_record"):
+        datasets.tfds("spots", "train", data_dir=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "split", "message"),
+    [
+        ("cifar", "train", "'cifar' is not a data set; did you mean .*cifar10"),
+        ("spots", "trian", "'trian' is not in .*did you mean 'train'"),
+        ("spots", "test", "'test' is not in data set 'spots'; .*known: train, all"),
+        ("cifar10/no", "train", "BuilderConfig no not found"),
+        ("a b", "train", "'a b' is not a data set"),
+        ("", "train", "'' is not a data set"),
+    ],
+)
+def test_wrong_names(name, split, message, tmp_path):
+    builder(tmp_path).download_and_prepare()
+    with pytest.raises(ValueError, match=message) as error:
+        datasets.tfds(name, split, data_dir=tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_no_images(tmp_path):
+    features = {"note": tensorflow_datasets.features.Text()}
+    made = builder(tmp_path, features=features, values=lambda i: {"note": "a"})
+    made.download_and_prepare()
+    with pytest.raises(ValueError, match="has note; expected `image`"):
+        datasets.tfds("spots", "train", data_dir=tmp_path)

@@ -1,0 +1,234 @@
+"""Checkpoints with Orbax: atomic, in the background, and checked when read back."""
+
+import json
+import warnings
+import zlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers
+
+from unlir_jax import tree
+
+STATE, RECORD = "state", "record"
+
+
+class Restored(NamedTuple):
+    """Hold what was read back: the step, the state, and what was noted beside it."""
+
+    step: int
+    state: Any
+    notes: dict[str, Any]
+
+
+def open_manager(
+    folder: Path,
+    *,
+    keep_last: int = 1,
+    best: str = "",
+    largest: bool = True,
+    read_only: bool = False,
+) -> ocp.CheckpointManager:
+    """Open the checkpoints of a run.
+
+    Args:
+        folder: Where they lie; it is made if need be.
+        keep_last: How many of the newest are kept.
+        best: Name of a metric whose best checkpoint is kept too; "" for none.
+        largest: Whether the largest value of it is the best.
+        read_only: Whether somebody else is writing there.
+
+    Raises:
+        ValueError: `keep_last` is less than 1.
+    """
+    if keep_last < 1:
+        raise ValueError(f"`keep_last`={keep_last}; expected at least 1.")
+    keep: list[Any] = [checkpoint_managers.LatestN(keep_last)]
+    if best:
+        keep.append(
+            checkpoint_managers.BestN(
+                get_metric_fn=lambda metrics: metrics[best],
+                reverse=not largest,
+                n=1,
+                keep_checkpoints_without_metrics=False,
+            )
+        )
+    return ocp.CheckpointManager(
+        folder.resolve(),
+        options=ocp.CheckpointManagerOptions(
+            preservation_policy=checkpoint_managers.AnyPreservationPolicy(keep),
+            save_decision_policy=checkpoint_managers.FixedIntervalPolicy(1),
+            create=not read_only,
+            read_only=read_only,
+            cleanup_tmp_directories=not read_only,
+            enable_async_checkpointing=not read_only,
+        ),
+    )
+
+
+def save(
+    manager: ocp.CheckpointManager,
+    step: int,
+    state: Any,
+    notes: Mapping[str, Any],
+    metrics: Mapping[str, float] | None = None,
+) -> None:
+    """Save a state; the writing goes on in the background.
+
+    Args:
+        manager: See `open_manager`.
+        step: Its number.
+        state: A tree of arrays.
+        notes: What JSON can hold, kept with it.
+        metrics: What `best` is chosen by.
+
+    Raises:
+        OSError: It, or the one before, could not be written, for example because the
+            disk is full; those before that are as they were.
+    """
+    record = {"notes": dict(notes), "leaves": _describe(state)}
+    _guard(
+        lambda: manager.save(
+            step,
+            args=ocp.args.Composite(
+                **{
+                    STATE: ocp.args.StandardSave(state),
+                    RECORD: ocp.args.JsonSave(record),
+                }
+            ),
+            metrics=dict(metrics) if metrics else None,
+            force=True,
+        ),
+        manager,
+    )
+
+
+def finish(manager: ocp.CheckpointManager) -> None:
+    """Wait until all that was saved is on the disk.
+
+    Raises:
+        OSError: It could not be written.
+    """
+    _guard(manager.wait_until_finished, manager)
+
+
+def _guard(action: Callable[[], Any], manager: ocp.CheckpointManager) -> None:
+    try:
+        action()
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        kept = ", ".join(str(step) for step in manager.all_steps()) or "none"
+        raise OSError(
+            f"A checkpoint could not be written to {str(manager.directory)!r} "
+            f"({reason[:300]}); complete ones there: {kept}."
+        ) from error
+
+
+def _describe(state: Any) -> dict[str, Any]:
+    """Note shape, type and, of leaves that are whole here, the checksum."""
+    described = {}
+    for path, leaf in tree.flatten(state).items():
+        entry: dict[str, Any] = {
+            "shape": list(np.shape(leaf)),
+            "dtype": str(leaf.dtype),
+        }
+        if not isinstance(leaf, jax.Array) or leaf.is_fully_replicated:
+            entry["crc32"] = _crc(leaf)
+        described[path] = entry
+    return described
+
+
+def _crc(leaf: Any) -> int:
+    return zlib.crc32(np.ascontiguousarray(np.asarray(leaf)))
+
+
+def restore(manager: ocp.CheckpointManager, like: Any) -> Restored | None:
+    """Read the newest checkpoint that is whole, onto the devices of `like`.
+
+    A damaged one is skipped with a warning, and the one before it is used.
+
+    Args:
+        manager: See `open_manager`.
+        like: A state of the same names and shapes, laid out as the result shall be.
+
+    Returns:
+        None if there is no checkpoint.
+
+    Raises:
+        ValueError: The newest belongs to another model, or all are damaged.
+    """
+    steps = sorted(manager.all_steps(), reverse=True)
+    for step in steps:
+        try:
+            record = json.loads(
+                (Path(manager.directory) / str(step) / RECORD / "metadata").read_text()
+            )
+            leaves, notes = record["leaves"], record["notes"]
+        except (OSError, ValueError, KeyError) as error:
+            _skip(manager, step, error)
+            continue
+        _check_same_model(leaves, like, manager, step)
+        try:
+            state = _read(manager, step, like)
+            _check_sums(leaves, state)
+        # Whatever a damaged file makes the reader raise, the one before is tried.
+        except Exception as error:
+            _skip(manager, step, error)
+            continue
+        return Restored(step, state, notes)
+    if steps:
+        raise ValueError(
+            f"No checkpoint in {str(manager.directory)!r} can be read, though there "
+            f"are some of steps {', '.join(map(str, steps))}; expected one that is "
+            "whole: start anew in another workdir."
+        )
+    return None
+
+
+def _read(manager: ocp.CheckpointManager, step: int, like: Any) -> Any:
+    target = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+    restored = manager.restore(
+        step, args=ocp.args.Composite(**{STATE: ocp.args.StandardRestore(target)})
+    )
+    return restored[STATE]
+
+
+def _skip(manager: ocp.CheckpointManager, step: int, error: Exception) -> None:
+    reason = " ".join(str(error).split())[:200]
+    warnings.warn(
+        f"The checkpoint of step {step} in {str(manager.directory)!r} is damaged and "
+        f"is skipped ({type(error).__name__}: {reason}).",
+        stacklevel=3,
+    )
+
+
+def _check_sums(leaves: Mapping[str, Any], state: Any) -> None:
+    for path, leaf in tree.flatten(state).items():
+        expected = leaves[path].get("crc32")
+        if expected is not None and leaf.is_fully_replicated:
+            if _crc(leaf) != expected:
+                raise ValueError(f"{path} is not what was saved")
+
+
+def _check_same_model(
+    leaves: Mapping[str, Any], like: Any, manager: ocp.CheckpointManager, step: int
+) -> None:
+    mine = {path: list(np.shape(leaf)) for path, leaf in tree.flatten(like).items()}
+    theirs = {path: entry["shape"] for path, entry in leaves.items()}
+    if mine == theirs:
+        return
+    differing = [
+        f"{path} ({theirs.get(path, 'missing')} there, {mine.get(path, 'none')} here)"
+        for path in sorted(set(mine) | set(theirs))
+        if mine.get(path) != theirs.get(path)
+    ]
+    more = f" and {len(differing) - 6} more" if len(differing) > 6 else ""
+    raise ValueError(
+        f"The checkpoint of step {step} in {str(manager.directory)!r} belongs to "
+        f"another model: {', '.join(differing[:6])}{more}; expected the one that this "
+        "config describes, or another workdir."
+    )

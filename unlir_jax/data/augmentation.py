@@ -1,0 +1,219 @@
+"""Augmentation, written as a short text: `random_resized_crop|flip|color(0.4)`."""
+
+import ast
+import difflib
+import inspect
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageFilter
+
+from unlir_jax.data import geometry, preprocessing, rand_augment, source
+
+Range = tuple[float, float]
+Operation = Callable[[source.Example, np.random.Generator], source.Example]
+"""`(example, random) -> example`; picture and mask are Pillow images."""
+
+# Weights of red, green and blue in a grey value (ITU-R BT.601), as Pillow has them.
+GREY = np.array([0.299, 0.587, 0.114])
+# The mean colour of ImageNet, which normalisation makes about zero.
+MEAN = (124, 116, 104)
+
+
+def build(text: str, image_size: int) -> Operation:
+    """Make the augmentation that a text describes.
+
+    The text names operations in order, joined by `|`, with literal arguments where the
+    defaults shall not be taken: `random_resized_crop(area=(0.25, 1.0))|flip`. The
+    operations are those of `OPERATIONS`. Where none of them sets the size, `frame`
+    comes first; so "" is the frame of evaluation.
+
+    Boxes, mask and keypoints follow the picture (`geometry`).
+
+    Note:
+        A mirrored picture keeps the order of its parts: what was the left wing is still
+        called the left wing, although it now looks like a right one.
+
+    Args:
+        text: For example `pad_crop(4)|flip`.
+        image_size: Side of the resulting pictures in pixels.
+
+    Returns:
+        `(example, random) -> example` with uint8 `[image_size, image_size, 3]` as
+        `image`, a function of the example and the generator's state only.
+
+    Raises:
+        ValueError: An operation or argument that does not exist or makes no sense.
+    """
+    if image_size < 1:
+        raise ValueError(f"`image_size`={image_size}; expected at least 1.")
+    calls = _parse(text)
+    if not any(name in SIZING for name, _ in calls):
+        calls = [("frame", ast.Call(ast.Name("frame"), [], [])), *calls]
+    operations = [_make(name, call, image_size) for name, call in calls]
+
+    def augment(example: source.Example, random: np.random.Generator) -> source.Example:
+        example = geometry.opened(example)
+        for operation in operations:
+            example = operation(example, random)
+        return geometry.closed(example)
+
+    return augment
+
+
+def _parse(text: str) -> list[tuple[str, ast.Call]]:
+    """Split a text into the operations' names and calls, without evaluating it."""
+    if not text.strip():
+        return []
+    try:
+        node = ast.parse(text.strip(), mode="eval").body
+    except (SyntaxError, ValueError) as error:
+        raise ValueError(f"`augment`={text!r} cannot be read; {_expected()}") from error
+    nodes: list[ast.expr] = []
+    while isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
+        nodes.append(node.right)
+        node = node.left
+    calls = []
+    for node in reversed([*nodes, node]):
+        call = node if isinstance(node, ast.Call) else ast.Call(node, [], [])
+        if not isinstance(call.func, ast.Name):
+            part = ast.unparse(node)
+            raise ValueError(f"`augment` holds {part!r}; {_expected()}")
+        name = call.func.id
+        if name not in OPERATIONS:
+            raise ValueError(
+                f"`augment` holds {name!r}, which is no operation"
+                f"{_meant(name, OPERATIONS)}; {_expected()}"
+            )
+        calls.append((name, call))
+    return calls
+
+
+def _expected() -> str:
+    return f"expected some of {', '.join(OPERATIONS)}, joined by |."
+
+
+def _meant(name: str, names: Any) -> str:
+    close = difflib.get_close_matches(name, list(names), 1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def _make(name: str, call: ast.Call, image_size: int) -> Operation:
+    factory = OPERATIONS[name]
+    parameters = dict(inspect.signature(factory).parameters)
+    sized = next(iter(parameters), None) == "size"
+    if sized:
+        del parameters["size"]
+    names = list(parameters)
+    given: dict[str, Any] = {}
+    pairs = list(zip(names, call.args, strict=False))
+    pairs += [(keyword.arg or "**", keyword.value) for keyword in call.keywords]
+    takes = f"{name} takes {', '.join(map(str, parameters.values())) or 'nothing'}."
+    if len(call.args) > len(names):
+        raise ValueError(f"`augment` gives {name} {len(call.args)} arguments; {takes}")
+    for argument, node in pairs:
+        if argument not in parameters or argument in given:
+            problem = "twice" if argument in given else "which it does not have"
+            raise ValueError(
+                f"`augment` gives {name} the argument {argument!r}, {problem}"
+                f"{_meant(argument, set(names) - {argument})}; {takes}"
+            )
+        try:
+            value = ast.literal_eval(node)
+        except ValueError as error:
+            raise ValueError(
+                f"`augment` gives {name} {argument}={ast.unparse(node)}, which is no "
+                f"literal; {takes}"
+            ) from error
+        if not _fits(value, parameters[argument].annotation):
+            raise ValueError(
+                f"`augment` gives {name} {argument}={value!r}, of another type; {takes}"
+            )
+        given[argument] = value
+    return factory(image_size, **given) if sized else factory(**given)
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    if kind is Range:
+        pair = isinstance(value, tuple | list) and len(value) == 2
+        return pair and all(_fits(item, float) for item in value)
+    accepted = (int, float) if kind is float else kind
+    finite = not isinstance(value, float) or math.isfinite(value)
+    return isinstance(value, accepted) and not isinstance(value, bool) and finite
+
+
+def _check_range(name: str, value: Range) -> Range:
+    if not 0 < value[0] <= value[1]:
+        raise ValueError(f"`{name}`={value}; expected two ascending positive numbers.")
+    return value[0], value[1]
+
+
+def _check_share(name: str, value: float) -> None:
+    if not 0 <= value <= 1:
+        raise ValueError(f"`{name}`={value}; expected a value in [0, 1].")
+
+
+def random_resized_crop(
+    size: int, area: Range = (0.08, 1.0), ratio: Range = (3 / 4, 4 / 3)
+) -> Operation:
+    """Cut out a box of random area and shape and resize it (Szegedy et al. 2015).
+
+    Args:
+        size: Side of the result.
+        area: The box's least and largest share of the picture.
+        ratio: Its least and largest width per height.
+    """
+    area, ratio = _check_range("area", area), _check_range("ratio", ratio)
+    if area[1] > 1:
+        raise ValueError(f"`area`={area}; expected shares of the picture, at most 1.")
+
+    def apply(example: source.Example, random: np.random.Generator) -> source.Example:
+        box = _random_box(example["image"].size, area, ratio, random)
+        return geometry.window(example, box, (size, size))
+
+    return apply
+
+
+def _random_box(
+    size: tuple[int, int], area: Range, ratio: Range, random: np.random.Generator
+) -> geometry.Box:
+    """Draw a box that lies in the picture; after ten tries take the central one."""
+    width, height = size
+    low, high = math.log(ratio[0]), math.log(ratio[1])
+    for _ in range(10):
+        pixels = width * height * random.uniform(*area)
+        shape = math.exp(random.uniform(low, high))
+        w, h = round(math.sqrt(pixels * shape)), round(math.sqrt(pixels / shape))
+        if 0 < w <= width and 0 < h <= height:
+            left = int(random.integers(width - w + 1))
+            top = int(random.integers(height - h + 1))
+            return left, top, left + w, top + h
+    w = min(width, max(round(height * ratio[1]), 1))
+    h = min(height, max(round(width / ratio[0]), 1))
+    left, top = (width - w) // 2, (height - h) // 2
+    return left, top, left + w, top + h
+
+
+def resize(size: int) -> Operation:
+    """Squash the whole picture to a square."""
+
+    def apply(example: source.Example, random: np.random.Generator) -> source.Example:
+        return geometry.window(example, (0, 0, *example["image"].size), (size, size))
+
+    return apply
+
+
+def frame(size: int, crop: float = 0.875) -> Operation:
+    """Take the frame of evaluation: shorter side to `size / crop`, central square."""
+    outline = preprocessing.outline(size, crop)
+
+    def apply(example: source.Example, random: np.random.Generator) -> source.Example:
+        target, box = outline(example["image"].size)
+        if example["image"].size != target:
+            whole = (0, 0, *example["image"].size)
+            example = geometry.window(example, whole, target)
+        return geometry.window(example, box, (size, size))
+
+    return apply

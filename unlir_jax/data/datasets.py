@@ -1,0 +1,234 @@
+"""Data sets that tensorflow-datasets has prepared, read without TensorFlow."""
+
+import difflib
+import functools
+import importlib
+import io
+import os
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from unlir_jax.data import annotations, preprocessing
+from unlir_jax.data.source import Source
+
+
+def _trimap(values: np.ndarray) -> np.ndarray:
+    """Take the pet (1) and its border (3) as the object; 2 is the background.
+
+    The border is what the annotators left open: the outline and, say, a collar. It is
+    counted in, so that an object has no holes.
+    """
+    return (values != 2).astype(np.uint8)
+
+
+class Known(NamedTuple):
+    """Say where a data set keeps what it knows.
+
+    Attributes:
+        test: The split on which the literature tests.
+        boxes: Keys to normalised boxes, ymin, xmin, ymax, xmax; () if it has none.
+        most: The largest number of boxes of a picture.
+        mask: Key of the mask, "" if it has none.
+        values: What turns the stored values of a mask into 0 and parts.
+        classes: Names of the classes, where those of the data set are codes.
+    """
+
+    test: str = "test"
+    boxes: tuple[str, ...] = ()
+    most: int = 1
+    mask: str = ""
+    values: Callable[[np.ndarray], np.ndarray] = annotations.part_values
+    classes: Callable[[], tuple[str, ...]] | None = None
+
+
+KNOWN = {
+    "caltech_birds2011": Known(boxes=("bbox",), mask="segmentation_mask"),
+    "cars196": Known(boxes=("bbox",)),
+    "cifar10": Known(),
+    "cifar100": Known(),
+    "imagenet2012": Known("validation", classes=preprocessing.imagenet_classes),
+    "oxford_flowers102": Known(),
+    "oxford_iiit_pet": Known(mask="segmentation_mask", values=_trimap),
+    # How many dogs a picture has is known only when all are read.
+    "stanford_dogs": Known(boxes=("objects", "bbox"), most=8),
+}
+
+
+def tfds(
+    name: str, split: str, *, data_dir: str | os.PathLike[str] | None = None
+) -> Source:
+    """Read a data set that tensorflow-datasets has prepared as ArrayRecord.
+
+    Boxes and masks come with those in `KNOWN`; all others give `image` and `label`. Of
+    more than `Known.most` boxes, the largest are kept. Pictures stay as stored, their
+    EXIF orientation is not applied, since boxes and masks know nothing of it.
+
+    Args:
+        name: Its name there, also `name/config:version`, or that of a builder of one's
+            own.
+        split: A split, "all", or an expression such as "train[:10%]"; "test" is the
+            split that the literature tests on: `validation` for ImageNet.
+        data_dir: Where it was prepared; None for TFDS_DATA_DIR or
+            `~/tensorflow_datasets`.
+
+    Raises:
+        ValueError: There is no such data set or split, or it has not been prepared.
+    """
+    builder = _builder(name, data_dir)
+    known = KNOWN.get(builder.name, Known())
+    split = known.test if split == "test" else split
+    features = builder.info.features
+    if "image" not in features:
+        raise ValueError(
+            f"Data set {name!r} has {', '.join(features)}; expected `image` among them."
+        )
+    directory = str(builder.data_dir)
+    keys = tuple(key for key in ("image", known.mask) if key)
+    try:
+        size = len(_opened(directory, split, keys))
+    except ValueError as error:
+        splits = [*builder.info.splits, "all"]
+        near = difflib.get_close_matches(split, splits, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise ValueError(
+            f"`split`={split!r} is not in data set {name!r}; {hint}known: "
+            f"{', '.join(splits)}."
+        ) from error
+    classes: tuple[str, ...] = ()
+    if "label" in features:
+        classes = tuple(getattr(features["label"], "names", None) or ())
+    if known.classes and len(classes) == len(known.classes()):
+        classes = known.classes()
+    title = f"{builder.name}/{split}"
+
+    # The worker that reads opens the files; what is pickled is where they are.
+    read = functools.partial(_read, directory, split, keys, known, title, bool(classes))
+    kinds = [("boxes", known.boxes), ("mask", known.mask)]
+    return Source(
+        read,
+        size,
+        classes,
+        lambda index: f"{title}/{index}",
+        annotations=tuple(kind for kind, there in kinds if there),
+        boxes=known.most,
+    )
+
+
+def _library() -> Any:
+    # Imported when it is needed: few want it, and it takes a while.
+    return importlib.import_module("tensorflow_datasets")
+
+
+def _builder(name: str, data_dir: str | os.PathLike[str] | None) -> Any:
+    library = _library()
+    place = None if data_dir is None else os.fspath(data_dir)
+    try:
+        builder = library.builder(name, data_dir=place)
+    except library.core.DatasetNotFoundError as error:
+        known = library.list_builders(with_community_datasets=False)
+        near = difflib.get_close_matches(name, known, n=3)
+        hint = f"did you mean {', '.join(near)}? " if near else ""
+        raise ValueError(
+            f"`name`={name!r} is not a data set; {hint}expected one of {len(known)} "
+            "that tensorflow_datasets.list_builders() lists, or one prepared in "
+            f"{_shown(place)}."
+        ) from error
+    except (AssertionError, ValueError) as error:
+        reason = " ".join(str(error).split())[:300].rstrip(".")
+        raise ValueError(
+            f"`name`={name!r} is not a data set ({reason}); expected NAME, NAME/CONFIG "
+            "or NAME:VERSION."
+        ) from error
+    formats = [kind.value for kind in builder.info.available_file_formats()]
+    prepared = builder.is_prepared() and bool(builder.info.splits)
+    if not prepared or "array_record" not in formats:
+        state = (
+            f"is prepared as {', '.join(formats)}" if prepared else "is not prepared"
+        )
+        raise ValueError(
+            f"Data set {name!r} {state} in {_shown(place)}; expected it as "
+            f"array_record, by `tfds build {name} --file_format=array_record"
+            f"{f' --data_dir={place}' if place else ''}` where TensorFlow is installed."
+        )
+    return builder
+
+
+def _shown(place: str | None) -> str:
+    if place:
+        return f"`data_dir`={place!r}"
+    home = os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")
+    return f"{home!r} (`data_dir` is None)"
+
+
+@functools.lru_cache(maxsize=16)
+def _opened(directory: str, split: str, keys: tuple[str, ...]) -> Any:
+    """Open a split; pictures stay encoded."""
+    library = _library()
+    # Pillow reads pictures alike everywhere, OpenCV only where it is installed.
+    encoded = {key: library.decode.SkipDecoding() for key in keys}
+    builder = library.builder_from_directory(directory)
+    return builder.as_data_source(split, decoders=encoded)
+
+
+def _read(
+    directory: str,
+    split: str,
+    keys: tuple[str, ...],
+    known: Known,
+    title: str,
+    labelled: bool,
+    index: int,
+) -> dict:
+    where = f"{title}/{index}"
+    records = _opened(directory, split, keys)
+    try:
+        example = records[index]
+    except (RuntimeError, ValueError) as error:
+        raise ValueError(
+            f"Example {where} cannot be read ({error}); expected 0 to "
+            f"{len(records) - 1}, and files that are whole."
+        ) from error
+    label = int(example["label"]) if labelled else -1
+    return _converted(example, known, where) | {"label": label}
+
+
+def _decoded(data: bytes, where: str) -> Image.Image:
+    try:
+        image = Image.open(io.BytesIO(data))
+        image.load()
+    except (OSError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+        raise ValueError(
+            f"Image {where} cannot be read as a picture ({error})."
+        ) from error
+    return image
+
+
+def _converted(example: dict, known: Known, where: str) -> dict:
+    image = preprocessing.to_rgb(_decoded(example["image"], where))
+    converted: dict[str, Any] = {"image": image}
+    if known.boxes:
+        found: Any = example
+        for key in known.boxes:
+            found = found[key]
+        converted["boxes"] = _pixels(found, image.size, known.most)
+    if known.mask:
+        mask = known.values(np.asarray(_decoded(example[known.mask], where)))
+        if mask.shape[::-1] != image.size:
+            raise ValueError(
+                f"The mask of {where} has {mask.shape[1]} x {mask.shape[0]} pixels; "
+                f"expected {image.width} x {image.height} as its picture has."
+            )
+        converted["mask"] = mask
+    return converted
+
+
+def _pixels(boxes: Any, size: tuple[int, int], most: int) -> np.ndarray:
+    """Turn normalised ymin, xmin, ymax, xmax into x0, y0, x1, y1 in pixels."""
+    boxes = np.asarray(boxes, np.float32).reshape(-1, 4)[:, [1, 0, 3, 2]]
+    boxes = boxes * np.asarray([*size, *size], np.float32)
+    areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    # The order stays; the smallest beyond the number go.
+    return boxes[np.sort(np.argsort(-areas, kind="stable")[:most])]

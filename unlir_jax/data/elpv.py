@@ -1,0 +1,81 @@
+"""Solar cells: the ELPV data set, as its PyPI package brings it."""
+
+import functools
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+
+from unlir_jax.data import folder, preprocessing
+from unlir_jax.data.source import Example, Source
+
+CLASSES = ("functional", "defective")
+KINDS = ("mono", "poly")
+
+
+def elpv(
+    split: str, *, kind: str | None = None, share: float = 0.25, seed: int = 0
+) -> Source:
+    """List electroluminescence pictures of solar cells, 300 x 300, grey.
+
+    A cell is defective where its probability of a defect, which is 0, 1/3, 2/3 or 1, is
+    over one half. Reference: Deitsch et al., "Automatic classification of defective
+    photovoltaic module cells in electroluminescence images", Solar Energy 185, 2019.
+
+    Note:
+        The authors' division into 75 % for training and 25 % for testing is not
+        published. This one draws its own, of the same shares of each probability and
+        kind; the cells of `kind` are divided the same way with and without it.
+
+    Args:
+        split: "train", "test" or "all".
+        kind: "mono" or "poly" crystalline cells only; None for both.
+        share: Share of the test, in (0, 1).
+        seed: What the division draws by.
+
+    Raises:
+        ValueError: An argument is none of these, or the package `elpv-dataset` is not
+            installed.
+    """
+    if kind is not None and kind not in KINDS:
+        raise ValueError(f"`kind`={kind!r} is not one of {', '.join(KINDS)}, or None.")
+    if not 0 < share < 1:
+        raise ValueError(f"`share`={share} is a share; expected a value in (0, 1).")
+    folder.check_split(split, ("train", "test"), "the data set elpv")
+    root = _installed()
+    rows = [line.split() for line in (root / "labels.csv").read_text().splitlines()]
+    rows = [row for row in rows if row]
+    strata = [(probability, cell) for _, probability, cell in rows]
+    splits = folder.hold_out([row[0] for row in rows], strata, share, seed)
+    chosen = [
+        row
+        for row, part in zip(rows, splits, strict=True)
+        if split in ("all", part) and kind in (None, row[2])
+    ]
+    names = [row[0] for row in chosen]
+    labels = np.asarray([float(row[1]) > 0.5 for row in chosen], np.int32)
+
+    read = functools.partial(_read, root, names, labels)
+    return Source(read, len(names), CLASSES, lambda index: names[index], labels)
+
+
+def _read(root: Path, names: list[str], labels: np.ndarray, index: int) -> Example:
+    image = preprocessing.read_image(root / names[index])
+    return {"image": image, "label": int(labels[index])}
+
+
+def _installed() -> Path:
+    """Find the folder of the package without importing it."""
+    found = importlib.util.find_spec("elpv_dataset")
+    places = (
+        [Path(place) / "data" for place in found.submodule_search_locations or ()]
+        if found
+        else []
+    )
+    for place in places:
+        if (place / "labels.csv").is_file():
+            return place
+    raise ValueError(
+        "The data set elpv is not installed; expected it after `pip install "
+        "'unlir_jax[elpv]'`, which brings the package elpv-dataset."
+    )

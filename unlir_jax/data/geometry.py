@@ -1,0 +1,138 @@
+"""Move a picture, and with it everything that is known about places in it.
+
+A move is one matrix. The picture, the mask, the boxes and the keypoints all follow that
+matrix here and nowhere else, so that they cannot disagree.
+"""
+
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from unlir_jax.data import preprocessing, source
+
+Box = tuple[float, float, float, float]
+MIRRORS = {
+    (True, False): Image.Transpose.FLIP_LEFT_RIGHT,
+    (False, True): Image.Transpose.FLIP_TOP_BOTTOM,
+    (True, True): Image.Transpose.ROTATE_180,
+}
+
+
+def opened(example: source.Example) -> source.Example:
+    """Give an example whose picture and mask are Pillow images."""
+    image = example["image"]
+    if isinstance(image, np.ndarray):
+        image = Image.fromarray(image)
+    if image.mode != "RGB":
+        image = preprocessing.to_rgb(image)
+    example = {**example, "image": image}
+    if isinstance(example.get("mask"), np.ndarray):
+        example["mask"] = Image.fromarray(example["mask"])
+    return example
+
+
+def closed(example: source.Example) -> source.Example:
+    """Give an example whose picture and mask are arrays, the inverse of `opened`."""
+    names = [name for name in ("image", "mask") if name in example]
+    return {**example, **{name: np.asarray(example[name]) for name in names}}
+
+
+def window(
+    example: source.Example,
+    box: Box,
+    size: tuple[int, int],
+    mirrored: tuple[bool, bool] = (False, False),
+) -> source.Example:
+    """Cut a box out, resize it, and mirror the result if wished.
+
+    Args:
+        example: As `opened` gives it.
+        box: x0, y0, x1, y1 in pixels. What lies outside the picture becomes black, and
+            background in the mask; such a box must be of whole pixels and of `size`.
+        size: Width and height of the result.
+        mirrored: Whether left and right, top and bottom change places.
+    """
+    scales = (box[2] - box[0]) / size[0], (box[3] - box[1]) / size[1]
+    matrix = np.array([[scales[0], 0, box[0]], [0, scales[1], box[1]]])
+    for axis in (0, 1):
+        if mirrored[axis]:
+            matrix[axis, axis], matrix[axis, 2] = -scales[axis], box[axis + 2]
+    return move(example, matrix, size)
+
+
+def move(
+    example: source.Example, matrix: np.ndarray, size: tuple[int, int]
+) -> source.Example:
+    """Apply an affine map to the picture and all that belongs to it.
+
+    Enlarging and reducing along the axes is antialiased; a map that turns or shears is
+    interpolated bilinearly, and shows black where the picture ends. The mask takes its
+    nearest value. A box becomes the upright box round its moved corners, cut at the
+    border. A box or keypoint that leaves the picture becomes zeros.
+
+    Args:
+        example: As `opened` gives it.
+        matrix: `[2, 3]`, takes places in the result to places in the example.
+        size: Width and height of the result.
+    """
+    moved: dict[str, Any] = dict(example)
+    moved["image"] = _draw(example["image"], matrix, size, Image.Resampling.BILINEAR)
+    if "mask" in example:
+        moved["mask"] = _draw(example["mask"], matrix, size, Image.Resampling.NEAREST)
+    inverse = _inverse(matrix)
+    if "boxes" in example:
+        moved["boxes"] = _boxes(np.asarray(example["boxes"]), inverse, size)
+    if "keypoints" in example:
+        moved["keypoints"] = _keypoints(np.asarray(example["keypoints"]), inverse, size)
+    return moved
+
+
+def _inverse(matrix: np.ndarray) -> np.ndarray:
+    linear = np.linalg.inv(matrix[:, :2])
+    return np.concatenate([linear, -linear @ matrix[:, 2:]], axis=1)
+
+
+def _draw(
+    image: Image.Image,
+    matrix: np.ndarray,
+    size: tuple[int, int],
+    resampling: Image.Resampling,
+) -> Image.Image:
+    (a, b, c), (d, e, f) = matrix.tolist()
+    if b or d:
+        data = (a, b, c, d, e, f)
+        return image.transform(size, Image.Transform.AFFINE, data, resampling)
+    (left, right), (top, bottom) = (c, c + a * size[0]), (f, f + e * size[1])
+    mirrored = a < 0, e < 0
+    box = min(left, right), min(top, bottom), max(left, right), max(top, bottom)
+    if (abs(a), abs(e)) == (1, 1) and all(side == round(side) for side in box):
+        image = image.crop(tuple(map(round, box)))
+    else:
+        # A rounding error may put the box a hair outside, which Pillow refuses.
+        width, height = image.size
+        x0, y0, x1, y1 = box
+        box = max(x0, 0.0), max(y0, 0.0), min(x1, width), min(y1, height)
+        image = image.resize(size, resampling, box=box)
+    return image.transpose(MIRRORS[mirrored]) if any(mirrored) else image
+
+
+def _boxes(
+    boxes: np.ndarray, inverse: np.ndarray, size: tuple[int, int]
+) -> np.ndarray:
+    corners = boxes.astype(np.float64)[:, [[0, 1], [2, 1], [2, 3], [0, 3]]]
+    corners = corners @ inverse[:, :2].T + inverse[:, 2]
+    moved = np.concatenate([corners.min(1), corners.max(1)], axis=1)
+    moved = np.clip(moved, 0, np.array([*size, *size]))
+    filled = (boxes[:, 2:] > boxes[:, :2]).all(1) & (moved[:, 2:] > moved[:, :2]).all(1)
+    return np.where(filled[:, None], moved, 0).astype(np.float32)
+
+
+def _keypoints(
+    keypoints: np.ndarray, inverse: np.ndarray, size: tuple[int, int]
+) -> np.ndarray:
+    places = keypoints[:, :2].astype(np.float64) @ inverse[:, :2].T + inverse[:, 2]
+    inside = ((places >= 0) & (places <= np.array(size))).all(1)
+    moved = np.concatenate([places, keypoints[:, 2:]], axis=1)
+    seen = inside & (keypoints[:, 2] > 0)
+    return np.where(seen[:, None], moved, 0).astype(np.float32)

@@ -1,0 +1,56 @@
+"""Open a source of examples by the name of its kind, as configurations do."""
+
+import difflib
+import importlib
+import inspect
+from typing import Any
+
+from unlir_jax.data.source import Source
+
+# Where the function is that opens each kind. Imported when asked for: some are slow.
+KINDS = {
+    "folder": ("folder", "folder"),
+    "npz": ("arrays", "npz"),
+    "tfds": ("datasets", "tfds"),
+    "elpv": ("elpv", "elpv"),
+    "synthetic_parts": ("synthetic_parts", "synthetic_parts"),
+}
+
+
+def open_source(kind: str, split: str, **options: Any) -> Source:
+    """Open a split of a data set.
+
+    Args:
+        kind: One of `KINDS`.
+        split: Which split of it, such as "train" or "test".
+        **options: What the function of that kind takes, such as `path`.
+
+    Raises:
+        ValueError: There is no such kind, or it has no such option, or lacks one.
+    """
+    if kind not in KINDS:
+        near = difflib.get_close_matches(kind, KINDS, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise ValueError(
+            f"`kind`={kind!r} is not a kind of data; {hint}known: {', '.join(KINDS)}."
+        )
+    module, name = KINDS[kind]
+    opened = getattr(importlib.import_module(f"unlir_jax.data.{module}"), name)
+    parameters = inspect.signature(opened).parameters
+    known = [option for option in parameters if option != "split"]
+    for option in options:
+        if option not in known:
+            near = difflib.get_close_matches(option, known, n=1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise ValueError(
+                f"{option!r} is not an option of {kind!r} data; {hint}known: "
+                f"{', '.join(known)}."
+            )
+    for option in known:
+        if parameters[option].default is inspect.Parameter.empty:
+            if option not in options:
+                raise ValueError(
+                    f"`{option}` is missing for {kind!r} data; its options: "
+                    f"{', '.join(known)}."
+                )
+    return opened(split=split, **options)

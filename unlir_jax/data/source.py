@@ -1,0 +1,77 @@
+"""What a data set is: examples by index, and what is known of them unread."""
+
+import threading
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+Example = dict[str, Any]
+"""One picture and what is known of it.
+
+- `image`: 8-bit RGB, a Pillow image or uint8 `[height, width, 3]`.
+- `label`: index of its class, -1 where there is none.
+- `boxes`: `[n, 4]` as x0, y0, x1, y1 in its pixels, half-open.
+- `mask`: uint8 `[height, width]`, 0 for the background, k for the k-th part.
+- `keypoints`: `[k, 3]` as x, y, visible; (0, 0, 0) where it cannot be seen.
+
+The centre of a pixel lies at + 0.5: the left edge of a picture is x = 0.
+"""
+
+ANNOTATIONS = ("boxes", "mask", "keypoints")
+
+
+class Source(NamedTuple):
+    """Give examples by index, from wherever they are.
+
+    Attributes:
+        read: `index -> Example`; safe to call from several threads, and raising
+            ValueError or FileNotFoundError for an example that cannot be read.
+        size: Number of examples.
+        classes: Names of the classes by label; () where nothing is labelled.
+        name: `index -> str`, the identity of an example in messages and tables.
+        labels: int32 `[size]`, where known without reading the pictures.
+        annotations: Those of "boxes", "mask" and "keypoints" that every example has.
+        parts: Names of the keypoints, or of the mask's values from 1.
+        boxes: The largest number of boxes that an example has.
+    """
+
+    read: Callable[[int], Example]
+    size: int
+    classes: tuple[str, ...]
+    name: Callable[[int], str]
+    labels: np.ndarray | None = None
+    annotations: tuple[str, ...] = ()
+    parts: tuple[str, ...] = ()
+    boxes: int = 1
+
+
+def subset(source: Source, indices: np.ndarray) -> Source:
+    """Keep the examples at some indices, in that order."""
+    indices = np.asarray(indices)
+    return source._replace(
+        read=lambda index: source.read(int(indices[index])),
+        size=len(indices),
+        name=lambda index: source.name(int(indices[index])),
+        labels=None if source.labels is None else source.labels[indices],
+    )
+
+
+def cached(source: Source) -> Source:
+    """Keep every example in memory, decoded, once it has been read.
+
+    Worker processes each fill a memory of their own; threads share one.
+    """
+    memory: dict[int, Example] = {}
+    # A second thread may read the same example meanwhile, which is waste, not harm.
+    lock = threading.Lock()
+
+    def read(index: int) -> Example:
+        found = memory.get(index)
+        if found is None:
+            found = source.read(index)
+            with lock:
+                found = memory.setdefault(index, found)
+        return dict(found)
+
+    return source._replace(read=read)

@@ -1,0 +1,135 @@
+"""Tables in CSV beside the pictures of a folder: which row is about which picture."""
+
+import csv
+import math
+from collections.abc import Container, Sequence
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+IMAGES = "images"
+
+
+class Row(NamedTuple):
+    """Hold one line of a table by the names of its columns."""
+
+    line: int
+    values: dict[str, str]
+
+
+class Table(NamedTuple):
+    """Hold a CSV file and which picture each row is about.
+
+    Attributes:
+        file: Where it was read from.
+        columns: The names of its columns.
+        rows: Its rows.
+        pictures: The picture of each row, relative to the folder; "" where the folder
+            has none of that name.
+    """
+
+    file: Path
+    columns: tuple[str, ...]
+    rows: list[Row]
+    pictures: list[str]
+
+
+def read_table(file: Path, pictures: Sequence[str]) -> Table:
+    """Read a table with a column `path` or `name`.
+
+    Args:
+        file: A CSV file in UTF-8 with a header, in the folder of the pictures.
+        pictures: The pictures that there are, relative to that folder. A `path` is one
+            of them; a `name` is one of them without suffix, and without `images/`.
+
+    Raises:
+        ValueError: The file is no such table, a path leads out of the folder, or a name
+            fits two pictures.
+    """
+    columns, rows = _rows(file)
+    if "path" in columns:
+        known = set(pictures)
+        found = [_inside(file, row) for row in rows]
+        return Table(file, columns, rows, [p if p in known else "" for p in found])
+    if "name" not in columns:
+        raise ValueError(
+            f"Table {str(file)!r} has the columns {', '.join(columns)}; expected "
+            "`path` or `name` among them."
+        )
+    named: dict[str, set[str]] = {}
+    for picture in pictures:
+        stem = PurePosixPath(picture).with_suffix("").as_posix()
+        for name in (stem, picture, stem.removeprefix(f"{IMAGES}/")):
+            named.setdefault(name, set()).add(picture)
+    found = []
+    for row in rows:
+        fitting = sorted(named.get(row.values["name"], ()))
+        if len(fitting) > 1:
+            raise ValueError(
+                f"{_at(file, row)} has name={row.values['name']!r}, which fits "
+                f"{fitting[0]!r} and {fitting[1]!r}; expected a column `path`."
+            )
+        found.append(fitting[0] if fitting else "")
+    return Table(file, columns, rows, found)
+
+
+def _rows(file: Path) -> tuple[tuple[str, ...], list[Row]]:
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as stream:
+            reader = csv.reader(stream, strict=True)
+            columns = tuple(name.strip() for name in next(reader, ()))
+            lines = [
+                (reader.line_num, values) for values in reader if any(map(len, values))
+            ]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(
+            f"Table {str(file)!r} cannot be read ({error}); expected CSV in UTF-8."
+        ) from error
+    rows = []
+    for line, values in lines:
+        if len(values) != len(columns):
+            raise ValueError(
+                f"Line {line} of {str(file)!r} has {len(values)} values; expected "
+                f"{len(columns)} as its header has, parted by commas."
+            )
+        stripped = (value.strip() for value in values)
+        rows.append(Row(line, dict(zip(columns, stripped, strict=True))))
+    return columns, rows
+
+
+def _at(file: Path, row: Row) -> str:
+    return f"Line {row.line} of {str(file)!r}"
+
+
+def _inside(file: Path, row: Row, column: str = "path") -> str:
+    """Read a path that must not leave the folder."""
+    path = PurePosixPath(row.values[column].replace("\\", "/"))
+    if path.is_absolute() or ".." in path.parts:
+        raise ValueError(
+            f"{_at(file, row)} has {column}={row.values[column]!r}; expected a path "
+            "relative to the folder of the table, and in it."
+        )
+    return path.as_posix()
+
+
+def _number(table: Table, row: Row, column: str) -> float:
+    text = row.values[column]
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise ValueError(
+            f"{_at(table.file, row)} has {column}={text!r}; expected a number."
+        )
+    return value
+
+
+def _check_rows(table: Table, pictures: Sequence[str], found: dict) -> None:
+    for picture in pictures:
+        if picture not in found:
+            raise ValueError(
+                f"Table {str(table.file)!r} has no row for {picture!r}; expected one "
+                "for every picture."
+            )
+
+

@@ -1,0 +1,5 @@
+"""What training minimises: an objective is made of a network's `apply` and settings."""
+
+from unlir_jax.objectives.classify import classify
+
+OBJECTIVES = {"classify": classify}

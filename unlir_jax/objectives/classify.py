@@ -1,0 +1,74 @@
+"""Supervised classification."""
+
+import jax
+import jax.numpy as jnp
+
+from unlir_jax import losses
+from unlir_jax.objectives import mixing, network
+from unlir_jax.objectives.objective import Apply, Batch, Objective, Outcome
+from unlir_jax.types import PerImage, RandomKey, Variables
+
+
+def classify(
+    apply: Apply,
+    classes: int,
+    *,
+    label_smoothing: float = 0.0,
+    mixup: float = 0.0,
+    cutmix: float = 0.0,
+) -> Objective:
+    """Minimise the cross-entropy of the right class.
+
+    Metrics: `loss` (without smoothing or mixing when evaluated), `accuracy` and, from
+    six classes on, `top5_accuracy`.
+
+    Args:
+        apply: The network.
+        classes: Number of classes.
+        label_smoothing: Share of the mass that is spread over all classes, in [0, 1).
+        mixup: Strength of mixup, 0 for none, see `mixing.mix`.
+        cutmix: Strength of cutmix, 0 for none; needs pictures.
+
+    Raises:
+        ValueError: A strength out of range.
+    """
+    if not 0 <= label_smoothing < 1:
+        raise ValueError(f"`label_smoothing`={label_smoothing}; expected it in [0, 1).")
+    if cutmix and apply.inputs != "image":
+        raise ValueError(
+            f"`cutmix`={cutmix} cuts pictures, but this network is trained on cached "
+            "features; expected cutmix=0, or no cache."
+        )
+
+    def train(variables: Variables, batch: Batch, key: RandomKey) -> Outcome:
+        mix_key, dropout_key = jax.random.split(key)
+        labels = batch["label"]
+        inputs, targets = mixing.mix(
+            mix_key,
+            batch["position"],
+            network.pixels(batch[apply.inputs]),
+            losses.targets(labels, classes, label_smoothing),
+            batch["weight"],
+            mixup=mixup,
+            cutmix=cutmix,
+        )
+        # Devices of `pmap` would draw alike; the first row's place tells them apart.
+        dropout_key = jax.random.fold_in(dropout_key, batch["position"][0])
+        logits, statistics = apply.train(variables, inputs, dropout_key)
+        loss = losses.cross_entropy(logits, targets)
+        accuracy = losses.correct(logits, labels)
+        return Outcome(loss, {"accuracy": accuracy}, statistics)
+
+    def evaluate(variables: Variables, batch: Batch) -> dict[str, PerImage]:
+        labels = batch["label"]
+        logits = apply.evaluate(variables, network.pixels(batch[apply.inputs]))
+        wide = jnp.asarray(logits, jnp.promote_types(logits.dtype, jnp.float32))
+        measured = {
+            "loss": losses.cross_entropy(wide, losses.targets(labels, classes)),
+            "accuracy": losses.correct(wide, labels),
+        }
+        if classes > 5:
+            measured["top5_accuracy"] = losses.correct(wide, labels, 5)
+        return measured
+
+    return Objective(train, evaluate)

@@ -1,0 +1,52 @@
+"""The contract between the trainer and whatever it trains."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+
+from unlir_jax.types import Logits, PerImage, RandomKey, Variables
+
+Batch = Mapping[str, Any]
+"""Rows of a batch by name: `image` or `features`, `label`, `weight`, `position`, …"""
+
+
+class Outcome(NamedTuple):
+    """Hold what an objective says of a batch, row by row.
+
+    Attributes:
+        loss: One number a row; who calls it averages over the rows that count.
+        metrics: By name, one number a row.
+        statistics: What the network keeps besides its parameters, after this batch.
+    """
+
+    loss: PerImage
+    metrics: dict[str, PerImage]
+    statistics: Any
+
+
+class Objective(NamedTuple):
+    """Hold the two functions that a trainer calls.
+
+    Attributes:
+        train: `(variables, batch, key) -> Outcome`, to be differentiated.
+        evaluate: `(variables, batch) -> {name: one number a row}`; has a "loss".
+    """
+
+    train: Callable[[Variables, Batch, RandomKey], Outcome]
+    evaluate: Callable[[Variables, Batch], dict[str, PerImage]]
+
+
+class Apply(NamedTuple):
+    """Hold a network as training sees it.
+
+    Attributes:
+        train: `(variables, inputs, key) -> (logits, statistics)`.
+        evaluate: `(variables, inputs) -> logits`.
+        inputs: Which rows of a batch it takes: `image` (uint8 or float in [0, 1]) or
+            `features`.
+    """
+
+    train: Callable[[Variables, jax.Array, RandomKey], tuple[Logits, Any]]
+    evaluate: Callable[[Variables, jax.Array], Logits]
+    inputs: str = "image"
