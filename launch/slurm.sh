@@ -41,6 +41,11 @@ if [ -n "${SLURM_CPUS_PER_TASK:-}" ]; then
     export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK"
 fi
 
+# Only the end of the whole job brings SIGTERM here. It must not go to srun, which would
+# kill the tasks at once; scancel with a signal's name reaches the tasks alone.
+stopped='' interrupted=''
+trap 'stopped=yes interrupted=yes; scancel --signal=TERM "$SLURM_JOB_ID" || true' TERM
+
 # The task becomes the training, so that SLURM's signals reach it.
 # shellcheck disable=SC2016
 srun --kill-on-bad-exit=1 sh -c '
@@ -51,11 +56,6 @@ srun --kill-on-bad-exit=1 sh -c '
     fi
     exec ${UNLIR:-unlir} train "$@"' unlir "$@" &
 step=$!
-
-# Only the end of the whole job brings SIGTERM here. It must not go to srun, which would
-# kill the tasks at once; scancel with a signal's name reaches the tasks alone.
-stopped='' interrupted=''
-trap 'stopped=yes interrupted=yes; scancel --signal=TERM "$SLURM_JOB_ID" || true' TERM
 while :; do
     code=0
     wait "$step" || code=$?

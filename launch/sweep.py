@@ -172,23 +172,28 @@ def run_all(found: list[Variant], arguments: argparse.Namespace) -> int:
 
 def train(words: Sequence[str]) -> tuple[int, bool]:
     """Run a command; tell its exit code and whether we were told to stop meanwhile."""
-    stopped = False
-    with subprocess.Popen(words) as process:
+    stopped, process = False, None
 
-        def stop(*_: Any) -> None:
-            nonlocal stopped
-            stopped = True
+    def stop(*_: Any) -> None:
+        nonlocal stopped
+        stopped = True
+        if process:
             process.terminate()
 
-        previous = signal.signal(signal.SIGTERM, stop)
-        try:
-            return process.wait(), stopped
-        except KeyboardInterrupt:
-            # The terminal has told the training as well: let it finish saving.
+    # Before the start: a signal in between would leave the training to itself.
+    previous = signal.signal(signal.SIGTERM, stop)
+    try:
+        process = subprocess.Popen(words)
+        if stopped:
+            process.terminate()
+        return process.wait(), stopped
+    except KeyboardInterrupt:
+        # The terminal has told the training as well: let it finish saving.
+        if process:
             process.wait()
-            raise
-        finally:
-            signal.signal(signal.SIGTERM, previous)
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, previous)
 
 
 def submit(found: list[Variant], arguments: argparse.Namespace) -> int:

@@ -14,6 +14,7 @@ from orbax.checkpoint import checkpoint_managers
 
 from unlir_jax import tree
 
+FOLDER = "checkpoints"
 STATE, RECORD = "state", "record"
 
 
@@ -231,4 +232,48 @@ def _check_same_model(
         f"The checkpoint of step {step} in {str(manager.directory)!r} belongs to "
         f"another model: {', '.join(differing[:6])}{more}; expected the one that this "
         "config describes, or another workdir."
+    )
+
+
+def read_arrays(folder: Path) -> dict[str, Any]:
+    """Read a checkpoint of whatever model, as NumPy arrays.
+
+    Args:
+        folder: One checkpoint, or a folder with checkpoints or a whole workdir, of
+            which the newest is read.
+
+    Raises:
+        ValueError: There is none, or it cannot be read.
+    """
+    place = _newest(folder)
+    try:
+        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
+            shapes = reader.metadata(place).item_metadata.tree
+            plain = jax.tree.map(
+                lambda leaf: ocp.RestoreArgs(restore_type=np.ndarray), shapes
+            )
+            return reader.restore(
+                place, args=ocp.args.PyTreeRestore(restore_args=plain)
+            )
+    # Whatever a damaged file makes the reader raise.
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(
+            f"The checkpoint {str(place.parent)!r} cannot be read "
+            f"({type(error).__name__}: {reason}); expected one that is whole."
+        ) from error
+
+
+def _newest(folder: Path) -> Path:
+    for above in (folder, folder / FOLDER):
+        steps = [
+            p for p in above.glob("*") if p.name.isdigit() and (p / STATE).is_dir()
+        ]
+        if steps:
+            return max(steps, key=lambda path: int(path.name)) / STATE
+    if (folder / STATE).is_dir():
+        return folder / STATE
+    raise ValueError(
+        f"Folder {str(folder)!r} holds no checkpoint; expected a workdir of `unlir "
+        f"train`, or a checkpoint of it, WORKDIR/{FOLDER}/STEP."
     )

@@ -1,4 +1,4 @@
-"""The command line: `unlir explain | models | methods | convert`.
+"""The command line: `unlir train | explain | models | methods | convert`.
 
 Whatever is slow to import is imported by the command that needs it, so that help and
 complaints about the arguments come at once.
@@ -15,8 +15,10 @@ from typing import Any, NoReturn
 
 import unlir_jax
 
-DONE, SOME_FAILED, BAD_INPUT, INTERRUPTED, PIPE_CLOSED = 0, 1, 2, 130, 141
+DONE, SOME_FAILED, BAD_INPUT, DIVERGED = 0, 1, 2, 3
+INTERRUPTED, PIPE_CLOSED = 130, 141
 DEBUG = "UNLIR_TRACEBACK"
+OVERRIDE = "--config."
 
 _EXPLAIN = """\
 examples:
@@ -27,6 +29,17 @@ examples:
 
 Writes for each picture an overlay per method and a comparison sheet, and results.json
 and report.html for all of them. Open report.html in a browser.
+"""
+_TRAIN = """\
+examples:
+  unlir train --config configs/quickstart.py --workdir runs/first
+  unlir train --config configs/linear_probe.py:backbone=efficientnet_lite0 \\
+      --config.data.path=birds --config.seed=1 --workdir runs/birds
+  unlir train --config configs/quickstart.py --dry-run
+
+Any setting can be changed by --config.NAME=VALUE; --dry-run lists them all. The same
+command with the same workdir goes on with a training that was stopped. A finished
+workdir is a network: `unlir explain cat.jpg --model runs/birds`.
 """
 _MODELS = """\
 examples:
@@ -49,12 +62,13 @@ The file holds our names and axes; give it to --weights, or to unlir_jax.load.
 """
 _PROGRAM = """\
 examples:
+  unlir train --config configs/quickstart.py --workdir runs/first
   unlir explain cat.jpg                what a network looked at, in ./explanations
   unlir models                         networks, and which have weights at hand
   unlir methods                        explainers and metrics
 
 `unlir COMMAND --help` says more. Exit codes: 0 done, 1 some pictures could not be read,
-2 bad input. UNLIR_TRACEBACK=1 shows where an error came from.
+2 bad input, 3 training diverged. UNLIR_TRACEBACK=1 shows where an error came from.
 """
 
 
@@ -73,12 +87,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Arguments after the program's name; those of the process by default.
 
     Returns:
-        The exit code: 0 done, 1 some pictures could not be read, 2 bad input, 130
-        interrupted, 141 nobody reads the output any more.
+        The exit code: 0 done, 1 some pictures could not be read, 2 bad input, 3
+        training diverged, 130 interrupted, 141 nobody reads the output any more.
     """
+    words = list(sys.argv[1:] if argv is None else argv)
+    overrides = [word for word in words if word.startswith(OVERRIDE)]
+    if words[:1] == ["train"]:
+        words = [word for word in words if not word.startswith(OVERRIDE)]
     try:
         # Help is printed, and bad arguments are refused, by leaving.
-        arguments = _parser().parse_args(argv)
+        arguments = _parser().parse_args(words, argparse.Namespace(overrides=overrides))
     except SystemExit as leave:
         return int(leave.code or 0)
     try:
@@ -86,12 +104,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except KeyboardInterrupt:
-        _complain("interrupted, nothing was written.")
+        _complain("interrupted.")
         return INTERRUPTED
     except BrokenPipeError:
         # The interpreter would complain when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return PIPE_CLOSED
+    except FloatingPointError as error:
+        _complain(str(error))
+        return DIVERGED
     except (ValueError, TypeError, ImportError, OSError) as error:
         if os.environ.get(DEBUG):
             traceback.print_exc()
@@ -123,6 +144,7 @@ def _parser() -> argparse.ArgumentParser:
         added.set_defaults(run=run)
         return added
 
+    _add_train(command("train", _train, "train a network as a config says", _TRAIN))
     _add_explain(command("explain", _explain, "explain pictures and report", _EXPLAIN))
 
     models = command(
@@ -145,6 +167,44 @@ def _parser() -> argparse.ArgumentParser:
     )
     convert.add_argument("--overwrite", action="store_true", help="replace OUTPUT")
     return parser
+
+
+def _add_train(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--config", required=True, metavar="FILE", help="perhaps with :name=value,…")
+    add("--workdir", metavar="DIR", help="where all of this training is kept")
+    add("--dry-run", action="store_true", help="print what would be done, and stop")
+    add("--quiet", action="store_true", help="print nothing but complaints")
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    from unlir_jax import config, mesh
+
+    settings = config.load(arguments.config, arguments.overrides)
+    if not (arguments.workdir or arguments.dry_run):
+        raise ValueError("--workdir is missing; expected a folder, or --dry-run.")
+    mesh.join_processes()
+    from unlir_jax import preview, train
+
+    if arguments.dry_run:
+        print(config.text(settings))
+        print()
+        print(preview.describe(train.prepare(settings)))
+        return DONE
+    quiet = arguments.quiet
+    outcome = train.run(
+        settings,
+        arguments.workdir,
+        live=sys.stderr.isatty() and not quiet,
+        say=(lambda text: None) if quiet else _say,
+    )
+    if not quiet and mesh.is_first():
+        _say(outcome.message)
+    return DONE
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
 
 
 def _add_explain(parser: argparse.ArgumentParser) -> None:

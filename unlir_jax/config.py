@@ -309,10 +309,7 @@ def _convert(option: str, value: str, kind: type, like: Any, optional: bool) -> 
         if kind is bool:
             return {"true": True, "1": True, "false": False, "0": False}[value.lower()]
         if kind is float:
-            number = float(value)
-            if math.isnan(number):
-                raise ValueError("not a number")
-            return number
+            return float(value)
         if kind is int or kind is str:
             return kind(value)
         if kind is tuple or kind is list:
@@ -364,6 +361,11 @@ def _plain(key: str, value: Any) -> Any:
         }
     if isinstance(value, tuple | list):
         return [_plain(key, item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(
+            f"`--config.{key}` is {value}; expected a finite number, for configs are "
+            "kept as JSON."
+        )
     if value is None or type(value) in (bool, int, float, str):
         return value
     raise ValueError(

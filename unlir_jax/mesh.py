@@ -91,6 +91,11 @@ def join_processes(environment: Mapping[str, str] = os.environ) -> bool:
     return True
 
 
+def is_first() -> bool:
+    """Tell the process that writes and speaks for all."""
+    return jax.process_index() == 0
+
+
 def layout(
     mode: Mode = "jit",
     shard_above: int = 0,
@@ -269,6 +274,14 @@ def _pmap_devices(laid: Layout) -> list[Any] | None:
 def total(values: Any, axis_name: str | None) -> Any:
     """Sum over devices inside a step, where `axis_name` says that each has a share."""
     return values if axis_name is None else jax.lax.psum(values, axis_name)
+
+
+def every_row(rows: jax.Array, axis_name: str | None) -> jax.Array:
+    """Bring the rows of all devices together inside a step, as `total` sums them."""
+    if axis_name is None:
+        return rows
+    gathered = jax.lax.all_gather(rows, axis_name)
+    return gathered.reshape((-1, *rows.shape[1:]))
 
 
 def per_row_keys(key: jax.Array, position: jax.Array) -> jax.Array:

@@ -119,6 +119,20 @@ def join(learning: Mapping[str, Any], frozen: Mapping[str, Any]) -> dict[str, An
     return tree.unflatten({**learning, **frozen})
 
 
+def steps(steps: int, epochs: float, examples: int, batch_size: int) -> int:
+    """Count the steps of a run whose length is given in steps or else in epochs.
+
+    Raises:
+        ValueError: Both or none are given.
+    """
+    if (steps > 0) == (epochs > 0) or min(steps, epochs) < 0:
+        raise ValueError(
+            f"`steps`={steps} and `epochs`={epochs:g}; expected one of them to be "
+            "above 0, and the other 0."
+        )
+    return steps or math.ceil(epochs * examples / batch_size)
+
+
 def schedule(
     learning_rate: float,
     steps: int,

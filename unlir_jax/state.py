@@ -19,42 +19,73 @@ class State(NamedTuple):
         params: All parameters, frozen ones included.
         statistics: What the network keeps besides, such as its norms' averages.
         optimizer: Of the parameters that learn.
-        average: Moving average of `params` and `statistics`, or ().
+        average: Moving average of the network's variables, or {}.
     """
 
     step: Any
     params: Any
     statistics: Any
     optimizer: Any
-    average: Any = ()
+    average: Any = {}
 
 
 def create(
-    variables: Mapping[str, Any],
+    known: Mapping[str, Any],
     found: Mapping[str, optim.Rule],
     optimizer: optax.GradientTransformation,
     *,
     average: bool = False,
 ) -> State:
     """Start from a network's variables."""
-    params, statistics = variables["params"], variables.get("batch_stats", {})
+    params, statistics = known["params"], known.get("batch_stats", {})
     learning, _ = optim.split_by_rule(params, found)
-    return State(
-        jnp.zeros((), jnp.int32),
-        params,
-        statistics,
-        optimizer.init(learning),
-        jax.tree.map(jnp.array, (params, statistics)) if average else (),
+    started = State(
+        jnp.zeros((), jnp.int32), params, statistics, optimizer.init(learning)
     )
+    if not average:
+        return started
+    return started._replace(average=jax.tree.map(jnp.array, variables(started)))
 
 
 def variables(state: State) -> dict[str, Any]:
     """Give the network's variables: the averaged ones where there are any."""
-    params, statistics = state.average or (state.params, state.statistics)
-    return {"params": params} | ({"batch_stats": statistics} if statistics else {})
+    return state.average or _current(state)
 
 
-Update = Callable[[State, Batch], tuple[State, dict[str, jax.Array]]]
+def _current(state: State) -> dict[str, Any]:
+    known = {"params": state.params}
+    return known | ({"batch_stats": state.statistics} if state.statistics else {})
+
+
+class Report(NamedTuple):
+    """Hold what a step says of its batch, the same on all devices.
+
+    Attributes:
+        values: Means by name, or sums; see the function that reports.
+        index: Places of all rows of the global batch in the source, -1 for padding.
+        weight: Of all rows; 0 where a picture could not be read.
+        stop: More than 0 if some process has been asked to stop.
+    """
+
+    values: dict[str, jax.Array]
+    index: jax.Array
+    weight: jax.Array
+    stop: jax.Array
+
+
+def _report(
+    values: dict[str, jax.Array], batch: Batch, axis_name: str | None
+) -> Report:
+    stop = batch.get("stop", jnp.zeros(1))
+    return Report(
+        values,
+        mesh.every_row(batch["index"], axis_name),
+        mesh.every_row(batch["weight"], axis_name),
+        mesh.total(jnp.sum(stop), axis_name),
+    )
+
+
+Update = Callable[[State, Batch], tuple[State, Report]]
 
 
 def make_update(
@@ -67,7 +98,7 @@ def make_update(
     average: float = 0.0,
     axis_name: str | None = None,
 ) -> Update:
-    """Make `update(state, batch) -> (state, metrics)`, one step of training.
+    """Make `update(state, batch) -> (state, report)`, one step of training.
 
     The loss is the mean over all rows of the global batch that count, however they are
     dealt out to devices and to accumulated parts. Its key is a function of
@@ -84,11 +115,11 @@ def make_update(
         axis_name: The axis of `pmap`, see `mesh.Layout`.
 
     Returns:
-        The function; its metrics are means over the batch, and the `gradient_norm`.
+        The function; it reports means over the batch, and the `gradient_norm`.
     """
     differentiate = jax.value_and_grad(_make_total(objective), has_aux=True)
 
-    def update(state: State, batch: Batch) -> tuple[State, dict[str, jax.Array]]:
+    def update(state: State, batch: Batch) -> tuple[State, Report]:
         key = jax.random.fold_in(jax.random.key(seed), state.step)
         learning, frozen = optim.split_by_rule(state.params, found)
 
@@ -110,7 +141,8 @@ def make_update(
         params = optim.join(learnt, frozen)
         new = State(state.step + 1, params, statistics, opt_state, state.average)
         new = new._replace(average=_average(new, average))
-        return new, sums | {"gradient_norm": optim.norm(gradients)}
+        means = sums | {"gradient_norm": optim.norm(gradients)}
+        return new, _report(means, batch, axis_name)
 
     return update
 
@@ -169,29 +201,30 @@ def _deal(rows: jax.Array, parts: int) -> jax.Array:
 def _average(state: State, keep: float) -> Any:
     """Move the average; it follows faster at first, lest it remember the start."""
     if not state.average:
-        return ()
+        return {}
     step = state.step.astype(jnp.float32)
     share = jnp.minimum(keep, (1 + step) / (10 + step))
     return jax.tree.map(
         lambda old, new: share * old + (1 - share) * new,
         state.average,
-        (state.params, state.statistics),
+        _current(state),
     )
 
 
 def make_measure(
     objective: Objective, *, axis_name: str | None = None
-) -> Callable[[Any, Batch], dict[str, jax.Array]]:
-    """Make `measure(variables, batch) -> sums` over the rows that count.
+) -> Callable[[Any, Batch], Report]:
+    """Make `measure(variables, batch) -> report`, of sums over the rows that count.
 
     The sums include the `weight`, their number: divided by it after the last batch,
     they are means over exactly the examples there are.
     """
 
-    def measure(known: Any, batch: Batch) -> dict[str, jax.Array]:
+    def measure(known: Any, batch: Batch) -> Report:
         rows = objective.evaluate(known, batch)
         weight = batch["weight"]
         sums = {n: losses.weighted_total(row, weight) for n, row in rows.items()}
-        return mesh.total(sums | {"weight": jnp.sum(weight)}, axis_name)
+        sums = mesh.total(sums | {"weight": jnp.sum(weight)}, axis_name)
+        return _report(sums, batch, axis_name)
 
     return measure

@@ -159,7 +159,8 @@ def networks() -> dict[str, Network]:
         found[f"resnet{depth}"] = _resnet(repeats, block)
     for depth, repeats, block in residual[:3]:
         found[f"cifar_resnet{depth}"] = _cifar_resnet(repeats, block, 64)
-    for depth in (20, 32, 44, 56, 110):
+    # ResNet-8 is the family's smallest, for tests and first steps.
+    for depth in (8, 20, 32, 44, 56, 110):
         thirds = ((depth - 2) // 6,) * 3
         found[f"cifar_resnet{depth}"] = _cifar_resnet(thirds, basic, 16)
     for depth in vgg.REPEATS:

@@ -4,16 +4,21 @@
 a job. srun starts FAKE_TASKS processes (2), whose ids lie in FAKE_SLURM/tasks, and
 passes their output through. Like the real one it kills them at once on SIGTERM
 (`_srun_signal_mgr` of SLURM's srun_job.c), ends the others when one fails, and returns
-the highest exit code. `scancel --signal=TERM` reaches the tasks only, and what
+the highest exit code, which is 137 if it had to kill one (`_task_finish` of launch.c).
+`scancel --signal=TERM` reaches the tasks only, and what
 `scontrol requeue` and `scancel` were given lies in FAKE_SLURM/scontrol and …/scancel.
 """
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+
+# Seconds until something has gone wrong, also on a machine that is busy.
+LONG = 60
 
 
 def install(folder, tasks=2, hosts="localhost,node2"):
@@ -62,7 +67,10 @@ def srun(arguments):
             task.kill()
 
     signal.signal(signal.SIGTERM, kill)
-    folder().joinpath("tasks").write_text(" ".join(str(task.pid) for task in tasks))
+    # A file that can be seen is complete.
+    part = folder() / "tasks.part"
+    part.write_text(" ".join(str(task.pid) for task in tasks))
+    part.rename(folder() / "tasks")
     while any(task.poll() is None for task in tasks):
         if any(task.poll() for task in tasks):
             kill()
@@ -83,8 +91,15 @@ def scancel(arguments):
     record("scancel", arguments)
     if arguments != ["--signal=TERM", os.environ["SLURM_JOB_ID"]]:
         return 1
-    for task in folder().joinpath("tasks").read_text().split():
-        os.kill(int(task), signal.SIGTERM)
+    tasks = folder() / "tasks"
+    # The tasks may be seen to run before srun has come to write down their ids.
+    end = time.monotonic() + LONG
+    while not tasks.exists() and time.monotonic() < end:
+        time.sleep(0.01)
+    for task in tasks.read_text().split():
+        # One that fails at once takes the other with it, which is then gone.
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int(task), signal.SIGTERM)
     return 0
 
 

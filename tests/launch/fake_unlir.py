@@ -32,7 +32,7 @@ def main(arguments):
     if workdir.name == os.environ.get("FAKE_UNLIR_FAILS"):
         return 3
     if os.environ.get("FAKE_UNLIR_WAIT"):
-        end = time.monotonic() + 20
+        end = time.monotonic() + 60
         while not stopped and time.monotonic() < end:
             time.sleep(0.01)
         (workdir / f"saved-{environment.get('UNLIR_PROCESS', '0')}").touch()

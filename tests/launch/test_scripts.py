@@ -46,9 +46,14 @@ def launch(script, arguments, environment, **settings):
     return subprocess.Popen(command, env=environment, text=True, **settings)
 
 
+def wait(script, arguments, environment):
+    """Run a script to its end; give the exit code."""
+    return launch(script, arguments, environment).wait(fake_srun.LONG)
+
+
 def records(environment, count=0):
     """Read what the trainers left, after waiting for as many as there should be."""
-    end = time.monotonic() + 10
+    end = time.monotonic() + fake_srun.LONG
     while True:
         found = sorted(Path(environment["FAKE_UNLIR"]).glob("*.json"))
         if len(found) >= count or time.monotonic() > end:
@@ -81,7 +86,7 @@ def test_local_passes_arguments_and_exit_code(cluster, workdir):
     for code in (0, 7):
         environment = cluster | {"FAKE_UNLIR_CODE": str(code)}
         arguments = [*AWKWARD, "--workdir", workdir]
-        assert launch("local.sh", arguments, environment).wait(20) == code
+        assert wait("local.sh", arguments, environment) == code
     for record in records(cluster):
         assert record["arguments"] == ["train", *AWKWARD, "--workdir", str(workdir)]
         assert not record["environment"], "a run of one process is told nothing"
@@ -92,13 +97,13 @@ def test_local_forwards_the_signal(cluster, workdir):
     process = launch("local.sh", ["--workdir", workdir], environment)
     records(cluster, 1)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(20) == 5
+    assert process.wait(fake_srun.LONG) == 5
     assert (workdir / "saved-0").exists()
 
 
 def test_slurm_tells_each_process_its_place(cluster, workdir):
     arguments = [*AWKWARD, "--workdir", workdir]
-    assert launch("slurm.sh", arguments, cluster).wait(20) == 0
+    assert wait("slurm.sh", arguments, cluster) == 0
     found = records(cluster)
     for record in found:
         assert record["arguments"] == ["train", *AWKWARD, "--workdir", str(workdir)]
@@ -111,15 +116,19 @@ def test_slurm_tells_each_process_its_place(cluster, workdir):
 
 def test_slurm_with_one_process_is_a_plain_run(cluster, workdir):
     environment = cluster | {"FAKE_TASKS": "1", "SLURM_CPUS_PER_TASK": "8"}
-    assert launch("slurm.sh", ["--workdir", workdir], environment).wait(20) == 0
+    assert wait("slurm.sh", ["--workdir", workdir], environment) == 0
     (record,) = records(cluster)
     assert record["environment"] == {"SRUN_CPUS_PER_TASK": "8"}
 
 
 def test_slurm_returns_the_exit_code_of_a_failure(cluster, workdir):
     """And does not put back a training that would fail again."""
-    environment = cluster | {"FAKE_UNLIR_CODE": "7"}
-    assert launch("slurm.sh", ["--workdir", workdir], environment).wait(20) == 7
+    environment = cluster | {"FAKE_UNLIR_CODE": "7", "FAKE_TASKS": "1"}
+    assert wait("slurm.sh", ["--workdir", workdir], environment) == 7
+    # Of two, srun kills the one that has not failed by itself yet, and says so.
+    environment["FAKE_TASKS"] = "2"
+    code = wait("slurm.sh", ["--workdir", workdir], environment)
+    assert code in (7, 128 + signal.SIGKILL)
     assert not told(cluster, "scontrol")
 
 
@@ -141,7 +150,7 @@ def test_slurm_before_the_time_limit(cluster, workdir, option, changed, requeued
     subprocess.run(
         ["scancel", "--signal=TERM", cluster["SLURM_JOB_ID"]], env=cluster, check=True
     )
-    assert process.wait(20) == 0
+    assert process.wait(fake_srun.LONG) == 0
     assert sorted(path.name for path in workdir.iterdir()) == ["saved-0", "saved-1"]
     assert told(cluster, "scontrol") == (["requeue 40021"] if requeued else [])
 
@@ -154,7 +163,9 @@ def test_slurm_at_the_end_of_the_job(cluster, workdir, code):
     assert len(records(cluster, 2)) == 2
     process.send_signal(signal.SIGTERM)
     # With an exit code other than 0, srun may kill the second before it has saved.
-    assert process.wait(20) in ((0,) if code == 0 else (code, 128 + signal.SIGKILL))
+    assert process.wait(fake_srun.LONG) in (
+        (0,) if code == 0 else (code, 128 + signal.SIGKILL)
+    )
     assert told(cluster, "scancel") == ["--signal=TERM 40021"]
     assert not told(cluster, "scontrol")
     assert len(list(workdir.glob("saved-*"))) == 2 or code
@@ -167,7 +178,7 @@ def test_slurm_array(cluster, tmp_path):
     root = tmp_path / "sweep"
     arguments = ["--config", config, "--root", root]
     environment = cluster | {"UNLIR_LAUNCH": str(LAUNCH), "SLURM_ARRAY_TASK_ID": "1"}
-    assert launch("slurm_array.sh", arguments, environment).wait(20) == 0
+    assert wait("slurm_array.sh", arguments, environment) == 0
     found = records(cluster, 2)
     assert sorted(record["environment"]["UNLIR_PROCESS"] for record in found) == [
         "0",
@@ -177,11 +188,11 @@ def test_slurm_array(cluster, tmp_path):
         words = ["--config", str(config), "--workdir", str(root / "seed=2")]
         assert record["arguments"] == ["train", *words, "--config.seed=2"]
     assert (root / "seed=2" / "summary.json").exists()
-    assert launch("slurm_array.sh", arguments, environment).wait(20) == 0
+    assert wait("slurm_array.sh", arguments, environment) == 0
     assert len(records(cluster)) == 2
     environment["SLURM_ARRAY_TASK_ID"] = "2"
     process = launch("slurm_array.sh", arguments, environment, stderr=subprocess.PIPE)
-    assert "expected 0 to 1" in process.communicate(timeout=20)[1]
+    assert "expected 0 to 1" in process.communicate(timeout=fake_srun.LONG)[1]
     assert process.returncode == 2
 
 
@@ -210,7 +221,7 @@ def test_tpu_vm(cluster, tmp_path, workdir):
     environment |= {"UNLIR": UNLIR, "PROJECT": "p"}
     arguments = [*AWKWARD, "two\nlines", "--workdir", workdir]
     process = launch("tpu_vm.sh", arguments, environment, stdin=subprocess.DEVNULL)
-    assert process.wait(20) == 0
+    assert process.wait(fake_srun.LONG) == 0
     *given, command = json.loads((tmp_path / "bin" / "arguments").read_text())
     assert given == [
         *("compute", "tpus", "tpu-vm", "ssh", "slice", "--zone=z"),
@@ -228,7 +239,7 @@ def test_tpu_vm_needs_a_slice(tmp_path, missing):
     environment = fake(tmp_path / "bin", "gcloud") | {"TPU_NAME": "a", "ZONE": "z"}
     del environment[missing]
     process = launch("tpu_vm.sh", [], environment, stderr=subprocess.PIPE)
-    assert missing in process.communicate(timeout=20)[1]
+    assert missing in process.communicate(timeout=fake_srun.LONG)[1]
     assert process.returncode
     assert not (tmp_path / "bin" / "arguments").exists()
 
@@ -238,7 +249,7 @@ def kubernetes(tmp_path, arguments, **settings):
     process = launch(
         "kubernetes.sh", arguments, environment | settings, stderr=subprocess.PIPE
     )
-    process.communicate(timeout=20)
+    process.communicate(timeout=fake_srun.LONG)
     assert process.returncode == 0
     given = json.loads((tmp_path / "bin" / "arguments").read_text())
     assert given == ["apply", "-f", "-"]
@@ -327,7 +338,7 @@ def test_kubernetes_needs(tmp_path, missing):
     environment |= {name: value for name, value in given.items() if name != missing}
     arguments = [] if missing == "--workdir" else ["--workdir", "/data/a"]
     process = launch("kubernetes.sh", arguments, environment, stderr=subprocess.PIPE)
-    assert missing in process.communicate(timeout=20)[1]
+    assert missing in process.communicate(timeout=fake_srun.LONG)[1]
     assert process.returncode
     assert not (tmp_path / "bin" / "arguments").exists()
 
@@ -353,5 +364,5 @@ def test_kubernetes_container(cluster, tmp_path, workdir, changed, stop, code):
     assert len(records(cluster, 1)) == 1
     if stop:
         process.send_signal(signal.SIGTERM)
-    assert process.wait(20) == code
+    assert process.wait(fake_srun.LONG) == code
     assert (workdir / "saved-0").exists() == stop

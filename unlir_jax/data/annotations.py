@@ -1,7 +1,5 @@
 """Boxes, keypoints and masks that lie beside the pictures of a folder."""
 
-import csv
-import math
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -9,10 +7,11 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from unlir_jax.data import source
+from unlir_jax.data import source, tables
+from unlir_jax.data.tables import Row, Table
 
 BOX = ("x0", "y0", "x1", "y1")
-IMAGES, MASKS = "images", "masks"
+MASKS = "masks"
 # Tables round, and some count the last pixel in: so much may a box stick out.
 SLACK = 1.0
 
@@ -108,14 +107,13 @@ def _boxes(table: Table, pictures: Sequence[str]) -> list[np.ndarray] | None:
         # A line without numbers says that there is nothing to be boxed.
         if not any(row.values[column] for column in BOX):
             continue
-        box = [_number(table, row, column) for column in BOX]
+        box = [tables.number(row, column) for column in BOX]
         if box[0] >= box[2] or box[1] >= box[3]:
             raise ValueError(
-                f"{_at(table.file, row)} has the box {_shown(box)}; expected x0 < x1 "
-                "and y0 < y1."
+                f"{row.where} has the box {_shown(box)}; expected x0 < x1 and y0 < y1."
             )
         some.append(box)
-    _check_rows(table, pictures, found)
+    tables.check_all(table, pictures, found)
     return [np.asarray(found[p], np.float32).reshape(-1, 4) for p in pictures]
 
 
@@ -153,29 +151,29 @@ def _keypoints(
     for row, picture in zip(table.rows, table.pictures, strict=True):
         if picture and picture in found:
             raise ValueError(
-                f"{_at(table.file, row)} is a second row for {picture!r}; expected one "
+                f"{row.where} is a second row for {picture!r}; expected one "
                 "row of keypoints for each picture."
             )
-        points = [_point(table, row, name) for name in names]
+        points = [_point(row, name) for name in names]
         found[picture] = np.asarray(points, np.float32)
-    _check_rows(table, pictures, found)
+    tables.check_all(table, pictures, found)
     points = [found[picture] for picture in pictures]
     return names, np.asarray(points, np.float32).reshape(-1, len(names), 3)
 
 
-def _point(table: Table, row: Row, name: str) -> tuple[float, float, float]:
+def _point(row: Row, name: str) -> tuple[float, float, float]:
     x, y, seen = f"{name}_x", f"{name}_y", f"{name}_vis"
-    if seen not in table.columns:
+    if seen not in row.values:
         visible = bool(row.values[x] or row.values[y])
     elif row.values[seen] not in ("", "0", "1", "0.0", "1.0"):
         raise ValueError(
-            f"{_at(table.file, row)} has {seen}={row.values[seen]!r}; expected 0 or 1."
+            f"{row.where} has {seen}={row.values[seen]!r}; expected 0 or 1."
         )
     else:
         visible = row.values[seen] in ("1", "1.0")
     if not visible:
         return 0.0, 0.0, 0.0
-    return _number(table, row, x), _number(table, row, y), 1.0
+    return tables.number(row, x), tables.number(row, y), 1.0
 
 
 def _seen(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -191,18 +189,18 @@ def _masks(
         found: dict[str, str] = {}
         asked = set(pictures)
         for row, picture in zip(table.rows, table.pictures, strict=True):
-            mask = _inside(table.file, row, "mask") if row.values["mask"] else ""
+            mask = tables.inside(row, "mask") if row.values["mask"] else ""
             if picture in asked and not (root / mask).is_file():
                 raise ValueError(
-                    f"{_at(table.file, row)} has mask={row.values['mask']!r}; expected "
+                    f"{row.where} has mask={row.values['mask']!r}; expected "
                     "a file for every picture."
                 )
             if picture and found.setdefault(picture, mask) != mask:
                 raise ValueError(
-                    f"{_at(table.file, row)} has another mask for {picture!r} than a "
+                    f"{row.where} has another mask for {picture!r} than a "
                     "line before; expected one mask for each picture."
                 )
-        _check_rows(table, pictures, found)
+        tables.check_all(table, pictures, found)
         return [root / found[picture] for picture in pictures]
     if not (root / MASKS).is_dir():
         return None
@@ -219,7 +217,7 @@ def _masks(
 
 
 def _mask_of(root: Path, picture: str) -> str:
-    stem = PurePosixPath(picture.removeprefix(f"{IMAGES}/")).with_suffix("")
+    stem = PurePosixPath(picture.removeprefix(f"{tables.IMAGES}/")).with_suffix("")
     # Not `with_suffix`: a name may hold a dot of its own.
     for name in (f"{MASKS}/{stem}.png", f"{MASKS}/{stem.name}.png"):
         if (root / name).is_file():

@@ -6,6 +6,7 @@ import re
 import zipfile
 import zlib
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -47,7 +48,11 @@ def npz(
     if not 0 <= holdout < 1:
         raise ValueError(f"`holdout`={holdout} is a share; expected a value in [0, 1).")
     path = Path(path)
-    with _opened(path) as file:
+    if not path.is_file():
+        kind = "is a folder" if path.is_dir() else "does not exist"
+        raise ValueError(f"File {str(path)!r} {kind}; expected an .npz file.")
+    # NumPy does not close a file that it opened and could not read.
+    with path.open("rb") as stream, _opened(stream, path) as file:
         pairs = _pairs(file.files)
         if not pairs:
             raise ValueError(
@@ -84,12 +89,9 @@ def _name(stem: str, names: list[tuple[str, int]], index: int) -> str:
     return "/".join(filter(None, (stem, part, str(place))))
 
 
-def _opened(path: Path) -> np.lib.npyio.NpzFile:
-    if not path.is_file():
-        kind = "is a folder" if path.is_dir() else "does not exist"
-        raise ValueError(f"File {str(path)!r} {kind}; expected an .npz file.")
+def _opened(stream: BinaryIO, path: Path) -> np.lib.npyio.NpzFile:
     try:
-        file = np.load(path, allow_pickle=False)
+        file = np.load(stream, allow_pickle=False)
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(
             f"File {str(path)!r} cannot be read ({error}); expected an .npz file, as "
@@ -119,12 +121,19 @@ def _pairs(names: list[str]) -> dict[str, tuple[str, str]]:
 
 def _array(file: np.lib.npyio.NpzFile, name: str, path: Path) -> np.ndarray:
     try:
-        return file[name]
+        array = file[name]
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(
             f"Array {name!r} of {str(path)!r} cannot be read ({error}); expected "
             "numbers or text, and a file that is whole."
         ) from error
+    # What is no array comes as bytes.
+    if not isinstance(array, np.ndarray):
+        raise ValueError(
+            f"Array {name!r} of {str(path)!r} is something else; expected an array, as "
+            "numpy.savez writes it."
+        )
+    return array
 
 
 def _labels(file: np.lib.npyio.NpzFile, name: str, path: Path) -> np.ndarray:

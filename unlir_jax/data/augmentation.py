@@ -8,16 +8,14 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageFilter
+from PIL import Image, ImageEnhance, ImageFilter
 
-from unlir_jax.data import geometry, preprocessing, rand_augment, source
+from unlir_jax.data import geometry, rand_augment, source
 
 Range = tuple[float, float]
 Operation = Callable[[source.Example, np.random.Generator], source.Example]
 """`(example, random) -> example`; picture and mask are Pillow images."""
 
-# Weights of red, green and blue in a grey value (ITU-R BT.601), as Pillow has them.
-GREY = np.array([0.299, 0.587, 0.114])
 # The mean colour of ImageNet, which normalisation makes about zero.
 MEAN = (124, 116, 104)
 
@@ -47,13 +45,20 @@ def build(text: str, image_size: int) -> Operation:
     Raises:
         ValueError: An operation or argument that does not exist or makes no sense.
     """
-    if image_size < 1:
-        raise ValueError(f"`image_size`={image_size}; expected at least 1.")
+    _check_size(image_size)
     calls = _parse(text)
     if not any(name in SIZING for name, _ in calls):
         calls = [("frame", ast.Call(ast.Name("frame"), [], [])), *calls]
-    operations = [_make(name, call, image_size) for name, call in calls]
+    return _chain([_make(name, call, image_size) for name, call in calls])
 
+
+def evaluation(image_size: int, crop: float) -> Operation:
+    """Make what stands for augmentation in evaluation: `frame`, and nothing random."""
+    _check_size(image_size)
+    return _chain([frame(image_size, crop)])
+
+
+def _chain(operations: list[Operation]) -> Operation:
     def augment(example: source.Example, random: np.random.Generator) -> source.Example:
         example = geometry.opened(example)
         for operation in operations:
@@ -75,8 +80,9 @@ def _parse(text: str) -> list[tuple[str, ast.Call]]:
     while isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
         nodes.append(node.right)
         node = node.left
+    nodes.append(node)
     calls = []
-    for node in reversed([*nodes, node]):
+    for node in reversed(nodes):
         call = node if isinstance(node, ast.Call) else ast.Call(node, [], [])
         if not isinstance(call.func, ast.Name):
             part = ast.unparse(node)
@@ -144,10 +150,21 @@ def _fits(value: Any, kind: Any) -> bool:
     return isinstance(value, accepted) and not isinstance(value, bool) and finite
 
 
+def _check_size(size: int) -> None:
+    if size < 1:
+        raise ValueError(f"`image_size`={size}; expected at least 1.")
+
+
 def _check_range(name: str, value: Range) -> Range:
     if not 0 < value[0] <= value[1]:
         raise ValueError(f"`{name}`={value}; expected two ascending positive numbers.")
     return value[0], value[1]
+
+
+def _check_area(value: Range) -> Range:
+    if value[1] > 1:
+        raise ValueError(f"`area`={value}; expected shares of the picture, at most 1.")
+    return _check_range("area", value)
 
 
 def _check_share(name: str, value: float) -> None:
@@ -165,9 +182,7 @@ def random_resized_crop(
         area: The box's least and largest share of the picture.
         ratio: Its least and largest width per height.
     """
-    area, ratio = _check_range("area", area), _check_range("ratio", ratio)
-    if area[1] > 1:
-        raise ValueError(f"`area`={area}; expected shares of the picture, at most 1.")
+    area, ratio = _check_area(area), _check_range("ratio", ratio)
 
     def apply(example: source.Example, random: np.random.Generator) -> source.Example:
         box = _random_box(example["image"].size, area, ratio, random)
@@ -206,14 +221,159 @@ def resize(size: int) -> Operation:
 
 
 def frame(size: int, crop: float = 0.875) -> Operation:
-    """Take the frame of evaluation: shorter side to `size / crop`, central square."""
-    outline = preprocessing.outline(size, crop)
+    """Take the frame of evaluation: shorter side to `size / crop`, central square.
+
+    The picture's pixels are those of `preprocessing.framing(size, crop)`, which cannot
+    take masks, boxes and keypoints along.
+    """
+    if not 0 < crop <= 1:
+        raise ValueError(f"`crop`={crop} is a share; expected a value in (0, 1].")
+    shorter = max(round(size / crop), size)
 
     def apply(example: source.Example, random: np.random.Generator) -> source.Example:
-        target, box = outline(example["image"].size)
-        if example["image"].size != target:
-            whole = (0, 0, *example["image"].size)
-            example = geometry.window(example, whole, target)
+        width, height = example["image"].size
+        scale = shorter / min(width, height)
+        target = (
+            max(int(width * scale + 1e-9), shorter),
+            max(int(height * scale + 1e-9), shorter),
+        )
+        if (width, height) != target:
+            example = geometry.window(example, (0, 0, width, height), target)
+        left, top = (round((side - size) / 2) for side in target)
+        box = left, top, left + size, top + size
         return geometry.window(example, box, (size, size))
 
     return apply
+
+
+def pad_crop(size: int, pixels: int = 4) -> Operation:
+    """Pad with black and cut the old size out again, as is usual for CIFAR.
+
+    A picture of another size first has its shorter side resized and its longer one cut.
+    """
+    if pixels < 0:
+        raise ValueError(f"`pixels`={pixels}; expected 0 or more.")
+    whole = frame(size, 1.0)
+
+    def apply(example: source.Example, random: np.random.Generator) -> source.Example:
+        example = whole(example, random)
+        left, top = random.integers(-pixels, pixels + 1, size=2).tolist()
+        box = left, top, left + size, top + size
+        return geometry.window(example, box, (size, size))
+
+    return apply
+
+
+def flip(p: float = 0.5) -> Operation:
+    """Let left and right change places with probability `p`."""
+    _check_share("p", p)
+
+    def apply(example: source.Example, random: np.random.Generator) -> source.Example:
+        if random.random() >= p:
+            return example
+        size = example["image"].size
+        return geometry.window(example, (0, 0, *size), size, (True, False))
+
+    return apply
+
+
+def color(strength: float = 0.4, hue: float = 0.0) -> Operation:
+    """Change brightness, contrast and saturation, in an order drawn at random.
+
+    Args:
+        strength: Each factor is drawn from [1 - strength, 1 + strength].
+        hue: Largest turn of the hue either way, as a share of the whole circle.
+    """
+    _check_share("strength", strength)
+    if not 0 <= hue <= 0.5:
+        raise ValueError(f"`hue`={hue}; expected a value in [0, 0.5].")
+    enhancers = ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color
+    steps = len(enhancers) + bool(hue)
+
+    def apply(example: source.Example, random: np.random.Generator) -> source.Example:
+        image = example["image"]
+        for number in random.permutation(steps).tolist():
+            if number < len(enhancers):
+                factor = 1 + strength * random.uniform(-1, 1)
+                image = enhancers[number](image).enhance(factor)
+            else:
+                image = _turned_hue(image, random.uniform(-hue, hue))
+        return {**example, "image": image}
+
+    return apply
+
+
+def _turned_hue(image: Image.Image, turn: float) -> Image.Image:
+    hue, saturation, value = image.convert("HSV").split()
+    shift = round(turn * 256)
+    hue = hue.point([(level + shift) % 256 for level in range(256)])
+    return Image.merge("HSV", (hue, saturation, value)).convert("RGB")
+
+
+def grayscale(p: float = 0.1) -> Operation:
+    """Take the colours away with probability `p`."""
+    _check_share("p", p)
+
+    def apply(example: source.Example, random: np.random.Generator) -> source.Example:
+        if random.random() >= p:
+            return example
+        return {**example, "image": example["image"].convert("L").convert("RGB")}
+
+    return apply
+
+
+def blur(p: float = 0.5, sigma: Range = (0.1, 2.0)) -> Operation:
+    """Blur with probability `p`, by a Gaussian whose width in pixels is drawn."""
+    _check_share("p", p)
+    low, high = _check_range("sigma", sigma)
+
+    def apply(example: source.Example, random: np.random.Generator) -> source.Example:
+        if random.random() >= p:
+            return example
+        gaussian = ImageFilter.GaussianBlur(random.uniform(low, high))
+        return {**example, "image": example["image"].filter(gaussian)}
+
+    return apply
+
+
+def erase(
+    p: float = 0.25, area: Range = (0.02, 1 / 3), ratio: Range = (0.3, 3.3)
+) -> Operation:
+    """Paint over a box with probability `p` (Zhong et al., Random erasing, 2017).
+
+    The colour is the mean of ImageNet. What is known of the places beneath stays true
+    and is kept: it is hidden, not gone.
+
+    Args:
+        p: How likely.
+        area: The box's least and largest share of the picture.
+        ratio: Its least and largest width per height.
+    """
+    _check_share("p", p)
+    area, ratio = _check_area(area), _check_range("ratio", ratio)
+
+    def apply(example: source.Example, random: np.random.Generator) -> source.Example:
+        if random.random() >= p:
+            return example
+        image = example["image"].copy()
+        image.paste(MEAN, _random_box(image.size, area, ratio, random))
+        return {**example, "image": image}
+
+    return apply
+
+
+# What sets the size; the others keep it.
+SIZING = {
+    "frame": frame,
+    "pad_crop": pad_crop,
+    "random_resized_crop": random_resized_crop,
+    "resize": resize,
+}
+OPERATIONS: dict[str, Callable[..., Operation]] = SIZING | {
+    "blur": blur,
+    "color": color,
+    "erase": erase,
+    "flip": flip,
+    "grayscale": grayscale,
+    "rand_augment": rand_augment.rand_augment,
+}

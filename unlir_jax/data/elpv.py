@@ -10,11 +10,11 @@ from unlir_jax.data import folder, preprocessing
 from unlir_jax.data.source import Example, Source
 
 CLASSES = ("functional", "defective")
-KINDS = ("mono", "poly")
+CELLS = ("mono", "poly")
 
 
 def elpv(
-    split: str, *, kind: str | None = None, share: float = 0.25, seed: int = 0
+    split: str, *, cells: str | None = None, share: float = 0.25, seed: int = 0
 ) -> Source:
     """List electroluminescence pictures of solar cells, 300 x 300, grey.
 
@@ -25,11 +25,11 @@ def elpv(
     Note:
         The authors' division into 75 % for training and 25 % for testing is not
         published. This one draws its own, of the same shares of each probability and
-        kind; the cells of `kind` are divided the same way with and without it.
+        kind; a cell is on the same side whether or not the other kind is there.
 
     Args:
         split: "train", "test" or "all".
-        kind: "mono" or "poly" crystalline cells only; None for both.
+        cells: "mono" or "poly": crystalline cells of one kind; None for both.
         share: Share of the test, in (0, 1).
         seed: What the division draws by.
 
@@ -37,20 +37,24 @@ def elpv(
         ValueError: An argument is none of these, or the package `elpv-dataset` is not
             installed.
     """
-    if kind is not None and kind not in KINDS:
-        raise ValueError(f"`kind`={kind!r} is not one of {', '.join(KINDS)}, or None.")
+    if cells is not None and cells not in CELLS:
+        raise ValueError(
+            f"`cells`={cells!r} is not one of {', '.join(CELLS)}, or None."
+        )
     if not 0 < share < 1:
         raise ValueError(f"`share`={share} is a share; expected a value in (0, 1).")
     folder.check_split(split, ("train", "test"), "the data set elpv")
     root = _installed()
-    rows = [line.split() for line in (root / "labels.csv").read_text().splitlines()]
+    rows = [
+        line.split() for line in (root / "labels.csv").read_text("utf-8").splitlines()
+    ]
     rows = [row for row in rows if row]
     strata = [(probability, cell) for _, probability, cell in rows]
     splits = folder.hold_out([row[0] for row in rows], strata, share, seed)
     chosen = [
         row
         for row, part in zip(rows, splits, strict=True)
-        if split in ("all", part) and kind in (None, row[2])
+        if split in ("all", part) and cells in (None, row[2])
     ]
     names = [row[0] for row in chosen]
     labels = np.asarray([float(row[1]) > 0.5 for row in chosen], np.int32)

@@ -10,13 +10,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from unlir_jax.data import annotations, files, preprocessing
+from unlir_jax.data import annotations, files, preprocessing, tables
 from unlir_jax.data.source import Example, Source
 
 TABLES = ("index.csv", "labels.csv")
 PARTS = "parts.csv"
 # Folders of these names are no classes.
-SPECIAL = (annotations.IMAGES, annotations.MASKS)
+SPECIAL = (tables.IMAGES, annotations.MASKS)
 SPLITS = ("train", "test", "val", "validation", "valid", "dev")
 
 
@@ -78,7 +78,7 @@ def folder(
     labels = np.asarray([number.get(listing.labels[i], -1) for i in chosen], np.int32)
     parts = None
     if (root / PARTS).is_file():
-        parts = annotations.read_table(root / PARTS, listing.pictures)
+        parts = tables.read(root / PARTS, listing.pictures)
     notes = annotations.gather(root, pictures, index, parts)
 
     return Source(
@@ -114,9 +114,13 @@ def _existing(root: Path) -> Path:
     return root.absolute()
 
 
-def _walk(root: Path, below: str = "") -> Iterator[str]:
+def _walk(root: Path, below: str = "", above: tuple[str, ...] = ()) -> Iterator[str]:
     """Give the pictures below a folder, sorted, relative to `root`."""
     here = root / below
+    real = os.path.join(os.path.realpath(here), "")
+    # A link to a folder above, or to one that leads back here, would never end.
+    if any(outer.startswith(real) for outer in above):
+        return
     with os.scandir(here) as entries:
         found = sorted(entries, key=lambda entry: entry.name)
     for entry in found:
@@ -124,13 +128,7 @@ def _walk(root: Path, below: str = "") -> Iterator[str]:
         if entry.name.startswith("."):
             continue
         if entry.is_dir():
-            # A link to a folder above would never end.
-            above = os.path.realpath(here) + os.sep
-            if not (
-                entry.is_symlink()
-                and above.startswith(os.path.realpath(entry.path) + os.sep)
-            ):
-                yield from _walk(root, name)
+            yield from _walk(root, name, (*above, real))
         elif os.path.splitext(entry.name)[1].lower() in files.SUFFIXES:
             yield name
 
@@ -140,13 +138,13 @@ def _folders(root: Path) -> list[str]:
     return sorted(name for name in names if not name.startswith("."))
 
 
-def _list(root: Path, split: str) -> tuple[Listing, annotations.Table | None]:
+def _list(root: Path, split: str) -> tuple[Listing, tables.Table | None]:
     """Tell which layout a folder has, and list it so."""
     inner = [name for name in _folders(root) if name not in SPECIAL]
     table = next((root / name for name in TABLES if (root / name).is_file()), None)
     if _has_splits(root, inner):
         listing = _by_split(root, inner, split)
-        return listing, table and annotations.read_table(table, listing.pictures)
+        return listing, table and tables.read(table, listing.pictures)
     outside = f"{annotations.MASKS}/"
     pictures = [name for name in _walk(root) if not name.startswith(outside)]
     if not pictures:
@@ -154,11 +152,11 @@ def _list(root: Path, split: str) -> tuple[Listing, annotations.Table | None]:
             f"Folder {str(root)!r} has no pictures; expected some of "
             f"{', '.join(sorted(files.SUFFIXES))} in it or below."
         )
-    index = table and annotations.read_table(table, pictures)
-    deep = root / annotations.IMAGES
+    index = table and tables.read(table, pictures)
+    deep = root / tables.IMAGES
     if not inner and not index and deep.is_dir() and _folders(deep):
         raise ValueError(
-            f"Folder {str(root)!r} has its classes in {annotations.IMAGES!r}; expected "
+            f"Folder {str(root)!r} has its classes in {tables.IMAGES!r}; expected "
             f"`path`={str(deep)!r}, or a table {TABLES[0]} in the former."
         )
     # With a table, one folder is more likely the place of all pictures than a class.
@@ -238,27 +236,28 @@ def _by_class(root: Path, pictures: list[str], classes: list[str]) -> Listing:
     return Listing(pictures, labels, None, tuple(classes))
 
 
-def _class_column(table: annotations.Table) -> str:
+def _class_column(table: tables.Table) -> str:
     return next((name for name in ("class", "label") if name in table.columns), "")
 
 
-def _by_table(table: annotations.Table) -> Listing:
+def _by_table(table: tables.Table) -> Listing:
     column = _class_column(table)
     labels: dict[str, str] = {}
     for row, picture in zip(table.rows, table.pictures, strict=True):
-        where = f"Line {row.line} of {str(table.file)!r}"
         if not picture:
             key = "path" if "path" in table.columns else "name"
             raise ValueError(
-                f"{where} has {key}={row.values[key]!r}; expected a picture in "
+                f"{row.where} has {key}={row.values[key]!r}; expected a picture in "
                 f"{str(table.file.parent)!r}."
             )
         label = row.values[column] if column else ""
         if column and not label:
-            raise ValueError(f"{where} has no {column}; expected one in every line.")
+            raise ValueError(
+                f"{row.where} has no {column}; expected one in every line."
+            )
         if labels.setdefault(picture, label) != label:
             raise ValueError(
-                f"{where} has {column}={label!r} for {picture!r}, a line before "
+                f"{row.where} has {column}={label!r} for {picture!r}, a line before "
                 f"{labels[picture]!r}; expected one class for each picture."
             )
     if not labels:
@@ -279,13 +278,13 @@ def _by_table(table: annotations.Table) -> Listing:
     return listing
 
 
-def _splits_of(table: annotations.Table, pictures: list[str]) -> list[str]:
+def _splits_of(table: tables.Table, pictures: list[str]) -> list[str]:
     splits: dict[str, str] = {}
     for row, picture in zip(table.rows, table.pictures, strict=True):
         split = row.values["split"]
         if not split or (picture and splits.setdefault(picture, split) != split):
             raise ValueError(
-                f"Line {row.line} of {str(table.file)!r} has split={split!r}; expected "
+                f"{row.where} has split={split!r}; expected "
                 "one split for each picture, the same in all its lines."
             )
     for picture in pictures:

@@ -107,7 +107,7 @@ def _draw(
     mirrored = a < 0, e < 0
     box = min(left, right), min(top, bottom), max(left, right), max(top, bottom)
     if (abs(a), abs(e)) == (1, 1) and all(side == round(side) for side in box):
-        image = image.crop(tuple(map(round, box)))
+        image = image.crop(box)
     else:
         # A rounding error may put the box a hair outside, which Pillow refuses.
         width, height = image.size
@@ -117,9 +117,7 @@ def _draw(
     return image.transpose(MIRRORS[mirrored]) if any(mirrored) else image
 
 
-def _boxes(
-    boxes: np.ndarray, inverse: np.ndarray, size: tuple[int, int]
-) -> np.ndarray:
+def _boxes(boxes: np.ndarray, inverse: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     corners = boxes.astype(np.float64)[:, [[0, 1], [2, 1], [2, 3], [0, 3]]]
     corners = corners @ inverse[:, :2].T + inverse[:, 2]
     moved = np.concatenate([corners.min(1), corners.max(1)], axis=1)

@@ -9,8 +9,10 @@ from typing import Any, NamedTuple
 
 import grain
 import numpy as np
+from absl import flags
 
-from unlir_jax.data import augmentation, source
+from unlir_jax.data import augmentation
+from unlir_jax.data.source import ANNOTATIONS, Example, Source
 
 Batch = dict[str, np.ndarray]
 """Rows of a global batch, as many as this process has of it.
@@ -28,12 +30,14 @@ A row without weight is zeros throughout, but for its index and position.
 
 Batches = Generator[Batch, None, None]
 MOST_SEEDS = 2**32
+# Bytes from which an array comes from a worker through shared memory.
+LEAST_SHARED = 2**16
 
 
 class Plan(NamedTuple):
     """Say how the rows of one process become arrays; worker processes get a copy."""
 
-    source: source.Source
+    source: Source
     change: augmentation.Operation
     annotations: tuple[str, ...]
     image_size: int
@@ -44,7 +48,7 @@ class Plan(NamedTuple):
 
 
 def training(
-    source: source.Source,
+    source: Source,
     *,
     batch_size: int,
     seed: int,
@@ -119,7 +123,7 @@ def training(
 
 
 def evaluation(
-    source: source.Source,
+    source: Source,
     *,
     batch_size: int,
     image_size: int,
@@ -212,9 +216,7 @@ def timed(batches: Iterator[Batch]) -> Timed:
     return Timed(batches)
 
 
-def _share(
-    source: source.Source, batch_size: int, process: int, processes: int
-) -> int:
+def _share(source: Source, batch_size: int, process: int, processes: int) -> int:
     if source.size < 1:
         raise ValueError("`source` holds no examples; expected at least one.")
     if batch_size < 1:
@@ -232,7 +234,7 @@ def _share(
     return batch_size // processes
 
 
-def _known(source: source.Source, annotations: Sequence[str]) -> tuple[str, ...]:
+def _known(source: Source, annotations: Sequence[str]) -> tuple[str, ...]:
     for name in annotations:
         if name not in source.annotations:
             raise ValueError(
@@ -305,7 +307,7 @@ def _empty(plan: Plan, rows: int) -> Batch:
     }
 
 
-def _read(plan: Plan, index: int) -> source.Example | None:
+def _read(plan: Plan, index: int) -> Example | None:
     """Read an example without the annotations that nobody asked for."""
     try:
         example = plan.source.read(index)
@@ -316,38 +318,51 @@ def _read(plan: Plan, index: int) -> source.Example | None:
             f"Example {plan.source.name(index)!r} cannot be read ({error}); expected a "
             "good picture, or strict=False, which gives it no weight."
         ) from error
-    unwanted = set(source.ANNOTATIONS).difference(plan.annotations)
+    unwanted = set(ANNOTATIONS).difference(plan.annotations)
     return {name: value for name, value in example.items() if name not in unwanted}
 
 
 def _stream(
-    batches: Any, stop: threading.Event | None, workers: int, threads: int
+    batches: grain.MapDataset, stop: threading.Event | None, workers: int, threads: int
 ) -> Batches:
-    """Have a grain data set computed ahead of its reader."""
+    """Have batches made ahead of whoever takes them."""
     # Two batches lie ready when all threads are at work on further ones.
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads + 2)
     if workers:
-        # A worker's own queue is what lies ready.
-        options.prefetch_buffer_size = threads
-    ahead = batches.to_iter_dataset(options)
-    if workers:
-        ahead = ahead.mp_prefetch(
-            grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=1),
-            worker_init_fn=_begin_worker,
-        )
-    iterator = iter(ahead)
+        iterator = iter(_by_workers(batches, workers, threads))
+    else:
+        iterator = iter(batches.to_iter_dataset(options))
     try:
-        yield from _reported(iterator) if workers else iterator
+        yield from _received(iterator) if workers else iterator
     finally:
         if stop is not None:
             stop.set()
         iterator.close()
 
 
-def _reported(iterator: Iterator[Batch]) -> Batches:
-    """Turn whatever stops a worker process into one error."""
+def _by_workers(
+    batches: grain.MapDataset, workers: int, threads: int
+) -> grain.IterDataset:
+    # grain looks at flags of the command line, which nobody else may have read.
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads)
+    ahead = grain.experimental.WithOptionsIterDataset(
+        batches.to_iter_dataset(options),
+        grain.experimental.DatasetOptions(min_shm_size=LEAST_SHARED),
+    )
+    return ahead.mp_prefetch(
+        grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=1),
+        worker_init_fn=_begin_worker,
+    )
+
+
+def _received(batches: Iterator[Batch]) -> Batches:
+    """Take batches over from worker processes, and turn any failure into one error."""
     try:
-        yield from iterator
+        for batch in batches:
+            # A copy: shared memory is scarce, and whoever keeps a batch would keep it.
+            yield {name: np.array(values) for name, values in batch.items()}
     except ValueError:
         raise
     except Exception as error:

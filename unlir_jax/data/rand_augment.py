@@ -31,7 +31,7 @@ class Kind(NamedTuple):
 
 
 def rand_augment(
-    operations: int = 2, magnitude: int = 9
+    count: int = 2, magnitude: int = 9
 ) -> Callable[[source.Example, np.random.Generator], source.Example]:
     """Make the operation that applies some of `KINDS`, drawn with replacement.
 
@@ -42,17 +42,17 @@ def rand_augment(
         takes the nearest pixel unless asked.
 
     Args:
-        operations: How many operations one picture gets.
+        count: How many operations one picture gets.
         magnitude: Their strength, 0 … 30.
     """
-    if operations < 0:
-        raise ValueError(f"`operations`={operations}; expected 0 or more.")
+    if count < 0:
+        raise ValueError(f"`count`={count}; expected 0 or more.")
     if not 0 <= magnitude <= STRONGEST:
         raise ValueError(f"`magnitude`={magnitude}; expected 0 … {STRONGEST}.")
     names = sorted(KINDS)
 
     def apply(example: source.Example, random: np.random.Generator) -> source.Example:
-        for _ in range(operations):
+        for _ in range(count):
             kind = KINDS[names[random.integers(len(names))]]
             sign = -1 if random.random() < 0.5 and kind.signed else 1
             strength = sign * kind.strongest * magnitude / STRONGEST
@@ -121,7 +121,7 @@ KINDS = {
     "shear_x": Kind(0.3, True, _sheared(0)),
     "shear_y": Kind(0.3, True, _sheared(1)),
     "solarize": Kind(
-        255, False, _coloured(lambda image, x: ImageOps.solarize(image, 255 - x))
+        255, False, _coloured(lambda image, x: ImageOps.solarize(image, math.ceil(255 - x)))
     ),
     "translate_x": Kind(150 / 331, True, _shifted(0)),
     "translate_y": Kind(150 / 331, True, _shifted(1)),

@@ -34,6 +34,8 @@ class Source(NamedTuple):
         annotations: Those of "boxes", "mask" and "keypoints" that every example has.
         parts: Names of the keypoints, or of the mask's values from 1.
         boxes: The largest number of boxes that an example has.
+        fingerprint: Tells whether what lies on the disk has changed; None where
+            nothing does.
     """
 
     read: Callable[[int], Example]
@@ -44,6 +46,7 @@ class Source(NamedTuple):
     annotations: tuple[str, ...] = ()
     parts: tuple[str, ...] = ()
     boxes: int = 1
+    fingerprint: Callable[[], str] | None = None
 
 
 def subset(source: Source, indices: np.ndarray) -> Source:
@@ -63,12 +66,12 @@ def cached(source: Source) -> Source:
     Worker processes each fill a memory of their own; threads share one.
     """
     memory: dict[int, Example] = {}
-    # A second thread may read the same example meanwhile, which is waste, not harm.
     lock = threading.Lock()
 
     def read(index: int) -> Example:
         found = memory.get(index)
         if found is None:
+            # Two threads may read the same one, which is waste, not harm.
             found = source.read(index)
             with lock:
                 found = memory.setdefault(index, found)

@@ -12,8 +12,14 @@ IMAGES = "images"
 class Row(NamedTuple):
     """Hold one line of a table by the names of its columns."""
 
+    file: Path
     line: int
     values: dict[str, str]
+
+    @property
+    def where(self) -> str:
+        """Say which line this is, to begin a message with."""
+        return f"Line {self.line} of {str(self.file)!r}"
 
 
 class Table(NamedTuple):
@@ -33,7 +39,7 @@ class Table(NamedTuple):
     pictures: list[str]
 
 
-def read_table(file: Path, pictures: Sequence[str]) -> Table:
+def read(file: Path, pictures: Sequence[str]) -> Table:
     """Read a table with a column `path` or `name`.
 
     Args:
@@ -48,7 +54,7 @@ def read_table(file: Path, pictures: Sequence[str]) -> Table:
     columns, rows = _rows(file)
     if "path" in columns:
         known = set(pictures)
-        found = [_inside(file, row) for row in rows]
+        found = [inside(row, "path") for row in rows]
         return Table(file, columns, rows, [p if p in known else "" for p in found])
     if "name" not in columns:
         raise ValueError(
@@ -65,7 +71,7 @@ def read_table(file: Path, pictures: Sequence[str]) -> Table:
         fitting = sorted(named.get(row.values["name"], ()))
         if len(fitting) > 1:
             raise ValueError(
-                f"{_at(file, row)} has name={row.values['name']!r}, which fits "
+                f"{row.where} has name={row.values['name']!r}, which fits "
                 f"{fitting[0]!r} and {fitting[1]!r}; expected a column `path`."
             )
         found.append(fitting[0] if fitting else "")
@@ -84,6 +90,11 @@ def _rows(file: Path) -> tuple[tuple[str, ...], list[Row]]:
         raise ValueError(
             f"Table {str(file)!r} cannot be read ({error}); expected CSV in UTF-8."
         ) from error
+    for column in columns:
+        if column and columns.count(column) > 1:
+            raise ValueError(
+                f"Table {str(file)!r} has two columns {column!r}; expected one."
+            )
     rows = []
     for line, values in lines:
         if len(values) != len(columns):
@@ -92,44 +103,38 @@ def _rows(file: Path) -> tuple[tuple[str, ...], list[Row]]:
                 f"{len(columns)} as its header has, parted by commas."
             )
         stripped = (value.strip() for value in values)
-        rows.append(Row(line, dict(zip(columns, stripped, strict=True))))
+        rows.append(Row(file, line, dict(zip(columns, stripped, strict=True))))
     return columns, rows
 
 
-def _at(file: Path, row: Row) -> str:
-    return f"Line {row.line} of {str(file)!r}"
-
-
-def _inside(file: Path, row: Row, column: str = "path") -> str:
-    """Read a path that must not leave the folder."""
+def inside(row: Row, column: str) -> str:
+    """Read a path that must not leave the folder, or raise ValueError."""
     path = PurePosixPath(row.values[column].replace("\\", "/"))
     if path.is_absolute() or ".." in path.parts:
         raise ValueError(
-            f"{_at(file, row)} has {column}={row.values[column]!r}; expected a path "
+            f"{row.where} has {column}={row.values[column]!r}; expected a path "
             "relative to the folder of the table, and in it."
         )
     return path.as_posix()
 
 
-def _number(table: Table, row: Row, column: str) -> float:
+def number(row: Row, column: str) -> float:
+    """Read a finite number, or raise ValueError."""
     text = row.values[column]
     try:
         value = float(text)
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise ValueError(
-            f"{_at(table.file, row)} has {column}={text!r}; expected a number."
-        )
+        raise ValueError(f"{row.where} has {column}={text!r}; expected a number.")
     return value
 
 
-def _check_rows(table: Table, pictures: Sequence[str], found: dict) -> None:
+def check_all(table: Table, pictures: Sequence[str], found: Container[str]) -> None:
+    """Raise ValueError unless each picture is among those that rows were found for."""
     for picture in pictures:
         if picture not in found:
             raise ValueError(
                 f"Table {str(table.file)!r} has no row for {picture!r}; expected one "
                 "for every picture."
             )
-
-

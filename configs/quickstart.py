@@ -1,0 +1,31 @@
+"""Train a small network from scratch on drawn creatures: the first thing to try.
+
+Ten classes of creatures that differ in the variants of their parts only. No data is
+needed, for it is drawn as it is read.
+
+    unlir train --config configs/quickstart.py --workdir runs/quickstart
+"""
+
+from unlir_jax import defaults
+
+
+def get_config():
+    """Give the settings."""
+    config = defaults.training()
+    config.batch_size = 64
+    config.steps = 400
+    config.data.source = "synthetic_parts"
+    config.data.options = {"classes": 10, "image_size": 64}
+    config.data.train_options = {"size": 4000}
+    config.data.test_options = {"size": 1000}
+    config.data.image_size = 64
+    config.data.augment = "pad_crop(4)"
+    config.model.name = "cifar_resnet8"
+    config.model.weights = "random"
+    config.optimizer.options = {"momentum": 0.9, "nesterov": True}
+    config.optimizer.learning_rate = 0.1
+    config.optimizer.weight_decay = 5e-4
+    config.optimizer.schedule.warmup = 0.1
+    config.evaluate.every = 100
+    config.checkpoint.every = 100
+    return config

@@ -1,0 +1,104 @@
+"""Batches of a training, be they pictures or features of a frozen trunk."""
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from unlir_jax import features
+from unlir_jax.data import pipeline
+from unlir_jax.data import splits as datasets
+
+Batch = dict[str, np.ndarray]
+
+
+class Batches(NamedTuple):
+    """Hold the two ways to get batches; each process gets its rows of them.
+
+    Attributes:
+        training: `start -> batches` without end, from the `start`-th on.
+        evaluation: `() -> batches`, every example once.
+    """
+
+    training: Callable[[int], Iterator[Batch]]
+    evaluation: Callable[[], Iterator[Batch]]
+
+
+def of_pictures(
+    splits: datasets.Splits, settings: Any, *, image_size: int, crop: float
+) -> Batches:
+    """Read pictures, augmented for training.
+
+    Args:
+        splits: The data.
+        settings: Of the training.
+        image_size: Side of the pictures in pixels.
+        crop: Share of the shorter side that evaluation keeps.
+    """
+    common: dict[str, Any] = {"image_size": image_size}
+    common |= _reading(settings) | _place(settings)
+
+    def training(start: int) -> Iterator[Batch]:
+        seed, augment = settings.seed, settings.data.augment
+        return pipeline.training(
+            splits.train, start=start, seed=seed, augment=augment, **common
+        )
+
+    def evaluation() -> Iterator[Batch]:
+        if splits.test is None:
+            return iter(())
+        return pipeline.evaluation(splits.test, crop=crop, **common)
+
+    return Batches(training, evaluation)
+
+
+def of_features(
+    splits: datasets.Splits,
+    settings: Any,
+    compute: Callable[..., features.Features],
+    progress: Callable[[str, float], None],
+) -> Batches:
+    """Compute the features of both splits, or read those computed before.
+
+    Args:
+        splits: The data.
+        settings: Of the training.
+        compute: `features.cached` with the network and the frame.
+        progress: Told what is being done, and the share that is done.
+    """
+    common = _reading(settings) | {"batch_size": settings.batch_size}
+    common |= {"folder": settings.features.folder}
+
+    def read(split: str, source: Any) -> features.Features:
+        doing = f"features of {split}"
+        return compute(source, **common, progress=lambda done: progress(doing, done))
+
+    train = read("train", splits.train)
+    test = read("test", splits.test) if splits.test else None
+
+    def training(start: int) -> Iterator[Batch]:
+        return features.training(
+            train, start=start, seed=settings.seed, **_place(settings)
+        )
+
+    def evaluation() -> Iterator[Batch]:
+        return features.evaluation(test, **_place(settings)) if test else iter(())
+
+    return Batches(training, evaluation)
+
+
+def _reading(settings: Any) -> dict[str, Any]:
+    return {
+        "workers": settings.data.workers,
+        "threads": settings.data.threads or None,
+        "strict": settings.data.strict,
+    }
+
+
+def _place(settings: Any) -> dict[str, Any]:
+    return {
+        "batch_size": settings.batch_size,
+        "process": jax.process_index(),
+        "processes": jax.process_count(),
+    }

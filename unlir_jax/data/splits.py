@@ -1,0 +1,67 @@
+"""The two splits that a training needs, checked against each other."""
+
+from typing import Any, NamedTuple
+
+from unlir_jax.data import registry, source
+
+CACHES = ("none", "memory")
+
+
+class Splits(NamedTuple):
+    """Hold what is trained on, and what is tested on, if anything."""
+
+    train: source.Source
+    test: source.Source | None
+
+
+def open_splits(settings: Any) -> Splits:
+    """Open the splits of labelled data.
+
+    Args:
+        settings: The group `data` of `defaults.training`.
+
+    Raises:
+        ValueError: A split is empty or they have other classes, there are fewer than
+            two classes, pictures without one, or a class without pictures.
+    """
+    if settings.cache not in CACHES:
+        raise ValueError(f"`data.cache`={settings.cache!r}; expected one of {CACHES}.")
+    common = settings.options.to_dict()
+    common |= {"path": settings.path} if settings.path else {}
+    train, test = settings.train, settings.test
+    opened = {}
+    for split, own in ((train, settings.train_options), (test, settings.test_options)):
+        if split:
+            options = common | own.to_dict()
+            opened[split] = registry.open_source(settings.source, split, **options)
+    classes = opened[train].classes
+    for split, found in opened.items():
+        if not found.size:
+            raise ValueError(f"The split {split!r} is empty; expected examples.")
+        if found.classes != classes:
+            raise ValueError(
+                f"The splits {train!r} and {split!r} have other classes "
+                f"({len(classes)} and {len(found.classes)}); expected the same."
+            )
+        if found.labels is not None and (found.labels < 0).any():
+            raise ValueError(
+                f"The split {split!r} has {int((found.labels < 0).sum())} examples "
+                "without a class; expected one for each."
+            )
+    if len(classes) < 2:
+        raise ValueError(
+            f"The data has {len(classes)} classes; expected at least two, such as the "
+            "folders DIR/train/CLASS."
+        )
+    labels = opened[train].labels
+    if labels is not None:
+        present = set(labels.tolist())
+        absent = [name for place, name in enumerate(classes) if place not in present]
+        if absent:
+            raise ValueError(
+                f"{len(absent)} of {len(classes)} classes have no example in the split "
+                f"{train!r} ({', '.join(absent[:5])}); expected at least one of each."
+            )
+    if settings.cache == "memory":
+        opened = {split: source.cached(found) for split, found in opened.items()}
+    return Splits(opened[train], opened[test] if test else None)

@@ -1,0 +1,125 @@
+"""Every setting of a training, with its default; configs change some of them."""
+
+from ml_collections import ConfigDict, config_dict
+
+
+def training() -> ConfigDict:
+    """Give the settings of a training, for a config file to fill in.
+
+    Durations and sizes are global: a batch is dealt out over all devices of all
+    processes, so that a config means the same on any machine.
+    """
+    return ConfigDict(
+        {
+            # Of everything random: batches, augmentation, new weights, dropout.
+            "seed": 0,
+            # Over all devices and processes.
+            "batch_size": 64,
+            # Length of the run, one of the two.
+            "steps": 0,
+            "epochs": 0.0,
+            # A workdir, a checkpoint or a file of weights to start from, as far as
+            # names and shapes agree.
+            "init_from": "",
+            # Share of a moving average of the weights that each step keeps; 0: none.
+            "average": 0.0,
+            "data": _data(),
+            "model": {
+                # See `unlir models`.
+                "name": "cifar_resnet8",
+                # A file, hf:owner/name, "random", or none: those at hand.
+                "weights": config_dict.placeholder(str),
+                # Of the computation; the state is float32 in any case.
+                "dtype": "float32",
+                # Of products in float32: highest, or default for the accelerator's
+                # faster, coarser ones.
+                "precision": "highest",
+                # Normalise by the statistics of the weights and leave them alone.
+                "freeze_norms": False,
+            },
+            # Computes the trunk's maps once and trains the head on them.
+            "features": {"cache": False, "folder": ""},
+            "objective": {
+                "name": "classify",
+                "label_smoothing": 0.0,
+                "mixup": 0.0,
+                "cutmix": 0.0,
+            },
+            "optimizer": _optimizer(),
+            "evaluate": {
+                # Steps between evaluations; 0: at the end only.
+                "every": 0,
+                # What the best is chosen by, and whether more of it is better.
+                "best": "accuracy",
+                "largest": True,
+            },
+            "checkpoint": {
+                # Steps between checkpoints; 0: at the end and when stopped.
+                "every": 0,
+                "keep_last": 2,
+                # Whether the best one is kept as well.
+                "best": False,
+            },
+            "mesh": {
+                # jit or pmap.
+                "mode": "jit",
+                # Cut arrays of at least so many numbers over the devices; 0: none.
+                "shard_above": 0,
+            },
+            # Steps between lines of metrics.jsonl, and whether TensorBoard gets them.
+            "log": {"every": 50, "tensorboard": False},
+        }
+    )
+
+
+def _data() -> dict:
+    return {
+        # folder, npz, tfds, elpv or synthetic_parts.
+        "source": "folder",
+        # Of folder and npz.
+        "path": "",
+        # Splits; no `test`: nothing is evaluated.
+        "train": "train",
+        "test": "test",
+        # What else that source takes, for both splits or for one.
+        "options": {},
+        "train_options": {},
+        "test_options": {},
+        # Side in pixels; 0: what the network is made for. So is the crop.
+        "image_size": 0,
+        "crop": 0.0,
+        "augment": "random_resized_crop|flip",
+        # memory keeps decoded pictures.
+        "cache": "none",
+        # Processes that read, 0: threads of this one; and how many of those, 0: one
+        # for each core.
+        "workers": 0,
+        "threads": 0,
+        # Stop at a picture that cannot be read, instead of counting it.
+        "strict": False,
+    }
+
+
+def _optimizer() -> dict:
+    return {
+        # Any of optax that takes a learning rate, and its further arguments.
+        "name": "sgd",
+        "options": {},
+        "learning_rate": 0.1,
+        "weight_decay": 0.0,
+        # Largest norm of the gradient; 0: any.
+        "clip_norm": 0.0,
+        # Parts of a batch that are worked through one after the other.
+        "accumulate": 1,
+        # (pattern, rule) for each parameter; the first that matches counts. A rule
+        # has train, learning_rate (a factor) and weight_decay, or is None: frozen.
+        "table": ((".*/(bias|scale)", {"weight_decay": False}), (".*", {})),
+        # constant, cosine, linear or multi_step; durations are shares of the run.
+        "schedule": {
+            "name": "cosine",
+            "warmup": 0.0,
+            "final": 0.0,
+            "milestones": (),
+            "factor": 0.1,
+        },
+    }

@@ -1,0 +1,382 @@
+"""Maps of a frozen trunk, computed once and kept on the disk."""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import multihost_utils
+
+from unlir_jax import mesh, tree
+from unlir_jax.data import pipeline
+from unlir_jax.data import source as sources
+
+# Whoever changes what is computed, or how it is stored, counts up.
+FORMAT = 1
+CACHE = "UNLIR_CACHE"
+FLUSH_EVERY = 20
+PARTS = ("features", "label", "weight")
+
+
+class Features(NamedTuple):
+    """Hold the trunk's maps of a whole split.
+
+    Attributes:
+        features: float32 `[size, rows, columns, filters]`, where the head allows it
+            pooled to one row and column.
+        label: int32 `[size]`.
+        weight: float32 `[size]`, 0 for a picture that could not be read.
+    """
+
+    features: np.ndarray
+    label: np.ndarray
+    weight: np.ndarray
+
+
+def default_folder() -> Path:
+    """Say where features are kept: in `UNLIR_CACHE`, or the user's cache folder."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get(CACHE) or Path(base) / "unlir_jax") / "features"
+
+
+def head_paths(module: Any, image_size: int) -> frozenset[str]:
+    """List the paths of the variables that a network's head has."""
+    return frozenset(_head_shapes(module, _maps_shape(module, image_size)))
+
+
+def _head_shapes(module: Any, maps: jax.ShapeDtypeStruct) -> dict[str, Any]:
+    return tree.flatten(
+        jax.eval_shape(
+            lambda maps: module.init(jax.random.key(0), maps, method="head"), maps
+        )
+    )
+
+
+def _maps_shape(module: Any, image_size: int) -> jax.ShapeDtypeStruct:
+    images = jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.float32)
+    return jax.eval_shape(
+        lambda images: module.init_with_output(
+            jax.random.key(0), images, method="features"
+        )[0],
+        images,
+    )
+
+
+def check_frozen(module: Any, image_size: int, learning: Sequence[str]) -> None:
+    """Refuse to train anything but the head on features of a frozen trunk.
+
+    Raises:
+        ValueError: Some of the paths in `learning` are not the head's.
+    """
+    head = head_paths(module, image_size)
+    trunk = [path.removeprefix("params/") for path in learning if path not in head]
+    if trunk:
+        more = f" and {len(trunk) - 4} more" if len(trunk) > 4 else ""
+        raise ValueError(
+            f"`features.cache`=True, but {', '.join(trunk[:4])}{more} of the trunk "
+            "learn; expected `optimizer.table` to freeze all but "
+            f"{', '.join(sorted(head))}."
+        )
+
+
+def identity(
+    source: sources.Source,
+    variables: Mapping[str, Any],
+    module: Any,
+    *,
+    name: str,
+    image_size: int,
+    crop: float,
+) -> dict[str, Any]:
+    """Describe all that the features of a source follow from."""
+    head = head_paths(module, image_size)
+    trunk = {p: leaf for p, leaf in tree.flatten(variables).items() if p not in head}
+    return {
+        "format": FORMAT,
+        "network": name,
+        "weights": tree.sha256(trunk),
+        "dtype": str(jnp.dtype(module.style.dtype or jnp.float32)),
+        "precision": module.style.precision,
+        "image_size": image_size,
+        "crop": crop,
+        "data": _fingerprint(source),
+    }
+
+
+def _fingerprint(source: sources.Source) -> str:
+    """Hash the names and labels of all pictures, and some pictures."""
+    digest = hashlib.sha256()
+    for index in range(source.size):
+        digest.update(source.name(index).encode("utf-8", "surrogateescape") + b"\n")
+    if source.labels is not None:
+        digest.update(np.asarray(source.labels, "<i4").tobytes())
+    if source.fingerprint is not None:
+        digest.update(source.fingerprint().encode())
+    for index in np.linspace(0, source.size - 1, 8).astype(int):
+        # One that cannot be read is told by its name alone.
+        with contextlib.suppress(ValueError, OSError):
+            digest.update(np.asarray(source.read(int(index))["image"]).tobytes())
+    return digest.hexdigest()
+
+
+def cached(
+    source: sources.Source,
+    variables: Mapping[str, Any],
+    module: Any,
+    *,
+    name: str,
+    image_size: int,
+    crop: float,
+    batch_size: int,
+    folder: str | os.PathLike[str] | None = None,
+    threads: int | None = None,
+    workers: int = 0,
+    strict: bool = False,
+    progress: Callable[[float], None] = lambda share: None,
+) -> Features:
+    """Read the trunk's maps of all pictures from the disk, computed if need be.
+
+    The pictures are framed as for evaluation. What was computed before an interruption
+    is not computed again, and of two runs that need the same, one waits.
+
+    Args:
+        source: The pictures.
+        variables: Of the network.
+        module: It, with methods `features` and `head`.
+        name: Its name.
+        image_size: Side of the pictures in pixels.
+        crop: Share of the shorter side that is kept.
+        batch_size: Over all devices.
+        folder: Where features are kept, `default_folder()` by default; with several
+            processes a folder that all see.
+        threads: That read, by default one for each core.
+        workers: Processes that read; 0 for threads of this one.
+        strict: Stop at a picture that cannot be read.
+        progress: Told the share that is done.
+
+    Raises:
+        ValueError: A picture cannot be read and `strict`, or a process does not see
+            the folder.
+    """
+    described = identity(
+        source, variables, module, name=name, image_size=image_size, crop=crop
+    )
+    if folder is None or not str(folder):
+        folder = default_folder()
+    key = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
+    final = Path(folder).expanduser() / key[:32]
+    leads = mesh.is_first()
+    with _alone(final) if leads else contextlib.nullcontext():
+        partial = final.with_name(f"{final.name}.partial")
+        done = _rows_done(final, partial, source.size) if leads else 0
+        done = int(_agree(done))
+        if done < source.size or not leads:
+            laid = mesh.layout()
+            trunk = _trunk(module, variables, laid, image_size)
+            read = pipeline.evaluation(
+                sources.subset(source, np.arange(done, source.size)),
+                batch_size=-(-batch_size // laid.mesh.size) * laid.mesh.size,
+                image_size=image_size,
+                crop=crop,
+                process=jax.process_index(),
+                processes=jax.process_count(),
+                workers=workers,
+                threads=threads,
+                strict=strict,
+            )
+            batches = (trunk(batch) for batch in read) if done < source.size else ()
+            _write(batches, partial if leads else None, done, source.size, progress)
+        if leads and not final.exists():
+            (partial / "about.json").write_text(json.dumps(described, indent=1))
+            partial.rename(final)
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices("features")
+    if not final.is_dir():
+        raise ValueError(
+            f"Process {jax.process_index()} does not see {str(final)!r}; expected "
+            "`features.folder` to be a folder that all processes share."
+        )
+    return Features(*(np.load(final / f"{part}.npy", mmap_mode="r") for part in PARTS))
+
+
+@contextlib.contextmanager
+def _alone(final: Path) -> Iterator[None]:
+    """Wait for another run that computes the same, and keep others waiting."""
+    try:
+        final.parent.mkdir(parents=True, exist_ok=True)
+        file = final.with_name(f"{final.name}.lock").open("w")
+    except OSError as error:
+        raise ValueError(
+            f"Features cannot be kept in {str(final.parent)!r} ({error.strerror}); "
+            "expected `features.folder` to be a folder that can be written to."
+        ) from error
+    with file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _agree(number: int) -> int:
+    if jax.process_count() == 1:
+        return number
+    return int(multihost_utils.broadcast_one_to_all(np.asarray(number)))
+
+
+def _rows_done(final: Path, partial: Path, size: int) -> int:
+    if final.is_dir():
+        return size
+    try:
+        return int((partial / "done").read_text())
+    except (OSError, ValueError):
+        # Nothing was noted, so nothing counts.
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        return 0
+
+
+def _trunk(
+    module: Any, variables: Mapping[str, Any], laid: mesh.Layout, image_size: int
+) -> Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]:
+    """Make the function that computes the rows to be kept of a batch."""
+    pooled = _head_pools(module, image_size)
+
+    def compute(known: Any, batch: Any) -> dict[str, jax.Array]:
+        images = batch["image"].astype(jnp.float32) / 255
+        maps = module.apply(known, images, method="features").astype(jnp.float32)
+        if pooled:
+            maps = maps.mean((1, 2), keepdims=True)
+        kept = {name: batch[name] for name in ("label", "weight", "index")}
+        return {"features": maps} | kept
+
+    compiled = mesh.compile_measure(laid, compute)
+    known = mesh.put_state(laid, dict(variables))
+    wanted = ("image", "label", "weight", "index")
+
+    def run(batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        rows = mesh.put_batch(laid, {name: batch[name] for name in wanted})
+        return jax.tree.map(np.asarray, compiled(known, rows))
+
+    return run
+
+
+def _head_pools(module: Any, image_size: int) -> bool:
+    """Tell by trial whether a head sees no more than the mean of the maps."""
+    shape = _maps_shape(module, image_size)
+    generator = np.random.default_rng(0)
+
+    def draw(size: tuple[int, ...]) -> np.ndarray:
+        return np.abs(generator.normal(0, 1, size)).astype(np.float32)
+
+    # Its own weights may be all zeros, and would agree on anything.
+    leaves = _head_shapes(module, shape)
+    known = tree.unflatten({path: draw(leaf.shape) for path, leaf in leaves.items()})
+    maps = draw((2, *shape.shape[1:]))
+    try:
+        pooled = module.apply(known, maps.mean((1, 2), keepdims=True), method="head")
+    except (TypeError, ValueError, ZeroDivisionError):
+        return False  # It needs maps of their full size.
+    whole = module.apply(known, maps, method="head")
+    return bool(np.allclose(pooled, whole, rtol=1e-4))
+
+
+def _write(
+    batches: Any,
+    partial: Path | None,
+    done: int,
+    size: int,
+    progress: Callable[[float], None],
+) -> None:
+    """Put the rows of each batch in their place, and note now and then how many."""
+    files: dict[str, np.memmap] = {}
+    for number, batch in enumerate(batches, 1):
+        real = batch["index"] >= 0
+        if partial is None:
+            continue
+        for name in PARTS:
+            rows = batch[name][real]
+            if name not in files:
+                files[name] = _open(partial / f"{name}.npy", rows, size, done)
+            files[name][done : done + len(rows)] = rows
+        done += int(real.sum())
+        progress(done / size)
+        if number % FLUSH_EVERY == 0:
+            _note(partial, files, done)
+    if partial is not None:
+        _note(partial, files, done)
+
+
+def _open(path: Path, rows: np.ndarray, size: int, done: int) -> np.memmap:
+    if done:
+        return np.lib.format.open_memmap(path, "r+")
+    shape = (size, *rows.shape[1:])
+    return np.lib.format.open_memmap(path, "w+", rows.dtype, shape)
+
+
+def _note(partial: Path, files: Mapping[str, np.memmap], done: int) -> None:
+    for file in files.values():
+        file.flush()
+    temporary = partial / "done.tmp"
+    temporary.write_text(str(done))
+    temporary.replace(partial / "done")
+
+
+def training(
+    features: Features,
+    *,
+    batch_size: int,
+    seed: int,
+    start: int = 0,
+    process: int = 0,
+    processes: int = 1,
+) -> Iterator[dict[str, np.ndarray]]:
+    """Give batches for ever, from the `start`-th on; each epoch is a permutation.
+
+    Rows are as `pipeline.training` gives them, with `features` for `image`.
+    """
+    size = len(features.label)
+    share = batch_size // processes
+    epochs: dict[int, np.ndarray] = {}
+    for step in range(start, 2**62):
+        positions = np.arange(process * share, (process + 1) * share)
+        places = step * batch_size + positions
+        needed = sorted(set((places // size).tolist()))
+        epochs = {
+            epoch: epochs[epoch]
+            if epoch in epochs
+            else np.random.default_rng([seed, epoch]).permutation(size)
+            for epoch in needed
+        }
+        index = np.array([epochs[p // size][p % size] for p in places.tolist()])
+        yield _rows(features, index, positions, np.ones(share, bool))
+
+
+def evaluation(
+    features: Features, *, batch_size: int, process: int = 0, processes: int = 1
+) -> Iterator[dict[str, np.ndarray]]:
+    """Give every row once, in order; the last batch is padded."""
+    size = len(features.label)
+    share = batch_size // processes
+    for first in range(0, size, batch_size):
+        positions = np.arange(process * share, (process + 1) * share)
+        index = first + positions
+        real = index < size
+        yield _rows(features, np.minimum(index, size - 1), positions, real)
+
+
+def _rows(
+    features: Features, index: np.ndarray, positions: np.ndarray, real: np.ndarray
+) -> dict[str, np.ndarray]:
+    return {
+        "features": np.asarray(features.features[index]),
+        "label": np.asarray(features.label[index]),
+        "weight": np.asarray(features.weight[index]) * real.astype(np.float32),
+        "index": np.where(real, index, -1).astype(np.int32),
+        "position": positions.astype(np.int32),
+    }

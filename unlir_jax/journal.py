@@ -1,0 +1,124 @@
+"""What a training says while it runs: a file of metrics, TensorBoard, a line."""
+
+import json
+import math
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+METRICS = "metrics.jsonl"
+TENSORBOARD = "tensorboard"
+
+
+class Journal(NamedTuple):
+    """Hold the functions that a training speaks with.
+
+    Attributes:
+        write: `(step, values)`: keeps numbers by name, such as "test/accuracy".
+        show: `(step, text)`: moves the progress line.
+        say: `(text)`: prints a line that stays.
+        close: Ends it all.
+    """
+
+    write: Callable[[int, Mapping[str, float]], None]
+    show: Callable[[int, str], None]
+    say: Callable[[str], None]
+    close: Callable[[], None]
+
+
+def silent() -> Journal:
+    """Make a journal that keeps nothing, for all processes but the first."""
+    return Journal(*[lambda *arguments: None] * 4)
+
+
+def start(
+    folder: Path,
+    step: int,
+    steps: int,
+    *,
+    tensorboard: bool = False,
+    live: bool = False,
+    say: Callable[[str], None] = print,
+) -> Journal:
+    """Go on with the journal of a workdir.
+
+    Args:
+        folder: The workdir.
+        step: Where the training goes on: what was written of later steps is dropped,
+            for it will be written again.
+        steps: Where it ends.
+        tensorboard: Whether TensorBoard gets the metrics too.
+        live: Whether somebody watches, so that there shall be a progress line.
+        say: Prints a line.
+    """
+    path = folder / METRICS
+    _truncate(path, step)
+    file = path.open("a", encoding="utf-8")
+    board = _board(folder / TENSORBOARD, step) if tensorboard else None
+    bar, task = _bar(step, steps) if live else (None, None)
+
+    def write(step: int, values: Mapping[str, float]) -> None:
+        finite = {n: v if math.isfinite(v) else None for n, v in values.items()}
+        file.write(json.dumps({"step": step} | finite, allow_nan=False) + "\n")
+        file.flush()
+        if board is not None:
+            for name, value in values.items():
+                board.add_scalar(name, value, step)
+            board.flush()
+
+    def show(step: int, text: str) -> None:
+        if bar is not None:
+            bar.update(task, completed=step, text=text)
+
+    def speak(text: str) -> None:
+        if bar is not None:
+            bar.console.print(text, highlight=False, markup=False, soft_wrap=True)
+        else:
+            say(text)
+
+    def close() -> None:
+        file.close()
+        if board is not None:
+            board.close()
+        if bar is not None:
+            bar.stop()
+
+    return Journal(write, show, speak, close)
+
+
+def _truncate(path: Path, step: int) -> None:
+    """Drop lines of later steps, and one that an interruption left unfinished."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_bytes().splitlines(keepends=True):
+        try:
+            known = json.loads(line)["step"] if line.endswith(b"\n") else math.inf
+        except (ValueError, KeyError, TypeError):
+            known = math.inf
+        if known <= step:
+            kept.append(line)
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_bytes(b"".join(kept))
+    os.replace(temporary, path)
+
+
+def _board(folder: Path, step: int) -> Any:
+    import tensorboardX
+
+    return tensorboardX.SummaryWriter(str(folder), purge_step=step + 1)
+
+
+def _bar(step: int, steps: int) -> tuple[Any, Any]:
+    from rich import console, progress
+
+    bar = progress.Progress(
+        progress.TextColumn("step {task.completed}/{task.total}"),
+        progress.BarColumn(bar_width=28),
+        progress.TimeRemainingColumn(),
+        progress.TextColumn("{task.fields[text]}"),
+        console=console.Console(stderr=True),
+    )
+    bar.start()
+    return bar, bar.add_task("training", total=steps, completed=step, text="")

@@ -1,0 +1,348 @@
+"""Training: config → data → model → optimiser → state → step → loop → summary."""
+
+import functools
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from unlir_jax import (
+    batches,
+    checkpoint,
+    config,
+    features,
+    initial,
+    interruption,
+    journal,
+    mesh,
+    objectives,
+    optim,
+    pretrained,
+    progress,
+    workdir,
+    zoo,
+)
+from unlir_jax import state as states
+from unlir_jax.data import pipeline, splits
+from unlir_jax.objectives import network as networks
+from unlir_jax.objectives.objective import Objective
+
+Settings = Any
+"""A ConfigDict as of `defaults.training`, whose fields have no types."""
+
+Say = Callable[[str], None]
+DTYPES = ("float32", "bfloat16", "float16")
+
+
+class Outcome(NamedTuple):
+    """Say how a training ended: with a summary, or stopped without one."""
+
+    summary: dict[str, Any] | None
+    message: str
+
+
+class Job(NamedTuple):
+    """Hold what a config stands for, before the first step."""
+
+    settings: Settings
+    laid: mesh.Layout
+    data: splits.Splits
+    network: pretrained.Pretrained
+    objective: Objective
+    rules: dict[str, optim.Rule]
+    learning_rate: optax.Schedule
+    optimizer: optax.GradientTransformation
+    state: states.State
+    steps: int
+    image_size: int
+    crop: float
+    notices: list[str]
+
+
+def run(
+    settings: Settings,
+    folder: str | Path,
+    *,
+    live: bool = False,
+    say: Say = lambda text: None,
+) -> Outcome:
+    """Train as a config says, or go on with what an earlier call began.
+
+    Args:
+        settings: See `config.load` and `defaults.training`.
+        folder: The workdir, one for each training. It keeps checkpoints, metrics and,
+            at the end, `summary.json` and the weights.
+        live: Whether to draw a progress line.
+        say: Prints a line for people.
+
+    Returns:
+        The summary and a closing sentence. No summary if SIGTERM or Ctrl-C came: then
+        all is saved, and the same call goes on.
+
+    Raises:
+        ValueError: A setting, the data or the workdir does not fit; the sentence says
+            what would.
+        FloatingPointError: The loss or its gradient is no number any more.
+        OSError: A checkpoint could not be written.
+    """
+    folder = Path(folder)
+    plain = config.to_dict(settings)
+    finished = workdir.check(folder, plain)
+    if finished is not None:
+        return Outcome(finished, f"Nothing to do: {workdir.result(folder, finished)}")
+    job = prepare(settings)
+    leads = mesh.is_first()
+    if leads:
+        workdir.claim(folder, plain, optim.describe(job.state.params, job.rules))
+        for line in (*job.notices, optim.describe(job.state.params, job.rules, 2)):
+            say(line)
+    measured = f"test/{settings.evaluate.best}"
+    manager = checkpoint.open_manager(
+        folder / checkpoint.FOLDER,
+        keep_last=settings.checkpoint.keep_last,
+        best=measured if settings.checkpoint.best and job.data.test else "",
+        largest=settings.evaluate.largest,
+    )
+    with manager, interruption.watch() as asked:
+        return _train(job, folder, manager, asked, live=live and leads, say=say)
+
+
+def prepare(settings: Settings) -> Job:
+    """Open the data, build the network and its optimiser; nothing is written.
+
+    Raises:
+        ValueError: See `run`.
+    """
+    laid = mesh.layout(settings.mesh.mode, settings.mesh.shard_above)
+    mesh.check_batch_size(laid, settings.batch_size, settings.optimizer.accumulate)
+    data = splits.open_splits(settings.data)
+    network = _open_network(settings, laid, len(data.train.classes))
+    variables = jax.tree.map(np.asarray, dict(network.variables))
+    notices = []
+    if settings.init_from:
+        found = zoo.find(network.name)[1]
+        start = initial.start_from(settings.init_from, variables, found)
+        variables, notices = start.variables, start.sentences()
+    image_size = settings.data.image_size or network.image_size
+    rules = optim.rules(variables["params"], settings.optimizer.table)
+    steps = optim.steps(
+        settings.steps, settings.epochs, data.train.size, settings.batch_size
+    )
+    learning_rate = optim.schedule(
+        settings.optimizer.learning_rate, steps, **settings.optimizer.schedule
+    )
+    optimizer = optim.make(
+        rules,
+        learning_rate,
+        name=settings.optimizer.name,
+        weight_decay=settings.optimizer.weight_decay,
+        clip_norm=settings.optimizer.clip_norm,
+        options=settings.optimizer.options.to_dict(),
+    )
+    return Job(
+        settings=settings,
+        laid=laid,
+        data=data,
+        network=network,
+        objective=_objective(settings, network, rules, image_size),
+        rules=rules,
+        learning_rate=learning_rate,
+        optimizer=optimizer,
+        state=states.create(
+            variables, rules, optimizer, average=bool(settings.average)
+        ),
+        steps=steps,
+        image_size=image_size,
+        crop=settings.data.crop or network.crop,
+        notices=notices,
+    )
+
+
+def _open_network(
+    settings: Settings, laid: mesh.Layout, classes: int
+) -> pretrained.Pretrained:
+    model = settings.model
+    if model.dtype not in DTYPES:
+        raise ValueError(f"`model.dtype`={model.dtype!r}; expected one of {DTYPES}.")
+    network = pretrained.load(
+        model.name, model.weights, num_classes=classes, seed=settings.seed
+    )
+    style = network.module.style._replace(
+        dtype=None if model.dtype == "float32" else jnp.dtype(model.dtype),
+        precision=model.precision,
+        axis_name=laid.axis_name,
+    )
+    return network._replace(module=network.module.clone(style=style))
+
+
+def _objective(
+    settings: Settings,
+    network: pretrained.Pretrained,
+    rules: Mapping[str, optim.Rule],
+    image_size: int,
+) -> Objective:
+    options = settings.objective.to_dict()
+    name, module = options.pop("name"), network.module
+    if name not in objectives.OBJECTIVES:
+        known = ", ".join(objectives.OBJECTIVES)
+        raise ValueError(f"`objective.name`={name!r}; expected one of {known}.")
+    apply = networks.whole(module, freeze_norms=settings.model.freeze_norms)
+    if settings.features.cache:
+        learning = [f"params/{path}" for path, rule in rules.items() if rule.train]
+        features.check_frozen(module, image_size, learning)
+        apply = networks.head(module)
+    return objectives.OBJECTIVES[name](apply, module.num_classes, **options)
+
+
+def _train(
+    job: Job,
+    folder: Path,
+    manager: Any,
+    asked: Callable[[], str],
+    *,
+    live: bool,
+    say: Say,
+) -> Outcome:
+    """Restore, loop over the steps, and finish."""
+    settings, laid = job.settings, job.laid
+    state = mesh.put_state(laid, job.state)
+    step, notes = 0, dict(workdir.NOTES)
+    restored = checkpoint.restore(manager, mesh.get_state(laid, state))
+    if restored is not None:
+        step, state, notes = restored
+        state = mesh.put_state(laid, state)
+        say(f"Going on from step {step} of {job.steps}.")
+    log = journal.silent()
+    if mesh.is_first():
+        board = settings.log.tensorboard
+        log = journal.start(
+            folder, step, job.steps, tensorboard=board, live=live, say=say
+        )
+    reader = _batches(job, lambda text: log.show(step, text))
+    update, measure = _compile(job)
+    means, clock = progress.Means(notes["means"]), progress.Clock(notes["clock"])
+    rows = pipeline.timed(reader.training(step))
+
+    def settle(at: int, reported: states.Report) -> bool:
+        """Read what a step reported; tell whether some process has to stop."""
+        report: Any = jax.tree.map(np.asarray, reported)
+        values = {name: float(value) for name, value in report.values.items()}
+        workdir.check_finite(folder, values, at, report.index, job.data.train.name)
+        workdir.note_unreadable(notes, "train", report, job.data.train.name)
+        means.add(values)
+        clock.step(settings.batch_size, rows)
+        speed = clock.values()["images_per_second"]
+        log.show(at, f"loss {values['loss']:.3f}, {speed:.0f} images/s")
+        if at % settings.log.every == 0 or at == job.steps:
+            notes["train"] = {f"train/{n}": mean for n, mean in means.take().items()}
+            rate = {"learning_rate": float(job.learning_rate(at - 1))}
+            log.write(at, notes["train"] | rate | clock.values())
+        return bool(report.stop > 0)
+
+    try:
+        pending, stopping = None, False
+        while step < job.steps and not stopping:
+            batch = next(rows)
+            wish = np.full(len(batch["label"]), bool(asked()), np.float32)
+            state, report = update(state, mesh.put_batch(laid, batch | {"stop": wish}))
+            # Devices work on this step while the host reads the one before.
+            stopping = pending is not None and settle(*pending)
+            step += 1
+            pending = (step, report)
+            last = step == job.steps
+            tested = job.data.test and (last or _due(step, settings.evaluate.every))
+            saved = last or _due(step, settings.checkpoint.every)
+            if not (tested or saved or stopping):
+                continue
+            stopping = settle(*pending) or stopping
+            pending, metrics, improved = None, {}, False
+            if tested:
+                metrics = _evaluate(job, measure, state, reader.evaluation(), notes)
+                improved = workdir.note_best(notes, metrics, step, settings.evaluate)
+                log.write(step, metrics)
+                log.say(f"step {step}: {workdir.listed(metrics)}")
+            if saved or stopping or (improved and settings.checkpoint.best):
+                notes |= {"means": means.sums(), "clock": clock.sums()}
+                checkpoint.save(
+                    manager, step, mesh.get_state(laid, state), notes, metrics
+                )
+            clock.pause()
+        checkpoint.finish(manager)
+    finally:
+        rows.close()
+        log.close()
+    if step < job.steps:
+        return Outcome(
+            None,
+            f"Stopped by {asked() or 'another process'} at step {step} of {job.steps}: "
+            "all is saved, and the same command goes on from there.",
+        )
+    known = mesh.gather(laid, states.variables(state))
+    summary = workdir.finish(folder, job, known, notes, clock.values())
+    return Outcome(summary, f"Done: {workdir.result(folder, summary)}")
+
+
+def _batches(job: Job, show: Say) -> batches.Batches:
+    settings, frame = job.settings, {"image_size": job.image_size, "crop": job.crop}
+    if not settings.features.cache:
+        return batches.of_pictures(job.data, settings, **frame)
+    compute = functools.partial(
+        features.cached,
+        variables=states.variables(job.state),
+        module=job.network.module,
+        name=job.network.name,
+        **frame,
+    )
+    return batches.of_features(
+        job.data,
+        settings,
+        compute,
+        lambda doing, share: show(f"{doing}: {share:.0%}"),
+    )
+
+
+def _compile(job: Job) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    update = states.make_update(
+        job.objective,
+        job.optimizer,
+        job.rules,
+        seed=job.settings.seed,
+        accumulate=job.settings.optimizer.accumulate,
+        average=job.settings.average,
+        axis_name=job.laid.axis_name,
+    )
+    measure = states.make_measure(job.objective, axis_name=job.laid.axis_name)
+    return mesh.compile_update(job.laid, update), mesh.compile_measure(
+        job.laid, measure
+    )
+
+
+def _due(step: int, every: int) -> bool:
+    return every > 0 and step % every == 0
+
+
+def _evaluate(
+    job: Job,
+    measure: Callable[..., Any],
+    state: states.State,
+    rows: Any,
+    notes: dict[str, Any],
+) -> dict[str, float]:
+    """Average over exactly the examples that can be read."""
+    known, sums = states.variables(state), {}
+    name = (job.data.test or job.data.train).name
+    for batch in rows:
+        measured = measure(known, mesh.put_batch(job.laid, batch))
+        report: Any = jax.tree.map(np.asarray, measured)
+        workdir.note_unreadable(notes, "test", report, name)
+        for metric, value in report.values.items():
+            sums[metric] = sums.get(metric, 0.0) + float(value)
+    weight = sums.pop("weight")
+    if not weight:
+        raise ValueError("No picture of the test split can be read; expected some.")
+    notes["test"] = {f"test/{name}": value / weight for name, value in sums.items()}
+    return notes["test"]

@@ -1,0 +1,230 @@
+"""The folder of a training: whose it is, and what is in it when it is finished."""
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from unlir_jax import checkpoint, config, journal, mesh, record, tree
+from unlir_jax.weights import exported, readers
+
+CONFIG, SUMMARY, PARAMETERS = "config.json", "summary.json", "parameters.txt"
+DIVERGED = "diverged.json"
+# May change from one start to the next: results are the same.
+FREE = ("checkpoint", "data.cache", "data.threads", "data.workers", "log", "mesh")
+
+
+def check(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Tell what a folder means to a training of these settings.
+
+    Args:
+        folder: The workdir; it need not exist.
+        settings: See `config.to_dict`.
+
+    Returns:
+        The summary if this very training has been finished there, else None.
+
+    Raises:
+        ValueError: It is no folder, holds a training of other settings, or holds
+            things that no training of this library left there.
+    """
+    if not folder.exists():
+        return None
+    if not folder.is_dir():
+        raise ValueError(f"Workdir {str(folder)!r} is a file; expected a folder.")
+    theirs = _read(folder / CONFIG)
+    if theirs is None:
+        ours = (SUMMARY, checkpoint.FOLDER, journal.METRICS)
+        strange = [name for name in ours if (folder / name).exists()]
+        if strange:
+            raise ValueError(
+                f"Workdir {str(folder)!r} holds {', '.join(strange)} but no {CONFIG}; "
+                "expected a new folder, or that of an earlier start of this training."
+            )
+        return None
+    differing = config.differences(settings, theirs, FREE)
+    if differing:
+        more = f" and {len(differing) - 8} more" if len(differing) > 8 else ""
+        raise ValueError(
+            f"Workdir {str(folder)!r} belongs to another config: "
+            f"{'; '.join(differing[:8])}{more}. Expected another workdir, or the "
+            "same config."
+        )
+    return _read(folder / SUMMARY)
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        document = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise ValueError(
+            f"{str(path)!r} cannot be read ({error}); expected what `unlir train` "
+            "wrote, or no such file."
+        ) from error
+    if not isinstance(document, dict):
+        raise ValueError(f"{str(path)!r} is no JSON object; expected one.")
+    document.pop("not_finite", None)
+    return document
+
+
+def claim(folder: Path, settings: Mapping[str, Any], parameters: str) -> None:
+    """Note in a folder which training it belongs to, and its table of parameters.
+
+    Raises:
+        ValueError: It cannot be written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        record.write_text(folder / CONFIG, record.to_json(dict(settings)))
+        record.write_text(folder / PARAMETERS, parameters + "\n")
+    except OSError as error:
+        raise ValueError(
+            f"Workdir {str(folder)!r} cannot be written to ({error.strerror}); "
+            "expected a place that can."
+        ) from error
+
+
+NOTES: Mapping[str, Any] = {
+    "train": {},
+    "test": {},
+    "best": {},
+    "unreadable": {"train": [], "test": []},
+    "means": None,
+    "clock": None,
+}
+"""What a training notes beside each checkpoint, at its beginning."""
+
+
+def check_finite(
+    folder: Path,
+    values: Mapping[str, float],
+    step: int,
+    index: np.ndarray,
+    name: Callable[[int], str],
+) -> None:
+    """Stop a training whose numbers are none any more.
+
+    The names of all pictures of that batch are written to `diverged.json`.
+
+    Raises:
+        FloatingPointError: Says so, with the step and some of the names.
+    """
+    bad = [what for what, value in values.items() if not math.isfinite(value)]
+    if not bad:
+        return
+    names = [name(int(place)) for place in index if place >= 0]
+    if mesh.is_first():
+        document = {"step": step, "not_a_number": bad, "batch": names}
+        record.write_text(folder / DIVERGED, record.to_json(document))
+    more = f" and {len(names) - 6} more, see {DIVERGED}" if len(names) > 6 else ""
+    raise FloatingPointError(
+        f"{' and '.join(bad)} of step {step} is not a finite number, on the batch of "
+        f"{', '.join(names[:6])}{more}; the checkpoint before is kept: try a smaller "
+        "optimizer.learning_rate, or optimizer.clip_norm=1."
+    )
+
+
+def note_unreadable(
+    notes: dict[str, Any], split: str, report: Any, name: Callable[[int], str]
+) -> None:
+    """Remember the names of pictures that could not be read, each once."""
+    known = notes["unreadable"][split]
+    for place in report.index[(report.weight == 0) & (report.index >= 0)].tolist():
+        if name(place) not in known:
+            known.append(name(place))
+
+
+def note_best(
+    notes: dict[str, Any], metrics: Mapping[str, float], step: int, settings: Any
+) -> bool:
+    """Remember the best evaluation; tell whether this one is it.
+
+    Raises:
+        ValueError: There is no such metric.
+    """
+    name = f"test/{settings.best}"
+    if name not in metrics:
+        known = ", ".join(metric.removeprefix("test/") for metric in metrics)
+        raise ValueError(f"`evaluate.best`={settings.best!r}; expected one of {known}.")
+    before = notes["best"].get(name)
+    sign = 1 if settings.largest else -1
+    if before is not None and sign * metrics[name] <= sign * before:
+        return False
+    notes["best"] = {"step": step} | dict(metrics)
+    return True
+
+
+def finish(
+    folder: Path,
+    job: Any,
+    variables: Mapping[str, Any],
+    notes: Mapping[str, Any],
+    speed: Mapping[str, float],
+) -> dict[str, Any]:
+    """Write the weights and, last of all, the summary of a finished training.
+
+    Args:
+        folder: The workdir.
+        job: See `train.Job`.
+        variables: What has been learnt, whole.
+        notes: Of the last checkpoint.
+        speed: See `progress.Clock.values`.
+
+    Returns:
+        The summary.
+    """
+    train, test = job.data
+    leaves = {path: np.asarray(leaf) for path, leaf in tree.flatten(variables).items()}
+    purpose = exported.Purpose(
+        job.network.name, train.classes, job.image_size, job.crop
+    )
+    best = {
+        f"best/{name.removeprefix('test/')}": value
+        for name, value in notes["best"].items()
+    }
+    summary = dict(notes.get("test", {})) | dict(notes.get("train", {})) | best
+    summary |= speed
+    summary |= {
+        "seed": job.settings.seed,
+        "steps": job.steps,
+        "train_examples": train.size,
+        "test_examples": test.size if test else 0,
+        "unreadable": notes["unreadable"],
+        "devices": job.laid.mesh.size,
+        "processes": jax.process_count(),
+        "versions": record.versions(),
+        "initial_weights": {
+            "source": job.network.source,
+            "sha256": job.network.sha256,
+        },
+        "config": config.to_dict(job.settings),
+    }
+    if mesh.is_first():
+        path = exported.write(folder, leaves, purpose)
+        summary["weights_sha256"] = readers.sha256(path)
+        record.write_text(folder / SUMMARY, record.to_json(summary))
+    return summary
+
+
+def listed(metrics: Mapping[str, float]) -> str:
+    """Write numbers by name for people."""
+    return ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
+
+
+def result(folder: Path, summary: Mapping[str, Any]) -> str:
+    """Say in a sentence how a finished training came out."""
+    names = [name for name in summary if name.startswith("test/")] or ["train/loss"]
+    found = {name: summary[name] for name in names if summary.get(name) is not None}
+    unread = sum(map(len, summary["unreadable"].values()))
+    skipped = ""
+    if unread:
+        some = [name for names in summary["unreadable"].values() for name in names]
+        more = ", …" if unread > 5 else ""
+        skipped = f" {unread} pictures could not be read: {', '.join(some[:5])}{more}."
+    return f"training is finished in {str(folder)!r}, {listed(found)}.{skipped}"
