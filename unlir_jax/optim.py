@@ -277,7 +277,7 @@ def describe(params: Any, found: Mapping[str, Rule], depth: int = 0) -> str:
         depth: Sum up all that share so many first names of their path; 0 lists each.
     """
     groups: dict[tuple[str, str], list[Any]] = {}
-    for path, leaf in tree.flatten(params).items():
+    for path, leaf in sorted(tree.flatten(params).items(), key=_natural):
         name = "/".join(path.split("/")[:depth]) if depth else path
         groups.setdefault((name, _words(found[path])), []).append(leaf)
     rows = [
@@ -300,6 +300,12 @@ def describe(params: Any, found: Mapping[str, Rule], depth: int = 0) -> str:
         f"{tree.count(learning):,} numbers learn, {tree.count(frozen):,} are frozen."
     )
     return "\n".join(lines)
+
+
+def _natural(entry: tuple[str, Any]) -> list[Any]:
+    """Sort block2 before block10."""
+    parts = re.split(r"(\d+)", entry[0])
+    return [int(part) if part.isdigit() else part for part in parts]
 
 
 def _words(rule: Rule) -> str:

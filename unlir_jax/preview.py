@@ -7,11 +7,12 @@ import jax
 from unlir_jax import optim
 
 
-def describe(job: Any) -> str:
+def describe(job: Any, depth: int = 0) -> str:
     """Say what a training would do: data, batches, devices and every parameter.
 
     Args:
         job: See `train.Job`.
+        depth: Of the table of parameters, see `optim.describe`.
     """
     rows, size, devices = job.settings.batch_size, job.image_size, job.laid.mesh
     train, test = job.data
@@ -28,6 +29,6 @@ def describe(job: Any) -> str:
             f"devices: {devices.size} ({devices.devices.flat[0].device_kind}) of "
             f"{jax.process_count()} processes, {job.laid.mode}",
             *job.notices,
-            optim.describe(job.state.params, job.rules),
+            optim.describe(job.state.params, job.rules, depth),
         ]
     )

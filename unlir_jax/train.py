@@ -22,6 +22,7 @@ from unlir_jax import (
     objectives,
     optim,
     pretrained,
+    preview,
     progress,
     workdir,
     zoo,
@@ -98,8 +99,7 @@ def run(
     leads = mesh.is_first()
     if leads:
         workdir.claim(folder, plain, optim.describe(job.state.params, job.rules))
-        for line in (*job.notices, optim.describe(job.state.params, job.rules, 2)):
-            say(line)
+        say(preview.describe(job, depth=1))
     measured = f"test/{settings.evaluate.best}"
     manager = checkpoint.open_manager(
         folder / checkpoint.FOLDER,
@@ -229,7 +229,7 @@ def _train(
 
     def settle(at: int, reported: states.Report) -> bool:
         """Read what a step reported; tell whether some process has to stop."""
-        report: Any = jax.tree.map(np.asarray, reported)
+        report = _read(reported)
         values = {name: float(value) for name, value in report.values.items()}
         workdir.check_finite(folder, values, at, report.index, job.data.train.name)
         workdir.note_unreadable(notes, "train", report, job.data.train.name)
@@ -239,7 +239,7 @@ def _train(
         log.show(at, f"loss {values['loss']:.3f}, {speed:.0f} images/s")
         if at % settings.log.every == 0 or at == job.steps:
             notes["train"] = {f"train/{n}": mean for n, mean in means.take().items()}
-            rate = {"learning_rate": float(job.learning_rate(at - 1))}
+            rate = {"learning_rate": np.asarray(job.learning_rate(at - 1)).item()}
             log.write(at, notes["train"] | rate | clock.values())
         return bool(report.stop > 0)
 
@@ -321,6 +321,10 @@ def _compile(job: Job) -> tuple[Callable[..., Any], Callable[..., Any]]:
     )
 
 
+def _read(report: Any) -> Any:
+    return jax.tree.map(np.asarray, report)
+
+
 def _due(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
 
@@ -337,7 +341,7 @@ def _evaluate(
     name = (job.data.test or job.data.train).name
     for batch in rows:
         measured = measure(known, mesh.put_batch(job.laid, batch))
-        report: Any = jax.tree.map(np.asarray, measured)
+        report = _read(measured)
         workdir.note_unreadable(notes, "test", report, name)
         for metric, value in report.values.items():
             sums[metric] = sums.get(metric, 0.0) + float(value)

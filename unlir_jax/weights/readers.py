@@ -5,6 +5,7 @@ file holds is run.
 """
 
 import hashlib
+import json
 import math
 import os
 import pathlib
@@ -306,4 +307,17 @@ def _serialise(arrays: Mapping[str, Any], metadata: Mapping[str, str] | None) ->
             )
         # The library takes the memory as it lies, so it must lie in C order.
         plain[name] = np.array(array, array.dtype.newbyteorder("="), order="C")
-    return safetensors.numpy.save(plain, dict(metadata) if metadata else None)
+    return _ordered(safetensors.numpy.save(plain, dict(metadata) if metadata else None))
+
+
+def _ordered(data: bytes) -> bytes:
+    """Sort the header, which the library writes in another order at each start.
+
+    So equal arrays and metadata give equal files, with equal hashes.
+    """
+    end = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:end])
+    text = json.dumps(header, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    encoded = text.encode("utf-8")
+    encoded += b" " * (-len(encoded) % 8)  # The arrays begin at a multiple of 8.
+    return len(encoded).to_bytes(8, "little") + encoded + data[end:]
