@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from unlir_jax import features
+from unlir_jax import features, interruption
 from unlir_jax.data import pipeline
 from unlir_jax.data import splits as datasets
 
@@ -57,7 +57,8 @@ def of_features(
     splits: datasets.Splits,
     settings: Any,
     compute: Callable[..., features.Features],
-    progress: Callable[[str, float], None],
+    show: Callable[[str], None],
+    asked: Callable[[], str],
 ) -> Batches:
     """Compute the features of both splits, or read those computed before.
 
@@ -65,14 +66,27 @@ def of_features(
         splits: The data.
         settings: Of the training.
         compute: `features.cached` with the network and the frame.
-        progress: Told what is being done, and the share that is done.
+        show: Told what is being done.
+        asked: Whether to stop, see `interruption.watch`.
+
+    Raises:
+        interruption.Stopped: It has been asked to; what has been computed is kept.
     """
     common = _reading(settings) | {"batch_size": settings.batch_size}
     common |= {"folder": settings.features.folder}
 
     def read(split: str, source: Any) -> features.Features:
-        doing = f"features of {split}"
-        return compute(source, **common, progress=lambda done: progress(doing, done))
+        def progress(share: float) -> None:
+            doing = f"features of {split}: {share:.0%}"
+            show(doing)
+            # Other processes would wait for this one for ever.
+            if asked() and jax.process_count() == 1:
+                raise interruption.Stopped(
+                    f"Stopped by {asked()} at {doing}; they are kept, and the same "
+                    "command goes on from there."
+                )
+
+        return compute(source, **common, progress=progress)
 
     train = read("train", splits.train)
     test = read("test", splits.test) if splits.test else None

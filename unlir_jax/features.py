@@ -295,21 +295,23 @@ def _write(
 ) -> None:
     """Put the rows of each batch in their place, and note now and then how many."""
     files: dict[str, np.memmap] = {}
-    for number, batch in enumerate(batches, 1):
-        real = batch["index"] >= 0
-        if partial is None:
-            continue
-        for name in PARTS:
-            rows = batch[name][real]
-            if name not in files:
-                files[name] = _open(partial / f"{name}.npy", rows, size, done)
-            files[name][done : done + len(rows)] = rows
-        done += int(real.sum())
-        progress(done / size)
-        if number % FLUSH_EVERY == 0:
+    try:
+        for number, batch in enumerate(batches, 1):
+            real = batch["index"] >= 0
+            if partial is None:
+                continue
+            for name in PARTS:
+                rows = batch[name][real]
+                if name not in files:
+                    files[name] = _open(partial / f"{name}.npy", rows, size, done)
+                files[name][done : done + len(rows)] = rows
+            done += int(real.sum())
+            if number % FLUSH_EVERY == 0:
+                _note(partial, files, done)
+            progress(done / size)
+    finally:
+        if partial is not None:
             _note(partial, files, done)
-    if partial is not None:
-        _note(partial, files, done)
 
 
 def _open(path: Path, rows: np.ndarray, size: int, done: int) -> np.memmap:

@@ -9,6 +9,10 @@ from types import FrameType
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
+class Stopped(Exception):
+    """Say that work was given up because a signal asked for it."""
+
+
 @contextlib.contextmanager
 def watch() -> Iterator[Callable[[], str]]:
     """Take SIGTERM and the first Ctrl-C as a wish, not as an end.

@@ -97,6 +97,7 @@ def run(
         return Outcome(finished, f"Nothing to do: {workdir.result(folder, finished)}")
     job = prepare(settings)
     leads = mesh.is_first()
+    say = say if leads else lambda text: None
     if leads:
         workdir.claim(folder, plain, optim.describe(job.state.params, job.rules))
         say(preview.describe(job, depth=1))
@@ -108,7 +109,10 @@ def run(
         largest=settings.evaluate.largest,
     )
     with manager, interruption.watch() as asked:
-        return _train(job, folder, manager, asked, live=live and leads, say=say)
+        try:
+            return _train(job, folder, manager, asked, live=live and leads, say=say)
+        except interruption.Stopped as stopped:
+            return Outcome(None, str(stopped))
 
 
 def prepare(settings: Settings) -> Job:
@@ -152,9 +156,7 @@ def prepare(settings: Settings) -> Job:
         rules=rules,
         learning_rate=learning_rate,
         optimizer=optimizer,
-        state=states.create(
-            variables, rules, optimizer, average=bool(settings.average)
-        ),
+        state=states.create(variables, rules, optimizer, average=settings.average > 0),
         steps=steps,
         image_size=image_size,
         crop=settings.data.crop or network.crop,
@@ -222,7 +224,7 @@ def _train(
         log = journal.start(
             folder, step, job.steps, tensorboard=board, live=live, say=say
         )
-    reader = _batches(job, lambda text: log.show(step, text))
+    reader = _batches(job, lambda text: log.show(step, text), asked)
     update, measure = _compile(job)
     means, clock = progress.Means(notes["means"]), progress.Clock(notes["clock"])
     rows = pipeline.timed(reader.training(step))
@@ -286,7 +288,7 @@ def _train(
     return Outcome(summary, f"Done: {workdir.result(folder, summary)}")
 
 
-def _batches(job: Job, show: Say) -> batches.Batches:
+def _batches(job: Job, show: Say, asked: Callable[[], str]) -> batches.Batches:
     settings, frame = job.settings, {"image_size": job.image_size, "crop": job.crop}
     if not settings.features.cache:
         return batches.of_pictures(job.data, settings, **frame)
@@ -297,12 +299,7 @@ def _batches(job: Job, show: Say) -> batches.Batches:
         name=job.network.name,
         **frame,
     )
-    return batches.of_features(
-        job.data,
-        settings,
-        compute,
-        lambda doing, share: show(f"{doing}: {share:.0%}"),
-    )
+    return batches.of_features(job.data, settings, compute, show, asked)
 
 
 def _compile(job: Job) -> tuple[Callable[..., Any], Callable[..., Any]]:

@@ -1,9 +1,13 @@
 """Batches of examples: shuffled and augmented for training, in order for evaluation."""
 
+import atexit
+import contextlib
+import itertools
 import os
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Generator, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -32,6 +36,10 @@ Batches = Generator[Batch, None, None]
 MOST_SEEDS = 2**32
 # Bytes from which an array comes from a worker through shared memory.
 LEAST_SHARED = 2**16
+# Held while processes are started, as two pipelines might do at once.
+STARTING = threading.Lock()
+# Closed at exit, when it is too late for the workers of an iterator to end by itself.
+OPEN: weakref.WeakSet[Batches] = weakref.WeakSet()
 
 
 class Plan(NamedTuple):
@@ -69,9 +77,8 @@ def training(
     epochs follow one another without a gap, so a batch may hold the end of one and the
     beginning of the next.
 
-    A script that sets `workers` must keep its own work under
-    `if __name__ == "__main__":`, as they import it. They hand over batches through
-    shared memory, of which containers are often given little.
+    Workers hand over batches through shared memory, of which containers are often
+    given little.
 
     Args:
         source: Where the examples are.
@@ -102,16 +109,10 @@ def training(
     if start < 0:
         raise ValueError(f"`start`={start}; expected 0 or more.")
     workers, threads = _hands(workers, threads)
-    plan = Plan(
-        source=source,
-        change=augmentation.build(augment, image_size),
-        annotations=_known(source, annotations),
-        image_size=image_size,
-        batch_size=batch_size,
-        seed=seed,
-        strict=strict,
-        stop=None if workers else threading.Event(),
-    )
+    change = augmentation.build(augment, image_size)
+    known = _known(source, annotations)
+    stop = None if workers else threading.Event()
+    plan = Plan(source, change, known, image_size, batch_size, seed, strict, stop)
     order = grain.MapDataset.range(source.size).seed(seed).shuffle().repeat()
     blocks = order.batch(share)[start * processes + process :: processes]
 
@@ -119,7 +120,7 @@ def training(
         block = (start + step) * processes + process
         return _batch(plan, indices, block * share)
 
-    return _stream(blocks.map_with_index(make), plan.stop, workers, threads)
+    return _start(blocks.map_with_index(make), stop, workers, threads)
 
 
 def evaluation(
@@ -139,35 +140,18 @@ def evaluation(
 
     All processes get the same number of batches, `evaluation_batches`; the last one is
     filled up with rows of weight 0 and index -1. The pixels are those of
-    `preprocessing.preprocessing(image_size, crop)`.
-
-    Args:
-        crop: Share of the shorter side that is seen, in (0, 1].
-        source: As for `training`, and so are the others.
-        batch_size: See `training`.
-        image_size: See `training`.
-        annotations: See `training`.
-        process: See `training`.
-        processes: See `training`.
-        workers: See `training`.
-        threads: See `training`.
-        strict: See `training`.
+    `preprocessing.preprocessing(image_size, crop)`, which sees `crop` of the shorter
+    side. The other arguments are those of `training`.
 
     Raises:
         ValueError: As `training` does.
     """
     share = _share(source, batch_size, process, processes)
     workers, threads = _hands(workers, threads)
-    plan = Plan(
-        source=source,
-        change=augmentation.evaluation(image_size, crop),
-        annotations=_known(source, annotations),
-        image_size=image_size,
-        batch_size=batch_size,
-        seed=0,
-        strict=strict,
-        stop=None if workers else threading.Event(),
-    )
+    change = augmentation.evaluation(image_size, crop)
+    known = _known(source, annotations)
+    stop = None if workers else threading.Event()
+    plan = Plan(source, change, known, image_size, batch_size, 0, strict, stop)
     steps = grain.MapDataset.range(evaluation_batches(source.size, batch_size))
 
     def make(step: int) -> Batch:
@@ -175,7 +159,7 @@ def evaluation(
         indices = np.arange(first, first + share)
         return _batch(plan, np.where(indices < source.size, indices, -1), first)
 
-    return _stream(steps.map(make), plan.stop, workers, threads)
+    return _start(steps.map(make), stop, workers, threads)
 
 
 def evaluation_batches(size: int, batch_size: int) -> int:
@@ -206,9 +190,7 @@ class Timed:
 
     def close(self) -> None:
         """End what works for these batches."""
-        close = getattr(self._batches, "close", None)
-        if close is not None:
-            close()
+        getattr(self._batches, "close", lambda: None)()
 
 
 def timed(batches: Iterator[Batch]) -> Timed:
@@ -322,16 +304,31 @@ def _read(plan: Plan, index: int) -> Example | None:
     return {name: value for name, value in example.items() if name not in unwanted}
 
 
+@atexit.register
+def _close_all() -> None:
+    for stream in list(OPEN):
+        with contextlib.suppress(ValueError):  # Another thread is waiting for a batch.
+            stream.close()
+
+
+def _start(
+    batches: grain.MapDataset, stop: threading.Event | None, workers: int, threads: int
+) -> Batches:
+    stream = _stream(batches, stop, workers, threads)
+    OPEN.add(stream)
+    return stream
+
+
 def _stream(
     batches: grain.MapDataset, stop: threading.Event | None, workers: int, threads: int
 ) -> Batches:
     """Have batches made ahead of whoever takes them."""
     # Two batches lie ready when all threads are at work on further ones.
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads + 2)
+    ahead = batches.to_iter_dataset(options)
     if workers:
-        iterator = iter(_by_workers(batches, workers, threads))
-    else:
-        iterator = iter(batches.to_iter_dataset(options))
+        ahead = _by_workers(batches, workers, threads)
+    iterator = iter(ahead)
     try:
         yield from _received(iterator) if workers else iterator
     finally:
@@ -357,20 +354,39 @@ def _by_workers(
     )
 
 
-def _received(batches: Iterator[Batch]) -> Batches:
+def _received(batches: grain.DatasetIterator) -> Batches:
     """Take batches over from worker processes, and turn any failure into one error."""
     try:
-        for batch in batches:
+        with STARTING, _main_hidden():
+            first = next(batches)
+            batches.get_state()  # Comes back when all of them have been started.
+        for batch in itertools.chain([first], batches):
             # A copy: shared memory is scarce, and whoever keeps a batch would keep it.
             yield {name: np.array(values) for name, values in batch.items()}
     except ValueError:
         raise
     except Exception as error:
         raise ValueError(
-            f"A worker process of the data pipeline failed ({error}); expected a "
-            'script that keeps its work under `if __name__ == "__main__":`, enough '
+            f"A worker process of the data pipeline failed ({error}); expected enough "
             "memory, and a source that other processes can read, or workers=0."
         ) from error
+
+
+@contextlib.contextmanager
+def _main_hidden() -> Iterator[None]:
+    """Keep worker processes from running the main script again, as they would.
+
+    They need nothing of it, as cloudpickle gives them what was defined there; and a
+    script that trains without `if __name__ == "__main__":` would train in each of them.
+    """
+    main = vars(sys.modules["__main__"])
+    names = ("__file__", "__spec__")
+    hidden = {name: main[name] for name in names if name in main}
+    main.update(dict.fromkeys(hidden))
+    try:
+        yield
+    finally:
+        main.update(hidden)
 
 
 def _begin_worker(worker: int, workers: int) -> None:

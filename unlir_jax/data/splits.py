@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 from unlir_jax.data import registry, source
 
 CACHES = ("none", "memory")
+# What each kind of data calls the place where it lies.
+PLACE = {"tfds": "data_dir"}
 
 
 class Splits(NamedTuple):
@@ -27,7 +29,13 @@ def open_splits(settings: Any) -> Splits:
     if settings.cache not in CACHES:
         raise ValueError(f"`data.cache`={settings.cache!r}; expected one of {CACHES}.")
     common = settings.options.to_dict()
-    common |= {"path": settings.path} if settings.path else {}
+    if settings.source in ("folder", "npz") and not settings.path:
+        raise ValueError(
+            f"`data.path` is missing, where the {settings.source} lies; expected "
+            "--config.data.path=…"
+        )
+    if settings.path:
+        common[PLACE.get(settings.source, "path")] = settings.path
     train, test = settings.train, settings.test
     opened = {}
     for split, own in ((train, settings.train_options), (test, settings.test_options)):

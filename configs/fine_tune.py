@@ -1,0 +1,52 @@
+r"""Fine-tune a pretrained network on a folder of pictures, or on a known data set.
+
+The classifier starts from nothing and learns ten times as fast as the trunk, whose
+norms keep the statistics of their weights.
+
+    unlir train --config configs/fine_tune.py:backbone=mobilenet_v2 \
+        --config.data.path=DIR --workdir runs/fine_tuned
+
+DIR/train/CLASS and DIR/test/CLASS hold the pictures; `data=cub` reads what
+tensorflow-datasets has prepared.
+
+Arguments: `backbone`, a name of `unlir models`, whose weights at hand are taken unless
+`--config.model.weights=FILE` names others; `data`, see `unlir_jax/presets.py`.
+
+Expected: EXPECTED
+"""
+
+from unlir_jax import config, defaults, presets
+
+
+def get_config(argument=""):
+    """Give the settings."""
+    given = config.parse_arguments(
+        argument, backbone="efficientnet_lite0", data="folder"
+    )
+    settings = defaults.training()
+    settings.data.augment = "random_resized_crop(area=(0.25, 1.0))|flip"
+    presets.choose_data(settings, given.data)
+    settings.batch_size = 64
+    settings.epochs = 20.0
+    settings.model.name = given.backbone
+    settings.model.freeze_norms = True
+    settings.objective.label_smoothing = 0.1
+    settings.optimizer.options = {"momentum": 0.9, "nesterov": True}
+    settings.optimizer.learning_rate = 0.1
+    settings.optimizer.weight_decay = 1e-4
+    settings.optimizer.clip_norm = 1.0
+    settings.optimizer.table = (
+        ("classifier/kernel", {}),
+        ("classifier/bias", {"weight_decay": False}),
+        (".*/(bias|scale)", {"weight_decay": False, "learning_rate": 0.1}),
+        (".*", {"learning_rate": 0.1}),
+    )
+    settings.optimizer.schedule.warmup = 0.05
+    settings.evaluate.every = 250
+    settings.checkpoint.every = 250
+    return settings
+
+
+def get_variants(argument=""):
+    """Name three seeds."""
+    return {f"seed={seed}": {"seed": seed} for seed in range(3)}

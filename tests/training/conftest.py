@@ -1,0 +1,83 @@
+"""Start trainings as users do: by the command line, in processes of their own."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+TINY = Path(__file__).parent / "tiny.py"
+
+
+class Training:
+    """A running `unlir train`, of one process or of several."""
+
+    def __init__(self, folder, processes):
+        self.folder = folder
+        self.processes = processes
+
+    def wait(self, timeout=300):
+        """Give the exit code and all output of each process."""
+        texts = [process.communicate(timeout=timeout)[0] for process in self.processes]
+        codes = [process.returncode for process in self.processes]
+        return list(zip(codes, texts, strict=True))
+
+    def wait_for_step(self, step, timeout=300):
+        """Wait until a step has been written down."""
+        path = self.folder / "metrics.jsonl"
+        end = time.monotonic() + timeout
+        while time.monotonic() < end:
+            done = path.read_text() if path.exists() else ""
+            if f'{{"step": {step},' in done:
+                return
+            if all(process.poll() is not None for process in self.processes):
+                raise RuntimeError(self.wait())
+            time.sleep(0.005)
+        raise TimeoutError(self.folder)
+
+
+@pytest.fixture(scope="session")
+def compiled(tmp_path_factory):
+    """Give a folder in which processes find what others have compiled."""
+    return tmp_path_factory.getbasetemp() / "compiled"
+
+
+@pytest.fixture(scope="session")
+def start(compiled):
+    """Start a training on so many processes of so many devices each."""
+
+    def launch(folder, *arguments, processes=1, devices=1, config=TINY, **variables):
+        environment = os.environ | {
+            "JAX_NUM_CPU_DEVICES": str(devices),
+            "JAX_PLATFORMS": "cpu",
+            "JAX_COMPILATION_CACHE_DIR": str(compiled),
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+            "PYTHONWARNINGS": "error::UserWarning:unlir_jax",
+        }
+        environment |= {name: str(value) for name, value in variables.items()}
+        if processes > 1:
+            with socket.socket() as probe:
+                probe.bind(("127.0.0.1", 0))
+                port = probe.getsockname()[1]
+            environment["UNLIR_COORDINATOR"] = f"127.0.0.1:{port}"
+            environment["UNLIR_PROCESSES"] = str(processes)
+        command = [sys.executable, "-m", "unlir_jax.cli", "train"]
+        command += ["--config", str(config), "--workdir", str(folder), *arguments]
+        started = []
+        for index in range(processes):
+            place = {"UNLIR_PROCESS": str(index)} if processes > 1 else {}
+            started.append(
+                subprocess.Popen(
+                    command,
+                    env=environment | place,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
+                    text=True,
+                )
+            )
+        return Training(Path(folder), started)
+
+    return launch
