@@ -25,18 +25,24 @@ class Training:
         codes = [process.returncode for process in self.processes]
         return list(zip(codes, texts, strict=True))
 
-    def wait_for_step(self, step, timeout=300):
-        """Wait until a step has been written down."""
+    def wait_for_step(self, step):
+        """Wait until the numbers of a step have been written down."""
         path = self.folder / "metrics.jsonl"
+        sign = f'{{"step": {step},'
+        self._wait_for(lambda: path.exists() and sign in path.read_text())
+
+    def wait_for_checkpoint(self, step):
+        """Wait until a checkpoint is complete; it is written in the background."""
+        self._wait_for((self.folder / "checkpoints" / str(step)).is_dir)
+
+    def _wait_for(self, sign, timeout=300):
         end = time.monotonic() + timeout
-        while time.monotonic() < end:
-            done = path.read_text() if path.exists() else ""
-            if f'{{"step": {step},' in done:
-                return
+        while not sign():
             if all(process.poll() is not None for process in self.processes):
                 raise RuntimeError(self.wait())
+            if time.monotonic() > end:
+                raise TimeoutError(self.folder)
             time.sleep(0.005)
-        raise TimeoutError(self.folder)
 
 
 @pytest.fixture(scope="session")

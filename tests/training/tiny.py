@@ -7,7 +7,7 @@ def get_config(argument=""):
     given = config.parse_arguments(argument, model="cifar_resnet8", average=0.0)
     settings = defaults.training()
     settings.batch_size = 16
-    settings.steps = 12
+    settings.steps = 24
     settings.average = given.average
     settings.data.source = "synthetic_parts"
     settings.data.options = {"classes": 6, "image_size": 32}
