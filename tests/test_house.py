@@ -13,10 +13,16 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # What stands on which floor; imports only go down, or to a file of the same folder.
 FLOORS = {
-    0: ("types", "tree", "keys", "mesh", "factories", "allocator", "loops"),
+    0: (
+        *("types", "tree", "keys", "mesh", "factories", "allocator", "loops"),
+        *("config", "defaults", "presets", "progress", "interruption"),
+    ),
     1: ("split", "maps", "filters", "losses", "optim", "models", "weights", "data"),
     2: ("saliency", "metrics", "attacks", "zoo", "pretrained"),
-    3: ("objectives", "state", "checkpoint", "record", "report"),
+    3: (
+        *("objectives", "state", "checkpoint", "record", "report", "initial"),
+        *("features", "batches", "journal", "workdir", "preview"),
+    ),
     4: ("train", "evaluate", "explain", "catalogue", "conversion"),
     5: ("cli",),
 }

@@ -24,19 +24,7 @@ def training() -> ConfigDict:
             # Share of a moving average of the weights that each step keeps; 0: none.
             "average": 0.0,
             "data": _data(),
-            "model": {
-                # See `unlir models`.
-                "name": "cifar_resnet8",
-                # A file, hf:owner/name, "random", or none: those at hand.
-                "weights": config_dict.placeholder(str),
-                # Of the computation; the state is float32 in any case.
-                "dtype": "float32",
-                # Of products in float32: highest, or default for the accelerator's
-                # faster, coarser ones.
-                "precision": "highest",
-                # Normalise by the statistics of the weights and leave them alone.
-                "freeze_norms": False,
-            },
+            "model": _model(),
             # Computes the trunk's maps once and trains the head on them.
             "features": {"cache": False, "folder": ""},
             "objective": {
@@ -46,30 +34,35 @@ def training() -> ConfigDict:
                 "cutmix": 0.0,
             },
             "optimizer": _optimizer(),
-            "evaluate": {
-                # Steps between evaluations; 0: at the end only.
-                "every": 0,
-                # What the best is chosen by, and whether more of it is better.
-                "best": "accuracy",
-                "largest": True,
-            },
-            "checkpoint": {
-                # Steps between checkpoints; 0: at the end and when stopped.
-                "every": 0,
-                "keep_last": 2,
-                # Whether the best one is kept as well.
-                "best": False,
-            },
-            "mesh": {
-                # jit or pmap.
-                "mode": "jit",
-                # Cut arrays of at least so many numbers over the devices; 0: none.
-                "shard_above": 0,
-            },
+            # Steps between evaluations, 0: at the end only; what the best is chosen
+            # by, and whether more of it is better.
+            "evaluate": {"every": 0, "best": "accuracy", "largest": True},
+            # Steps between checkpoints, 0: at the end and when stopped; how many of
+            # the newest are kept, and whether the best is kept as well.
+            "checkpoint": {"every": 0, "keep_last": 2, "best": False},
+            # jit or pmap; arrays of at least so many numbers are cut over the devices,
+            # 0: none.
+            "mesh": {"mode": "jit", "shard_above": 0},
             # Steps between lines of metrics.jsonl, and whether TensorBoard gets them.
             "log": {"every": 50, "tensorboard": False},
         }
     )
+
+
+def _model() -> dict:
+    return {
+        # See `unlir models`.
+        "name": "cifar_resnet8",
+        # A file, hf:owner/name, "random", or none: those at hand.
+        "weights": config_dict.placeholder(str),
+        # Of the computation; the state is float32 in any case.
+        "dtype": "float32",
+        # Of products in float32: highest, or default for the accelerator's faster,
+        # coarser ones.
+        "precision": "highest",
+        # Normalise by the statistics of the weights and leave them alone.
+        "freeze_norms": False,
+    }
 
 
 def _data() -> dict:

@@ -83,7 +83,7 @@ def check_frozen(module: Any, image_size: int, learning: Sequence[str]) -> None:
         raise ValueError(
             f"`features.cache`=True, but {', '.join(trunk[:4])}{more} of the trunk "
             "learn; expected `optimizer.table` to freeze all but "
-            f"{', '.join(sorted(head))}."
+            f"{', '.join(sorted(path.removeprefix('params/') for path in head))}."
         )
 
 
@@ -169,21 +169,18 @@ def cached(
     described = identity(
         source, variables, module, name=name, image_size=image_size, crop=crop
     )
-    if folder is None or not str(folder):
-        folder = default_folder()
     key = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
-    final = Path(folder).expanduser() / key[:32]
+    final = Path(folder or default_folder()).expanduser() / key[:32]
+    partial = final.with_name(f"{final.name}.partial")
     leads = mesh.is_first()
     with _alone(final) if leads else contextlib.nullcontext():
-        partial = final.with_name(f"{final.name}.partial")
-        done = _rows_done(final, partial, source.size) if leads else 0
-        done = int(_agree(done))
-        if done < source.size or not leads:
+        done = _agree(_rows_done(final, partial, source.size) if leads else 0)
+        if done < source.size:
             laid = mesh.layout()
-            trunk = _trunk(module, variables, laid, image_size)
-            read = pipeline.evaluation(
+            devices = laid.mesh.size
+            rest = pipeline.evaluation(
                 sources.subset(source, np.arange(done, source.size)),
-                batch_size=-(-batch_size // laid.mesh.size) * laid.mesh.size,
+                batch_size=-(-batch_size // devices) * devices,
                 image_size=image_size,
                 crop=crop,
                 process=jax.process_index(),
@@ -192,13 +189,18 @@ def cached(
                 threads=threads,
                 strict=strict,
             )
-            batches = (trunk(batch) for batch in read) if done < source.size else ()
+            trunk = _trunk(module, variables, laid, image_size)
+            batches = (trunk(batch) for batch in rest)
             _write(batches, partial if leads else None, done, source.size, progress)
         if leads and not final.exists():
             (partial / "about.json").write_text(json.dumps(described, indent=1))
             partial.rename(final)
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices("features")
+    return _opened(final)
+
+
+def _opened(final: Path) -> Features:
     if not final.is_dir():
         raise ValueError(
             f"Process {jax.process_index()} does not see {str(final)!r}; expected "

@@ -29,13 +29,16 @@ def cross_entropy(logits: Logits, distribution: Logits) -> PerImage:
 def correct(logits: Logits, labels: Labels, top: int = 1) -> PerImage:
     """Give 1 where the label is among the `top` largest logits, else 0.
 
-    A tie counts against the network, so that equal logits are never right.
+    A tie counts against the network, so that equal logits are never right; nor is one
+    that is not a number, or a label that is no class.
     """
-    own = jnp.take_along_axis(logits, jnp.asarray(labels)[:, None], axis=1)
-    as_large = jnp.sum(logits >= own, axis=1)
-    return (as_large <= top).astype(jnp.float32)
+    labels = jnp.asarray(labels)
+    own = jnp.take_along_axis(logits, labels[:, None], axis=1)
+    as_large = jnp.sum(~(logits < own), axis=1)
+    # A negative label would be taken for a place counted from the end.
+    return ((as_large <= top) & (labels >= 0)).astype(jnp.float32)
 
 
 def weighted_total(values: Array, weight: PerImage) -> jax.Array:
     """Sum the rows that count; a row of weight 0 adds nothing, not even a NaN."""
-    return jnp.sum(jnp.where(weight > 0, values * weight, 0.0))
+    return jnp.sum(jnp.where(weight > 0, values, 0.0) * weight)

@@ -82,7 +82,7 @@ def join_processes(environment: Mapping[str, str] = os.environ) -> bool:
             f"{', '.join(names)}, or none for a run of one process."
         )
     count, index = given[PROCESSES], given[PROCESS]
-    if not (count.isdigit() and index.isdigit() and int(index) < int(count)):
+    if not (count.isdecimal() and index.isdecimal() and int(index) < int(count)):
         raise ValueError(
             f"{PROCESS}={index!r} of {PROCESSES}={count!r}; expected a number of "
             "processes, and an index below it."

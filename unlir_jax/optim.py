@@ -177,7 +177,10 @@ def schedule(
             main = optax.linear_schedule(learning_rate, learning_rate * final, rest)
         case "multi_step":
             # Milestones are counted from the start of the run, warm-up included.
-            drops = {max(round(s * steps) - rising, 0): factor for s in milestones}
+            drops: dict[int, float] = {}
+            for share in milestones:
+                place = max(round(share * steps) - rising, 0)
+                drops[place] = drops.get(place, 1.0) * factor
             main = optax.piecewise_constant_schedule(learning_rate, drops)
         case _:
             raise ValueError(f"`schedule`={name!r}{_near(name, SCHEDULES)}.")
@@ -217,6 +220,12 @@ def make(
             raise ValueError(f"`{field}`={value}; expected a number from 0.")
     build, accepted = _optimizer(name)
     settings = dict(options or {})
+    for option in ("weight_decay", "mask", "weight_decay_mask"):
+        if option in settings:
+            raise ValueError(
+                f"`options`={option!r} is what `weight_decay` and the rules of the "
+                "table say; expected it there."
+            )
     unknown = [option for option in settings if option not in accepted]
     if unknown:
         raise ValueError(
@@ -245,7 +254,11 @@ def _optimizer(name: str) -> tuple[Callable[..., Any], list[str]]:
         if candidate.startswith(("_", "scale_by")) or not inspect.isfunction(function):
             continue
         parameters = inspect.signature(function).parameters
-        if next(iter(parameters), "") == "learning_rate":
+        first = next(iter(parameters.values()), None)
+        if first is None or first.name != "learning_rate":
+            continue
+        # A few take a number only, and fail on a schedule when they are used.
+        if "Callable" in str(first.annotation):
             known[candidate] = [p for p in parameters if p != "learning_rate"]
     # Its update needs the value of the loss again, which one step does not have.
     known = {n: p for n, p in known.items() if "linesearch" not in p}

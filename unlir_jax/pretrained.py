@@ -110,17 +110,13 @@ def load(
     if fold and not folding.dissolves(layer):
         module, variables = folding.fold_batchnorm(module, variables)
     variables = jax.tree.map(jnp.asarray, variables)
-    classes = getattr(module, "num_classes", network.classes)
-    size, crop = network.image_size, network.crop
-    names = _class_names(classes)
-    if purpose:
-        size, crop = purpose.image_size, purpose.crop
-        names = purpose.class_names if len(purpose.class_names) == classes else names
+    made_for = purpose or exported.Purpose(name, (), network.image_size, network.crop)
+    size, crop = made_for.image_size, made_for.crop
     return Pretrained(
         model=_cut(module, network, layer),
         variables=variables,
         preprocess=preprocessing.preprocessing(size, crop),
-        class_names=names,
+        class_names=_class_names(module.num_classes, made_for),
         image_size=size,
         layer=layer,
         name=name,
@@ -304,7 +300,9 @@ def _cut(module: Any, network: zoo.Network, layer: str) -> SplitModel:
     return split.from_linen(module, layer, mean=mean)
 
 
-def _class_names(classes: int) -> tuple[str, ...]:
+def _class_names(classes: int, made_for: exported.Purpose) -> tuple[str, ...]:
+    if len(made_for.class_names) == classes:
+        return made_for.class_names
     if classes == 1000:
         return preprocessing.imagenet_classes()
     return tuple(f"class {index}" for index in range(classes))

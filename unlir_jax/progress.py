@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 
 class Means:
@@ -29,6 +29,7 @@ class Means:
         return {"values": dict(self._values), "count": self._count}
 
 
+@runtime_checkable
 class Waiting(Protocol):
     """Whatever adds up how long it was waited for."""
 

@@ -1,5 +1,6 @@
 """Training: config → data → model → optimiser → state → step → loop → summary."""
 
+import contextlib
 import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -28,7 +29,7 @@ from unlir_jax import (
     zoo,
 )
 from unlir_jax import state as states
-from unlir_jax.data import pipeline, splits
+from unlir_jax.data import augmentation, pipeline, splits
 from unlir_jax.objectives import network as networks
 from unlir_jax.objectives.objective import Objective
 
@@ -108,9 +109,9 @@ def run(
         best=measured if settings.checkpoint.best and job.data.test else "",
         largest=settings.evaluate.largest,
     )
-    with manager, interruption.watch() as asked:
+    with manager, interruption.watch() as asked, contextlib.ExitStack() as ending:
         try:
-            return _train(job, folder, manager, asked, live=live and leads, say=say)
+            return _train(job, folder, manager, asked, ending, live and leads, say)
         except interruption.Stopped as stopped:
             return Outcome(None, str(stopped))
 
@@ -132,6 +133,7 @@ def prepare(settings: Settings) -> Job:
         start = initial.start_from(settings.init_from, variables, found)
         variables, notices = start.variables, start.sentences()
     image_size = settings.data.image_size or network.image_size
+    augmentation.build(settings.data.augment, image_size)  # Complains early.
     rules = optim.rules(variables["params"], settings.optimizer.table)
     steps = optim.steps(
         settings.steps, settings.epochs, data.train.size, settings.batch_size
@@ -197,7 +199,13 @@ def _objective(
         learning = [f"params/{path}" for path, rule in rules.items() if rule.train]
         features.check_frozen(module, image_size, learning)
         apply = networks.head(module)
-    return objectives.OBJECTIVES[name](apply, module.num_classes, **options)
+    objective = objectives.OBJECTIVES[name](apply, module.num_classes, **options)
+    if settings.evaluate.best not in objective.metrics:
+        known = ", ".join(objective.metrics)
+        raise ValueError(
+            f"`evaluate.best`={settings.evaluate.best!r}; expected one of {known}."
+        )
+    return objective
 
 
 def _train(
@@ -205,14 +213,14 @@ def _train(
     folder: Path,
     manager: Any,
     asked: Callable[[], str],
-    *,
+    ending: contextlib.ExitStack,
     live: bool,
     say: Say,
 ) -> Outcome:
     """Restore, loop over the steps, and finish."""
     settings, laid = job.settings, job.laid
     state = mesh.put_state(laid, job.state)
-    step, notes = 0, dict(workdir.NOTES)
+    step, notes = 0, workdir.first_notes()
     restored = checkpoint.restore(manager, mesh.get_state(laid, state))
     if restored is not None:
         step, state, notes = restored
@@ -224,14 +232,16 @@ def _train(
         log = journal.start(
             folder, step, job.steps, tensorboard=board, live=live, say=say
         )
+    ending.callback(log.close)
     reader = _batches(job, lambda text: log.show(step, text), asked)
+    rows = pipeline.timed(reader.training(step))
+    ending.callback(rows.close)
     update, measure = _compile(job)
     means, clock = progress.Means(notes["means"]), progress.Clock(notes["clock"])
-    rows = pipeline.timed(reader.training(step))
 
     def settle(at: int, reported: states.Report) -> bool:
         """Read what a step reported; tell whether some process has to stop."""
-        report = _read(reported)
+        report = jax.device_get(reported)
         values = {name: float(value) for name, value in report.values.items()}
         workdir.check_finite(folder, values, at, report.index, job.data.train.name)
         workdir.note_unreadable(notes, "train", report, job.data.train.name)
@@ -245,38 +255,32 @@ def _train(
             log.write(at, notes["train"] | rate | clock.values())
         return bool(report.stop > 0)
 
-    try:
-        pending, stopping = None, False
-        while step < job.steps and not stopping:
-            batch = next(rows)
-            wish = np.full(len(batch["label"]), bool(asked()), np.float32)
-            state, report = update(state, mesh.put_batch(laid, batch | {"stop": wish}))
-            # Devices work on this step while the host reads the one before.
-            stopping = pending is not None and settle(*pending)
-            step += 1
-            pending = (step, report)
-            last = step == job.steps
-            tested = job.data.test and (last or _due(step, settings.evaluate.every))
-            saved = last or _due(step, settings.checkpoint.every)
-            if not (tested or saved or stopping):
-                continue
-            stopping = settle(*pending) or stopping
-            pending, metrics, improved = None, {}, False
-            if tested:
-                metrics = _evaluate(job, measure, state, reader.evaluation(), notes)
-                improved = workdir.note_best(notes, metrics, step, settings.evaluate)
-                log.write(step, metrics)
-                log.say(f"step {step}: {workdir.listed(metrics)}")
-            if saved or stopping or (improved and settings.checkpoint.best):
-                notes |= {"means": means.sums(), "clock": clock.sums()}
-                checkpoint.save(
-                    manager, step, mesh.get_state(laid, state), notes, metrics
-                )
-            clock.pause()
-        checkpoint.finish(manager)
-    finally:
-        rows.close()
-        log.close()
+    pending, stopping = None, False
+    while step < job.steps and not stopping:
+        batch = next(rows)
+        wish = np.full(len(batch["label"]), bool(asked()), np.float32)
+        state, report = update(state, mesh.put_batch(laid, batch | {"stop": wish}))
+        # Devices work on this step while the host reads the one before.
+        stopping = pending is not None and settle(*pending)
+        step += 1
+        pending = (step, report)
+        last = step == job.steps
+        tested = job.data.test and (last or _due(step, settings.evaluate.every))
+        saved = last or _due(step, settings.checkpoint.every)
+        if not (tested or saved or stopping):
+            continue
+        stopping = settle(*pending) or stopping
+        pending, metrics, improved = None, {}, False
+        if tested:
+            metrics = _evaluate(job, measure, state, reader.evaluation(), notes)
+            improved = workdir.note_best(notes, metrics, step, settings.evaluate)
+            log.write(step, metrics)
+            log.say(f"step {step}: {workdir.listed(metrics)}")
+        if saved or stopping or (improved and settings.checkpoint.best):
+            notes |= {"means": means.sums(), "clock": clock.sums()}
+            checkpoint.save(manager, step, mesh.get_state(laid, state), notes, metrics)
+        clock.pause()
+    checkpoint.finish(manager)
     if step < job.steps:
         return Outcome(
             None,
@@ -318,10 +322,6 @@ def _compile(job: Job) -> tuple[Callable[..., Any], Callable[..., Any]]:
     )
 
 
-def _read(report: Any) -> Any:
-    return jax.tree.map(np.asarray, report)
-
-
 def _due(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
 
@@ -338,7 +338,7 @@ def _evaluate(
     name = (job.data.test or job.data.train).name
     for batch in rows:
         measured = measure(known, mesh.put_batch(job.laid, batch))
-        report = _read(measured)
+        report = jax.device_get(measured)
         workdir.note_unreadable(notes, "test", report, name)
         for metric, value in report.values.items():
             sums[metric] = sums.get(metric, 0.0) + float(value)

@@ -1,4 +1,4 @@
-"""A training that is stopped and goes on ends as if nothing had happened, bit by bit."""
+"""A training that is stopped and goes on ends as if nothing had happened, bitwise."""
 
 import json
 import signal

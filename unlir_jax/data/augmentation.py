@@ -137,7 +137,7 @@ def _make(name: str, call: ast.Call, image_size: int) -> Operation:
             raise ValueError(
                 f"`augment` gives {name} {argument}={value!r}, of another type; {takes}"
             )
-        given[argument] = value
+        given[argument] = _as_floats(value, parameters[argument].annotation)
     return factory(image_size, **given) if sized else factory(**given)
 
 
@@ -148,6 +148,13 @@ def _fits(value: Any, kind: Any) -> bool:
     accepted = (int, float) if kind is float else kind
     finite = not isinstance(value, float) or math.isfinite(value)
     return isinstance(value, accepted) and not isinstance(value, bool) and finite
+
+
+def _as_floats(value: Any, kind: Any) -> Any:
+    """Let whole numbers stand for others, as they do in a text."""
+    if kind is Range:
+        return float(value[0]), float(value[1])
+    return float(value) if kind is float else value
 
 
 def _check_size(size: int) -> None:

@@ -11,7 +11,8 @@ from PIL import Image
 
 from unlir_jax.data import preprocessing, source
 
-Box = tuple[float, float, float, float]
+Number = int | float
+Box = tuple[Number, Number, Number, Number]
 MIRRORS = {
     (True, False): Image.Transpose.FLIP_LEFT_RIGHT,
     (False, True): Image.Transpose.FLIP_TOP_BOTTOM,

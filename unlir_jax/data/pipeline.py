@@ -34,6 +34,8 @@ A row without weight is zeros throughout, but for its index and position.
 
 Batches = Generator[Batch, None, None]
 MOST_SEEDS = 2**32
+# Training without end: no machine word counts further.
+MOST_ROWS = 2**62
 # Bytes from which an array comes from a worker through shared memory.
 LEAST_SHARED = 2**16
 # Held while processes are started, as two pipelines might do at once.
@@ -113,7 +115,8 @@ def training(
     known = _known(source, annotations)
     stop = None if workers else threading.Event()
     plan = Plan(source, change, known, image_size, batch_size, seed, strict, stop)
-    order = grain.MapDataset.range(source.size).seed(seed).shuffle().repeat()
+    order = grain.MapDataset.range(source.size).seed(seed).shuffle()
+    order = order.repeat(MOST_ROWS // source.size)
     blocks = order.batch(share)[start * processes + process :: processes]
 
     def make(step: int, indices: np.ndarray) -> Batch:

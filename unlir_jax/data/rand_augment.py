@@ -107,21 +107,23 @@ def _enhanced(
 
 # In multiples of the picture's side, of a half turn, of the tone … at magnitude 30.
 KINDS = {
-    "autocontrast": Kind(0, False, _coloured(lambda image, _: _stretched(image))),
+    "autocontrast": Kind(0.0, False, _coloured(lambda image, _: _stretched(image))),
     "brightness": Kind(0.9, True, _enhanced(ImageEnhance.Brightness)),
     "colour": Kind(0.9, True, _enhanced(ImageEnhance.Color)),
     "contrast": Kind(0.9, True, _enhanced(ImageEnhance.Contrast)),
-    "equalize": Kind(0, False, _coloured(lambda image, _: ImageOps.equalize(image))),
-    "identity": Kind(0, False, lambda example, _: example),
+    "equalize": Kind(0.0, False, _coloured(lambda image, _: ImageOps.equalize(image))),
+    "identity": Kind(0.0, False, lambda example, _: example),
     "posterize": Kind(
-        4, False, _coloured(lambda image, x: ImageOps.posterize(image, 8 - round(x)))
+        4.0, False, _coloured(lambda image, x: ImageOps.posterize(image, 8 - round(x)))
     ),
-    "rotate": Kind(30, True, _turned),
+    "rotate": Kind(30.0, True, _turned),
     "sharpness": Kind(0.9, True, _enhanced(ImageEnhance.Sharpness)),
     "shear_x": Kind(0.3, True, _sheared(0)),
     "shear_y": Kind(0.3, True, _sheared(1)),
     "solarize": Kind(
-        255, False, _coloured(lambda image, x: ImageOps.solarize(image, math.ceil(255 - x)))
+        255.0,
+        False,
+        _coloured(lambda image, x: ImageOps.solarize(image, math.ceil(255 - x))),
     ),
     "translate_x": Kind(150 / 331, True, _shifted(0)),
     "translate_y": Kind(150 / 331, True, _shifted(1)),

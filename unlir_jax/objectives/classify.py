@@ -34,6 +34,7 @@ def classify(
     """
     if not 0 <= label_smoothing < 1:
         raise ValueError(f"`label_smoothing`={label_smoothing}; expected it in [0, 1).")
+    mixing.check_strengths(mixup, cutmix)
     if cutmix and apply.inputs != "image":
         raise ValueError(
             f"`cutmix`={cutmix} cuts pictures, but this network is trained on cached "
@@ -71,4 +72,5 @@ def classify(
             measured["top5_accuracy"] = losses.correct(wide, labels, 5)
         return measured
 
-    return Objective(train, evaluate)
+    metrics = ("loss", "accuracy") + (("top5_accuracy",) if classes > 5 else ())
+    return Objective(train, evaluate, metrics)

@@ -5,6 +5,8 @@ already, and a pair never lies on two devices, so nothing is exchanged. Each pai
 shares and boxes of its own, drawn from its place in the global batch.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 
@@ -40,11 +42,7 @@ def mix(
     Raises:
         ValueError: A negative strength, or an odd number of rows on a device.
     """
-    if min(mixup, cutmix) < 0:
-        raise ValueError(
-            f"`mixup`={mixup}, `cutmix`={cutmix}; expected numbers from 0, which is "
-            "none."
-        )
+    check_strengths(mixup, cutmix)
     if not mixup and not cutmix:
         return jnp.asarray(images), jnp.asarray(targets)
     if images.shape[0] % 2:
@@ -75,6 +73,19 @@ def mix(
     mixed = own * images + (1 - own) * _neighbours(jnp.asarray(images))
     share = share[:, None]
     return mixed, share * targets + (1 - share) * _neighbours(jnp.asarray(targets))
+
+
+def check_strengths(mixup: float, cutmix: float) -> None:
+    """Refuse strengths that are none.
+
+    Raises:
+        ValueError: One is negative or not finite.
+    """
+    if not (0 <= mixup < math.inf and 0 <= cutmix < math.inf):
+        raise ValueError(
+            f"`mixup`={mixup}, `cutmix`={cutmix}; expected numbers from 0, which is "
+            "none."
+        )
 
 
 def _neighbours(rows: jax.Array) -> jax.Array:

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from unlir_jax.objectives.objective import Apply
-from unlir_jax.types import Logits, RandomKey, Variables
+from unlir_jax.types import Array, Logits, RandomKey, Variables
 
 
 def whole(module: Any, *, freeze_norms: bool = False) -> Apply:
@@ -19,7 +19,7 @@ def whole(module: Any, *, freeze_norms: bool = False) -> Apply:
     """
 
     def train(
-        variables: Variables, images: jax.Array, key: RandomKey
+        variables: Variables, images: Array, key: RandomKey
     ) -> tuple[Logits, Any]:
         first, second = jax.random.split(key)
         maps, changed = module.apply(
@@ -41,7 +41,7 @@ def whole(module: Any, *, freeze_norms: bool = False) -> Apply:
         )
         return logits, changed.get("batch_stats", {})
 
-    def evaluate(variables: Variables, images: jax.Array) -> Logits:
+    def evaluate(variables: Variables, images: Array) -> Logits:
         return module.apply(variables, images)
 
     return Apply(train, evaluate)
@@ -51,20 +51,20 @@ def head(module: Any) -> Apply:
     """Train a network's head alone, on features that were computed before."""
 
     def train(
-        variables: Variables, features: jax.Array, key: RandomKey
+        variables: Variables, features: Array, key: RandomKey
     ) -> tuple[Logits, Any]:
         logits = module.apply(
             variables, features, train=True, method="head", rngs={"dropout": key}
         )
         return logits, variables.get("batch_stats", {})
 
-    def evaluate(variables: Variables, features: jax.Array) -> Logits:
+    def evaluate(variables: Variables, features: Array) -> Logits:
         return module.apply(variables, features, method="head")
 
     return Apply(train, evaluate, "features")
 
 
-def pixels(images: jax.Array) -> jax.Array:
+def pixels(images: Array) -> Array:
     """Bring 8-bit pictures, as they travel to the device, to [0, 1]."""
     if images.dtype != jnp.uint8:
         return images

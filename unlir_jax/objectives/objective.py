@@ -3,9 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-import jax
-
-from unlir_jax.types import Logits, PerImage, RandomKey, Variables
+from unlir_jax.types import Array, Logits, PerImage, RandomKey, Variables
 
 Batch = Mapping[str, Any]
 """Rows of a batch by name: `image` or `features`, `label`, `weight`, `position`, …"""
@@ -31,10 +29,12 @@ class Objective(NamedTuple):
     Attributes:
         train: `(variables, batch, key) -> Outcome`, to be differentiated.
         evaluate: `(variables, batch) -> {name: one number a row}`; has a "loss".
+        metrics: The names that `evaluate` gives.
     """
 
     train: Callable[[Variables, Batch, RandomKey], Outcome]
     evaluate: Callable[[Variables, Batch], dict[str, PerImage]]
+    metrics: tuple[str, ...]
 
 
 class Apply(NamedTuple):
@@ -47,6 +47,6 @@ class Apply(NamedTuple):
             `features`.
     """
 
-    train: Callable[[Variables, jax.Array, RandomKey], tuple[Logits, Any]]
-    evaluate: Callable[[Variables, jax.Array], Logits]
+    train: Callable[[Variables, Array, RandomKey], tuple[Logits, Any]]
+    evaluate: Callable[[Variables, Array], Logits]
     inputs: str = "image"
