@@ -1,9 +1,11 @@
 """Train a small network from scratch on drawn creatures: the first thing to try.
 
-Ten classes of creatures that differ in the variants of their parts only. No data is
-needed, for it is drawn as it is read.
+Ten classes of creatures that differ in the variants of their parts and in nothing else.
+No data is needed, for each picture is drawn as it is read.
 
     unlir train --config configs/quickstart.py --workdir runs/quickstart
+
+Expected: EXPECTED
 """
 
 from unlir_jax import defaults
@@ -12,8 +14,8 @@ from unlir_jax import defaults
 def get_config():
     """Give the settings."""
     config = defaults.training()
-    config.batch_size = 64
-    config.steps = 400
+    config.batch_size = 32
+    config.steps = 600
     config.data.source = "synthetic_parts"
     config.data.options = {"classes": 10, "image_size": 64}
     config.data.train_options = {"size": 4000}
@@ -23,9 +25,14 @@ def get_config():
     config.model.name = "cifar_resnet8"
     config.model.weights = "random"
     config.optimizer.options = {"momentum": 0.9, "nesterov": True}
-    config.optimizer.learning_rate = 0.1
+    config.optimizer.learning_rate = 0.05
     config.optimizer.weight_decay = 5e-4
     config.optimizer.schedule.warmup = 0.1
-    config.evaluate.every = 100
-    config.checkpoint.every = 100
+    config.evaluate.every = 200
+    config.checkpoint.every = 200
     return config
+
+
+def get_variants():
+    """Name three seeds."""
+    return {f"seed={seed}": {"seed": seed} for seed in range(3)}

@@ -40,19 +40,19 @@ def get_config(argument=""):
 
 
 def _creatures(settings):
-    settings.model.name = "cifar_resnet20"
+    settings.model.name = "cifar_resnet8"
     settings.data.options = {"classes": 10, "image_size": 64}
     settings.data.train_options = {"size": 20000}
     settings.data.test_options = {"size": 4000}
     settings.data.image_size = 64
     settings.data.augment = "pad_crop(4)"
-    settings.batch_size = 128
-    settings.epochs = 10.0
+    settings.batch_size = 64
+    settings.epochs = 5.0
     settings.optimizer.learning_rate = 0.1
     settings.optimizer.weight_decay = 5e-4
     settings.optimizer.schedule.warmup = 0.1
-    settings.evaluate.every = 157
-    settings.checkpoint.every = 157
+    settings.evaluate.every = 313
+    settings.checkpoint.every = 313
 
 
 def _cifar(settings):

@@ -1,6 +1,11 @@
 """Checkpoints with Orbax: atomic, in the background, and checked when read back."""
 
+import contextlib
+import gc
 import json
+import math
+import os
+import sys
 import warnings
 import zlib
 from collections.abc import Callable, Mapping
@@ -49,10 +54,15 @@ def open_manager(
     if keep_last < 1:
         raise ValueError(f"`keep_last`={keep_last}; expected at least 1.")
     keep: list[Any] = [checkpoint_managers.LatestN(keep_last)]
+    worst = -math.inf if largest else math.inf
+
+    def measured(metrics: Mapping[str, float]) -> float:
+        return metrics.get(best, worst)
+
     if best:
         keep.append(
             checkpoint_managers.BestN(
-                get_metric_fn=lambda metrics: metrics[best],
+                get_metric_fn=measured,
                 reverse=not largest,
                 n=1,
                 keep_checkpoints_without_metrics=False,
@@ -62,6 +72,8 @@ def open_manager(
         folder.resolve(),
         options=ocp.CheckpointManagerOptions(
             preservation_policy=checkpoint_managers.AnyPreservationPolicy(keep),
+            # Without it metrics are not written, and a later start knows no best.
+            best_fn=measured if best else None,
             save_decision_policy=checkpoint_managers.FixedIntervalPolicy(1),
             create=not read_only,
             read_only=read_only,
@@ -101,7 +113,7 @@ def save(
                     RECORD: ocp.args.JsonSave(record),
                 }
             ),
-            metrics=dict(metrics) if metrics else None,
+            metrics=dict(metrics or {}),
             force=True,
         ),
         manager,
@@ -122,10 +134,13 @@ def _guard(action: Callable[[], Any], manager: ocp.CheckpointManager) -> None:
         action()
     except (OSError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())
-        kept = ", ".join(str(step) for step in manager.all_steps()) or "none"
+        # Long ones begin with what was done and end with why that failed.
+        reason = reason if len(reason) < 300 else f"{reason[:140]} … {reason[-150:]}"
+        # The manager has struck off those that it was about to replace.
+        there = sorted(map(int, filter(str.isdigit, os.listdir(manager.directory))))
         raise OSError(
             f"A checkpoint could not be written to {str(manager.directory)!r} "
-            f"({reason[:300]}); complete ones there: {kept}."
+            f"({reason}); complete ones there: {', '.join(map(str, there)) or 'none'}."
         ) from error
 
 
@@ -137,10 +152,17 @@ def _describe(state: Any) -> dict[str, Any]:
             "shape": list(np.shape(leaf)),
             "dtype": str(leaf.dtype),
         }
-        if not isinstance(leaf, jax.Array) or leaf.is_fully_replicated:
+        if _is_whole(leaf):
             entry["crc32"] = _crc(leaf)
         described[path] = entry
     return described
+
+
+def _is_whole(leaf: Any) -> bool:
+    """Tell whether all of a leaf is in the memory of this process's devices."""
+    if not isinstance(leaf, jax.Array):
+        return True
+    return leaf.is_fully_replicated or leaf.is_fully_addressable
 
 
 def _crc(leaf: Any) -> int:
@@ -165,22 +187,20 @@ def restore(manager: ocp.CheckpointManager, like: Any) -> Restored | None:
     steps = sorted(manager.all_steps(), reverse=True)
     for step in steps:
         try:
-            record = json.loads(
-                (Path(manager.directory) / str(step) / RECORD / "metadata").read_text()
-            )
+            record = _record(Path(manager.directory) / str(step))
             leaves, notes = record["leaves"], record["notes"]
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             _skip(manager, step, error)
             continue
         _check_same_model(leaves, like, manager, step)
         try:
             state = _read(manager, step, like)
             _check_sums(leaves, state)
+            return Restored(step, state, notes)
         # Whatever a damaged file makes the reader raise, the one before is tried.
         except Exception as error:
             _skip(manager, step, error)
-            continue
-        return Restored(step, state, notes)
+        _drop_other_reads()
     if steps:
         raise ValueError(
             f"No checkpoint in {str(manager.directory)!r} can be read, though there "
@@ -190,8 +210,16 @@ def restore(manager: ocp.CheckpointManager, like: Any) -> Restored | None:
     return None
 
 
+def _record(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / RECORD / "metadata").read_text("utf-8"))
+
+
 def _read(manager: ocp.CheckpointManager, step: int, like: Any) -> Any:
-    target = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+    # Orbax takes arrays of NumPy, but not its scalars.
+    arrays = jax.tree.map(
+        lambda leaf: leaf if isinstance(leaf, jax.Array) else np.asarray(leaf), like
+    )
+    target = jax.tree.map(ocp.utils.to_shape_dtype_struct, arrays)
     restored = manager.restore(
         step, args=ocp.args.Composite(**{STATE: ocp.args.StandardRestore(target)})
     )
@@ -207,12 +235,19 @@ def _skip(manager: ocp.CheckpointManager, step: int, error: Exception) -> None:
     )
 
 
+def _drop_other_reads() -> None:
+    """Let go of reads that Orbax gave up after one failed, without pages of noise."""
+    hook = sys.unraisablehook
+    sys.unraisablehook = lambda unraisable: None
+    gc.collect()
+    sys.unraisablehook = hook
+
+
 def _check_sums(leaves: Mapping[str, Any], state: Any) -> None:
     for path, leaf in tree.flatten(state).items():
-        expected = leaves[path].get("crc32")
-        if expected is not None and leaf.is_fully_replicated:
-            if _crc(leaf) != expected:
-                raise ValueError(f"{path} is not what was saved")
+        expected = leaves.get(path, {}).get("crc32")
+        if expected is not None and _is_whole(leaf) and _crc(leaf) != expected:
+            raise ValueError(f"{path} is not what was saved")
 
 
 def _check_same_model(
@@ -247,14 +282,16 @@ def read_arrays(folder: Path) -> dict[str, Any]:
     """
     place = _newest(folder)
     try:
-        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
-            shapes = reader.metadata(place).item_metadata.tree
+        with contextlib.closing(ocp.PyTreeCheckpointHandler()) as reader:
+            shapes = reader.metadata(place).tree
             plain = jax.tree.map(
                 lambda leaf: ocp.RestoreArgs(restore_type=np.ndarray), shapes
             )
-            return reader.restore(
+            arrays = reader.restore(
                 place, args=ocp.args.PyTreeRestore(restore_args=plain)
             )
+        _check_sums(_record(place.parent)["leaves"], arrays)
+        return arrays
     # Whatever a damaged file makes the reader raise.
     except Exception as error:
         reason = " ".join(str(error).split())[:200]

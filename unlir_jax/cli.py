@@ -178,8 +178,11 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
 
 
 def _train(arguments: argparse.Namespace) -> int:
+    from absl import logging
+
     from unlir_jax import config, mesh
 
+    logging.set_verbosity(logging.ERROR)  # Orbax and others tell what they do there.
     settings = config.load(arguments.config, arguments.overrides)
     if not (arguments.workdir or arguments.dry_run):
         raise ValueError("--workdir is missing; expected a folder, or --dry-run.")
