@@ -5,6 +5,7 @@ import gc
 import json
 import math
 import os
+import shutil
 import sys
 import warnings
 import zlib
@@ -21,6 +22,8 @@ from unlir_jax import tree
 
 FOLDER = "checkpoints"
 STATE, RECORD = "state", "record"
+# Bytes that metadata may take, besides the arrays themselves.
+ROOM = 100_000
 
 
 class Restored(NamedTuple):
@@ -103,6 +106,7 @@ def save(
         OSError: It, or the one before, could not be written, for example because the
             disk is full; those before that are as they were.
     """
+    _check_room(manager, state)
     record = {"notes": dict(notes), "leaves": _describe(state)}
     _guard(
         lambda: manager.save(
@@ -129,6 +133,24 @@ def finish(manager: ocp.CheckpointManager) -> None:
     _guard(manager.wait_until_finished, manager)
 
 
+def _check_room(manager: ocp.CheckpointManager, state: Any) -> None:
+    """Refuse before anything is written where the disk has too little space."""
+    needed = sum(np.size(leaf) * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
+    free = shutil.disk_usage(manager.directory).free
+    if free < needed + ROOM:
+        raise OSError(
+            f"A checkpoint of {needed / 1e6:.1f} MB does not fit on the disk of "
+            f"{str(manager.directory)!r}, where {free / 1e6:.1f} MB are free; complete "
+            f"ones there: {_complete(manager)}. Make room, and give the same command."
+        )
+
+
+def _complete(manager: ocp.CheckpointManager) -> str:
+    # The manager has struck off those that it was about to replace.
+    there = sorted(map(int, filter(str.isdigit, os.listdir(manager.directory))))
+    return ", ".join(map(str, there)) or "none"
+
+
 def _guard(action: Callable[[], Any], manager: ocp.CheckpointManager) -> None:
     try:
         action()
@@ -136,11 +158,9 @@ def _guard(action: Callable[[], Any], manager: ocp.CheckpointManager) -> None:
         reason = " ".join(str(error).split())
         # Long ones begin with what was done and end with why that failed.
         reason = reason if len(reason) < 300 else f"{reason[:140]} … {reason[-150:]}"
-        # The manager has struck off those that it was about to replace.
-        there = sorted(map(int, filter(str.isdigit, os.listdir(manager.directory))))
         raise OSError(
             f"A checkpoint could not be written to {str(manager.directory)!r} "
-            f"({reason}); complete ones there: {', '.join(map(str, there)) or 'none'}."
+            f"({reason}); complete ones there: {_complete(manager)}."
         ) from error
 
 

@@ -178,11 +178,15 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    from absl import logging
+    import logging
+
+    from absl import logging as absl_logging
 
     from unlir_jax import config, mesh
 
-    logging.set_verbosity(logging.ERROR)  # Orbax and others tell what they do there.
+    # Orbax writes down there what it also raises, at length.
+    absl_logging.set_verbosity(absl_logging.FATAL)
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     settings = config.load(arguments.config, arguments.overrides)
     if not (arguments.workdir or arguments.dry_run):
         raise ValueError("--workdir is missing; expected a folder, or --dry-run.")

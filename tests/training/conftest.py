@@ -7,7 +7,11 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
+
+from unlir_jax.data import synthetic_parts
 
 TINY = Path(__file__).parent / "tiny.py"
 
@@ -87,3 +91,20 @@ def start(compiled):
         return Training(Path(folder), started)
 
     return launch
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory):
+    """Write creatures of six classes as a folder of pictures."""
+    root = tmp_path_factory.mktemp("pictures")
+    for split, size in (("train", 36), ("test", 30)):
+        source = synthetic_parts.synthetic_parts(
+            split, size=size, classes=6, image_size=40
+        )
+        for index in range(size):
+            example = source.read(index)
+            folder = root / split / f"kind {example['label']}"
+            folder.mkdir(parents=True, exist_ok=True)
+            image = Image.fromarray(np.asarray(example["image"]))
+            image.save(folder / f"{index:02}.png")
+    return root

@@ -5,12 +5,10 @@ import json
 import numpy as np
 import pytest
 import safetensors.numpy
-from PIL import Image
 from training.conftest import TINY
 
 import unlir_jax
 from unlir_jax import config, train, tree
-from unlir_jax.data import synthetic_parts
 
 
 def settings(*overrides, argument=""):
@@ -19,23 +17,6 @@ def settings(*overrides, argument=""):
 
 def weights(folder):
     return safetensors.numpy.load_file(folder / "weights.safetensors")
-
-
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory):
-    """Write creatures of six classes as a folder of pictures, seven of them unfit."""
-    root = tmp_path_factory.mktemp("pictures")
-    for split, size in (("train", 36), ("test", 30)):
-        source = synthetic_parts.synthetic_parts(
-            split, size=size, classes=6, image_size=40
-        )
-        for index in range(size):
-            example = source.read(index)
-            folder = root / split / f"kind {example['label']}"
-            folder.mkdir(parents=True, exist_ok=True)
-            image = Image.fromarray(np.asarray(example["image"]))
-            image.save(folder / f"{index:02}.png")
-    return root
 
 
 def of_folder(pictures, *overrides):

@@ -1,0 +1,56 @@
+"""Every config that is shipped says what it is for, and can be read."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from unlir_jax import config, defaults, presets
+
+ROOT = Path(__file__).parents[1]
+CONFIGS = sorted((ROOT / "configs").glob("*.py"))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_a_config_says_what_to_expect_and_how(path):
+    docstring = re.match(r'r?"""(.*?)"""', path.read_text(), re.DOTALL)[1]
+    assert f"unlir train --config configs/{path.name}" in docstring
+    assert "--workdir" in docstring
+    assert "Expected:" in docstring and "Time:" in docstring
+    assert "EXPECTED" not in docstring
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_a_config_has_the_settings_of_all(path):
+    settings = config.load(str(path))
+    known = set(config._flatten(config.to_dict(defaults.training())))
+    free = ("data.options", "data.train_options", "data.test_options")
+    for name in config._flatten(config.to_dict(settings)):
+        optional = name.startswith((*free, "optimizer.options"))
+        assert name in known or optional, name
+    assert settings.is_locked
+    assert (settings.steps > 0) != (settings.epochs > 0)
+
+
+def test_a_packaged_config_is_found_by_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert config.load("configs/quickstart.py") == config.load("quickstart.py")
+
+
+@pytest.mark.parametrize("name", [*presets.PREPARED, *presets.SYNONYMS, "elpv"])
+def test_data_sets_by_name(name):
+    for file in ("linear_probe", "fine_tune", "supervised"):
+        settings = config.load(f"configs/{file}.py:data={name}")
+        kind = "elpv" if name == "elpv" else "tfds"
+        assert settings.data.source == kind
+        assert settings.model.weights == ("random" if file == "supervised" else None)
+
+
+def test_any_prepared_data_set():
+    settings = config.load("configs/supervised.py:data=tfds:mine")
+    assert settings.data.options.name == "mine"
+
+
+def test_unknown_data_is_refused_with_a_suggestion():
+    with pytest.raises(ValueError, match="did you mean 'cars196'"):
+        config.load("configs/fine_tune.py:data=cars19")
