@@ -10,10 +10,11 @@ import jax
 import numpy as np
 
 from unlir_jax import checkpoint, config, journal, mesh, record, tree
+from unlir_jax.report import training
 from unlir_jax.weights import exported, readers
 
 CONFIG, SUMMARY, PARAMETERS = "config.json", "summary.json", "parameters.txt"
-DIVERGED = "diverged.json"
+DIVERGED, CURVES = "diverged.json", "curves.png"
 # May change from one start to the next: results are the same.
 FREE = ("checkpoint", "data.cache", "data.threads", "data.workers", "log", "mesh")
 
@@ -202,6 +203,8 @@ def finish(
     if mesh.is_first():
         path = exported.write(folder, leaves, purpose)
         summary["weights_sha256"] = readers.sha256(path)
+        lines = (folder / journal.METRICS).read_text("utf-8").splitlines()
+        record.write_bytes(folder / CURVES, training.draw(training.read(lines)))
         record.write_text(folder / SUMMARY, record.to_json(summary))
     return summary
 
