@@ -160,6 +160,10 @@ def test_features_are_computed_once_and_give_what_the_network_gives(
         patch.delattr("unlir_jax.data.pipeline.evaluation")
         again = train.run(cached, tmp_path / "again")
     assert again.summary["weights_sha256"] == kept.summary["weights_sha256"]
+    assert len(list((tmp_path / "cache").glob("*.lock"))) == 2
+    (pictures / "test" / "kind 1" / "01.png").touch()
+    train.run(cached, tmp_path / "changed")
+    assert len(list((tmp_path / "cache").glob("*.lock"))) == 3, "a file has changed"
 
 
 def test_init_from_takes_what_fits_and_says_what_does_not(pictures, tmp_path):

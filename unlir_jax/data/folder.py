@@ -90,6 +90,7 @@ def folder(
         notes.kinds,
         notes.parts,
         notes.most,
+        functools.partial(_fingerprint, root, pictures),
     )
 
 
@@ -104,6 +105,15 @@ def _read(
     image = preprocessing.read_image(file)
     example: Example = {"image": image, "label": int(labels[index])}
     return example | annotations.noted(notes, index, image.size, file)
+
+
+def _fingerprint(root: Path, pictures: list[str]) -> str:
+    """Hash sizes and times of the files, which is quicker than what is in them."""
+    digest = hashlib.sha256()
+    for name in pictures:
+        known = os.stat(root / name)
+        digest.update(f"{known.st_size} {known.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
 
 
 def _existing(root: Path) -> Path:
