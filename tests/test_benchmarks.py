@@ -54,3 +54,14 @@ def test_wrong_option_is_one_sentence():
     done = benchmark("--steps", 0)
     assert done.returncode == 2
     assert done.stderr == "error: `--steps`=0; expected at least 1.\n"
+
+
+def test_training_is_timed_beside_its_step_alone():
+    tiny = "--model cifar_resnet8 --size 32 --batch 8 --steps 2 --drain 1 --json"
+    command = [sys.executable, str(RUN.with_name("training.py")), *tiny.split()]
+    command += ["--repetitions", "1", "--pictures", "16"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert document["images_per_second"] > 0 and 0 <= document["data_wait"] <= 1
+    assert set(document["milliseconds"]) == {"step alone", "with data", "waiting"}

@@ -236,7 +236,7 @@ def _train(
     reader = _batches(job, lambda text: log.show(step, text), asked)
     rows = pipeline.timed(reader.training(step))
     ending.callback(rows.close)
-    update, measure = _compile(job)
+    update, measure = compile_steps(job)
     means, clock = progress.Means(notes["means"]), progress.Clock(notes["clock"])
 
     def settle(at: int, reported: states.Report) -> bool:
@@ -306,7 +306,8 @@ def _batches(job: Job, show: Say, asked: Callable[[], str]) -> batches.Batches:
     return batches.of_features(job.data, settings, compute, show, asked)
 
 
-def _compile(job: Job) -> tuple[Callable[..., Any], Callable[..., Any]]:
+def compile_steps(job: Job) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """Compile what a step of training does, and what evaluation does with a batch."""
     update = states.make_update(
         job.objective,
         job.optimizer,
