@@ -5,7 +5,9 @@ No data is needed, for each picture is drawn as it is read.
 
     unlir train --config configs/quickstart.py --workdir runs/quickstart
 
-Expected: EXPECTED
+Expected: a test accuracy of 96.3, 96.2 and 95.3 % for seeds 0, 1 and 2; chance is 10 %.
+
+Time: a minute and a half on two CPU cores.
 """
 
 from unlir_jax import defaults

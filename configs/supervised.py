@@ -15,7 +15,12 @@ The recipes are the usual ones: CIFAR with SGD, momentum and a cosine over 200 e
 with batches of 1024, a learning rate of 0.1 per 256 and five epochs of warm-up (Goyal
 et al. 2017).
 
-Expected: EXPECTED
+Expected: 99.9 % on synthetic parts (seed 0, ten classes, 4,000 pictures to test on).
+The recipes for CIFAR and ImageNet have not been run to their end here yet: no number
+is promised for them.
+
+Time: ten minutes for synthetic parts on two CPU cores that do other work too. The
+others want accelerators.
 """
 
 from unlir_jax import config, defaults, presets

@@ -31,6 +31,7 @@ PARAMETERS = {
     "cifar_resnet18": 11_173_962,
     "cifar_resnet34": 21_282_122,
     "cifar_resnet50": 23_520_842,
+    "cifar_resnet8": 78_042,
     "cifar_resnet20": 272_474,
     "cifar_resnet32": 466_906,
     "cifar_resnet44": 661_338,

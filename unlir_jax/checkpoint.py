@@ -300,7 +300,7 @@ def read_arrays(folder: Path) -> dict[str, Any]:
     Raises:
         ValueError: There is none, or it cannot be read.
     """
-    place = _newest(folder)
+    place: Any = _newest(folder)
     try:
         with contextlib.closing(ocp.PyTreeCheckpointHandler()) as reader:
             shapes = reader.metadata(place).tree
