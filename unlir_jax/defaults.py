@@ -39,7 +39,7 @@ def training() -> ConfigDict:
             "evaluate": {"every": 0, "best": "accuracy", "largest": True},
             # Steps between checkpoints, 0: at the end and when stopped; how many of
             # the newest are kept, and whether the best is kept as well.
-            "checkpoint": {"every": 0, "keep_last": 2, "best": False},
+            "checkpoint": {"every": 500, "keep_last": 2, "best": False},
             # jit or pmap; arrays of at least so many numbers are cut over the devices,
             # 0: none.
             "mesh": {"mode": "jit", "shard_above": 0},
