@@ -1,0 +1,166 @@
+"""Features of a frozen trunk are those of the network, and are computed once."""
+
+import jax
+import numpy as np
+import pytest
+
+from unlir_jax import features, pretrained, tree
+from unlir_jax.data import pipeline, source
+
+SIZE = 32
+
+
+@pytest.fixture(scope="module")
+def network():
+    return pretrained.load("cifar_resnet8", "random")
+
+
+def pictures(count=22, seed=0, broken=()):
+    images = np.random.default_rng(seed).integers(0, 256, (count, 36, 32, 3), np.uint8)
+
+    def read(index):
+        if index in broken:
+            raise ValueError("torn")
+        return {"image": images[index], "label": index % 3}
+
+    labels = np.arange(count, dtype=np.int32) % 3
+    return source.Source(read, count, ("a", "b", "c"), str, labels)
+
+
+def cached(of, network, folder, **changed):
+    settings = {"name": "x", "image_size": SIZE, "crop": 1.0, "batch_size": 8}
+    settings |= {"variables": network.variables, "module": network.module}
+    return features.cached(of, folder=folder, threads=1, **(settings | changed))
+
+
+def test_they_are_the_pooled_maps_of_the_network(network, tmp_path):
+    kept = cached(pictures(broken=[5]), network, tmp_path)
+    (images,) = (
+        np.concatenate([batch["image"] for batch in found])
+        for found in [
+            list(
+                pipeline.evaluation(
+                    pictures(), batch_size=22, image_size=SIZE, crop=1.0
+                )
+            )
+        ]
+    )
+    maps = network.module.apply(
+        network.variables, images.astype(np.float32) / 255, method="features"
+    )
+    good = np.arange(22) != 5
+    assert kept.features.shape == (22, 1, 1, 64)
+    expected = np.asarray(maps).mean((1, 2))[good]
+    np.testing.assert_allclose(kept.features[good, 0, 0], expected, atol=1e-5)
+    np.testing.assert_array_equal(kept.weight, good.astype(np.float32))
+    np.testing.assert_array_equal(kept.label[good], (np.arange(22) % 3)[good])
+    logits = network.module.apply(network.variables, kept.features[good], method="head")
+    whole = network.module.apply(network.variables, maps[good], method="head")
+    np.testing.assert_allclose(logits, whole, atol=1e-5)
+
+
+def test_a_second_time_nothing_is_computed(network, tmp_path, monkeypatch):
+    first = cached(pictures(), network, tmp_path)
+    monkeypatch.delattr(pipeline, "evaluation")
+    second = cached(pictures(), network, tmp_path)
+    for one, other in zip(first, second, strict=True):
+        np.testing.assert_array_equal(one, other)
+    with pytest.raises(AttributeError):
+        cached(pictures(seed=1), network, tmp_path)
+
+
+def test_an_interruption_keeps_what_is_done(network, tmp_path, monkeypatch):
+    def interrupt(share):
+        if share > 0.5:
+            raise InterruptedError(share)
+
+    with pytest.raises(InterruptedError):
+        cached(pictures(), network, tmp_path, progress=interrupt)
+    asked = []
+    evaluation = pipeline.evaluation
+
+    def watched(of, **settings):
+        asked.append(of.size)
+        return evaluation(of, **settings)
+
+    monkeypatch.setattr(pipeline, "evaluation", watched)
+    resumed = cached(pictures(), network, tmp_path)
+    assert asked == [22 - 16], "two batches of eight were kept"
+    whole = cached(pictures(), network, tmp_path / "other")
+    np.testing.assert_array_equal(resumed.features, whole.features)
+
+
+def test_the_key_changes_with_all_that_matters(network):
+    def key(of=None, variables=None, module=None, **changed):
+        frame = {"name": "x", "image_size": SIZE, "crop": 1.0} | changed
+        module = module or network.module
+        known = variables or network.variables
+        return features.identity(of or pictures(), known, module, **frame)
+
+    base = key()
+    assert key() == base
+    assert key(of=pictures(seed=1)) != base
+    assert key(of=pictures(count=21)) != base
+    assert key(of=pictures()._replace(fingerprint=lambda: "changed")) != base
+    assert key(image_size=40) != base and key(crop=0.9) != base
+    style = network.module.style._replace(dtype=jax.numpy.bfloat16)
+    assert key(module=network.module.clone(style=style)) != base
+
+    def moved(pattern):
+        return tree.map_with_path(
+            lambda path, leaf: leaf + 1 if pattern in path else leaf, network.variables
+        )
+
+    assert key(variables=moved("stem/conv")) != base
+    assert key(variables=moved("stem/norm/mean")) != base
+    assert key(variables=moved("classifier")) == base, "the head may learn"
+
+
+def test_heads_and_what_may_learn(network):
+    head = features.head_paths(network.module, SIZE)
+    assert head == {"params/classifier/kernel", "params/classifier/bias"}
+    features.check_frozen(network.module, SIZE, sorted(head))
+    with pytest.raises(ValueError, match="stem/conv/kernel of the trunk learn"):
+        features.check_frozen(network.module, SIZE, ["params/stem/conv/kernel"])
+
+
+def kept(size=10):
+    maps = np.arange(size, dtype=np.float32).reshape(-1, 1, 1, 1)
+    return features.Features(maps, np.arange(size), np.ones(size, np.float32))
+
+
+def take(count, **settings):
+    batches = features.training(kept(), batch_size=4, seed=3, **settings)
+    return [next(batches) for _ in range(count)]
+
+
+def test_each_epoch_of_training_is_a_permutation():
+    rows = np.concatenate([batch["index"] for batch in take(10)])
+    epochs = rows.reshape(4, 10)
+    assert all(sorted(epoch) == list(range(10)) for epoch in epochs.tolist())
+    assert len({tuple(epoch) for epoch in epochs.tolist()}) == 4
+    for batch in take(3):
+        np.testing.assert_array_equal(batch["features"][:, 0, 0, 0], batch["index"])
+
+
+def test_training_goes_on_anywhere_and_is_shared_by_processes():
+    for one, other in zip(take(8)[5:], take(3, start=5), strict=True):
+        for name in one:
+            np.testing.assert_array_equal(one[name], other[name])
+    halves = [take(8, process=process, processes=2) for process in range(2)]
+    for step, whole in enumerate(take(8)):
+        for name in whole:
+            joined = np.concatenate([half[step][name] for half in halves])
+            np.testing.assert_array_equal(joined, whole[name])
+
+
+def test_evaluation_gives_each_row_once_and_pads():
+    found = list(features.evaluation(kept(), batch_size=4))
+    assert [batch["weight"].sum() for batch in found] == [4, 4, 2]
+    rows = np.concatenate([batch["index"] for batch in found])
+    np.testing.assert_array_equal(rows, [*range(10), -1, -1])
+    halves = [
+        list(features.evaluation(kept(), batch_size=4, process=p, processes=2))
+        for p in range(2)
+    ]
+    assert len(halves[0]) == len(halves[1]) == 3
