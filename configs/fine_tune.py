@@ -26,13 +26,13 @@ def get_config(argument=""):
     settings = defaults.training()
     settings.data.augment = "random_resized_crop(area=(0.25, 1.0))|flip"
     presets.choose_data(settings, given.data)
-    settings.batch_size = 64
+    settings.batch_size = 32
     settings.epochs = 20.0
     settings.model.name = given.backbone
     settings.model.freeze_norms = True
     settings.objective.label_smoothing = 0.1
     settings.optimizer.options = {"momentum": 0.9, "nesterov": True}
-    settings.optimizer.learning_rate = 0.1
+    settings.optimizer.learning_rate = 0.05
     settings.optimizer.weight_decay = 1e-4
     settings.optimizer.clip_norm = 1.0
     settings.optimizer.table = (

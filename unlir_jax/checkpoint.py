@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers
 
 from unlir_jax import tree
@@ -225,9 +226,38 @@ def restore(manager: ocp.CheckpointManager, like: Any) -> Restored | None:
         raise ValueError(
             f"No checkpoint in {str(manager.directory)!r} can be read, though there "
             f"are some of steps {', '.join(map(str, steps))}; expected one that is "
-            "whole: start anew in another workdir."
+            "whole: start anew in another workdir, or without that folder."
         )
     return None
+
+
+def set_aside(manager: ocp.CheckpointManager, step: int) -> None:
+    """Move checkpoints of later steps out of the way of those that are to come.
+
+    They are the damaged ones that `restore` has skipped; they go to the folder
+    `damaged_checkpoints` beside, and nothing is deleted.
+    """
+    later = [number for number in manager.all_steps() if number > step]
+    if not later:
+        return
+    folder = Path(manager.directory)
+    _meet("before checkpoints are moved")
+    if jax.process_index() == 0:
+        aside = folder.with_name(f"damaged_{folder.name}")
+        aside.mkdir(exist_ok=True)
+        for number in later:
+            place, copy = aside / str(number), 1
+            while place.exists():
+                copy += 1
+                place = aside / f"{number}_{copy}"
+            (folder / str(number)).rename(place)
+    _meet("after checkpoints were moved")
+    manager.reload()
+
+
+def _meet(where: str) -> None:
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(where)
 
 
 def _record(folder: Path) -> dict[str, Any]:

@@ -179,6 +179,7 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
 
 def _train(arguments: argparse.Namespace) -> int:
     import logging
+    import warnings
 
     from absl import logging as absl_logging
 
@@ -187,6 +188,7 @@ def _train(arguments: argparse.Namespace) -> int:
     # Orbax writes down there what it also raises, at length.
     absl_logging.set_verbosity(absl_logging.FATAL)
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+    warnings.showwarning = lambda message, *_: _complain(str(message))
     settings = config.load(arguments.config, arguments.overrides)
     if not (arguments.workdir or arguments.dry_run):
         raise ValueError("--workdir is missing; expected a folder, or --dry-run.")

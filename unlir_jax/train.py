@@ -37,7 +37,7 @@ Settings = Any
 """A ConfigDict as of `defaults.training`, whose fields have no types."""
 
 Say = Callable[[str], None]
-DTYPES = ("float32", "bfloat16", "float16")
+DTYPES = "float32", "bfloat16", "float16"
 
 
 class Outcome(NamedTuple):
@@ -224,11 +224,11 @@ def _train(
     restored = checkpoint.restore(manager, mesh.get_state(laid, state))
     if restored is not None:
         step, state, notes = restored
+        checkpoint.set_aside(manager, step)
         state = mesh.put_state(laid, state)
         say(f"Going on from step {step} of {job.steps}.")
-    log = journal.silent()
+    log, board = journal.silent(), settings.log.tensorboard
     if mesh.is_first():
-        board = settings.log.tensorboard
         log = journal.start(
             folder, step, job.steps, tensorboard=board, live=live, say=say
         )

@@ -229,3 +229,20 @@ def test_memory_and_workers_change_nothing(pictures, tmp_path):
     plain = train.run(of_folder(pictures), tmp_path / "plain").summary
     kept = train.run(of_folder(pictures, "data.cache=memory"), tmp_path / "kept")
     assert kept.summary["weights_sha256"] == plain["weights_sha256"]
+
+
+# What a damaged file makes Orbax's reader leave behind is not the subject.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_damaged_checkpoint_is_skipped_set_aside_and_made_anew(tmp_path):
+    whole = train.run(settings("steps=8"), tmp_path / "run").summary
+    (tmp_path / "run" / "summary.json").unlink()
+    newest = tmp_path / "run" / "checkpoints" / "8"
+    for file in (newest / "state").rglob("d/*"):
+        file.write_bytes(file.read_bytes()[::-1])
+    lines = []
+    with pytest.warns(UserWarning, match="of step 8 .* is damaged and is skipped"):
+        again = train.run(settings("steps=8"), tmp_path / "run", say=lines.append)
+    assert "Going on from step 4 of 8." in lines
+    assert again.summary["weights_sha256"] == whole["weights_sha256"]
+    assert (tmp_path / "run" / "damaged_checkpoints" / "8").is_dir()
+    assert newest.is_dir(), "the new one"
