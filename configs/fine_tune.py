@@ -12,7 +12,20 @@ tensorflow-datasets has prepared.
 Arguments: `backbone`, a name of `unlir models`, whose weights at hand are taken unless
 `--config.model.weights=FILE` names others; `data`, see `unlir_jax/presets.py`.
 
-Expected: EXPECTED
+Or from a linear probe, which keeps the trunk from being bent by a classifier that knows
+nothing yet (Kumar et al. 2022):
+
+    unlir train --config configs/fine_tune.py --config.data.path=DIR \
+        --config.init_from=runs/probe --config.optimizer.learning_rate=0.01 \
+        --config.epochs=3 --workdir runs/fine_tuned
+
+Expected: on 50 species of CUB-200-2011 with EfficientNet-Lite0, seed 0, what could be
+run on a CPU: 89.2 % after 5 epochs with batches of 64 and a learning rate of 0.1, and
+92.2 % after 3 epochs from the probe, which had 92.9 %. The 20 epochs of this file have
+not been run to their end here.
+
+Time: 20 epochs of 1500 pictures want an accelerator; on two CPU cores an epoch takes
+three minutes or more.
 """
 
 from unlir_jax import config, defaults, presets
