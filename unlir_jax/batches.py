@@ -19,10 +19,14 @@ class Batches(NamedTuple):
     Attributes:
         training: `start -> batches` without end, from the `start`-th on.
         evaluation: `() -> batches`, every example once.
+        train: The features of all training examples, where they are kept.
+        test: Those of the test.
     """
 
     training: Callable[[int], Iterator[Batch]]
     evaluation: Callable[[], Iterator[Batch]]
+    train: features.Features | None = None
+    test: features.Features | None = None
 
 
 def of_pictures(
@@ -99,7 +103,7 @@ def of_features(
     def evaluation() -> Iterator[Batch]:
         return features.evaluation(test, **_place(settings)) if test else iter(())
 
-    return Batches(training, evaluation)
+    return Batches(training, evaluation, train, test)
 
 
 def _reading(settings: Any) -> dict[str, Any]:

@@ -25,6 +25,9 @@ def training() -> ConfigDict:
             "average": 0.0,
             "data": _data(),
             "model": _model(),
+            # How a part network starts: parts from kmeans or random, the classifier
+            # from ridge (closed form) or random.
+            "start": {"parts": "random", "classifier": "random"},
             # Computes the trunk's maps once and trains the head on them.
             "features": {"cache": False, "folder": ""},
             "objective": {
@@ -62,6 +65,9 @@ def _model() -> dict:
         "precision": "highest",
         # Normalise by the statistics of the weights and leave them alone.
         "freeze_norms": False,
+        # Decides by parts instead of the network's own classifier; see
+        # `models.parts.assemble`. No name: it does not.
+        "decision": {"name": ""},
     }
 
 

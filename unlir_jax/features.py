@@ -99,6 +99,8 @@ def identity(
     """Describe all that the features of a source follow from."""
     head = head_paths(module, image_size)
     trunk = {p: leaf for p, leaf in tree.flatten(variables).items() if p not in head}
+    # Part networks keep the maps of a finer layer as well.
+    layer = getattr(module, "layer", "")
     return {
         "format": FORMAT,
         "network": name,
@@ -108,7 +110,7 @@ def identity(
         "image_size": image_size,
         "crop": crop,
         "data": _fingerprint(source),
-    }
+    } | ({"layer": layer} if layer else {})
 
 
 def _fingerprint(source: sources.Source) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 from unlir_jax import allocator, split, tree, zoo
 from unlir_jax.data import preprocessing
 from unlir_jax.models import fold as folding
+from unlir_jax.models import parts
 from unlir_jax.types import SplitModel
 from unlir_jax.weights import exported, hub, layouts, packages, readers
 
@@ -58,6 +59,7 @@ def load(
     dtype: Any = None,
     fold: bool = False,
     seed: int = 0,
+    decision: Mapping[str, Any] | None = None,
 ) -> Pretrained:
     """Load a network with its weights and cut it at a layer.
 
@@ -77,6 +79,9 @@ def load(
         fold: Fold the norms into the convolutions: faster, exact, not for training. A
             network that is cut between a convolution and its norm stays as it is.
         seed: Of what is drawn: all of random weights, or a new classifier.
+        decision: Decide by parts instead of the network's own classifier, see
+            `models.parts.assemble`; how the weights of a part network decide is read
+            from their file.
 
     Raises:
         FileNotFoundError: There is no such file of weights.
@@ -88,12 +93,12 @@ def load(
     name, weights = _workdir(name, weights)
     asked = name
     name, network = zoo.find(name)
-    purpose = None
+    purpose, decision = None, dict(decision or {})
     # A layer is checked first: it needs no weights, and reading them takes a moment.
     layer = find_layer(name, network, layer)
     if weights == RANDOM:
         classes = network.classes if num_classes is None else num_classes
-        module = _build(network, classes, dtype)
+        module = _build(network, classes, dtype, decision)
         variables = random_variables(module, network, seed)
         source, sha256 = RANDOM, tree.sha256(variables)
     else:
@@ -105,8 +110,11 @@ def load(
         if _is_timm_lite(asked, name, str(weights), arrays):
             name, network = zoo.find(f"timm_{name}")
         classes = _classes_in(arrays, network) if num_classes is None else num_classes
-        module = _build(network, classes, dtype)
+        known = purpose.decision if purpose else {}
+        module = _build(network, classes, dtype, known)
         variables = fill(module, network, arrays, name, source, seed)
+        if decision and decision != known:
+            module, variables = _decide(module, variables, network, decision, seed)
     if fold and not folding.dissolves(layer):
         module, variables = folding.fold_batchnorm(module, variables)
     variables = jax.tree.map(jnp.asarray, variables)
@@ -189,15 +197,38 @@ def _is_timm_lite(
     )
 
 
-def _build(network: zoo.Network, classes: int, dtype: Any) -> Any:
+def _build(
+    network: zoo.Network, classes: int, dtype: Any, decision: Mapping[str, Any]
+) -> Any:
     if classes < 1:
         raise ValueError(f"`num_classes`={classes}; expected at least 1.")
     module = network.build(num_classes=classes)
-    return (
-        module
-        if dtype is None
-        else module.clone(style=module.style._replace(dtype=dtype))
-    )
+    if dtype is not None:
+        module = module.clone(style=module.style._replace(dtype=dtype))
+    if not decision:
+        return module
+    return parts.assemble(module, decision, classes, network.image_size)
+
+
+def _decide(
+    module: Any,
+    variables: Mapping[str, Any],
+    network: zoo.Network,
+    decision: Mapping[str, Any],
+    seed: int,
+) -> tuple[Any, dict[str, Any]]:
+    """Put a new decision by parts on the trunk of a network."""
+    backbone = getattr(module, "backbone", module)
+    new = parts.assemble(backbone, decision, module.num_classes, network.image_size)
+    drawn = tree.flatten(random_variables(new, network, seed))
+    ours = tree.flatten(variables)
+    if not hasattr(module, "backbone"):
+        ours = {path.replace("/", "/backbone/", 1): leaf for path, leaf in ours.items()}
+    taken = {
+        path: ours[path] if "/backbone/" in path else leaf
+        for path, leaf in drawn.items()
+    }
+    return new, tree.unflatten(taken)
 
 
 def example(network: zoo.Network) -> jax.ShapeDtypeStruct:
@@ -297,7 +328,8 @@ def _cut(module: Any, network: zoo.Network, layer: str) -> SplitModel:
     mean = tuple(module.mean)
     if layer == network.layer:
         return split.from_methods(module, mean=mean)
-    return split.from_linen(module, layer, mean=mean)
+    inside = f"backbone/{layer}" if hasattr(module, "backbone") else layer
+    return split.from_linen(module, inside, mean=mean)
 
 
 def _class_names(classes: int, made_for: exported.Purpose) -> tuple[str, ...]:

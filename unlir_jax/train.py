@@ -22,6 +22,7 @@ from unlir_jax import (
     mesh,
     objectives,
     optim,
+    part_measures,
     pretrained,
     preview,
     progress,
@@ -30,8 +31,10 @@ from unlir_jax import (
 )
 from unlir_jax import state as states
 from unlir_jax.data import augmentation, pipeline, splits
+from unlir_jax.models import layers
 from unlir_jax.objectives import network as networks
 from unlir_jax.objectives.objective import Objective
+from unlir_jax.parts import start
 
 Settings = Any
 """A ConfigDict as of `defaults.training`, whose fields have no types."""
@@ -172,15 +175,20 @@ def _open_network(
     model = settings.model
     if model.dtype not in DTYPES:
         raise ValueError(f"`model.dtype`={model.dtype!r}; expected one of {DTYPES}.")
+    decision = model.decision.to_dict()
     network = pretrained.load(
-        model.name, model.weights, num_classes=classes, seed=settings.seed
+        model.name,
+        model.weights,
+        num_classes=classes,
+        seed=settings.seed,
+        decision=decision if decision["name"] else None,
     )
     style = network.module.style._replace(
         dtype=None if model.dtype == "float32" else jnp.dtype(model.dtype),
         precision=model.precision,
         axis_name=laid.axis_name,
     )
-    return network._replace(module=network.module.clone(style=style))
+    return network._replace(module=layers.with_style(network.module, style))
 
 
 def _objective(
@@ -234,6 +242,8 @@ def _train(
         )
     ending.callback(log.close)
     reader = _batches(job, lambda text: log.show(step, text), asked)
+    if restored is None:
+        state = mesh.put_state(laid, _start(job, reader, notes, log))
     rows = pipeline.timed(reader.training(step))
     ending.callback(rows.close)
     update, measure = compile_steps(job)
@@ -288,8 +298,42 @@ def _train(
             "all is saved, and the same command goes on from there.",
         )
     known = mesh.gather(laid, states.variables(state))
+    if settings.model.decision.name and mesh.is_first():
+        log.show(step, "measuring the parts")
+        notes["measured"] = part_measures.measure(job, known, reader)
     summary = workdir.finish(folder, job, known, notes, clock.values())
     return Outcome(summary, f"Done: {workdir.result(folder, summary)}")
+
+
+def _start(
+    job: Job, reader: batches.Batches, notes: dict[str, Any], log: journal.Journal
+) -> states.State:
+    """Fit what is fitted before the first step."""
+    wanted = job.settings.start.to_dict()
+    if set(wanted.values()) == {"random"}:
+        return job.state
+    if reader.train is None or not job.settings.model.decision.name:
+        raise ValueError(
+            f"`start`={wanted} fits a part network to cached features; expected "
+            "features.cache=True and a model.decision, or 'random' for both."
+        )
+    known = reader.train.weight > 0
+    started = start.start(
+        job.network.module,
+        states.variables(job.state),
+        reader.train.features if known.all() else reader.train.features[known],
+        reader.train.label[known],
+        key=jax.random.key(job.settings.seed),
+        progress=lambda doing: log.show(0, f"start: {doing}"),
+        **wanted,
+    )
+    notes["start"] = started.notes
+    return states.create(
+        started.variables,
+        job.rules,
+        job.optimizer,
+        average=job.settings.average > 0,
+    )
 
 
 def _batches(job: Job, show: Say, asked: Callable[[], str]) -> batches.Batches:

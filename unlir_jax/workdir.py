@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from unlir_jax import checkpoint, config, journal, mesh, record, tree
+from unlir_jax.models import parts
 from unlir_jax.report import training
 from unlir_jax.weights import exported, readers
 
@@ -177,7 +178,11 @@ def finish(
     train, test = job.data
     leaves = {path: np.asarray(leaf) for path, leaf in tree.flatten(variables).items()}
     purpose = exported.Purpose(
-        job.network.name, train.classes, job.image_size, job.crop
+        job.network.name,
+        train.classes,
+        job.image_size,
+        job.crop,
+        parts.specification(job.network.module),
     )
     best = {
         f"best/{name.removeprefix('test/')}": value
@@ -185,6 +190,7 @@ def finish(
     }
     summary = dict(notes.get("test", {})) | dict(notes.get("train", {})) | best
     summary |= speed
+    summary |= notes.get("start", {}) | notes.get("measured", {})
     summary |= {
         "seed": job.settings.seed,
         "steps": job.steps,

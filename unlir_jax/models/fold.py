@@ -6,7 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 from flax import linen as nn
 
-from unlir_jax.models.layers import Style
+from unlir_jax.models import layers
 
 
 def dissolves(path: str) -> bool:
@@ -38,14 +38,15 @@ def fold_batchnorm(
         ValueError: The module has no `style`, or the variables lack the statistics.
     """
     style = getattr(module, "style", None)
-    if not isinstance(style, Style):
+    if not isinstance(style, layers.Style):
         raise ValueError(
             f"`module` is a {type(module).__name__}; expected a backbone of "
             "unlir_jax.models, whose norms follow their convolutions by construction."
         )
     params, statistics = variables["params"], variables.get("batch_stats", {})
     folded = _fold(params, statistics, style.epsilon)
-    return module.clone(style=style._replace(norm=False)), {"params": folded}
+    module = layers.with_style(module, style._replace(norm=False))
+    return module, {"params": folded}
 
 
 def _fold(

@@ -133,3 +133,10 @@ def relu6(values: jax.Array) -> jax.Array:
 def average_pool(maps: Array) -> jax.Array:
     """Average over space, in float32 or more: `[batch, filters]`."""
     return jnp.mean(maps, axis=(1, 2), dtype=jnp.promote_types(maps.dtype, jnp.float32))
+
+
+def with_style(module: Any, style: Style) -> Any:
+    """Copy a network of ours with another style; a part network passes it on."""
+    if hasattr(module, "backbone"):
+        return module.clone(backbone=module.backbone.clone(style=style))
+    return module.clone(style=style)

@@ -20,12 +20,15 @@ class Purpose(NamedTuple):
         class_names: One name a class.
         image_size: Side in pixels of the pictures it was trained for.
         crop: Share of the shorter side that the central crop keeps.
+        decision: How a part network decides, see `models.parts.assemble`; {} where the
+            network's own classifier does.
     """
 
     network: str
     class_names: tuple[str, ...]
     image_size: int
     crop: float
+    decision: dict[str, Any] = {}
 
 
 def write(
@@ -46,6 +49,8 @@ def write(
         "image_size": str(purpose.image_size),
         "crop": repr(purpose.crop),
     }
+    if purpose.decision:
+        metadata["decision"] = json.dumps(purpose.decision)
     readers.write_safetensors(path, leaves, metadata, overwrite=True)
     return path
 
@@ -88,6 +93,7 @@ def purpose(path: str | os.PathLike[str]) -> Purpose | None:
             tuple(names),
             int(metadata["image_size"]),
             float(metadata["crop"]),
+            dict(json.loads(metadata.get("decision", "{}"))),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(

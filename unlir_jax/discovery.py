@@ -1,0 +1,389 @@
+"""Parts without labels: learnt in groups of similar images, and encodings by them."""
+
+import functools
+from collections.abc import Sequence
+from typing import Literal, NamedTuple, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from unlir_jax import assignment, clustering
+from unlir_jax.types import Array, Labels, Maps, RandomKey
+
+Pooling = Literal["max", "mean", "max+mean"]
+
+CANDIDATES = 8
+"""Clusters of a group's cells for each part that is kept of them."""
+
+PENALTIES = tuple(10.0**power for power in range(-4, 4))
+
+
+class Discovery(NamedTuple):
+    """Hold parts that were found without labels.
+
+    `parts` is `[groups * parts, dimensions]`, in the whitened space of `whitening`;
+    `labels` is `[images]`, the group that each image is most like.
+    """
+
+    parts: Array
+    labels: Array
+    whitening: clustering.Whitening
+
+
+def bag_of_parts(
+    scores: Float[Array, "images regions parts"], pooling: Pooling = "max+mean"
+) -> Float[jax.Array, "images bag"]:
+    """Pool each part's scores over an image's regions.
+
+    The bag of parts of arXiv 1611.04413 is `max+mean`: first all parts' largest
+    scores, then all parts' mean scores.
+
+    Returns:
+        `[images, parts]`, or `[images, 2 parts]` for `max+mean`.
+
+    Raises:
+        ValueError: `pooling` is unknown.
+    """
+    if pooling not in get_args(Pooling):
+        raise ValueError(
+            f"`pooling`={pooling!r} is unknown; expected one of {get_args(Pooling)}."
+        )
+    scores = jnp.asarray(scores)
+    pooled = {"max": jnp.max, "mean": jnp.mean}
+    return jnp.concatenate(
+        [pooled[name](scores, axis=1) for name in pooling.split("+")], axis=1
+    )
+
+
+def spatial_bag_of_parts(
+    scores: Float[Array, "images rows columns parts"], pooling: Pooling = "max+mean"
+) -> Float[jax.Array, "images bag"]:
+    """Concatenate the bags of the whole image and of its 2 x 2 quarters.
+
+    Quarters of an odd number of rows share the middle one, so that none is empty.
+
+    Returns:
+        Five bags of `bag_of_parts`: the image, then its quarters row by row.
+    """
+    images, rows, columns, parts = scores.shape
+    down = (slice(0, (rows + 1) // 2), slice(rows // 2, rows))
+    across = (slice(0, (columns + 1) // 2), slice(columns // 2, columns))
+    windows = [(slice(None), slice(None)), *((r, c) for r in down for c in across)]
+    cut = [scores[:, r, c].reshape((images, -1, parts)) for r, c in windows]
+    return jnp.concatenate([bag_of_parts(one, pooling) for one in cut], axis=1)
+
+
+def parts_descriptors(
+    maps: Maps, scores: Float[Array, "batch map_height map_width parts"]
+) -> Float[jax.Array, "batch descriptor"]:
+    """Concatenate the descriptors of the regions that score highest ("CNN on parts").
+
+    Args:
+        maps: Descriptors, `[images, rows, columns, channels]`.
+        scores: `[images, rows, columns, parts]`; of equal ones the first counts.
+
+    Returns:
+        `[images, parts * channels]`, part by part.
+    """
+    images, channels, parts = len(maps), maps.shape[-1], scores.shape[-1]
+    best = jnp.argmax(jnp.reshape(scores, (images, -1, parts)), axis=1)
+    regions = jnp.reshape(maps, (images, -1, channels))
+    found = jnp.take_along_axis(regions, best[:, :, None], axis=1)
+    return found.reshape((images, parts * channels))
+
+
+def discover(
+    maps: Maps,
+    *,
+    groups: int,
+    parts: int,
+    key: RandomKey,
+    solver: assignment.Solver | None = "hungarian",
+    dimensions: int = 256,
+    steps: int = 10,
+) -> Discovery:
+    """Find parts of groups of similar images.
+
+    Unsupervised part learning (Sicre, Avrithis, Kijak and Jurie, CVPR 2017): global
+    descriptors are clustered, and each group stands for a class. Its parts take one
+    cell of each of its images (`assignment.solve`, from those k-means of the group's
+    cells that score higher in it than in all images); all other images are the
+    negatives, through the mean and covariance that whitening takes away. One group
+    gives parts of all images together.
+
+    Args:
+        maps: Of training images, `[images, rows, columns, channels]`.
+        groups: How many; each learns on the `images // groups` images nearest to its
+            centre, so that groups are of equal size and may overlap.
+        parts: For each group, at most `rows * columns`.
+        key: Decides the seeds of both clusterings.
+        solver: Of `assignment.solve`; None keeps the k-means centres, which share out
+            all cells instead of finding one in each image.
+        dimensions: Of whitened space.
+        steps: Of `assignment.solve`.
+
+    Raises:
+        ValueError: More parts than cells, or more groups than images.
+
+    Note:
+        A reconstruction: the published text is not openly readable. Whitened cells
+        have unit length, and parts are given unit length.
+    """
+    images, channels = len(maps), maps.shape[-1]
+    cells = np.reshape(maps, (images, -1, channels))
+    assignment.check_room(parts, cells.shape[1])
+    if not 1 <= groups <= images:
+        raise ValueError(
+            f"`groups`={groups} for {images} images; expected 1 to as many as images."
+        )
+    whitening = clustering.whitening(cells.reshape((-1, channels)), dimensions)
+    regions = clustering.whiten(cells, whitening)
+    mean = jnp.mean(regions, axis=(0, 1))
+    first, *rest = jax.random.split(key, groups + 1)
+    descriptors = clustering.unit(jnp.mean(jnp.asarray(cells, jnp.float32), axis=1))
+    found = clustering.kmeans(descriptors, groups, key=first, spherical=True)
+    nearness = jnp.matmul(found.centres, descriptors.T, precision="highest")
+    _, members = jax.lax.top_k(nearness, images // groups)
+    learnt = []
+    for own, one in zip(members, rest, strict=True):
+        mine = regions[own]
+        seeds = _seeds(mine, regions, parts, 1 if groups == 1 else CANDIDATES, one)
+        if solver is not None:
+            seeds = assignment.solve(
+                mine, parts, solver=solver, initial=seeds, mean=mean, steps=steps
+            ).parts
+        learnt.append(clustering.unit(seeds))
+    return Discovery(jnp.concatenate(learnt), found.labels, whitening)
+
+
+def _seeds(
+    mine: jax.Array, others: jax.Array, parts: int, candidates: int, key: RandomKey
+) -> jax.Array:
+    """Cluster a group's cells, and keep the centres that tell it from all images.
+
+    Most clusters of cells are background that every image has.
+    """
+    flat = mine.reshape((-1, mine.shape[-1]))
+    count = min(candidates * parts, len(flat))
+    centres = clustering.kmeans(flat, count, key=key, spherical=True).centres
+    own, all_ = (jnp.mean(_highest(x, centres), axis=0) for x in (mine, others))
+    return centres[jax.lax.top_k(own - all_, parts)[1]]
+
+
+def _highest(regions: jax.Array, parts: jax.Array) -> jax.Array:
+    """Score the best cell of each image with each part, `[images, parts]`."""
+
+    def one(cells):
+        return jnp.max(jnp.matmul(cells, parts.T, precision="highest"), axis=0)
+
+    return jax.lax.map(one, regions, batch_size=64)
+
+
+def encode(
+    maps: Maps, discovery: Discovery, pooling: Pooling = "max+mean"
+) -> Float[jax.Array, "batch bag"]:
+    """Describe images by a bag of the discovered parts, at unit length.
+
+    Returns:
+        `[images, parts]`, or `[images, 2 parts]` for `max+mean`.
+    """
+    return clustering.unit(bag_of_parts(_cosines(maps, discovery), pooling))
+
+
+def pool_by_parts(
+    maps: Maps,
+    discovery: Discovery,
+    *,
+    temperature: float = 0.05,
+    power: float = 3.0,
+    presence: float = 1.0,
+) -> Float[jax.Array, "batch descriptor"]:
+    """Describe images by what each discovered part is made of, at unit length.
+
+    A cell is shared out by a softmax over parts of cosine / temperature,
+    `a_pr`; a part's descriptor is the generalised mean of its cells' channels,
+    `v_pc = (sum_r a_pr x_rc^power / (sum_r a_pr + presence))^(1 / power)`.
+    `neighbour_whitening`, fitted on training images, should follow.
+
+    Args:
+        maps: Not negative, `[images, rows, columns, channels]`; what is negative
+            counts as zero unless `power` is 1.
+        discovery: Of `discover`.
+        temperature: Of the softmax; small is decisive.
+        power: 1 is the mean, infinity the maximum.
+        presence: Cells' worth of nothing in each mean, so that a part that is hardly
+            there fades.
+
+    Returns:
+        `[images, parts * channels]`, part by part.
+
+    Note:
+        Ours: the encodings of arXiv 1704.03755 are not openly readable.
+    """
+    share = jax.nn.softmax(_cosines(maps, discovery) / temperature, axis=2)
+    channels = maps.shape[-1]
+    cells = jnp.reshape(jnp.asarray(maps, jnp.float32), (len(maps), -1, channels))
+    mass = jnp.sum(share, axis=1)[:, :, None] + presence
+    raised = cells if power == 1 else jnp.maximum(cells, 1e-6) ** power
+    means = jnp.einsum("irp,irc->ipc", share, raised, precision="highest") / mass
+    pooled = means if power == 1 else means ** (1 / power)
+    return clustering.unit(pooled.reshape((len(maps), -1)))
+
+
+def _cosines(maps: Maps, discovery: Discovery) -> jax.Array:
+    """Score whitened cells of unit length with each part: `[images, cells, parts]`."""
+    cells = jnp.reshape(jnp.asarray(maps), (len(maps), -1, maps.shape[-1]))
+    regions = clustering.whiten(cells, discovery.whitening)
+    return jnp.einsum("irc,pc->irp", regions, discovery.parts, precision="highest")
+
+
+def neighbour_whitening(
+    encodings: Float[Array, "images channels"],
+    dimensions: int = 64,
+    *,
+    neighbours: int = 5,
+    shrinkage: float = 0.1,
+    rounds: int = 2,
+    directions: int = 512,
+) -> clustering.Whitening:
+    """Fit whitening of what differs between neighbours, then PCA.
+
+    Nearest neighbours by cosine stand for pairs of one class, so no label is used.
+    After `inv(C)^(1/2)`, with `C = mean (x - y)(x - y)' / 2` over pairs, the directions
+    of largest variance are those in which images differ though neighbours agree:
+    the discriminative whitening of Mikolajczyk and Matas (ICCV 2007), which Radenovic,
+    Tolias and Chum (TPAMI 2019) learn from pairs that are mined, not labelled. Later
+    rounds look for neighbours in the space that the one before found.
+
+    Args:
+        encodings: One row an image, of training images only.
+        dimensions: To keep.
+        neighbours: Pairs for each image.
+        shrinkage: In (0, 1], the share of C that is replaced by its mean variance; 1
+            leaves PCA.
+        rounds: How often to look for neighbours.
+        directions: PCA to at most this many comes first.
+
+    Returns:
+        For `clustering.whiten`; `variance` is that after `inv(C)^(1/2)`.
+
+    Raises:
+        ValueError: As `clustering.whitening`; not 1 to `images - 1` neighbours, no
+            rounds, or `shrinkage` outside (0, 1].
+    """
+    count = len(encodings)
+    if not (1 <= neighbours < count and 0 < shrinkage <= 1 and rounds >= 1):
+        raise ValueError(
+            f"`neighbours`={neighbours}, `shrinkage`={shrinkage}, `rounds`={rounds} "
+            f"for {count} images; expected 1 to {count - 1}, a share in (0, 1], 1 or "
+            "more."
+        )
+    first = clustering.whitening(encodings, directions)
+    vectors = np.asarray(first.matrix, np.float64)
+    vectors = vectors / np.linalg.norm(vectors, axis=0)
+    rows = (np.asarray(encodings, np.float32) - first.mean) @ vectors
+    found = rows
+    for _ in range(rounds):
+        near = np.asarray(_neighbours(jnp.asarray(found, jnp.float32), neighbours))
+        matrix, variance = _discriminate(rows, near, shrinkage)
+        found = rows @ matrix[:, :dimensions]
+    return clustering.Whitening(
+        first.mean,
+        clustering.with_signs(vectors @ matrix[:, :dimensions]).astype(np.float32),
+        variance[:dimensions].astype(np.float32),
+        float(variance[:dimensions].sum() / variance.sum()),
+    )
+
+
+@functools.partial(jax.jit, static_argnames=("count",))
+def _neighbours(rows: jax.Array, count: int) -> jax.Array:
+    """Give the places of each row's nearest other rows by cosine, `[rows, count]`."""
+    rows = clustering.unit(rows)
+
+    def one(pair):
+        place, row = pair
+        cosine = jnp.matmul(rows, row, precision="highest").at[place].set(-jnp.inf)
+        return jax.lax.top_k(cosine, count)[1]
+
+    return jax.lax.map(one, (jnp.arange(len(rows)), rows), batch_size=256)
+
+
+def _discriminate(
+    rows: np.ndarray, near: np.ndarray, shrinkage: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Whiten the pairs' covariance, then turn to the axes of all rows' covariance."""
+    apart = (rows[:, None] - rows[near]).reshape((-1, rows.shape[1]))
+    within = apart.T @ apart / (2 * len(apart))
+    even = np.trace(within) / len(within) * np.eye(len(within))
+    values, axes = np.linalg.eigh((1 - shrinkage) * within + shrinkage * even)
+    white = axes / np.sqrt(np.maximum(values, np.finfo(np.float32).tiny))
+    variance, turn = np.linalg.eigh(white.T @ (rows.T @ rows / len(rows)) @ white)
+    return white @ turn[:, ::-1], np.maximum(variance[::-1], 0)
+
+
+def ridge_classifier(
+    encodings: Float[Array, "images channels"],
+    labels: Labels,
+    classes: int,
+    penalty: float | Sequence[float] = PENALTIES,
+) -> tuple[Float[np.ndarray, "channels classes"], Float[np.ndarray, " classes"]]:
+    """Fit `min_W,b |X W + b - Y|^2 + penalty |W|^2` in closed form, Y one-hot.
+
+    Of several penalties, the one of least squared error is taken, with each image left
+    out in turn. For ridge this error is exact without fitting again: residual divided
+    by `1 - h_ii`, `h` the matrix that maps targets to predictions (Allen's PRESS,
+    Technometrics 1974).
+
+    Args:
+        encodings: `[images, channels]`.
+        labels: 0 to `classes - 1`, each of them at least once.
+        classes: How many.
+        penalty: One, or several to choose from; positive, in the encodings' squared
+            units times images.
+
+    Returns:
+        `kernel`, `[channels, classes]`, and `bias`, `[classes]`: logits are
+        `encodings @ kernel + bias`.
+
+    Raises:
+        ValueError: A class without images, a label that is no class, or a penalty that
+            is not positive.
+    """
+    labels = np.asarray(labels)
+    penalties = [penalty] if isinstance(penalty, int | float) else list(penalty)
+    _check_labels(labels, classes)
+    if not penalties or min(penalties) <= 0:
+        raise ValueError(f"`penalty`={penalty}; expected one or more positive numbers.")
+    encodings = np.asarray(encodings, np.float64)
+    mean = encodings.mean(axis=0)
+    centred = encodings - mean
+    targets = np.eye(classes)[labels]
+    share = targets.mean(axis=0)
+    values, left = np.linalg.eigh(centred @ centred.T)
+    values, rotated = np.maximum(values, 0), left.T @ (targets - share)
+
+    def left_out(strength):
+        shrunk = values / (values + strength)
+        leverage = left**2 @ shrunk + 1 / len(labels)
+        residual = targets - share - left @ (shrunk[:, None] * rotated)
+        return np.mean((residual / (1 - leverage)[:, None]) ** 2)
+
+    best = min(penalties, key=left_out)
+    kernel = centred.T @ (left @ (rotated / (values + best)[:, None]))
+    return kernel.astype(np.float32), (share - mean @ kernel).astype(np.float32)
+
+
+def _check_labels(labels: np.ndarray, classes: int) -> None:
+    if labels.min() < 0 or labels.max() >= classes:
+        raise ValueError(
+            f"`labels` run from {labels.min()} to {labels.max()}; expected 0 to "
+            f"{classes - 1}, as there are {classes} classes."
+        )
+    missing = np.flatnonzero(np.bincount(labels, minlength=classes) == 0)
+    if len(missing):
+        raise ValueError(
+            f"`labels` has no image of class {missing[0]} ({len(missing)} classes "
+            "without images); expected at least one of each class."
+        )

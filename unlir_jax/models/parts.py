@@ -1,0 +1,230 @@
+"""Networks that decide by parts: a backbone, regions, parts, and what they add up to.
+
+A reconstruction of DP-Net (Sicre et al., ICIP 2023, arXiv 2404.15037), whose text gives
+the outline (region descriptors, a part layer S = U X, a bag of parts, constraints in
+words) and no further formulas. Decisions are made by one of `models/decisions.py`; each
+adds up to the logits part by part, without a rest.
+"""
+
+import dataclasses
+import difflib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from unlir_jax.models import decisions, layers
+from unlir_jax.models.cells import Grid, Reading, pack, unpack
+from unlir_jax.types import Array
+
+DECISIONS = {"descriptors": decisions.Descriptors}
+"""How parts decide, by name."""
+
+
+class PartNet(nn.Module):
+    """Classify pictures in [0, 1] by the parts that are seen in them.
+
+    Submodules `backbone` and `classifier`, the decision. Like every network of ours it
+    has `features` and `head`, so every explainer and metric runs on it; `read` says
+    what the parts are and what each of them adds.
+
+    Attributes:
+        backbone: Gives `features(images, train)`; its own classifier is not used.
+        classifier: One of `models/decisions.py`, built for the number of classes.
+        channels: Of the backbone's last maps.
+        layer: Path of a module of the backbone whose finer maps help to tell parts
+            apart; "" for none.
+        others: Channels of that layer.
+    """
+
+    backbone: Any
+    classifier: Any
+    channels: int
+    layer: str = ""
+    others: int = 0
+
+    @property
+    def style(self) -> layers.Style:
+        """Give the style of the backbone."""
+        return self.backbone.style
+
+    @property
+    def mean(self) -> tuple[float, ...]:
+        """Give the colour that the backbone sees as zero."""
+        return self.backbone.mean
+
+    @property
+    def num_classes(self) -> int:
+        """Give the number of classes that are decided between."""
+        return self.classifier.classes
+
+    def features(self, images: Array, train: bool = False) -> jax.Array:
+        """Compute the backbone's maps, with those of the finer layer packed behind."""
+        if not self.layer:
+            return self.backbone.features(images, train)
+        seen: list[jax.Array] = []
+
+        def intercept(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
+            output = call(*args, **kwargs)
+            path = "/".join(context.module.path).removeprefix("backbone/")
+            if context.method_name == "__call__" and path == self.layer:
+                seen.append(output)
+            return output
+
+        with nn.intercept_methods(intercept):
+            maps = self.backbone.features(images, train)
+        if len(seen) != 1:
+            raise ValueError(
+                f"`layer`={self.layer!r} is called {len(seen)} times by the backbone; "
+                "expected a module that is called once, such as 'block13'."
+            )
+        return pack(maps, seen[0])
+
+    def head(self, maps: Array, train: bool = False) -> jax.Array:
+        """Decide by parts: logits `[batch, classes]`, the sum of all contributions."""
+        return self.classifier.logits(self.grid(maps), train)
+
+    def read(self, maps: Array, train: bool = False) -> Reading:
+        """Say which parts are seen where, and what each adds to each logit."""
+        return self.classifier.read(self.grid(maps), train)
+
+    def evidence(self, maps: Array, labels: Array) -> jax.Array:
+        """Say what each cell adds to one logit of its picture, through each part.
+
+        Args:
+            maps: What `features` gives.
+            labels: A class for each picture, `[batch]`.
+
+        Returns:
+            `[batch, rows, columns, parts]` on the grid of the last maps; over rows,
+            columns and parts it adds up to the logit less `offset`.
+        """
+        return self.classifier.evidence(self.grid(maps), labels)
+
+    def offset(self) -> jax.Array:
+        """Give what `evidence` leaves to the logits, `[classes]`."""
+        return self.classifier.offset()
+
+    def __call__(self, images: Array, train: bool = False) -> jax.Array:
+        """Compute logits, `[batch, classes]`."""
+        return self.head(self.features(images, train), train)
+
+    def describe_cells(self, maps: Array) -> jax.Array:
+        """Give the unit vectors that parts are compared with."""
+        return self.classifier.cells(self.grid(maps))
+
+    def describe(self, maps: Array, first: Array = 0, count: int = 0) -> jax.Array:
+        """Give descriptors of `count` parts from the `first` on, or of all parts."""
+        grid = self.grid(maps)
+        _, shares = self.classifier.look(grid)
+        if count:
+            shares = jax.lax.dynamic_slice_in_dim(shares, first, count, axis=-1)
+        return self.classifier.describe(grid, shares)
+
+    def grid(self, maps: Array) -> Grid:
+        """Unpack the cells of the last and of the finer layer."""
+        return unpack(maps, self.channels, self.others)
+
+
+def assemble(
+    backbone: Any, decision: Mapping[str, Any], classes: int, image_size: int
+) -> PartNet:
+    """Build a part network round a backbone.
+
+    Args:
+        backbone: A network of ours.
+        decision: `name`, one of `DECISIONS`; `layer`, whose finer maps are looked at as
+            well: a path, "" for none, or "auto" for the last one with twice the rows of
+            the last maps; and the attributes of the decision.
+        classes: Number of classes.
+        image_size: Side in pixels of the pictures that it is for.
+
+    Raises:
+        ValueError: There is no such decision, layer or attribute, or the picture is
+            smaller than a cell of the backbone.
+    """
+    chosen = dict(decision)
+    name, layer = chosen.pop("name", ""), chosen.pop("layer", "")
+    if name not in DECISIONS:
+        near = difflib.get_close_matches(str(name), DECISIONS, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise ValueError(
+            f"`decision.name`={name!r}; {hint}expected one of {', '.join(DECISIONS)}."
+        )
+    sizes = _sizes(backbone, image_size)
+    last = sizes.pop("")
+    if layer == "auto":
+        twice = range(2 * last[1] - 1, 2 * last[1] + 1)
+        blocks = [path for path in sizes if "/" not in path and sizes[path][1] in twice]
+        layer = blocks[-1] if blocks else ""
+    if layer and layer not in sizes:
+        known = ", ".join(path for path in sizes if "/" not in path)
+        raise ValueError(
+            f"`decision.layer`={layer!r} is no layer of the backbone; expected 'auto', "
+            f"'' for none, or one of {known}."
+        )
+    others = sizes[layer][-1] if layer else 0
+    built = DECISIONS[name]
+    known = _attributes(built)
+    for option in chosen:
+        if option not in known:
+            near = difflib.get_close_matches(option, known, n=1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise ValueError(
+                f"`decision.{option}` is no setting of {name!r}; {hint}expected some "
+                f"of {', '.join(known)}."
+            )
+    values = {k: tuple(v) if isinstance(v, list) else v for k, v in chosen.items()}
+    head = built(classes=classes, channels=last[-1], others=others, **values)
+    head.check(last[1], last[2])
+    return PartNet(backbone, head, last[-1], layer, others)
+
+
+def specification(module: Any) -> dict[str, Any]:
+    """Describe a part network's decision so that `assemble` builds it again.
+
+    Returns:
+        {} for a network that does not decide by parts.
+    """
+    if not isinstance(module, PartNet):
+        return {}
+    head = module.classifier
+    name = next(name for name, kind in DECISIONS.items() if isinstance(head, kind))
+    values = {field: getattr(head, field) for field in _attributes(type(head))}
+    return {"name": name, "layer": module.layer} | values
+
+
+def _attributes(decision: type) -> tuple[str, ...]:
+    fixed = ("classes", "channels", "others", "parent", "name")
+    fields = dataclasses.fields(decision)  # pyright: ignore[reportArgumentType]
+    return tuple(field.name for field in fields if field.name not in fixed)
+
+
+def _sizes(backbone: Any, image_size: int) -> dict[str, tuple[int, ...]]:
+    """List the shapes of what the modules of a backbone give, the last maps' as ""."""
+    seen: dict[str, tuple[int, ...]] = {}
+
+    def intercept(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
+        output = call(*args, **kwargs)
+        path = "/".join(context.module.path)
+        if context.method_name == "__call__" and path and hasattr(output, "shape"):
+            seen[path] = tuple(output.shape)
+        return output
+
+    images = jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.float32)
+    with nn.intercept_methods(intercept):
+        last = jax.eval_shape(
+            lambda images: backbone.init_with_output(
+                jax.random.key(0), images, method="features"
+            )[0],
+            images,
+        )
+    if 0 in last.shape:
+        raise ValueError(
+            f"`image_size`={image_size} is too small: the backbone leaves no cell of "
+            "it; expected a larger picture, at least its stride."
+        )
+    inner = {path: shape for path, shape in seen.items() if len(shape) == 4}
+    return inner | {"": tuple(last.shape)}

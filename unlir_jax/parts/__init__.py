@@ -1,0 +1,1 @@
+"""How parts are found, where they start from, and what is fitted in closed form."""
