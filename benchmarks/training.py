@@ -22,7 +22,8 @@ import jax
 import numpy as np
 from PIL import Image
 
-from unlir_jax import batches, config, mesh, record, train
+from unlir_jax import batches, config, mesh, record
+from unlir_jax import job as jobs
 from unlir_jax.data import pipeline
 
 CONFIG = Path(__file__).parents[1] / "configs" / "supervised.py"
@@ -41,7 +42,7 @@ def draw_pictures(folder: Path, count: int) -> None:
         picture.save(place / f"{index:04}.jpg", quality=90)
 
 
-def open_job(options: argparse.Namespace, folder: Path) -> train.Job:
+def open_job(options: argparse.Namespace, folder: Path) -> jobs.Job:
     settings = config.load(
         f"{CONFIG}:data=folder,model={options.model}",
         [
@@ -56,12 +57,12 @@ def open_job(options: argparse.Namespace, folder: Path) -> train.Job:
             "steps=1000000",
         ],
     )
-    return train.prepare(settings)
+    return jobs.prepare(settings)
 
 
 def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     job = open_job(options, folder)
-    update, _ = train.compile_steps(job)
+    update, _ = jobs.compile_steps(job)
     state = mesh.put_state(job.laid, job.state)
     frame = {"image_size": job.image_size, "crop": job.crop}
     reader = batches.of_pictures(job.data, job.settings, **frame)

@@ -35,7 +35,7 @@ def planted(images=30, parts=4, regions=16, channels=24, noise=0.5, seed=0):
     return clutter.astype(np.float32), truth.astype(np.float32), places
 
 
-@pytest.mark.parametrize("parts, regions", [(1, 1), (2, 5), (3, 3), (3, 5), (4, 6)])
+@pytest.mark.parametrize("parts, regions", [(1, 1), (3, 3), (3, 5), (4, 6)])
 def test_hungarian_is_as_good_as_the_best_of_all_matchings(parts, regions):
     scores = random_scores((20, parts, regions), scale=10)
     found = assignment.hungarian(scores)
@@ -52,8 +52,8 @@ def test_hungarian_treats_each_block_alone_and_compiles():
     np.testing.assert_array_equal(found[1, 2], assignment.hungarian(scores[1, 2]))
 
 
-@pytest.mark.parametrize("parts, regions", [(1, 4), (3, 5), (7, 8), (6, 6)])
-@pytest.mark.parametrize("beta", [0.1, 10.0, 1000.0])
+@pytest.mark.parametrize("parts, regions", [(1, 4), (7, 8), (6, 6)])
+@pytest.mark.parametrize("beta", [0.1, 1000.0])
 @pytest.mark.parametrize("iterations", [1, 30])
 def test_sinkhorn_rows_sum_to_one_and_columns_to_at_most_one(
     parts, regions, beta, iterations

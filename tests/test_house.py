@@ -18,10 +18,11 @@ FLOORS = {
         *("config", "defaults", "presets", "progress", "interruption"),
     ),
     1: ("split", "maps", "filters", "losses", "optim", "models", "weights", "data"),
-    2: ("saliency", "metrics", "attacks", "zoo", "pretrained"),
+    2: ("saliency", "metrics", "attacks", "parts", "zoo", "pretrained"),
     3: (
         *("objectives", "state", "checkpoint", "record", "report", "initial"),
-        *("features", "batches", "journal", "workdir", "preview"),
+        *("features", "batches", "journal", "workdir", "preview", "job"),
+        *("part_measures", "part_gallery"),
     ),
     4: ("train", "evaluate", "explain", "catalogue", "conversion"),
     5: ("cli",),

@@ -29,7 +29,7 @@ class Solution(NamedTuple):
     and ones; `objective` is `[steps + 1]`, J before each step and after the last.
     """
 
-    parts: jax.Array
+    parts: Array
     matching: jax.Array
     objective: jax.Array
 
@@ -290,25 +290,27 @@ def solve(
         )
     if steps < 1:
         raise ValueError(f"`steps`={steps}; expected 1 or more.")
-    if (initial is None) == (key is None):
+    if initial is not None and key is None:
+        start = jnp.asarray(initial)
+    elif initial is None and key is not None:
+        which, order = jax.random.split(key)
+        image = regions[jax.random.randint(which, (), 0, images)]
+        start = image[jax.random.permutation(order, room)[:count]]
+    else:
         raise ValueError(
             "`initial` and `key` are both given or both None; expected parts to start "
             "from, or a key to draw them."
         )
-    if initial is None:
-        which, order = jax.random.split(key)
-        image = regions[jax.random.randint(which, (), 0, images)]
-        initial = image[jax.random.permutation(order, room)[:count]]
-    if initial.shape != (count, channels):
+    if start.shape != (count, channels):
         raise ValueError(
-            f"`initial` has shape {initial.shape}; expected {(count, channels)}: "
+            f"`initial` has shape {start.shape}; expected {(count, channels)}: "
             "`count` parts with the regions' channels."
         )
     mean = jnp.zeros(channels) if mean is None else jnp.asarray(mean)
-    return _SOLVERS[solver](regions, jnp.asarray(initial), mean, steps)
+    return _SOLVERS[solver](regions, start, mean, steps)
 
 
-def _scores(parts: jax.Array, regions: jax.Array) -> jax.Array:
+def _scores(parts: Array, regions: jax.Array) -> jax.Array:
     return jnp.einsum("pc,irc->ipr", parts, regions, precision="highest")
 
 

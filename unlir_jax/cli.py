@@ -193,12 +193,12 @@ def _train(arguments: argparse.Namespace) -> int:
     if not (arguments.workdir or arguments.dry_run):
         raise ValueError("--workdir is missing; expected a folder, or --dry-run.")
     mesh.join_processes()
-    from unlir_jax import preview, train
+    from unlir_jax import job, preview, train
 
     if arguments.dry_run:
         print(config.text(settings))
         print()
-        print(preview.describe(train.prepare(settings)))
+        print(preview.describe(job.prepare(settings)))
         return DONE
     quiet = arguments.quiet
     outcome = train.run(

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import core
 from jaxtyping import Float
 
 from unlir_jax.types import Array, RandomKey
@@ -53,7 +54,7 @@ def check_finite(name: str, values: Array) -> None:
     Raises:
         ValueError: `values` holds NaN or infinity, and is not traced.
     """
-    if isinstance(values, jax.core.Tracer):
+    if isinstance(values, core.Tracer):
         return
     broken = int(np.sum(~np.isfinite(values)))
     if broken:

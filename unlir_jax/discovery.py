@@ -160,7 +160,7 @@ def discover(
 
 def _seeds(
     mine: jax.Array, others: jax.Array, parts: int, candidates: int, key: RandomKey
-) -> jax.Array:
+) -> Array:
     """Cluster a group's cells, and keep the centres that tell it from all images.
 
     Most clusters of cells are background that every image has.
@@ -172,7 +172,7 @@ def _seeds(
     return centres[jax.lax.top_k(own - all_, parts)[1]]
 
 
-def _highest(regions: jax.Array, parts: jax.Array) -> jax.Array:
+def _highest(regions: jax.Array, parts: Array) -> jax.Array:
     """Score the best cell of each image with each part, `[images, parts]`."""
 
     def one(cells):

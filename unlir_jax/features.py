@@ -60,6 +60,21 @@ def _head_shapes(module: Any, maps: jax.ShapeDtypeStruct) -> dict[str, Any]:
     )
 
 
+def map_shape(module: Any, image_size: int) -> tuple[int, int]:
+    """Give the rows and columns of a trunk's maps.
+
+    Raises:
+        ValueError: A picture of that size leaves none.
+    """
+    _, rows, columns, _ = _maps_shape(module, image_size).shape
+    if not rows or not columns:
+        raise ValueError(
+            f"`data.image_size`={image_size} leaves no cell of the network's maps; "
+            "expected a larger one."
+        )
+    return rows, columns
+
+
 def _maps_shape(module: Any, image_size: int) -> jax.ShapeDtypeStruct:
     images = jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.float32)
     return jax.eval_shape(

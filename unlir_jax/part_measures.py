@@ -24,7 +24,7 @@ def measure(job: Any, variables: Any, reader: Batches) -> dict[str, Any]:
     """Measure parts on the test split, and what pooling the same features is worth.
 
     Args:
-        job: See `train.Job`, of a network that decides by parts.
+        job: See `job.Job`, of a network that decides by parts.
         variables: Of the network, whole.
         reader: Its batches; baselines are fitted where it keeps features.
 

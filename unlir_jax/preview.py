@@ -11,7 +11,7 @@ def describe(job: Any, depth: int = 0) -> str:
     """Say what a training would do: data, batches, devices and every parameter.
 
     Args:
-        job: See `train.Job`.
+        job: See `job.Job`.
         depth: Of the table of parameters, see `optim.describe`.
     """
     rows, size, devices = job.settings.batch_size, job.image_size, job.laid.mesh

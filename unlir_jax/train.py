@@ -2,45 +2,34 @@
 
 import contextlib
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 
 from unlir_jax import (
     batches,
     checkpoint,
     config,
     features,
-    initial,
     interruption,
     journal,
     mesh,
-    objectives,
     optim,
     part_measures,
-    pretrained,
     preview,
     progress,
     workdir,
-    zoo,
 )
+from unlir_jax import job as jobs
 from unlir_jax import state as states
-from unlir_jax.data import augmentation, pipeline, splits
-from unlir_jax.models import layers
-from unlir_jax.objectives import network as networks
-from unlir_jax.objectives.objective import Objective
+from unlir_jax.data import pipeline
+from unlir_jax.job import Job, Settings
 from unlir_jax.parts import start
 
-Settings = Any
-"""A ConfigDict as of `defaults.training`, whose fields have no types."""
-
 Say = Callable[[str], None]
-DTYPES = "float32", "bfloat16", "float16"
 
 
 class Outcome(NamedTuple):
@@ -48,24 +37,6 @@ class Outcome(NamedTuple):
 
     summary: dict[str, Any] | None
     message: str
-
-
-class Job(NamedTuple):
-    """Hold what a config stands for, before the first step."""
-
-    settings: Settings
-    laid: mesh.Layout
-    data: splits.Splits
-    network: pretrained.Pretrained
-    objective: Objective
-    rules: dict[str, optim.Rule]
-    learning_rate: optax.Schedule
-    optimizer: optax.GradientTransformation
-    state: states.State
-    steps: int
-    image_size: int
-    crop: float
-    notices: list[str]
 
 
 def run(
@@ -99,7 +70,7 @@ def run(
     finished = workdir.check(folder, plain)
     if finished is not None:
         return Outcome(finished, f"Nothing to do: {workdir.result(folder, finished)}")
-    job = prepare(settings)
+    job = jobs.prepare(settings)
     leads = mesh.is_first()
     say = say if leads else lambda text: None
     if leads:
@@ -117,103 +88,6 @@ def run(
             return _train(job, folder, manager, asked, ending, live and leads, say)
         except interruption.Stopped as stopped:
             return Outcome(None, str(stopped))
-
-
-def prepare(settings: Settings) -> Job:
-    """Open the data, build the network and its optimiser; nothing is written.
-
-    Raises:
-        ValueError: See `run`.
-    """
-    laid = mesh.layout(settings.mesh.mode, settings.mesh.shard_above)
-    mesh.check_batch_size(laid, settings.batch_size, settings.optimizer.accumulate)
-    data = splits.open_splits(settings.data)
-    network = _open_network(settings, laid, len(data.train.classes))
-    variables = jax.tree.map(np.asarray, dict(network.variables))
-    notices = []
-    if settings.init_from:
-        found = zoo.find(network.name)[1]
-        start = initial.start_from(settings.init_from, variables, found)
-        variables, notices = start.variables, start.sentences()
-    image_size = settings.data.image_size or network.image_size
-    augmentation.build(settings.data.augment, image_size)  # Complains early.
-    rules = optim.rules(variables["params"], settings.optimizer.table)
-    steps = optim.steps(
-        settings.steps, settings.epochs, data.train.size, settings.batch_size
-    )
-    learning_rate = optim.schedule(
-        settings.optimizer.learning_rate, steps, **settings.optimizer.schedule
-    )
-    optimizer = optim.make(
-        rules,
-        learning_rate,
-        name=settings.optimizer.name,
-        weight_decay=settings.optimizer.weight_decay,
-        clip_norm=settings.optimizer.clip_norm,
-        options=settings.optimizer.options.to_dict(),
-    )
-    return Job(
-        settings=settings,
-        laid=laid,
-        data=data,
-        network=network,
-        objective=_objective(settings, network, rules, image_size),
-        rules=rules,
-        learning_rate=learning_rate,
-        optimizer=optimizer,
-        state=states.create(variables, rules, optimizer, average=settings.average > 0),
-        steps=steps,
-        image_size=image_size,
-        crop=settings.data.crop or network.crop,
-        notices=notices,
-    )
-
-
-def _open_network(
-    settings: Settings, laid: mesh.Layout, classes: int
-) -> pretrained.Pretrained:
-    model = settings.model
-    if model.dtype not in DTYPES:
-        raise ValueError(f"`model.dtype`={model.dtype!r}; expected one of {DTYPES}.")
-    decision = model.decision.to_dict()
-    network = pretrained.load(
-        model.name,
-        model.weights,
-        num_classes=classes,
-        seed=settings.seed,
-        decision=decision if decision["name"] else None,
-    )
-    style = network.module.style._replace(
-        dtype=None if model.dtype == "float32" else jnp.dtype(model.dtype),
-        precision=model.precision,
-        axis_name=laid.axis_name,
-    )
-    return network._replace(module=layers.with_style(network.module, style))
-
-
-def _objective(
-    settings: Settings,
-    network: pretrained.Pretrained,
-    rules: Mapping[str, optim.Rule],
-    image_size: int,
-) -> Objective:
-    options = settings.objective.to_dict()
-    name, module = options.pop("name"), network.module
-    if name not in objectives.OBJECTIVES:
-        known = ", ".join(objectives.OBJECTIVES)
-        raise ValueError(f"`objective.name`={name!r}; expected one of {known}.")
-    apply = networks.whole(module, freeze_norms=settings.model.freeze_norms)
-    if settings.features.cache:
-        learning = [f"params/{path}" for path, rule in rules.items() if rule.train]
-        features.check_frozen(module, image_size, learning)
-        apply = networks.head(module)
-    objective = objectives.OBJECTIVES[name](apply, module.num_classes, **options)
-    if settings.evaluate.best not in objective.metrics:
-        known = ", ".join(objective.metrics)
-        raise ValueError(
-            f"`evaluate.best`={settings.evaluate.best!r}; expected one of {known}."
-        )
-    return objective
 
 
 def _train(
@@ -246,7 +120,7 @@ def _train(
         state = mesh.put_state(laid, _start(job, reader, notes, log))
     rows = pipeline.timed(reader.training(step))
     ending.callback(rows.close)
-    update, measure = compile_steps(job)
+    update, measure = jobs.compile_steps(job)
     means, clock = progress.Means(notes["means"]), progress.Clock(notes["clock"])
 
     def settle(at: int, reported: states.Report) -> bool:
@@ -348,23 +222,6 @@ def _batches(job: Job, show: Say, asked: Callable[[], str]) -> batches.Batches:
         **frame,
     )
     return batches.of_features(job.data, settings, compute, show, asked)
-
-
-def compile_steps(job: Job) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """Compile what a step of training does, and what evaluation does with a batch."""
-    update = states.make_update(
-        job.objective,
-        job.optimizer,
-        job.rules,
-        seed=job.settings.seed,
-        accumulate=job.settings.optimizer.accumulate,
-        average=job.settings.average,
-        axis_name=job.laid.axis_name,
-    )
-    measure = states.make_measure(job.objective, axis_name=job.laid.axis_name)
-    return mesh.compile_update(job.laid, update), mesh.compile_measure(
-        job.laid, measure
-    )
 
 
 def _due(step: int, every: int) -> bool:

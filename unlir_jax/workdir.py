@@ -167,7 +167,7 @@ def finish(
 
     Args:
         folder: The workdir.
-        job: See `train.Job`.
+        job: See `job.Job`.
         variables: What has been learnt, whole.
         notes: Of the last checkpoint.
         speed: See `progress.Clock.values`.

@@ -40,6 +40,32 @@ class Reading(NamedTuple):
     bias: jax.Array
 
 
+class Traits(NamedTuple):
+    """Hold what constraints on parts look at, of one pass over a batch.
+
+    Attributes:
+        logits: `[batch, classes]`.
+        shares: How each cell is dealt out to the parts, `[batch, rows, columns,
+            parts]`; without the background, where there is one.
+        descriptors: What each part looks like in each picture, `[batch, parts, width]`.
+        parts: The vectors that cells are compared with, `[parts, width]`.
+        kernel: How much a part speaks for each class, `[parts, classes]`.
+        gates: Logits of the gates between parts and classes, or None.
+        blocks: Which part belongs to which class, `[parts, classes]` of 0 and 1, or
+            None.
+        distances: Squared, of each cell from each part, as `shares`; or None.
+    """
+
+    logits: jax.Array
+    shares: jax.Array
+    descriptors: jax.Array
+    parts: jax.Array
+    kernel: jax.Array
+    gates: jax.Array | None = None
+    blocks: jax.Array | None = None
+    distances: jax.Array | None = None
+
+
 def pack(maps: Array, finer: Array) -> jax.Array:
     """Put a finer layer's cells behind the channels of the cell that they lie in.
 
@@ -76,6 +102,34 @@ def unpack(packed: Array, channels: int, others: int) -> Grid:
     return Grid(maps, split.reshape((batch, step * rows, step * columns, others)))
 
 
+def coarse(shares: Array, maps: Array) -> jax.Array:
+    """Average what finer cells have over those within each cell of the last maps."""
+    batch, rows, columns, parts = shares.shape
+    step = rows // maps.shape[1]
+    if step == 1:
+        return jnp.asarray(shares)
+    split = jnp.reshape(
+        shares, (batch, rows // step, step, columns // step, step, parts)
+    )
+    return split.mean((2, 4))
+
+
+def joined(grid: Grid) -> jax.Array:
+    """Give the channels of both layers on the grid of the last maps."""
+    if grid.finer is None:
+        return grid.maps
+    return jnp.concatenate([grid.maps, coarse(grid.finer, grid.maps)], axis=-1)
+
+
+def own_class(values: Array, labels: Array) -> jax.Array:
+    """Pick what is said for one class a picture, from `[parts, …, classes]`.
+
+    Returns:
+        `[batch, parts, …]`.
+    """
+    return jnp.moveaxis(jnp.asarray(values), -1, 0)[jnp.asarray(labels)]
+
+
 def unit(vectors: Array) -> jax.Array:
     """Divide by the Euclidean norm over the last axis; zeros stay zeros."""
     square = jnp.sum(jnp.square(vectors), axis=-1, keepdims=True)
@@ -110,6 +164,42 @@ class White(nn.Module):
 
     def __call__(self, values: Array) -> jax.Array:
         return (jnp.asarray(values) - self.centre) @ self.kernel
+
+
+class WhiteCells(nn.Module):
+    """Describe the cells of the last maps, those of finer maps averaged within them.
+
+    Attributes:
+        channels: Of the last maps.
+        others: Of the finer maps, 0 without.
+        dimensions: Of the white descriptors of the two; 0 leaves a layer as it is.
+        normalise: Whether descriptors have length one.
+    """
+
+    channels: int
+    others: int
+    dimensions: tuple[int, int]
+    normalise: bool = False
+
+    @property
+    def width(self) -> int:
+        """Give the number of numbers that describe a cell."""
+        last = self.dimensions[0] or self.channels
+        return last + (self.dimensions[1] or self.others if self.others else 0)
+
+    def setup(self) -> None:
+        if self.dimensions[0]:
+            self.last = White(self.channels, self.dimensions[0], name="last")
+        if self.others and self.dimensions[1]:
+            self.finer = White(self.others, self.dimensions[1], name="finer")
+
+    def __call__(self, grid: Grid) -> jax.Array:
+        """Give `[batch, rows, columns, width]` on the grid of the last maps."""
+        found = self.last(grid.maps) if self.dimensions[0] else grid.maps
+        if grid.finer is not None:
+            finer = self.finer(grid.finer) if self.dimensions[1] else grid.finer
+            found = jnp.concatenate([found, coarse(finer, grid.maps)], axis=-1)
+        return unit(found) if self.normalise else found
 
 
 class Cells(nn.Module):

@@ -1,14 +1,24 @@
 """How parts decide: from the cells of a picture to logits that add up part by part.
 
-Each decision has the same four methods: `logits`, `read`, `evidence` and `offset`, so
-that whatever explains or measures parts need not know which it is.
+Each decision has the same methods, `look`, `logits`, `read`, `traits`, `evidence` and
+`offset`, so that whatever explains, measures or constrains parts need not know which it
+is. The property `knows` lists what of `Traits` is there besides what all have.
 """
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from unlir_jax.models.cells import NONE, Cells, Embedding, Grid, Reading
+from unlir_jax.models.cells import (
+    NONE,
+    Cells,
+    Embedding,
+    Grid,
+    Reading,
+    Traits,
+    coarse,
+    own_class,
+)
 from unlir_jax.types import Array
 
 
@@ -80,6 +90,11 @@ class Descriptors(nn.Module):
         self.dropout_layer = nn.Dropout(self.dropout, name="dropout")
 
     @property
+    def knows(self) -> tuple[str, ...]:
+        """List the traits that this decision has, and others may not."""
+        return ()
+
+    @property
     def length(self) -> int:
         """Give the length of a descriptor."""
         return self.channels + (self.others if self.finer_descriptors else 0)
@@ -129,6 +144,16 @@ class Descriptors(nn.Module):
         added = jnp.einsum("bpw,pwc->bpc", centred, self.kernel)
         return Reading(scores, shares, added, self.bias)
 
+    def traits(self, grid: Grid, train: bool = False) -> Traits:
+        """Give what constraints on parts look at."""
+        _, shares = self.look(grid)
+        centred = self._centred(grid, shares)
+        dropped = self.dropout_layer(centred, deterministic=not train)
+        logits = jnp.einsum("bpw,pwc->bc", dropped, self.kernel) + self.bias
+        square = jnp.sum(jnp.square(self.kernel), axis=1)
+        speaks = jnp.sqrt(jnp.maximum(square, NONE))
+        return Traits(logits, shares, centred, self.likeness.kernel.T, speaks)
+
     def evidence(self, grid: Grid, labels: Array) -> jax.Array:
         """Split each part's say among its cells: `[batch, rows, columns, parts]`.
 
@@ -166,20 +191,8 @@ class Descriptors(nn.Module):
 
     def _for_label(self, labels: Array) -> jax.Array:
         """Pick one class for each picture: `[batch, parts, length]`."""
-        chosen = jnp.moveaxis(self.kernel, -1, 0)[jnp.asarray(labels)]
+        chosen = own_class(self.kernel, labels)
         return chosen @ self.basis.T if self.rank else chosen
-
-
-def coarse(shares: Array, maps: Array) -> jax.Array:
-    """Average shares over the finer cells within each cell of the last maps."""
-    batch, rows, columns, parts = shares.shape
-    step = rows // maps.shape[1]
-    if step == 1:
-        return jnp.asarray(shares)
-    split = jnp.reshape(
-        shares, (batch, rows // step, step, columns // step, step, parts)
-    )
-    return split.mean((2, 4))
 
 
 def _finer_cells(shares: Array, cells: Array) -> float:

@@ -15,11 +15,16 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from unlir_jax.models import decisions, layers
-from unlir_jax.models.cells import Grid, Reading, pack, unpack
+from unlir_jax.models import bag_of_parts, decisions, landmarks, layers, prototypes
+from unlir_jax.models.cells import Grid, Reading, Traits, pack, unpack
 from unlir_jax.types import Array
 
-DECISIONS = {"descriptors": decisions.Descriptors}
+DECISIONS = {
+    "descriptors": decisions.Descriptors,
+    "bag": bag_of_parts.BagOfParts,
+    "prototypes": prototypes.Prototypes,
+    "landmarks": landmarks.Landmarks,
+}
 """How parts decide, by name."""
 
 
@@ -89,6 +94,15 @@ class PartNet(nn.Module):
     def read(self, maps: Array, train: bool = False) -> Reading:
         """Say which parts are seen where, and what each adds to each logit."""
         return self.classifier.read(self.grid(maps), train)
+
+    def traits(self, maps: Array, train: bool = False) -> Traits:
+        """Give what constraints on parts look at, the logits included."""
+        return self.classifier.traits(self.grid(maps), train)
+
+    @property
+    def knows(self) -> tuple[str, ...]:
+        """List the traits that this decision has, and others may not."""
+        return self.classifier.knows
 
     def evidence(self, maps: Array, labels: Array) -> jax.Array:
         """Say what each cell adds to one logit of its picture, through each part.
