@@ -3,43 +3,162 @@ r"""Train a network that decides by parts.
     unlir train --config configs/train_parts.py:backbone=mobilenet_v2 \
         --config.data.path=DIR --workdir runs/parts
 
+With `method=bag`, `prototypes` or `landmarks` after another comma, the decisions of
+others stand on the same features: DP-Net's bag of parts in our reconstruction,
+ProtoPNet's prototypes, PDiscoNet's landmarks. `method=projection` goes on from a
+workdir of `method=prototypes`, given by `--config.init_from=WORKDIR`: each prototype
+becomes a cell of a training picture, then the classifier learns again.
+
 Expected: TODO
 Time: TODO
 """
 
 from unlir_jax import config, defaults, presets
 
+METHODS = ("descriptors", "bag", "prototypes", "projection", "landmarks")
+TERMS = (
+    "diversity",
+    "decisiveness",
+    "balance",
+    "specificity",
+    "binary",
+    "presence",
+    "concentration",
+    "consistency",
+    "orthogonality",
+    "equivariance",
+    "cluster",
+    "separation",
+)
+
 
 def get_config(argument=""):
     """Give the settings."""
     given = config.parse_arguments(
-        argument, backbone="efficientnet_lite0", data="folder", parts=32
+        argument,
+        backbone="efficientnet_lite0",
+        data="folder",
+        method="descriptors",
+        parts=0,
     )
+    if given.method not in METHODS:
+        known = ", ".join(METHODS)
+        raise ValueError(f"`method`={given.method!r}; expected one of {known}.")
     settings = defaults.training()
     presets.choose_data(settings, given.data)
     settings.batch_size = 64
-    settings.epochs = 4.0
     settings.data.augment = ""
     settings.data.crop = 1.0
     settings.model.name = given.backbone
     settings.model.freeze_norms = True
+    settings.features.cache = True
+    settings.optimizer.name = "adamw"
+    globals()[f"_{given.method}"](settings, given.parts)
+    return settings
+
+
+def _descriptors(settings, parts):
+    settings.epochs = 4.0
     settings.model.decision = {
         "name": "descriptors",
         "layer": "auto",
-        "parts": given.parts,
+        "parts": parts or 32,
         "dropout": 0.5,
     }
-    settings.features.cache = True
     settings.start.parts = "kmeans"
     settings.start.classifier = "ridge"
-    settings.optimizer.name = "adamw"
     settings.optimizer.learning_rate = 1e-5
     settings.optimizer.weight_decay = 0.0
     settings.optimizer.table = (
         ("classifier/(kernel|bias)", {}),
         (".*", None),
     )
-    return settings
+
+
+def _bag(settings, parts):
+    settings.epochs = 20.0
+    settings.model.decision = {
+        "name": "bag",
+        "layer": "",
+        "parts": parts or 200,
+        "region": "cells",
+        "sizes": (1, 2, 3),
+        "boxes": 32,
+        "pooling": "max",
+        "assignment": "none",
+        "dropout": 0.3,
+    }
+    settings.start.parts = "kmeans"
+    _constrain(settings, diversity=0.1, decisiveness=0.02, balance=0.02)
+    settings.optimizer.learning_rate = 3e-3
+    settings.optimizer.weight_decay = 0.1
+    settings.optimizer.table = (
+        ("classifier/regions/.*", None),
+        ("classifier/parts/kernel", {"learning_rate": 0.3}),
+        ("classifier/bias", {"weight_decay": False}),
+        ("classifier/.*", {}),
+        (".*", None),
+    )
+
+
+def _prototypes(settings, parts):
+    settings.epochs = 30.0
+    settings.model.decision = {
+        "name": "prototypes",
+        "layer": "",
+        "per_class": parts or 10,
+        "width": 128,
+    }
+    _constrain(settings, 0.0, cluster=0.8, separation=0.08, specificity=0.0)
+    settings.optimizer.learning_rate = 3e-3
+    settings.optimizer.weight_decay = 0.01
+    settings.optimizer.table = (
+        ("classifier/regions/.*/kernel", {}),
+        ("classifier/.*", {"weight_decay": False}),
+        (".*", None),
+    )
+
+
+def _projection(settings, parts):
+    _prototypes(settings, parts)
+    settings.epochs = 10.0
+    settings.start.parts = "project"
+    _constrain(settings, 0.0, specificity=0.1)
+    settings.optimizer.learning_rate = 3e-3
+    settings.optimizer.table = (
+        ("classifier/kernel", {"weight_decay": False}),
+        (".*", None),
+    )
+
+
+def _landmarks(settings, parts):
+    settings.epochs = 30.0
+    settings.model.decision = {
+        "name": "landmarks",
+        "layer": "auto",
+        "parts": parts or 16,
+        "dropout": 0.3,
+    }
+    settings.start.parts = "kmeans"
+    _constrain(settings, concentration=1.0, orthogonality=1.0, presence=1.0)
+    settings.optimizer.learning_rate = 3e-3
+    settings.optimizer.weight_decay = 0.1
+    settings.optimizer.table = (
+        ("classifier/regions/.*", None),
+        ("classifier/(parts/kernel|background)", {"weight_decay": False}),
+        ("classifier/(bias|modulation)", {"weight_decay": False}),
+        ("classifier/.*", {}),
+        (".*", None),
+    )
+
+
+def _constrain(settings, label_smoothing=0.1, **weights):
+    """Weigh terms on parts; all others are there, at 0, to be set on a command line."""
+    settings.objective = {
+        "name": "parts",
+        "label_smoothing": label_smoothing,
+        "terms": dict.fromkeys(TERMS, 0.0) | weights,
+    }
 
 
 def get_variants(argument=""):

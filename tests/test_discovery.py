@@ -102,7 +102,7 @@ def test_encodings_have_unit_length_and_tell_kinds_apart():
 
 
 def test_pooling_by_parts_is_its_formula():
-    maps, _, _ = planted_maps(images=3)
+    maps, _, _ = planted_maps()
     maps = np.maximum(maps, 0)
     found = find(maps)
     pooled = discovery.pool_by_parts(

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from unlir_jax import features, pretrained, tree
+from unlir_jax import features, pretrained, tree, trunks
 from unlir_jax.data import pipeline, source
 
 SIZE = 32
@@ -117,11 +117,11 @@ def test_the_key_changes_with_all_that_matters(network):
 
 
 def test_heads_and_what_may_learn(network):
-    head = features.head_paths(network.module, SIZE)
+    head = trunks.head_paths(network.module, SIZE)
     assert head == {"params/classifier/kernel", "params/classifier/bias"}
-    features.check_frozen(network.module, SIZE, sorted(head))
+    trunks.check_frozen(network.module, SIZE, sorted(head))
     with pytest.raises(ValueError, match="stem/conv/kernel of the trunk learn"):
-        features.check_frozen(network.module, SIZE, ["params/stem/conv/kernel"])
+        trunks.check_frozen(network.module, SIZE, ["params/stem/conv/kernel"])
 
 
 def kept(size=10):

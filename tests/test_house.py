@@ -22,7 +22,7 @@ FLOORS = {
     3: (
         *("objectives", "state", "checkpoint", "record", "report", "initial"),
         *("features", "batches", "journal", "workdir", "preview", "job"),
-        *("part_measures", "part_gallery"),
+        *("part_measures", "part_gallery", "trunks"),
     ),
     4: ("train", "evaluate", "explain", "catalogue", "conversion"),
     5: ("cli",),

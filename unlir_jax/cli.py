@@ -234,9 +234,9 @@ def _add_explain(parser: argparse.ArgumentParser) -> None:
     add("--layer", metavar="PATH", help="where to look, see `unlir models NAME`")
     add(
         "--method",
-        default="grad_cam,opti_cam",
+        default=None,
         metavar="A,B",
-        help="explainers, see `unlir methods` (default: grad_cam,opti_cam)",
+        help="explainers, see `unlir methods` (default: grad_cam,opti_cam, after parts where a network decides by them)",
     )
     add("--label", metavar="CLASS", help="index or name; default: the predicted class")
     add("--output", default="explanations", metavar="DIR", help="default: explanations")
@@ -259,9 +259,7 @@ def _explain(arguments: argparse.Namespace) -> int:
             model=arguments.model,
             weights=arguments.weights,
             layer=arguments.layer,
-            methods=[
-                name.strip() for name in arguments.method.split(",") if name.strip()
-            ],
+            methods=_listed(arguments.method),
             label=arguments.label,
             overwrite=arguments.overwrite,
             batch_size=arguments.batch_size,
@@ -277,6 +275,13 @@ def _explain(arguments: argparse.Namespace) -> int:
         pictures = "1 picture" if count == 1 else f"{count} pictures"
         print(f"Explained {pictures}: open {outcome.folder / explain.PAGE}")
     return SOME_FAILED if outcome.failed else DONE
+
+
+def _listed(text: str | None) -> list[str] | None:
+    """Split what is listed with commas; None stays None."""
+    if text is None:
+        return None
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 @contextmanager

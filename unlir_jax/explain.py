@@ -1,8 +1,6 @@
 """The job: from picture files to maps, scores and a report."""
 
 import datetime
-import difflib
-import inspect
 import io
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,13 +12,22 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
-from unlir_jax import maps, metrics, pretrained, record, saliency, split
+from unlir_jax import (
+    explainers,
+    maps,
+    metrics,
+    part_account,
+    part_panels,
+    pretrained,
+    record,
+    saliency,
+    split,
+)
 from unlir_jax.data import classes, files, preprocessing
 from unlir_jax.pretrained import Pretrained
-from unlir_jax.report import html, overlay, sheet
+from unlir_jax.report import html, overlay, part_panel, part_sheet, sheet
 from unlir_jax.types import Explainer
 
-DEFAULT_METHODS = ("grad_cam", "opti_cam")
 BASELINES: dict[str, maps.Baseline] = {"insertion": "blur", "deletion": "black"}
 CURVE_STEPS = 28
 TOP = 5
@@ -53,7 +60,7 @@ def run(
     model: str = "efficientnet_lite0",
     weights: str | None = None,
     layer: str | None = None,
-    methods: Sequence[str] = DEFAULT_METHODS,
+    methods: Sequence[str] | None = None,
     label: str | None = None,
     overwrite: bool = False,
     batch_size: int = 8,
@@ -71,10 +78,11 @@ def run(
         images: Files, folders and patterns; see `files.find_pictures`.
         output: Folder to write to: new, empty, or with `overwrite` one that holds a
             previous report, whose files are replaced.
-        model: Name of the network.
+        model: Name of the network, or the workdir of a training.
         weights: Its weights, see `pretrained.load`.
         layer: Where to cut it, see `pretrained.load`.
-        methods: Names in `saliency.METHODS`.
+        methods: Names in `explainers.KNOWN`; by default Grad-CAM and Opti-CAM, after
+            the class map of the parts where the network decides by parts.
         label: Index or name of the class to explain in every picture; by default the
             class that is predicted for each.
         overwrite: Whether to replace a previous report.
@@ -89,7 +97,8 @@ def run(
         ValueError: An unknown method, network, layer or label; no picture matches or
             can be read; an output folder that may not be written to.
     """
-    methods = check_methods(methods, steps)
+    if methods is not None:
+        methods = explainers.check(methods, steps)
     if batch_size < 1:
         raise ValueError(f"`batch_size`={batch_size}; expected at least 1.")
     found = files.find_pictures(images, outside=output)
@@ -98,8 +107,12 @@ def run(
             f"No picture matches {', '.join(map(repr, images)) or 'nothing'}; expected "
             "picture files, folders that hold some, or patterns such as 'photos/*.jpg'."
         )
+    by_parts = part_account.decides_by_parts(model, weights)
+    chosen = explainers.default(by_parts) if methods is None else methods
+    methods = explainers.check(chosen, steps, by_parts=by_parts)
     names = dict(zip(found.files, files.distinct_names(found.files), strict=True))
-    expected = {file for name in names.values() for file in _file_names(name, methods)}
+    kinds = (*methods, *(["decision"] if by_parts else []))
+    expected = {file for name in names.values() for file in _file_names(name, kinds)}
     record.check_folder(output, {PAGE, *expected}, overwrite=overwrite)
 
     progress("loading the network", 0.0)
@@ -107,10 +120,11 @@ def run(
     given = None if label is None else classes.find_class(label, network.class_names)
     compared = [c for c in saliency.CONTROLS if c not in methods] if controls else []
     parameters = {
-        name: _hyper_parameters(name, steps) for name in (*methods, *compared)
+        name: explainers.settings(name, steps) for name in (*methods, *compared)
     }
-    explainers = {
-        name: saliency.METHODS[name](network.model, **values)
+    teller = part_panels.teller(network, model)
+    made = {
+        name: explainers.make(name, network, values, teller and teller.centres)
         for name, values in parameters.items()
     }
     failed = [
@@ -153,8 +167,9 @@ def run(
                 progress(doing, (before + share * len(batch)) / len(names))
 
             entries, masks = _explain(
-                network, explainers, batch + padding, given, seed, advance
+                network, made, batch + padding, given, seed, advance
             )
+            told = _tell(teller, batch + padding, entries)
             for index, picture in enumerate(batch):
                 entry = entries[index]
                 entry["controls"] = {c: entry["methods"].pop(c) for c in compared}
@@ -163,8 +178,9 @@ def run(
                     for name in methods
                 }
                 _write_pictures(folder, picture, entry, views, document)
+                account = _account(folder, picture, entry, told[index], document)
                 articles.append(
-                    html.article(picture.name, picture.framed, entry, views)
+                    html.article(picture.name, picture.framed, entry, views, account)
                 )
                 document["images"].append(entry)
         if not document["images"]:
@@ -195,9 +211,7 @@ def _explain(
         `[batch, size, size]` in [0, 1].
     """
     model, variables = network.model, network.variables
-    images = jnp.asarray(
-        np.stack([np.asarray(picture.framed, np.float32) / 255 for picture in batch])
-    )
+    images = jnp.asarray(_stacked(batch))
     whole = split.whole(model)
     probabilities = np.asarray(jax.nn.softmax(whole(variables, images)))
     predicted = probabilities.argmax(axis=1)
@@ -232,6 +246,43 @@ def _explain(
                 metric: _plain(values[index]) for metric, values in arrays.items()
             }
     return entries, masks
+
+
+def _tell(
+    teller: part_panels.Teller | None,
+    batch: Sequence[Picture],
+    entries: Sequence[Mapping[str, Any]],
+) -> list[part_panels.Told | None]:
+    """Say which parts decided, where a network decides by parts."""
+    if teller is None:
+        return [None] * len(batch)
+    pictures = [picture.framed for picture in batch]
+    labels = [entry["label"]["index"] for entry in entries]
+    return [*teller.tell(_stacked(batch), pictures, labels)]
+
+
+def _account(
+    folder: Path,
+    picture: Picture,
+    entry: dict[str, Any],
+    told: part_panels.Told | None,
+    document: Mapping[str, Any],
+) -> str:
+    """Write the sheet of the parts that decided, and give their piece of the page."""
+    if told is None:
+        return ""
+    entry["parts"] = told.entry | {"sheet": f"{picture.name}__decision.png"}
+    drawn = part_sheet.sheet_of_decision(picture.framed, entry, told, _subtitle(document))
+    record.write_bytes(folder / entry["parts"]["sheet"], _png(drawn))
+    return part_panel.panel(
+        picture.name, told.entry, told.views, told.regions, told.sentence
+    )
+
+
+def _stacked(batch: Sequence[Picture]) -> np.ndarray:
+    return np.stack(
+        [np.asarray(picture.framed, np.float32) / 255 for picture in batch]
+    )
 
 
 def _describe(
@@ -324,44 +375,6 @@ def _summarise(
         }
         flat[name] = sum(row[name]["flat"] for row in rows)
     return means, flat
-
-
-def _hyper_parameters(name: str, steps: int | None) -> dict[str, Any]:
-    """List a method's settings: its factory's defaults, and what was asked for."""
-    _, *settings = inspect.signature(saliency.METHODS[name]).parameters.values()
-    defaults = {setting.name: setting.default for setting in settings}
-    return defaults | (
-        {} if steps is None or "steps" not in defaults else {"steps": steps}
-    )
-
-
-def check_methods(methods: Sequence[str], steps: int | None = None) -> tuple[str, ...]:
-    """Refuse unknown methods, and a setting that none of them has.
-
-    Returns:
-        The methods, each once, in the order given.
-    """
-    chosen = tuple(dict.fromkeys(methods))
-    if not chosen:
-        raise ValueError(
-            f"`methods` is empty; expected some of: {', '.join(saliency.METHODS)}."
-        )
-    for name in chosen:
-        if name not in saliency.METHODS:
-            near = difflib.get_close_matches(name, saliency.METHODS, n=1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
-            raise ValueError(
-                f"`method`={name!r} is not an explainer; {hint}known: "
-                f"{', '.join(saliency.METHODS)}."
-            )
-    if steps is not None and not any(
-        "steps" in _hyper_parameters(m, None) for m in chosen
-    ):
-        raise ValueError(
-            f"`steps`={steps} is a setting of opti_cam, but the methods are "
-            f"{', '.join(chosen)}."
-        )
-    return chosen
 
 
 def _nothing_read(failed: Sequence[Mapping[str, str]]) -> str:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
-from unlir_jax import mesh, tree
+from unlir_jax import mesh, tree, trunks
 from unlir_jax.data import pipeline
 from unlir_jax.data import source as sources
 
@@ -47,61 +47,6 @@ def default_folder() -> Path:
     return Path(os.environ.get(CACHE) or Path(base) / "unlir_jax") / "features"
 
 
-def head_paths(module: Any, image_size: int) -> frozenset[str]:
-    """List the paths of the variables that a network's head has."""
-    return frozenset(_head_shapes(module, _maps_shape(module, image_size)))
-
-
-def _head_shapes(module: Any, maps: jax.ShapeDtypeStruct) -> dict[str, Any]:
-    return tree.flatten(
-        jax.eval_shape(
-            lambda maps: module.init(jax.random.key(0), maps, method="head"), maps
-        )
-    )
-
-
-def map_shape(module: Any, image_size: int) -> tuple[int, int]:
-    """Give the rows and columns of a trunk's maps.
-
-    Raises:
-        ValueError: A picture of that size leaves none.
-    """
-    _, rows, columns, _ = _maps_shape(module, image_size).shape
-    if not rows or not columns:
-        raise ValueError(
-            f"`data.image_size`={image_size} leaves no cell of the network's maps; "
-            "expected a larger one."
-        )
-    return rows, columns
-
-
-def _maps_shape(module: Any, image_size: int) -> jax.ShapeDtypeStruct:
-    images = jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.float32)
-    return jax.eval_shape(
-        lambda images: module.init_with_output(
-            jax.random.key(0), images, method="features"
-        )[0],
-        images,
-    )
-
-
-def check_frozen(module: Any, image_size: int, learning: Sequence[str]) -> None:
-    """Refuse to train anything but the head on features of a frozen trunk.
-
-    Raises:
-        ValueError: Some of the paths in `learning` are not the head's.
-    """
-    head = head_paths(module, image_size)
-    trunk = [path.removeprefix("params/") for path in learning if path not in head]
-    if trunk:
-        more = f" and {len(trunk) - 4} more" if len(trunk) > 4 else ""
-        raise ValueError(
-            f"`features.cache`=True, but {', '.join(trunk[:4])}{more} of the trunk "
-            "learn; expected `optimizer.table` to freeze all but "
-            f"{', '.join(sorted(path.removeprefix('params/') for path in head))}."
-        )
-
-
 def identity(
     source: sources.Source,
     variables: Mapping[str, Any],
@@ -112,7 +57,7 @@ def identity(
     crop: float,
 ) -> dict[str, Any]:
     """Describe all that the features of a source follow from."""
-    head = head_paths(module, image_size)
+    head = trunks.head_paths(module, image_size)
     trunk = {p: leaf for p, leaf in tree.flatten(variables).items() if p not in head}
     # Part networks keep the maps of a finer layer as well.
     layer = getattr(module, "layer", "")
@@ -264,7 +209,7 @@ def _trunk(
     module: Any, variables: Mapping[str, Any], laid: mesh.Layout, image_size: int
 ) -> Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]:
     """Make the function that computes the rows to be kept of a batch."""
-    pooled = _head_pools(module, image_size)
+    pooled = trunks.head_pools(module, image_size)
 
     def compute(known: Any, batch: Any) -> dict[str, jax.Array]:
         images = batch["image"].astype(jnp.float32) / 255
@@ -283,26 +228,6 @@ def _trunk(
         return jax.tree.map(np.asarray, compiled(known, rows))
 
     return run
-
-
-def _head_pools(module: Any, image_size: int) -> bool:
-    """Tell by trial whether a head sees no more than the mean of the maps."""
-    shape = _maps_shape(module, image_size)
-    generator = np.random.default_rng(0)
-
-    def draw(size: tuple[int, ...]) -> np.ndarray:
-        return np.abs(generator.normal(0, 1, size)).astype(np.float32)
-
-    # Its own weights may be all zeros, and would agree on anything.
-    leaves = _head_shapes(module, shape)
-    known = tree.unflatten({path: draw(leaf.shape) for path, leaf in leaves.items()})
-    maps = draw((2, *shape.shape[1:]))
-    try:
-        pooled = module.apply(known, maps.mean((1, 2), keepdims=True), method="head")
-    except (TypeError, ValueError, ZeroDivisionError):
-        return False  # It needs maps of their full size.
-    whole = module.apply(known, maps, method="head")
-    return bool(np.allclose(pooled, whole, rtol=1e-4))
 
 
 def _write(

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from unlir_jax import features, initial, mesh, objectives, optim, pretrained, zoo
+from unlir_jax import initial, mesh, objectives, optim, pretrained, trunks, zoo
 from unlir_jax import state as states
 from unlir_jax.data import augmentation, splits
 from unlir_jax.models import layers
@@ -58,7 +58,7 @@ def prepare(settings: Settings) -> Job:
     image_size = settings.data.image_size or network.image_size
     augmentation.build(settings.data.augment, image_size)  # Complains early.
     if settings.model.decision.name:
-        rows, columns = features.map_shape(network.module, image_size)
+        rows, columns = trunks.map_shape(network.module, image_size)
         network.module.classifier.check(rows, columns)
     rules = optim.rules(variables["params"], settings.optimizer.table)
     steps = optim.steps(
@@ -128,7 +128,7 @@ def _objective(
     apply = networks.whole(module, freeze_norms=settings.model.freeze_norms)
     if settings.features.cache:
         learning = [f"params/{path}" for path, rule in rules.items() if rule.train]
-        features.check_frozen(module, image_size, learning)
+        trunks.check_frozen(module, image_size, learning)
         apply = networks.head(module)
     objective = objectives.OBJECTIVES[name](apply, module.num_classes, **options)
     if settings.evaluate.best not in objective.metrics:

@@ -93,45 +93,41 @@ def load(
     name, weights = _workdir(name, weights)
     asked = name
     name, network = zoo.find(name)
-    purpose, decision = None, dict(decision or {})
     # A layer is checked first: it needs no weights, and reading them takes a moment.
     layer = find_layer(name, network, layer)
     if weights == RANDOM:
         classes = network.classes if num_classes is None else num_classes
-        module = _build(network, classes, dtype, decision)
+        module = _build(network, classes, dtype, decision or {})
         variables = random_variables(module, network, seed)
-        source, sha256 = RANDOM, tree.sha256(variables)
+        source, sha256, purpose = RANDOM, tree.sha256(variables), None
     else:
         path = _find(name, weights)
         source, sha256 = str(weights or path), readers.sha256(path)
-        arrays = readers.read(path)
+        arrays, purpose = readers.read(path), exported.purpose(path)
         _check_origin(path, name)
-        purpose = exported.purpose(path)
         if _is_timm_lite(asked, name, str(weights), arrays):
             name, network = zoo.find(f"timm_{name}")
         classes = _classes_in(arrays, network) if num_classes is None else num_classes
         known = purpose.decision if purpose else {}
         module = _build(network, classes, dtype, known)
         variables = fill(module, network, arrays, name, source, seed)
-        if decision and decision != known:
-            module, variables = _decide(module, variables, network, decision, seed)
+        module, variables = _decide(module, variables, network, decision, seed)
     if fold and not folding.dissolves(layer):
         module, variables = folding.fold_batchnorm(module, variables)
     variables = jax.tree.map(jnp.asarray, variables)
     made_for = purpose or exported.Purpose(name, (), network.image_size, network.crop)
-    size, crop = made_for.image_size, made_for.crop
     return Pretrained(
         model=_cut(module, network, layer),
         variables=variables,
-        preprocess=preprocessing.preprocessing(size, crop),
+        preprocess=preprocessing.preprocessing(made_for.image_size, made_for.crop),
         class_names=_class_names(module.num_classes, made_for),
-        image_size=size,
+        image_size=made_for.image_size,
         layer=layer,
         name=name,
         module=module,
         source=source,
         sha256=sha256,
-        crop=crop,
+        crop=made_for.crop,
     )
 
 
@@ -214,10 +210,12 @@ def _decide(
     module: Any,
     variables: Mapping[str, Any],
     network: zoo.Network,
-    decision: Mapping[str, Any],
+    decision: Mapping[str, Any] | None,
     seed: int,
 ) -> tuple[Any, dict[str, Any]]:
-    """Put a new decision by parts on the trunk of a network."""
+    """Put a new decision by parts on the trunk of a network, where one is wanted."""
+    if not decision or decision == parts.specification(module):
+        return module, dict(variables)
     backbone = getattr(module, "backbone", module)
     new = parts.assemble(backbone, decision, module.num_classes, network.image_size)
     drawn = tree.flatten(random_variables(new, network, seed))

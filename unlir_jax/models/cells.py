@@ -45,19 +45,22 @@ class Traits(NamedTuple):
 
     Attributes:
         logits: `[batch, classes]`.
-        shares: How each cell is dealt out to the parts, `[batch, rows, columns,
-            parts]`; without the background, where there is one.
+        shares: How each region is dealt out to the parts, `[batch, regions, parts]` or,
+            where regions are cells, `[batch, rows, columns, parts]`; without the
+            background, where there is one.
+        cells: How each cell is, `[batch, rows, columns, parts]`.
         descriptors: What each part looks like in each picture, `[batch, parts, width]`.
         parts: The vectors that cells are compared with, `[parts, width]`.
         kernel: How much a part speaks for each class, `[parts, classes]`.
         gates: Logits of the gates between parts and classes, or None.
         blocks: Which part belongs to which class, `[parts, classes]` of 0 and 1, or
             None.
-        distances: Squared, of each cell from each part, as `shares`; or None.
+        distances: Squared, of each cell from each part, as `cells`; or None.
     """
 
     logits: jax.Array
     shares: jax.Array
+    cells: jax.Array
     descriptors: jax.Array
     parts: jax.Array
     kernel: jax.Array

@@ -152,7 +152,7 @@ class Descriptors(nn.Module):
         logits = jnp.einsum("bpw,pwc->bc", dropped, self.kernel) + self.bias
         square = jnp.sum(jnp.square(self.kernel), axis=1)
         speaks = jnp.sqrt(jnp.maximum(square, NONE))
-        return Traits(logits, shares, centred, self.likeness.kernel.T, speaks)
+        return Traits(logits, shares, shares, centred, self.likeness.kernel.T, speaks)
 
     def evidence(self, grid: Grid, labels: Array) -> jax.Array:
         """Split each part's say among its cells: `[batch, rows, columns, parts]`.

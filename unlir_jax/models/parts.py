@@ -2,8 +2,8 @@
 
 A reconstruction of DP-Net (Sicre et al., ICIP 2023, arXiv 2404.15037), whose text gives
 the outline (region descriptors, a part layer S = U X, a bag of parts, constraints in
-words) and no further formulas. Decisions are made by one of `models/decisions.py`; each
-adds up to the logits part by part, without a rest.
+words) and no further formulas. A decision is one of `DECISIONS`, with the methods that
+`models/decisions.py` lists; it adds up to the logits part by part, without a rest.
 """
 
 import dataclasses

@@ -1,5 +1,7 @@
 """Supervised classification."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 
@@ -60,6 +62,14 @@ def classify(
         accuracy = losses.correct(logits, labels)
         return Outcome(loss, {"accuracy": accuracy}, statistics)
 
+    return Objective(train, *evaluation(apply, classes))
+
+
+def evaluation(
+    apply: Apply, classes: int
+) -> tuple[Callable[[Variables, Batch], dict[str, PerImage]], tuple[str, ...]]:
+    """Make `Objective.evaluate` and list what it gives, for what decides on classes."""
+
     def evaluate(variables: Variables, batch: Batch) -> dict[str, PerImage]:
         labels = batch["label"]
         logits = apply.evaluate(variables, network.pixels(batch[apply.inputs]))
@@ -73,4 +83,4 @@ def classify(
         return measured
 
     metrics = ("loss", "accuracy") + (("top5_accuracy",) if classes > 5 else ())
-    return Objective(train, evaluate, metrics)
+    return evaluate, metrics

@@ -1,5 +1,6 @@
 """A Linen network as training applies it."""
 
+import functools
 from typing import Any
 
 import jax
@@ -13,14 +14,15 @@ def whole(module: Any, *, freeze_norms: bool = False) -> Apply:
     """Train a network from pictures to logits.
 
     Args:
-        module: Has the methods `features(images, train)` and `head(maps, train)`.
+        module: Has the methods `features(images, train)` and `head(maps, train)`, and
+            `traits(maps, train)` if it decides by parts.
         freeze_norms: Normalise by the statistics at hand and leave them alone, as
             suits a frozen trunk and small batches.
     """
 
     def train(
-        variables: Variables, images: Array, key: RandomKey
-    ) -> tuple[Logits, Any]:
+        method: str, variables: Variables, images: Array, key: RandomKey
+    ) -> tuple[Any, Any]:
         first, second = jax.random.split(key)
         maps, changed = module.apply(
             variables,
@@ -31,37 +33,49 @@ def whole(module: Any, *, freeze_norms: bool = False) -> Apply:
             mutable=["batch_stats"],
         )
         # A head may have norms of its own, which see what those of the trunk left.
-        logits, changed = module.apply(
+        found, changed = module.apply(
             {**variables, **changed},
             maps,
             train=True,
-            method="head",
+            method=method,
             rngs={"dropout": second},
             mutable=["batch_stats"],
         )
-        return logits, changed.get("batch_stats", {})
+        return found, changed.get("batch_stats", {})
 
     def evaluate(variables: Variables, images: Array) -> Logits:
         return module.apply(variables, images)
 
-    return Apply(train, evaluate)
+    return _apply(module, train, evaluate, "image")
 
 
 def head(module: Any) -> Apply:
     """Train a network's head alone, on features that were computed before."""
 
     def train(
-        variables: Variables, features: Array, key: RandomKey
-    ) -> tuple[Logits, Any]:
-        logits = module.apply(
-            variables, features, train=True, method="head", rngs={"dropout": key}
+        method: str, variables: Variables, features: Array, key: RandomKey
+    ) -> tuple[Any, Any]:
+        found = module.apply(
+            variables, features, train=True, method=method, rngs={"dropout": key}
         )
-        return logits, variables.get("batch_stats", {})
+        return found, variables.get("batch_stats", {})
 
     def evaluate(variables: Variables, features: Array) -> Logits:
         return module.apply(variables, features, method="head")
 
-    return Apply(train, evaluate, "features")
+    return _apply(module, train, evaluate, "features")
+
+
+def _apply(module: Any, train: Any, evaluate: Any, inputs: str) -> Apply:
+    by_parts = hasattr(module, "traits")
+    return Apply(
+        functools.partial(train, "head"),
+        evaluate,
+        inputs,
+        functools.partial(train, "traits") if by_parts else None,
+        module.knows if by_parts else (),
+        module.style.axis_name if by_parts else None,
+    )
 
 
 def pixels(images: Array) -> Array:

@@ -45,8 +45,15 @@ class Apply(NamedTuple):
         evaluate: `(variables, inputs) -> logits`.
         inputs: Which rows of a batch it takes: `image` (uint8 or float in [0, 1]) or
             `features`.
+        traits: Of a network that decides by parts, `train` with all that constraints
+            look at: `(variables, inputs, key) -> (models.cells.Traits, statistics)`.
+        knows: Which of the traits it has that others may not.
+        axis_name: The axis of `pmap` that rows are dealt out to.
     """
 
     train: Callable[[Variables, Array, RandomKey], tuple[Logits, Any]]
     evaluate: Callable[[Variables, Array], Logits]
     inputs: str = "image"
+    traits: Callable[[Variables, Array, RandomKey], tuple[Any, Any]] | None = None
+    knows: tuple[str, ...] = ()
+    axis_name: str | None = None

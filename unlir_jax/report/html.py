@@ -23,6 +23,7 @@ def article(
     picture: Image.Image,
     entry: Mapping[str, Any],
     views: Mapping[str, overlay.View],
+    account: str = "",
 ) -> str:
     """Write the part of the page about one picture.
 
@@ -31,12 +32,13 @@ def article(
         picture: The square that the network sees.
         entry: What `results.json` says of it.
         views: By method, its map over the picture and the picture seen through it.
+        account: What parts have added, see `part_panel.panel`.
     """
     methods, controls = entry["methods"], entry["controls"]
     label = escape(entry["label"]["name"])
     blocky = ' class="blocky"' if picture.width < overlay.BLOCKY else ""
     size = f"{picture.width} × {picture.height}"
-    shown = _image(overlay.enlarge(picture), f"The picture {name}")
+    shown = image(overlay.enlarge(picture), f"The picture {name}")
     panels = [
         f"<div><figure{blocky}>{shown}"
         f"<figcaption>What the network sees: {size} pixels</figcaption></figure>"
@@ -49,9 +51,9 @@ def article(
         seen = words.percent(row[words.SHOWN])
         whole = words.percent(entry["label"]["probability"])
         panels.append(
-            f"<div><figure>{_image(view.overlay, f'{title} map over {name}')}"
+            f"<div><figure>{image(view.overlay, f'{title} map over {name}')}"
             f"<figcaption><strong>{title}</strong>{flag}</figcaption></figure>"
-            f"<figure>{_image(view.masked, f'{name} seen through the {title} map')}"
+            f"<figure>{image(view.masked, f'{name} seen through the {title} map')}"
             f"<figcaption>Seen through the map: {label} <strong>{seen}&nbsp;%</strong> "
             f"(whole picture {whole}&nbsp;%)</figcaption></figure></div>"
         )
@@ -62,7 +64,7 @@ def article(
         f'<article id="{_anchor(name)}"><h2>{escape(_base(entry["file"]))}</h2>'
         f"{_subject(entry)}"
         f'<div class="panels">{"".join(panels)}</div>{_legend()}'
-        f"{_warnings(cautions)}"
+        f"{_warnings(cautions)}{account}"
         f'<div class="numbers">{table}</div>'
         f'<div class="charts">{charts}</div></article>'
     )
@@ -78,16 +80,11 @@ def page(document: Mapping[str, Any], articles: Sequence[str]) -> str:
     Returns:
         HTML that loads nothing from elsewhere and runs no script.
     """
-    style = Path(__file__).with_name("page.css").read_text("utf-8")
     settings = document["settings"]
     many = len(document["images"]) > 1
     summary = _summary(document, settings) if many else ""
     return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        '<meta name="color-scheme" content="light dark">'
-        f"<title>What {escape(document['model'])} looked at</title>"
-        f"<style>{style}</style></head><body>"
+        f"{head(f'What {document["model"]} looked at')}<body>"
         f'<header class="masthead">{_masthead(document)}'
         f"{_index(document) if many else ''}</header>"
         f"<main>{_failures(document)}{''.join(articles)}{summary}{_reading()}"
@@ -296,7 +293,21 @@ def _details(document: Mapping[str, Any]) -> str:
     )
 
 
-def _image(image: Image.Image, text: str) -> str:
+def head(title: str) -> str:
+    """Begin a page that loads nothing from elsewhere, in the house's style."""
+    here = Path(__file__)
+    styles = [here.with_name(f"{name}.css") for name in ("page", "parts")]
+    style = "".join(path.read_text("utf-8") for path in styles)
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        '<meta name="color-scheme" content="light dark">'
+        f"<title>{escape(title)}</title><style>{style}</style></head>"
+    )
+
+
+def image(image: Image.Image, text: str) -> str:
+    """Write a picture into the page; `text` says what is to be seen."""
     buffer = io.BytesIO()
     image.save(buffer, "WEBP", quality=QUALITY)
     data = base64.b64encode(buffer.getvalue()).decode("ascii")

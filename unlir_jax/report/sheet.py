@@ -20,7 +20,7 @@ Length = int | float
 INK, MUTED, RULE, ACCENT, CALM = "#1c1d21", "#6c6f7a", "#d9dbe1", "#2f55c7", "#aebbe6"
 
 
-class _Page:
+class Page:
     """Draw with pixels as the unit and the origin at the top left.
 
     A `Figure` of its own rather than pyplot, which keeps figures in global state.
@@ -85,7 +85,7 @@ def sheet(
     rows = len(entry["methods"]) + len(entry["controls"])
     panels = HEADER + 2 * (CAPTION + side)
     width = 2 * MARGIN + (side + GAP) * (1 + len(views)) - GAP
-    page = _Page(
+    page = Page(
         max(width, 940), panels + 150 + ROW * rows + 20 * bool(entry["controls"])
     )
     _header(page, entry, subtitle)
@@ -112,10 +112,10 @@ def sheet(
     return page.render()
 
 
-def _header(page: _Page, entry: Mapping[str, Any], subtitle: str) -> None:
+def _header(page: Page, entry: Mapping[str, Any], subtitle: str) -> None:
     label = entry["label"]
     page.text(
-        MARGIN, 46, _short(pathlib.PurePath(entry["file"]).name, 60), 19, weight="bold"
+        MARGIN, 46, short(pathlib.PurePath(entry["file"]).name, 60), 19, weight="bold"
     )
     line = (
         f"{label['name']}  {words.percent(label['probability'])} %  "
@@ -131,7 +131,7 @@ def _header(page: _Page, entry: Mapping[str, Any], subtitle: str) -> None:
 
 
 def _top_classes(
-    page: _Page, entry: Mapping[str, Any], left: Length, top: Length, side: Length
+    page: Page, entry: Mapping[str, Any], left: Length, top: Length, side: Length
 ) -> None:
     page.text(left, top - CAPTION / 2, "What it takes it for", 11, color=MUTED)
     step = min(side / 6, 64)
@@ -139,7 +139,7 @@ def _top_classes(
         y = top + 16 + index * step
         explained = guess["index"] == entry["label"]["index"]
         weight = "bold" if explained else "normal"
-        page.text(left, y, _short(guess["name"], 40), 11, weight=weight)
+        page.text(left, y, short(guess["name"], 40), 11, weight=weight)
         amount = f"{words.percent(guess['probability'])} %"
         page.text(left + side, y, amount, 11, weight=weight, ha="right")
         page.box(left, y + 15, side, 6, facecolor="#eef0f5")
@@ -148,7 +148,7 @@ def _top_classes(
         page.box(left, y + 15, length, 6, facecolor=colour)
 
 
-def _table(page: _Page, entry: Mapping[str, Any], top: Length) -> None:
+def _table(page: Page, entry: Mapping[str, Any], top: Length) -> None:
     right = min(page.width - MARGIN, MARGIN + 1400)
     step = (right - MARGIN) / 7.2
     edges = [right - step * (5 - index) for index in range(6)]
@@ -181,7 +181,7 @@ def _table(page: _Page, entry: Mapping[str, Any], top: Length) -> None:
     page.text(MARGIN, y + 34, note, 9.5, color=MUTED)
 
 
-def _short(text: str, length: int) -> str:
+def short(text: str, length: int) -> str:
     """Keep the end of a long name, which tells files apart."""
     text = " ".join(text.split())
     return text if len(text) <= length else f"…{text[1 - length :]}"

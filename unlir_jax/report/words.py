@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from unlir_jax import metrics, saliency
 
 METHODS = {
+    "parts": "Parts",
     "cam": "CAM",
     "grad_cam": "Grad-CAM",
     "opti_cam": "Opti-CAM",

@@ -1,0 +1,132 @@
+"""Where in the picture the cells of maps look, and maps at pixel level placed there.
+
+Bilinear enlarging takes it that cell i of n looks at (i + 0.5) / n of the picture. That
+need not be so: a convolution with kernel k, stride s and p zeros before its input moves
+the centre of its first cell by (k - 1) / 2 - p pixels of that input, so that after five
+strides of 2 PyTorch's symmetric zeros centre cells of 32 pixels on 32 i + 0.5, and
+TensorFlow's on 32 i + 31.5, half a cell to either side. What has been trained makes up
+for most of it, by kernels that are not symmetric either: hence cells are asked.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from unlir_jax.types import Array
+
+
+class Centres(NamedTuple):
+    """Hold where cells look, in shares of the picture from its upper left corner.
+
+    Attributes:
+        rows: The centre of each row of cells, growing.
+        columns: The centre of each column of cells, growing.
+    """
+
+    rows: tuple[float, ...]
+    columns: tuple[float, ...]
+
+
+def even(rows: int, columns: int) -> Centres:
+    """Give the centres that bilinear enlarging takes for granted."""
+    return Centres(
+        tuple((index + 0.5) / rows for index in range(rows)),
+        tuple((index + 0.5) / columns for index in range(columns)),
+    )
+
+
+def measure(
+    function: Callable[[Any, Array], Array], variables: Any, images: Array
+) -> Centres:
+    """Ask the cells in the middle which pixels move them, and place all by the answer.
+
+    The centre of mass of the squared gradient, over pictures and channels. All cells
+    are as far from where they are taken to be as those in the middle are, whose fields
+    the border cuts equally on both sides.
+
+    Args:
+        function: `(variables, images) -> maps`, `[batch, rows, columns, channels]`.
+        variables: Its first argument.
+        images: Some pictures, `[batch, height, width, 3]` in [0, 1]: natural ones for a
+            network that has been trained on such.
+
+    Returns:
+        The centres of the cells; those of `even` where no pixel moves the middle.
+    """
+
+    @jax.jit
+    def pull(images: jax.Array, row: jax.Array, column: jax.Array) -> jax.Array:
+        def energy(images: jax.Array) -> jax.Array:
+            maps = function(variables, images)
+            return jnp.sum(jnp.square(maps[:, row, column]))
+
+        return jnp.sum(jnp.square(jax.grad(energy)(images)), axis=(0, 3))
+
+    images = jnp.asarray(images)
+    shape = jax.eval_shape(functools.partial(function, variables), images).shape
+    _, rows, columns, *_ = shape
+    middle = {
+        ((rows - 1) // 2, (columns - 1) // 2),
+        (rows // 2, columns // 2),
+    }
+    weight = sum(
+        np.asarray(pull(images, jnp.asarray(row), jnp.asarray(column)), np.float64)
+        for row, column in sorted(middle)
+    )
+    taken = even(rows, columns)
+    if not (np.isfinite(weight).all() and np.sum(weight) > 0):
+        return taken
+    shifts = []
+    for axis, known in enumerate(taken):
+        along = np.sum(weight, axis=1 - axis)
+        places = (np.arange(len(along)) + 0.5) / len(along)
+        centre = np.sum(along * places) / np.sum(along)
+        expected = np.mean([known[cell[axis]] for cell in middle])
+        shifts.append(float(centre - expected))
+    return Centres(
+        tuple(place + shifts[0] for place in taken.rows),
+        tuple(place + shifts[1] for place in taken.columns),
+    )
+
+
+def place(maps: Array, centres: Centres, size: int) -> jax.Array:
+    """Enlarge maps so that the value of each cell is where the cell looks.
+
+    Linear between the centres of neighbours; outside of the outermost ones, theirs.
+    With `even` centres this is bilinear enlarging.
+
+    Args:
+        maps: `[batch, rows, columns, …]`.
+        centres: Of its cells.
+        size: Side of the result.
+
+    Returns:
+        `[batch, size, size, …]`.
+
+    Raises:
+        ValueError: The maps have another number of rows or columns than the centres.
+    """
+    maps = jnp.asarray(maps)
+    counts = len(centres.rows), len(centres.columns)
+    if maps.shape[1:3] != counts:
+        raise ValueError(
+            f"`maps` has shape {maps.shape}; expected [batch, {counts[0]}, {counts[1]}"
+            ", …], a cell for each of the centres."
+        )
+    down = _between(tuple(centres.rows), size).astype(maps.dtype)
+    across = _between(tuple(centres.columns), size).astype(maps.dtype)
+    high = jax.lax.Precision.HIGHEST
+    tall = jnp.einsum("hr,br...->bh...", down, maps, precision=high)
+    return jnp.einsum("wc,bhc...->bhw...", across, tall, precision=high)
+
+
+@functools.lru_cache(maxsize=256)
+def _between(places: tuple[float, ...], size: int) -> np.ndarray:
+    """Weigh the cells for each pixel: `[size, cells]`."""
+    pixels = (np.arange(size) + 0.5) / size
+    weights = [np.interp(pixels, places, row) for row in np.eye(len(places))]
+    return np.stack(weights, axis=1)
