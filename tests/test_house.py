@@ -22,7 +22,8 @@ FLOORS = {
     3: (
         *("objectives", "state", "checkpoint", "record", "report", "initial"),
         *("features", "batches", "journal", "workdir", "preview", "job"),
-        *("part_measures", "part_gallery", "trunks"),
+        *("part_measures", "part_gallery", "part_account", "part_album"),
+        *("part_panels", "receptive", "trunks", "explainers"),
     ),
     4: ("train", "evaluate", "explain", "catalogue", "conversion"),
     5: ("cli",),

@@ -105,8 +105,9 @@ def layers(name: str) -> list[dict[str, Any]]:
 
 def methods() -> dict[str, dict[str, str]]:
     """Describe explainers and metrics by the first line of their documentation."""
+    explained = {explainers.PARTS: part_account.class_map} | saliency.METHODS
     return {
-        "explainers": {name: _first_line(f) for name, f in saliency.METHODS.items()},
+        "explainers": {name: _first_line(f) for name, f in explained.items()},
         "metrics": {name: _first_line(f) for name, f in metrics.METRICS.items()},
     }
 

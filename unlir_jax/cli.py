@@ -1,4 +1,4 @@
-"""The command line: `unlir train | explain | models | methods | convert`.
+"""The command line: `unlir train | explain | parts | models | methods | convert`.
 
 Whatever is slow to import is imported by the command that needs it, so that help and
 complaints about the arguments come at once.
@@ -14,62 +14,12 @@ from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import unlir_jax
+from unlir_jax import usage
 
 DONE, SOME_FAILED, BAD_INPUT, DIVERGED = 0, 1, 2, 3
 INTERRUPTED, PIPE_CLOSED = 130, 141
 DEBUG = "UNLIR_TRACEBACK"
 OVERRIDE = "--config."
-
-_EXPLAIN = """\
-examples:
-  unlir explain cat.jpg
-  unlir explain photos/ 'more/*.png' --method grad_cam,opti_cam --output report
-  unlir explain cat.jpg --label "tiger cat" --output report --overwrite
-  unlir explain cat.jpg --model mobilenet_v2 --weights mobilenet_v2-b0353104.pth
-
-Writes for each picture an overlay per method and a comparison sheet, and results.json
-and report.html for all of them. Open report.html in a browser.
-"""
-_TRAIN = """\
-examples:
-  unlir train --config configs/quickstart.py --workdir runs/first
-  unlir train --config configs/linear_probe.py:backbone=efficientnet_lite0 \\
-      --config.data.path=birds --config.seed=1 --workdir runs/birds
-  unlir train --config configs/quickstart.py --dry-run
-
-Any setting can be changed by --config.NAME=VALUE; --dry-run lists them all. The same
-command with the same workdir goes on with a training that was stopped. A finished
-workdir is a network: `unlir explain cat.jpg --model runs/birds`.
-"""
-_MODELS = """\
-examples:
-  unlir models                         all networks
-  unlir models efficientnet_lite0      the layers at which it can be cut
-  unlir models --json
-"""
-_METHODS = """\
-examples:
-  unlir methods
-  unlir methods --json
-"""
-_CONVERT = """\
-examples:
-  unlir convert mobilenet_v2 mobilenet_v2-b0353104.pth mobilenet_v2.safetensors
-  unlir convert resnet50 hf:timm/resnet50.a1_in1k resnet50.safetensors
-  unlir convert cifar_resnet20 mine.pth mine.safetensors --num-classes 100
-
-The file holds our names and axes; give it to --weights, or to unlir_jax.load.
-"""
-_PROGRAM = """\
-examples:
-  unlir train --config configs/quickstart.py --workdir runs/first
-  unlir explain cat.jpg                what a network looked at, in ./explanations
-  unlir models                         networks, and which have weights at hand
-  unlir methods                        explainers and metrics
-
-`unlir COMMAND --help` says more. Exit codes: 0 done, 1 some pictures could not be read,
-2 bad input, 3 training diverged. UNLIR_TRACEBACK=1 shows where an error came from.
-"""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -124,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="unlir",
         description="Show what a network looked at, and how far to trust it.",
-        epilog=_PROGRAM,
+        epilog=usage.PROGRAM,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     version = f"unlir_jax {unlir_jax.__version__}"
@@ -144,19 +94,31 @@ def _parser() -> argparse.ArgumentParser:
         added.set_defaults(run=run)
         return added
 
-    _add_train(command("train", _train, "train a network as a config says", _TRAIN))
-    _add_explain(command("explain", _explain, "explain pictures and report", _EXPLAIN))
+    _add_train(
+        command("train", _train, "train a network as a config says", usage.TRAIN)
+    )
+    _add_explain(
+        command("explain", _explain, "explain pictures and report", usage.EXPLAIN)
+    )
+
+    _add_parts(command("parts", _parts, "show what parts are", usage.PARTS))
 
     models = command(
-        "models", _models, "list networks, or one network's layers", _MODELS
+        "models", _models, "list networks, or one network's layers", usage.MODELS
     )
     models.add_argument("name", nargs="?", metavar="NAME", help="list its layers")
     models.add_argument("--json", action="store_true", help="print JSON")
 
-    methods = command("methods", _methods, "list explainers and metrics", _METHODS)
+    methods = command("methods", _methods, "list explainers and metrics", usage.METHODS)
     methods.add_argument("--json", action="store_true", help="print JSON")
 
-    convert = command("convert", _convert, "write weights in our layout", _CONVERT)
+    _add_convert(
+        command("convert", _convert, "write weights in our layout", usage.CONVERT)
+    )
+    return parser
+
+
+def _add_convert(convert: argparse.ArgumentParser) -> None:
     convert.add_argument("name", metavar="NAME", help="network, see `unlir models`")
     convert.add_argument(
         "weights", metavar="FILE", help=".pth, .pt, .safetensors, .npz or hf:owner/name"
@@ -166,7 +128,6 @@ def _parser() -> argparse.ArgumentParser:
         "--num-classes", type=int, metavar="N", help="of the classifier"
     )
     convert.add_argument("--overwrite", action="store_true", help="replace OUTPUT")
-    return parser
 
 
 def _add_train(parser: argparse.ArgumentParser) -> None:
@@ -234,9 +195,9 @@ def _add_explain(parser: argparse.ArgumentParser) -> None:
     add("--layer", metavar="PATH", help="where to look, see `unlir models NAME`")
     add(
         "--method",
-        default=None,
         metavar="A,B",
-        help="explainers, see `unlir methods` (default: grad_cam,opti_cam, after parts where a network decides by them)",
+        help="explainers, see `unlir methods` (default: grad_cam,opti_cam; before "
+        "them parts, where a network decides by them)",
     )
     add("--label", metavar="CLASS", help="index or name; default: the predicted class")
     add("--output", default="explanations", metavar="DIR", help="default: explanations")
@@ -275,6 +236,38 @@ def _explain(arguments: argparse.Namespace) -> int:
         pictures = "1 picture" if count == 1 else f"{count} pictures"
         print(f"Explained {pictures}: open {outcome.folder / explain.PAGE}")
     return SOME_FAILED if outcome.failed else DONE
+
+
+def _add_parts(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--workdir", required=True, metavar="DIR", help="of a finished training")
+    add("--output", default="parts", metavar="DIR", help="default: parts")
+    add("--overwrite", action="store_true", help="replace a previous gallery in DIR")
+    add("--classes", metavar="A,B", help="categories to show, default: all")
+    add("--contrast", metavar="A,B", help="say why A and not B")
+    add("--json", action="store_true", help="print JSON")
+    add("--quiet", action="store_true", help="print nothing but complaints")
+
+
+def _parts(arguments: argparse.Namespace) -> int:
+    from unlir_jax import part_report
+
+    quiet = arguments.quiet or arguments.json
+    with _progress() if sys.stderr.isatty() and not quiet else _silence() as progress:
+        outcome = part_report.run(
+            arguments.workdir,
+            arguments.output,
+            classes=_listed(arguments.classes) or (),
+            contrast=_listed(arguments.contrast) or (),
+            overwrite=arguments.overwrite,
+            progress=progress,
+        )
+    if arguments.json:
+        return _print_json(outcome.document)
+    if not quiet:
+        count = len(outcome.document["parts"])
+        print(f"Showed {count} parts: open {outcome.folder / part_report.PAGE}")
+    return DONE
 
 
 def _listed(text: str | None) -> list[str] | None:

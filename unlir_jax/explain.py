@@ -272,7 +272,9 @@ def _account(
     if told is None:
         return ""
     entry["parts"] = told.entry | {"sheet": f"{picture.name}__decision.png"}
-    drawn = part_sheet.sheet_of_decision(picture.framed, entry, told, _subtitle(document))
+    drawn = part_sheet.sheet_of_decision(
+        picture.framed, entry, told, _subtitle(document)
+    )
     record.write_bytes(folder / entry["parts"]["sheet"], _png(drawn))
     return part_panel.panel(
         picture.name, told.entry, told.views, told.regions, told.sentence
@@ -280,9 +282,7 @@ def _account(
 
 
 def _stacked(batch: Sequence[Picture]) -> np.ndarray:
-    return np.stack(
-        [np.asarray(picture.framed, np.float32) / 255 for picture in batch]
-    )
+    return np.stack([np.asarray(picture.framed, np.float32) / 255 for picture in batch])
 
 
 def _describe(

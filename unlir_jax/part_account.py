@@ -12,7 +12,15 @@ import numpy as np
 from unlir_jax import receptive, split, zoo
 from unlir_jax.models.parts import PartNet
 from unlir_jax.pretrained import Pretrained
-from unlir_jax.types import Array, Explainer, Images, Labels, RandomKey, Saliency, Variables
+from unlir_jax.types import (
+    Array,
+    Explainer,
+    Images,
+    Labels,
+    RandomKey,
+    Saliency,
+    Variables,
+)
 from unlir_jax.weights import exported
 
 SHOWN = 6
@@ -30,6 +38,8 @@ class Accounts(NamedTuple):
         shares: How cells are dealt out to the parts, `[batch, rows, columns, parts]`.
         cells: How many cells of the last maps each part takes, `[batch, parts]`.
         best: Row and column of the best cell of each part, `[batch, parts, 2]`.
+        score: Of that cell, `[batch, parts]`.
+        last: Rows and columns of the last maps.
         centres: Where the cells look.
     """
 
@@ -38,6 +48,8 @@ class Accounts(NamedTuple):
     shares: np.ndarray
     cells: np.ndarray
     best: np.ndarray
+    score: np.ndarray
+    last: tuple[int, int]
     centres: receptive.Centres
 
 
@@ -70,8 +82,8 @@ def check_network(network: Pretrained) -> None:
     """
     if not isinstance(network.module, PartNet):
         raise ValueError(
-            f"{network.name} from {network.source!r} does not decide by parts; expected "
-            "a part network, such as configs/train_parts.py trains."
+            f"{network.name} from {network.source!r} does not decide by parts; "
+            "expected a part network, such as configs/train_parts.py trains."
         )
 
 
@@ -136,19 +148,23 @@ def reader(
         rows, columns = reading.scores.shape[1:3]
         cells = reading.scores.reshape((len(images), rows * columns, -1))
         best = cells.argmax(1)
-        last = maps.shape[1] * maps.shape[2]
+        last = maps.shape[1:3]
         return {
             "contributions": reading.contributions,
             "bias": reading.bias,
             "shares": reading.shares,
-            "cells": reading.shares.mean((1, 2)) * last,
+            "cells": reading.shares.mean((1, 2)) * (last[0] * last[1]),
             "best": jnp.stack([best // columns, best % columns], -1),
+            "score": cells.max(1),
+            "last": jnp.zeros((*last, 0)),
         }
 
     def read(images: Images) -> Accounts:
         found = run(network.variables, jnp.asarray(images))
         arrays = {name: np.asarray(array) for name, array in found.items()}
-        return Accounts(**arrays, centres=_fitted(centres, arrays["shares"]))
+        rows, columns, _ = arrays.pop("last").shape
+        placed = _fitted(centres, arrays["shares"])
+        return Accounts(**arrays, last=(rows, columns), centres=placed)
 
     return read
 
@@ -195,34 +211,22 @@ def account(
     others = np.where(np.arange(len(logits)) == label, -np.inf, logits)
     rival = int(others.argmax())
 
-    def line(part: int, amount: float) -> dict[str, Any]:
-        known = parts[part]["keypoint"] if part < len(parts) else None
-        cells = float(accounts.cells[row, part])
-        return {
-            "part": part,
-            "keypoint": known and known["name"],
-            "contribution": float(amount),
-            "cells": cells,
-            "seen": cells >= SEEN,
-            "cell": accounts.best[row, part].tolist(),
-        }
+    def told(found: dict[str, Any]) -> dict[str, Any]:
+        for line in found["shown"]:
+            part = line["part"]
+            known = parts[part]["keypoint"] if part < len(parts) else None
+            cells = float(accounts.cells[row, part])
+            line["keypoint"] = known and known["name"]
+            line |= {"cells": cells, "seen": cells >= SEEN}
+            line["cell"] = accounts.best[row, part].tolist()
+        return found
 
-    def ledger(amounts: np.ndarray, rest: float, count: int) -> dict[str, Any]:
-        order = np.argsort(-np.abs(amounts), kind="stable")[:count]
-        order = order[np.argsort(-amounts[order], kind="stable")]
-        left = np.setdiff1d(np.arange(len(amounts)), order)
-        return {
-            "shown": [line(int(part), amounts[part]) for part in order],
-            "others": {"parts": len(left), "contribution": float(amounts[left].sum())},
-            "bias": float(rest),
-            "total": float(amounts.sum() + rest),
-        }
-
-    contrast = ledger(added[:, label] - added[:, rival], bias[label] - bias[rival], CONTRASTED)
-    for entry in contrast["shown"]:
-        entry["own"] = float(added[entry["part"], label])
-        entry["rival"] = float(added[entry["part"], rival])
-    return ledger(added[:, label], bias[label], SHOWN) | {
+    differences = added[:, label] - added[:, rival]
+    contrast = told(ledger(differences, bias[label] - bias[rival], CONTRASTED))
+    for line in contrast["shown"]:
+        line["own"] = float(added[line["part"], label])
+        line["rival"] = float(added[line["part"], rival])
+    return told(ledger(added[:, label], bias[label], SHOWN)) | {
         "class": {"index": label, "name": names[label]},
         "contributions": np.round(added[:, label], 7).tolist(),
         "contrast": contrast
@@ -230,6 +234,28 @@ def account(
             "class": {"index": rival, "name": names[rival]},
             "logit": float(logits[rival]),
         },
+    }
+
+
+def ledger(amounts: np.ndarray, bias: float, count: int) -> dict[str, Any]:
+    """Write down a sum over parts: the largest, the others, the bias and the total.
+
+    Args:
+        amounts: Of each part, `[parts]`.
+        bias: What is added besides.
+        count: How many parts are shown, those with the largest absolute amounts; from
+            the largest to the smallest.
+    """
+    order = np.argsort(-np.abs(amounts), kind="stable")[:count]
+    order = order[np.argsort(-amounts[order], kind="stable")]
+    left = np.setdiff1d(np.arange(len(amounts)), order)
+    return {
+        "shown": [
+            {"part": int(part), "contribution": float(amounts[part])} for part in order
+        ],
+        "others": {"parts": len(left), "contribution": float(amounts[left].sum())},
+        "bias": float(bias),
+        "total": float(amounts.sum() + bias),
     }
 
 

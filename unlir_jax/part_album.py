@@ -1,4 +1,4 @@
-"""Training pictures, read again to show the regions that parts have been learnt from."""
+"""Training pictures, read again to show the regions that parts are learnt from."""
 
 import functools
 import json

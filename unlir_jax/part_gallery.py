@@ -25,6 +25,9 @@ BEST, BEST_OF_CLASS, PARTS_OF_CLASS, CLASSES_OF_PART = 12, 5, 6, 5
 # With more classes the table of parts by classes would be most of the file.
 MOST_CLASSES = 200
 ROWS, ASKED = 64, 4
+# A keypoint farther from the middle of a region, in shares of the frame, is not meant,
+# and a part has none that fewer of its regions are at.
+NEAR, USUAL = 0.15, 0.3
 
 
 class _Found(NamedTuple):
@@ -128,7 +131,8 @@ def read(folder: Path) -> dict[str, Any]:
         ) from error
     except (OSError, ValueError) as error:
         raise ValueError(
-            f"{str(path)!r} cannot be read ({error}); expected what `unlir train` wrote."
+            f"{str(path)!r} cannot be read ({error}); expected what `unlir train` "
+            "wrote."
         ) from error
     known = isinstance(document, dict) and document.get("schema") == SCHEMA
     if not known or not {"parts", "categories", "classes"} <= set(document):
@@ -205,9 +209,7 @@ def _read(job: Any, variables: Any, reader: Batches) -> Iterator[dict[str, Any]]
         reading = module.apply(variables, maps, method="read")
         rows, columns, parts = reading.scores.shape[1:]
         cells = reading.scores.reshape((-1, rows * columns, parts))
-        own = jnp.take_along_axis(
-            reading.contributions, labels[:, None, None], axis=2
-        )
+        own = jnp.take_along_axis(reading.contributions, labels[:, None, None], axis=2)
         return {
             "score": cells.max(1),
             "cell": cells.argmax(1),
@@ -304,9 +306,7 @@ def _regions(found: _Found, at: Any, place: _Placing) -> list[dict[str, Any]]:
     return regions
 
 
-def box(
-    centres: receptive.Centres, row: int, column: int, side: float
-) -> list[float]:
+def box(centres: receptive.Centres, row: int, column: int, side: float) -> list[float]:
     """Give the square round a cell, moved into the frame: x0, y0, x1, y1 in shares."""
     left, top = (
         min(max(centre - side / 2, 0.0), 1 - side)
@@ -337,7 +337,7 @@ def _centres(job: Any, variables: Any, grid: tuple[int, int]) -> receptive.Centr
 
 
 def _keypoints(job: Any, regions: list[list[dict[str, Any]]]) -> list[Any]:
-    """Find the keypoint that is most often nearest to the best regions of each part."""
+    """Find the keypoint that is most often nearest to a part's best regions, if any."""
     source = job.data.train
     if "keypoints" not in source.annotations:
         return [None] * len(regions)
@@ -361,17 +361,12 @@ def _keypoints(job: Any, regions: list[list[dict[str, Any]]]) -> list[Any]:
             places = known[region["index"]]
             away = np.square(places[:, :2] - centre).sum(-1)
             away = np.where(places[:, 2] > 0, away, np.inf)
-            if np.isfinite(away).any():
+            if away.min() <= (NEAR * job.image_size) ** 2:
                 nearest.append(groups[away.argmin()])
-        counts = np.bincount(nearest, minlength=len(names)) if nearest else []
-        usual.append(
-            {
-                "name": names[int(np.argmax(counts))],
-                "share": _plain(np.max(counts) / len(nearest)),
-            }
-            if nearest
-            else None
-        )
+        counts = np.bincount(np.asarray(nearest, int), minlength=len(names))
+        share = counts.max() / max(len(some), 1)
+        name = names[int(counts.argmax())]
+        usual.append({"name": name, "share": _plain(share)} if share >= USUAL else None)
     return usual
 
 

@@ -7,12 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unlir_jax import clustering
 from unlir_jax.batches import Batches
 from unlir_jax.data import pipeline
 from unlir_jax.features import Features
 from unlir_jax.metrics import parts as part_metrics
-from unlir_jax.parts import logistic
+from unlir_jax.parts import clustering, logistic
 
 TOP = 30
 ROWS = 64

@@ -1,4 +1,4 @@
-"""What a report shows of the parts that decided: tables, heatmaps and training regions."""
+"""What a report shows of the parts that decided: ledgers, heatmaps, regions."""
 
 import os
 from collections.abc import Callable, Sequence

@@ -73,24 +73,26 @@ def measure(
         ((rows - 1) // 2, (columns - 1) // 2),
         (rows // 2, columns // 2),
     }
-    weight = sum(
-        np.asarray(pull(images, jnp.asarray(row), jnp.asarray(column)), np.float64)
-        for row, column in sorted(middle)
-    )
-    taken = even(rows, columns)
-    if not (np.isfinite(weight).all() and np.sum(weight) > 0):
-        return taken
-    shifts = []
-    for axis, known in enumerate(taken):
-        along = np.sum(weight, axis=1 - axis)
-        places = (np.arange(len(along)) + 0.5) / len(along)
-        centre = np.sum(along * places) / np.sum(along)
-        expected = np.mean([known[cell[axis]] for cell in middle])
-        shifts.append(float(centre - expected))
+    taken, shifts = even(rows, columns), []
+    for cell in sorted(middle):
+        row, column = (jnp.asarray(index) for index in cell)
+        weight = np.asarray(pull(images, row, column), np.float64)
+        if not (np.isfinite(weight).all() and weight.sum() > 0):
+            return taken
+        shifts.append(
+            [_centre(weight.sum(1 - axis)) - taken[axis][cell[axis]] for axis in (0, 1)]
+        )
+    down, right = np.mean(shifts, axis=0).tolist()
     return Centres(
-        tuple(place + shifts[0] for place in taken.rows),
-        tuple(place + shifts[1] for place in taken.columns),
+        tuple(place + down for place in taken.rows),
+        tuple(place + right for place in taken.columns),
     )
+
+
+def _centre(weight: np.ndarray) -> float:
+    """Give the centre of mass along an axis, in shares of its length."""
+    places = (np.arange(len(weight)) + 0.5) / len(weight)
+    return float(np.sum(weight * places) / np.sum(weight))
 
 
 def place(maps: Array, centres: Centres, size: int) -> jax.Array:

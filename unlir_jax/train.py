@@ -18,6 +18,7 @@ from unlir_jax import (
     journal,
     mesh,
     optim,
+    part_gallery,
     part_measures,
     preview,
     progress,
@@ -175,6 +176,7 @@ def _train(
     if settings.model.decision.name and mesh.is_first():
         log.show(step, "measuring the parts")
         notes["measured"] = part_measures.measure(job, known, reader)
+        part_gallery.write(folder, part_gallery.collect(job, known, reader))
     summary = workdir.finish(folder, job, known, notes, clock.values())
     return Outcome(summary, f"Done: {workdir.result(folder, summary)}")
 

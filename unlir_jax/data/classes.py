@@ -8,7 +8,7 @@ from collections.abc import Sequence
 def find_class(label: str, names: Sequence[str]) -> int:
     """Find a class by index, name, or an unambiguous beginning or word of its name.
 
-    Upper and lower case, and spaces, dashes and underscores, count as equal.
+    Upper and lower case, and spaces, dashes, dots and underscores, are equal.
 
     Raises:
         ValueError: No class, or several; the message lists the nearest.
@@ -49,4 +49,4 @@ def find_class(label: str, names: Sequence[str]) -> int:
 
 
 def _fold(name: str) -> str:
-    return re.sub(r"[\s_-]+", " ", name).strip().casefold()
+    return re.sub(r"[\s_.-]+", " ", name).strip().casefold()

@@ -150,7 +150,7 @@ class BagOfParts(nn.Module):
     def logits(self, grid: Grid, train: bool = False) -> jax.Array:
         """Classify by the bag of parts, `[batch, classes]`."""
         _, scores, _ = self._score(grid)
-        return self._decide(self._bag(scores, train)).sum(1) + self.bias
+        return self._decide(self._bag(scores, train)).sum(1) + self.bias[None]
 
     def read(self, grid: Grid, train: bool = False) -> Reading:
         """Say which parts are seen where, and what each adds to each logit."""
@@ -169,7 +169,7 @@ class BagOfParts(nn.Module):
         if self.assignment == "blocks":
             blocks = losses.block_assignment(self.parts, self.classes)
         return Traits(
-            self._decide(self._bag(scores, train)).sum(1) + self.bias,
+            self._decide(self._bag(scores, train)).sum(1) + self.bias[None],
             jax.nn.softmax(scores / self.temperature),
             self._look(grid, scores, weights)[1],
             jnp.einsum("brp,brd->bpd", chosen, found),
@@ -292,6 +292,6 @@ class BagOfParts(nn.Module):
     def _kernel(self) -> jax.Array:
         """Give the weights as far as gates let them through."""
         if self.assignment != "learned":
-            return self.kernel
+            return jnp.asarray(self.kernel)
         open_gates = losses.binarise(self.gates, self.gate_temperature)
         return self.kernel * open_gates[:, None]

@@ -166,7 +166,9 @@ class White(nn.Module):
         self.kernel = self.param("kernel", draw, (self.incoming, self.outgoing))
 
     def __call__(self, values: Array) -> jax.Array:
-        return (jnp.asarray(values) - self.centre) @ self.kernel
+        values = jnp.asarray(values)
+        centre = self.centre.reshape((1,) * (values.ndim - 1) + (-1,))
+        return (values - centre) @ self.kernel
 
 
 class WhiteCells(nn.Module):

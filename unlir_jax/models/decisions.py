@@ -113,7 +113,7 @@ class Descriptors(nn.Module):
         """Score each cell for each part by their cosine, and deal it out."""
         cells = self.cells(grid)
         parts = self.likeness.kernel
-        parts = parts / jnp.maximum(jnp.linalg.norm(parts, axis=0), NONE)
+        parts = parts / jnp.maximum(jnp.linalg.norm(parts, axis=0, keepdims=True), NONE)
         scores = jnp.einsum("bhwd,dp->bhwp", cells, parts)
         return scores, jax.nn.softmax(scores / self.temperature)
 
@@ -134,7 +134,7 @@ class Descriptors(nn.Module):
         _, shares = self.look(grid)
         centred = self._centred(grid, shares)
         centred = self.dropout_layer(centred, deterministic=not train)
-        return jnp.einsum("bpw,pwc->bc", centred, self.kernel) + self.bias
+        return jnp.einsum("bpw,pwc->bc", centred, self.kernel) + self.bias[None]
 
     def read(self, grid: Grid, train: bool = False) -> Reading:
         """Say which parts are seen where, and what each adds to each logit."""
@@ -149,7 +149,7 @@ class Descriptors(nn.Module):
         _, shares = self.look(grid)
         centred = self._centred(grid, shares)
         dropped = self.dropout_layer(centred, deterministic=not train)
-        logits = jnp.einsum("bpw,pwc->bc", dropped, self.kernel) + self.bias
+        logits = jnp.einsum("bpw,pwc->bc", dropped, self.kernel) + self.bias[None]
         square = jnp.sum(jnp.square(self.kernel), axis=1)
         speaks = jnp.sqrt(jnp.maximum(square, NONE))
         return Traits(logits, shares, shares, centred, self.likeness.kernel.T, speaks)
@@ -164,7 +164,7 @@ class Descriptors(nn.Module):
         found = self.describe(grid, shares)[..., : self.channels]
         cells = coarse(shares, maps)
         mass = self._mass(cells)
-        wanted = self._for_label(labels) / self.scale
+        wanted = self._for_label(labels) / self.scale[None, None]
         rate = jnp.where(found > NONE, jnp.maximum(found, NONE) ** (1 - self.power), 0)
         raised = jnp.maximum(maps, 0) ** self.power
         first, rest = wanted[..., : self.channels], wanted[..., self.channels :]
@@ -176,7 +176,7 @@ class Descriptors(nn.Module):
 
     def offset(self) -> jax.Array:
         """Give what `evidence` leaves to the logits, `[classes]`."""
-        usual = self.usual / self.scale
+        usual = self.usual / self.scale[None]
         if self.rank:
             usual = usual @ self.basis
         return self.bias - jnp.einsum("pw,pwc->c", usual, self.kernel)
@@ -186,7 +186,9 @@ class Descriptors(nn.Module):
         return jnp.sum(cells, axis=(1, 2))[..., None] + self.damping
 
     def _centred(self, grid: Grid, shares: Array) -> jax.Array:
-        centred = (self.describe(grid, shares) - self.usual) / self.scale
+        centred = (self.describe(grid, shares) - self.usual[None]) / self.scale[
+            None, None
+        ]
         return centred @ self.basis if self.rank else centred
 
     def _for_label(self, labels: Array) -> jax.Array:
@@ -219,7 +221,7 @@ def check_parts(parts: int, regions: int) -> None:
         )
 
 
-def check_positive(**settings: float) -> None:
+def check_positive(**settings: int | float) -> None:
     """Refuse settings that have to be above zero.
 
     Raises:

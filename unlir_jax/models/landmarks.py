@@ -110,7 +110,7 @@ class Landmarks(nn.Module):
         """Add up what all parts say, `[batch, classes]`."""
         _, shares = self.look(grid)
         modulated = self._modulated(self.pool(grid, shares), train)
-        return modulated.sum(1) @ self.shared + self.bias
+        return modulated.sum(1) @ self.shared + self.bias[None]
 
     def read(self, grid: Grid, train: bool = False) -> Reading:
         """Say which parts are seen where, and what each adds to each logit."""
@@ -127,10 +127,10 @@ class Landmarks(nn.Module):
         pooled = self.pool(grid, shares)
         square = jnp.square(self.modulation) @ jnp.square(self.shared)
         return Traits(
-            self._modulated(pooled, train).sum(1) @ self.shared + self.bias,
+            self._modulated(pooled, train).sum(1) @ self.shared + self.bias[None],
             shares,
             shares,
-            pooled * self.modulation,
+            pooled * self.modulation[None],
             self.likeness.kernel.T,
             jnp.sqrt(jnp.maximum(square, NONE)),
         )
@@ -138,7 +138,7 @@ class Landmarks(nn.Module):
     def evidence(self, grid: Grid, labels: Array) -> jax.Array:
         """Split each part's say among its cells: `[batch, rows, columns, parts]`."""
         cells = coarse(self.look(grid)[1], grid.maps)
-        wanted = own_class(self.shared, labels)[:, None] * self.modulation
+        wanted = own_class(self.shared, labels)[:, None] * self.modulation[None]
         each = jnp.einsum("bhwc,bpc->bhwp", grid.maps, wanted)
         return cells * each / (cells.shape[1] * cells.shape[2])
 
@@ -147,4 +147,6 @@ class Landmarks(nn.Module):
         return self.bias
 
     def _modulated(self, pooled: jax.Array, train: bool) -> jax.Array:
-        return self.dropout_layer(pooled * self.modulation, deterministic=not train)
+        return self.dropout_layer(
+            pooled * self.modulation[None], deterministic=not train
+        )

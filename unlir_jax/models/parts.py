@@ -129,7 +129,9 @@ class PartNet(nn.Module):
         """Give the unit vectors that parts are compared with."""
         return self.classifier.cells(self.grid(maps))
 
-    def describe(self, maps: Array, first: Array = 0, count: int = 0) -> jax.Array:
+    def describe(
+        self, maps: Array, first: Array | int = 0, count: int = 0
+    ) -> jax.Array:
         """Give descriptors of `count` parts from the `first` on, or of all parts."""
         grid = self.grid(maps)
         _, shares = self.classifier.look(grid)

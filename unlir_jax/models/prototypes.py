@@ -5,9 +5,18 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from unlir_jax import losses
-from unlir_jax.models.cells import Grid, Reading, Traits, joined, own_class
+from unlir_jax.models.cells import (
+    Grid,
+    Reading,
+    Traits,
+    WhiteCells,
+    joined,
+    own_class,
+)
 from unlir_jax.models.decisions import check_positive
 from unlir_jax.types import Array
+
+SPACES = ("add_on", "white")
 
 
 class AddOn(nn.Module):
@@ -43,7 +52,10 @@ class Prototypes(nn.Module):
     """Compare each cell with prototypes, some for each class, and add up the nearest.
 
     ProtoPNet (Chen et al., NeurIPS 2019): d^2 is the squared distance of a cell from
-    a prototype in the space of `AddOn`, similarity is log((d^2 + 1) / (d^2 + epsilon)),
+    a prototype in the space of prototypes, similarity is
+
+        log((d^2 + 1) / (d^2 + epsilon)),
+
     and a prototype counts by its best cell. The classifier starts at 1 for a
     prototype's own class and -1/2 for others. Train it with the terms `cluster` and
     `separation`; `parts.projection` then moves each prototype to a cell.
@@ -56,7 +68,11 @@ class Prototypes(nn.Module):
         channels: Of the last maps.
         others: Of the finer maps, averaged within cells of the last maps; 0 without.
         per_class: Number of prototypes of each class.
-        width: Of the space of prototypes.
+        space: Of prototypes: `add_on`, two layers that learn; or `white`, the unit
+            vectors of `WhiteCells`, which suit a frozen trunk, as they can be fitted
+            to its cells without labels.
+        width: Of the space by `add_on`.
+        dimensions: Of the white space, for the last and the finer maps.
         epsilon: Bounds the similarity, by -log epsilon.
     """
 
@@ -64,12 +80,19 @@ class Prototypes(nn.Module):
     channels: int
     others: int = 0
     per_class: int = 10
+    space: str = "add_on"
     width: int = 128
+    dimensions: tuple[int, int] = (128, 64)
     epsilon: float = 1e-4
 
     def setup(self) -> None:
-        self.cells_layer = AddOn(self.width, name="regions")
-        self.points = Points(self.width, self.parts, name="parts")
+        shape = (self.channels, self.others, self.dimensions)
+        if self.space == "white":
+            self.layer = WhiteCells(*shape, normalise=True, name="regions")
+            width = self.layer.width
+        else:
+            self.layer, width = AddOn(self.width, name="regions"), self.width
+        self.points = Points(width, self.parts, name="parts")
         self.kernel = self.param("kernel", self._start)
         self.bias = self.param("bias", nn.initializers.zeros, (self.classes,))
 
@@ -89,13 +112,16 @@ class Prototypes(nn.Module):
         Raises:
             ValueError: One does not; the sentence says which would.
         """
+        if self.space not in SPACES:
+            known = " or ".join(SPACES)
+            raise ValueError(f"`space`={self.space!r}; expected {known}.")
         check_positive(per_class=self.per_class, width=self.width, epsilon=self.epsilon)
         if self.epsilon >= 1:
             raise ValueError(f"`epsilon`={self.epsilon}; expected less than 1.")
 
     def cells(self, grid: Grid) -> jax.Array:
         """Map cells to where prototypes are: `[batch, rows, columns, width]`."""
-        return self.cells_layer(joined(grid))
+        return self.layer(grid if self.space == "white" else joined(grid))
 
     def look(self, grid: Grid) -> tuple[jax.Array, jax.Array]:
         """Score each cell by its similarity to each prototype, and deal it out."""
@@ -105,7 +131,7 @@ class Prototypes(nn.Module):
     def logits(self, grid: Grid, train: bool = False) -> jax.Array:
         """Add up what the best cells say, `[batch, classes]`."""
         best = self.look(grid)[0].max((1, 2))
-        return jnp.einsum("bp,pc->bc", best, self.kernel) + self.bias
+        return jnp.einsum("bp,pc->bc", best, self.kernel) + self.bias[None]
 
     def read(self, grid: Grid, train: bool = False) -> Reading:
         """Say which prototypes are seen where, and what each adds to each logit."""
@@ -123,7 +149,7 @@ class Prototypes(nn.Module):
         shares = jax.nn.softmax(scores)
         best = jnp.einsum("bp,pc->bc", scores.max((1, 2)), self.kernel)
         return Traits(
-            best + self.bias,
+            best + self.bias[None],
             shares,
             shares,
             jnp.einsum("bhwp,bhwd->bpd", _nearest(scores), cells),
@@ -159,14 +185,14 @@ class Prototypes(nn.Module):
 
 
 def squared_distances(cells: Array, points: Array) -> jax.Array:
-    """Compute |x - p|^2 of `[…, width]` and `[width, points]`; rounding to below zero
-    is cut off.
-    """
+    """Compute |x - p|^2, `[…, points]`, of `[…, width]` and `[width, points]`."""
     cells = jnp.asarray(cells)
     inner = jnp.einsum("...d,dp->...p", cells, points, precision="highest")
     square = jnp.sum(cells**2, axis=-1, keepdims=True)
+    others = jnp.sum(jnp.asarray(points) ** 2, axis=0)
+    others = others.reshape((1,) * (cells.ndim - 1) + (-1,))
     # Rounding may leave less than zero.
-    return jnp.maximum(square - 2 * inner + jnp.sum(points**2, axis=0), 0)
+    return jnp.maximum(square - 2 * inner + others, 0)
 
 
 def _nearest(scores: jax.Array) -> jax.Array:

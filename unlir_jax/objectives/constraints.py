@@ -21,7 +21,7 @@ class Seen(NamedTuple):
         labels: `[batch]`.
         weight: Of rows.
         axis_name: The axis of `pmap`.
-        flipped: Shares of cells of the same pictures with left and right exchanged, or None.
+        flipped: `traits.cells` of the pictures with left and right exchanged, or None.
     """
 
     traits: Traits

@@ -112,7 +112,7 @@ def _zeros(channels: int, classes: int) -> tuple[jax.Array, jax.Array]:
 
 
 def _logits(fitted: tuple[jax.Array, jax.Array], known: jax.Array) -> jax.Array:
-    return known @ fitted[0] + fitted[1]
+    return known @ fitted[0] + fitted[1][None]
 
 
 @functools.partial(jax.jit, static_argnames=("steps",))
@@ -120,7 +120,7 @@ def _fit(
     known: jax.Array,
     hot: jax.Array,
     weight: jax.Array,
-    penalty: float,
+    penalty: float | jax.Array,
     fitted: tuple[jax.Array, jax.Array],
     steps: int,
 ) -> tuple[jax.Array, jax.Array]:

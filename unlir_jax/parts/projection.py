@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from unlir_jax import clustering, tree
+from unlir_jax import tree
+from unlir_jax.parts import clustering
 from unlir_jax.types import Array, RandomKey, Variables
 
 CHUNK = 64
@@ -29,7 +30,9 @@ class Projection(NamedTuple):
     distance: np.ndarray
 
 
-def project(module: Any, variables: Variables, maps: Array, labels: Array) -> Projection:
+def project(
+    module: Any, variables: Variables, maps: Array, labels: Array
+) -> Projection:
     """Replace each prototype by the nearest cell of a training picture of its class.
 
     The projection ("push") of ProtoPNet (Chen et al., NeurIPS 2019, section 2.2, stage
@@ -103,7 +106,8 @@ def seed(
             describe(np.stack([maps[row] for row in rows[first : first + CHUNK]]))
             for first in range(0, len(rows), CHUNK)
         ]
-        cells = np.concatenate(found).reshape(-1, head.width)
+        cells = np.concatenate(found)
+        cells = cells.reshape(-1, cells.shape[-1])
         found = clustering.kmeans(cells, head.per_class, key=own)
         centres.append(np.asarray(found.centres))
     leaves = {path: np.asarray(leaf) for path, leaf in tree.flatten(variables).items()}
@@ -127,7 +131,9 @@ def _check(module: Any, labels: np.ndarray) -> None:
 
 def _describer(module: Any, variables: Variables) -> Callable[[Array], np.ndarray]:
     """Describe cells of up to `CHUNK` pictures, compiled for that many."""
-    describe = jax.jit(lambda rows: module.apply(variables, rows, method="describe_cells"))
+    describe = jax.jit(
+        lambda rows: module.apply(variables, rows, method="describe_cells")
+    )
 
     def run(maps: Array) -> np.ndarray:
         rows = np.asarray(maps, np.float32)

@@ -56,10 +56,12 @@ def solve(
         penalties: To choose from, as shares of the mean of the products' diagonal.
 
     Raises:
-        ValueError: There are fewer than two examples, or they are all the same.
+        ValueError: There are fewer than two examples, or they are all the same; a class
+            has none; a label is no class; or a penalty is not above 0.
     """
     products = np.asarray(products, np.float64)
     labels, examples = np.asarray(labels), len(products)
+    _check(labels, classes, penalties)
     size = np.trace(products) / max(examples, 1)
     if examples < 2 or not size > 0:
         raise ValueError(
@@ -92,8 +94,55 @@ def solve(
     )
 
 
+def classifier(
+    descriptors: Array,
+    labels: Array,
+    classes: int,
+    *,
+    penalties: tuple[float, ...] = PENALTIES,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Fit `solve` to descriptors: `logits = descriptors @ kernel + bias`.
+
+    For few labels on descriptors that were learnt without any, for example.
+
+    Args:
+        descriptors: `[examples, channels]`.
+        labels: Integers, `[examples]`.
+        classes: Number of classes.
+        penalties: See `solve`.
+
+    Returns:
+        The kernel, `[channels, classes]`, and the bias, `[classes]`.
+
+    Raises:
+        ValueError: See `solve`.
+    """
+    descriptors = np.asarray(descriptors, np.float64)
+    mean = descriptors.mean(0)
+    centred = descriptors - mean
+    solved = solve(centred @ centred.T, labels, classes, penalties=penalties)
+    kernel = (centred.T @ solved.dual).astype(np.float32)
+    return kernel, (solved.bias - mean @ kernel).astype(np.float32)
+
+
 def _loss(logits: np.ndarray, labels: np.ndarray) -> float:
     """Average the cross-entropy."""
     top = logits.max(1, keepdims=True)
     total = top[:, 0] + np.log(np.exp(logits - top).sum(1))
     return float(np.mean(total - logits[np.arange(len(labels)), labels]))
+
+
+def _check(labels: np.ndarray, classes: int, penalties: tuple[float, ...]) -> None:
+    if not penalties or not min(penalties) > 0:
+        raise ValueError(f"`penalties`={penalties}; expected numbers above 0.")
+    if len(labels) and not 0 <= labels.min() <= labels.max() < classes:
+        raise ValueError(
+            f"`labels` run from {labels.min()} to {labels.max()}; expected 0 to "
+            f"{classes - 1}."
+        )
+    absent = sorted(set(range(classes)) - set(labels.tolist()))
+    if absent:
+        raise ValueError(
+            f"`labels` has no example of class {absent[0]}; expected at least one of "
+            f"each of the {classes} classes."
+        )

@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from unlir_jax import clustering, tree
+from unlir_jax import tree
 from unlir_jax.models.cells import unpack
-from unlir_jax.parts import ridge
+from unlir_jax.models.decisions import Descriptors
+from unlir_jax.parts import clustering, projection, ridge
 from unlir_jax.types import Array, RandomKey, Variables
 
 CHUNK = 64
@@ -25,7 +26,7 @@ BYTES = 2**30
 FINER = 0.2
 # The inner products of all pairs of so many pictures still fit into memory.
 MOST_PICTURES = 12_000
-REGIONS, PARTS = ("kmeans", "random"), ("ridge", "random")
+PARTS, CLASSIFIERS = ("kmeans", "project", "random"), ("ridge", "random")
 AT = "params/classifier/"
 
 
@@ -63,7 +64,8 @@ def start(
         labels: int `[pictures]`.
         key: Of the cells that are looked at, and of the clustering.
         parts: `kmeans`: white spaces from the cells' covariance, parts from spherical
-            k-means in them; `random`: as they are.
+            k-means in them; `project`: each prototype becomes a cell of a training
+            picture, see `projection.project`; `random`: as they are.
         classifier: `ridge`: in closed form, see `ridge.solve`; `random`: as it is.
         restarts: Of k-means.
         progress: Told what is being done.
@@ -87,6 +89,13 @@ def start(
         )
         leaves[f"{AT}parts/kernel"] = np.asarray(found.centres).T
         notes["start/inertia"] = float(found.inertia[-1]) / len(cells)
+    if parts == "project":
+        progress("projection")
+        moved = projection.project(module, tree.unflatten(leaves), maps, labels)
+        leaves = {
+            p: np.asarray(leaf) for p, leaf in tree.flatten(moved.variables).items()
+        }
+        notes["start/projection_distance"] = float(moved.distance.mean())
     if classifier == "ridge":
         progress("classifier")
         fitted, solved = _decide(module, tree.unflatten(leaves), maps, labels)
@@ -99,14 +108,14 @@ def start(
 def check(module: Any, parts: str, classifier: str, pictures: int) -> None:
     """Refuse ways to start that do not exist or do not fit; see `start`."""
     for name, value, known in (
-        ("parts", parts, REGIONS),
-        ("classifier", classifier, PARTS),
+        ("parts", parts, PARTS),
+        ("classifier", classifier, CLASSIFIERS),
     ):
         if value not in known:
             raise ValueError(
-                f"`start.{name}`={value!r}; expected {' or '.join(known)}."
+                f"`start.{name}`={value!r}; expected one of {', '.join(known)}."
             )
-    if classifier == "ridge" and not hasattr(module.classifier, "describe"):
+    if classifier == "ridge" and not isinstance(module.classifier, Descriptors):
         raise ValueError(
             "`start.classifier`='ridge' needs parts that carry descriptors; expected "
             "decision.name='descriptors', or 'random'."
@@ -193,14 +202,15 @@ def _decide(
         found -= usual
         return found, usual
 
-    shape = (head.parts, head.length)
-    mean, products = np.zeros(shape, np.float32), np.zeros((pictures, pictures))
-    scale = _scale(head, gather(starts[0])[0])
+    shape, channels = (head.parts, head.length), head.channels
+    mean, products = np.zeros(shape, np.float32), np.zeros((2, pictures, pictures))
     for number, first in enumerate(starts):
         found, mean[first : first + block] = gather(first)
-        new = found[:, max(0, number * block - first) :] / scale
-        new = new.reshape(pictures, -1)
-        products += new @ new.T
+        new = found[:, max(0, number * block - first) :]
+        for layer, values in enumerate((new[..., :channels], new[..., channels:])):
+            flat = values.reshape(pictures, -1)
+            products[layer] += flat @ flat.T
+    scale, products = _scale(head, products)
     solved = ridge.solve(products, labels, head.classes)
     kernel = np.zeros((*shape, head.classes), np.float32)
     for first in reversed(starts):
@@ -212,19 +222,26 @@ def _decide(
     return {AT + name: np.asarray(leaf) for name, leaf in fitted.items()}, solved
 
 
-def _scale(head: Any, centred: np.ndarray) -> np.ndarray:
-    """Give each layer its due in the inner products: `[length]`.
+def _scale(head: Any, products: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Give each layer its due in the inner products.
 
-    The deviation of the layer's entries, so that the last maps' weigh one together and
-    the finer maps' `FINER`, however many channels these have.
+    Args:
+        head: The decision.
+        products: Of the last and of the finer maps' part of descriptors, `[2, pictures,
+            pictures]`.
+
+    Returns:
+        What to divide descriptors by, `[length]`, so that entries of the last maps have
+        deviation one and the finer maps together count `FINER` of them, however many
+        channels they have; and the inner products of descriptors divided so.
     """
-    square = np.square(centred, dtype=np.float64).mean((0, 1))
-    scale = np.full(head.length, np.sqrt(square[: head.channels].mean()))
-    others = head.length - head.channels
-    if others:
-        finer = np.sqrt(square[head.channels :].mean())
-        scale[head.channels :] = finer * np.sqrt(others / (FINER * head.channels))
-    return np.maximum(scale, np.finfo(np.float32).tiny).astype(np.float32)
+    pictures, others = products.shape[1], head.length - head.channels
+    entries = pictures * head.parts * head.channels
+    last, finer = np.sqrt(np.trace(products, axis1=1, axis2=2) / entries)
+    least = np.finfo(np.float32).tiny
+    last, finer = max(last, least), max(finer / np.sqrt(FINER), least)
+    scale = np.repeat([last, finer], [head.channels, others]).astype(np.float32)
+    return scale, products[0] / last**2 + products[1] / finer**2
 
 
 def _factors(kernel: np.ndarray, rank: int) -> dict[str, np.ndarray]:

@@ -64,7 +64,7 @@ def article(
         f'<article id="{_anchor(name)}"><h2>{escape(_base(entry["file"]))}</h2>'
         f"{_subject(entry)}"
         f'<div class="panels">{"".join(panels)}</div>{_legend()}'
-        f"{_warnings(cautions)}{account}"
+        f"{account}{_warnings(cautions)}"
         f'<div class="numbers">{table}</div>'
         f'<div class="charts">{charts}</div></article>'
     )

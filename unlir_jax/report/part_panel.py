@@ -36,8 +36,8 @@ def panel(
     return (
         '<section class="account"><h3>Which parts, where, and how much each adds to '
         f"the logit of {title}</h3>{note}"
-        f'<div class="parts">{rows}</div>{_ledger(entry, most)}</section>'
-        f"{_contrast(name, entry, views)}"
+        f'<div class="parts">{rows}</div></section>'
+        f'<div class="sums">{_ledger(entry)}{_contrast(entry, views)}</div>'
     )
 
 
@@ -65,7 +65,9 @@ def lines(entry: Mapping[str, Any]) -> list[tuple[str, Decimal]]:
         A title and an amount each: the parts that are shown, the others, the bias, and
         last the total.
     """
-    shown = [(part_title(line), _cents(line["contribution"])) for line in entry["shown"]]
+    shown = [
+        (part_title(line), _cents(line["contribution"])) for line in entry["shown"]
+    ]
     bias, total = _cents(entry["bias"]), _cents(entry["total"])
     others = total - bias - sum((amount for _, amount in shown), Decimal(0))
     count = entry["others"]["parts"]
@@ -104,11 +106,7 @@ def _part(
     most: float,
 ) -> str:
     title, amount = escape(part_title(line)), line["contribution"]
-    unseen = (
-        ""
-        if line["seen"]
-        else '<span class="flag">hardly seen here</span>'
-    )
+    unseen = "" if line["seen"] else '<span class="flag">hardly seen here</span>'
     crops = "".join(
         html.image(crop, f"Training region {number} of {title}")
         for number, crop in enumerate(regions, 1)
@@ -123,29 +121,27 @@ def _part(
     )
 
 
-def _ledger(entry: Mapping[str, Any], most: float) -> str:
+def _ledger(entry: Mapping[str, Any]) -> str:
     *_, total = lines(entry)
-    del most
     body = "".join(
         f'<tr><th scope="row">{escape(title)}</th><td>{signed(amount)}</td></tr>'
         for title, amount in lines(entry)[:-1]
     )
     return (
-        '<table class="ledger"><caption>The sum, to the last part</caption>'
-        f"<tbody>{body}</tbody><tfoot><tr><th scope=\"row\">= logit of "
+        '<section class="account"><h3>The sum, to the last part</h3>'
+        '<table class="ledger">'
+        f'<tbody>{body}</tbody><tfoot><tr><th scope="row">= logit of '
         f"{escape(entry['class']['name'])}</th><td>{signed(total[1])}</td></tr></tfoot>"
-        "</table>"
+        "</table></section>"
     )
 
 
-def _contrast(
-    name: str, entry: Mapping[str, Any], views: Mapping[int, Image.Image]
-) -> str:
+def _contrast(entry: Mapping[str, Any], views: Mapping[int, Image.Image]) -> str:
     contrast = entry["contrast"]
     own, rival = (escape(found["class"]["name"]) for found in (entry, contrast))
     most = largest(contrast)
     rows = "".join(
-        f'<li>{html.image(_small(views[line["part"]]), "")}'
+        f"<li>{html.image(_small(views[line['part']]), '')}"
         f"<span>{escape(part_title(line))}</span>{bar(line['contribution'], most)}"
         f"<strong>{signed(line['contribution'])}</strong></li>"
         for line in contrast["shown"]

@@ -7,7 +7,7 @@ from typing import Any
 from PIL import Image
 
 from unlir_jax.report import part_panel, sheet, words
-from unlir_jax.report.sheet import ACCENT, INK, MARGIN, MUTED, RULE, Page
+from unlir_jax.report.sheet import ACCENT, INK, MARGIN, MUTED, RULE, Length, Page
 
 VIEW, CROP, GAP = 132, 108, 8
 SIDE, BAR, LEDGER = 336, 210, 30
@@ -48,7 +48,9 @@ def sheet_of_decision(
     page.text(MARGIN, 82, line, 11.5, color=MUTED)
     page.image(MARGIN, top, picture.resize((SIDE, SIDE), Image.Resampling.LANCZOS))
     _ledger(page, ledger, label["name"], top + SIDE + 40)
-    page.text(left, top + 6, "Which parts, where, and how much each adds", 12, weight="bold")
+    page.text(
+        left, top + 6, "Which parts, where, and how much each adds", 12, weight="bold"
+    )
     most = part_panel.largest(told.entry)
     for number, part in enumerate(shown):
         y = top + 24 + number * (VIEW + 14)
@@ -110,12 +112,14 @@ def _contrast(page: Page, name: str, contrast: Mapping[str, Any], top: int) -> N
     page.text(MARGIN, y, line, 10.5, color=MUTED)
 
 
-def _bar(page: Page, left: float, top: float, width: float, share: float) -> None:
+def _bar(page: Page, left: Length, top: Length, width: Length, share: float) -> None:
     page.box(left, top, width, 9, facecolor=TRACK)
     length = max(abs(share) * width / 2, 1)
     middle = left + width / 2
     colour = ACCENT if share >= 0 else NEGATIVE
-    page.box(middle if share >= 0 else middle - length, top, length, 9, facecolor=colour)
+    page.box(
+        middle if share >= 0 else middle - length, top, length, 9, facecolor=colour
+    )
     page.box(middle, top - 2, 1, 13, facecolor=MUTED)
 
 
@@ -135,7 +139,9 @@ def sheet_of_parts(
     deep = -(-len(rows) // columns) if rows else 0
     step = SMALL + 12
     column = LABEL + PER_ROW * (SMALL + GAP)
-    page = Page(2 * MARGIN + columns * column + (columns - 1) * 40, 130 + deep * step + 30)
+    page = Page(
+        2 * MARGIN + columns * column + (columns - 1) * 40, 130 + deep * step + 30
+    )
     page.text(MARGIN, 46, sheet.short(title, 80), 19, weight="bold")
     page.text(MARGIN, 82, subtitle, 11.5, color=MUTED)
     for number, (name, about, crops) in enumerate(rows):
@@ -143,9 +149,8 @@ def sheet_of_parts(
         top = 120 + (number % deep) * step
         page.text(left, top + 16, name, 12, weight="bold")
         for line, text in enumerate(about):
-            page.text(left, top + 40 + 19 * line, sheet.short(text, 36), 9, color=MUTED)
+            page.text(left, top + 40 + 19 * line, text, 9, color=MUTED)
         for place, crop in enumerate(crops[:PER_ROW]):
             small = crop.resize((SMALL, SMALL), Image.Resampling.LANCZOS)
             page.image(left + LABEL + place * (SMALL + GAP), top, small)
     return page.render()
-

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from unlir_jax import assignment
+from unlir_jax.parts import assignment
 
 
 def random_scores(shape, seed=0, scale=1.0):

@@ -1,7 +1,6 @@
 """Parts without labels: learnt in groups of similar images, and encodings by them."""
 
 import functools
-from collections.abc import Sequence
 from typing import Literal, NamedTuple, get_args
 
 import jax
@@ -9,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from unlir_jax import assignment, clustering
-from unlir_jax.types import Array, Labels, Maps, RandomKey
+from unlir_jax.parts import assignment, clustering
+from unlir_jax.types import Array, Maps, RandomKey
 
 Pooling = Literal["max", "mean", "max+mean"]
 
@@ -321,69 +320,3 @@ def _discriminate(
     white = axes / np.sqrt(np.maximum(values, np.finfo(np.float32).tiny))
     variance, turn = np.linalg.eigh(white.T @ (rows.T @ rows / len(rows)) @ white)
     return white @ turn[:, ::-1], np.maximum(variance[::-1], 0)
-
-
-def ridge_classifier(
-    encodings: Float[Array, "images channels"],
-    labels: Labels,
-    classes: int,
-    penalty: float | Sequence[float] = PENALTIES,
-) -> tuple[Float[np.ndarray, "channels classes"], Float[np.ndarray, " classes"]]:
-    """Fit `min_W,b |X W + b - Y|^2 + penalty |W|^2` in closed form, Y one-hot.
-
-    Of several penalties, the one of least squared error is taken, with each image left
-    out in turn. For ridge this error is exact without fitting again: residual divided
-    by `1 - h_ii`, `h` the matrix that maps targets to predictions (Allen's PRESS,
-    Technometrics 1974).
-
-    Args:
-        encodings: `[images, channels]`.
-        labels: 0 to `classes - 1`, each of them at least once.
-        classes: How many.
-        penalty: One, or several to choose from; positive, in the encodings' squared
-            units times images.
-
-    Returns:
-        `kernel`, `[channels, classes]`, and `bias`, `[classes]`: logits are
-        `encodings @ kernel + bias`.
-
-    Raises:
-        ValueError: A class without images, a label that is no class, or a penalty that
-            is not positive.
-    """
-    labels = np.asarray(labels)
-    penalties = [penalty] if isinstance(penalty, int | float) else list(penalty)
-    _check_labels(labels, classes)
-    if not penalties or min(penalties) <= 0:
-        raise ValueError(f"`penalty`={penalty}; expected one or more positive numbers.")
-    encodings = np.asarray(encodings, np.float64)
-    mean = encodings.mean(axis=0)
-    centred = encodings - mean
-    targets = np.eye(classes)[labels]
-    share = targets.mean(axis=0)
-    values, left = np.linalg.eigh(centred @ centred.T)
-    values, rotated = np.maximum(values, 0), left.T @ (targets - share)
-
-    def left_out(strength):
-        shrunk = values / (values + strength)
-        leverage = left**2 @ shrunk + 1 / len(labels)
-        residual = targets - share - left @ (shrunk[:, None] * rotated)
-        return np.mean((residual / (1 - leverage)[:, None]) ** 2)
-
-    best = min(penalties, key=left_out)
-    kernel = centred.T @ (left @ (rotated / (values + best)[:, None]))
-    return kernel.astype(np.float32), (share - mean @ kernel).astype(np.float32)
-
-
-def _check_labels(labels: np.ndarray, classes: int) -> None:
-    if labels.min() < 0 or labels.max() >= classes:
-        raise ValueError(
-            f"`labels` run from {labels.min()} to {labels.max()}; expected 0 to "
-            f"{classes - 1}, as there are {classes} classes."
-        )
-    missing = np.flatnonzero(np.bincount(labels, minlength=classes) == 0)
-    if len(missing):
-        raise ValueError(
-            f"`labels` has no image of class {missing[0]} ({len(missing)} classes "
-            "without images); expected at least one of each class."
-        )

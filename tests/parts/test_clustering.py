@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from unlir_jax import clustering
+from unlir_jax.parts import clustering
 
 
 def mixed(count=600, channels=6, seed=0):

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from unlir_jax import clustering, discovery
+from unlir_jax.parts import clustering, discovery
 
 
 def planted_maps(groups=2, images=12, parts=2, channels=16, seed=0):
@@ -158,40 +158,6 @@ def test_neighbour_whitening_removes_what_neighbours_differ_in():
     assert before.max() > 0.9 and share.max() < 0.3
 
 
-def test_left_out_errors_are_those_of_fitting_without_the_image():
-    random = np.random.default_rng(0)
-    rows = random.normal(size=(20, 30)).astype(np.float32)
-    labels = np.arange(20) % 3
-    rows[:, :3] += 2 * np.eye(3)[labels]
-
-    def fitted(kept, penalty):
-        return discovery.ridge_classifier(rows[kept], labels[kept], 3, penalty)
-
-    def left_out(penalty):
-        total = 0.0
-        for i in range(20):
-            kernel, bias = fitted(np.arange(20) != i, penalty)
-            total += np.sum((rows[i] @ kernel + bias - np.eye(3)[labels[i]]) ** 2)
-        return total
-
-    penalties = [0.01, 1.0, 10.0, 100.0, 1e4]
-    best = min(penalties, key=left_out)
-    assert best not in (0.01, 1e4)
-    kernel, bias = discovery.ridge_classifier(rows, labels, 3, penalties)
-    expected, offset = fitted(np.arange(20), best)
-    np.testing.assert_array_equal(kernel, expected)
-    np.testing.assert_array_equal(bias, offset)
-
-
-def test_ridge_solves_its_normal_equations():
-    rows, labels = nuisance_rows()
-    kernel, bias = discovery.ridge_classifier(rows, labels, 6, 2.0)
-    residual = rows @ kernel + bias - np.eye(6)[labels]
-    np.testing.assert_allclose(residual.sum(0), 0, atol=1e-4)
-    np.testing.assert_allclose(rows.T @ residual + 2 * kernel, 0, atol=1e-3)
-    assert ((rows @ kernel + bias).argmax(1) == labels).all()
-
-
 def test_bad_input_gets_one_sentence(unchecked):
     maps, _, _ = planted_maps()
     with pytest.raises(ValueError, match="more parts than regions"):
@@ -200,12 +166,6 @@ def test_bad_input_gets_one_sentence(unchecked):
         find(maps, groups=25)
     with pytest.raises(ValueError, match="'sum'.*'max', 'mean', 'max.mean'"):
         discovery.bag_of_parts(jnp.zeros((1, 2, 3)), "sum")
-    rows, labels = nuisance_rows()
-    with pytest.raises(ValueError, match="no image of class 6 "):
-        discovery.ridge_classifier(rows, labels, 7)
-    with pytest.raises(ValueError, match="run from 0 to 5; expected 0 to 4"):
-        discovery.ridge_classifier(rows, labels, 5)
-    with pytest.raises(ValueError, match="`penalty`=0.0"):
-        discovery.ridge_classifier(rows, labels, 6, 0.0)
+    rows, _ = nuisance_rows()
     with pytest.raises(ValueError, match="`neighbours`=60"):
         discovery.neighbour_whitening(rows, 4, neighbours=60)

@@ -1,0 +1,84 @@
+"""Trainings of part networks, from a config to a network that explains itself."""
+
+import json
+
+import numpy as np
+import pytest
+from training.conftest import TINY
+
+import unlir_jax
+from unlir_jax import config, train
+
+DECISION = {"name": "descriptors", "layer": "auto", "parts": 4, "dimensions": (8, 8)}
+
+
+def settings(folder, *overrides, decision=DECISION, cache=True):
+    changed = config.load(str(TINY), ["steps=2", *overrides])
+    with changed.unlocked():
+        changed.model.decision = decision
+        changed.data.augment = ""
+        changed.data.train_options = {"size": 60}
+        changed.features.cache = cache
+        changed.features.folder = str(folder / "features")
+        changed.start.parts, changed.start.classifier = "kmeans", "ridge"
+        changed.optimizer.learning_rate = 1e-3
+        changed.optimizer.table = (
+            ("classifier/(kernel|bias)", {}),
+            (".*", {} if not cache else None),
+        )
+    return changed
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("parts")
+    outcome = train.run(settings(folder), folder / "run")
+    return folder, outcome
+
+
+def test_the_summary_measures_parts_beside_baselines_and_controls(finished):
+    folder, outcome = finished
+    summary = json.loads((folder / "run" / "summary.json").read_text())
+    for name in (
+        *("test/accuracy", "test/keypoint_share_top30", "test/nmi", "test/ari"),
+        *("test/part_cosine", "test/mask_nmi", "test/assignment_entropy"),
+        *("baseline/average_pooling", "baseline/max_pooling", "baseline/gem_pooling"),
+        *("control/position_nmi", "start/left_out_accuracy"),
+    ):
+        assert (-0.1 if name == "test/ari" else 0) <= summary[name] <= 1, name
+    assert 1 <= summary["test/parts_for_95_percent"] <= 4
+    assert (folder / "run" / "parts.json").is_file()
+    assert "test/nmi" in outcome.message
+
+
+def test_a_workdir_is_a_part_network(finished):
+    folder, outcome = finished
+    network = unlir_jax.load(str(folder / "run"))
+    images = np.random.default_rng(0).random((2, 32, 32, 3)).astype(np.float32)
+    maps = network.model.features(network.variables, images).maps
+    reading = network.module.apply(network.variables, maps, method="read")
+    assert reading.contributions.shape == (2, 4, 6)
+    logits = network.model.head(
+        network.variables, network.model.features(network.variables, images)
+    )
+    total = reading.contributions.sum(1) + reading.bias[None]
+    np.testing.assert_allclose(total, logits, rtol=1e-4, atol=1e-4)
+
+
+def test_a_finished_training_is_left_alone(finished):
+    folder, outcome = finished
+    again = train.run(settings(folder), folder / "run")
+    assert "Nothing to do" in again.message
+    assert again.summary["test/accuracy"] == outcome.summary["test/accuracy"]
+
+
+def test_a_start_in_closed_form_needs_kept_features(tmp_path):
+    with pytest.raises(ValueError, match="expected features.cache=True"):
+        train.run(settings(tmp_path, cache=False), tmp_path / "run")
+
+
+def test_more_parts_than_regions_are_refused_before_anything_is_written(tmp_path):
+    many = DECISION | {"parts": 257}
+    with pytest.raises(ValueError, match="has 256 regions; expected 1 to 256 parts"):
+        train.run(settings(tmp_path, decision=many), tmp_path / "run")
+    assert not (tmp_path / "run").exists()

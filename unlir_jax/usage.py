@@ -1,0 +1,64 @@
+"""What the command line says of itself: examples, and what comes of them."""
+
+EXPLAIN = """\
+examples:
+  unlir explain cat.jpg
+  unlir explain photos/ 'more/*.png' --method grad_cam,opti_cam --output report
+  unlir explain cat.jpg --label "tiger cat" --output report --overwrite
+  unlir explain cat.jpg --model mobilenet_v2 --weights mobilenet_v2-b0353104.pth
+
+Writes for each picture an overlay per method and a comparison sheet, and results.json
+and report.html for all of them. Open report.html in a browser. For the workdir of a
+part network it says which parts decided, where they are and how much each added.
+"""
+PARTS = """\
+examples:
+  unlir parts --workdir runs/birds --output gallery
+  unlir parts --workdir runs/birds --output gallery --classes gadwall,mallard
+  unlir parts --workdir runs/birds --output gallery --contrast gadwall,mallard
+
+Writes parts.html, parts.png and results.json: each part with its best training regions
+and the classes that it speaks for, and each category with the parts that define it.
+Open parts.html in a browser.
+"""
+TRAIN = """\
+examples:
+  unlir train --config configs/quickstart.py --workdir runs/first
+  unlir train --config configs/linear_probe.py:backbone=efficientnet_lite0 \\
+      --config.data.path=birds --config.seed=1 --workdir runs/birds
+  unlir train --config configs/quickstart.py --dry-run
+
+Any setting can be changed by --config.NAME=VALUE; --dry-run lists them all. The same
+command with the same workdir goes on with a training that was stopped. A finished
+workdir is a network: `unlir explain cat.jpg --model runs/birds`.
+"""
+MODELS = """\
+examples:
+  unlir models                         all networks
+  unlir models efficientnet_lite0      the layers at which it can be cut
+  unlir models --json
+"""
+METHODS = """\
+examples:
+  unlir methods
+  unlir methods --json
+"""
+CONVERT = """\
+examples:
+  unlir convert mobilenet_v2 mobilenet_v2-b0353104.pth mobilenet_v2.safetensors
+  unlir convert resnet50 hf:timm/resnet50.a1_in1k resnet50.safetensors
+  unlir convert cifar_resnet20 mine.pth mine.safetensors --num-classes 100
+
+The file holds our names and axes; give it to --weights, or to unlir_jax.load.
+"""
+PROGRAM = """\
+examples:
+  unlir train --config configs/quickstart.py --workdir runs/first
+  unlir explain cat.jpg                what a network looked at, in ./explanations
+  unlir parts --workdir runs/birds     what the parts of a network are, in ./parts
+  unlir models                         networks, and which have weights at hand
+  unlir methods                        explainers and metrics
+
+`unlir COMMAND --help` says more. Exit codes: 0 done, 1 some pictures could not be read,
+2 bad input, 3 training diverged. UNLIR_TRACEBACK=1 shows where an error came from.
+"""
