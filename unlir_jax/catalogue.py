@@ -6,7 +6,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from unlir_jax import metrics, saliency, split, tree, zoo
+from unlir_jax import (
+    explainers,
+    metrics,
+    part_account,
+    saliency,
+    split,
+    tree,
+    zoo,
+)
 from unlir_jax.weights import packages
 
 # Counting takes a trace of each network, seconds in all, for a table that should come

@@ -241,7 +241,8 @@ def _scale(head: Any, products: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     least = np.finfo(np.float32).tiny
     last, finer = max(last, least), max(finer / np.sqrt(FINER), least)
     scale = np.repeat([last, finer], [head.channels, others]).astype(np.float32)
-    return scale, products[0] / last**2 + products[1] / finer**2
+    # Twice each, as the square of the least number is zero.
+    return scale, products[0] / last / last + products[1] / finer / finer
 
 
 def _factors(kernel: np.ndarray, rank: int) -> dict[str, np.ndarray]:

@@ -89,7 +89,8 @@ def parts(rows: Sequence[tuple[Mapping[str, Any], Crops]], names: Sequence[str])
 def about(entry: Mapping[str, Any], names: Sequence[str]) -> list[str]:
     """Say what a part speaks for, how much it adds, and where it usually is."""
     speaks = [
-        f"{plain(names[int(found['class'])])} {part_panel.signed(found['contribution'])}"
+        f"{plain(names[int(found['class'])])} "
+        f"{part_panel.signed(found['contribution'])}"
         for found in entry["classes"][:3]
         if found["contribution"] > 0
     ]
@@ -226,8 +227,8 @@ def _reading() -> str:
         "<dt>A contribution</dt><dd><p>The logit of a class is the sum of what all "
         "parts add to it, and a bias. What is printed here is the mean over the "
         "training pictures of the class.</p></dd></div><div><dt>A region</dt><dd>"
-        "<p>The cell where a part scores highest in a picture, with what is round it. The "
-        "network sees more than is shown: its cells look at a wide surrounding.</p>"
+        "<p>The cell where a part scores highest in a picture, with what is round it. "
+        "The network sees more than is shown: its cells look at a wide surrounding.</p>"
         "</dd></div><div><dt>A keypoint</dt><dd><p>Where people have marked some, the "
         "one that is most often nearest to the part's best regions. The network has "
         'not seen them.</p><p class="caution">That a part looks like something to you '
