@@ -76,7 +76,7 @@ def _descriptors(settings, parts):
 
 
 def _bag(settings, parts):
-    settings.epochs = 20.0
+    settings.epochs = 50.0
     settings.model.decision = {
         "name": "bag",
         "layer": "",
@@ -86,11 +86,11 @@ def _bag(settings, parts):
         "boxes": 32,
         "pooling": "max",
         "assignment": "none",
-        "dropout": 0.3,
+        "dropout": 0.5,
     }
     settings.start.parts = "kmeans"
     _constrain(settings, diversity=0.1, decisiveness=0.02, balance=0.02)
-    settings.optimizer.learning_rate = 3e-3
+    settings.optimizer.learning_rate = 6e-3
     settings.optimizer.weight_decay = 0.1
     settings.optimizer.table = (
         ("classifier/regions/.*", None),
@@ -107,14 +107,17 @@ def _prototypes(settings, parts):
         "name": "prototypes",
         "layer": "",
         "per_class": parts or 10,
-        "width": 128,
+        # On a frozen trunk, layers that start at random learn the pictures by heart.
+        "space": "white",
+        "dimensions": (256, 64),
     }
-    _constrain(settings, 0.0, cluster=0.8, separation=0.08, specificity=0.0)
+    settings.start.parts = "class_kmeans"
+    _constrain(settings, 0.0, cluster=0.8, separation=0.08)
     settings.optimizer.learning_rate = 3e-3
-    settings.optimizer.weight_decay = 0.01
+    settings.optimizer.weight_decay = 0.0
     settings.optimizer.table = (
-        ("classifier/regions/.*/kernel", {}),
-        ("classifier/.*", {"weight_decay": False}),
+        ("classifier/regions/.*", {"learning_rate": 0.2}),
+        ("classifier/.*", {}),
         (".*", None),
     )
 

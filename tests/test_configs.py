@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from unlir_jax import config, defaults, presets
+from unlir_jax.objectives import constraints
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted((ROOT / "configs").glob("*.py"))
@@ -25,6 +26,7 @@ def test_a_config_has_the_settings_of_all(path):
     settings = config.load(str(path))
     known = set(config._flatten(config.to_dict(defaults.training())))
     free = ("data.options", "data.train_options", "data.test_options")
+    free += ("objective.terms", "model.decision")
     for name in config._flatten(config.to_dict(settings)):
         optional = name.startswith((*free, "optimizer.options"))
         assert name in known or optional, name
@@ -44,6 +46,23 @@ def test_data_sets_by_name(name):
         kind = "elpv" if name == "elpv" else "tfds"
         assert settings.data.source == kind
         assert settings.model.weights == ("random" if file == "supervised" else None)
+
+
+@pytest.mark.parametrize(
+    "method", ["descriptors", "bag", "prototypes", "projection", "landmarks"]
+)
+def test_parts_by_method(method):
+    settings = config.load(f"configs/train_parts.py:method={method},parts=3")
+    decision = settings.model.decision.to_dict()
+    assert decision.get("parts", decision.get("per_class")) == 3
+    terms = settings.objective.get("terms", {})
+    assert not set(terms) - set(constraints.TERMS)
+    assert not terms or set(terms) == set(constraints.TERMS)
+
+
+def test_an_unknown_method_is_refused():
+    with pytest.raises(ValueError, match="`method`='bags'"):
+        config.load("configs/train_parts.py:method=bags")
 
 
 def test_any_prepared_data_set():

@@ -15,7 +15,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = {
     0: (
         *("types", "tree", "keys", "mesh", "factories", "allocator", "loops"),
-        *("config", "defaults", "presets", "progress", "interruption"),
+        *("config", "defaults", "presets", "progress", "interruption", "usage"),
     ),
     1: ("split", "maps", "filters", "losses", "optim", "models", "weights", "data"),
     2: ("saliency", "metrics", "attacks", "parts", "zoo", "pretrained"),
@@ -23,9 +23,9 @@ FLOORS = {
         *("objectives", "state", "checkpoint", "record", "report", "initial"),
         *("features", "batches", "journal", "workdir", "preview", "job"),
         *("part_measures", "part_gallery", "part_account", "part_album"),
-        *("part_panels", "receptive", "trunks", "explainers"),
+        *("part_panels", "part_contrast", "receptive", "trunks", "explainers"),
     ),
-    4: ("train", "evaluate", "explain", "catalogue", "conversion"),
+    4: ("train", "evaluate", "explain", "part_report", "catalogue", "conversion"),
     5: ("cli",),
 }
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names}

@@ -265,7 +265,7 @@ def _parts(arguments: argparse.Namespace) -> int:
     if arguments.json:
         return _print_json(outcome.document)
     if not quiet:
-        count = len(outcome.document["parts"])
+        count = len(outcome.document["shown"]["parts"])
         print(f"Showed {count} parts: open {outcome.folder / part_report.PAGE}")
     return DONE
 

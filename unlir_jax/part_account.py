@@ -25,8 +25,9 @@ from unlir_jax.weights import exported
 
 SHOWN = 6
 CONTRASTED = 6
-# A part that takes fewer cells of a picture is not seen in it.
-SEEN = 0.25
+# A part that takes fewer cells of a picture is hardly seen in it: so many, or where
+# there are many parts, so much of what an even deal gives to each.
+SEEN, SEEN_OF_EVEN = 0.25, 0.5
 
 
 class Accounts(NamedTuple):
@@ -211,13 +212,16 @@ def account(
     others = np.where(np.arange(len(logits)) == label, -np.inf, logits)
     rival = int(others.argmax())
 
+    even = accounts.last[0] * accounts.last[1] / len(added)
+    least = min(SEEN, SEEN_OF_EVEN * even)
+
     def told(found: dict[str, Any]) -> dict[str, Any]:
         for line in found["shown"]:
             part = line["part"]
             known = parts[part]["keypoint"] if part < len(parts) else None
             cells = float(accounts.cells[row, part])
             line["keypoint"] = known and known["name"]
-            line |= {"cells": cells, "seen": cells >= SEEN}
+            line |= {"cells": cells, "seen": cells >= least}
             line["cell"] = accounts.best[row, part].tolist()
         return found
 

@@ -108,7 +108,9 @@ def run(
                 for line in entry["parts"]
             ]
             categories.append((entry, found))
-        sections.append(part_page.categories(categories, names, gallery["parts"]))
+        sections.append(
+            part_page.categories(categories, names, gallery["parts"], shown["parts"])
+        )
         progress("writing the gallery", 1.0)
         record.write_text(place / PAGE, part_page.page(document, gallery, sections))
         drawn = part_sheet.sheet_of_parts(

@@ -127,9 +127,20 @@ def categories(
     rows: Sequence[tuple[Mapping[str, Any], Sequence[tuple[Mapping[str, Any], Crops]]]],
     names: Sequence[str],
     known: Sequence[Mapping[str, Any]],
+    linked: Sequence[int],
 ) -> str:
-    """Write the section of the categories: their first parts, as seen in them."""
-    body = "".join(_category(entry, found, names, known) for entry, found in rows)
+    """Write the section of the categories: their first parts, as seen in them.
+
+    Args:
+        rows: For each category its entry, and its parts with crops.
+        names: Of all classes.
+        known: All parts.
+        linked: Those that have a row on the page.
+    """
+    targets = {part: f' href="#part-{part}"' for part in linked}
+    body = "".join(
+        _category(entry, found, names, known, targets) for entry, found in rows
+    )
     return (
         '<section id="categories"><h2>Categories</h2><p class="subject">The parts that '
         "add most to the logit of a category, on average over its training pictures, "
@@ -191,12 +202,13 @@ def _category(
     found: Sequence[tuple[Mapping[str, Any], Crops]],
     names: Sequence[str],
     known: Sequence[Mapping[str, Any]],
+    targets: Mapping[int, str],
 ) -> str:
     name = plain(names[int(entry["class"])])
     most = max([abs(line["contribution"]) for line, _ in found], default=0.0) or 1.0
     titles = [f"{name}, part {line['part']}" for line, _ in found]
     cards = "".join(
-        f'<div class="card"><p class="amount"><a href="#part-{line["part"]}">'
+        f'<div class="card"><p class="amount"><a{targets.get(line["part"], "")}>'
         f"{escape(part_panel.part_title(known[line['part']]))}</a>"
         f"<span>{part_panel.signed(line['contribution'])}</span></p>"
         f"{part_panel.bar(line['contribution'], most)}"
