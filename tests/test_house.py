@@ -16,6 +16,7 @@ FLOORS = {
     0: (
         *("types", "tree", "keys", "mesh", "factories", "allocator", "loops"),
         *("config", "defaults", "presets", "progress", "interruption", "usage"),
+        "gates",
     ),
     1: ("split", "maps", "filters", "losses", "optim", "models", "weights", "data"),
     2: ("saliency", "metrics", "attacks", "parts", "zoo", "pretrained"),

@@ -18,12 +18,13 @@ from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
-from jax.core import Tracer
 from jaxtyping import Float
 
-from unlir_jax import mesh
+from unlir_jax import gates, mesh
+from unlir_jax.gates import binarise as binarise
+from unlir_jax.gates import binary_penalty as binary_penalty
+from unlir_jax.gates import block_assignment as block_assignment
 from unlir_jax.types import Array, Labels, Logits, PerImage
 
 Cells = Float[Array, "batch rows columns parts"]
@@ -162,44 +163,9 @@ def class_specificity(
         _check_same("blocks", blocks, "kernel", kernel)
         # Not |W (1 - M)|: its derivative would keep a learned M of 1 where it is.
         return jnp.mean(jnp.abs(kernel) * (1 - blocks))
-    logs = jax.nn.log_softmax(kernel / _positive(temperature), axis=1)
+    logs = jax.nn.log_softmax(kernel / gates.positive(temperature), axis=1)
     classes = _several("kernel", kernel, 1, "classes")
     return -jnp.mean(jnp.sum(jnp.exp(logs) * logs, axis=1)) / math.log(classes)
-
-
-def block_assignment(parts: int, classes: int) -> jax.Array:
-    """Give each class as many parts, in order: `[parts, classes]` of 0 and 1.
-
-    Raises:
-        ValueError: `parts` is no positive multiple of `classes`.
-    """
-    if classes < 1 or parts < 1 or parts % classes:
-        raise ValueError(f"`parts`={parts}; expected a multiple of classes={classes}.")
-    return jnp.repeat(jnp.eye(classes), parts // classes, axis=0)
-
-
-def binary_penalty(gates: Array, temperature: float | Array = 1.0) -> jax.Array:
-    """Compute the mean of V (1 - V), V = sigmoid(gates / temperature).
-
-    The binary constraint of DP-Net, a reconstruction.
-
-    Returns:
-        A number in [0, 1/4]: 0 where all gates are wide open or shut, 1/4 at 0.
-    """
-    scaled = _wide(gates) / _positive(temperature)
-    # 1 - V would lose its digits where V is near 1.
-    return jnp.mean(jax.nn.sigmoid(scaled) * jax.nn.sigmoid(-scaled))
-
-
-def binarise(gates: Array, temperature: float | Array = 1.0) -> jax.Array:
-    """Give 1 above 0, else 0, with the derivative of sigmoid(gates / temperature).
-
-    The straight-through estimator, Bengio et al., arXiv 1308.3432; a temperature that
-    falls from step to step anneals it.
-    """
-    gates = _wide(gates)
-    soft = jax.nn.sigmoid(gates / _positive(temperature))
-    return (gates > 0).astype(soft.dtype) + (soft - jax.lax.stop_gradient(soft))
 
 
 def presence(
@@ -302,7 +268,7 @@ def consistency(
     """
     vectors, weight = _counted(_read("descriptors", descriptors, 3), weight)
     unit, labels = _unit(vectors), jnp.asarray(labels)
-    present = jnp.ones(unit.shape[:2]) if present is None else _wide(present)
+    present = jnp.ones(unit.shape[:2]) if present is None else gates.wide(present)
     _check_same("present", present, "descriptors", unit[..., 0])
     present, _ = _counted(present, weight)
     own = (unit, labels, present * weight[:, None])
@@ -315,14 +281,8 @@ def consistency(
     return jnp.mean(present * jnp.where(pictures > 1.5, distance, 0), axis=1)
 
 
-def _wide(values: Array) -> jax.Array:
-    """Compute in float32 or more."""
-    values = jnp.asarray(values)
-    return values.astype(jnp.promote_types(values.dtype, jnp.float32))
-
-
 def _read(name: str, values: Array, *ranks: int) -> jax.Array:
-    values = _wide(values)
+    values = gates.wide(values)
     if values.ndim not in ranks or 0 in values.shape:
         axes = " or ".join(map(str, ranks))
         raise ValueError(
@@ -344,15 +304,9 @@ def _several(name: str, values: jax.Array, axis: int, what: str = "parts") -> in
     return values.shape[axis]
 
 
-def _positive(temperature: float | Array) -> float | Array:
-    if not isinstance(temperature, Tracer) and not np.all(temperature > 0):
-        raise ValueError(f"`temperature`={temperature}; expected more than 0.")
-    return temperature
-
-
 def _counted(rows: jax.Array, weight: PerImage | None) -> tuple[jax.Array, jax.Array]:
     """Put zeros for rows of weight 0: a NaN there would reach gradients."""
-    weight = _wide(jnp.ones(rows.shape[0]) if weight is None else weight)
+    weight = gates.wide(jnp.ones(rows.shape[0]) if weight is None else weight)
     counts = (weight > 0).reshape((-1,) + (1,) * (rows.ndim - 1))
     return jnp.where(counts, rows, 0), weight
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from unlir_jax import losses
+from unlir_jax import gates
 from unlir_jax.models import regions
 from unlir_jax.models.cells import (
     Embedding,
@@ -34,7 +34,7 @@ class BagOfParts(nn.Module):
     `assignment` says for which classes a part may speak: all; its own ("blocks": as
     many parts to each class, in order), as far as the term `specificity` makes it; or
     those whose learned gate is open, where W is multiplied by
-    `losses.binarise(gates)`.
+    `gates.binarise(gates)`.
 
     Regions are averages of cells, so they are whitened as cells are. Parts don't
     compete for regions, so there may be more of them.
@@ -126,7 +126,7 @@ class BagOfParts(nn.Module):
             gate_temperature=self.gate_temperature,
         )
         if self.assignment == "blocks":
-            losses.block_assignment(self.parts, self.classes)
+            gates.block_assignment(self.parts, self.classes)
         count = {"cells": rows * columns}.get(self.region, self.boxes)
         if self.region == "windows":
             whole = jax.ShapeDtypeStruct((1, rows, columns, 1), jnp.float32)
@@ -167,7 +167,7 @@ class BagOfParts(nn.Module):
         chosen = self._chosen(scores).mean(-1)
         learned, blocks = self.assignment == "learned", None
         if self.assignment == "blocks":
-            blocks = losses.block_assignment(self.parts, self.classes)
+            blocks = gates.block_assignment(self.parts, self.classes)
         return Traits(
             self._decide(self._bag(scores, train)).sum(1) + self.bias[None],
             jax.nn.softmax(scores / self.temperature),
@@ -293,5 +293,5 @@ class BagOfParts(nn.Module):
         """Give the weights as far as gates let them through."""
         if self.assignment != "learned":
             return jnp.asarray(self.kernel)
-        open_gates = losses.binarise(self.gates, self.gate_temperature)
+        open_gates = gates.binarise(self.gates, self.gate_temperature)
         return self.kernel * open_gates[:, None]

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from unlir_jax import losses
+from unlir_jax import gates
 from unlir_jax.models.cells import (
     Grid,
     Reading,
@@ -155,7 +155,7 @@ class Prototypes(nn.Module):
             jnp.einsum("bhwp,bhwd->bpd", _nearest(scores), cells),
             self.points.kernel.T,
             self.kernel,
-            blocks=losses.block_assignment(self.parts, self.classes),
+            blocks=gates.block_assignment(self.parts, self.classes),
             distances=distances,
         )
 
@@ -173,7 +173,7 @@ class Prototypes(nn.Module):
         return self.bias
 
     def _start(self, key: jax.Array) -> jax.Array:
-        own = losses.block_assignment(self.parts, self.classes)
+        own = gates.block_assignment(self.parts, self.classes)
         return 1.5 * own - 0.5
 
     def _distances(self, grid: Grid) -> jax.Array:
