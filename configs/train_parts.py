@@ -49,6 +49,10 @@ def get_config(argument=""):
     settings.batch_size = 64
     settings.data.augment = ""
     settings.data.crop = 1.0
+    if given.data == "elpv":
+        # All that a picture has; and which division into training and test is drawn.
+        settings.data.image_size = 300
+        settings.data.options = {"share": 0.25, "seed": 0}
     settings.model.name = given.backbone
     settings.model.freeze_norms = True
     settings.features.cache = True
@@ -58,16 +62,17 @@ def get_config(argument=""):
 
 
 def _descriptors(settings, parts):
-    settings.epochs = 4.0
+    # All is solved in closed form at the start; a step of rate 0 only closes the run.
+    settings.steps = 1
     settings.model.decision = {
         "name": "descriptors",
         "layer": "auto",
-        "parts": parts or 32,
-        "dropout": 0.5,
+        "parts": parts or 64,
+        "dropout": 0.0,
     }
     settings.start.parts = "kmeans"
     settings.start.classifier = "ridge"
-    settings.optimizer.learning_rate = 1e-5
+    settings.optimizer.learning_rate = 0.0
     settings.optimizer.weight_decay = 0.0
     settings.optimizer.table = (
         ("classifier/(kernel|bias)", {}),
@@ -112,8 +117,8 @@ def _prototypes(settings, parts):
         "dimensions": (256, 64),
     }
     settings.start.parts = "class_kmeans"
-    _constrain(settings, 0.0, cluster=0.8, separation=0.08)
-    settings.optimizer.learning_rate = 3e-3
+    _constrain(settings, cluster=0.1, separation=0.05)
+    settings.optimizer.learning_rate = 2e-3
     settings.optimizer.weight_decay = 0.0
     settings.optimizer.table = (
         ("classifier/regions/.*", {"learning_rate": 0.2}),
@@ -126,7 +131,7 @@ def _projection(settings, parts):
     _prototypes(settings, parts)
     settings.epochs = 10.0
     settings.start.parts = "project"
-    _constrain(settings, 0.0, specificity=0.1)
+    _constrain(settings, specificity=0.1)
     settings.optimizer.learning_rate = 3e-3
     settings.optimizer.table = (
         ("classifier/kernel", {"weight_decay": False}),

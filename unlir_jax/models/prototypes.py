@@ -69,8 +69,8 @@ class Prototypes(nn.Module):
         others: Of the finer maps, averaged within cells of the last maps; 0 without.
         per_class: Number of prototypes of each class.
         space: Of prototypes: `add_on`, two layers that learn; or `white`, the unit
-            vectors of `WhiteCells`, which suit a frozen trunk, as they can be fitted
-            to its cells without labels.
+            vectors of `WhiteCells`, which suit a frozen trunk: `start.parts="class_kmeans"`
+            fits them to its cells.
         width: Of the space by `add_on`.
         dimensions: Of the white space, for the last and the finer maps.
         epsilon: Bounds the similarity, by -log epsilon.
@@ -88,10 +88,10 @@ class Prototypes(nn.Module):
     def setup(self) -> None:
         shape = (self.channels, self.others, self.dimensions)
         if self.space == "white":
-            self.layer = WhiteCells(*shape, normalise=True, name="regions")
-            width = self.layer.width
+            self.white = WhiteCells(*shape, normalise=True, name="regions")
+            width = self.white.width
         else:
-            self.layer, width = AddOn(self.width, name="regions"), self.width
+            self.add_on, width = AddOn(self.width, name="regions"), self.width
         self.points = Points(width, self.parts, name="parts")
         self.kernel = self.param("kernel", self._start)
         self.bias = self.param("bias", nn.initializers.zeros, (self.classes,))
@@ -121,7 +121,9 @@ class Prototypes(nn.Module):
 
     def cells(self, grid: Grid) -> jax.Array:
         """Map cells to where prototypes are: `[batch, rows, columns, width]`."""
-        return self.layer(grid if self.space == "white" else joined(grid))
+        if self.space == "white":
+            return self.white(grid)
+        return self.add_on(joined(grid))
 
     def look(self, grid: Grid) -> tuple[jax.Array, jax.Array]:
         """Score each cell by its similarity to each prototype, and deal it out."""

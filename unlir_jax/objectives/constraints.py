@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -91,7 +91,7 @@ def binary(seen: Seen) -> jax.Array:
     return losses.binary_penalty(seen.traits.gates)
 
 
-TERMS: dict[str, Callable[[Seen], jax.Array]] = {
+TERMS: dict[str, Callable[[Seen], Any]] = {
     "diversity": lambda seen: losses.diversity(seen.traits.parts),
     "decisiveness": lambda seen: losses.decisiveness(seen.traits.shares),
     "balance": lambda seen: losses.balance(

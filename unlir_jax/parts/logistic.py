@@ -10,8 +10,8 @@ import optax
 
 from unlir_jax.types import Array
 
-PENALTIES = tuple(float(10.0**power) for power in np.arange(-0.5, -4.6, -0.5))
-FOLDS, STEPS, LAST_STEPS = 3, 60, 150
+PENALTIES = tuple(float(10.0**power) for power in np.arange(-0.5, -3.6, -0.5))
+FOLDS, STEPS, LAST_STEPS = 5, 60, 150
 
 
 class Logistic(NamedTuple):
