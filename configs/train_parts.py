@@ -9,8 +9,24 @@ ProtoPNet's prototypes, PDiscoNet's landmarks. `method=projection` goes on from 
 workdir of `method=prototypes`, given by `--config.init_from=WORKDIR`: each prototype
 becomes a cell of a training picture, then the classifier learns again.
 
-Expected: TODO
-Time: TODO
+Arguments: `backbone`, a name of `unlir models`, whose weights at hand are taken unless
+`--config.model.weights=FILE` names others; `data`, see `unlir_jax/presets.py`; `method`,
+see above; `parts`, their number, 0 for the method's own (64 for descriptors).
+
+Expected: on 50 species of CUB-200-2011, cropped to the bird, mean and deviation of
+seeds 0 to 2:
+
+    backbone             accuracy       keypoint share   NMI
+    MobileNetV2          93.9 +- 0.0    .59 +- .01       .36 +- .01
+    EfficientNet-Lite0   93.7 +- 0.1    .61 +- .00       .39 +- .01
+
+Tuned logistic regression on the best pooling of the same features has 92.3 and 93.2 %,
+parts that are places in the frame a keypoint share of .37 and an NMI of .30. Solar
+cells (`data=elpv`, EfficientNet-Lite0, one division): 87.7 %, pooling 86.3 %. The
+number of parts was chosen by training pictures that are left out.
+
+Time: on two CPU cores 15 ms a picture for the features, then half a minute for the
+parts and the classifier, and a minute for the baselines and figures of the summary.
 """
 
 from unlir_jax import config, defaults, presets

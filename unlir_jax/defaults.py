@@ -25,8 +25,8 @@ def training() -> ConfigDict:
             "average": 0.0,
             "data": _data(),
             "model": _model(),
-            # How a part network starts: parts from kmeans or random, the classifier
-            # from ridge (closed form) or random.
+            # How a part network starts: parts from kmeans, class_kmeans, project (see
+            # `parts.start`) or random, the classifier from ridge or random.
             "start": {"parts": "random", "classifier": "random"},
             # Computes the trunk's maps once and trains the head on them.
             "features": {"cache": False, "folder": ""},

@@ -134,10 +134,12 @@ def _places(shape: tuple[int, ...]) -> np.ndarray:
     pictures, rows, columns, parts = shape
     grid = np.stack(np.meshgrid(np.arange(rows), np.arange(columns), indexing="ij"), -1)
     cells = grid.reshape(-1, 2).astype(np.float32)
+    parts = min(parts, len(cells))
     centres = clustering.kmeans(cells, parts, key=jax.random.key(0)).centres
     distance = np.square(cells[:, None] - np.asarray(centres)).sum(-1)
     near = np.exp(-distance).reshape(1, rows, columns, parts)
-    return np.broadcast_to(near.astype(np.float32), shape)
+    near = near.astype(np.float32)
+    return np.broadcast_to(near, (pictures, rows, columns, parts))
 
 
 def _baselines(job: Any, reader: Batches) -> dict[str, float]:

@@ -70,6 +70,7 @@ def drawn(module, others):
     )
 
 
+@functools.cache
 def everything(module):
     @jax.jit
     def run(variables, cells, labels):

@@ -69,8 +69,8 @@ class Prototypes(nn.Module):
         others: Of the finer maps, averaged within cells of the last maps; 0 without.
         per_class: Number of prototypes of each class.
         space: Of prototypes: `add_on`, two layers that learn; or `white`, the unit
-            vectors of `WhiteCells`, which suit a frozen trunk: `start.parts="class_kmeans"`
-            fits them to its cells.
+            vectors of `WhiteCells`, which suit a frozen trunk, as its cells can be
+            fitted.
         width: Of the space by `add_on`.
         dimensions: Of the white space, for the last and the finer maps.
         epsilon: Bounds the similarity, by -log epsilon.

@@ -6,7 +6,7 @@ may go on from there, and has to where there are too many pictures.
 """
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -15,6 +15,7 @@ import numpy as np
 from unlir_jax import tree
 from unlir_jax.models.cells import unpack
 from unlir_jax.models.decisions import Descriptors
+from unlir_jax.models.prototypes import Prototypes
 from unlir_jax.parts import clustering, projection, ridge
 from unlir_jax.types import Array, RandomKey, Variables
 
@@ -26,7 +27,8 @@ BYTES = 2**30
 FINER = 0.2
 # The inner products of all pairs of so many pictures still fit into memory.
 MOST_PICTURES = 12_000
-PARTS, CLASSIFIERS = ("kmeans", "project", "random"), ("ridge", "random")
+PARTS = ("kmeans", "class_kmeans", "project", "random")
+CLASSIFIERS = ("ridge", "random")
 AT = "params/classifier/"
 
 
@@ -64,7 +66,8 @@ def start(
         labels: int `[pictures]`.
         key: Of the cells that are looked at, and of the clustering.
         parts: `kmeans`: white spaces from the cells' covariance, parts from spherical
-            k-means in them; `project`: each prototype becomes a cell of a training
+            k-means in them; `class_kmeans`: prototypes from k-means of each class, see
+            `projection.seed`; `project`: each prototype becomes a cell of a training
             picture, see `projection.project`; `random`: as they are.
         classifier: `ridge`: in closed form, see `ridge.solve`; `random`: as it is.
         restarts: Of k-means.
@@ -78,10 +81,11 @@ def start(
     leaves = {path: np.asarray(leaf) for path, leaf in tree.flatten(variables).items()}
     notes: dict[str, float] = {}
     first, second, third = jax.random.split(key, 3)
-    if parts == "kmeans":
+    if parts in ("kmeans", "class_kmeans"):
         progress("whitening")
-        leaves |= _whiten(module, maps, first)
-        progress("parts")
+        leaves |= _whiten(module, leaves, maps, first)
+    progress("parts")
+    if parts == "kmeans":
         cells = _embed(module, tree.unflatten(leaves), maps, second)
         count = module.classifier.parts
         found = clustering.kmeans(
@@ -89,12 +93,14 @@ def start(
         )
         leaves[f"{AT}parts/kernel"] = np.asarray(found.centres).T
         notes["start/inertia"] = float(found.inertia[-1]) / len(cells)
-    if parts == "project":
-        progress("projection")
+    elif parts == "class_kmeans":
+        seeded = projection.seed(
+            module, tree.unflatten(leaves), maps, labels, key=third
+        )
+        leaves = tree.flatten(seeded)
+    elif parts == "project":
         moved = projection.project(module, tree.unflatten(leaves), maps, labels)
-        leaves = {
-            p: np.asarray(leaf) for p, leaf in tree.flatten(moved.variables).items()
-        }
+        leaves = tree.flatten(moved.variables)
         notes["start/projection_distance"] = float(moved.distance.mean())
     if classifier == "ridge":
         progress("classifier")
@@ -115,6 +121,11 @@ def check(module: Any, parts: str, classifier: str, pictures: int) -> None:
             raise ValueError(
                 f"`start.{name}`={value!r}; expected one of {', '.join(known)}."
             )
+    if parts == "kmeans" and isinstance(module.classifier, Prototypes):
+        raise ValueError(
+            "`start.parts`='kmeans' gives parts of no class, which prototypes have to "
+            "have; expected 'class_kmeans', 'project' or 'random'."
+        )
     if classifier == "ridge" and not isinstance(module.classifier, Descriptors):
         raise ValueError(
             "`start.classifier`='ridge' needs parts that carry descriptors; expected "
@@ -149,12 +160,14 @@ def _sample(
     return np.concatenate(kept)
 
 
-def _whiten(module: Any, maps: Array, key: RandomKey) -> dict[str, np.ndarray]:
-    """Fit the white space of each layer that is looked at."""
+def _whiten(
+    module: Any, leaves: Mapping[str, Any], maps: Array, key: RandomKey
+) -> dict[str, np.ndarray]:
+    """Fit the white space of each layer that has one."""
     head = module.classifier
     fitted = {}
     for layer, dimensions in zip(("last", "finer"), head.dimensions, strict=True):
-        if layer == "finer" and not head.others:
+        if f"{AT}regions/{layer}/kernel" not in leaves:
             continue
 
         def compute(rows: np.ndarray, layer: str = layer) -> Array:
