@@ -14,6 +14,7 @@ from unlir_jax.data import augmentation, splits
 from unlir_jax.models import layers
 from unlir_jax.objectives import network as networks
 from unlir_jax.objectives.objective import Objective
+from unlir_jax.parts import start
 
 Settings = Any
 """A ConfigDict as of `defaults.training`, whose fields have no types."""
@@ -53,13 +54,14 @@ def prepare(settings: Settings) -> Job:
     notices = []
     if settings.init_from:
         found = zoo.find(network.name)[1]
-        start = initial.start_from(settings.init_from, variables, found)
-        variables, notices = start.variables, start.sentences()
+        begun = initial.start_from(settings.init_from, variables, found)
+        variables, notices = begun.variables, begun.sentences()
     image_size = settings.data.image_size or network.image_size
     augmentation.build(settings.data.augment, image_size)  # Complains early.
     if settings.model.decision.name:
         rows, columns = trunks.map_shape(network.module, image_size)
         network.module.classifier.check(rows, columns)
+    _check_start(settings, network, data)
     rules = optim.rules(variables["params"], settings.optimizer.table)
     steps = optim.steps(
         settings.steps, settings.epochs, data.train.size, settings.batch_size
@@ -90,6 +92,20 @@ def prepare(settings: Settings) -> Job:
         crop=settings.data.crop or network.crop,
         notices=notices,
     )
+
+
+def _check_start(
+    settings: Settings, network: pretrained.Pretrained, data: splits.Splits
+) -> None:
+    wanted = settings.start.to_dict()
+    if set(wanted.values()) == {"random"}:
+        return
+    if not (settings.features.cache and settings.model.decision.name):
+        raise ValueError(
+            f"`start`={wanted} fits a part network to cached features; expected "
+            "features.cache=True and a model.decision, or 'random' for both."
+        )
+    start.check(network.module, **wanted, pictures=data.train.size)
 
 
 def _open_network(

@@ -186,13 +186,8 @@ def _start(
 ) -> states.State:
     """Fit what is fitted before the first step."""
     wanted = job.settings.start.to_dict()
-    if set(wanted.values()) == {"random"}:
+    if set(wanted.values()) == {"random"} or reader.train is None:
         return job.state
-    if reader.train is None or not job.settings.model.decision.name:
-        raise ValueError(
-            f"`start`={wanted} fits a part network to cached features; expected "
-            "features.cache=True and a model.decision, or 'random' for both."
-        )
     known = reader.train.weight > 0
     started = start.start(
         job.network.module,
