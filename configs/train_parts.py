@@ -32,7 +32,15 @@ quarter on 1500 pictures for parts, classifier, baselines, figures and the galle
 
 from unlir_jax import config, defaults, presets
 
-METHODS = ("descriptors", "bag", "prototypes", "projection", "landmarks")
+METHODS = (
+    "descriptors",
+    "unsupervised",
+    "few_label",
+    "bag",
+    "prototypes",
+    "projection",
+    "landmarks",
+)
 TERMS = (
     "diversity",
     "decisiveness",
@@ -85,6 +93,8 @@ def _descriptors(settings, parts):
         "name": "descriptors",
         "layer": "auto",
         "parts": parts or 64,
+        "dimensions": (64, 64),
+        "damping": 0.5,
         "dropout": 0.0,
     }
     settings.start.parts = "kmeans"
@@ -95,6 +105,20 @@ def _descriptors(settings, parts):
         ("classifier/(kernel|bias)", {}),
         (".*", None),
     )
+
+
+def _unsupervised(settings, parts):
+    # Fewer and larger parts: an encoding is to be small, and k-means has no labels.
+    _descriptors(settings, parts or 16)
+    settings.model.decision.layer = ""
+    settings.model.decision.dimensions = (256, 0)
+    settings.model.decision.damping = 4.0
+    settings.start.whitening = "neighbours"
+
+
+def _few_label(settings, parts):
+    _unsupervised(settings, parts)
+    settings.start.labels_per_class = 5
 
 
 def _bag(settings, parts):

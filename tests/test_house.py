@@ -18,7 +18,10 @@ FLOORS = {
         *("config", "defaults", "presets", "progress", "interruption", "usage"),
         "gates",
     ),
-    1: ("split", "maps", "filters", "losses", "optim", "models", "weights", "data"),
+    1: (
+        *("split", "maps", "filters", "losses", "optim", "models", "weights", "data"),
+        "pooling",
+    ),
     2: ("saliency", "metrics", "attacks", "parts", "zoo", "pretrained"),
     3: (
         *("objectives", "state", "checkpoint", "record", "report", "initial"),

@@ -26,8 +26,15 @@ def training() -> ConfigDict:
             "data": _data(),
             "model": _model(),
             # How a part network starts: parts from kmeans, class_kmeans, project (see
-            # `parts.start`) or random, the classifier from ridge or random.
-            "start": {"parts": "random", "classifier": "random"},
+            # `parts.start`) or random, the classifier from ridge or random; whether
+            # descriptors are whitened before the ridge (none, neighbours), and how many
+            # labels of each class it may know, 0: all.
+            "start": {
+                "parts": "random",
+                "classifier": "random",
+                "whitening": "none",
+                "labels_per_class": 0,
+            },
             # Computes the trunk's maps once and trains the head on them.
             "features": {"cache": False, "folder": ""},
             "objective": {

@@ -98,14 +98,14 @@ def _check_start(
     settings: Settings, network: pretrained.Pretrained, data: splits.Splits
 ) -> None:
     wanted = settings.start.to_dict()
-    if set(wanted.values()) == {"random"}:
+    if {wanted["parts"], wanted["classifier"]} == {"random"}:
         return
     if not (settings.features.cache and settings.model.decision.name):
         raise ValueError(
             f"`start`={wanted} fits a part network to cached features; expected "
             "features.cache=True and a model.decision, or 'random' for both."
         )
-    start.check(network.module, **wanted, pictures=data.train.size)
+    start.check(network.module, data.train.size, **wanted)
 
 
 def _open_network(

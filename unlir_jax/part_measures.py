@@ -7,16 +7,24 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from unlir_jax import pooling
 from unlir_jax.batches import Batches
 from unlir_jax.data import pipeline
 from unlir_jax.features import Features
 from unlir_jax.metrics import parts as part_metrics
-from unlir_jax.parts import clustering, logistic
+from unlir_jax.metrics import retrieval
+from unlir_jax.parts import (
+    clustering,
+    discovery,
+    encoding,
+    logistic,
+    products,
+    start,
+)
 
 TOP = 30
 ROWS = 64
-POWER = 3.0
-POOLINGS = ("average_pooling", "max_pooling", "gem_pooling")
+CLASSIFIED = ("average", "max", "gem")
 
 
 def measure(job: Any, variables: Any, reader: Batches) -> dict[str, Any]:
@@ -32,9 +40,11 @@ def measure(job: Any, variables: Any, reader: Batches) -> dict[str, Any]:
         `test/parts_for_95_percent` in any case; `test/keypoint_share_top30`,
         `test/nmi`, `test/ari` and, of parts that are places in the picture,
         `control/position_…`, where the test has keypoints; `test/mask_nmi` where it
-        has masks; `baseline/…`, accuracies, where features are kept.
+        has masks; `baseline/…`, accuracies, where features are kept; and with
+        `start.whitening`, `test/retrieval_…` and `baseline/…_retrieval_map`.
     """
     measured = _baselines(job, reader) if reader.train is not None else {}
+    measured |= _retrieval(job, variables, reader)
     module = job.network.module
     kernel = np.asarray(variables["params"]["classifier"]["parts"]["kernel"])
     measured["test/part_cosine"] = part_metrics.part_cosine(kernel.T)
@@ -146,29 +156,64 @@ def _baselines(job: Any, reader: Batches) -> dict[str, float]:
     """Fit tuned logistic regression to the pooled maps of the frozen trunk."""
     channels = job.network.module.channels
     train, test = reader.train, reader.test
-    fitted, own = {}, train.weight > 0
+    wanted = job.settings.start
+    own = np.flatnonzero(train.weight > 0)
+    key = jax.random.key(job.settings.seed)
+    known = own[start.draw_labels(train.label[own], wanted.labels_per_class, key)]
     pooled = _pool(train, channels)
     against = _pool(test, channels) if test is not None else {}
-    for name in POOLINGS:
+    kept = np.flatnonzero(test.weight > 0) if test is not None else None
+    measured = {}
+    for name in CLASSIFIED:
         found = logistic.tune(
-            pooled[name][own], train.label[own], len(job.data.train.classes)
+            pooled[name][known], train.label[known], len(job.data.train.classes)
         )
-        fitted[f"baseline/{name}_left_out"] = found.accuracy
-        if test is None:
-            continue
-        kept = test.weight > 0
-        chosen = logistic.logits(found, against[name][kept]).argmax(1)
-        fitted[f"baseline/{name}"] = float(np.mean(chosen == test.label[kept]))
-    return fitted
+        measured[f"baseline/{name}_pooling_left_out"] = found.accuracy
+        if test is not None:
+            chosen = logistic.logits(found, against[name][kept]).argmax(1)
+            right = np.mean(chosen == test.label[kept])
+            measured[f"baseline/{name}_pooling"] = float(right)
+    if wanted.whitening == "none" or test is None:
+        return measured
+    for name, rows in against.items():
+        fitted = clustering.whitening(pooled[name][own], encoding.DIMENSIONS)
+        turn = fitted.matrix / np.linalg.norm(fitted.matrix, axis=0)
+        near = discovery.neighbour_whitening(pooled[name][own], encoding.DIMENSIONS)
+        for how, seen in (
+            ("", rows[kept]),
+            ("_pca", (rows[kept] - fitted.mean) @ turn),
+            ("_neighbours", np.asarray(clustering.whiten(rows[kept], near))),
+        ):
+            found = retrieval.by_class(seen, test.label[kept])
+            at = f"baseline/{name}_pooling{how}_retrieval_map"
+            measured[at] = found.mean_average_precision
+    return measured
+
+
+def _retrieval(job: Any, variables: Any, reader: Batches) -> dict[str, float]:
+    """Retrieve test pictures by the encoding of their parts, learnt without labels."""
+    train, test = reader.train, reader.test
+    if job.settings.start.whitening == "none" or train is None or test is None:
+        return {}
+    module, own = job.network.module, train.weight > 0
+    known = train.features if own.all() else train.features[own]
+    encoder = encoding.fit(module, variables, known)
+    kept = test.weight > 0
+    rows = encoding.encode(module, variables, encoder, test.features)[kept]
+    found = retrieval.by_class(rows, test.label[kept])
+    return {
+        "test/retrieval_map": found.mean_average_precision,
+        "test/retrieval_recall_at_1": found.recall(1),
+    }
 
 
 def _pool(kept: Features, channels: int) -> dict[str, np.ndarray]:
-    """Pool maps in three ways, by chunks: they may lie on the disk."""
-    found: dict[str, list[np.ndarray]] = {name: [] for name in POOLINGS}
-    for first in range(0, len(kept.label), ROWS):
-        maps = np.asarray(kept.features[first : first + ROWS, ..., :channels])
-        found["average_pooling"].append(maps.mean((1, 2)))
-        found["max_pooling"].append(maps.max((1, 2)))
-        power = np.maximum(maps, 1e-6) ** POWER
-        found["gem_pooling"].append(power.mean((1, 2)) ** (1 / POWER))
+    """Pool maps in all ways, by chunks: they may lie on the disk."""
+    pool = jax.jit(
+        lambda maps: {name: way(maps) for name, way in pooling.POOLINGS.items()}
+    )
+    found: dict[str, list[np.ndarray]] = {name: [] for name in pooling.POOLINGS}
+    for first, rows in products.chunks(kept.features[..., :channels]):
+        for name, values in pool(rows).items():
+            found[name].append(np.asarray(values)[: len(kept.label) - first])
     return {name: np.concatenate(values) for name, values in found.items()}

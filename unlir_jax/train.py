@@ -186,7 +186,7 @@ def _start(
 ) -> states.State:
     """Fit what is fitted before the first step."""
     wanted = job.settings.start.to_dict()
-    if set(wanted.values()) == {"random"} or reader.train is None:
+    if {wanted["parts"], wanted["classifier"]} == {"random"} or reader.train is None:
         return job.state
     known = reader.train.weight > 0
     started = start.start(

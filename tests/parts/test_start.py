@@ -6,7 +6,7 @@ import pytest
 
 from unlir_jax import pretrained, tree
 from unlir_jax.models import parts
-from unlir_jax.parts import start
+from unlir_jax.parts import encoding, products, start
 
 PARTS, CLASSES, CHANNELS = 4, 3, 64
 
@@ -78,7 +78,7 @@ def test_cells_are_white_in_their_space(planted):
 def test_blocks_of_parts_give_what_all_parts_give(planted, monkeypatch):
     whole = tree.flatten(begin(planted).variables)
     # Room for three of four parts: blocks overlap, and each part counts once.
-    monkeypatch.setattr(start, "BYTES", 3 * 4 * 90 * CHANNELS)
+    monkeypatch.setattr(products, "BYTES", 3 * 4 * 90 * CHANNELS)
     blocks = tree.flatten(begin(planted).variables)
     for name in ("mean", "kernel", "bias"):
         path = f"params/classifier/{name}"
@@ -113,3 +113,65 @@ def test_bad_input_gets_one_sentence(planted, monkeypatch):
     monkeypatch.setattr(start, "MOST_PICTURES", 50)
     with pytest.raises(ValueError, match="pairs of 90 pictures; expected at most 50"):
         begin(planted)
+
+
+@pytest.mark.parametrize("way", ["lda", "assignment", "groups"])
+def test_other_ways_to_find_parts_start_a_network_that_decides(planted, way):
+    _, _, _, _, labels = planted
+    begun = begin(planted, parts=way)
+    reading = read(planted, begun.variables)
+    logits = reading.contributions.sum(1) + reading.bias[None]
+    assert np.mean(np.asarray(logits).argmax(1) == labels) > 0.8
+
+
+def test_few_labels_are_drawn_and_no_others_are_looked_at(planted):
+    module, variables, maps, _, labels = planted
+    key = jax.random.key(0)
+    known = start.draw_labels(labels, 4, key)
+    assert len(known) == 12
+    assert (np.bincount(labels[known]) == 4).all()
+    settings = {"key": key, "labels_per_class": 4}
+    first = start.start(module, variables, maps, labels, **settings)
+    logits = module.apply(first.variables, maps, method="head")
+    assert np.mean(np.asarray(logits).argmax(1) == labels) > 0.7
+    # The say of the others' labels: none, whatever is drawn.
+    other = labels.copy()
+    rest = np.setdiff1d(np.arange(len(labels)), known)
+    other[rest] = np.roll(other[rest], 1)
+    gathered = products.gather(module, first.variables, maps)
+    fitted = [
+        start.decide(module, gathered, each, known, "none")[0]
+        for each in (labels, other)
+    ]
+    for name, leaf in fitted[0].items():
+        np.testing.assert_array_equal(leaf, fitted[1][name])
+
+
+@pytest.mark.parametrize("per_class", [0, 6])
+def test_whitened_descriptors_are_ridge_regression_on_encodings(planted, per_class):
+    module, _, maps, _, labels = planted
+    begun = begin(planted, whitening="neighbours", labels_per_class=per_class)
+    encoder = encoding.fit(module, begun.variables, maps)
+    found = products.gather(module, begun.variables, maps)
+    white = encoding.whiten(found.values)
+    rows = np.asarray(encoding.encode(module, begun.variables, encoder, maps))
+    unit = white.encodings / np.linalg.norm(white.encodings, axis=1, keepdims=True)
+    np.testing.assert_allclose(rows, unit, atol=2e-3)
+    known = start.draw_labels(labels, per_class, jax.random.key(0))
+    kernel, bias = start.ridge.classifier(
+        white.encodings[known], labels[known], CLASSES
+    )
+    logits = module.apply(begun.variables, maps, method="head")
+    wanted = white.encodings @ kernel + bias
+    np.testing.assert_allclose(logits, wanted, rtol=0.02, atol=0.02)
+
+
+def test_starts_that_make_no_sense_are_refused(planted):
+    with pytest.raises(ValueError, match="at most as many as the smallest class"):
+        begin(planted, labels_per_class=31)
+    with pytest.raises(ValueError, match="are for start.classifier='ridge'"):
+        begin(planted, classifier="random", whitening="neighbours")
+    with pytest.raises(ValueError, match="`start.whitening`='all'"):
+        begin(planted, whitening="all")
+    with pytest.raises(ValueError, match="expected 0 for all"):
+        begin(planted, labels_per_class=-1)

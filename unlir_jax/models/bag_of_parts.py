@@ -56,6 +56,8 @@ class BagOfParts(nn.Module):
         top: The k of `top_k`.
         sharpness: Of `logsumexp`.
         temperature: Of the softmax over parts that says which part a region is.
+        competition: Whether that softmax, over the parts and a background that scores
+            zero, is what is pooled: then a region that is one part is no other. Ours.
         assignment: `none`, `blocks` or `learned`.
         gate_temperature: Of the gates' derivative.
         dropout: Share of parts' numbers that training leaves out.
@@ -74,6 +76,7 @@ class BagOfParts(nn.Module):
     top: int = 3
     sharpness: float = 1.0
     temperature: float = 1.0
+    competition: bool = False
     assignment: str = "none"
     gate_temperature: float = 1.0
     dropout: float = 0.3
@@ -170,7 +173,7 @@ class BagOfParts(nn.Module):
             blocks = gates.block_assignment(self.parts, self.classes)
         return Traits(
             self._decide(self._bag(scores, train)).sum(1) + self.bias[None],
-            jax.nn.softmax(scores / self.temperature),
+            self._shares(scores),
             self._look(grid, scores, weights)[1],
             jnp.einsum("brp,brd->bpd", chosen, found),
             self.likeness.kernel.T,
@@ -214,7 +217,17 @@ class BagOfParts(nn.Module):
         if weights is not None:
             weights = jnp.broadcast_to(weights, (len(cells), *weights.shape[1:]))
             cells = jnp.einsum("brm,bmd->brd", weights, cells)
-        return cells, jnp.einsum("brd,dp->brp", cells, self.likeness.kernel), weights
+        scores = jnp.einsum("brd,dp->brp", cells, self.likeness.kernel)
+        if self.competition:
+            background = jnp.zeros((*scores.shape[:2], 1))
+            rivals = jnp.concatenate([scores, background], axis=-1)
+            scores = jax.nn.softmax(rivals / self.temperature)[..., :-1]
+        return cells, scores, weights
+
+    def _shares(self, scores: jax.Array) -> jax.Array:
+        if self.competition:
+            return scores
+        return jax.nn.softmax(scores / self.temperature)
 
     def _weights(self, grid: Grid) -> jax.Array | None:
         """Say of what cells regions are the average, from the regions of unit maps."""
@@ -249,7 +262,7 @@ class BagOfParts(nn.Module):
             turned = (jnp.moveaxis(scores, 1, 0), jnp.moveaxis(weights, 1, 0))
             scores, _ = jax.lax.scan(cover, start, turned)
         scores = scores.reshape((*grid.maps.shape[:3], self.parts))
-        return scores, jax.nn.softmax(scores / self.temperature)
+        return scores, self._shares(scores)
 
     def _bag(self, scores: jax.Array, train: bool) -> jax.Array:
         """Pool scores over regions: `[batch, parts, entries]`."""

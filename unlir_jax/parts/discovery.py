@@ -16,7 +16,8 @@ Pooling = Literal["max", "mean", "max+mean"]
 CANDIDATES = 8
 """Clusters of a group's cells for each part that is kept of them."""
 
-PENALTIES = tuple(10.0**power for power in range(-4, 4))
+DIRECTIONS = 512
+"""Of most variance, in which neighbours are compared."""
 
 
 class Discovery(NamedTuple):
@@ -148,21 +149,33 @@ def discover(
     learnt = []
     for own, one in zip(members, rest, strict=True):
         mine = regions[own]
-        seeds = _seeds(mine, regions, parts, 1 if groups == 1 else CANDIDATES, one)
+        candidates = 1 if groups == 1 else CANDIDATES
+        chosen = seeds(mine, regions, parts, one, candidates)
         if solver is not None:
-            seeds = assignment.solve(
-                mine, parts, solver=solver, initial=seeds, mean=mean, steps=steps
+            chosen = assignment.solve(
+                mine, parts, solver=solver, initial=chosen, mean=mean, steps=steps
             ).parts
-        learnt.append(clustering.unit(seeds))
+        learnt.append(clustering.unit(chosen))
     return Discovery(jnp.concatenate(learnt), found.labels, whitening)
 
 
-def _seeds(
-    mine: jax.Array, others: jax.Array, parts: int, candidates: int, key: RandomKey
+def seeds(
+    mine: Array,
+    others: Array,
+    parts: int,
+    key: RandomKey,
+    candidates: int = CANDIDATES,
 ) -> Array:
     """Cluster a group's cells, and keep the centres that tell it from all images.
 
     Most clusters of cells are background that every image has.
+
+    Args:
+        mine: Cells of the group's images, `[images, cells, width]`.
+        others: Of all images, or some of them.
+        parts: How many to keep.
+        key: Of the clustering.
+        candidates: Clusters for each that is kept.
     """
     flat = mine.reshape((-1, mine.shape[-1]))
     count = min(candidates * parts, len(flat))
@@ -245,7 +258,7 @@ def neighbour_whitening(
     neighbours: int = 5,
     shrinkage: float = 0.1,
     rounds: int = 2,
-    directions: int = 512,
+    directions: int = DIRECTIONS,
 ) -> clustering.Whitening:
     """Fit whitening of what differs between neighbours, then PCA.
 
@@ -272,28 +285,65 @@ def neighbour_whitening(
         ValueError: As `clustering.whitening`; not 1 to `images - 1` neighbours, no
             rounds, or `shrinkage` outside (0, 1].
     """
-    count = len(encodings)
+    check_neighbours(len(encodings), neighbours, shrinkage, rounds)
+    first = clustering.whitening(encodings, directions)
+    vectors = np.asarray(first.matrix, np.float64)
+    vectors = vectors / np.linalg.norm(vectors, axis=0)
+    rows = (np.asarray(encodings, np.float32) - first.mean) @ vectors
+    matrix, variance = discriminate(
+        rows, dimensions, neighbours=neighbours, shrinkage=shrinkage, rounds=rounds
+    )
+    return clustering.Whitening(
+        first.mean,
+        clustering.with_signs(vectors @ matrix).astype(np.float32),
+        variance[:dimensions].astype(np.float32),
+        float(variance[:dimensions].sum() / variance.sum()),
+    )
+
+
+def check_neighbours(
+    count: int, neighbours: int, shrinkage: float, rounds: int
+) -> None:
+    """Refuse settings of `neighbour_whitening` that make no sense for `count` images.
+
+    Raises:
+        ValueError: They do not.
+    """
     if not (1 <= neighbours < count and 0 < shrinkage <= 1 and rounds >= 1):
         raise ValueError(
             f"`neighbours`={neighbours}, `shrinkage`={shrinkage}, `rounds`={rounds} "
             f"for {count} images; expected 1 to {count - 1}, a share in (0, 1], 1 or "
             "more."
         )
-    first = clustering.whitening(encodings, directions)
-    vectors = np.asarray(first.matrix, np.float64)
-    vectors = vectors / np.linalg.norm(vectors, axis=0)
-    rows = (np.asarray(encodings, np.float32) - first.mean) @ vectors
-    found = rows
+
+
+def discriminate(
+    rows: np.ndarray,
+    dimensions: int,
+    *,
+    neighbours: int,
+    shrinkage: float,
+    rounds: int = 2,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Find the directions of `neighbour_whitening` in a space of few dimensions.
+
+    Args:
+        rows: `[images, width]`, of mean zero.
+        dimensions: To keep.
+        neighbours: See `neighbour_whitening`, as for what follows.
+        shrinkage: In (0, 1].
+        rounds: 1 or more.
+
+    Returns:
+        `[width, dimensions]`, and the variance of all directions.
+    """
+    matrix, variance, found = None, None, rows
     for _ in range(rounds):
         near = np.asarray(_neighbours(jnp.asarray(found, jnp.float32), neighbours))
         matrix, variance = _discriminate(rows, near, shrinkage)
-        found = rows @ matrix[:, :dimensions]
-    return clustering.Whitening(
-        first.mean,
-        clustering.with_signs(vectors @ matrix[:, :dimensions]).astype(np.float32),
-        variance[:dimensions].astype(np.float32),
-        float(variance[:dimensions].sum() / variance.sum()),
-    )
+        matrix = matrix[:, :dimensions]
+        found = rows @ matrix
+    return matrix, variance
 
 
 @functools.partial(jax.jit, static_argnames=("count",))

@@ -6,29 +6,28 @@ may go on from there, and has to where there are too many pictures.
 """
 
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from unlir_jax import tree
+from unlir_jax import pooling, tree
 from unlir_jax.models.cells import unpack
 from unlir_jax.models.decisions import Descriptors
 from unlir_jax.models.prototypes import Prototypes
-from unlir_jax.parts import clustering, projection, ridge
+from unlir_jax.parts import clustering, encoding, groups, products, projection, ridge
+from unlir_jax.parts.products import chunks
 from unlir_jax.types import Array, RandomKey, Variables
 
-CHUNK = 64
 CELLS = 60_000
-# Of what is held of descriptors at once; with more, pictures are gone through again.
-BYTES = 2**30
-# What the finer maps count for beside the last ones, which count for one.
-FINER = 0.2
 # The inner products of all pairs of so many pictures still fit into memory.
 MOST_PICTURES = 12_000
-PARTS = ("kmeans", "class_kmeans", "project", "random")
+PARTS = ("kmeans", "lda", "assignment", "groups", "class_kmeans", "project", "random")
 CLASSIFIERS = ("ridge", "random")
+# Parts of each group of pictures that are alike.
+PER_GROUP = 4
+WHITENINGS = ("none", "neighbours")
 AT = "params/classifier/"
 
 
@@ -53,6 +52,8 @@ def start(
     key: RandomKey,
     parts: str = "kmeans",
     classifier: str = "ridge",
+    whitening: str = "none",
+    labels_per_class: int = 0,
     restarts: int = 3,
     progress: Callable[[str], None] = lambda text: None,
 ) -> Start:
@@ -66,10 +67,17 @@ def start(
         labels: int `[pictures]`.
         key: Of the cells that are looked at, and of the clustering.
         parts: `kmeans`: white spaces from the cells' covariance, parts from spherical
-            k-means in them; `class_kmeans`: prototypes from k-means of each class, see
+            k-means in them; `lda` and `assignment`: in those spaces, parts of classes
+            by discriminant analysis or quadratic assignment, and `groups`: the latter
+            for groups of pictures that are alike, without labels, see `groups.learn`;
+            `class_kmeans`: prototypes from k-means of each class, see
             `projection.seed`; `project`: each prototype becomes a cell of a training
             picture, see `projection.project`; `random`: as they are.
         classifier: `ridge`: in closed form, see `ridge.solve`; `random`: as it is.
+        whitening: Of descriptors before the ridge regression, learnt from all pictures
+            without their labels: `none`, or `neighbours`, see `encoding.whiten`.
+        labels_per_class: How many labels of each class the ridge regression may know,
+            drawn by the key; 0: all. Parts by k-means use none in any case.
         restarts: Of k-means.
         progress: Told what is being done.
 
@@ -77,54 +85,104 @@ def start(
         ValueError: A way to start that does not exist, or does not suit the decision
             or the number of pictures.
     """
-    check(module, parts, classifier, len(labels))
+    labels = np.asarray(labels)
+    check(
+        module,
+        len(labels),
+        parts=parts,
+        classifier=classifier,
+        whitening=whitening,
+        labels_per_class=labels_per_class,
+    )
     leaves = {path: np.asarray(leaf) for path, leaf in tree.flatten(variables).items()}
-    notes: dict[str, float] = {}
     first, second, third = jax.random.split(key, 3)
-    if parts in ("kmeans", "class_kmeans"):
+    if parts not in ("project", "random"):
         progress("whitening")
         leaves |= _whiten(module, leaves, maps, first)
     progress("parts")
-    if parts == "kmeans":
-        cells = _embed(module, tree.unflatten(leaves), maps, second)
-        count = module.classifier.parts
-        found = clustering.kmeans(
-            cells, count, key=third, restarts=restarts, spherical=True
-        )
-        leaves[f"{AT}parts/kernel"] = np.asarray(found.centres).T
-        notes["start/inertia"] = float(found.inertia[-1]) / len(cells)
-    elif parts == "class_kmeans":
-        seeded = projection.seed(
-            module, tree.unflatten(leaves), maps, labels, key=third
-        )
-        leaves = tree.flatten(seeded)
-    elif parts == "project":
-        moved = projection.project(module, tree.unflatten(leaves), maps, labels)
-        leaves = tree.flatten(moved.variables)
-        notes["start/projection_distance"] = float(moved.distance.mean())
+    leaves, notes = _find(
+        module, leaves, maps, labels, parts, restarts, (second, third)
+    )
     if classifier == "ridge":
         progress("classifier")
-        fitted, solved = _decide(module, tree.unflatten(leaves), maps, labels)
+        known = draw_labels(labels, labels_per_class, key)
+        gathered = products.gather(module, tree.unflatten(leaves), maps)
+        fitted, solved = decide(module, gathered, labels, known, whitening)
         leaves |= fitted
         notes["start/left_out_accuracy"] = solved.accuracy
         notes["start/penalty"] = solved.penalty
     return Start(tree.unflatten(leaves), notes)
 
 
-def check(module: Any, parts: str, classifier: str, pictures: int) -> None:
+def _find(
+    module: Any,
+    leaves: dict[str, np.ndarray],
+    maps: Array,
+    labels: np.ndarray,
+    parts: str,
+    restarts: int,
+    keys: tuple[RandomKey, RandomKey],
+) -> tuple[dict[str, np.ndarray], dict[str, float]]:
+    """Fill in the parts; see `start`."""
+    variables = tree.unflatten(leaves)
+    if parts == "kmeans":
+        cells = _embed(module, variables, maps, keys[0])
+        found = clustering.kmeans(
+            cells,
+            module.classifier.parts,
+            key=keys[1],
+            restarts=restarts,
+            spherical=True,
+        )
+        leaves[f"{AT}parts/kernel"] = np.asarray(found.centres).T
+        return leaves, {"start/inertia": float(found.inertia[-1]) / len(cells)}
+    if parts in ("lda", "assignment", "groups"):
+        kernel = _by_group(module, variables, maps, labels, parts, keys[1])
+        leaves[f"{AT}parts/kernel"] = kernel
+    elif parts == "class_kmeans":
+        seeded = projection.seed(module, variables, maps, labels, key=keys[1])
+        leaves = tree.flatten(seeded)
+    elif parts == "project":
+        moved = projection.project(module, variables, maps, labels)
+        distance = float(moved.distance.mean())
+        return tree.flatten(moved.variables), {"start/projection_distance": distance}
+    return leaves, {}
+
+
+def check(
+    module: Any,
+    pictures: int,
+    *,
+    parts: str,
+    classifier: str,
+    whitening: str = "none",
+    labels_per_class: int = 0,
+) -> None:
     """Refuse ways to start that do not exist or do not fit; see `start`."""
     for name, value, known in (
         ("parts", parts, PARTS),
         ("classifier", classifier, CLASSIFIERS),
+        ("whitening", whitening, WHITENINGS),
     ):
         if value not in known:
             raise ValueError(
                 f"`start.{name}`={value!r}; expected one of {', '.join(known)}."
             )
-    if parts == "kmeans" and isinstance(module.classifier, Prototypes):
+    own = ("class_kmeans", "project", "random")
+    if parts not in own and isinstance(module.classifier, Prototypes):
         raise ValueError(
-            "`start.parts`='kmeans' gives parts of no class, which prototypes have to "
-            "have; expected 'class_kmeans', 'project' or 'random'."
+            f"`start.parts`={parts!r} gives parts of no class each, which prototypes "
+            "have to have; expected 'class_kmeans', 'project' or 'random'."
+        )
+    if labels_per_class < 0:
+        raise ValueError(
+            f"`start.labels_per_class`={labels_per_class}; expected 0 for all, or more."
+        )
+    if classifier != "ridge" and (whitening != "none" or labels_per_class):
+        raise ValueError(
+            f"`start.whitening`={whitening!r} and `start.labels_per_class`="
+            f"{labels_per_class} are for start.classifier='ridge'; expected 'none' and "
+            "0, or that."
         )
     if classifier == "ridge" and not isinstance(module.classifier, Descriptors):
         raise ValueError(
@@ -138,21 +196,13 @@ def check(module: Any, parts: str, classifier: str, pictures: int) -> None:
         )
 
 
-def _chunks(maps: Array) -> Iterator[tuple[int, np.ndarray]]:
-    """Read pictures by chunks of one size, the last one filled up."""
-    for first in range(0, len(maps), CHUNK):
-        rows = np.asarray(maps[first : first + CHUNK], np.float32)
-        missing = CHUNK - len(rows)
-        yield first, np.pad(rows, [(0, missing)] + [(0, 0)] * (rows.ndim - 1))
-
-
 def _sample(
     compute: Callable[[np.ndarray], Array], maps: Array, key: RandomKey
 ) -> np.ndarray:
     """Draw cells evenly from all pictures: `[cells, width]`, at most about `CELLS`."""
     random = np.random.default_rng(np.asarray(jax.random.key_data(key)).tolist())
     kept = []
-    for first, rows in _chunks(maps):
+    for first, rows in chunks(maps):
         cells = np.asarray(compute(rows))[: len(maps) - first]
         cells = cells.reshape(-1, cells.shape[-1])
         share = min(1.0, CELLS * len(rows) / len(maps) / max(len(cells), 1))
@@ -190,72 +240,109 @@ def _embed(
     return _sample(embed, maps, key)
 
 
-def _decide(
-    module: Any, variables: Variables, maps: Array, labels: Array
-) -> tuple[dict[str, np.ndarray], ridge.Ridge]:
-    """Fit the classifier to the descriptors of all parts, a block of parts at a time.
-
-    With all of them at once, memory would grow with pictures times parts.
-    """
-    head, pictures = module.classifier, len(labels)
-    block = max(1, min(head.parts, BYTES // (4 * pictures * head.length)))
-    starts = [min(first, head.parts - block) for first in range(0, head.parts, block)]
+def _by_group(
+    module: Any,
+    variables: Variables,
+    maps: Array,
+    labels: np.ndarray,
+    how: str,
+    key: RandomKey,
+) -> np.ndarray:
+    """Learn parts of classes, or of groups of pictures that are alike."""
 
     @jax.jit
-    def describe(rows: Array, first: Array) -> Array:
-        return module.apply(variables, rows, first, block, method="describe")
+    def look(rows: Array) -> tuple[jax.Array, jax.Array]:
+        grid = unpack(rows, module.channels, module.others)
+        cells = module.apply(variables, rows, method="describe_cells")
+        return cells.reshape((len(rows), -1, cells.shape[-1])), pooling.average(
+            grid.maps
+        )
 
-    @functools.lru_cache(maxsize=1)
-    def gather(first: int) -> tuple[np.ndarray, np.ndarray]:
-        found = np.empty((pictures, block, head.length), np.float32)
-        for place, rows in _chunks(maps):
-            end = min(place + CHUNK, pictures)
-            found[place:end] = np.asarray(describe(rows, first))[: end - place]
-        usual = found.mean(0, dtype=np.float64).astype(np.float32)
-        found -= usual
-        return found, usual
-
-    shape, channels = (head.parts, head.length), head.channels
-    mean, products = np.zeros(shape, np.float32), np.zeros((2, pictures, pictures))
-    for number, first in enumerate(starts):
-        found, mean[first : first + block] = gather(first)
-        new = found[:, max(0, number * block - first) :]
-        for layer, values in enumerate((new[..., :channels], new[..., channels:])):
-            flat = values.reshape(pictures, -1)
-            products[layer] += flat @ flat.T
-    scale, products = _scale(head, products)
-    solved = ridge.solve(products, labels, head.classes)
-    kernel = np.zeros((*shape, head.classes), np.float32)
-    for first in reversed(starts):
-        found, _ = gather(first)
-        flat = (found / scale).reshape(pictures, -1).T @ solved.dual
-        kernel[first : first + block] = flat.reshape(block, -1, head.classes)
-    fitted = {"mean": mean, "scale": scale, "bias": solved.bias}
-    fitted |= _factors(kernel, head.rank)
-    return {AT + name: np.asarray(leaf) for name, leaf in fitted.items()}, solved
+    # Of each class as many pictures as a group may learn from.
+    place = np.zeros(len(labels), int)
+    for label in np.unique(labels):
+        own = labels == label
+        place[own] = np.arange(own.sum())
+    kept = np.flatnonzero(place < groups.MOST)
+    found = [look(rows) for _, rows in chunks(maps[kept])]
+    regions, pooled = (
+        np.concatenate([np.asarray(each[entry]) for each in found])[: len(kept)]
+        for entry in (0, 1)
+    )
+    named, count = labels[kept], module.classifier.parts
+    if how == "groups":
+        first, key = jax.random.split(key)
+        named = groups.alike(pooled, max(1, count // PER_GROUP), key=first)
+    solver = None if how == "lda" else "hungarian"
+    return groups.learn(regions, named, count, key=key, solver=solver).T
 
 
-def _scale(head: Any, products: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Give each layer its due in the inner products.
+def decide(
+    module: Any,
+    found: products.Products,
+    labels: np.ndarray,
+    known: np.ndarray,
+    whitening: str = "none",
+) -> tuple[dict[str, np.ndarray], ridge.Ridge]:
+    """Fit the classifier to the descriptors of all parts.
 
     Args:
-        head: The decision.
-        products: Of the last and of the finer maps' part of descriptors, `[2, pictures,
-            pictures]`.
+        module: The part network.
+        found: Of all pictures.
+        labels: Of all pictures.
+        known: Places of the pictures whose labels count.
+        whitening: See `start`.
 
     Returns:
-        What to divide descriptors by, `[length]`, so that entries of the last maps have
-        deviation one and the finer maps together count `FINER` of them, however many
-        channels they have; and the inner products of descriptors divided so.
+        The decision's parameters that this makes, by path, and the regression.
     """
-    pictures, others = products.shape[1], head.length - head.channels
-    entries = pictures * head.parts * head.channels
-    last, finer = np.sqrt(np.trace(products, axis1=1, axis2=2) / entries)
-    least = np.finfo(np.float32).tiny
-    last, finer = max(last, least), max(finer / np.sqrt(FINER), least)
-    scale = np.repeat([last, finer], [head.channels, others]).astype(np.float32)
-    # Twice each, as the square of the least number is zero.
-    return scale, products[0] / last / last + products[1] / finer / finer
+    classes = module.classifier.classes
+    dual = np.zeros((len(labels), classes))
+    if whitening == "neighbours":
+        white = encoding.whiten(found.values)
+        usual = white.encodings[known].mean(0)
+        rows = white.encodings[known] - usual
+        solved = ridge.solve(rows @ rows.T, labels[known], classes)
+        weights = rows.T @ solved.dual
+        dual = white.combinations @ weights
+        bias = solved.bias - usual @ weights
+    else:
+        some = found.values[np.ix_(known, known)]
+        # Less the mean of those whose labels are known.
+        some = some - some.mean(0) - some.mean(1)[:, None] + some.mean()
+        solved = ridge.solve(some, labels[known], classes)
+        dual[known] = solved.dual - solved.dual.mean(0)
+        bias = solved.bias - found.values[known].mean(0) @ dual
+    fitted = {"mean": found.mean, "scale": found.scale, "bias": bias}
+    fitted |= _factors(found.combine(dual), module.classifier.rank)
+    named = {AT + name: np.asarray(leaf, np.float32) for name, leaf in fitted.items()}
+    return named, solved
+
+
+def draw_labels(labels: np.ndarray, per_class: int, key: RandomKey) -> np.ndarray:
+    """Draw the pictures whose labels are known, in order.
+
+    Args:
+        labels: Of all pictures.
+        per_class: How many of each class; 0: all.
+        key: Of `start`.
+
+    Raises:
+        ValueError: A class has fewer.
+    """
+    if not per_class:
+        return np.arange(len(labels))
+    random = np.random.default_rng(np.asarray(jax.random.key_data(key)).tolist())
+    drawn = []
+    for label in np.unique(labels):
+        own = np.flatnonzero(labels == label)
+        if len(own) < per_class:
+            raise ValueError(
+                f"`start.labels_per_class`={per_class}, but class {label} has "
+                f"{len(own)} pictures; expected at most as many as the smallest class."
+            )
+        drawn.append(random.permutation(own)[:per_class])
+    return np.sort(np.concatenate(drawn))
 
 
 def _factors(kernel: np.ndarray, rank: int) -> dict[str, np.ndarray]:

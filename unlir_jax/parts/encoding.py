@@ -1,0 +1,128 @@
+"""Describe pictures by their parts, learnt without labels."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from unlir_jax.parts import clustering, discovery, products
+from unlir_jax.types import Array, Variables
+
+DIMENSIONS = 64
+NEIGHBOURS = 5
+SHRINKAGE = 0.1
+
+
+class Encoder(NamedTuple):
+    """Hold a linear map from the descriptors of parts to an encoding.
+
+    Attributes:
+        mean: Of the descriptors of training pictures, `[parts, length]`.
+        scale: What they are divided by, `[length]`.
+        kernel: `[parts, length, dimensions]`.
+    """
+
+    mean: np.ndarray
+    scale: np.ndarray
+    kernel: np.ndarray
+
+
+class Encoded(NamedTuple):
+    """Hold an encoder, and the training pictures as it sees them.
+
+    Attributes:
+        encodings: `[pictures, dimensions]`, of mean zero; not of unit length.
+        combinations: `[pictures, dimensions]`, what `products.combine` makes the
+            encoder's kernel of.
+    """
+
+    encodings: np.ndarray
+    combinations: np.ndarray
+
+
+def whiten(
+    values: Float[Array, "pictures pictures"],
+    dimensions: int = DIMENSIONS,
+    *,
+    neighbours: int = NEIGHBOURS,
+    shrinkage: float = SHRINKAGE,
+) -> Encoded:
+    """Whiten descriptors by what differs between neighbours, from inner products.
+
+    `discovery.neighbour_whitening` after a principal component analysis, which inner
+    products suffice for. No label is used.
+
+    Args:
+        values: Inner products of the training pictures' descriptors less their mean.
+        dimensions: To keep, less than there are pictures.
+        neighbours: See `neighbour_whitening`.
+        shrinkage: See `neighbour_whitening`.
+
+    Raises:
+        ValueError: See `neighbour_whitening`; pictures that are all the same.
+    """
+    values = np.asarray(values, np.float64)
+    discovery.check_neighbours(len(values), neighbours, shrinkage, 1)
+    variances, vectors = np.linalg.eigh(values)
+    kept = variances > 1e-10 * max(variances[-1], np.finfo(np.float64).tiny)
+    kept[: -discovery.DIRECTIONS] = False
+    if not kept.any():
+        raise ValueError(
+            f"{len(values)} pictures have the same descriptors; expected pictures that "
+            "differ."
+        )
+    lengths = np.sqrt(variances[kept])
+    rows = vectors[:, kept] * lengths
+    matrix, _ = discovery.discriminate(
+        rows, dimensions, neighbours=neighbours, shrinkage=shrinkage
+    )
+    return Encoded(rows @ matrix, (vectors[:, kept] / lengths) @ matrix)
+
+
+def fit(
+    module: Any,
+    variables: Variables,
+    maps: Array,
+    dimensions: int = DIMENSIONS,
+    *,
+    neighbours: int = NEIGHBOURS,
+    shrinkage: float = SHRINKAGE,
+) -> Encoder:
+    """Fit an encoder to training pictures; no label is used.
+
+    Args:
+        module: A `models.parts.PartNet` that decides by `descriptors`.
+        variables: Its variables; whitening and parts are used.
+        maps: What its `features` gave of training pictures.
+        dimensions: See `whiten`.
+        neighbours: See `whiten`.
+        shrinkage: See `whiten`.
+
+    Raises:
+        ValueError: See `whiten`.
+    """
+    found = products.gather(module, variables, maps)
+    white = whiten(found.values, dimensions, neighbours=neighbours, shrinkage=shrinkage)
+    return Encoder(found.mean, found.scale, found.combine(white.combinations))
+
+
+def encode(module: Any, variables: Variables, encoder: Encoder, maps: Array) -> Any:
+    """Encode pictures at unit length, `[pictures, dimensions]`.
+
+    Args:
+        module: Of `fit`.
+        variables: Of `fit`.
+        encoder: Of `fit`.
+        maps: Of the pictures; may lie on the disk, and is read by chunks.
+    """
+    kernel = encoder.kernel / encoder.scale[None, :, None]
+
+    @jax.jit
+    def one(rows: Array) -> jax.Array:
+        found = module.apply(variables, rows, method="describe") - encoder.mean[None]
+        return clustering.unit(jnp.einsum("bpw,pwd->bd", found, kernel))
+
+    rows = [np.asarray(one(rows)) for _, rows in products.chunks(maps)]
+    return np.concatenate(rows)[: len(maps)]
