@@ -32,6 +32,12 @@ quarter on 1500 pictures for parts, classifier, baselines, figures and the galle
 
 from unlir_jax import config, defaults, presets
 
+# What has to learn its trunk, or has too many pictures to keep their features.
+WITHOUT_CACHE = {
+    "synthetic_parts": "scratch",
+    "imagenet": "pod",
+    "imagenet2012": "pod",
+}
 METHODS = (
     "descriptors",
     "unsupervised",
@@ -40,6 +46,8 @@ METHODS = (
     "prototypes",
     "projection",
     "landmarks",
+    "scratch",
+    "pod",
 )
 TERMS = (
     "diversity",
@@ -61,14 +69,17 @@ def get_config(argument=""):
     """Give the settings."""
     given = config.parse_arguments(
         argument,
-        backbone="efficientnet_lite0",
+        backbone="",
         data="folder",
-        method="descriptors",
+        method="",
         parts=0,
     )
-    if given.method not in METHODS:
+    scratch = given.data == "synthetic_parts"
+    backbone = given.backbone or ("cifar_resnet8" if scratch else "efficientnet_lite0")
+    method = given.method or WITHOUT_CACHE.get(given.data, "descriptors")
+    if method not in METHODS:
         known = ", ".join(METHODS)
-        raise ValueError(f"`method`={given.method!r}; expected one of {known}.")
+        raise ValueError(f"`method`={method!r}; expected one of {known}.")
     settings = defaults.training()
     presets.choose_data(settings, given.data)
     settings.batch_size = 64
@@ -78,11 +89,11 @@ def get_config(argument=""):
         # All that a picture has; and which division into training and test is drawn.
         settings.data.image_size = 300
         settings.data.options = {"share": 0.25, "seed": 0}
-    settings.model.name = given.backbone
+    settings.model.name = backbone
     settings.model.freeze_norms = True
     settings.features.cache = True
     settings.optimizer.name = "adamw"
-    globals()[f"_{given.method}"](settings, given.parts)
+    globals()[f"_{method}"](settings, given.parts)
     return settings
 
 
@@ -199,6 +210,75 @@ def _landmarks(settings, parts):
         ("classifier/.*", {}),
         (".*", None),
     )
+
+
+def _scratch(settings, parts):
+    # Pictures of 64 px are drawn as they are read; all is learnt, from nothing.
+    settings.features.cache = False
+    settings.model.freeze_norms = False
+    settings.model.weights = "random"
+    settings.data.image_size = 64
+    settings.data.augment = "pad_crop(4)"
+    settings.data.options = {"classes": 10, "image_size": 64}
+    settings.data.train_options = {"size": 4000}
+    settings.data.test_options = {"size": 1000}
+    settings.batch_size = 32
+    settings.steps = 1000
+    settings.model.decision = {
+        "name": "bag",
+        "layer": "",
+        "parts": parts or 24,
+        "dimensions": (0, 0),
+        "region": "cells",
+        "pooling": "top_k",
+        "top": 4,
+        "competition": True,
+        "assignment": "none",
+        "dropout": 0.3,
+    }
+    _constrain(settings, 0.0)
+    settings.optimizer.learning_rate = 3e-3
+    settings.optimizer.weight_decay = 1e-3
+    settings.optimizer.table = (
+        ("classifier/.*", {"weight_decay": False, "learning_rate": 5.0}),
+        (".*/(bias|scale)", {"weight_decay": False}),
+        (".*", {}),
+    )
+    settings.optimizer.schedule.warmup = 0.1
+    settings.evaluate.every = 500
+    settings.checkpoint.every = 500
+
+
+def _pod(settings, parts):
+    # Sized for 32 accelerators with 64 pictures each; not run here.
+    settings.features.cache = False
+    settings.data.augment = "random_resized_crop(area=(0.25, 1.0))|flip"
+    settings.data.crop = 0.875
+    settings.batch_size = 2048
+    settings.epochs = 30.0
+    settings.average = 0.9999
+    settings.model.decision = {
+        "name": "descriptors",
+        "layer": "auto",
+        "parts": parts or 64,
+        "dimensions": (64, 64),
+        "rank": 128,
+        "dropout": 0.3,
+    }
+    _constrain(settings, balance=0.02, equivariance=0.1)
+    settings.optimizer.learning_rate = 2e-3
+    settings.optimizer.weight_decay = 0.05
+    settings.optimizer.clip_norm = 1.0
+    settings.optimizer.table = (
+        ("classifier/(parts|regions)/.*", {"weight_decay": False}),
+        ("classifier/(bias|mean|scale)", {"weight_decay": False}),
+        ("classifier/.*", {}),
+        (".*/(bias|scale)", {"weight_decay": False, "learning_rate": 0.1}),
+        (".*", {"learning_rate": 0.1}),
+    )
+    settings.optimizer.schedule.warmup = 0.1
+    settings.evaluate.every = 1000
+    settings.checkpoint.every = 1000
 
 
 def _constrain(settings, label_smoothing=0.1, **weights):

@@ -28,6 +28,7 @@ FLOORS = {
         *("features", "batches", "journal", "workdir", "preview", "job"),
         *("part_measures", "part_gallery", "part_account", "part_album"),
         *("part_panels", "part_contrast", "receptive", "trunks", "explainers"),
+        "evaluation",
     ),
     4: ("train", "evaluate", "explain", "part_report", "catalogue", "conversion"),
     5: ("cli",),

@@ -1,4 +1,4 @@
-"""The command line: `unlir train | explain | parts | models | methods | convert`.
+"""The command line: `unlir train | evaluate | explain | parts | models | …`.
 
 Whatever is slow to import is imported by the command that needs it, so that help and
 complaints about the arguments come at once.
@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if argv is None else argv)
     overrides = [word for word in words if word.startswith(OVERRIDE)]
-    if words[:1] == ["train"]:
+    if words[:1] in (["train"], ["evaluate"]):
         words = [word for word in words if not word.startswith(OVERRIDE)]
     try:
         # Help is printed, and bad arguments are refused, by leaving.
@@ -96,6 +96,9 @@ def _parser() -> argparse.ArgumentParser:
 
     _add_train(
         command("train", _train, "train a network as a config says", usage.TRAIN)
+    )
+    _add_evaluate(
+        command("evaluate", _evaluate, "evaluate methods on a data set", usage.EVALUATE)
     )
     _add_explain(
         command("explain", _explain, "explain pictures and report", usage.EXPLAIN)
@@ -169,6 +172,28 @@ def _train(arguments: argparse.Namespace) -> int:
         say=(lambda text: None) if quiet else _say,
     )
     if not quiet and mesh.is_first():
+        _say(outcome.message)
+    return DONE
+
+
+def _add_evaluate(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--config", required=True, metavar="FILE", help="perhaps with :name=value,…")
+    add("--workdir", required=True, metavar="DIR", help="where all of it is kept")
+    add("--quiet", action="store_true", help="print nothing but complaints")
+
+
+def _evaluate(arguments: argparse.Namespace) -> int:
+    from unlir_jax import config, mesh
+
+    settings = config.load(arguments.config, arguments.overrides)
+    mesh.join_processes()
+    from unlir_jax import evaluate
+
+    watched = sys.stderr.isatty() and not arguments.quiet
+    with _progress() if watched else _silence() as progress:
+        outcome = evaluate.run(settings, arguments.workdir, progress=progress)
+    if outcome.message and not arguments.quiet:
         _say(outcome.message)
     return DONE
 

@@ -21,6 +21,18 @@ Writes parts.html, parts.png and results.json: each part with its best training 
 and the classes that it speaks for, and each category with the parts that define it.
 Open parts.html in a browser.
 """
+EVALUATE = """\
+examples:
+  unlir evaluate --config configs/evaluate.py:model=mobilenet_v2,\\
+methods=grad_cam+opti_cam,metrics=average_drop+insertion \\
+      --config.data.path=pictures --config.model.weights=FILE --workdir runs/scores
+  unlir evaluate --config configs/evaluate.py:model=runs/birds \\
+      --config.data.path=birds --config.labels=predicted --workdir runs/scores
+
+Writes per_image.parquet and .csv (image, label, method, metric, value), summary.json
+with intervals, summary.md and report.html. Killed or stopped, the same command goes on
+where it was, and ends with the same table.
+"""
 TRAIN = """\
 examples:
   unlir train --config configs/quickstart.py --workdir runs/first

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +20,18 @@ DIVERGED, CURVES = "diverged.json", "curves.png"
 FREE = ("checkpoint", "data.cache", "data.threads", "data.workers", "log", "mesh")
 
 
-def check(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Tell what a folder means to a training of these settings.
+def check(
+    folder: Path, settings: Mapping[str, Any], free: Sequence[str] = FREE
+) -> dict[str, Any] | None:
+    """Tell what a folder means to a run of these settings.
 
     Args:
         folder: The workdir; it need not exist.
         settings: See `config.to_dict`.
+        free: What may differ from an earlier start.
 
     Returns:
-        The summary if this very training has been finished there, else None.
+        The summary if this very run has been finished there, else None.
 
     Raises:
         ValueError: It is no folder, holds a training of other settings, or holds
@@ -48,7 +51,7 @@ def check(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any] | None:
                 "expected a new folder, or that of an earlier start of this training."
             )
         return None
-    differing = config.differences(settings, theirs, FREE)
+    differing = config.differences(settings, theirs, free)
     if differing:
         more = f" and {len(differing) - 8} more" if len(differing) > 8 else ""
         raise ValueError(

@@ -33,6 +33,9 @@ DECISIONS = {
     "descriptors, rank 3": lambda o: descriptors(CLASSES, 5, CHANNELS, o, rank=3),
     "bag": lambda o: bag(CLASSES, 8, CHANNELS, o),
     "bag, gates": lambda o: learned_windows(CLASSES, 8, CHANNELS, o),
+    "bag, competition": lambda o: bag(
+        CLASSES, 8, CHANNELS, o, competition=True, pooling="top_k"
+    ),
     "bag, raw": lambda o: bag(CLASSES, 8, CHANNELS, o, dimensions=(0, 0)),
     "prototypes": lambda o: near(CLASSES, CHANNELS, o),
     "prototypes, white": lambda o: near(CLASSES, CHANNELS, o, space="white"),

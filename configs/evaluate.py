@@ -1,0 +1,39 @@
+r"""Score explanations: many methods by many metrics over a data set, with intervals.
+
+    unlir evaluate --config configs/evaluate.py:model=mobilenet_v2 \
+        --config.data.path=DIR --config.model.weights=FILE --workdir runs/scores
+
+Arguments: `model`, a name of `unlir models` or the workdir of a training; `methods` and
+`metrics`, names of `unlir methods` joined by +; `data`, see `unlir_jax/presets.py`.
+
+DIR holds class folders, or files whose names begin with the index of their class
+(281_cat.jpg), or a table index.csv. Controls, which know nothing of the network, stand
+beside all methods unless `--config.controls=False`.
+
+Expected: on 200 pictures of ImageNet, see docs/metrics.md.
+
+Time: on two CPU cores about 20 network passes a picture, method and curve, and 300 for
+Opti-CAM.
+"""
+
+from unlir_jax import config, presets
+from unlir_jax.evaluation import settings
+
+
+def get_config(argument=""):
+    """Give the settings."""
+    found = settings.evaluation()
+    given = config.parse_arguments(
+        argument,
+        model="efficientnet_lite0",
+        methods="+".join(found.methods),
+        metrics="+".join(found.metrics),
+        data="folder",
+    )
+    presets.choose_data(found, given.data)
+    if given.data == "folder":
+        found.data.options = {}
+    found.model.name = given.model
+    found.methods = tuple(given.methods.split("+"))
+    found.metrics = tuple(given.metrics.split("+"))
+    return found

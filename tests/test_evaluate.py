@@ -1,0 +1,233 @@
+"""The evaluation job, as users start it, on a network of random weights."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+from pyarrow import parquet
+
+from unlir_jax import cli, config, evaluate
+from unlir_jax.data import source
+from unlir_jax.evaluation import comparison, gallery, labels
+
+CONFIG = (
+    "configs/evaluate.py:model=cifar_resnet8,methods=grad_cam+random,"
+    "metrics=average_drop+average_gain+insertion+deletion"
+)
+COUNT = 10
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pictures")
+    random = np.random.default_rng(0)
+    for index in range(COUNT):
+        noise = random.integers(0, 256, (6, 6, 3), np.uint8)
+        Image.fromarray(noise).resize((40, 40)).save(folder / f"{index}_{index}.png")
+    return folder
+
+
+def settings(folder, *more):
+    given = {"data.path": folder, "model.weights": "random", "batch_size": 4}
+    given |= {"statistics.resamples": 200, "metric_options.insertion.steps": 4}
+    overrides = [f"--config.{name}={value}" for name, value in given.items()]
+    found = config.load(CONFIG, [o for o in overrides if "insertion" not in o])
+    found.metric_options = {"insertion": {"steps": 4}, "deletion": {"steps": 4}}
+    for name, value in more:
+        group, _, last = name.rpartition(".")
+        (found[group] if group else found)[last] = value
+    return found
+
+
+@pytest.fixture(scope="module")
+def evaluated(pictures, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("evaluated") / "run"
+    outcome = evaluate.run(settings(pictures), folder)
+    return folder, outcome
+
+
+def table(folder):
+    return parquet.read_table(folder / "per_image.parquet").to_pylist()
+
+
+def test_every_picture_method_and_metric_has_a_line(evaluated, pictures):
+    folder, outcome = evaluated
+    rows = table(folder)
+    assert list(rows[0]) == ["image", "label", "method", "metric", "value"]
+    methods = {"grad_cam", "random", "fake_cam", "center", "edges"}
+    assert {row["method"] for row in rows} == methods
+    assert len(rows) == COUNT * len(methods) * 4
+    assert {row["image"] for row in rows} == {path.name for path in pictures.iterdir()}
+    for row in rows:
+        assert row["label"] == int(row["image"].split("_")[0])
+    summary = json.loads((folder / "summary.json").read_text())
+    for name, figure in summary.items():
+        if "/" not in name:
+            continue
+        method, metric = name.split("/")
+        own = [
+            row["value"]
+            for row in rows
+            if row["method"] == method and row["metric"] == metric
+        ]
+        assert figure["n"] == COUNT
+        assert figure["mean"] == pytest.approx(np.mean(own), abs=1e-6)
+        assert figure["low"] - 1e-9 <= figure["mean"] <= figure["high"] + 1e-9
+    assert outcome.summary is not None
+    assert summary["about"]["controls"] == ["fake_cam", "center", "edges", "random"]
+    assert summary["contract"]["insertion"]["steps"] == 4
+    page = (folder / "report.html").read_text()
+    assert "Mean curves" in page
+    assert "Explained best" in page
+    assert (folder / "per_image.csv").read_text().count("\n") == len(rows) + 1
+    assert "| Grad-CAM |" in (folder / "summary.md").read_text()
+
+
+def test_one_device_gives_the_table_of_four(evaluated, pictures, tmp_path):
+    one = evaluate.run(settings(pictures, ("devices", 1)), tmp_path / "one")
+    assert one.summary is not None
+    for mine, theirs in zip(table(tmp_path / "one"), table(evaluated[0]), strict=True):
+        assert mine["value"] == pytest.approx(theirs["value"], abs=1e-5)
+        del mine["value"], theirs["value"]
+        assert mine == theirs
+
+
+def test_other_batches_give_the_same_table(evaluated, pictures, tmp_path):
+    evaluate.run(settings(pictures, ("batch_size", 8)), tmp_path / "other")
+    mine = [row["value"] for row in table(tmp_path / "other")]
+    np.testing.assert_allclose(
+        mine, [row["value"] for row in table(evaluated[0])], atol=1e-5
+    )
+
+
+def test_what_is_lost_is_made_again_and_nothing_else(evaluated, pictures, tmp_path):
+    folder = tmp_path / "again"
+    evaluate.run(settings(pictures), folder)
+    before = (folder / "per_image.parquet").read_bytes()
+    kept = folder / "batches" / "000000.npz"
+    made = kept.stat().st_mtime_ns
+    for name in ("summary.json", "per_image.parquet", "batches/000001.npz"):
+        (folder / name).unlink()
+    evaluate.run(settings(pictures), folder)
+    assert (folder / "per_image.parquet").read_bytes() == before
+    assert kept.stat().st_mtime_ns == made
+    assert evaluate.run(settings(pictures), folder).message.startswith("Done before")
+    with pytest.raises(ValueError, match="belongs to another config: .*seed"):
+        evaluate.run(settings(pictures, ("seed", 1)), folder)
+
+
+def test_killed_it_ends_with_the_same_bytes(evaluated, pictures, tmp_path):
+    command = [
+        *(sys.executable, "-m", "unlir_jax.cli", "evaluate", "--config", CONFIG),
+        *(f"--config.data.path={pictures}", "--config.model.weights=random"),
+        *("--config.batch_size=4", "--config.statistics.resamples=200"),
+        *("--config.devices=1", f"--workdir={tmp_path / 'first-run'}"),
+    ]
+    first = tmp_path / "first-run" / "batches" / "000000.npz"
+    process = subprocess.Popen(command, env=os.environ | {"XLA_FLAGS": ""})
+    while not first.exists():
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert subprocess.run(command, check=False).returncode == 0
+    killed = (tmp_path / "first-run" / "per_image.parquet").read_bytes()
+    whole = [part.replace("first-run", "whole") for part in command]
+    assert subprocess.run(whole, check=False).returncode == 0
+    assert (tmp_path / "whole" / "per_image.parquet").read_bytes() == killed
+
+
+def test_a_broken_picture_is_counted(pictures, tmp_path):
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    for path in list(pictures.iterdir())[:3]:
+        (broken / path.name).write_bytes(path.read_bytes())
+    (broken / "5_broken.png").write_bytes(b"no picture")
+    found = evaluate.run(settings(broken), tmp_path / "out").summary
+    assert found["about"]["unreadable"] == ["5_broken.png"]
+    assert found["grad_cam/insertion"]["n"] == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (("metrics", ("insertions",)), "did you mean 'insertion'"),
+        (("methods", ("grad_cams",)), "did you mean 'grad_cam'"),
+        (("labels", "guessed"), "`labels`='guessed'"),
+        (("method_options", {"opti_cam": {}}), "about nothing that was asked for"),
+        (("metric_options", {"insertion": {"step": 3}}), "is no setting of insertion"),
+        (("batch_size", 3), "cannot be dealt out"),
+        (("devices", 9), "`devices`=9"),
+        (("data.limit", -1), "`data.limit`=-1"),
+        (("data.path", ""), "`data.path` is missing"),
+        (("methods", ("parts",)), "does not decide by parts"),
+    ],
+)
+def test_bad_settings_get_one_sentence(pictures, tmp_path, change, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        evaluate.run(settings(pictures, change), tmp_path / "bad")
+    assert not (tmp_path / "bad").exists()
+
+
+def test_the_command_complains_in_one_line(capsys, tmp_path):
+    code = cli.main(["evaluate", "--config", CONFIG, f"--workdir={tmp_path / 'x'}"])
+    assert code == 2
+    assert "`data.path` is missing" in capsys.readouterr().err
+
+
+def make(classes, found, files=()):
+    found = None if found is None else np.asarray(found, np.int32)
+    names = list(files) or [f"{index}.png" for index in range(len(found))]
+    return source.Source(lambda i: {}, len(names), classes, names.__getitem__, found)
+
+
+def test_labels_are_found_by_name_number_order_or_file():
+    network = ("tiger cat", "tabby", "great white shark")
+    own, how = labels.of_source(make(network, [0, 2]), network, 3)
+    assert own.tolist() == [0, 2] and how == "names of classes"
+    named, _ = labels.of_source(make(("shark", "tabby"), [0, 1, 0]), network, 3)
+    assert named.tolist() == [2, 1, 2]
+    numbers, how = labels.of_source(make(("1", "2"), [0, 1]), network, 3)
+    assert numbers.tolist() == [1, 2] and how == "numbers of classes"
+    order, how = labels.of_source(make(("a", "b", "c"), [2, 0]), network, 3)
+    assert order.tolist() == [2, 0] and how == "order of classes"
+    files = make((), None, ["d/002_x.jpg", "001-y.jpg"])
+    assert labels.of_source(files, network, 3)[0].tolist() == [2, 1]
+    assert labels.of_source(make((), None, ["x.jpg"]), network, 3)[0].tolist() == [-1]
+    with pytest.raises(ValueError, match="expected 0 to 2"):
+        labels.of_source(make((), None, ["7_x.jpg"]), network, 3)
+    with pytest.raises(ValueError, match="its own classes by name, index or order"):
+        labels.of_source(make(("a", "b"), [0, 1]), network, 3)
+
+
+def test_a_method_that_does_not_beat_a_control_is_named():
+    random = np.random.default_rng(0)
+    base = random.random(60)
+    better, same = base + 0.2, base + 0.001 * random.normal(size=60)
+    values = np.stack([better, same, base], 1)[..., None]
+    names = ["good", "empty", "center"]
+    found = comparison.compare(values, names, ("center",), ("insertion",))
+    assert len(found.unbeaten) == 1
+    assert "empty cannot be told from center" in found.unbeaten[0]
+    pair = next(pair for pair in found.pairs if pair["first"] == "good")
+    assert pair["win_rate"] > 0.99 and pair["holm"] < 0.01
+    assert found.means["good/insertion"]["n"] == 60
+    values[3, 1, 0] = np.nan
+    again = comparison.compare(values, names, ("center",), ("insertion",))
+    assert again.means["good/insertion"]["n"] == 59
+
+
+def test_the_gallery_has_the_best_the_worst_and_the_disputed():
+    values = np.asarray([[0.9, 0.8], [0.1, 0.2], [0.1, 0.95], [0.5, 0.5]])
+    flat = np.zeros((4, 2), bool)
+    chosen = gallery.choose(values, flat, True, 1)
+    assert chosen == [("best", 0), ("worst", 1), ("disputed", 2)]
+    assert gallery.choose(values, flat, False, 1)[0] == ("best", 1)
+    flat[0] = True
+    assert gallery.choose(values, flat, True, 1)[1] == ("worst", 0)

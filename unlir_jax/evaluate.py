@@ -1,0 +1,213 @@
+"""The job: many methods by many metrics over a data set, with how sure the figures are.
+
+Every batch is kept as soon as it is scored, so that a run which is killed goes on where
+it was, and ends with the same table.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from unlir_jax import config, interruption, maps, mesh, record, split, workdir
+from unlir_jax.data import pipeline, source
+from unlir_jax.evaluation import comparison, gallery, store, task
+from unlir_jax.report import evaluation as report
+
+SUMMARY, WORDS, PAGE = "summary.json", "summary.md", "report.html"
+FREE = ("data.workers", "data.threads", "devices")
+
+Progress = Callable[[str, float], None]
+
+
+class Outcome(NamedTuple):
+    """Say how an evaluation ended: its summary, None if it was stopped, and a line."""
+
+    summary: dict[str, Any] | None
+    message: str
+
+
+def run(
+    settings: Any,
+    folder: str | Path,
+    *,
+    progress: Progress = lambda doing, share: None,
+) -> Outcome:
+    """Evaluate as a config says, or go on with it.
+
+    Writes to the workdir `per_image.parquet` and `.csv` (image, label, method, metric,
+    value), `summary.json`, `summary.md` and `report.html`.
+
+    Args:
+        settings: See `evaluation.settings.evaluation`.
+        folder: The workdir: new, or that of an earlier start with the same settings.
+        progress: Told what is being done, and the share of all that is done.
+
+    Raises:
+        ValueError: A setting that makes no sense, or a folder of something else.
+    """
+    folder, plain = Path(folder), config.to_dict(settings)
+    done = workdir.check(folder, plain, FREE)
+    if done is not None:
+        return Outcome(done, f"Done before: {_result(folder)}")
+    progress("loading the network", 0.0)
+    job = task.prepare(settings)
+    _claim(folder, plain)
+    batches = pipeline.evaluation_batches(job.data.size, settings.batch_size)
+    own = range(jax.process_index(), batches, jax.process_count())
+    missing = [index for index in store.missing(folder, batches) if index in own]
+    with interruption.watch() as asked:
+        for number, (index, batch) in enumerate(_batches(job, missing)):
+            if asked():
+                return Outcome(
+                    None,
+                    f"Stopped by {asked()} after {batches - len(missing) + number} of "
+                    f"{batches} batches: the same command goes on from there.",
+                )
+            share = (batches - len(missing) + number) / batches
+            store.write(folder, index, _score(job, batch, share, batches, progress))
+    mesh.wait_for_all("evaluated")
+    if not mesh.is_first():
+        return Outcome(None, "")
+    progress("comparing", 1.0)
+    return Outcome(_finish(job, folder, batches), f"Done: {_result(folder)}")
+
+
+def _claim(folder: Path, plain: dict[str, Any]) -> None:
+    if mesh.is_first():
+        folder.mkdir(parents=True, exist_ok=True)
+        record.write_text(folder / workdir.CONFIG, record.to_json(dict(plain)))
+    mesh.wait_for_all("claimed")
+
+
+def _result(folder: Path) -> str:
+    return f"open {folder / PAGE}; all scores are in {folder / store.TABLE}"
+
+
+def _batches(
+    job: task.Task, missing: list[int]
+) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
+    """Read the batches that are not there yet, each as it would be in a whole run."""
+    size = job.settings.batch_size
+    rows = [
+        np.arange(index * size, min((index + 1) * size, job.data.size))
+        for index in missing
+    ]
+    if not rows:
+        return
+    places = np.concatenate(rows)
+    left = job.settings.data
+    for index, batch in zip(
+        missing,
+        pipeline.evaluation(
+            source.subset(job.data, places),
+            batch_size=size,
+            image_size=job.image_size,
+            crop=job.crop,
+            workers=left.workers,
+            threads=left.threads or None,
+            strict=left.strict,
+        ),
+        strict=True,
+    ):
+        inside = batch["index"] >= 0
+        batch["index"] = np.where(inside, places[batch["index"]], -1)
+        yield index, batch
+
+
+def _score(
+    job: task.Task,
+    batch: dict[str, np.ndarray],
+    share: float,
+    batches: int,
+    progress: Progress,
+) -> store.Rows:
+    """Explain a batch by every method, and score every map."""
+    kept = batch["weight"] > 0
+    images = batch["image"].astype(np.float32) / 255
+    if kept.any():
+        # Rows without a picture repeat one: what is computed there is thrown away.
+        images[~kept] = images[np.flatnonzero(kept)[0]]
+    labels = np.where(batch["index"] >= 0, job.labels[batch["index"]], -1)
+    variables = job.network.variables
+    if job.laid.mesh.size > 1:
+        variables = mesh.put_state(job.laid, variables)
+        images = mesh.put_batch(job.laid, {"images": images})["images"]
+    images = jnp.asarray(images)
+    whole = split.whole(job.network.model)
+    chances = np.asarray(jax.nn.softmax(whole(variables, images)))
+    predicted = chances.argmax(1)
+    labels = np.where(kept & (labels >= 0), labels, predicted).astype(np.int32)
+    given = jnp.asarray(labels)
+    if job.laid.mesh.size > 1:
+        given = mesh.put_batch(job.laid, {"labels": labels})["labels"]
+    key = jax.random.key(job.settings.seed)
+    values = np.empty((len(labels), len(job.explainers), len(job.columns)))
+    flat = np.empty(values.shape[:2], bool)
+    curves: dict[str, list[np.ndarray]] = {}
+    begun = time.monotonic()
+    for place, (name, explain) in enumerate(job.explainers.items()):
+        done = place / len(job.explainers)
+        progress(_doing(name, begun, done, share, batches), share + done / batches)
+        raw = explain(variables, images, given, key=key)
+        flat[:, place] = np.asarray(maps.is_flat(raw))
+        enlarged = maps.resize(raw, images.shape[1:3])
+        for scorer in job.scorers:
+            found = scorer.score(variables, images, given, enlarged, key=key)
+            for column in scorer.columns:
+                at = job.columns.index(column)
+                values[:, place, at] = np.asarray(found[column], np.float64)
+            if scorer.curve:
+                curves.setdefault(scorer.curve, []).append(
+                    np.asarray(found[scorer.curve], np.float32)
+                )
+    lost = (batch["index"] >= 0) & ~kept
+    return store.Rows(
+        batch["index"][kept],
+        labels[kept],
+        predicted[kept].astype(np.int32),
+        chances[np.arange(len(labels)), labels][kept],
+        values[kept],
+        flat[kept],
+        {name: np.stack(found, 1)[kept] for name, found in curves.items()},
+        batch["index"][lost],
+    )
+
+
+def _doing(name: str, begun: float, done: float, share: float, batches: int) -> str:
+    """Name what is being done, and how long all of it may still take."""
+    if not done:
+        return name
+    seconds = (time.monotonic() - begun) / done * batches * (1 - share - done / batches)
+    return f"{name}, {max(seconds, 0) / 60:.0f} min left"
+
+
+def _finish(job: task.Task, folder: Path, batches: int) -> dict[str, Any]:
+    """Write the tables, the figures and the page."""
+    rows = store.read(folder, batches)
+    if not len(rows.index):
+        raise ValueError("No picture of the data can be read; expected some.")
+    names = [job.data.name(int(index)) for index in rows.index]
+    methods = list(job.explainers)
+    store.write_tables(folder, rows, names, methods, job.columns)
+    options = job.settings.statistics
+    figures = comparison.compare(
+        rows.values,
+        methods,
+        job.controls,
+        job.columns,
+        confidence=options.confidence,
+        resamples=options.resamples,
+        seed=job.settings.seed,
+    )
+    document = report.document(job, rows, names, figures)
+    shown = gallery.draw(job, rows, names)
+    record.write_text(folder / WORDS, report.markdown(document))
+    record.write_text(folder / PAGE, report.page(document, rows, shown))
+    # Last: what says that all is there.
+    record.write_text(folder / SUMMARY, record.to_json(document))
+    return document

@@ -1,0 +1,1 @@
+"""The pieces of `unlir evaluate`: what is scored, kept, compared and shown."""

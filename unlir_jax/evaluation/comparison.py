@@ -1,0 +1,127 @@
+"""What follows from the table of an evaluation: intervals, tests, and plain words."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from unlir_jax import metrics
+from unlir_jax.metrics import statistics
+
+
+class Figures(NamedTuple):
+    """Hold what is said of the methods.
+
+    Attributes:
+        means: `method/metric` to `mean`, `low`, `high` and `n`.
+        pairs: One for each metric and pair of methods: `difference`, its interval,
+            `p_value` of the paired permutation test, `holm`, the same after Holm's
+            correction over all pairs, and `win_rate` of the first.
+        unbeaten: Sentences about methods that do not beat a control.
+    """
+
+    means: dict[str, dict[str, Any]]
+    pairs: list[dict[str, Any]]
+    unbeaten: list[str]
+
+
+def compare(
+    values: np.ndarray,
+    methods: Sequence[str],
+    controls: Sequence[str],
+    names: Sequence[str],
+    *,
+    confidence: float = 0.95,
+    resamples: int = 10_000,
+    seed: int = 0,
+) -> Figures:
+    """Give the interval of every mean, and compare all methods with all.
+
+    Args:
+        values: `[pictures, methods, metrics]`; pictures with a score that is not finite
+            are left out for that metric, in all methods, and counted by `n`.
+        methods: Names along the second axis, controls among them.
+        controls: Which of them know nothing of the network.
+        names: Of the metrics.
+        confidence: Of intervals; below 1 minus it, a difference is called one.
+        resamples: Of intervals and tests.
+        seed: Of both.
+    """
+    means: dict[str, dict[str, Any]] = {}
+    pairs: list[dict[str, Any]] = []
+    settings: dict[str, Any] = {"resamples": resamples, "seed": seed}
+    for place, metric in enumerate(names):
+        kept = values[np.isfinite(values[..., place]).all(1), :, place]
+        kept = kept.astype(np.float64)
+        for index, method in enumerate(methods):
+            means[f"{method}/{metric}"] = _interval(
+                kept[:, index], confidence, settings
+            )
+        if not len(kept):
+            continue
+        sign = 1 if metrics.HIGHER_IS_BETTER.get(metric, True) else -1
+        for first, second in itertools.combinations(range(len(methods)), 2):
+            if methods[first] in controls and methods[second] in controls:
+                continue
+            one, other = kept[:, first], kept[:, second]
+            found = statistics.bootstrap_difference(
+                one, other, confidence=confidence, **settings
+            )
+            pairs.append(
+                {
+                    "metric": metric,
+                    "first": methods[first],
+                    "second": methods[second],
+                    "difference": float(found.mean),
+                    "low": float(found.low),
+                    "high": float(found.high),
+                    "p_value": statistics.paired_permutation(one, other, **settings),
+                    "win_rate": statistics.win_rate(sign * one, sign * other),
+                }
+            )
+    corrected = statistics.holm([pair["p_value"] for pair in pairs]) if pairs else []
+    for pair, p_value in zip(pairs, corrected, strict=True):
+        pair["holm"] = float(p_value)
+    return Figures(means, pairs, _unbeaten(pairs, controls, 1 - confidence))
+
+
+def _interval(
+    values: np.ndarray, confidence: float, settings: Mapping[str, Any]
+) -> dict[str, Any]:
+    if not len(values):
+        return {"mean": None, "low": None, "high": None, "n": 0}
+    found = statistics.bootstrap(values, confidence=confidence, **settings)
+    return {
+        "mean": float(found.mean),
+        "low": float(found.low),
+        "high": float(found.high),
+        "n": int(found.n),
+    }
+
+
+def _unbeaten(
+    pairs: Sequence[Mapping[str, Any]], controls: Sequence[str], level: float
+) -> list[str]:
+    """Say where a method is not better than a control, beyond chance."""
+    sentences = []
+    for pair in pairs:
+        first, second, metric = pair["first"], pair["second"], pair["metric"]
+        if (first in controls) == (second in controls):
+            continue
+        method, control = (second, first) if first in controls else (first, second)
+        gained = pair["difference"] if method == first else -pair["difference"]
+        if not metrics.HIGHER_IS_BETTER.get(metric, True):
+            gained = -gained
+        if gained > 0 and pair["holm"] < level:
+            continue
+        sure = (
+            "is worse than"
+            if gained < 0 and pair["holm"] < level
+            else ("cannot be told from" if pair["holm"] >= level else "does not beat")
+        )
+        sentences.append(
+            f"{metric}: {method} {sure} {control}, which knows nothing of the network "
+            f"(difference {gained:+.3f} in its favour, p = {pair['holm']:.3f})."
+        )
+    return sentences

@@ -1,0 +1,218 @@
+"""What the config of an evaluation stands for: data, network, methods and metrics."""
+
+import difflib
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from unlir_jax import explainers, mesh, metrics, part_panels, pretrained, saliency
+from unlir_jax.data import registry, source
+from unlir_jax.data.splits import PLACE
+from unlir_jax.evaluation import labels
+from unlir_jax.models.parts import PartNet
+from unlir_jax.types import Explainer, Metric
+
+LABELS = ("true", "predicted")
+AVERAGES = ("average_drop", "average_increase", "average_gain")
+SPLITS = ("test", "validation", "val")
+
+
+class Scorer(NamedTuple):
+    """Hold a metric, which may give several columns at once.
+
+    Attributes:
+        columns: Names of what it gives.
+        score: The metric.
+        curve: Name of the curve that it also gives, or "".
+    """
+
+    columns: tuple[str, ...]
+    score: Metric
+    curve: str = ""
+
+
+class Task(NamedTuple):
+    """Hold what a config stands for, before the first picture."""
+
+    settings: Any
+    network: pretrained.Pretrained
+    data: source.Source
+    labels: np.ndarray
+    labelled_by: str
+    explainers: dict[str, Explainer]
+    controls: tuple[str, ...]
+    parameters: dict[str, Any]
+    scorers: list[Scorer]
+    contracts: dict[str, Any]
+    image_size: int
+    crop: float
+    laid: mesh.Layout
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """List the metrics in the order asked for."""
+        return tuple(dict.fromkeys(self.settings.metrics))
+
+
+def prepare(settings: Any) -> Task:
+    """Open the data, load the network and make methods and metrics.
+
+    Raises:
+        ValueError: A setting that makes no sense, or data that the network does not
+            fit; the sentence says what would.
+    """
+    chosen = explainers.check(tuple(settings.methods))
+    wanted = _check_metrics(tuple(settings.metrics))
+    if settings.labels not in LABELS:
+        raise ValueError(f"`labels`={settings.labels!r}; expected one of {LABELS}.")
+    devices = jax.local_devices()
+    if not 0 <= settings.devices <= len(devices):
+        raise ValueError(
+            f"`devices`={settings.devices}; expected 0 for all, or 1 to {len(devices)}."
+        )
+    laid = mesh.layout(devices=devices[: settings.devices or len(devices)])
+    mesh.check_batch_size(laid, settings.batch_size)
+    model = settings.model
+    network = pretrained.load(
+        model.name, model.weights, model.layer or None, fold=True, seed=settings.seed
+    )
+    data = _open(settings.data)
+    found, labelled_by = np.full(data.size, -1, np.int32), "prediction"
+    if settings.labels == "true":
+        count = network.module.num_classes
+        found, labelled_by = labels.of_source(data, network.class_names, count)
+        if (found < 0).any():
+            raise ValueError(
+                f"{int((found < 0).sum())} of {data.size} pictures have no class; "
+                "expected class folders, file names such as 281_cat.jpg, a table "
+                "index.csv, or --config.labels=predicted."
+            )
+    chosen = explainers.check(chosen, by_parts=isinstance(network.module, PartNet))
+    controls = tuple(
+        name for name in saliency.CONTROLS if settings.controls and name not in chosen
+    )
+    parameters = _parameters((*chosen, *controls), settings.method_options.to_dict())
+    known = part_panels.teller(network, model.name) if "parts" in chosen else None
+    made = {
+        name: explainers.make(name, network, values, known and known.centres)
+        for name, values in parameters.items()
+    }
+    scorers, contracts = _scorers(
+        network.model, wanted, settings.metric_options.to_dict()
+    )
+    return Task(
+        settings=settings,
+        network=network,
+        data=data,
+        labels=found,
+        labelled_by=labelled_by,
+        explainers=made,
+        controls=controls + tuple(c for c in saliency.CONTROLS if c in chosen),
+        parameters=parameters,
+        scorers=scorers,
+        contracts=contracts,
+        image_size=settings.data.image_size or network.image_size,
+        crop=settings.data.crop or network.crop,
+        laid=laid,
+    )
+
+
+def _open(settings: Any) -> source.Source:
+    options = settings.options.to_dict()
+    if settings.source in ("folder", "npz") and not settings.path:
+        raise ValueError(
+            f"`data.path` is missing, where the {settings.source} lies; expected "
+            "--config.data.path=…"
+        )
+    if settings.path:
+        options[PLACE.get(settings.source, "path")] = settings.path
+    splits = SPLITS if settings.split == "auto" else (settings.split,)
+    found, refused = None, None
+    for split in (*splits, *(["all"] if settings.split == "auto" else [])):
+        try:
+            found = registry.open_source(settings.source, split, **options)
+            break
+        except ValueError as error:
+            # What is said of "all" is about the data, not about the name of a split.
+            refused = error
+    if found is None:
+        raise refused or ValueError(f"`data.source`={settings.source!r} has no split.")
+    if settings.limit < 0:
+        raise ValueError(f"`data.limit`={settings.limit}; expected 0 for all, or more.")
+    if settings.limit:
+        found = source.subset(found, np.arange(min(settings.limit, found.size)))
+    if not found.size:
+        raise ValueError("The data has no pictures; expected some.")
+    return found
+
+
+def _check_metrics(names: tuple[str, ...]) -> tuple[str, ...]:
+    wanted = tuple(dict.fromkeys(names))
+    if not wanted:
+        raise ValueError(
+            f"`metrics` is empty; expected some of {', '.join(metrics.METRICS)}."
+        )
+    for name in wanted:
+        if name not in metrics.METRICS:
+            near = difflib.get_close_matches(name, metrics.METRICS, n=1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise ValueError(
+                f"`metrics` has {name!r}, which is no metric; {hint}known: "
+                f"{', '.join(metrics.METRICS)}."
+            )
+    return wanted
+
+
+def _parameters(
+    names: Sequence[str], options: Mapping[str, Mapping[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    """Give the settings of every method, as changed by `method_options`."""
+    found = {name: explainers.settings(name, None) for name in names}
+    _merge(found, options, "method_options")
+    return found
+
+
+def _merge(
+    found: dict[str, dict[str, Any]],
+    options: Mapping[str, Mapping[str, Any]],
+    what: str,
+) -> None:
+    for name, changed in options.items():
+        if name not in found:
+            raise ValueError(
+                f"`{what}.{name}` is about nothing that was asked for; expected some "
+                f"of {', '.join(found)}."
+            )
+        for option, value in changed.items():
+            if option not in found[name]:
+                raise ValueError(
+                    f"`{what}.{name}.{option}` is no setting of {name}; expected some "
+                    f"of {', '.join(found[name]) or 'none'}."
+                )
+            found[name][option] = value
+
+
+def _defaults(factory: Callable[..., Metric]) -> dict[str, Any]:
+    _, *own = inspect.signature(factory).parameters.values()
+    return {setting.name: setting.default for setting in own}
+
+
+def _scorers(
+    model: Any, names: Sequence[str], options: Mapping[str, Mapping[str, Any]]
+) -> tuple[list[Scorer], dict[str, Any]]:
+    """Make metrics; those that look at the same pictures become one."""
+    values = {name: _defaults(metrics.METRICS[name]) for name in names}
+    _merge(values, options, "metric_options")
+    scorers = []
+    averages = tuple(name for name in names if name in AVERAGES)
+    if averages:
+        scorers.append(Scorer(averages, metrics.average_scores(model)))
+    for name in names:
+        if name not in AVERAGES:
+            made: Callable[..., Metric] = metrics.METRICS[name]
+            curve = f"{name}_curve" if name in ("insertion", "deletion") else ""
+            scorers.append(Scorer((name,), made(model, **values[name]), curve))
+    return scorers, {name: values[name] for name in names}

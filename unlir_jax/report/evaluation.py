@@ -1,0 +1,244 @@
+"""An evaluation in figures, in words, and as a page."""
+
+import json
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+import numpy as np
+
+from unlir_jax import metrics, record
+from unlir_jax.report import curves, html, overlay, words
+
+KINDS = {
+    "best": "Explained best",
+    "worst": "Explained worst",
+    "disputed": "Most disputed",
+}
+
+
+def document(job: Any, rows: Any, names: Sequence[str], figures: Any) -> dict[str, Any]:
+    """Put together what `summary.json` says."""
+    found: dict[str, Any] = dict(figures.means)
+    wrong = int(np.count_nonzero(rows.predicted != rows.label))
+    found["about"] = {
+        "model": job.network.name,
+        "layer": job.network.layer,
+        "weights": {"source": job.network.source, "sha256": job.network.sha256},
+        "images": len(names),
+        "unreadable": [job.data.name(int(place)) for place in rows.unreadable],
+        "labels": job.settings.labels,
+        "labelled_by": job.labelled_by,
+        "accuracy": 1 - wrong / len(names) if job.settings.labels == "true" else None,
+        "methods": [name for name in job.explainers if name not in job.controls],
+        "controls": list(job.controls),
+        "metrics": list(job.columns),
+        "hyper_parameters": job.parameters,
+        "flat": {
+            name: int(rows.flat[:, place].sum())
+            for place, name in enumerate(job.explainers)
+        },
+        "image_size": job.image_size,
+        "crop": job.crop,
+        "seed": job.settings.seed,
+        "statistics": job.settings.statistics.to_dict(),
+        "versions": record.versions(),
+    }
+    found["contract"] = {
+        scorer_name: job.contracts[scorer_name] for scorer_name in job.columns
+    }
+    found["comparisons"] = figures.pairs
+    found["cautions"] = figures.unbeaten
+    return found
+
+
+def markdown(found: Mapping[str, Any]) -> str:
+    """Write the table of means, and what to be careful about."""
+    about = found["about"]
+    confidence = 100 * about["statistics"]["confidence"]
+    lines = [
+        f"# {about['model']}, {about['images']} pictures",
+        "",
+        f"Mean and {confidence:g} % interval (bootstrap over pictures), in per cent.",
+        "",
+        "| method | "
+        + " | ".join(f"{_title(name)} {_arrow(name)}" for name in about["metrics"])
+        + " |",
+        "|---|" + "---|" * len(about["metrics"]),
+    ]
+    for method in (*about["methods"], *about["controls"]):
+        cells = [_cell(found[f"{method}/{metric}"]) for metric in about["metrics"]]
+        shown = words.method_title(method)
+        shown = f"*{shown}*" if method in about["controls"] else shown
+        lines.append(f"| {shown} | {' | '.join(cells)} |")
+    lines += ["", "In italics: controls, which know nothing of the network."]
+    lines += [f"- {sentence}" for sentence in _sentences(found)]
+    return "\n".join(lines) + "\n"
+
+
+def page(found: Mapping[str, Any], rows: Any, shown: Sequence[Any]) -> str:
+    """Write the report: tables, curves, pictures, and the contract of each metric."""
+    about = found["about"]
+    title = f"How well {about['model']} is explained"
+    cautions = "".join(f"<li>{escape(text)}</li>" for text in _sentences(found))
+    return (
+        f"{html.head(title)}<body><header class='masthead'>"
+        f'<p class="eyebrow">unlir evaluate</p><h1>{escape(title)}</h1>'
+        f'<p class="lede">{about["images"]} pictures, '
+        f"{len(about['methods'])} methods, {len(about['metrics'])} metrics. Layer "
+        f"{escape(about['layer'])}.</p></header><main>"
+        f'<section id="mean"><h2>Means with intervals</h2>{_table(found)}'
+        f'<ul class="warnings" role="note">{cautions}</ul></section>'
+        f"{_curves(found, rows)}{_gallery(shown)}{_pairs(found)}{_contract(found)}"
+        f"</main><footer>Made by unlir_jax {escape(about['versions']['unlir_jax'])}. "
+        "All scores are in per_image.parquet.</footer></body></html>\n"
+    )
+
+
+def _title(metric: str) -> str:
+    known = words.COLUMNS.get(metric)
+    return known.title if known else metric.replace("_", " ").capitalize()
+
+
+def _arrow(metric: str) -> str:
+    return words.arrow(metric) if metric in metrics.HIGHER_IS_BETTER else ""
+
+
+def _cell(figure: Mapping[str, Any]) -> str:
+    if figure["mean"] is None:
+        return "–"
+    low, high = (words.percent(figure[end]) for end in ("low", "high"))
+    return f"{words.percent(figure['mean'])} [{low}, {high}]"
+
+
+def _sentences(found: Mapping[str, Any]) -> list[str]:
+    about = found["about"]
+    sentences = [
+        f"{words.method_title(name)} gave {count} flat maps of {about['images']}."
+        for name, count in about["flat"].items()
+        if count
+    ]
+    if about["unreadable"]:
+        sentences.append(
+            f"{len(about['unreadable'])} pictures could not be read, among them "
+            f"{about['unreadable'][0]}."
+        )
+    return sentences + list(found["cautions"])
+
+
+def _table(found: Mapping[str, Any]) -> str:
+    about = found["about"]
+    titles = "".join(
+        f'<th scope="col">{escape(_title(name))} {_arrow(name)}</th>'
+        for name in about["metrics"]
+    )
+
+    def body(names: Sequence[str]) -> str:
+        return "".join(
+            f'<tr><th scope="row">{escape(words.method_title(name))}</th>'
+            + "".join(
+                f"<td>{_cell(found[f'{name}/{metric}'])}</td>"
+                for metric in about["metrics"]
+            )
+            + "</tr>"
+            for name in names
+        )
+
+    controls = body(about["controls"])
+    confidence = 100 * about["statistics"]["confidence"]
+    return (
+        '<div class="scroll"><table><caption>Per cent, with intervals of '
+        f"{confidence:g} %</caption><thead><tr>"
+        f'<th scope="col">Method</th>{titles}</tr></thead>'
+        f"<tbody>{body(about['methods'])}</tbody>"
+        + (f'<tbody class="controls">{controls}</tbody>' if controls else "")
+        + '</table></div><p class="note">Below the rule: controls, which know nothing '
+        "of the network.</p>"
+    )
+
+
+def _curves(found: Mapping[str, Any], rows: Any) -> str:
+    """Draw the mean curve of each method."""
+    about = found["about"]
+    names = [*about["methods"], *about["controls"]]
+    stored = list(about["flat"])
+    charts = []
+    for metric in words.CURVES:
+        curve = rows.curves.get(f"{metric}_curve")
+        if curve is None:
+            continue
+        mean = curve.mean(0)
+        lines = {
+            name: {
+                metric: found[f"{name}/{metric}"]["mean"],
+                f"{metric}_curve": mean[stored.index(name)].tolist(),
+            }
+            for name in names
+        }
+        methods = {name: lines[name] for name in about["methods"]}
+        controls = {name: lines[name] for name in about["controls"]}
+        charts.append(curves.chart(metric, methods, controls))
+    if not charts:
+        return ""
+    return (
+        '<section id="curves"><h2>Mean curves</h2>'
+        f'<div class="charts">{"".join(charts)}</div></section>'
+    )
+
+
+def _gallery(shown: Sequence[Any]) -> str:
+    parts = []
+    for kind, title in KINDS.items():
+        articles = [_article(each) for each in shown if each.kind == kind]
+        if articles:
+            parts.append(f"<h2>{title}</h2>{''.join(articles)}")
+    return f'<section id="gallery">{"".join(parts)}</section>' if parts else ""
+
+
+def _article(each: Any) -> str:
+    picture = html.image(overlay.enlarge(each.picture), f"The picture {each.name}")
+    panels = [
+        f"<div><figure>{picture}<figcaption>{escape(each.name)}</figcaption></figure>"
+        "</div>"
+    ]
+    for name, view in each.views.items():
+        title = escape(words.method_title(name))
+        drawn = html.image(view.overlay, f"{title} map over {each.name}")
+        score = words.percent(each.scores[name])
+        panels.append(
+            f"<div><figure>{drawn}<figcaption><strong>{title}</strong> {score}"
+            "</figcaption></figure></div>"
+        )
+    return f'<article><div class="panels">{"".join(panels)}</div></article>'
+
+
+def _pairs(found: Mapping[str, Any]) -> str:
+    lines = "".join(
+        f"<tr><td>{escape(_title(pair['metric']))}</td>"
+        f"<td>{escape(words.method_title(pair['first']))}</td>"
+        f"<td>{escape(words.method_title(pair['second']))}</td>"
+        f"<td>{100 * pair['difference']:+.1f} [{100 * pair['low']:+.1f}, "
+        f"{100 * pair['high']:+.1f}]</td><td>{pair['holm']:.3f}</td>"
+        f"<td>{words.percent(pair['win_rate'])}</td></tr>"
+        for pair in found["comparisons"]
+    )
+    heads = ("Metric", "First", "Second", "Difference", "p (Holm)", "First wins")
+    titles = "".join(f'<th scope="col">{head}</th>' for head in heads)
+    return (
+        "<details><summary>All paired comparisons</summary>"
+        f'<div class="scroll"><table><thead><tr>{titles}</tr></thead>'
+        f"<tbody>{lines}</tbody></table></div></details>"
+    )
+
+
+def _contract(found: Mapping[str, Any]) -> str:
+    text = json.dumps(
+        {"contract": found["contract"], "about": found["about"]},
+        indent=2,
+        ensure_ascii=False,
+        default=str,
+    )
+    return (
+        "<details><summary>The contract of each metric, and all settings</summary>"
+        f"<pre>{escape(text)}</pre></details>"
+    )
