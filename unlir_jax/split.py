@@ -11,7 +11,15 @@ from flax import linen as nn
 from jax import core
 
 from unlir_jax import factories
-from unlir_jax.types import Features, Images, Labels, Logits, SplitModel, Variables
+from unlir_jax.types import (
+    Array,
+    Features,
+    Images,
+    Labels,
+    Logits,
+    SplitModel,
+    Variables,
+)
 
 BLACK = (0.0, 0.0, 0.0)
 
@@ -127,6 +135,55 @@ def from_linen(
         return logits
 
     return SplitModel(jax.jit(features), jax.jit(head), tuple(mean))
+
+
+def run_to(
+    module: nn.Module, at: str, variables: Variables, images: Images, method: str
+) -> jax.Array:
+    """Give the output of a submodule while a method looks at images.
+
+    Args:
+        module: Any Linen module.
+        at: Path of the submodule.
+        variables: Of the module.
+        images: What the method takes.
+        method: Name of the method, such as `features`.
+
+    Raises:
+        ValueError: As `from_linen`.
+    """
+    found, _ = _run(module, at, {"method": method}, variables, images, None)
+    return found
+
+
+def run_from(
+    module: nn.Module,
+    at: str,
+    variables: Variables,
+    inner: Array,
+    image_size: int,
+    method: str,
+) -> Any:
+    """Give what a method would with this output of a submodule.
+
+    What leads to the submodule is not computed under `jit`, as nothing of it is used;
+    a path around the submodule would see black images.
+
+    Args:
+        module: Any Linen module.
+        at: Path of the submodule.
+        variables: Of the module.
+        inner: The output, `[batch, rows, columns, channels]`.
+        image_size: Side in pixels of the square pictures that it is of.
+        method: Name of the method.
+
+    Raises:
+        ValueError: As `from_linen`.
+    """
+    shape = (len(inner), image_size, image_size, 3)
+    images = jnp.zeros(shape, inner.dtype)
+    _, output = _run(module, at, {"method": method}, variables, images, inner)
+    return output
 
 
 def _run(

@@ -28,7 +28,7 @@ def evaluation() -> ConfigDict:
                 "split": "auto",
                 # What else the source takes.
                 "options": {},
-                # The first so many pictures; 0: all.
+                # So many pictures, evenly spread; 0: all.
                 "limit": 0,
                 # 0: as the network was trained.
                 "image_size": 0,

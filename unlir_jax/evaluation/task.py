@@ -143,7 +143,9 @@ def _open(settings: Any) -> source.Source:
     if settings.limit < 0:
         raise ValueError(f"`data.limit`={settings.limit}; expected 0 for all, or more.")
     if settings.limit:
-        found = source.subset(found, np.arange(min(settings.limit, found.size)))
+        count = min(settings.limit, found.size)
+        spread = np.linspace(0, found.size, count, endpoint=False).astype(int)
+        found = source.subset(found, spread)
     if not found.size:
         raise ValueError("The data has no pictures; expected some.")
     return found

@@ -205,7 +205,8 @@ def _finer_cells(shares: Array, cells: Array) -> float:
 def root(values: Array, power: float) -> jax.Array:
     """Take the p-th root of what is not negative; zero, also its slope, at zero."""
     safe = jnp.maximum(values, NONE)
-    return jnp.where(values > NONE, safe ** (1 / power), 0.0)
+    # By logarithms: XLA's power takes more than twice as long on a CPU.
+    return jnp.where(values > NONE, jnp.exp(jnp.log(safe) / power), 0.0)
 
 
 def check_parts(parts: int, regions: int) -> None:

@@ -24,13 +24,18 @@ class Stage(NamedTuple):
 
 
 class InvertedResidual(nn.Module):
-    """Expand, convolve each channel alone, project; add the input if shapes agree."""
+    """Expand, convolve each channel alone, project; add the input if shapes agree.
+
+    `inner` is the width between expansion and projection, by default `expansion` times
+    that of the input, which it always is without an expansion.
+    """
 
     filters: int
     expansion: int
     size: int
     stride: int
     style: Style
+    inner: int | None = None
 
     @nn.compact
     def __call__(self, images: Array, train: bool = False) -> jax.Array:
@@ -38,6 +43,7 @@ class InvertedResidual(nn.Module):
         hidden = incoming * self.expansion
         maps = images
         if self.expansion != 1:
+            hidden = self.inner or hidden
             maps = ConvNorm(
                 hidden, 1, activation=layers.relu6, style=self.style, name="expand"
             )(maps, train)
@@ -60,7 +66,9 @@ class InvertedResidualNet(nn.Module):
     """Classify pictures in [0, 1] by a stem, blocks, a top and a linear layer.
 
     Submodules `stem`, `block1` … `blockN`, `top`, `classifier`; `top` is the last
-    ReLU6 before average pooling, where maps are explained by default.
+    ReLU6 before average pooling, where maps are explained by default. `widths` gives
+    the inner width of every block; for a first block without an expansion that is the
+    width of the stem.
     """
 
     stages: tuple[Stage, ...]
@@ -71,13 +79,19 @@ class InvertedResidualNet(nn.Module):
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     deviation: tuple[float, ...] = (0.229, 0.224, 0.225)
     style: Style = Style()
+    widths: tuple[int, ...] | None = None
 
     def setup(self) -> None:
         relu6, style = layers.relu6, self.style
+        count = sum(stage.repeats for stage in self.stages)
+        widths = layers.each_width(self.widths, count)
+        stem = self.stem
+        if self.stages[0].expansion == 1:
+            stem = widths[0] or stem
         self.standardize = layers.Standardize(self.mean, self.deviation, style)
         blocks: list[nn.Module] = []
         self.stem_layer = ConvNorm(
-            self.stem, 3, 2, activation=relu6, style=style, name="stem"
+            stem, 3, 2, activation=relu6, style=style, name="stem"
         )
         for stage in self.stages:
             for repeat in range(stage.repeats):
@@ -89,6 +103,7 @@ class InvertedResidualNet(nn.Module):
                         stage.size,
                         stride,
                         style,
+                        widths[len(blocks)],
                         name=f"block{len(blocks) + 1}",
                     )
                 )

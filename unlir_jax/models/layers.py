@@ -130,6 +130,22 @@ def relu6(values: jax.Array) -> jax.Array:
     return jax.lax.clamp(low, values, high)
 
 
+def each_width(widths: tuple[int, ...] | None, count: int) -> tuple[int | None, ...]:
+    """Give the inner width of each place, None where it is the network's usual one.
+
+    Raises:
+        ValueError: There are not `count` widths, or one is below 1.
+    """
+    if widths is None:
+        return (None,) * count
+    if len(widths) != count or min(widths) < 1:
+        raise ValueError(
+            f"`widths`={widths} has {len(widths)} numbers; expected {count}, all from "
+            "1, or None for the usual ones."
+        )
+    return tuple(widths)
+
+
 def average_pool(maps: Array) -> jax.Array:
     """Average over space, in float32 or more: `[batch, filters]`."""
     return jnp.mean(maps, axis=(1, 2), dtype=jnp.promote_types(maps.dtype, jnp.float32))

@@ -29,6 +29,7 @@ class VGG(nn.Module):
     Submodules `conv1_1` … `conv5_4` (with their ReLU), `hidden1`, `hidden2`,
     `classifier`; the last convolution, before its pooling, is where maps are explained
     by default. Pictures of other sizes are pooled to 7 x 7 cells as in torchvision.
+    `widths` gives the width of every convolution.
     """
 
     repeats: tuple[int, ...]
@@ -38,13 +39,15 @@ class VGG(nn.Module):
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     deviation: tuple[float, ...] = (0.229, 0.224, 0.225)
     style: Style = Style()
+    widths: tuple[int, ...] | None = None
 
     def setup(self) -> None:
+        widths = iter(layers.each_width(self.widths, sum(self.repeats)))
         self.standardize = layers.Standardize(self.mean, self.deviation, self.style)
         self.groups = [
             [
                 ConvNorm(
-                    width,
+                    next(widths) or width,
                     3,
                     activation=nn.relu,
                     normalized=self.normalized,

@@ -41,6 +41,7 @@ def tune(
     *,
     penalties: tuple[float, ...] = PENALTIES,
     seed: int = 0,
+    examples: Array | None = None,
 ) -> Logistic:
     """Fit logistic regression with the penalty that is best on examples left out.
 
@@ -54,6 +55,8 @@ def tune(
         classes: Number of classes.
         penalties: To choose from, falling.
         seed: Of the folds.
+        examples: Which rows are views of one example, and are left out together; by
+            default each is one of its own.
 
     Raises:
         ValueError: All descriptors are the same.
@@ -69,6 +72,9 @@ def tune(
     known = jnp.asarray((descriptors - mean) / scale)
     hot = jax.nn.one_hot(labels, classes)
     fold = folds(labels, FOLDS, seed)
+    if examples is not None:
+        _, first, places = np.unique(examples, return_index=True, return_inverse=True)
+        fold = folds(labels[first], FOLDS, seed)[places]
     right = np.zeros(len(penalties))
     for left_out in range(FOLDS):
         fitted = _zeros(known.shape[1], classes)

@@ -1,0 +1,1 @@
+"""Learning from few pictures a class: draws, probes, and weights of frozen filters."""

@@ -1,0 +1,50 @@
+"""Which pictures are learnt from, the same ones for every method."""
+
+import numpy as np
+from jaxtyping import Integer
+
+from unlir_jax.types import Array
+
+
+def draw(
+    labels: Integer[Array, " pictures"], shots: int, number: int, ways: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw some pictures of each class.
+
+    A draw is a function of its number, and of the order of the pictures in a class: a
+    draw of fewer shots is a part of that of more, and every method gets the same.
+
+    Args:
+        labels: Of all pictures that may be drawn.
+        shots: Pictures of each class, the k.
+        number: Of the draw.
+        ways: How many of the classes, drawn as well; 0: all.
+
+    Returns:
+        The pictures, class by class, and the classes, in order.
+
+    Raises:
+        ValueError: More shots than a class has pictures, or more ways than classes.
+    """
+    labels = np.asarray(labels)
+    classes = np.unique(labels)
+    if not 0 <= ways <= len(classes):
+        raise ValueError(
+            f"`ways`={ways} of {len(classes)} classes; expected 0 for all, or 1 to "
+            f"{len(classes)}."
+        )
+    if ways:
+        random = np.random.default_rng([number, 1])
+        classes = np.sort(random.permutation(classes)[:ways])
+    counts = {int(c): int(np.count_nonzero(labels == c)) for c in classes}
+    fewest = min(counts, key=lambda c: counts[c])
+    if not 1 <= shots <= counts[fewest]:
+        raise ValueError(
+            f"`k`={shots} pictures of each class, but class {fewest} has "
+            f"{counts[fewest]}; expected 1 to {counts[fewest]}."
+        )
+    drawn = []
+    for label in classes.tolist():
+        random = np.random.default_rng([number, 0, label])
+        drawn.append(random.permutation(np.flatnonzero(labels == label))[:shots])
+    return np.concatenate(drawn), classes
