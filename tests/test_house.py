@@ -16,21 +16,28 @@ FLOORS = {
     0: (
         *("types", "tree", "keys", "mesh", "factories", "allocator", "loops"),
         *("config", "defaults", "presets", "progress", "interruption", "usage"),
+        "arguments_of",
         "gates",
     ),
     1: (
         *("split", "maps", "filters", "losses", "optim", "models", "weights", "data"),
         "pooling",
     ),
-    2: ("saliency", "metrics", "attacks", "parts", "zoo", "pretrained"),
+    2: (
+        *("saliency", "metrics", "attacks", "parts", "zoo", "pretrained"),
+        *("retrieval", "adapters", "pruning"),
+    ),
     3: (
         *("objectives", "state", "checkpoint", "record", "report", "initial"),
         *("features", "batches", "journal", "workdir", "preview", "job"),
         *("part_measures", "part_gallery", "part_account", "part_album"),
         *("part_panels", "part_contrast", "receptive", "trunks", "explainers"),
-        "evaluation",
+        *("evaluation", "adaptation"),
     ),
-    4: ("train", "evaluate", "explain", "part_report", "catalogue", "conversion"),
+    4: (
+        *("train", "evaluate", "explain", "part_report", "catalogue", "conversion"),
+        *("few_shot", "retrieve"),
+    ),
     5: ("cli",),
 }
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names}

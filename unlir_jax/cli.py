@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import unlir_jax
-from unlir_jax import usage
+from unlir_jax import arguments_of, usage
 
 DONE, SOME_FAILED, BAD_INPUT, DIVERGED = 0, 1, 2, 3
 INTERRUPTED, PIPE_CLOSED = 130, 141
@@ -94,17 +94,21 @@ def _parser() -> argparse.ArgumentParser:
         added.set_defaults(run=run)
         return added
 
-    _add_train(
+    arguments_of.train(
         command("train", _train, "train a network as a config says", usage.TRAIN)
     )
-    _add_evaluate(
+    arguments_of.evaluate(
         command("evaluate", _evaluate, "evaluate methods on a data set", usage.EVALUATE)
     )
-    _add_explain(
+    arguments_of.explain(
         command("explain", _explain, "explain pictures and report", usage.EXPLAIN)
     )
 
-    _add_parts(command("parts", _parts, "show what parts are", usage.PARTS))
+    arguments_of.parts(command("parts", _parts, "show what parts are", usage.PARTS))
+
+    arguments_of.retrieve(
+        command("retrieve", _retrieve, "find pictures that are alike", usage.RETRIEVE)
+    )
 
     models = command(
         "models", _models, "list networks, or one network's layers", usage.MODELS
@@ -115,30 +119,10 @@ def _parser() -> argparse.ArgumentParser:
     methods = command("methods", _methods, "list explainers and metrics", usage.METHODS)
     methods.add_argument("--json", action="store_true", help="print JSON")
 
-    _add_convert(
+    arguments_of.convert(
         command("convert", _convert, "write weights in our layout", usage.CONVERT)
     )
     return parser
-
-
-def _add_convert(convert: argparse.ArgumentParser) -> None:
-    convert.add_argument("name", metavar="NAME", help="network, see `unlir models`")
-    convert.add_argument(
-        "weights", metavar="FILE", help=".pth, .pt, .safetensors, .npz or hf:owner/name"
-    )
-    convert.add_argument("output", metavar="OUTPUT", help="a .safetensors file")
-    convert.add_argument(
-        "--num-classes", type=int, metavar="N", help="of the classifier"
-    )
-    convert.add_argument("--overwrite", action="store_true", help="replace OUTPUT")
-
-
-def _add_train(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add("--config", required=True, metavar="FILE", help="perhaps with :name=value,…")
-    add("--workdir", metavar="DIR", help="where all of this training is kept")
-    add("--dry-run", action="store_true", help="print what would be done, and stop")
-    add("--quiet", action="store_true", help="print nothing but complaints")
 
 
 def _train(arguments: argparse.Namespace) -> int:
@@ -157,6 +141,8 @@ def _train(arguments: argparse.Namespace) -> int:
     if not (arguments.workdir or arguments.dry_run):
         raise ValueError("--workdir is missing; expected a folder, or --dry-run.")
     mesh.join_processes()
+    if "draws" in settings:
+        return _few_shot(settings, arguments)
     from unlir_jax import job, preview, train
 
     if arguments.dry_run:
@@ -176,11 +162,18 @@ def _train(arguments: argparse.Namespace) -> int:
     return DONE
 
 
-def _add_evaluate(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add("--config", required=True, metavar="FILE", help="perhaps with :name=value,…")
-    add("--workdir", required=True, metavar="DIR", help="where all of it is kept")
-    add("--quiet", action="store_true", help="print nothing but complaints")
+def _few_shot(settings: Any, arguments: argparse.Namespace) -> int:
+    from unlir_jax import config, few_shot
+
+    if arguments.dry_run:
+        task = few_shot.prepare(settings)
+        print(config.text(settings))
+        print(f"\n{len(task.data.train.classes)} classes, cut after {task.after!r}")
+        return DONE
+    say = (lambda text: None) if arguments.quiet else _say
+    outcome = few_shot.run(settings, arguments.workdir, say=say)
+    say(outcome.message)
+    return DONE
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
@@ -200,38 +193,6 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 
 def _say(text: str) -> None:
     print(text, flush=True)
-
-
-def _add_explain(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add(
-        "images",
-        nargs="+",
-        metavar="IMAGE",
-        help="file, folder (with all in it) or pattern",
-    )
-    add(
-        "--model",
-        default="efficientnet_lite0",
-        metavar="NAME",
-        help="see `unlir models`",
-    )
-    add("--weights", metavar="FILE", help="weights: a file, or hf:owner/name")
-    add("--layer", metavar="PATH", help="where to look, see `unlir models NAME`")
-    add(
-        "--method",
-        metavar="A,B",
-        help="explainers, see `unlir methods` (default: grad_cam,opti_cam; before "
-        "them parts, where a network decides by them)",
-    )
-    add("--label", metavar="CLASS", help="index or name; default: the predicted class")
-    add("--output", default="explanations", metavar="DIR", help="default: explanations")
-    add("--overwrite", action="store_true", help="replace a previous report in DIR")
-    add("--batch-size", type=int, default=8, metavar="N", help="default: 8")
-    add("--seed", type=int, default=0, metavar="N", help="of random maps, default: 0")
-    add("--steps", type=int, metavar="N", help="of Opti-CAM, default: 100")
-    add("--no-controls", action="store_true", help="leave out the maps to compare with")
-    add("--quiet", action="store_true", help="print nothing but complaints")
 
 
 def _explain(arguments: argparse.Namespace) -> int:
@@ -263,17 +224,6 @@ def _explain(arguments: argparse.Namespace) -> int:
     return SOME_FAILED if outcome.failed else DONE
 
 
-def _add_parts(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add("--workdir", required=True, metavar="DIR", help="of a finished training")
-    add("--output", default="parts", metavar="DIR", help="default: parts")
-    add("--overwrite", action="store_true", help="replace a previous gallery in DIR")
-    add("--classes", metavar="A,B", help="categories to show, default: all")
-    add("--contrast", metavar="A,B", help="say why A and not B")
-    add("--json", action="store_true", help="print JSON")
-    add("--quiet", action="store_true", help="print nothing but complaints")
-
-
 def _parts(arguments: argparse.Namespace) -> int:
     from unlir_jax import part_report
 
@@ -293,6 +243,33 @@ def _parts(arguments: argparse.Namespace) -> int:
         count = len(outcome.document["shown"]["parts"])
         print(f"Showed {count} parts: open {outcome.folder / part_report.PAGE}")
     return DONE
+
+
+def _retrieve(arguments: argparse.Namespace) -> int:
+    from unlir_jax import retrieve
+
+    watched = sys.stderr.isatty() and not arguments.quiet
+    with _progress() if watched else _silence() as progress:
+        outcome = retrieve.run(
+            arguments.queries,
+            [arguments.index],
+            arguments.output,
+            model=arguments.model,
+            weights=arguments.weights,
+            pool=arguments.pool,
+            whiten=arguments.whiten,
+            top=arguments.top,
+            overwrite=arguments.overwrite,
+            progress=progress,
+        )
+    for failure in outcome.failed:
+        _complain(failure["error"])
+    if not arguments.quiet:
+        measured = outcome.document["measured"]
+        if measured:
+            print(f"mean average precision {measured['mean_average_precision']:.4f}")
+        print(f"Open {outcome.folder / retrieve.PAGE}")
+    return SOME_FAILED if outcome.failed else DONE
 
 
 def _listed(text: str | None) -> list[str] | None:

@@ -33,6 +33,14 @@ Writes per_image.parquet and .csv (image, label, method, metric, value), summary
 with intervals, summary.md and report.html. Killed or stopped, the same command goes on
 where it was, and ends with the same table.
 """
+RETRIEVE = """\
+examples:
+  unlir retrieve bird.jpg --index birds/test --output alike
+  unlir retrieve queries/ --index birds/test --model runs/birds --pool rmac --whiten 128
+
+Writes results.json and retrieval.html. Where the folders of the index name classes, the
+mean average precision with which its pictures find their own class is given too.
+"""
 TRAIN = """\
 examples:
   unlir train --config configs/quickstart.py --workdir runs/first

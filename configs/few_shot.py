@@ -1,0 +1,46 @@
+r"""Learn from few pictures of each class: weights of frozen filters, beside probes.
+
+    unlir train --config configs/few_shot.py:backbone=mobilenet_v2,k=5,method=filters \
+        --config.data.path=DIR --config.draws=5 --workdir runs/few
+
+k pictures of each class are drawn from DIR/train, and all of DIR/test is tested; a draw
+has the same pictures for every method.
+
+Arguments: `backbone`, a name of `unlir models`; `data`, see `unlir_jax/presets.py`;
+`k`; `method`: filters (three adapters of 15,296 weights each, and a probe),
+filters_single, probe_average, probe_max, probe_gem, ridge, cosine, prototypes,
+cosine_head, norm_affine, bias, ia3, lora, last_block or full.
+"""
+
+from unlir_jax import config, presets
+from unlir_jax.adaptation import settings
+
+
+def get_config(argument=""):
+    """Give the settings."""
+    given = config.parse_arguments(
+        argument, backbone="mobilenet_v2", data="folder", k=5, method="filters"
+    )
+    found = settings.few_shot()
+    presets.choose_data(found, given.data)
+    found.model.name = given.backbone
+    found.k = given.k
+    found.method = given.method
+    found.data.augment = ""
+    found.data.image_size = 160
+    found.data.crop = 1.0
+    if given.data == "elpv":
+        found.data.image_size = 300
+        found.data.options = {"share": 0.25, "seed": 0}
+    return found
+
+
+def get_variants(argument=""):
+    """Name all methods and numbers of shots."""
+    del argument
+    methods = ("filters", "filters_single", "probe_gem", "probe_max", "probe_average")
+    return {
+        f"{method}_{k}": {"method": method, "k": k}
+        for k in (1, 2, 5, 10, 20, 30)
+        for method in methods
+    }

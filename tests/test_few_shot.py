@@ -1,0 +1,154 @@
+"""Learning from few pictures, on pictures whose classes are colours."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from unlir_jax import cli, config, few_shot, pretrained
+from unlir_jax.adaptation import draws, methods, probes, trunk
+
+CONFIG = "configs/few_shot.py:backbone=cifar_resnet8,k=2,method={}"
+CLASSES = ("blue", "green", "red")
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("colours")
+    random = np.random.default_rng(0)
+    for split, count in (("train", 5), ("test", 4)):
+        for place, name in enumerate(CLASSES):
+            (folder / split / name).mkdir(parents=True)
+            for index in range(count):
+                pixels = random.integers(0, 160, (32, 32, 3), np.uint8)
+                pixels[..., place] += 90
+                file = folder / split / name / f"{index}.png"
+                Image.fromarray(pixels).save(file)
+    return folder
+
+
+def settings(folder, method="probe_gem", **more):
+    given = {"data.path": folder, "model.weights": "random", "draws": 2}
+    given |= {"data.image_size": 32, "steps": 3, "batch_size": 4} | more
+    overrides = [f"--config.{name}={value}" for name, value in given.items()]
+    return config.load(CONFIG.format(method), overrides)
+
+
+@pytest.mark.parametrize(
+    "method",
+    ["probe_average", "ridge", "prototypes", "filters", "lora", "last_block", "full"],
+)
+def test_every_kind_of_method_learns_colours(pictures, tmp_path, method):
+    found = few_shot.run(settings(pictures, method), tmp_path / "run").summary
+    assert len(found["test/accuracy_draws"]) == 2
+    assert found["test/accuracy"] == pytest.approx(
+        np.mean(found["test/accuracy_draws"])
+    )
+    assert found["test/accuracy"] > 0.8
+    assert found["trained_parameters"] > 0
+    assert found["seconds_per_draw"] > 0
+    assert json.loads((tmp_path / "run" / "summary.json").read_text()) is not None
+
+
+def test_all_methods_get_the_same_pictures_and_draws_are_kept(pictures, tmp_path):
+    for method in ("cosine", "probe_max"):
+        few_shot.run(settings(pictures, method), tmp_path / method)
+    first, second = (
+        json.loads((tmp_path / method / "draws" / "001.json").read_text())["pictures"]
+        for method in ("cosine", "probe_max")
+    )
+    assert first == second and len(first) == 6
+    file = tmp_path / "cosine" / "draws" / "000.json"
+    made = file.stat().st_mtime_ns
+    (tmp_path / "cosine" / "summary.json").unlink()
+    few_shot.run(settings(pictures, "cosine"), tmp_path / "cosine")
+    assert file.stat().st_mtime_ns == made
+    again = few_shot.run(settings(pictures, "cosine"), tmp_path / "cosine")
+    assert again.message.startswith("Done before")
+
+
+def test_draws_are_nested_even_and_differ():
+    labels = np.repeat(np.arange(4), 10)
+    few, classes = draws.draw(labels, 2, 0)
+    more, _ = draws.draw(labels, 5, 0)
+    assert classes.tolist() == [0, 1, 2, 3]
+    assert set(few) <= set(more)
+    assert (np.bincount(labels[more]) == 5).all()
+    assert set(draws.draw(labels, 2, 1)[0]) != set(few)
+    some, chosen = draws.draw(labels, 3, 0, ways=2)
+    assert len(chosen) == 2 and set(labels[some]) == set(chosen)
+    with pytest.raises(ValueError, match="`k`=11 .* class 0 has 10; expected 1 to 10"):
+        draws.draw(labels, 11, 0)
+    with pytest.raises(ValueError, match="`ways`=5 of 4"):
+        draws.draw(labels, 2, 0, ways=5)
+
+
+@pytest.mark.parametrize("name", list(probes.PROBES))
+def test_probes_give_log_probabilities_and_tell_classes_apart(name):
+    random = np.random.default_rng(0)
+    labels = np.repeat(np.arange(3), 6)
+    centres = 3 * random.normal(size=(3, 8))
+    views = centres[labels] + random.normal(size=(2, 18, 8))
+    test = centres[labels] + random.normal(size=(2, 18, 8))
+    found = probes.PROBES[name](views.astype("float32"), labels, 3)(test)
+    np.testing.assert_allclose(np.exp(found).sum(1), 1, atol=0.2)
+    assert np.mean(found.argmax(1) == labels) > 0.9
+
+
+def test_a_cut_trunk_gives_the_whole_trunks_maps():
+    network = pretrained.load("mobilenet_v2", "random")
+    images = np.random.default_rng(0).random((2, 64, 64, 3), np.float32)
+    after = trunk.behind(network.module, 64)
+    assert after == "block6"
+    cut = trunk.cut(network.module, after, 64)
+    inner = jax.jit(cut.before)(network.variables, images)
+    assert inner.shape == (2, 8, 8, 32)
+    maps = jax.jit(cut.after)(network.variables, inner)
+    whole = network.module.apply(network.variables, images, method="features")
+    np.testing.assert_allclose(maps, whole, atol=1e-5)
+    behind = trunk.pattern(network.module, 64, after)
+    made = methods.adaptation(
+        "filters", "mobilenet_v2", network.variables, behind, behind
+    )
+    assert made.count == 15_296
+    same = made.adapt(network.variables, made.start)
+    for one, other in zip(
+        jax.tree.leaves(same), jax.tree.leaves(network.variables), strict=True
+    ):
+        np.testing.assert_array_equal(one, other)
+    with pytest.raises(ValueError, match="did you mean 'block6'"):
+        trunk.behind(network.module, 64, "blok6")
+
+
+def test_weights_are_drawn_back_half_way():
+    start = {"a": jnp.ones(3)}
+    learnt = {"a": jnp.asarray([[1.0, 2.0, 0.0]])}
+    found = methods.drawn_back(start, learnt, 0.5)["a"]
+    np.testing.assert_allclose(found, [[1.0, 1.5, 0.5]])
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        ({"k": 9}, "`k`=9 pictures of each class, but class 0 has 5"),
+        ({"method": "filter"}, "`method`='filter'; expected one of filters"),
+        ({"draws": 0}, "`draws`=0"),
+        ({"model.after": "layer9"}, "`model.after`='layer9' is no block"),
+        ({"data.test": ""}, "nothing to test on"),
+    ],
+)
+def test_bad_settings_get_one_sentence(pictures, tmp_path, more, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        few_shot.run(settings(pictures, **more), tmp_path / "bad")
+    assert not (tmp_path / "bad").exists()
+
+
+def test_the_command_says_what_came_out(pictures, tmp_path, capsys):
+    words = ["train", "--config", CONFIG.format("cosine"), "--config.steps=1"]
+    words += [f"--config.data.path={pictures}", "--config.model.weights=random"]
+    words += ["--config.draws=1", "--config.data.image_size=32"]
+    assert cli.main([*words, f"--workdir={tmp_path / 'run'}"]) == 0
+    assert "Done: 1 draws" in capsys.readouterr().out

@@ -1,0 +1,67 @@
+"""The search for pictures that are alike, on a network of random weights."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from unlir_jax import cli, retrieve
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("index")
+    random = np.random.default_rng(0)
+    for place, name in enumerate(("blue", "red")):
+        (folder / name).mkdir()
+        for index in range(4):
+            pixels = random.integers(0, 60, (32, 32, 3), np.uint8)
+            pixels[..., 2 * place] += 190
+            Image.fromarray(pixels).save(folder / name / f"{index}.png")
+    return folder
+
+
+def search(pictures, output, **settings):
+    asked = [str(pictures / "red" / "0.png")]
+    return retrieve.run(
+        asked,
+        [str(pictures)],
+        output,
+        model="cifar_resnet8",
+        weights="random",
+        top=3,
+        batch_size=3,
+        **settings,
+    )
+
+
+@pytest.mark.parametrize(("pool", "whiten"), [("gem", 0), ("rmac", 0), ("average", 1)])
+def test_pictures_of_one_colour_find_each_other(pictures, tmp_path, pool, whiten):
+    found = search(pictures, tmp_path / "out", pool=pool, whiten=whiten)
+    matches = found.document["queries"][0]["matches"]
+    assert len(matches) == 3
+    assert all("/red/" in match["file"] for match in matches)
+    assert not any(match["file"].endswith("red/0.png") for match in matches)
+    assert found.document["measured"]["mean_average_precision"] > 0.9
+    stored = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert stored["index"] == 8
+    assert "red" in (tmp_path / "out" / "retrieval.html").read_text()
+
+
+def test_bad_input_gets_one_sentence(pictures, tmp_path):
+    with pytest.raises(ValueError, match="`pool`='mean'"):
+        search(pictures, tmp_path / "out", pool="mean")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine.txt").write_text("mine")
+    with pytest.raises(ValueError, match="is not empty"):
+        search(pictures, tmp_path / "full")
+    with pytest.raises(ValueError, match="Nothing to search can be read"):
+        retrieve.run([str(pictures)], [str(tmp_path / "none")], tmp_path / "out")
+
+
+def test_the_command_prints_what_it_measured(pictures, tmp_path, capsys):
+    words = ["retrieve", str(pictures / "blue"), "--index", str(pictures)]
+    words += ["--model", "cifar_resnet8", "--weights", "random", "--top", "2"]
+    assert cli.main([*words, "--output", str(tmp_path / "out")]) == 0
+    assert "mean average precision" in capsys.readouterr().out

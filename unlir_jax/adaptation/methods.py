@@ -1,0 +1,151 @@
+"""Ways to learn from few pictures, by name, under one harness."""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from unlir_jax import filters, tree
+from unlir_jax.types import Variables
+
+
+class Method(NamedTuple):
+    """Say what adapts the trunk, and what decides.
+
+    Attributes:
+        trunk: What learns of the trunk: "" for nothing, `filters`, `input_filters`,
+            `norms`, `biases`, `last_block`, `lora` or `full`.
+        adapters: Views that each adapter learns from: `flips`, `crops` or `mixup`.
+        probe: Name in `probes.PROBES` of what is fitted to the frozen trunk and, where
+            adapters learn too, has its log probabilities added to theirs; or "".
+        pooling: Of the maps.
+        back: How far weights of filters are drawn back to 1 after learning, in [0, 1].
+        rate: Of learning, for the trunk.
+    """
+
+    trunk: str = ""
+    adapters: tuple[str, ...] = ()
+    probe: str = ""
+    pooling: str = "gem"
+    back: float = 0.0
+    rate: float = 1e-2
+
+
+METHODS: dict[str, Method] = {
+    "filters": Method(
+        "filters", ("flips", "crops", "mixup"), probe="logistic", back=0.5
+    ),
+    "filters_single": Method("filters", ("mixup",), back=0.5),
+    "probe_average": Method(probe="logistic", pooling="average"),
+    "probe_max": Method(probe="logistic", pooling="max"),
+    "probe_gem": Method(probe="logistic"),
+    "ridge": Method(probe="ridge"),
+    "cosine": Method(probe="cosine"),
+    "prototypes": Method(probe="prototypes"),
+    "cosine_head": Method(adapters=("flips",)),
+    "norm_affine": Method("norms", ("flips",), rate=1e-3),
+    "bias": Method("biases", ("flips",), rate=1e-3),
+    "ia3": Method("input_filters", ("flips",)),
+    "lora": Method("lora", ("flips",), rate=1e-3),
+    "last_block": Method("last_block", ("flips",), rate=1e-4),
+    "full": Method("full", ("flips",), rate=1e-4),
+}
+"""The first is the best we know; the others are what it is compared with."""
+
+RANK = 4
+
+
+class Adaptation(NamedTuple):
+    """Hold what learns of a trunk, and how it is put in.
+
+    Attributes:
+        start: What is learnt, as it starts: the network is the frozen one.
+        adapt: `(variables, learnt) -> variables`; pure.
+        count: Numbers that learn.
+    """
+
+    start: Any
+    adapt: Callable[[Variables, Any], Variables]
+    count: int
+
+
+def adaptation(
+    kind: str, name: str, variables: Mapping[str, Any], behind: str, last: str
+) -> Adaptation:
+    """Make what a method learns of a trunk.
+
+    Args:
+        kind: See `Method.trunk`.
+        name: Of the network, whose table of norms `filters` knows.
+        variables: Of the network.
+        behind: Pattern of the paths of parameters behind the cut.
+        last: Pattern of those of the last block.
+    """
+    if not kind:
+        return Adaptation({}, lambda known, learnt: known, 0)
+    if kind in ("filters", "input_filters"):
+        mode = "output" if kind == "filters" else "input"
+        start = filters.init(variables, behind, mode, pairing=filters.pairs(name))
+        return Adaptation(start, filters.apply, _size(start))
+    if kind == "lora":
+        return _lora(variables, behind)
+    pattern = {
+        "norms": rf"(?:{behind}).*/(scale|bias)",
+        "biases": rf"(?:{behind}).*/bias",
+        "last_block": last,
+        "full": r"(?!classifier/).*",
+    }[kind]
+    leaves = tree.flatten(variables["params"])
+    start = {p: leaf for p, leaf in leaves.items() if re.match(pattern, p)}
+    if not start:
+        raise ValueError(
+            f"No parameter of {name} matches {pattern!r}; expected some to learn."
+        )
+    return Adaptation(start, _override, _size(start))
+
+
+def _override(variables: Variables, learnt: Mapping[str, Any]) -> Variables:
+    known = dict(variables)
+    known["params"] = tree.unflatten(tree.flatten(known["params"]) | dict(learnt))
+    return known
+
+
+def _lora(variables: Mapping[str, Any], behind: str) -> Adaptation:
+    """Add products of two thin matrices to all 1 x 1 convolutions (Hu et al., 2022)."""
+    random = np.random.default_rng(0)
+    start: dict[str, dict[str, np.ndarray]] = {}
+    for path, leaf in tree.flatten(variables["params"]).items():
+        dense = np.ndim(leaf) == 4 and leaf.shape[:2] == (1, 1)
+        if dense and path.endswith("kernel") and re.match(behind, path):
+            incoming, outgoing = leaf.shape[2:]
+            draw = random.normal(size=(incoming, RANK)) / np.sqrt(incoming)
+            start[path] = {
+                "down": draw.astype(np.float32),
+                "up": np.zeros((RANK, outgoing), np.float32),
+            }
+
+    def adapt(known: Variables, learnt: Mapping[str, Any]) -> Variables:
+        leaves = tree.flatten(known["params"])
+        added = {
+            path: leaves[path] + (each["down"] @ each["up"])[None, None]
+            for path, each in learnt.items()
+        }
+        return _override(known, added)
+
+    return Adaptation(start, adapt, _size(start))
+
+
+def drawn_back(start: Any, learnt: Any, share: float) -> Any:
+    """Go back part of the way to the start; all leaves have adapters in front."""
+    return jax.tree.map(
+        lambda first, last: last + share * (jnp.asarray(first)[None] - last),
+        start,
+        learnt,
+    )
+
+
+def _size(leaves: Any) -> int:
+    return sum(int(np.size(leaf)) for leaf in jax.tree.leaves(leaves))

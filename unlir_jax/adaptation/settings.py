@@ -1,0 +1,40 @@
+"""Every setting of learning from few pictures; configs change some of them."""
+
+from ml_collections import ConfigDict
+
+from unlir_jax import defaults
+
+
+def few_shot() -> ConfigDict:
+    """Give the settings, for a config file to fill in."""
+    whole = defaults.training()
+    return ConfigDict(
+        {
+            # Of the order of pictures, crops and mixtures; draws have numbers instead.
+            "seed": 0,
+            # Pictures of each class that are learnt from.
+            "k": 5,
+            # Classes, drawn; 0: all.
+            "ways": 0,
+            # The first so many draws, the same pictures for every method.
+            "draws": 5,
+            # One of `adaptation.methods.METHODS`.
+            "method": "filters",
+            "data": whole.data,
+            "model": {
+                "name": "mobilenet_v2",
+                "weights": whole.model.get_ref("weights"),
+                # Filters behind this block have weights; "auto": 40 % of the blocks
+                # are in front of it.
+                "after": "auto",
+            },
+            # Steps of an adapter, 0: as many as suit the number of pictures.
+            "steps": 0,
+            "batch_size": 50,
+            "head_rate": 1e-3,
+            # Both sides of a picture, in training and at test.
+            "flips": True,
+            # Random crops of each picture, of an adapter that learns from them.
+            "crops": 4,
+        }
+    )

@@ -1,0 +1,93 @@
+"""What the commands take: their arguments, and what each means."""
+
+import argparse
+
+
+def convert(convert: argparse.ArgumentParser) -> None:
+    """Add the arguments of `unlir convert`."""
+    convert.add_argument("name", metavar="NAME", help="network, see `unlir models`")
+    convert.add_argument(
+        "weights", metavar="FILE", help=".pth, .pt, .safetensors, .npz or hf:owner/name"
+    )
+    convert.add_argument("output", metavar="OUTPUT", help="a .safetensors file")
+    convert.add_argument(
+        "--num-classes", type=int, metavar="N", help="of the classifier"
+    )
+    convert.add_argument("--overwrite", action="store_true", help="replace OUTPUT")
+
+
+def train(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `unlir train`."""
+    add = parser.add_argument
+    add("--config", required=True, metavar="FILE", help="perhaps with :name=value,…")
+    add("--workdir", metavar="DIR", help="where all of this training is kept")
+    add("--dry-run", action="store_true", help="print what would be done, and stop")
+    add("--quiet", action="store_true", help="print nothing but complaints")
+
+
+def evaluate(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `unlir evaluate`."""
+    add = parser.add_argument
+    add("--config", required=True, metavar="FILE", help="perhaps with :name=value,…")
+    add("--workdir", required=True, metavar="DIR", help="where all of it is kept")
+    add("--quiet", action="store_true", help="print nothing but complaints")
+
+
+def explain(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `unlir explain`."""
+    add = parser.add_argument
+    add(
+        "images",
+        nargs="+",
+        metavar="IMAGE",
+        help="file, folder (with all in it) or pattern",
+    )
+    add(
+        "--model",
+        default="efficientnet_lite0",
+        metavar="NAME",
+        help="see `unlir models`",
+    )
+    add("--weights", metavar="FILE", help="weights: a file, or hf:owner/name")
+    add("--layer", metavar="PATH", help="where to look, see `unlir models NAME`")
+    add(
+        "--method",
+        metavar="A,B",
+        help="explainers, see `unlir methods` (default: grad_cam,opti_cam; before "
+        "them parts, where a network decides by them)",
+    )
+    add("--label", metavar="CLASS", help="index or name; default: the predicted class")
+    add("--output", default="explanations", metavar="DIR", help="default: explanations")
+    add("--overwrite", action="store_true", help="replace a previous report in DIR")
+    add("--batch-size", type=int, default=8, metavar="N", help="default: 8")
+    add("--seed", type=int, default=0, metavar="N", help="of random maps, default: 0")
+    add("--steps", type=int, metavar="N", help="of Opti-CAM, default: 100")
+    add("--no-controls", action="store_true", help="leave out the maps to compare with")
+    add("--quiet", action="store_true", help="print nothing but complaints")
+
+
+def parts(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `unlir parts`."""
+    add = parser.add_argument
+    add("--workdir", required=True, metavar="DIR", help="of a finished training")
+    add("--output", default="parts", metavar="DIR", help="default: parts")
+    add("--overwrite", action="store_true", help="replace a previous gallery in DIR")
+    add("--classes", metavar="A,B", help="categories to show, default: all")
+    add("--contrast", metavar="A,B", help="say why A and not B")
+    add("--json", action="store_true", help="print JSON")
+    add("--quiet", action="store_true", help="print nothing but complaints")
+
+
+def retrieve(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `unlir retrieve`."""
+    add = parser.add_argument
+    add("queries", nargs="+", metavar="IMAGE", help="file, folder or pattern")
+    add("--index", required=True, metavar="DIR", help="pictures to search")
+    add("--model", default="efficientnet_lite0", metavar="NAME", help="or a workdir")
+    add("--weights", metavar="FILE", help="weights: a file, or hf:owner/name")
+    add("--pool", default="gem", metavar="NAME", help="average, max, gem or rmac")
+    add("--whiten", type=int, default=0, metavar="N", help="directions, default: none")
+    add("--top", type=int, default=10, metavar="N", help="default: 10")
+    add("--output", default="retrieval", metavar="DIR", help="default: retrieval")
+    add("--overwrite", action="store_true", help="replace a previous search in DIR")
+    add("--quiet", action="store_true", help="print nothing but complaints")

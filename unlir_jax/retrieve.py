@@ -1,0 +1,242 @@
+"""The job: find the pictures of a folder that are most like others."""
+
+import io
+import os
+from collections.abc import Callable, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from PIL import Image
+
+from unlir_jax import pooling, pretrained, record, retrieval
+from unlir_jax.data import files, preprocessing
+from unlir_jax.metrics import retrieval as measures
+from unlir_jax.parts import clustering
+from unlir_jax.report import html
+
+PAGE = "retrieval.html"
+THUMB = 160
+
+Progress = Callable[[str, float], None]
+
+
+class Outcome(NamedTuple):
+    """Say what a search did: where, what was found, and what could not be read."""
+
+    folder: Path
+    document: dict[str, Any]
+    failed: list[dict[str, str]]
+
+
+def run(
+    queries: Sequence[str],
+    index: Sequence[str],
+    output: str | os.PathLike[str],
+    *,
+    model: str = "efficientnet_lite0",
+    weights: str | None = None,
+    pool: str = "gem",
+    whiten: int = 0,
+    top: int = 10,
+    overwrite: bool = False,
+    batch_size: int = 16,
+    progress: Progress = lambda doing, share: None,
+) -> Outcome:
+    """Search, and write `results.json` and `retrieval.html`.
+
+    Where all pictures of the index lie in folders that name their class, the mean
+    average precision and recall with which they find each other are given too.
+
+    Args:
+        queries: Files, folders and patterns.
+        index: What is searched, likewise.
+        output: Folder to write to.
+        model: Name of the network, or the workdir of a training.
+        weights: Its weights, see `pretrained.load`.
+        pool: Of its maps, one of `pooling.POOLINGS`.
+        whiten: Directions of a PCA whitening, fitted to the index; 0: none.
+        top: How many to find for each query.
+        overwrite: Whether to replace a previous search.
+        batch_size: Pictures that go through the network together.
+        progress: Told how far the work is.
+
+    Raises:
+        ValueError: A setting that makes no sense, nothing to search or to search for,
+            or an output folder that may not be written to.
+    """
+    if pool not in pooling.POOLINGS:
+        known = ", ".join(pooling.POOLINGS)
+        raise ValueError(f"`pool`={pool!r}; expected one of {known}.")
+    if top < 1 or whiten < 0 or batch_size < 1:
+        raise ValueError(
+            f"`top`={top}, `whiten`={whiten}, `batch_size`={batch_size}; expected 1 or "
+            "more, 0 or more, 1 or more."
+        )
+    found = [files.find_pictures(asked, outside=output) for asked in (queries, index)]
+    for what, listed in zip(("query", "picture to search"), found, strict=True):
+        if not listed.files:
+            raise ValueError(
+                f"There is no {what}; expected files, folders or patterns."
+            )
+    record.check_folder(output, {PAGE}, overwrite=overwrite)
+    network = pretrained.load(model, weights, fold=True)
+    failed = [
+        {"file": item, "error": f"No picture matches {item!r}."}
+        for listed in found
+        for item in listed.unmatched
+    ]
+    every = list(dict.fromkeys([*found[1].files, *found[0].files]))
+    rows = _describe(network, every, pool, batch_size, failed, progress)
+    known = [path for path in every if path in rows]
+    searched = [path for path in found[1].files if path in rows]
+    asking = [path for path in found[0].files if path in rows]
+    if not searched or not asking:
+        raise ValueError(
+            f"{'None of the queries' if searched else 'Nothing to search'} can be read "
+            f"({failed[0]['error']}); expected pictures."
+        )
+    table = {path: rows[path] for path in known}
+    if whiten:
+        fitted = clustering.whitening(np.stack([rows[p] for p in searched]), whiten)
+        table = {
+            path: np.asarray(clustering.whiten(row[None], fitted))[0]
+            for path, row in rows.items()
+        }
+    document = _search(table, asking, searched, top)
+    document["measured"] = _measure(table, searched)
+    document |= {
+        "schema": record.SCHEMA,
+        "model": network.name,
+        "weights": {"source": network.source, "sha256": network.sha256},
+        "pool": pool,
+        "whiten": whiten,
+        "failed": failed,
+        "versions": record.versions(),
+        "files": [PAGE, record.RESULTS],
+    }
+    with record.new_folder(output) as folder:
+        record.write_text(folder / PAGE, _page(document))
+        record.write_text(folder / record.RESULTS, record.to_json(document))
+    return Outcome(Path(output), document, failed)
+
+
+def _describe(
+    network: pretrained.Pretrained,
+    paths: Sequence[Path],
+    pool: str,
+    batch_size: int,
+    failed: list[dict[str, str]],
+    progress: Progress,
+) -> dict[Path, np.ndarray]:
+    """Pool the maps of all pictures that can be read."""
+
+    @jax.jit
+    def describe(variables: Any, images: Any) -> Any:
+        maps = network.module.apply(variables, images, method="features")
+        return pooling.POOLINGS[pool](maps[..., : _channels(network, maps)])
+
+    frame = preprocessing.framing(network.image_size, network.crop)
+    found: dict[Path, np.ndarray] = {}
+    batch: list[tuple[Path, np.ndarray]] = []
+    for number, path in enumerate(paths, 1):
+        try:
+            batch.append((path, np.asarray(frame(path), np.float32) / 255))
+        except (ValueError, OSError) as error:
+            failed.append({"file": str(path), "error": str(error)})
+        if batch and (len(batch) == batch_size or number == len(paths)):
+            images = np.stack([pixels for _, pixels in batch])
+            padded = np.pad(images, [(0, batch_size - len(batch))] + [(0, 0)] * 3)
+            rows = np.asarray(describe(network.variables, padded))
+            found |= {own: row for (own, _), row in zip(batch, rows, strict=False)}
+            batch = []
+            progress("describing", number / len(paths))
+    return found
+
+
+def _channels(network: pretrained.Pretrained, maps: Any) -> int:
+    """Leave out what a part network has packed behind its last maps."""
+    return getattr(network.module, "channels", maps.shape[-1])
+
+
+def _search(
+    table: dict[Path, np.ndarray],
+    asking: Sequence[Path],
+    searched: Sequence[Path],
+    top: int,
+) -> dict[str, Any]:
+    """Find the nearest of each query; a picture does not find itself."""
+    queries, index = (
+        np.stack([table[p] for p in paths]) for paths in (asking, searched)
+    )
+    count = min(top + 1, len(searched))
+    matches = retrieval.search(queries, index, count)
+    rows = []
+    for path, places, scores in zip(
+        asking, matches.places, matches.scores, strict=True
+    ):
+        pairs = [
+            {"file": str(searched[place]), "score": float(score)}
+            for place, score in zip(places.tolist(), scores.tolist(), strict=True)
+            if searched[place] != path
+        ]
+        rows.append({"file": str(path), "matches": pairs[:top]})
+    return {"queries": rows, "index": len(searched)}
+
+
+def _measure(
+    table: dict[Path, np.ndarray], searched: Sequence[Path]
+) -> dict[str, float] | None:
+    """Let the index find itself by class, where folders name classes."""
+    names = [path.parent.name for path in searched]
+    classes = sorted(set(names))
+    counts = [names.count(name) for name in classes]
+    if len(classes) < 2 or max(counts) < 2:
+        return None
+    labels = np.asarray([classes.index(name) for name in names])
+    found = measures.by_class(np.stack([table[path] for path in searched]), labels)
+    return {
+        "mean_average_precision": found.mean_average_precision,
+        "recall_at_1": found.recall(1),
+        "classes": len(classes),
+        "left_out": found.left_out,
+    }
+
+
+def _page(document: dict[str, Any]) -> str:
+    title = f"What {document['model']} finds alike"
+    measured = document["measured"]
+    line = (
+        f" Mean average precision of the index by its {measured['classes']} folders: "
+        f"{100 * measured['mean_average_precision']:.1f} %."
+        if measured
+        else ""
+    )
+    articles = []
+    for row in document["queries"]:
+        figures = [_figure(row["file"], "asked for")] + [
+            _figure(match["file"], f"{match['score']:.2f}") for match in row["matches"]
+        ]
+        articles.append(
+            f'<article><div class="panels">{"".join(figures)}</div></article>'
+        )
+    return (
+        f"{html.head(title)}<body><header class='masthead'>"
+        f'<p class="eyebrow">unlir retrieve</p><h1>{escape(title)}</h1>'
+        f'<p class="lede">{len(document["queries"])} pictures sought among '
+        f"{document['index']}.{line}</p></header><main>{''.join(articles)}</main>"
+        "</body></html>\n"
+    )
+
+
+def _figure(file: str, caption: str) -> str:
+    with Image.open(io.BytesIO(Path(file).read_bytes())) as opened:
+        thumb = opened.convert("RGB")
+        thumb.thumbnail((THUMB, THUMB))
+    drawn = html.image(thumb, Path(file).name)
+    return (
+        f"<div><figure>{drawn}<figcaption><strong>{escape(caption)}</strong> "
+        f"{escape(Path(file).parent.name)}</figcaption></figure></div>"
+    )
