@@ -25,14 +25,14 @@ FLOORS = {
     ),
     2: (
         *("saliency", "metrics", "attacks", "parts", "zoo", "pretrained"),
-        *("retrieval", "adapters", "pruning"),
+        "retrieval",
     ),
     3: (
         *("objectives", "state", "checkpoint", "record", "report", "initial"),
         *("features", "batches", "journal", "workdir", "preview", "job"),
         *("part_measures", "part_gallery", "part_account", "part_album"),
         *("part_panels", "part_contrast", "receptive", "trunks", "explainers"),
-        *("evaluation", "adaptation"),
+        *("evaluation", "adaptation", "adapters", "pruning"),
     ),
     4: (
         *("train", "evaluate", "explain", "part_report", "catalogue", "conversion"),

@@ -91,3 +91,27 @@ def retrieve(parser: argparse.ArgumentParser) -> None:
     add("--output", default="retrieval", metavar="DIR", help="default: retrieval")
     add("--overwrite", action="store_true", help="replace a previous search in DIR")
     add("--quiet", action="store_true", help="print nothing but complaints")
+
+
+def models(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `unlir models`."""
+    parser.add_argument("name", nargs="?", metavar="NAME", help="list its layers")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def methods(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `unlir methods`."""
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+ADD = {
+    "train": train,
+    "evaluate": evaluate,
+    "explain": explain,
+    "parts": parts,
+    "retrieve": retrieve,
+    "models": models,
+    "methods": methods,
+    "convert": convert,
+}
+"""By command."""

@@ -94,34 +94,17 @@ def _parser() -> argparse.ArgumentParser:
         added.set_defaults(run=run)
         return added
 
-    arguments_of.train(
-        command("train", _train, "train a network as a config says", usage.TRAIN)
-    )
-    arguments_of.evaluate(
-        command("evaluate", _evaluate, "evaluate methods on a data set", usage.EVALUATE)
-    )
-    arguments_of.explain(
-        command("explain", _explain, "explain pictures and report", usage.EXPLAIN)
-    )
-
-    arguments_of.parts(command("parts", _parts, "show what parts are", usage.PARTS))
-
-    arguments_of.retrieve(
-        command("retrieve", _retrieve, "find pictures that are alike", usage.RETRIEVE)
-    )
-
-    models = command(
-        "models", _models, "list networks, or one network's layers", usage.MODELS
-    )
-    models.add_argument("name", nargs="?", metavar="NAME", help="list its layers")
-    models.add_argument("--json", action="store_true", help="print JSON")
-
-    methods = command("methods", _methods, "list explainers and metrics", usage.METHODS)
-    methods.add_argument("--json", action="store_true", help="print JSON")
-
-    arguments_of.convert(
-        command("convert", _convert, "write weights in our layout", usage.CONVERT)
-    )
+    for name, run, summary, epilog in (
+        ("train", _train, "train a network as a config says", usage.TRAIN),
+        ("evaluate", _evaluate, "score explanations of a data set", usage.EVALUATE),
+        ("explain", _explain, "explain pictures and report", usage.EXPLAIN),
+        ("parts", _parts, "show what parts are", usage.PARTS),
+        ("retrieve", _retrieve, "find pictures that are alike", usage.RETRIEVE),
+        ("models", _models, "list networks, or one's layers", usage.MODELS),
+        ("methods", _methods, "list explainers and metrics", usage.METHODS),
+        ("convert", _convert, "write weights in our layout", usage.CONVERT),
+    ):
+        arguments_of.ADD[name](command(name, run, summary, epilog))
     return parser
 
 

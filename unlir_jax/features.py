@@ -60,7 +60,7 @@ def identity(
     head = trunks.head_paths(module, image_size)
     trunk = {p: leaf for p, leaf in tree.flatten(variables).items() if p not in head}
     # Part networks keep the maps of a finer layer as well.
-    layer = getattr(module, "layer", "")
+    layer, at = (getattr(module, name, "") for name in ("layer", "at"))
     return {
         "format": FORMAT,
         "network": name,
@@ -70,7 +70,7 @@ def identity(
         "image_size": image_size,
         "crop": crop,
         "data": _fingerprint(source),
-    } | ({"layer": layer} if layer else {})
+    } | {name: path for name, path in (("layer", layer), ("at", at)) if path}
 
 
 def _fingerprint(source: sources.Source) -> str:

@@ -12,8 +12,8 @@ import numpy as np
 
 from unlir_jax import allocator, split, tree, zoo
 from unlir_jax.data import preprocessing
+from unlir_jax.models import channels, parts
 from unlir_jax.models import fold as folding
-from unlir_jax.models import parts
 from unlir_jax.types import SplitModel
 from unlir_jax.weights import exported, hub, layouts, packages, readers
 
@@ -109,7 +109,7 @@ def load(
             name, network = zoo.find(f"timm_{name}")
         classes = _classes_in(arrays, network) if num_classes is None else num_classes
         known = purpose.decision if purpose else {}
-        module = _build(network, classes, dtype, known)
+        module = channels.as_wide_as(_build(network, classes, dtype, known), arrays)
         variables = fill(module, network, arrays, name, source, seed)
         module, variables = _decide(module, variables, network, decision, seed)
     if fold and not folding.dissolves(layer):
@@ -128,6 +128,23 @@ def load(
         source=source,
         sha256=sha256,
         crop=made_for.crop,
+    )
+
+
+def changed(
+    network: Pretrained, module: Any, variables: Mapping[str, Any]
+) -> Pretrained:
+    """Put another module and its variables, such as a pruned one, in a network's place.
+
+    It is cut at the same layer and asked in the same way; `sha256` is that of its
+    arrays.
+    """
+    variables = jax.tree.map(jnp.asarray, dict(variables))
+    return network._replace(
+        model=_cut(module, zoo.find(network.name)[1], network.layer),
+        variables=variables,
+        module=module,
+        sha256=tree.sha256(variables),
     )
 
 

@@ -178,3 +178,37 @@ def test_bad_settings_get_one_sentence(network):
         build(parts=257)
     with pytest.raises(ValueError, match="`temperature`=0.0; expected a number above"):
         build(temperature=0.0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "rows", "finer"),
+    [
+        ({"at": "layer2", "layer": ""}, 16, 0),
+        ({"at": "layer2", "layer": "layer1"}, 16, 32),
+        ({"layer": "2x"}, 8, 16),
+    ],
+)
+def test_any_layer_two_layers_or_two_scales(network, settings, rows, finer):
+    backbone = network.module.backbone
+    module = parts.assemble(backbone, DECISION | settings, 3, 32)
+    images = np.random.default_rng(0).random((2, 32, 32, 3), np.float32)
+    variables = jax.jit(module.init)(jax.random.key(0), images)
+    maps = module.apply(variables, images, method="features")
+    grid = module.apply(variables, maps, method="grid")
+    assert grid.maps.shape[1] == rows
+    assert (grid.finer.shape[1] if grid.finer is not None else 0) == finer
+    reading = module.apply(variables, maps, method="read")
+    logits = module.apply(variables, images)
+    added = reading.contributions.sum(1) + reading.bias[None]
+    np.testing.assert_allclose(added, logits, atol=1e-4)
+    built = parts.specification(module)
+    assert parts.assemble(backbone, built, 3, 32) == module
+    if settings["layer"] == "2x":
+        larger = jax.image.resize(images, (2, 64, 64, 3), "bilinear", antialias=False)
+        trunk = {
+            name: leaves["backbone"]
+            for name, leaves in variables.items()
+            if "backbone" in leaves
+        }
+        wanted = backbone.apply(trunk, larger, method="features")
+        np.testing.assert_allclose(grid.finer, wanted, atol=1e-5)

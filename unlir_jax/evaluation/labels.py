@@ -41,12 +41,9 @@ def of_source(
         found = np.asarray([int(name) for name in source.classes])
         _check(found, source.classes, count)
         return _mapped(labels, found), "numbers of classes"
-    try:
-        found = np.asarray([classes.find_class(name, names) for name in source.classes])
-        if len(set(found.tolist())) == len(found):
-            return _mapped(labels, found), "names of classes"
-    except ValueError:
-        pass
+    matched = _by_name(source.classes, names)
+    if matched is not None:
+        return _mapped(labels, matched), "names of classes"
     if len(source.classes) == count:
         return labels, "order of classes"
     shown = ", ".join(source.classes[:3])
@@ -55,6 +52,17 @@ def of_source(
         f"{count}; expected its own classes by name, index or order, or "
         "--config.labels=predicted."
     )
+
+
+def _by_name(wanted: Sequence[str], names: Sequence[str]) -> np.ndarray | None:
+    """Find all classes by what a person calls them; None where one is not found."""
+    found = []
+    for name in wanted:
+        try:
+            found.append(classes.find_class(name, names))
+        except ValueError:
+            return None
+    return np.asarray(found) if len(set(found)) == len(found) else None
 
 
 def _mapped(labels: np.ndarray, found: np.ndarray) -> np.ndarray:

@@ -20,24 +20,7 @@ def evaluation() -> ConfigDict:
                 "weights": config_dict.placeholder(str),
                 "layer": "",
             },
-            "data": {
-                # folder, npz, tfds, elpv or synthetic_parts.
-                "source": "folder",
-                "path": "",
-                # "auto": test, validation or val where there is one, else all.
-                "split": "auto",
-                # What else the source takes.
-                "options": {},
-                # So many pictures, evenly spread; 0: all.
-                "limit": 0,
-                # 0: as the network was trained.
-                "image_size": 0,
-                "crop": 0.0,
-                # Stop at a picture that cannot be read, instead of counting it.
-                "strict": False,
-                "workers": 0,
-                "threads": 0,
-            },
+            "data": _data(),
             # Which class is explained: the data's own ("true") or the "predicted" one.
             "labels": "true",
             # Names of `unlir methods`, and settings of single ones.
@@ -58,3 +41,24 @@ def evaluation() -> ConfigDict:
             "gallery": 3,
         }
     )
+
+
+def _data() -> dict:
+    return {
+        # folder, npz, tfds, elpv or synthetic_parts.
+        "source": "folder",
+        "path": "",
+        # "auto": test, validation or val where there is one, else all.
+        "split": "auto",
+        # What else the source takes.
+        "options": {},
+        # So many pictures, evenly spread; 0: all.
+        "limit": 0,
+        # 0: as the network was trained.
+        "image_size": 0,
+        "crop": 0.0,
+        # Stop at a picture that cannot be read, instead of counting it.
+        "strict": False,
+        "workers": 0,
+        "threads": 0,
+    }

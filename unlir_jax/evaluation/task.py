@@ -80,16 +80,7 @@ def prepare(settings: Any) -> Task:
         model.name, model.weights, model.layer or None, fold=True, seed=settings.seed
     )
     data = _open(settings.data)
-    found, labelled_by = np.full(data.size, -1, np.int32), "prediction"
-    if settings.labels == "true":
-        count = network.module.num_classes
-        found, labelled_by = labels.of_source(data, network.class_names, count)
-        if (found < 0).any():
-            raise ValueError(
-                f"{int((found < 0).sum())} of {data.size} pictures have no class; "
-                "expected class folders, file names such as 281_cat.jpg, a table "
-                "index.csv, or --config.labels=predicted."
-            )
+    found, labelled_by = _labels(settings.labels, data, network)
     chosen = explainers.check(chosen, by_parts=isinstance(network.module, PartNet))
     controls = tuple(
         name for name in saliency.CONTROLS if settings.controls and name not in chosen
@@ -118,6 +109,23 @@ def prepare(settings: Any) -> Task:
         crop=settings.data.crop or network.crop,
         laid=laid,
     )
+
+
+def _labels(
+    which: str, data: source.Source, network: pretrained.Pretrained
+) -> tuple[np.ndarray, str]:
+    """Give the class that is explained of each picture, -1 for the predicted one."""
+    if which == "predicted":
+        return np.full(data.size, -1, np.int32), "prediction"
+    count = network.module.num_classes
+    found, how = labels.of_source(data, network.class_names, count)
+    if (found < 0).any():
+        raise ValueError(
+            f"{int((found < 0).sum())} of {data.size} pictures have no class; expected "
+            "class folders, file names such as 281_cat.jpg, a table index.csv, or "
+            "--config.labels=predicted."
+        )
+    return found, how
 
 
 def _open(settings: Any) -> source.Source:

@@ -246,8 +246,8 @@ def as_wide_as(module: nn.Module, arrays: Mapping[str, np.ndarray]) -> Any:
     widths = []
     known = graph(module)
     for group in known.inner:
-        kernel = arrays.get(f"params/{group.makers[-1]}/conv/kernel")
-        shape = np.shape(kernel)
+        path = f"params/{group.makers[-1]}/conv/kernel"
+        shape = np.shape(arrays[path]) if path in arrays else ()
         if len(shape) != 4 or not 1 <= shape[-1] <= group.channels:
             return module
         widths.append(shape[-1])

@@ -24,7 +24,7 @@ class Stage(NamedTuple):
 
 
 class InvertedResidual(nn.Module):
-    """Expand, convolve each channel alone, project; add the input if shapes agree.
+    """Expand, convolve each channel alone, project; add the input if `residual`.
 
     `inner` is the width between expansion and projection, by default `expansion` times
     that of the input, which it always is without an expansion.
@@ -35,6 +35,7 @@ class InvertedResidual(nn.Module):
     size: int
     stride: int
     style: Style
+    residual: bool
     inner: int | None = None
 
     @nn.compact
@@ -57,7 +58,7 @@ class InvertedResidual(nn.Module):
             name="depthwise",
         )(maps, train)
         maps = ConvNorm(self.filters, 1, style=self.style, name="project")(maps, train)
-        if self.stride == 1 and incoming == self.filters:
+        if self.residual:
             maps = maps + images
         return maps
 
@@ -93,9 +94,13 @@ class InvertedResidualNet(nn.Module):
         self.stem_layer = ConvNorm(
             stem, 3, 2, activation=relu6, style=style, name="stem"
         )
+        # A narrower stem must not look like the input of a sum.
+        incoming = self.stem
         for stage in self.stages:
             for repeat in range(stage.repeats):
                 stride = stage.stride if repeat == 0 else 1
+                residual = stride == 1 and incoming == stage.filters
+                incoming = stage.filters
                 blocks.append(
                     InvertedResidual(
                         stage.filters,
@@ -103,6 +108,7 @@ class InvertedResidualNet(nn.Module):
                         stage.size,
                         stride,
                         style,
+                        residual,
                         widths[len(blocks)],
                         name=f"block{len(blocks) + 1}",
                     )

@@ -27,6 +27,9 @@ DECISIONS = {
 }
 """How parts decide, by name."""
 
+LARGER = "2x"
+"""Instead of a finer layer: the same layer of the picture at twice its size."""
+
 
 class PartNet(nn.Module):
     """Classify pictures in [0, 1] by the parts that are seen in them.
@@ -40,8 +43,10 @@ class PartNet(nn.Module):
         classifier: One of `models/decisions.py`, built for the number of classes.
         channels: Of the backbone's last maps.
         layer: Path of a module of the backbone whose finer maps help to tell parts
-            apart; "" for none.
+            apart; "2x" for the last maps of the picture at twice its size; "" for none.
         others: Channels of that layer.
+        at: Path of the module whose maps stand for the last ones; "" for the backbone's
+            own. What lies behind it is not computed, and keeps its parameters.
     """
 
     backbone: Any
@@ -49,6 +54,7 @@ class PartNet(nn.Module):
     channels: int
     layer: str = ""
     others: int = 0
+    at: str = ""
 
     @property
     def style(self) -> layers.Style:
@@ -67,25 +73,38 @@ class PartNet(nn.Module):
 
     def features(self, images: Array, train: bool = False) -> jax.Array:
         """Compute the backbone's maps, with those of the finer layer packed behind."""
-        if not self.layer:
-            return self.backbone.features(images, train)
-        seen: list[jax.Array] = []
+        maps, finer = self._maps(images, train)
+        if self.layer == LARGER:
+            size = (len(images), *(2 * side for side in images.shape[1:3]), 3)
+            larger = jax.image.resize(images, size, "bilinear", antialias=False)
+            finer, _ = self._maps(larger, train)
+        return maps if finer is None else pack(maps, finer)
+
+    def _maps(self, images: Array, train: bool) -> tuple[jax.Array, jax.Array | None]:
+        """Give the last maps, and those of the finer layer where it is one."""
+        inner = self.layer if self.layer != LARGER else ""
+        if not (inner or self.at):
+            return self.backbone.features(images, train), None
+        seen: dict[str, list[jax.Array]] = {self.at: [], inner: []}
 
         def intercept(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
             output = call(*args, **kwargs)
             path = "/".join(context.module.path).removeprefix("backbone/")
-            if context.method_name == "__call__" and path == self.layer:
-                seen.append(output)
+            if context.method_name == "__call__" and path in seen:
+                seen[path].append(output)
             return output
 
         with nn.intercept_methods(intercept):
             maps = self.backbone.features(images, train)
-        if len(seen) != 1:
-            raise ValueError(
-                f"`layer`={self.layer!r} is called {len(seen)} times by the backbone; "
-                "expected a module that is called once, such as 'block13'."
-            )
-        return pack(maps, seen[0])
+        for path in filter(None, seen):
+            if len(seen[path]) != 1:
+                raise ValueError(
+                    f"`layer`={path!r} is called {len(seen[path])} times by the "
+                    "backbone; expected a module that is called once, such as "
+                    "'block13'."
+                )
+        maps = seen[self.at][0] if self.at else maps
+        return maps, seen[inner][0] if inner else None
 
     def head(self, maps: Array, train: bool = False) -> jax.Array:
         """Decide by parts: logits `[batch, classes]`, the sum of all contributions."""
@@ -152,8 +171,10 @@ def assemble(
     Args:
         backbone: A network of ours.
         decision: `name`, one of `DECISIONS`; `layer`, whose finer maps are looked at as
-            well: a path, "" for none, or "auto" for the last one with twice the rows of
-            the last maps; and the attributes of the decision.
+            well: a path, "" for none, "auto" for the last one with twice the rows of
+            the last maps, or "2x" for the maps of the picture at twice its size; `at`,
+            the path of the layer that stands for the last one, "" for the last one
+            itself; and the attributes of the decision.
         classes: Number of classes.
         image_size: Side in pixels of the pictures that it is for.
 
@@ -162,7 +183,7 @@ def assemble(
             smaller than a cell of the backbone.
     """
     chosen = dict(decision)
-    name, layer = chosen.pop("name", ""), chosen.pop("layer", "")
+    name, layer, at = (chosen.pop(key, "") for key in ("name", "layer", "at"))
     if name not in DECISIONS:
         near = difflib.get_close_matches(str(name), DECISIONS, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
@@ -170,18 +191,20 @@ def assemble(
             f"`decision.name`={name!r}; {hint}expected one of {', '.join(DECISIONS)}."
         )
     sizes = _sizes(backbone, image_size)
-    last = sizes.pop("")
+    for setting, path, more in (("at", at, ()), ("layer", layer, ("auto", LARGER))):
+        if path not in (*sizes, *more):
+            known = [name for name in sizes if name and "/" not in name]
+            raise ValueError(
+                f"`decision.{setting}`={path!r} is no layer of the backbone; expected "
+                f"'' or one of {', '.join((*more, *known))}."
+            )
+    last = sizes[at]
+    sizes.pop("")
     if layer == "auto":
         twice = range(2 * last[1] - 1, 2 * last[1] + 1)
         blocks = [path for path in sizes if "/" not in path and sizes[path][1] in twice]
         layer = blocks[-1] if blocks else ""
-    if layer and layer not in sizes:
-        known = ", ".join(path for path in sizes if "/" not in path)
-        raise ValueError(
-            f"`decision.layer`={layer!r} is no layer of the backbone; expected 'auto', "
-            f"'' for none, or one of {known}."
-        )
-    others = sizes[layer][-1] if layer else 0
+    others = last[-1] if layer == LARGER else sizes[layer][-1] if layer else 0
     built = DECISIONS[name]
     known = _attributes(built)
     for option in chosen:
@@ -195,7 +218,7 @@ def assemble(
     values = {k: tuple(v) if isinstance(v, list) else v for k, v in chosen.items()}
     head = built(classes=classes, channels=last[-1], others=others, **values)
     head.check(last[1], last[2])
-    return PartNet(backbone, head, last[-1], layer, others)
+    return PartNet(backbone, head, last[-1], layer, others, at)
 
 
 def specification(module: Any) -> dict[str, Any]:
@@ -209,7 +232,8 @@ def specification(module: Any) -> dict[str, Any]:
     head = module.classifier
     name = next(name for name, kind in DECISIONS.items() if isinstance(head, kind))
     values = {field: getattr(head, field) for field in _attributes(type(head))}
-    return {"name": name, "layer": module.layer} | values
+    own = {"name": name, "layer": module.layer}
+    return own | ({"at": module.at} if module.at else {}) | values
 
 
 def _attributes(decision: type) -> tuple[str, ...]:

@@ -1,0 +1,67 @@
+"""Look at, or change, what the layers of a network are given."""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from unlir_jax.models.layers import Convolution
+from unlir_jax.types import Images, Logits, Variables
+
+
+def with_inputs(
+    module: nn.Module,
+    variables: Variables,
+    images: Images,
+    functions: Mapping[str, Callable[[jax.Array], jax.Array]],
+) -> Logits:
+    """Compute logits with a function on what some layers are given.
+
+    Args:
+        module: Any Linen module.
+        variables: Its variables.
+        images: What it takes.
+        functions: For the path of a layer, what becomes of its input.
+    """
+
+    def intercept(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
+        function = functions.get("/".join(context.module.path))
+        if function is None or context.method_name != "__call__":
+            return call(*args, **kwargs)
+        return call(function(args[0]), *args[1:], **kwargs)
+
+    with nn.intercept_methods(intercept):
+        return module.apply(dict(variables), images)  # pyright: ignore[reportReturnType]
+
+
+def multiply_adds(module: nn.Module, image_size: int) -> dict[str, int]:
+    """Count the products of each convolution and dense layer, for one picture.
+
+    Norms, activations, pooling and what a decision by parts adds are not counted, as
+    is usual.
+
+    Args:
+        module: A network of ours.
+        image_size: Side in pixels of the square picture.
+    """
+    found: dict[str, int] = {}
+
+    def intercept(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
+        output = call(*args, **kwargs)
+        layer, path = context.module, "/".join(context.module.path)
+        if context.method_name != "__call__":
+            return output
+        if isinstance(layer, Convolution):
+            incoming = args[0].shape[-1] // layer.groups
+            found[path] = layer.size**2 * incoming * math.prod(output.shape[1:])
+        elif isinstance(layer, nn.Dense):
+            found[path] = args[0].shape[-1] * math.prod(output.shape[1:])
+        return output
+
+    images = jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.float32)
+    with nn.intercept_methods(intercept):
+        jax.eval_shape(module.init, jax.random.key(0), images)
+    return found

@@ -1,0 +1,28 @@
+"""Make a network smaller by the channels that count least."""
+
+from unlir_jax.models.channels import Graph, graph
+from unlir_jax.pruning.choice import Choice, choose
+from unlir_jax.pruning.cost import flops
+from unlir_jax.pruning.inputs import Moments, gate_gradients, measure
+from unlir_jax.pruning.networks import prune, save
+from unlir_jax.pruning.scores import KINDS, Scores, scores
+from unlir_jax.pruning.surgery import compensate, mask, remove
+
+__all__ = [
+    "KINDS",
+    "Choice",
+    "Graph",
+    "Moments",
+    "Scores",
+    "choose",
+    "compensate",
+    "flops",
+    "gate_gradients",
+    "graph",
+    "mask",
+    "measure",
+    "prune",
+    "remove",
+    "save",
+    "scores",
+]

@@ -1,0 +1,192 @@
+"""How much each inner channel of a network counts."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from unlir_jax import tree
+from unlir_jax.models import channels
+from unlir_jax.pruning.inputs import Moments
+from unlir_jax.types import Array, Variables
+
+
+class Scores(NamedTuple):
+    """Hold a number from 0 for each inner channel; small ones go first.
+
+    Attributes:
+        graph: The network's channels.
+        values: `[channels]` for each layer of the graph.
+    """
+
+    graph: channels.Graph
+    values: dict[str, np.ndarray]
+
+
+def scores(
+    variables: Variables,
+    graph: channels.Graph,
+    kind: str = "activation",
+    *,
+    gates: Mapping[str, Array] | None = None,
+    gradients: Mapping[str, Array] | None = None,
+    moments: Mapping[str, Moments] | None = None,
+) -> Scores:
+    """Score the inner channels of a network.
+
+    Args:
+        variables: Of the network, before any pruning.
+        graph: Of the network, `channels.graph(module)`.
+        kind: One of `KINDS`:
+
+            - `weight`: |learnt filter weight|; where several convolutions make a
+              channel (expansion and depthwise), the product of theirs. Needs `gates`.
+            - `weight_x_scale`: that times |scale| of the last one's norm; without
+              `gates` this is network slimming (Liu et al., ICCV 2017).
+            - `magnitude_l1`, `magnitude_l2`: norm of the filters that make a channel
+              (Li et al., ICLR 2017), of which it takes the product, over the layer's
+              mean, as layers are of different size.
+            - `taylor`: mean over pictures of |loss's derivative by the gate x gate|
+              (Molchanov et al., ICLR 2017, equation 7). Needs `gradients`.
+            - `activation`: deviation of the channel times the norm of the weights that
+              read it, each over its own norm's deviation: the error in what is read
+              when the channel is replaced by its mean. Needs `moments`.
+            - `unpredictable`: the same with the deviation that is left when all other
+              channels predict this one (optimal brain surgeon, Hassibi & Stork 1992):
+              the error after `compensate(..., "linear")`. Needs `moments`.
+        gates: Filter weights, `[channels]` by path of the convolution; a convolution
+            that is not there has the weight 1.
+        gradients: What `gate_gradients` gives.
+        moments: What `measure` gives.
+
+    Raises:
+        ValueError: The kind is unknown, lacks what it needs, or variables or anything
+            else belongs to another network.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"`kind`={kind!r}; expected one of {', '.join(KINDS)}.")
+    need, function = KINDS[kind]
+    given = {"gates": gates, "gradients": gradients, "moments": moments}
+    if need and given[need] is None:
+        raise ValueError(f"`kind`={kind!r} needs `{need}`, which is None.")
+    channels.check(graph, variables)
+    _check(graph, given)
+    leaves = {
+        path: np.asarray(leaf, np.float64)
+        for path, leaf in tree.flatten(variables).items()
+    }
+    known = {_plain(path): np.abs(gate) for path, gate in (gates or {}).items()}
+    other = {"gradients": gradients, "moments": moments}.get(need) or known
+    values = {group.layer: function(group, leaves, other) for group in graph.groups}
+    for layer, value in values.items():
+        if not np.isfinite(value).all():
+            raise ValueError(
+                f"The scores of {layer} by `kind`={kind!r} are not all finite; "
+                "expected finite variables, gates, gradients and moments."
+            )
+    return Scores(graph, values)
+
+
+def _plain(path: str) -> str:
+    return path.removeprefix("params/").removesuffix("/conv")
+
+
+def _check(graph: channels.Graph, given: Mapping[str, Any]) -> None:
+    """Refuse gates, gradients or moments of another network."""
+    makers = {m: group.channels for group in graph.inner for m in group.makers}
+    others = dict.fromkeys(channels.convolutions(graph))
+    for name, values in given.items():
+        expected: Mapping[str, Any] = graph.channels
+        if name == "gates":
+            expected = others | makers
+        elif values is not None and (missing := set(expected) - set(values)):
+            raise ValueError(
+                f"`{name}` lacks {', '.join(sorted(missing))}; expected every layer of "
+                f"this {graph.network}."
+            )
+        for path, value in (values or {}).items():
+            layer = _plain(path)
+            if layer not in expected:
+                raise ValueError(
+                    f"`{name}` has {path!r}, which is no layer of this "
+                    f"{graph.network}; expected some of {', '.join(expected)}."
+                )
+            count = np.shape(value[0] if isinstance(value, Moments) else value)[-1]
+            if expected[layer] not in (None, count):
+                raise ValueError(
+                    f"`{name}`[{path!r}] is of {count} channels; expected "
+                    f"{expected[layer]}."
+                )
+
+
+Leaves = Mapping[str, np.ndarray]
+
+
+def _weight(group: channels.Group, leaves: Leaves, gates: Any) -> np.ndarray:
+    ones = np.ones(group.channels)
+    return np.prod([gates.get(maker, ones) for maker in group.makers], axis=0)
+
+
+def _weight_x_scale(group: channels.Group, leaves: Leaves, gates: Any) -> np.ndarray:
+    path = f"params/{group.makers[-1]}/norm/scale"
+    if path not in leaves:
+        raise ValueError(
+            f"`kind`='weight_x_scale', but {group.makers[-1]} has no norm (any more); "
+            "expected a network with norms, or another kind, such as 'magnitude_l2'."
+        )
+    return _weight(group, leaves, gates) * np.abs(leaves[path])
+
+
+def _magnitude(order: int) -> Callable[..., np.ndarray]:
+    def magnitude(group: channels.Group, leaves: Leaves, gates: Any) -> np.ndarray:
+        kernels = [leaves[f"params/{maker}/conv/kernel"] for maker in group.makers]
+        norms = np.prod(
+            [np.linalg.norm(k.reshape(-1, k.shape[-1]), order, 0) for k in kernels],
+            axis=0,
+        )
+        return _weight(group, leaves, gates) * norms / (np.mean(norms) or 1)
+
+    return magnitude
+
+
+def _taylor(group: channels.Group, leaves: Leaves, gradients: Any) -> np.ndarray:
+    return np.mean(np.abs(np.asarray(gradients[group.layer], np.float64)), axis=0)
+
+
+def _activation(group: channels.Group, leaves: Leaves, moments: Any) -> np.ndarray:
+    variance = np.diag(moments[group.layer].covariance)
+    return np.sqrt(np.maximum(variance, 0)) * reading(group, leaves)
+
+
+def _unpredictable(group: channels.Group, leaves: Leaves, moments: Any) -> np.ndarray:
+    covariance = steadied(moments[group.layer].covariance)
+    return np.diag(np.linalg.inv(covariance)) ** -0.5 * reading(group, leaves)
+
+
+def steadied(covariance: np.ndarray) -> np.ndarray:
+    """Add a thousandth of the mean variance, so that a covariance can be inverted."""
+    mean = np.trace(covariance) / len(covariance)
+    return covariance + (1e-3 * mean or 1.0) * np.eye(len(covariance))
+
+
+def reading(group: channels.Group, leaves: Leaves) -> np.ndarray:
+    """Give the norm of the weights that read each channel, in units of the outputs'."""
+    path = f"params/{group.reader}/conv/kernel"
+    kernel = leaves[path] if path in leaves else leaves[f"params/{group.reader}/kernel"]
+    kernel = kernel.reshape((-1, group.channels, kernel.shape[-1]))
+    variance = leaves.get(f"batch_stats/{group.reader}/norm/var")
+    if variance is not None:
+        kernel = kernel / np.sqrt(variance + 1e-5)
+    return np.sqrt(np.mean(np.sum(kernel**2, axis=0), axis=-1))
+
+
+KINDS: dict[str, tuple[str, Callable[..., np.ndarray]]] = {
+    "weight": ("gates", _weight),
+    "weight_x_scale": ("", _weight_x_scale),
+    "magnitude_l1": ("", _magnitude(1)),
+    "magnitude_l2": ("", _magnitude(2)),
+    "taylor": ("gradients", _taylor),
+    "activation": ("moments", _activation),
+    "unpredictable": ("moments", _unpredictable),
+}
+"""What each kind needs, and its function, by name."""

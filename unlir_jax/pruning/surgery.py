@@ -1,0 +1,163 @@
+"""Silence channels, take them out, and make up for them."""
+
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
+
+import jax
+import numpy as np
+
+from unlir_jax import tree
+from unlir_jax.models import channels
+from unlir_jax.pruning import choice as choices
+from unlir_jax.pruning.choice import Choice
+from unlir_jax.pruning.inputs import Moments
+from unlir_jax.pruning.scores import steadied
+from unlir_jax.types import Variables
+
+Kind = Literal["mean", "linear"]
+
+
+def mask(variables: Variables, choice: Choice) -> dict[str, Any]:
+    """Make the channels that go give exactly 0, at the network's shape.
+
+    Scale and bias of their norms become 0, or their filters where there is no norm.
+
+    Returns:
+        Variables of the same module; `compensate` them first to make up for what goes.
+
+    Raises:
+        ValueError: The choice does not fit, or the variables belong to another network.
+    """
+    leaves = _leaves(variables, choice)
+    for group in choice.graph.groups:
+        keep = choice.keep.get(group.layer)
+        if keep is None:
+            continue
+        for maker in group.makers:
+            normalised = f"params/{maker}/norm/scale" in leaves
+            layer = "norm" if normalised else "conv"
+            for name in ("scale", "bias") if normalised else ("kernel", "bias"):
+                path = f"params/{maker}/{layer}/{name}"
+                leaves[path] = np.where(keep, leaves[path], np.zeros_like(leaves[path]))
+    return tree.unflatten(leaves)
+
+
+def remove(
+    module: Any, variables: Variables, choice: Choice
+) -> tuple[Any, dict[str, Any]]:
+    """Take the channels that go out of a network.
+
+    Args:
+        module: A network of ours.
+        variables: Its variables; `compensate` them first to make up for what goes.
+        choice: What `choose` gives.
+
+    Returns:
+        The narrower module and its variables. It computes what the module does with
+        `mask(variables, choice)`.
+
+    Raises:
+        ValueError: The choice or the variables belong to another network, or a layer
+            would vanish.
+    """
+    if channels.graph(module) != choice.graph:
+        raise ValueError(
+            f"`choice` is for a {choice.graph.network} of other channels than "
+            "`module`; expected one made from the graph of this module."
+        )
+    leaves = _leaves(variables, choice)
+    for group in choice.graph.groups:
+        keep = choice.keep.get(group.layer)
+        if keep is None:
+            continue
+        for maker in group.makers:
+            own = [path for path in leaves if f"/{maker}/" in path]
+            for path in own:
+                leaves[path] = leaves[path][..., keep]
+        path = _reader(group, leaves)
+        leaves[path] = leaves[path][..., np.tile(keep, group.cells), :]
+    return channels.widen(module, choice.widths), tree.unflatten(leaves)
+
+
+def compensate(
+    variables: Variables,
+    choice: Choice,
+    moments: Mapping[str, Moments],
+    kind: Kind = "linear",
+) -> dict[str, Any]:
+    """Let the readers of the channels that go make up for them.
+
+    A channel that goes is replaced by what is best known of it without it: its mean
+    (`mean`), or its linear regression on the channels that stay at the same place
+    (`linear`; He et al., Channel Pruning, ICCV 2017, equation 4, on inputs instead of
+    outputs). The mean goes into the reader's bias, or into the running mean of its
+    norm; the regression into its weights for the channels that stay. No labels and no
+    training are needed.
+
+    Args:
+        variables: Of the network at its full width, before `mask` or `remove`.
+        choice: What `choose` gives.
+        moments: What `measure` gives for these variables.
+        kind: `mean` or `linear`.
+
+    Returns:
+        Variables of the same shapes, to be masked or removed.
+
+    Raises:
+        ValueError: The kind is unknown, or anything belongs to another network.
+
+    Note:
+        Where a convolution pads with zeros, its border is treated as its interior.
+    """
+    if kind not in get_args(Kind):
+        raise ValueError(
+            f"`kind`={kind!r}; expected one of {', '.join(get_args(Kind))}."
+        )
+    leaves = _leaves(variables, choice)
+    choices.check_layers(choice.graph, moments)
+    for group in choice.graph.groups:
+        keep = choice.keep.get(group.layer)
+        if keep is None or keep.all():
+            continue
+        if group.layer not in moments:
+            raise ValueError(f"`moments` lacks {group.layer}, which loses channels.")
+        mean, covariance = moments[group.layer]
+        if len(mean) != group.channels:
+            raise ValueError(
+                f"`moments`[{group.layer!r}] is of {len(mean)} channels; expected "
+                f"{group.channels}."
+            )
+        path = _reader(group, leaves)
+        kernel = leaves[path].astype(np.float64)
+        split = kernel.reshape((-1, group.channels, kernel.shape[-1]))
+        rest = mean[~keep]
+        if kind == "linear":
+            inner = steadied(covariance)[np.ix_(keep, keep)]
+            factors = np.linalg.solve(inner, covariance[np.ix_(keep, ~keep)])
+            split[:, keep] += np.einsum("kg,sgo->sko", factors, split[:, ~keep])
+            rest = rest - mean[keep] @ factors
+        _shift(group, leaves, np.einsum("g,sgo->o", rest, split[:, ~keep]))
+        leaves[path] = kernel.astype(leaves[path].dtype)
+    return tree.unflatten(leaves)
+
+
+def _shift(
+    group: channels.Group, leaves: dict[str, np.ndarray], amount: np.ndarray
+) -> None:
+    """Add a constant to what the reader of a group computes."""
+    running = f"batch_stats/{group.reader}/norm/mean"
+    bias = _reader(group, leaves).replace("/kernel", "/bias")
+    path, sign = (running, -1) if running in leaves else (bias, 1)
+    leaves[path] = (leaves[path] + sign * amount).astype(leaves[path].dtype)
+
+
+def _reader(group: channels.Group, leaves: Mapping[str, np.ndarray]) -> str:
+    path = f"params/{group.reader}/conv/kernel"
+    return path if path in leaves else f"params/{group.reader}/kernel"
+
+
+def _leaves(variables: Variables, choice: Choice) -> dict[str, np.ndarray]:
+    choices.check(choice)
+    channels.check(choice.graph, variables)
+    leaves = tree.flatten(jax.tree.map(np.asarray, dict(variables)))
+    return dict(leaves)
