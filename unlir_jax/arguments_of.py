@@ -104,7 +104,27 @@ def methods(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
+def adapters(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `unlir adapters`."""
+    ways = parser.add_subparsers(dest="way", metavar="WAY", required=True)
+    apply = ways.add_parser("apply", help="write a network with an adapter folded in")
+    apply.add_argument("name", metavar="NAME", help="network, see `unlir models`")
+    apply.add_argument("adapter", metavar="ADAPTER", help="a .safetensors file")
+    apply.add_argument("output", metavar="OUTPUT", help="a .safetensors file")
+    apply.add_argument("--weights", metavar="FILE", help="of the frozen network")
+    merge = ways.add_parser("merge", help="average adapters of one network")
+    merge.add_argument("adapters", nargs="+", metavar="ADAPTER")
+    merge.add_argument("--output", required=True, metavar="FILE")
+    for writing in (apply, merge):
+        writing.add_argument("--overwrite", action="store_true", help="replace it")
+    diff = ways.add_parser("diff", help="list where two adapters differ")
+    diff.add_argument("first", metavar="ADAPTER")
+    diff.add_argument("second", metavar="ADAPTER")
+    diff.add_argument("--layers", type=int, default=0, metavar="N", help="default: all")
+
+
 ADD = {
+    "adapters": adapters,
     "train": train,
     "evaluate": evaluate,
     "explain": explain,

@@ -102,6 +102,7 @@ def _parser() -> argparse.ArgumentParser:
         ("retrieve", _retrieve, "find pictures that are alike", usage.RETRIEVE),
         ("models", _models, "list networks, or one's layers", usage.MODELS),
         ("methods", _methods, "list explainers and metrics", usage.METHODS),
+        ("adapters", _adapters, "apply, merge or compare adapters", usage.ADAPTERS),
         ("convert", _convert, "write weights in our layout", usage.CONVERT),
     ):
         arguments_of.ADD[name](command(name, run, summary, epilog))
@@ -346,6 +347,28 @@ def _convert(arguments: argparse.Namespace) -> int:
         f"{written.numbers / 1e6:.1f} million numbers, to {arguments.output} "
         f"(SHA-256 {written.sha256[:12]}…)"
     )
+    return DONE
+
+
+def _adapters(arguments: argparse.Namespace) -> int:
+    from unlir_jax import adapters
+
+    given = arguments
+    if given.way == "diff":
+        text = adapters.diff_command(given.first, given.second, layers=given.layers)
+    elif given.way == "merge":
+        text = adapters.merge_command(
+            given.adapters, given.output, overwrite=given.overwrite
+        )
+    else:
+        text = adapters.apply_command(
+            given.name,
+            given.weights,
+            given.adapter,
+            given.output,
+            overwrite=given.overwrite,
+        )
+    print(text)
     return DONE
 
 

@@ -17,7 +17,7 @@ from unlir_jax.adaptation import draws, fitting, methods, pictures, trunk
 from unlir_jax.data import splits
 from unlir_jax.metrics import statistics
 
-DRAWS, ADAPTER = "draws", "adapter"
+DRAWS, ADAPTERS = "draws", "adapters"
 FREE = ("data.cache", "data.threads", "data.workers")
 
 Say = Callable[[str], None]
@@ -146,7 +146,8 @@ def _draw(
     scores = fitted.classify(tested)
     right = scores.argmax(1) == target
     if fitted.weights is not None and number == 0:
-        fitted.save(folder / ADAPTER)
+        names = tuple(task.data.train.classes[int(label)] for label in classes)
+        fitting.save(fitted, task, names, folder / ADAPTERS)
     return {
         "draw": number,
         "accuracy": float(right.mean()),

@@ -41,6 +41,15 @@ examples:
 Writes results.json and retrieval.html. Where the folders of the index name classes, the
 mean average precision with which its pictures find their own class is given too.
 """
+ADAPTERS = """\
+examples:
+  unlir adapters apply mobilenet_v2 birds.safetensors adapted.safetensors
+  unlir adapters merge one.safetensors other.safetensors --output both.safetensors
+  unlir adapters diff one.safetensors other.safetensors --layers 10
+
+An adapter holds one number for each filter of a frozen network, and its head.
+`configs/few_shot.py:method=filters` leaves some in WORKDIR/adapters.
+"""
 TRAIN = """\
 examples:
   unlir train --config configs/quickstart.py --workdir runs/first

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from unlir_jax import pooling
+from unlir_jax import adapters, pooling
 from unlir_jax.adaptation import methods, probes, training, trunk
 
 Voter = Callable[[np.ndarray], np.ndarray]
@@ -23,17 +23,15 @@ class Fitted(NamedTuple):
         classify: From places in the test to log probabilities, `[pictures, classes]`.
         count: Numbers that learnt.
         weights: What adapts the trunk, adapters in front; None for a probe.
-        head: Of the adapters.
+        head: Of the adapters; None for a probe.
         notes: For the draw's file.
-        save: Write the adapters to a folder.
     """
 
-    classify: Callable[[np.ndarray], np.ndarray]
+    classify: Voter
     count: int
     weights: Any
     head: Any
     notes: dict[str, Any]
-    save: Callable[[Path], None]
 
 
 def fit(
@@ -55,80 +53,120 @@ def fit(
         number: Of the draw.
     """
     method, variables = task.method, task.network.variables
-    frozen = jax.jit(
-        lambda known, rows: pooling.POOLINGS[method.pooling](
-            seen.cut.after(known, rows)
-        )
+    pool = pooling.POOLINGS[method.pooling]
+    frozen = jax.jit(lambda known, rows: pool(seen.cut.after(known, rows)))
+    views = np.stack(
+        [trunk.gather(frozen, variables, view) for view in seen.train(chosen)]
     )
-    inner = seen.train(chosen)
-    views = np.stack([trunk.gather(frozen, variables, view) for view in inner])
-    notes: dict[str, Any] = {}
+    by_probe, count = None, 0
     if method.probe:
         decide = probes.PROBES[method.probe](views, labels, classes)
+        count = (views.shape[-1] + 1) * classes
 
         def by_probe(places: np.ndarray) -> np.ndarray:
             rows = [trunk.gather(frozen, variables, view[places]) for view in seen.test]
             return decide(np.stack(rows))
 
-    else:
-        by_probe = None
-    count = views.shape[-1] * classes + classes if method.probe else 0
     if not method.adapters:
-        return Fitted(
-            _vote(by_probe, []), count, None, None, notes, lambda folder: None
-        )
-    behind = trunk.pattern(task.network.module, task.image_size, task.after)
-    last = trunk.last_pattern(task.network.module, task.image_size)
-    made = methods.adaptation(method.trunk, task.network.name, variables, behind, last)
+        return Fitted(_vote(by_probe, []), count, None, None, {})
+    return _adapt(task, seen, chosen, labels, views, number, by_probe, count)
+
+
+def _adapt(
+    task: Any,
+    seen: Any,
+    chosen: np.ndarray,
+    labels: np.ndarray,
+    views: np.ndarray,
+    number: int,
+    by_probe: Voter | None,
+    count: int,
+) -> Fitted:
+    """Train the adapters of a method, and let them vote, with the probe if any."""
+    method, network, classes = task.method, task.network, int(labels.max()) + 1
+    behind = trunk.pattern(network.module, task.image_size, task.after)
+    last = trunk.last_pattern(network.module, task.image_size)
+    made = methods.adaptation(
+        method.trunk, network.name, network.variables, behind, last
+    )
     plan = training.Plan(
-        steps=steps(task, len(labels)) if made.count or method.trunk == "" else 0,
+        steps=steps(task, len(labels)),
         batch_size=task.settings.batch_size,
         learning_rate=method.rate,
         head_rate=task.settings.head_rate,
         pooling=method.pooling,
     )
     head = training.start_head(plan, views, labels, classes)
-    rows, targets = _views(task, seen, chosen, labels, inner)
+    rows, targets = _views(task, seen, chosen, labels)
     learnt = training.train(
-        seen.cut.after,
-        made.adapt,
-        variables,
-        made.start,
-        head,
+        training.Network(seen.cut.after, made.adapt, network.variables),
+        training.Learnt(made.start, head),
         rows,
-        targets,
-        classes,
+        np.eye(classes, dtype=np.float32)[targets],
         plan,
         mixed=tuple(kind == "mixup" for kind in method.adapters),
         seed=task.settings.seed + 1000 * number,
     )
     weights = methods.drawn_back(made.start, learnt.trunk, method.back)
-    voters: list[Callable[[np.ndarray], np.ndarray]] = []
     describe = training.describe(seen.cut.after, made.adapt, plan)
-    for place in range(len(method.adapters)):
-        own = jax.tree.map(
-            lambda leaf, place=place: leaf[place], (weights, learnt.head)
-        )
 
-        def by_adapter(places: np.ndarray, own: Any = own) -> np.ndarray:
+    def voter(place: int) -> Voter:
+        every = (weights, learnt.head)
+        own, deciding = jax.tree.map(lambda leaf: leaf[place], every)
+
+        def by_adapter(places: np.ndarray) -> np.ndarray:
             found = []
             for view in seen.test:
-                half = lambda known, some: describe(known, own[0], some)  # noqa: E731
-                descriptors = trunk.gather(half, variables, view[places])
-                scores = np.asarray(training.logits(plan, own[1], descriptors))
+                descriptors = trunk.gather(
+                    lambda known, some: describe(known, own, some),
+                    network.variables,
+                    view[places],
+                )
+                scores = np.asarray(training.logits(plan, deciding, descriptors))
                 found.append(probes.log_probabilities(scores))
             return np.mean(found, axis=0)
 
-        voters.append(by_adapter)
-    own = made.count + int(np.size(head["kernel"]))
+        return by_adapter
+
+    each = made.count + int(np.size(head["kernel"]))
     return Fitted(
-        _vote(by_probe, voters),
-        count + own * len(method.adapters),
+        _vote(by_probe, [voter(place) for place in range(len(method.adapters))]),
+        count + each * len(method.adapters),
         weights,
         learnt.head,
-        notes | {"steps": plan.steps, "adapter_parameters": made.count},
-        lambda folder: None,
+        {"steps": plan.steps, "adapter_parameters": made.count},
     )
+
+
+def save(fitted: Fitted, task: Any, classes: tuple[str, ...], folder: Path) -> None:
+    """Write each adapter as a small file, where weights of filters have learnt."""
+    network, method = task.network, task.method
+    if method.trunk not in ("filters", "input_filters"):
+        return
+    folder.mkdir(exist_ok=True)
+    select = trunk.pattern(network.module, task.image_size, task.after)
+    for place, kind in enumerate(method.adapters):
+        weights, head = jax.tree.map(
+            lambda leaf, place=place: np.asarray(leaf[place]),
+            (fitted.weights, fitted.head),
+        )
+        adapters.save(
+            folder / f"{place}_{kind}.safetensors",
+            weights,
+            backbone=network.name,
+            fingerprint=adapters.fingerprint(network.variables),
+            select=select,
+            mode="output" if method.trunk == "filters" else "input",
+            head=head,
+            metadata={
+                "head": "cosine",
+                "scale": probes.SCALE,
+                "pooling": method.pooling,
+                "class_names": list(classes),
+            },
+            head_type="int8",
+            overwrite=True,
+        )
 
 
 def steps(task: Any, pictures: int) -> int:
@@ -146,27 +184,24 @@ def steps(task: Any, pictures: int) -> int:
 
 
 def _views(
-    task: Any, seen: Any, chosen: np.ndarray, labels: np.ndarray, inner: np.ndarray
+    task: Any, seen: Any, chosen: np.ndarray, labels: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Put the views of each adapter side by side: `[adapters, pictures, …]`."""
+    """Put the views of each adapter side by side: `[adapters, rows, …]`."""
+    inner, kinds = seen.train(chosen), task.method.adapters
     shape = inner.shape[2:]
     flips = inner.reshape(-1, *shape)
-    if "crops" not in task.method.adapters:
-        rows = np.stack([flips] * len(task.method.adapters))
-        return rows, np.tile(labels, len(inner))
+    if "crops" not in kinds:
+        return np.stack([flips] * len(kinds)), np.tile(labels, len(inner))
     crops = seen.cropped(chosen)
     both = np.concatenate([inner, crops]).reshape(-1, *shape)
+    # As many rows for each adapter, so that one choice of rows suits all.
     times = -(-len(both) // len(flips))
-    # As many rows for each adapter, so that one batch of places suits all.
     repeated = np.concatenate([flips] * times)[: len(both)]
-    kinds = {"crops": both}
-    rows = np.stack([kinds.get(kind, repeated) for kind in task.method.adapters])
-    return rows, np.tile(labels, len(inner) + len(crops))
+    rows = [both if kind == "crops" else repeated for kind in kinds]
+    return np.stack(rows), np.tile(labels, len(inner) + len(crops))
 
 
-def _vote(
-    by_probe: Voter | None, adapters: Sequence[Voter]
-) -> Callable[[np.ndarray], np.ndarray]:
+def _vote(by_probe: Voter | None, adapters: Sequence[Voter]) -> Voter:
     """Average log probabilities: the adapters', and theirs with the probe's."""
 
     def classify(places: np.ndarray) -> np.ndarray:

@@ -65,12 +65,7 @@ class Pictures:
         """Compute `[views, pictures, …]`."""
         variables = self.task.network.variables
         views = [pixels, pixels[:, :, ::-1]][: self.views]
-        return np.stack(
-            [
-                trunk.gather(lambda v, x: self.before(v, x), variables, view)
-                for view in map(_Scaled, views)
-            ]
-        )
+        return np.stack([trunk.gather(self.before, variables, view) for view in views])
 
     def _crop(self, chosen: list[int]) -> None:
         settings, data = self.task.settings, self.task.data.train
@@ -83,7 +78,7 @@ class Pictures:
                 for crop in range(settings.crops):
                     random = np.random.default_rng([settings.seed, 3, index, crop])
                     pixels.append(np.asarray(change(dict(example), random)["image"]))
-            rows = _Scaled(np.stack(pixels))
+            rows = np.stack(pixels)
             found = trunk.gather(self.before, self.task.network.variables, rows)
             found = found.reshape(len(some), settings.crops, *found.shape[1:])
             self.crops.update(zip(some, found, strict=True))
@@ -109,16 +104,3 @@ class Pictures:
             for name in ("image", "label", "weight")
         }
         return joined["image"], joined["label"], joined["weight"] > 0
-
-
-class _Scaled:
-    """Give 8-bit pixels as numbers in [0, 1], some at a time."""
-
-    def __init__(self, pixels: np.ndarray) -> None:
-        self.pixels = pixels
-
-    def __len__(self) -> int:
-        return len(self.pixels)
-
-    def __getitem__(self, some: slice) -> np.ndarray:
-        return trunk.as_images(self.pixels[some])

@@ -28,7 +28,6 @@ class Plan(NamedTuple):
         head: `cosine` or `linear`.
         scale: Of the cosine head's logits.
         pooling: Of the maps, see `pooling.POOLINGS`.
-        mixup: Whether the last adapter learns from mixtures of pictures.
     """
 
     steps: int = 150
@@ -41,6 +40,20 @@ class Plan(NamedTuple):
     pooling: str = "gem"
 
 
+class Network(NamedTuple):
+    """Hold a frozen trunk, and how it is adapted.
+
+    Attributes:
+        after: The trunk from the cut on, `(variables, inner) -> maps`.
+        adapt: `(variables, trunk) -> variables`, such as `filters.apply`.
+        variables: Of the frozen network.
+    """
+
+    after: Callable[[Variables, Array], jax.Array]
+    adapt: Callable[[Variables, Any], Variables]
+    variables: Variables
+
+
 class Learnt(NamedTuple):
     """Hold adapters, along the first axis of every leaf.
 
@@ -50,7 +63,7 @@ class Learnt(NamedTuple):
     """
 
     trunk: Any
-    head: dict[str, jax.Array]
+    head: Any
 
 
 def start_head(
@@ -76,19 +89,14 @@ def logits(
 
 
 def train(
-    after: Callable[[Variables, Array], jax.Array],
-    adapt: Callable[[Variables, Any], Variables],
-    variables: Variables,
-    trunk: Any,
-    head: Mapping[str, Array],
-    inner: Float[Array, "adapters pictures rows columns channels"],
-    labels: Integer[Array, " pictures"],
-    classes: int,
+    network: Network,
+    start: Learnt,
+    inner: Float[Array, "adapters rows ..."],
+    targets: Float[Array, "rows classes"],
     plan: Plan,
     *,
     mixed: tuple[bool, ...],
     seed: int = 0,
-    progress: Callable[[float], None] = lambda share: None,
 ) -> Learnt:
     """Learn several adapters of one frozen trunk at once.
 
@@ -96,22 +104,15 @@ def train(
     same order, each its own views of them.
 
     Args:
-        after: The trunk from the cut on.
-        adapt: `(variables, trunk) -> variables`, such as `filters.apply`.
-        variables: Of the frozen network.
-        trunk: What adapts the trunk, to start from; the same for all adapters.
-        head: To start from.
-        inner: Views of the pictures at the cut, for each adapter; a picture may have
-            several along the second axis.
-        labels: Of the rows of `inner`.
-        classes: Number of classes.
+        network: The trunk, and how it is adapted.
+        start: What all adapters start from, without an axis for them.
+        inner: Views of the pictures at the cut, for each adapter.
+        targets: Of the rows of `inner`.
         plan: How.
         mixed: Which adapters learn from mixtures of pictures (mixup, beta 0.3).
         seed: Of the order, and of the mixtures.
-        progress: Told the share that is done.
     """
     count = len(mixed)
-    pool = pooling.POOLINGS[plan.pooling]
     schedule = optax.cosine_decay_schedule(1.0, max(plan.steps, 1))
     rates = {"trunk": plan.learning_rate, "head": plan.head_rate}
     optimizer = optax.multi_transform(
@@ -119,49 +120,51 @@ def train(
             name: optax.adam(lambda step, rate=rate: rate * schedule(step))
             for name, rate in rates.items()
         },
-        {"trunk": "trunk", "head": "head"},
+        Learnt("trunk", "head"),
     )
-    first = jax.tree.map(jnp.asarray, trunk)
-
-    def loss(
-        learnt: Any, variables: Variables, rows: Array, targets: Array
-    ) -> jax.Array:
-        maps = after(adapt(variables, learnt["trunk"]), rows)
-        found = logits(plan, learnt["head"], pool(maps))
-        error = jnp.mean(optax.softmax_cross_entropy(found, targets))
-        if plan.pull:
-            apart = jax.tree.map(
-                lambda a, b: jnp.sum((a - b) ** 2), learnt["trunk"], first
-            )
-            error = error + plan.pull * sum(jax.tree.leaves(apart))
-        return error
+    gradient = jax.vmap(
+        jax.grad(_loss(network, plan, start.trunk)), in_axes=(0, None, 0, 0)
+    )
 
     @jax.jit
     def step(
-        learnt: Any,
-        state: Any,
-        variables: Variables,
-        rows: Array,
-        targets: Array,
+        learnt: Learnt, state: Any, variables: Variables, rows: Array, targets: Array
     ) -> tuple[Any, Any]:
-        gradient = jax.vmap(jax.grad(loss), in_axes=(0, None, 0, 0))(
-            learnt, variables, rows, targets
+        change, state = jax.vmap(optimizer.update)(
+            gradient(learnt, variables, rows, targets), state, learnt
         )
-        change, state = jax.vmap(optimizer.update)(gradient, state, learnt)
         return optax.apply_updates(learnt, change), state
 
     learnt = jax.tree.map(
         lambda leaf: jnp.broadcast_to(jnp.asarray(leaf), (count, *jnp.shape(leaf))),
-        {"trunk": trunk, "head": dict(head)},
+        start,
     )
     state = jax.vmap(optimizer.init)(learnt)
-    hot = np.eye(classes, dtype=np.float32)[np.asarray(labels)]
-    for number, (rows, targets) in enumerate(
-        _batches(np.asarray(inner), hot, plan, mixed, seed)
-    ):
-        learnt, state = step(learnt, state, variables, rows, targets)
-        progress((number + 1) / plan.steps)
-    return Learnt(learnt["trunk"], learnt["head"])
+    for rows in _batches(np.asarray(inner), np.asarray(targets), plan, mixed, seed):
+        learnt, state = step(learnt, state, network.variables, *rows)
+    return learnt
+
+
+def _loss(network: Network, plan: Plan, first: Any) -> Callable[..., jax.Array]:
+    """Give the loss of one adapter on one batch."""
+    pool = pooling.POOLINGS[plan.pooling]
+
+    def loss(
+        learnt: Learnt, variables: Variables, rows: Array, targets: Array
+    ) -> jax.Array:
+        maps = network.after(network.adapt(variables, learnt.trunk), rows)
+        found = logits(plan, learnt.head, pool(maps))
+        error = jnp.mean(optax.softmax_cross_entropy(found, targets))
+        if plan.pull:
+            away = jax.tree.map(
+                lambda last, start: jnp.sum(jnp.square(last - jnp.asarray(start))),
+                learnt.trunk,
+                first,
+            )
+            error = error + plan.pull * sum(jax.tree.leaves(away))
+        return error
+
+    return loss
 
 
 def _batches(

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
 
 from unlir_jax import split
 from unlir_jax.types import Array, Variables
@@ -108,16 +107,16 @@ def gather(
     variables: Variables,
     rows: Array | np.ndarray,
 ) -> np.ndarray:
-    """Apply a compiled function to many rows, by chunks of one size."""
+    """Apply a compiled function to many rows, by chunks of one size.
+
+    8-bit rows are pixels, and brought to [0, 1].
+    """
     found = []
     for first in range(0, len(rows), CHUNK):
         some = np.asarray(rows[first : first + CHUNK])
+        if some.dtype == np.uint8:
+            some = some.astype(np.float32) / 255
         missing = CHUNK - len(some)
         padded = np.pad(some, [(0, missing)] + [(0, 0)] * (some.ndim - 1))
         found.append(np.asarray(half(variables, padded))[: len(some)])
     return np.concatenate(found)
-
-
-def as_images(pixels: np.ndarray) -> Float[np.ndarray, "batch height width 3"]:
-    """Bring 8-bit pixels to [0, 1]."""
-    return pixels.astype(np.float32) / 255

@@ -1,0 +1,313 @@
+import functools
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from unlir_jax import adapters, filters, pretrained, tree
+from unlir_jax.weights import readers
+
+NAME = "cifar_resnet8"
+SELECT = "layer[23]/.*"
+
+
+@functools.cache
+def network(seed=0, name=NAME):
+    """Load an untrained network."""
+    return pretrained.load(name, "random", seed=seed)
+
+
+@functools.cache
+def fingerprint(seed=0):
+    """Hash it."""
+    return adapters.fingerprint(network(seed).variables)
+
+
+def learnt(seed, mode="output"):
+    """Draw weights as they are after learning."""
+    random = np.random.default_rng(seed)
+    start = filters.init(network().variables, SELECT, mode)
+    return {
+        name: random.normal(1, 0.12, leaf.shape).astype(np.float32)
+        for name, leaf in start.items()
+    }
+
+
+def adapter(seed=1, mode="output", classes=0, **metadata):
+    """Make an adapter, with a head for some classes."""
+    random = np.random.default_rng(seed + 100)
+    head = {}
+    if classes:
+        kernel = random.normal(size=(64, classes)).astype(np.float32)
+        head = {"kernel": kernel, "bias": random.normal(size=classes)}
+    return adapters.Adapter(
+        learnt(seed, mode), NAME, fingerprint(), SELECT, mode, head, metadata
+    )
+
+
+@pytest.fixture
+def file(tmp_path):
+    """Write an adapter with a head."""
+    return adapters.save(tmp_path / "one.safetensors", **adapter(classes=5)._asdict())
+
+
+@pytest.mark.parametrize("mode", ["output", "output+input", "filter", "kronecker"])
+def test_what_is_saved_is_loaded(tmp_path, mode):
+    kept = adapter(mode=mode, classes=3, class_names=["crow", "jay", "wren"])
+    found = adapters.load(adapters.save(tmp_path / "a.safetensors", **kept._asdict()))
+    assert found._replace(weights={}, head={}) == kept._replace(weights={}, head={})
+    assert set(found.weights) == set(kept.weights)
+    for name, leaf in kept.weights.items():
+        assert found.weights[name].dtype == np.float32
+        # Half of the last of eleven binary digits of the distance from 1, and one
+        # rounding of the sum.
+        bound = 2.0**-11 * np.abs(leaf - 1) + 2e-7
+        assert (np.abs(found.weights[name] - leaf) <= bound).all()
+    np.testing.assert_allclose(found.head["kernel"], kept.head["kernel"], rtol=5e-4)
+    np.testing.assert_allclose(found.head["bias"], kept.head["bias"], rtol=1e-7)
+    adapters.check(found, NAME, network().variables)
+
+
+def test_weights_of_one_are_kept_exactly(tmp_path):
+    ones = filters.init(network().variables)
+    path = adapters.save(
+        tmp_path / "a.safetensors", ones, backbone=NAME, fingerprint=fingerprint()
+    )
+    assert all((leaf == 1).all() for leaf in adapters.load(path).weights.values())
+
+
+def test_heads_of_bytes_are_exact_to_half_a_step_of_each_class(tmp_path):
+    kept = adapter(classes=7)
+    kept.head["kernel"][:, 2] = 0
+    kept.head["kernel"][:, 3] *= 1000
+    path = adapters.save(tmp_path / "a.safetensors", **kept._asdict(), head_type="int8")
+    found = adapters.load(path)
+    largest = np.abs(kept.head["kernel"]).max(0)
+    apart = np.abs(found.head["kernel"] - kept.head["kernel"]).max(0)
+    assert (apart <= largest / 254 * (1 + 1e-5)).all() and apart[3] > 0
+
+
+def test_adapters_of_mobilenet_are_small(tmp_path):
+    variables = network(name="mobilenet_v2").variables
+    pairing = filters.pairs("mobilenet_v2")
+    select = "(block([7-9]|1[0-7])|top)/.*"
+    weights = filters.init(variables, select, pairing=pairing)
+    settings = {"backbone": "mobilenet_v2", "fingerprint": "0" * 64, "select": select}
+    small = adapters.save(tmp_path / "a.safetensors", weights, **settings)
+    assert small.stat().st_size < 40_000
+    # With the head of the fifty species as well.
+    head = {"kernel": np.ones((1280, 50)), "bias": np.zeros(50)}
+    whole = adapters.save(
+        tmp_path / "b.safetensors",
+        weights,
+        **settings,
+        head=head,
+        head_type="int8",
+    )
+    assert whole.stat().st_size < 100_000
+    # All norms, to the last.
+    weights = filters.init(variables, "(?!classifier).*", pairing=pairing)
+    every = adapters.save(tmp_path / "c.safetensors", weights, **settings)
+    assert every.stat().st_size < 100_000
+
+
+def test_nothing_is_overwritten_unasked(file):
+    before = file.read_bytes()
+    with pytest.raises(FileExistsError, match="exists"):
+        adapters.save(file, **adapter(2)._asdict())
+    assert file.read_bytes() == before
+    adapters.save(file, **adapter(2)._asdict(), overwrite=True)
+    assert file.read_bytes() != before
+    assert [path.name for path in file.parent.iterdir()] == [file.name]
+
+
+def test_an_applied_adapter_is_the_network_with_weights(tmp_path):
+    images = jnp.asarray(np.random.default_rng(0).random((2, 32, 32, 3)), jnp.float32)
+    plain, own = network(), adapter()
+
+    def run(network, variables):
+        return network.model.head(variables, network.model.features(variables, images))
+
+    found = adapters.apply(own, plain)
+    expected = run(plain, filters.apply(plain.variables, own.weights))
+    np.testing.assert_allclose(run(found, found.variables), expected, rtol=1e-5)
+    assert np.abs(expected - run(plain, plain.variables)).max() > 0.01
+    assert found.class_names == plain.class_names
+
+    own = adapter(classes=3, head="linear", pooling="average")
+    found = adapters.apply(own, plain)
+    maps = found.model.features(found.variables, images).maps.mean((1, 2))
+    expected = maps @ own.head["kernel"] + own.head["bias"][None]
+    logits = run(found, found.variables)
+    np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-4)
+    assert found.class_names == ("class 0", "class 1", "class 2")
+
+    path = tmp_path / "network.safetensors"
+    weights = tmp_path / "plain.safetensors"
+    readers.write_safetensors(weights, tree.flatten(plain.variables))
+    file = tmp_path / "a.safetensors"
+    adapters.save(file, **own._asdict())
+    said = adapters.apply_command(NAME, weights, file, path)
+    assert f"{tree.count(own.weights)} weights" in said and "its head" in said
+    again = pretrained.load(NAME, path)
+    np.testing.assert_allclose(run(again, again.variables), logits, rtol=0.01, atol=0.1)
+    assert again.class_names == found.class_names
+
+
+def test_heads_of_cosines_do_not_become_classifiers():
+    own = adapter(classes=3, head="cosine", pooling="average")
+    assert not adapters.decides(own, network())
+    assert adapters.apply(own, network()).module.num_classes == 10
+
+
+def test_stacked_adapters_are_adapters_one_by_one():
+    each = [adapter(1), adapter(2)]
+    variables = network().variables
+    together = jax.vmap(filters.apply, in_axes=(None, 0))(
+        variables, adapters.stack(each)
+    )
+    for index, own in enumerate(each):
+        expected = tree.flatten(filters.apply(variables, own.weights))
+        for path, leaf in tree.flatten(together).items():
+            np.testing.assert_array_equal(leaf[index], expected[path], err_msg=path)
+
+
+def test_merging_averages():
+    one, two = adapter(1, classes=2), adapter(2, classes=2)
+    name = next(iter(one.weights))
+    equal = adapters.merge([one, two])
+    np.testing.assert_allclose(
+        equal.weights[name], (one.weights[name] + two.weights[name]) / 2, rtol=1e-6
+    )
+    np.testing.assert_allclose(
+        equal.head["kernel"], (one.head["kernel"] + two.head["kernel"]) / 2, rtol=1e-5
+    )
+    shared = adapters.merge([one, two], [3.0, 1.0])
+    np.testing.assert_allclose(
+        shared.weights[name],
+        0.75 * one.weights[name] + 0.25 * two.weights[name],
+        rtol=1e-6,
+    )
+    alone = adapters.merge([one])
+    np.testing.assert_array_equal(alone.weights[name], one.weights[name])
+    others = two._replace(metadata={"class_names": ["a", "b"]})
+    assert adapters.merge([one, others]).head == {}
+
+
+def test_differences_by_layer():
+    one, two = adapter(1), adapter(1)
+    name = "layer3/block0/conv1/norm/output"
+    two.weights[name][[5, 7]] += np.array([0.5, -1], np.float32)
+    rows = adapters.diff(one, two, most=2)
+    assert [row.layer for row in rows][0] == name
+    assert [place[0] for place in rows[0].most] == [7, 5]
+    count = one.weights[name].size
+    np.testing.assert_allclose(rows[0].distance, np.sqrt(1.25 / count), rtol=1e-5)
+    expected = np.corrcoef(one.weights[name], two.weights[name])[0, 1]
+    np.testing.assert_allclose(rows[0].correlation, expected, rtol=1e-5)
+    assert all(row.distance == 0 for row in rows[1:])
+    flat = one._replace(
+        weights={name: np.ones_like(leaf) for name, leaf in one.weights.items()}
+    )
+    assert all(row.correlation == 0 for row in adapters.diff(flat, one))
+
+
+def test_commands_merge_and_tabulate(tmp_path, file):
+    second = adapters.save(tmp_path / "two.safetensors", **adapter(2)._asdict())
+    output = tmp_path / "merged.safetensors"
+    said = adapters.merge_command([file, second], output, weights=[1.0, 3.0])
+    assert said == f"Wrote the average of 2 adapters of {NAME}, without heads."
+    name = next(iter(adapter().weights))
+    expected = 0.25 * adapter().weights[name] + 0.75 * adapter(2).weights[name]
+    np.testing.assert_allclose(adapters.load(output).weights[name], expected, atol=5e-4)
+    table = adapters.diff_command(file, second, most=1, layers=4).splitlines()
+    assert len(table) == 5 and table[0].startswith("layer ")
+    with pytest.raises(FileExistsError):
+        adapters.merge_command([file, second], output)
+
+
+def refused(match, function, *arguments, kind=ValueError, **settings):
+    with pytest.raises(kind, match=match) as caught:
+        function(*arguments, **settings)
+    assert "\n" not in str(caught.value)
+
+
+def test_adapters_of_other_backbones_are_refused():
+    own = adapter()
+    refused(
+        "for cifar_resnet8, not for",
+        adapters.apply,
+        own,
+        network(name="cifar_resnet20"),
+    )
+    refused("other weights of", adapters.apply, own, network(1))
+    odd = own._replace(weights=own.weights | {"layer9/norm/output": np.ones(3)})
+    refused("layer9", adapters.apply, odd, network())
+    wrong = own._replace(backbone="vgg11")
+    refused("one frozen network", adapters.merge, [own, wrong])
+    refused("of other weights", adapters.merge, [own, own._replace(fingerprint="1")])
+    refused("in mode 'filter'", adapters.diff, own, adapter(mode="filter"))
+    refused("is empty", adapters.merge, [])
+    refused("expected 1 finite", adapters.merge, [own], [1.0, 2.0])
+    refused("add up to 0", adapters.merge, [own, own], [1.0, -1.0])
+
+
+def test_bad_weights_are_not_saved(tmp_path, unchecked):
+    path = tmp_path / "a.safetensors"
+    settings = {"backbone": NAME, "fingerprint": fingerprint()}
+    good, name = learnt(1), next(iter(learnt(1)))
+    many = {n: np.stack([leaf, leaf]) for n, leaf in good.items()}
+    refused("weights of one adapter", adapters.save, path, many, **settings)
+    for value in (np.nan, 1e6):
+        bad = good | {name: np.full_like(good[name], value)}
+        refused("not finite or above", adapters.save, path, bad, **settings)
+    head = {"kernel": np.full((2, 2), np.inf)}
+    refused("not finite", adapters.save, path, good, **settings, head=head)
+    head = {"kernel": np.ones((2, 2))}
+    refused(
+        "`head_type`='int4'",
+        *(adapters.save, path, good),
+        **settings,
+        head=head,
+        head_type="int4",
+    )
+    refused("is empty", adapters.save, path, {}, **settings)
+    refused("ends in .safetensors", adapters.save, tmp_path / "a.npz", good, **settings)
+    refused(
+        "does not exist", adapters.save, tmp_path / "b" / path.name, good, **settings
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_files_that_are_no_adapters_are_refused(tmp_path, file):
+    path = tmp_path / "other.safetensors"
+    refused("does not exist", adapters.load, path, kind=FileNotFoundError)
+    readers.write_safetensors(path, {"a": np.ones(2)})
+    refused("is no adapter", adapters.load, path)
+    path.write_bytes(file.read_bytes()[:-10])
+    refused("cannot be read", adapters.load, path)
+    texts, arrays = readers.read_metadata(file), readers.read(file)
+    name = next(name for name in arrays if name.startswith("weights/"))
+    for broken in (
+        {name: arrays[name] * np.float16("nan")},
+        {name: arrays[name][None]},
+        {name: np.zeros(4, np.int64)},
+        {"weights/layer1/other": arrays[name]},
+        {"other": arrays[name]},
+        {"head/kernel": np.ones((2, 2), np.int8)},
+    ):
+        readers.write_safetensors(path, arrays | broken, texts, overwrite=True)
+        refused("no part of an adapter", adapters.load, path)
+    for header in ("{", json.dumps(3)):
+        bad = texts | {"metadata": header}
+        readers.write_safetensors(path, arrays, bad, overwrite=True)
+        refused("cannot be understood", adapters.load, path)
+
+
+def test_files_that_are_too_large_are_refused(file, monkeypatch):
+    from unlir_jax.adapters import file as files
+
+    monkeypatch.setattr(files, "MAX_BYTES", 1000)
+    refused("expected an adapter of at most 1,000", adapters.load, file)
