@@ -37,7 +37,8 @@ def check(
         ValueError: So it is; the sentence says which are known.
     """
     known = KNOWN if by_parts else tuple(saliency.METHODS)
-    chosen = tuple(dict.fromkeys(methods))
+    meant = (saliency.SYNONYMS.get(name, name) for name in methods)
+    chosen = tuple(dict.fromkeys(meant))
     if not chosen:
         raise ValueError(f"`methods` is empty; expected some of: {', '.join(known)}.")
     for name in chosen:
@@ -56,7 +57,7 @@ def check(
             )
     if steps is not None and not any("steps" in settings(m, None) for m in chosen):
         raise ValueError(
-            f"`steps`={steps} is a setting of opti_cam, but the methods are "
+            f"`steps`={steps} is a setting of methods such as opti_cam, but those are "
             f"{', '.join(chosen)}."
         )
     return chosen

@@ -1,6 +1,6 @@
 """Class activation maps: weighted sums of the feature maps at the cut.
 
-With `A[x, y, k]` the maps and `g = d logit / d A`. Nothing but the head is
+With `A[x, y, k]` the maps and `g = d score / d A`. Nothing but the head is
 differentiated; the trunk runs once, forward.
 """
 
@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from unlir_jax import factories, split
+from unlir_jax.saliency import targets
 from unlir_jax.types import (
     Explainer,
     Features,
@@ -22,11 +23,19 @@ from unlir_jax.types import (
 )
 
 Combine = Callable[[jax.Array, jax.Array], jax.Array]
+Run = Callable[..., tuple[jax.Array, jax.Array]]
 
 
 @factories.remember
-def grad_cam(model: SplitModel) -> Explainer:
+def grad_cam(
+    model: SplitModel, *, target: targets.Target = "logit", rectify: bool = True
+) -> Explainer:
     """Weigh each filter by its mean gradient: `relu(sum_k mean(g_k) A_k)`.
+
+    Args:
+        model: The cut network.
+        target: What is explained, see `targets.resolve`.
+        rectify: Whether negative values of the sum become 0.
 
     References:
         Selvaraju et al., *Grad-CAM: Visual Explanations from Deep Networks via
@@ -35,9 +44,9 @@ def grad_cam(model: SplitModel) -> Explainer:
 
     def combine(maps: jax.Array, gradient: jax.Array) -> jax.Array:
         weights = jnp.mean(gradient, axis=(1, 2))
-        return jax.nn.relu(weigh(maps, weights))
+        return rectified(weigh(maps, weights), rectify)
 
-    return _from_gradient(model, combine)
+    return from_gradient(model, combine, target)
 
 
 @factories.remember
@@ -61,13 +70,17 @@ def cam(model: SplitModel) -> Explainer:
         cells = maps.shape[1] * maps.shape[2]
         return cells * jnp.sum(maps * gradient, axis=-1)
 
-    return _from_gradient(model, combine, affine=True)
+    return from_gradient(model, combine, affine=True)
 
 
-def _from_gradient(
-    model: SplitModel, combine: Combine, affine: bool = False
+def from_gradient(
+    model: SplitModel,
+    combine: Combine,
+    target: targets.Target = "logit",
+    affine: bool = False,
 ) -> Explainer:
-    """Explain by the maps and the gradient of the label's logit at the cut."""
+    """Explain by the maps and the gradient of the target's score at the cut."""
+    score = targets.resolve(target)
 
     @jax.jit
     def run(
@@ -75,18 +88,20 @@ def _from_gradient(
     ) -> tuple[Saliency, jax.Array]:
         features = model.features(variables, images)
         check_maps(features)
-
-        def logit_of(maps: jax.Array) -> tuple[jax.Array, jax.Array]:
-            logits = model.head(variables, Features(maps, features.context))
-            # Summing over the batch gives each image its own gradient in one pass.
-            chosen = jnp.take_along_axis(logits, labels[:, None], axis=1)
-            # An empty array brings the number of classes out, at no cost.
-            return jnp.sum(chosen), jnp.zeros((0, logits.shape[-1]))
-
+        total = head_score(model, score, variables, features, labels)
         if affine:
-            _check_affine(lambda maps: logit_of(maps)[0], features.maps)
-        gradient, classes = jax.grad(logit_of, has_aux=True)(features.maps)
+            _check_affine(lambda maps: total(maps)[0], features.maps)
+        gradient, classes = jax.grad(total, has_aux=True)(features.maps)
         return combine(features.maps, gradient), classes
+
+    return checked(run)
+
+
+def checked(run: Run) -> Explainer:
+    """Make an explainer of a function that also gives `[0, classes]`.
+
+    One program then checks the labels and explains.
+    """
 
     def explain(
         variables: Variables,
@@ -94,7 +109,7 @@ def _from_gradient(
         labels: Labels,
         *,
         key: RandomKey | None = None,
-    ) -> Saliency:
+    ) -> jax.Array:
         del key  # Nothing here is random.
         split.check_shapes(images, labels)
         found, classes = run(variables, jnp.asarray(images), jnp.asarray(labels))
@@ -104,9 +119,34 @@ def _from_gradient(
     return explain
 
 
-def weigh(maps: jax.Array, weights: jax.Array) -> Saliency:
+def head_score(
+    model: SplitModel,
+    score: targets.Score,
+    variables: Variables,
+    features: Features,
+    labels: Labels,
+) -> Callable[[jax.Array], tuple[jax.Array, jax.Array]]:
+    """Give the sum of the images' scores as a function of the maps at the cut.
+
+    Summing over the batch gives each image its own gradient in one pass. The second
+    result is empty, `[0, classes]`: it brings the number of classes out, at no cost.
+    """
+
+    def total(maps: jax.Array) -> tuple[jax.Array, jax.Array]:
+        logits = model.head(variables, Features(maps, features.context))
+        return jnp.sum(score(logits, labels)), jnp.zeros((0, logits.shape[-1]))
+
+    return total
+
+
+def weigh(maps: jax.Array, weights: jax.Array) -> jax.Array:
     """Sum maps over filters by one weight an image and filter, in full precision."""
     return jnp.einsum("bhwk,bk->bhw", maps, weights, precision="highest")
+
+
+def rectified(saliency: jax.Array, rectify: bool) -> jax.Array:
+    """Set negative values to 0, if asked to."""
+    return jax.nn.relu(saliency) if rectify else saliency
 
 
 def check_maps(features: Features) -> None:

@@ -1,0 +1,139 @@
+"""What holds for every method: batches, orders, scales, and no NaN."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import toy
+from flax import linen as nn
+
+from unlir_jax import saliency, split
+
+LABELS = jnp.asarray([0, 3, 1, 2, 2, 0, 1])
+KEY = jax.random.key(0)
+FAST = {
+    "smooth_grad_cam_plus_plus": {"samples": 3},
+    "ss_cam": {"samples": 2},
+    "is_cam": {"steps": 2},
+    "opti_cam": {"steps": 2},
+    "integrated_gradients": {"steps": 3},
+    "blur_integrated_gradients": {"steps": 3},
+    "gradient_shap": {"samples": 3},
+    "smooth_grad": {"samples": 3},
+    "var_grad": {"samples": 3},
+    "square_grad": {"samples": 3},
+}
+CAMS = (
+    *("grad_cam", "grad_cam_plus_plus", "smooth_grad_cam_plus_plus", "xgrad_cam"),
+    *("hires_cam", "elementwise_grad_cam", "layer_cam", "score_cam", "ss_cam"),
+    *("is_cam", "ablation_cam", "eigen_cam", "eigen_grad_cam", "shapley_cam"),
+    *("finer_cam", "cam"),
+)
+
+
+class Curved(nn.Module):
+    """A network whose head bends."""
+
+    @nn.compact
+    def __call__(self, images):
+        found = nn.relu(nn.Conv(6, (3, 3), name="conv")(images))
+        found = nn.relu(nn.Conv(5, (3, 3), (2, 2), name="second")(found))
+        return nn.Dense(5, name="dense")(jnp.tanh(jnp.mean(found, (1, 2))))
+
+
+@pytest.fixture(scope="module")
+def images(pictures):
+    """Give seven small pictures: every test has them, so that each method is compiled
+    for few shapes.
+    """
+    small = pictures[:, ::2, ::2]
+    return jnp.asarray(np.concatenate([small, 1 - small[:3]]))
+
+
+@pytest.fixture(scope="module")
+def networks(images):
+    module, linear = Curved(), toy.Halves()
+    return {
+        False: (split.from_linen(module, "conv"), toy.random_variables(module, images)),
+        True: (split.from_methods(linear), toy.random_variables(linear, images)),
+    }
+
+
+def make(name, networks):
+    """Make an explainer and its variables; `cam` is defined on a linear head only."""
+    cut, variables = networks[name == "cam"]
+    return saliency.METHODS[name](cut, **FAST.get(name, {})), variables
+
+
+@pytest.mark.parametrize("name", saliency.METHODS)
+def test_a_map_does_not_depend_on_batch_size_order_or_neighbours(
+    networks, images, name
+):
+    explain, variables = make(name, networks)
+    together = np.asarray(explain(variables, images, LABELS, key=KEY))
+    assert np.isfinite(together).all()
+    scale = np.abs(together).max()
+    order = np.asarray([6, 2, 0, 5, 1, 4, 3])
+    turned = explain(variables, images[order], LABELS[order], key=KEY)
+    np.testing.assert_allclose(turned, together[order], atol=1e-5 * scale)
+    alone = explain(variables, images[4:5], LABELS[4:5], key=KEY)
+    np.testing.assert_allclose(alone[0], together[4], atol=1e-5 * scale)
+
+
+@pytest.mark.parametrize("name", [n for n in saliency.METHODS if n != "ss_cam"])
+def test_order_of_filters_does_not_matter(networks, images, name):
+    """The noise of SS-CAM belongs to the number of a filter."""
+    explain, variables = make(name, networks)
+    order = jnp.asarray([3, 1, 5, 0, 2, 4])
+    params = dict(variables["params"])
+    params["conv"] = jax.tree.map(lambda leaf: leaf[..., order], params["conv"])
+    if name == "cam":
+        kernel = params["dense"]["kernel"][order]
+        params["dense"] = params["dense"] | {"kernel": kernel}
+    else:
+        kernel = params["second"]["kernel"][:, :, order]
+        params["second"] = params["second"] | {"kernel": kernel}
+    expected = explain(variables, images, LABELS, key=KEY)
+    found = explain({"params": params}, images, LABELS, key=KEY)
+    np.testing.assert_allclose(found, expected, atol=2e-5 * np.abs(expected).max())
+
+
+# How a map grows when the score does. Score-CAM's softmax has no such rule.
+DEGREES = {
+    **dict.fromkeys(("grad_cam", "xgrad_cam", "hires_cam", "layer_cam", "cam"), 1),
+    **dict.fromkeys(("elementwise_grad_cam", "eigen_grad_cam", "shapley_cam"), 1),
+    **dict.fromkeys(("ablation_cam", "eigen_cam"), 0),
+    **dict.fromkeys(("gradient", "input_x_gradient", "integrated_gradients"), 1),
+    **dict.fromkeys(("blur_integrated_gradients", "gradient_shap"), 1),
+    **dict.fromkeys(("smooth_grad", "guided_backpropagation", "deconvolution"), 1),
+    **dict.fromkeys(("var_grad", "square_grad", "guided_grad_cam"), 2),
+    "full_grad": 0,
+}
+
+
+@pytest.mark.parametrize("name", DEGREES)
+def test_a_positive_scale_of_the_logits_scales_the_map(networks, images, name):
+    explain, variables = make(name, networks)
+    params = variables["params"]
+    dense = jax.tree.map(lambda leaf: 4 * leaf, params["dense"])
+    larger = {"params": params | {"dense": dense}}
+    expected = explain(variables, images, LABELS, key=KEY) * 4 ** DEGREES[name]
+    found = explain(larger, images, LABELS, key=KEY)
+    np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("name", saliency.METHODS)
+def test_a_network_that_sees_nothing_gives_no_nan(networks, images, name):
+    explain, variables = make(name, networks)
+    blind = jax.tree.map(jnp.zeros_like, variables)
+    found = explain(blind, images, LABELS, key=KEY)
+    assert jnp.isfinite(found).all()
+    if name not in saliency.CONTROLS:
+        assert (found == 0).all()
+
+
+def test_error_of_the_field_too_few_labels_are_refused(unchecked, networks, images):
+    for name in saliency.METHODS:
+        explain, variables = make(name, networks)
+        with pytest.raises(ValueError, match="one class index for each of the 7"):
+            explain(variables, images, LABELS[:3], key=KEY)

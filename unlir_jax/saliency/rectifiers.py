@@ -1,0 +1,252 @@
+"""Find the ReLUs of a traced function, and put something else in their place."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend import core
+
+Clip = Callable[[Any, float, float], Any]
+"""`(values, low, high) -> values` clipped to an interval that may be half open."""
+
+# What is one equation around others; their body can be written out in its place.
+WRAPPERS = ("jit", "pjit", "closed_call", "core_call", "checkpoint", "remat", "remat2")
+# Functions with a derivative of their own; only a pure ReLU's is replaced.
+DERIVED = ("custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr")
+# A ReLU6 inside of these is a gate and not an activation.
+GATES = ("hard_sigmoid", "hard_silu", "hard_swish")
+SHAPING = ("convert_element_type", "broadcast_in_dim", "reshape", "copy", "squeeze")
+
+
+class Interval(NamedTuple):
+    """Say what an equation clips: which operand, and to which interval."""
+
+    operand: int
+    low: float
+    high: float
+
+
+class Scope:
+    """Know the constants, producers and consumers of one sequence of equations."""
+
+    def __init__(self, jaxpr: Any, constants: Sequence[float | None]) -> None:
+        self.jaxpr = jaxpr
+        self.known: dict[Any, float] = {
+            variable: value
+            for variable, value in zip(jaxpr.invars, constants, strict=True)
+            if value is not None
+        }
+        self.makers: dict[Any, Any] = {}
+        self.users: dict[Any, list[Any]] = {}
+        for equation in jaxpr.eqns:
+            for variable in equation.invars:
+                if not isinstance(variable, core.Literal):
+                    self.users.setdefault(variable, []).append(equation)
+            for variable in equation.outvars:
+                self.makers[variable] = equation
+            if equation.primitive.name in SHAPING:
+                value = self.constant(equation.invars[0])
+                if value is not None:
+                    self.known[equation.outvars[0]] = value
+
+    def constant(self, variable: Any) -> float | None:
+        """Give the number that a variable is everywhere, where that is known."""
+        if isinstance(variable, core.Literal):
+            return float(variable.val) if np.ndim(variable.val) == 0 else None
+        return self.known.get(variable)
+
+    def constants(self, equation: Any) -> list[float | None]:
+        return [self.constant(variable) for variable in equation.invars]
+
+    def interval(self, equation: Any) -> Interval | None:
+        """Tell whether an equation is a ReLU, or the upper end of one."""
+        name = equation.primitive.name
+        if name not in ("clamp", "max", "min"):
+            return None
+        if not jnp.issubdtype(equation.outvars[0].aval.dtype, jnp.floating):
+            return None
+        if name == "clamp":
+            low, _, high = self.constants(equation)
+            found = low == 0 and high is not None and high > 0
+            return Interval(1, 0.0, high) if found and high is not None else None
+        first, second = self.constants(equation)
+        if (first is None) == (second is None):
+            return None
+        operand, bound = (1, first) if second is None else (0, second)
+        variable = equation.invars[operand]
+        if bound is None or not equation.outvars[0].aval.ndim:
+            return None
+        if name == "max":
+            # Norms clip a variance at 0, `mean(x^2) - mean(x)^2`: that is no ReLU.
+            relu = bound == 0 and not self._is_variance(variable)
+            return Interval(operand, 0.0, math.inf) if relu else None
+        if bound > 0 and self._beside_a_relu(variable, equation):
+            return Interval(operand, -math.inf, bound)
+        return None
+
+    def _is_variance(self, variable: Any) -> bool:
+        maker = self.makers.get(variable)
+        if maker is None or maker.primitive.name != "sub":
+            return False
+        square = self.makers.get(maker.invars[1])
+        if square is None:
+            return False
+        name = square.primitive.name
+        product = name == "mul" and square.invars[0] is square.invars[1]
+        power = name == "integer_pow" and square.params["y"] == 2
+        return name == "square" or product or power
+
+    def _beside_a_relu(self, variable: Any, equation: Any) -> bool:
+        """Tell whether `min` follows a `max` with 0, or is followed by nothing else."""
+
+        def lower(other: Any) -> bool:
+            return other.primitive.name == "max" and 0 in self.constants(other)
+
+        maker = self.makers.get(variable)
+        if maker is not None and lower(maker):
+            return True
+        result = equation.outvars[0]
+        users = self.users.get(result, [])
+        return bool(users) and all(map(lower, users)) and result not in self._results()
+
+    def _results(self) -> list[Any]:
+        return [v for v in self.jaxpr.outvars if not isinstance(v, core.Literal)]
+
+
+def replace(
+    function: Callable[..., Any], clip: Clip, *example: Any
+) -> Callable[..., Any]:
+    """Trace a function, and call `clip` for each of its ReLUs and ReLU6s.
+
+    Args:
+        function: Gives one array.
+        clip: What stands for a ReLU, `clip(values, 0, inf)`, and a ReLU6,
+            `clip(values, 0, 6)`.
+        *example: Arguments of the shapes and types that it will be called with.
+
+    Raises:
+        ValueError: There is no ReLU, or one in a loop or branch.
+    """
+    closed = jax.make_jaxpr(function)(*example)
+    nothing = [None] * len(closed.jaxpr.invars)
+    if not contains(closed.jaxpr, nothing):
+        raise ValueError(
+            "The network has no ReLU or ReLU6, without which guided backpropagation "
+            "and deconvolution are the plain gradient: use gradient."
+        )
+
+    def replaced(*arguments: Any) -> Any:
+        leaves = jax.tree.leaves(arguments)
+        return _evaluate(closed.jaxpr, closed.consts, leaves, nothing, clip)[0]
+
+    return replaced
+
+
+def bodies(equation: Any) -> list[Any]:
+    """List the sequences of equations inside of an equation."""
+    found = []
+    for value in equation.params.values():
+        for item in value if isinstance(value, tuple | list) else (value,):
+            if hasattr(item, "eqns"):
+                found.append(getattr(item, "jaxpr", item))
+    return found
+
+
+def contains(jaxpr: Any, constants: Sequence[float | None]) -> bool:
+    """Tell whether equations contain a ReLU."""
+    scope = Scope(jaxpr, constants)
+    return any(_holds(equation, scope) for equation in jaxpr.eqns)
+
+
+def _holds(equation: Any, scope: Scope) -> bool:
+    inner = bodies(equation)
+    if not inner:
+        return scope.interval(equation) is not None
+    if equation.primitive.name in DERIVED:
+        return is_rectifier(inner[0], scope.constants(equation))
+    if equation.params.get("name") in GATES:
+        return False
+    return any(contains(body, _given(body, equation, scope)) for body in inner)
+
+
+def _given(body: Any, equation: Any, scope: Scope) -> list[float | None]:
+    """Hand constants to a body, if its inputs are the equation's own."""
+    constants = scope.constants(equation)
+    same = len(constants) == len(body.invars)
+    return constants if same else [None] * len(body.invars)
+
+
+def is_rectifier(jaxpr: Any, constants: Sequence[float | None]) -> bool:
+    """Tell whether equations are a ReLU and nothing else."""
+    scope = Scope(jaxpr, constants)
+    found = False
+    for equation in jaxpr.eqns:
+        inner = bodies(equation)
+        if inner and equation.primitive.name in (*WRAPPERS, *DERIVED):
+            pure = is_rectifier(inner[0], _given(inner[0], equation, scope))
+        else:
+            pure = scope.interval(equation) is not None
+        found |= pure
+        if not pure and equation.primitive.name not in SHAPING:
+            return False
+    return found
+
+
+def _evaluate(
+    jaxpr: Any,
+    consts: Sequence[Any],
+    arguments: Sequence[Any],
+    constants: Sequence[float | None],
+    clip: Clip,
+) -> list[Any]:
+    scope = Scope(jaxpr, constants)
+    values: dict[Any, Any] = dict(zip(jaxpr.constvars, consts, strict=True))
+    values.update(zip(jaxpr.invars, arguments, strict=True))
+
+    def read(variable: Any) -> Any:
+        literal = isinstance(variable, core.Literal)
+        return variable.val if literal else values[variable]
+
+    for equation in jaxpr.eqns:
+        inputs = [read(variable) for variable in equation.invars]
+        outputs = _apply(equation, inputs, scope, clip)
+        values.update(zip(equation.outvars, outputs, strict=True))
+    return [read(variable) for variable in jaxpr.outvars]
+
+
+def _apply(equation: Any, inputs: list[Any], scope: Scope, clip: Clip) -> list[Any]:
+    if not _holds(equation, scope):
+        return bind(equation, inputs)
+    inner = bodies(equation)
+    if not inner:
+        operand, low, high = scope.interval(equation) or (0, 0.0, math.inf)
+        return [clip(inputs[operand], low, high)]
+    name = equation.primitive.name
+    if name not in (*WRAPPERS, *DERIVED):
+        raise ValueError(
+            f"The network has a ReLU inside of `{name}`, where it cannot be given "
+            "another derivative; expected layers that are written out, not looped over."
+        )
+    body, consts = open_body(equation)
+    given = _given(body, equation, scope)
+    return _evaluate(body, consts, inputs, given, clip)
+
+
+def open_body(equation: Any) -> tuple[Any, Sequence[Any]]:
+    """Give the equations of a wrapper, and the arrays that they close over."""
+    for value in equation.params.values():
+        if hasattr(value, "eqns"):
+            return getattr(value, "jaxpr", value), getattr(value, "consts", ())
+    raise TypeError(f"`{equation.primitive.name}` has no equations of its own.")
+
+
+def bind(equation: Any, inputs: Sequence[Any]) -> list[Any]:
+    """Compute one equation as it is."""
+    bound = equation.primitive.get_bind_params(equation.params)
+    # Older versions of JAX give the functions apart.
+    functions, params = bound if isinstance(bound, tuple) else ((), bound)
+    outputs = equation.primitive.bind(*functions, *inputs, **params)
+    return outputs if equation.primitive.multiple_results else [outputs]
