@@ -81,7 +81,7 @@ def test_every_picture_method_and_metric_has_a_line(evaluated, pictures):
         assert figure["low"] - 1e-9 <= figure["mean"] <= figure["high"] + 1e-9
     assert outcome.summary is not None
     assert summary["about"]["controls"] == ["fake_cam", "center", "edges", "random"]
-    assert summary["contract"]["insertion"]["steps"] == 4
+    assert summary["contract"]["insertion"]["settings"]["steps"] == 4
     page = (folder / "report.html").read_text()
     assert "Mean curves" in page
     assert "Explained best" in page
@@ -152,6 +152,31 @@ def test_a_broken_picture_is_counted(pictures, tmp_path):
     found = evaluate.run(settings(broken), tmp_path / "out").summary
     assert found["about"]["unreadable"] == ["5_broken.png"]
     assert found["grad_cam/insertion"]["n"] == 3
+
+
+def test_maps_are_compared_with_boxes_and_explainers_are_asked_again(tmp_path):
+    random = np.random.default_rng(0)
+    lines = ["path,class,x0,y0,x1,y1"]
+    for index in range(4):
+        pixels = random.integers(0, 256, (40, 40, 3), np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{index}.png")
+        lines.append(f"{index}.png,{index},0,0,40,40")
+    (tmp_path / "index.csv").write_text("\n".join(lines) + "\n")
+    wanted = ("pointing_game", "official_metric", "energy_pointing_game", "coherency")
+    given = settings(tmp_path, ("metrics", wanted), ("metric_options", {}))
+    found = evaluate.run(given, tmp_path / "out").summary
+    # The box is the whole picture: every map points into it.
+    assert found["center/pointing_game"]["mean"] == 1
+    assert found["center/energy_pointing_game"]["mean"] == pytest.approx(1, abs=1e-5)
+    assert 0 <= found["edges/official_metric"]["mean"] <= 1
+    assert found["edges/coherency"]["n"] == 4
+    assert found["contract"]["pointing_game"]["higher_is_better"] is True
+
+
+def test_localisation_without_boxes_is_refused(pictures, tmp_path):
+    given = settings(pictures, ("metrics", ("iou",)), ("metric_options", {}))
+    with pytest.raises(ValueError, match="iou, which need boxes, but the data has no"):
+        evaluate.run(given, tmp_path / "out")
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from PIL import Image
 
 from unlir_jax import cli, explain, maps, metrics, pretrained, record, saliency
 from unlir_jax.data import files
+from unlir_jax.report import words
 
 METHODS = ("grad_cam", "opti_cam")
 
@@ -105,7 +106,7 @@ def test_results_hold_what_was_promised(results, weights):
         assert tuple(entry["methods"]) == METHODS
         assert tuple(entry["controls"]) == saliency.CONTROLS
         for row in (*entry["methods"].values(), *entry["controls"].values()):
-            for metric in (*metrics.METRICS, "masked_probability"):
+            for metric in (*words.COLUMNS, "masked_probability"):
                 assert 0 <= row[metric] <= 1
             assert isinstance(row["flat"], bool)
             assert len(row["insertion_curve"]) == explain.CURVE_STEPS + 1

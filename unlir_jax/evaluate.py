@@ -16,7 +16,9 @@ import numpy as np
 from unlir_jax import config, interruption, maps, mesh, record, split, workdir
 from unlir_jax.data import pipeline, source
 from unlir_jax.evaluation import comparison, gallery, store, task
+from unlir_jax.metrics import boxes
 from unlir_jax.report import evaluation as report
+from unlir_jax.types import Explainer
 
 SUMMARY, WORDS, PAGE = "summary.json", "summary.md", "report.html"
 FREE = ("data.workers", "data.threads", "devices")
@@ -108,6 +110,7 @@ def _batches(
             batch_size=size,
             image_size=job.image_size,
             crop=job.crop,
+            annotations=job.annotations,
             workers=left.workers,
             threads=left.threads or None,
             strict=left.strict,
@@ -146,6 +149,7 @@ def _score(
     if job.laid.mesh.size > 1:
         given = mesh.put_batch(job.laid, {"labels": labels})["labels"]
     key = jax.random.key(job.settings.seed)
+    known = _known(job, batch)
     values = np.empty((len(labels), len(job.explainers), len(job.columns)))
     flat = np.empty(values.shape[:2], bool)
     curves: dict[str, list[np.ndarray]] = {}
@@ -157,7 +161,8 @@ def _score(
         flat[:, place] = np.asarray(maps.is_flat(raw))
         enlarged = maps.resize(raw, images.shape[1:3])
         for scorer in job.scorers:
-            found = scorer.score(variables, images, given, enlarged, key=key)
+            seen = (variables, images, given)
+            found = _found(scorer, explain, known, seen, enlarged, key)
             for column in scorer.columns:
                 at = job.columns.index(column)
                 values[:, place, at] = np.asarray(found[column], np.float64)
@@ -176,6 +181,43 @@ def _score(
         {name: np.stack(found, 1)[kept] for name, found in curves.items()},
         batch["index"][lost],
     )
+
+
+def _known(job: task.Task, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Give what localisation compares with: the object's boxes and region.
+
+    Boxes are whole pixels with both ends included, as `metrics.boxes` takes them.
+    """
+    known = {}
+    if "boxes" in job.annotations:
+        corners = np.asarray(batch["boxes"])
+        there = (corners[..., 2:] > corners[..., :2]).all(-1, keepdims=True)
+        low = np.clip(np.floor(corners[..., :2]), 0, job.image_size - 1)
+        high = np.clip(np.ceil(corners[..., 2:]) - 1, low, job.image_size - 1)
+        whole = np.concatenate([low, high], -1).astype(np.int32)
+        nothing = np.asarray([0, 0, -1, -1], np.int32)
+        known["boxes"] = np.where(there, whole, nothing)
+        size = (job.image_size, job.image_size)
+        known["regions"] = np.asarray(boxes.fill(known["boxes"], size))
+    if "mask" in job.annotations:
+        known["regions"] = np.asarray(batch["mask"]) > 0
+    return known
+
+
+def _found(
+    scorer: task.Scorer,
+    explain: Explainer,
+    known: dict[str, np.ndarray],
+    seen: tuple[Any, ...],
+    saliency: Any,
+    key: Any,
+) -> dict[str, Any]:
+    """Score the maps of a batch by one metric."""
+    if scorer.takes == "explain":
+        return scorer.score(explain)(*seen, saliency, key=key)
+    if scorer.takes:
+        return scorer.score(*seen, saliency, known[scorer.takes], key=key)
+    return scorer.score(*seen, saliency, key=key)
 
 
 def _doing(name: str, begun: float, done: float, share: float, batches: int) -> str:

@@ -109,33 +109,48 @@ def _adapt(
     )
     weights = methods.drawn_back(made.start, learnt.trunk, method.back)
     describe = training.describe(seen.cut.after, made.adapt, plan)
-
-    def voter(place: int) -> Voter:
-        every = (weights, learnt.head)
-        own, deciding = jax.tree.map(lambda leaf: leaf[place], every)
-
-        def by_adapter(places: np.ndarray) -> np.ndarray:
-            found = []
-            for view in seen.test:
-                descriptors = trunk.gather(
-                    lambda known, some: describe(known, own, some),
-                    network.variables,
-                    view[places],
-                )
-                scores = np.asarray(training.logits(plan, deciding, descriptors))
-                found.append(probes.log_probabilities(scores))
-            return np.mean(found, axis=0)
-
-        return by_adapter
-
+    voters = [
+        _voter(
+            plan,
+            lambda known, some, own=own: describe(known, own, some),
+            deciding,
+            network.variables,
+            seen.test,
+        )
+        for own, deciding in _each((weights, learnt.head), len(method.adapters))
+    ]
     each = made.count + int(np.size(head["kernel"]))
     return Fitted(
-        _vote(by_probe, [voter(place) for place in range(len(method.adapters))]),
+        _vote(by_probe, voters),
         count + each * len(method.adapters),
         weights,
         learnt.head,
         {"steps": plan.steps, "adapter_parameters": made.count},
     )
+
+
+def _each(leaves: Any, count: int) -> list[Any]:
+    """Take adapters apart."""
+    return [
+        jax.tree.map(lambda leaf, place=place: leaf[place], leaves)
+        for place in range(count)
+    ]
+
+
+def _voter(
+    plan: training.Plan,
+    describe: Callable[[Any, np.ndarray], jax.Array],
+    head: Any,
+    variables: Any,
+    test: np.ndarray,
+) -> Voter:
+    """Make what one adapter says of pictures of the test, its views averaged."""
+
+    def score(view: np.ndarray) -> np.ndarray:
+        rows = trunk.gather(describe, variables, view)
+        return probes.log_probabilities(np.asarray(training.logits(plan, head, rows)))
+
+    return lambda places: np.mean([score(view[places]) for view in test], axis=0)
 
 
 def save(fitted: Fitted, task: Any, classes: tuple[str, ...], folder: Path) -> None:
@@ -145,11 +160,9 @@ def save(fitted: Fitted, task: Any, classes: tuple[str, ...], folder: Path) -> N
         return
     folder.mkdir(exist_ok=True)
     select = trunk.pattern(network.module, task.image_size, task.after)
-    for place, kind in enumerate(method.adapters):
-        weights, head = jax.tree.map(
-            lambda leaf, place=place: np.asarray(leaf[place]),
-            (fitted.weights, fitted.head),
-        )
+    every = _each((fitted.weights, fitted.head), len(method.adapters))
+    for place, (kind, own) in enumerate(zip(method.adapters, every, strict=True)):
+        weights, head = jax.tree.map(np.asarray, own)
         adapters.save(
             folder / f"{place}_{kind}.safetensors",
             weights,

@@ -1,6 +1,7 @@
 """What the config of an evaluation stands for: data, network, methods and metrics."""
 
 import difflib
+import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -13,10 +14,17 @@ from unlir_jax.data import registry, source
 from unlir_jax.data.splits import PLACE
 from unlir_jax.evaluation import labels
 from unlir_jax.models.parts import PartNet
-from unlir_jax.types import Explainer, Metric
+from unlir_jax.types import Explainer
 
 LABELS = ("true", "predicted")
+FACTORIES: dict[str, Callable[..., Any]] = (
+    metrics.METRICS
+    | metrics.EXPLAINER_METRICS
+    | metrics.REGION_METRICS
+    | metrics.BOX_METRICS
+)
 AVERAGES = ("average_drop", "average_increase", "average_gain")
+CURVES = ("insertion", "deletion")
 SPLITS = ("test", "validation", "val")
 
 
@@ -27,11 +35,14 @@ class Scorer(NamedTuple):
         columns: Names of what it gives.
         score: The metric.
         curve: Name of the curve that it also gives, or "".
+        takes: What it takes besides: `explain`, where `score` makes the metric of an
+            explainer; `regions`, the object's mask; `boxes`; or "".
     """
 
     columns: tuple[str, ...]
-    score: Metric
+    score: Callable[..., Any]
     curve: str = ""
+    takes: str = ""
 
 
 class Task(NamedTuple):
@@ -47,6 +58,7 @@ class Task(NamedTuple):
     parameters: dict[str, Any]
     scorers: list[Scorer]
     contracts: dict[str, Any]
+    annotations: tuple[str, ...]
     image_size: int
     crop: float
     laid: mesh.Layout
@@ -75,11 +87,10 @@ def prepare(settings: Any) -> Task:
         )
     laid = mesh.layout(devices=devices[: settings.devices or len(devices)])
     mesh.check_batch_size(laid, settings.batch_size)
-    model = settings.model
+    data, model = _open(settings.data), settings.model
     network = pretrained.load(
         model.name, model.weights, model.layer or None, fold=True, seed=settings.seed
     )
-    data = _open(settings.data)
     found, labelled_by = _labels(settings.labels, data, network)
     chosen = explainers.check(chosen, by_parts=isinstance(network.module, PartNet))
     controls = tuple(
@@ -94,6 +105,7 @@ def prepare(settings: Any) -> Task:
     scorers, contracts = _scorers(
         network.model, wanted, settings.metric_options.to_dict()
     )
+    annotations = _annotations(scorers, data)
     return Task(
         settings=settings,
         network=network,
@@ -105,6 +117,7 @@ def prepare(settings: Any) -> Task:
         parameters=parameters,
         scorers=scorers,
         contracts=contracts,
+        annotations=annotations,
         image_size=settings.data.image_size or network.image_size,
         crop=settings.data.crop or network.crop,
         laid=laid,
@@ -163,15 +176,15 @@ def _check_metrics(names: tuple[str, ...]) -> tuple[str, ...]:
     wanted = tuple(dict.fromkeys(names))
     if not wanted:
         raise ValueError(
-            f"`metrics` is empty; expected some of {', '.join(metrics.METRICS)}."
+            f"`metrics` is empty; expected some of {', '.join(FACTORIES)}."
         )
     for name in wanted:
-        if name not in metrics.METRICS:
-            near = difflib.get_close_matches(name, metrics.METRICS, n=1)
+        if name not in FACTORIES:
+            near = difflib.get_close_matches(name, FACTORIES, n=1)
             hint = f"did you mean {near[0]!r}? " if near else ""
             raise ValueError(
                 f"`metrics` has {name!r}, which is no metric; {hint}known: "
-                f"{', '.join(metrics.METRICS)}."
+                f"{', '.join(FACTORIES)}."
             )
     return wanted
 
@@ -205,8 +218,28 @@ def _merge(
             found[name][option] = value
 
 
-def _defaults(factory: Callable[..., Metric]) -> dict[str, Any]:
-    _, *own = inspect.signature(factory).parameters.values()
+def _annotations(scorers: Sequence[Scorer], data: source.Source) -> tuple[str, ...]:
+    """List what has to be known of the pictures: masks, boxes or nothing.
+
+    Where a region is wanted and there are only boxes, they are filled.
+    """
+    taken = {scorer.takes for scorer in scorers}
+    wanted = ["boxes"] if "boxes" in taken else []
+    if "regions" in taken:
+        wanted.append("mask" if "mask" in data.annotations else "boxes")
+    missing = set(wanted) - set(data.annotations)
+    if missing:
+        names = [s.columns[0] for s in scorers if s.takes in ("regions", "boxes")]
+        raise ValueError(
+            f"`metrics` has {', '.join(names)}, which need {' and '.join(missing)}, "
+            f"but the data has {', '.join(data.annotations) or 'no annotations'}; "
+            "expected a table index.csv with x0, y0, x1, y1, or a folder of masks."
+        )
+    return tuple(dict.fromkeys(wanted))
+
+
+def _defaults(factory: Callable[..., Any], skipped: int) -> dict[str, Any]:
+    own = list(inspect.signature(factory).parameters.values())[skipped:]
     return {setting.name: setting.default for setting in own}
 
 
@@ -214,15 +247,26 @@ def _scorers(
     model: Any, names: Sequence[str], options: Mapping[str, Mapping[str, Any]]
 ) -> tuple[list[Scorer], dict[str, Any]]:
     """Make metrics; those that look at the same pictures become one."""
-    values = {name: _defaults(metrics.METRICS[name]) for name in names}
+    values = {
+        name: _defaults(factory, 2 if name in metrics.EXPLAINER_METRICS else 1)
+        for name, factory in FACTORIES.items()
+        if name in names
+    }
     _merge(values, options, "metric_options")
     scorers = []
     averages = tuple(name for name in names if name in AVERAGES)
     if averages:
         scorers.append(Scorer(averages, metrics.average_scores(model)))
     for name in names:
-        if name not in AVERAGES:
-            made: Callable[..., Metric] = metrics.METRICS[name]
-            curve = f"{name}_curve" if name in ("insertion", "deletion") else ""
-            scorers.append(Scorer((name,), made(model, **values[name]), curve))
-    return scorers, {name: values[name] for name in names}
+        if name in AVERAGES:
+            continue
+        make = functools.partial(FACTORIES[name], **values[name])
+        if name in metrics.EXPLAINER_METRICS:
+            made = functools.partial(make, model)
+            scorers.append(Scorer((name,), made, takes="explain"))
+            continue
+        regions, boxes = name in metrics.REGION_METRICS, name in metrics.BOX_METRICS
+        takes = "regions" if regions else "boxes" if boxes else ""
+        curve = f"{name}_curve" if name in CURVES else ""
+        scorers.append(Scorer((name,), make(model), curve, takes))
+    return scorers, {name: metrics.contract(name, values[name]) for name in names}

@@ -70,6 +70,50 @@ def deletion(
     return _curve(model, "deletion", baseline, steps, loop)
 
 
+@factories.remember
+def insertion_minus_deletion(
+    model: SplitModel,
+    *,
+    insertion_baseline: maps.Baseline = "blur",
+    deletion_baseline: maps.Baseline = "black",
+    steps: int = 28,
+    loop: loops.Loop = "auto",
+) -> Metric:
+    """Subtract the area of deletion from that of insertion.
+
+    Higher is better, in [-1, 1]. With one baseline for both, a map and the reverse of
+    its order differ in sign.
+
+    Args:
+        model: The cut network.
+        insertion_baseline: What insertion starts from.
+        deletion_baseline: What deletion ends at.
+        steps: Of each curve.
+        loop: `auto`, `host` or `device`; see `loops.place`.
+
+    Returns:
+        A metric with `insertion_minus_deletion`, `[batch]`, and all that `insertion`
+        and `deletion` give.
+    """
+    inserted = insertion(model, baseline=insertion_baseline, steps=steps, loop=loop)
+    deleted = deletion(model, baseline=deletion_baseline, steps=steps, loop=loop)
+
+    def score(
+        variables: Variables,
+        images: Images,
+        labels: Labels,
+        saliency: Saliency,
+        *,
+        key: RandomKey | None = None,
+    ) -> dict[str, jax.Array]:
+        inputs = (variables, images, labels, saliency)
+        both = inserted(*inputs, key=key) | deleted(*inputs, key=key)
+        difference = both["insertion"] - both["deletion"]
+        return {"insertion_minus_deletion": difference} | both
+
+    return score
+
+
 def _curve(
     model: SplitModel, name: str, baseline: maps.Baseline, steps: int, loop: loops.Loop
 ) -> Metric:

@@ -1,0 +1,152 @@
+"""Every metric: an image's value does not depend on its neighbours; how many passes."""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from unlir_jax import metrics, split
+
+KEY = jax.random.key(0)
+SIZE = (24, 20)
+COUNT = 7
+SETTINGS = {
+    "insertion": {"steps": 3, "baseline": "noise"},
+    "deletion": {"steps": 3},
+    "insertion_minus_deletion": {"steps": 2, "deletion_baseline": "mean"},
+    "road": {"percentiles": (30, 80)},
+    "aopc_morf": {"patch": 7, "regions": 3, "baseline": "noise"},
+    "aopc_lerf": {"patch": 7, "regions": 3},
+    "symmetric_relevance_gain": {"patch": 7, "regions": 3},
+    "infidelity": {"samples": 3},
+    "max_sensitivity": {"samples": 2},
+    "pixel_average_precision": {"thresholds": 50},
+}
+
+
+@pytest.fixture(scope="module")
+def network():
+    """Give a small convolutional network, cut at its only layer."""
+    random = np.random.default_rng(0)
+    kernel = random.normal(size=(3, 3, 3, 6)).astype(np.float32)
+    dense = random.normal(size=(6, 4)).astype(np.float32)
+
+    def features(variables, images):
+        convolved = jax.lax.conv_general_dilated(
+            images, kernel, (2, 2), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+        return jax.nn.relu(convolved)
+
+    return split.from_functions(features, lambda v, m: m.mean((1, 2)) @ dense)
+
+
+@pytest.fixture(scope="module")
+def inputs(network):
+    random = np.random.default_rng(1)
+    images = random.uniform(size=(COUNT, *SIZE, 3)).astype(np.float32)
+    labels = random.integers(0, 4, size=COUNT)
+    saliency = random.normal(size=(COUNT, 6, 5)).astype(np.float32)
+    saliency[2] = 1  # A flat map is among them.
+    regions = random.uniform(size=(COUNT, *SIZE)) < 0.3
+    low = random.integers(0, 10, size=(COUNT, 2, 2))
+    boxes = np.concatenate([low, low + random.integers(2, 10, (COUNT, 2, 2))], axis=2)
+    regions[3], boxes[3] = False, (0, 0, -1, -1)  # And one without an object.
+    return images, labels, saliency, regions, boxes
+
+
+def explainer(network):
+    """Explain by the sum of the features, without a gradient."""
+
+    def explain(variables, images, labels, *, key=None):
+        return network.features(variables, images).maps.sum(-1)
+
+    return explain
+
+
+def make(name, network, **settings):
+    settings = SETTINGS.get(name, {}) | settings
+    if name in metrics.EXPLAINER_METRICS:
+        return metrics.EXPLAINER_METRICS[name](network, explainer(network), **settings)
+    known = metrics.METRICS | metrics.REGION_METRICS | metrics.BOX_METRICS
+    return known[name](network, **settings)
+
+
+def call(name, metric, inputs, rows):
+    images, labels, saliency, regions, boxes = (array[rows] for array in inputs)
+    further = []
+    if name in metrics.REGION_METRICS:
+        further = [regions]
+    elif name in metrics.BOX_METRICS:
+        further = [boxes]
+    return metric({}, images, labels, saliency, *further, key=KEY)
+
+
+@pytest.mark.parametrize("name", metrics.HIGHER_IS_BETTER)
+def test_a_value_depends_on_its_image_only(network, inputs, name):
+    metric = make(name, network)
+    together = call(name, metric, inputs, np.arange(COUNT))
+    order = np.random.default_rng(2).permutation(COUNT)
+    moved = call(name, metric, inputs, order)
+    assert name in together
+    for key, values in together.items():
+        assert len(values) == COUNT
+        np.testing.assert_allclose(moved[key], values[order], atol=1e-5, err_msg=key)
+    for row in (0, 2, 3):
+        alone = call(name, metric, inputs, np.asarray([row]))
+        for key, values in alone.items():
+            np.testing.assert_allclose(values[0], together[key][row], atol=1e-5)
+    objects = name in metrics.REGION_METRICS or name in metrics.BOX_METRICS
+    missing = np.isnan(np.asarray(together[name]))
+    assert missing.tolist() == [objects and row == 3 for row in range(COUNT)]
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "least"),
+    [
+        ("insertion", {"steps": 10}, 11),
+        ("deletion", {"steps": 10}, 11),
+        ("insertion_minus_deletion", {"steps": 10}, 21),
+        ("road", {"percentiles": (20, 50, 80)}, 6),
+        ("aopc_morf", {"regions": 9}, 10),
+        ("aopc_lerf", {"regions": 9}, 10),
+        ("symmetric_relevance_gain", {"regions": 8}, 17),
+        ("infidelity", {"samples": 9}, 10),
+        ("max_sensitivity", {"samples": 5}, 5),
+        ("average_drop", {}, 2),
+        ("saliency_metric", {}, 1),
+        ("official_metric", {}, 1),
+        ("localization_error", {}, 0),
+        ("complexity", {}, 0),
+    ],
+)
+def test_no_more_passes_than_there_must_be(network, inputs, name, settings, least):
+    """At most 1.2 times the least, each with no more images than the batch."""
+    seen = []
+
+    def count(images):
+        seen.append(len(images))
+
+    def features(variables, images):
+        jax.debug.callback(count, images)
+        return network.features(variables, images)
+
+    counted = network._replace(features=features)
+    call(name, make(name, counted, **settings), inputs, np.arange(COUNT))
+    jax.effects_barrier()
+    assert len(seen) <= math.ceil(1.2 * least) and sum(seen) <= 1.2 * least * COUNT
+    assert len(seen) >= least and max(seen, default=0) <= COUNT
+
+
+@pytest.mark.parametrize(
+    "name", ["insertion_minus_deletion", "symmetric_relevance_gain", "adcc"]
+)
+def test_runs_inside_jit(network, inputs, name):
+    metric = make(name, network)
+    inside = jax.jit(functools.partial(call, name, metric, rows=slice(3)))
+    images = tuple(jnp.asarray(array) for array in inputs)
+    outside = call(name, metric, inputs, slice(3))
+    for key, values in inside(images).items():
+        np.testing.assert_allclose(values, outside[key], atol=1e-5, err_msg=key)
