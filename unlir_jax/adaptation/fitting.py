@@ -84,18 +84,7 @@ def _adapt(
 ) -> Fitted:
     """Train the adapters of a method, and let them vote, with the probe if any."""
     method, network, classes = task.method, task.network, int(labels.max()) + 1
-    behind = trunk.pattern(network.module, task.image_size, task.after)
-    last = trunk.last_pattern(network.module, task.image_size)
-    made = methods.adaptation(
-        method.trunk, network.name, network.variables, behind, last
-    )
-    plan = training.Plan(
-        steps=steps(task, len(labels)),
-        batch_size=task.settings.batch_size,
-        learning_rate=method.rate,
-        head_rate=task.settings.head_rate,
-        pooling=method.pooling,
-    )
+    made, plan = _prepare(task, len(labels))
     head = training.start_head(plan, views, labels, classes)
     rows, targets = _views(task, seen, chosen, labels)
     learnt = training.train(
@@ -127,6 +116,24 @@ def _adapt(
         learnt.head,
         {"steps": plan.steps, "adapter_parameters": made.count},
     )
+
+
+def _prepare(task: Any, pictures: int) -> tuple[methods.Adaptation, training.Plan]:
+    """Make what learns of the trunk, and say how."""
+    method, network = task.method, task.network
+    behind = trunk.pattern(network.module, task.image_size, task.after)
+    last = trunk.last_pattern(network.module, task.image_size)
+    made = methods.adaptation(
+        method.trunk, network.name, network.variables, behind, last
+    )
+    plan = training.Plan(
+        steps=steps(task, pictures),
+        batch_size=task.settings.batch_size,
+        learning_rate=method.rate,
+        head_rate=task.settings.head_rate,
+        pooling=method.pooling,
+    )
+    return made, plan
 
 
 def _each(leaves: Any, count: int) -> list[Any]:

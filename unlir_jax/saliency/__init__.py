@@ -26,8 +26,10 @@ from unlir_jax.saliency.guided import (
     guided_grad_cam,
 )
 from unlir_jax.saliency.integrated import completeness, integrated_gradients
+from unlir_jax.saliency.occlusion import occlusion
 from unlir_jax.saliency.opti_cam import opti_cam
 from unlir_jax.saliency.paths import blur_integrated_gradients, gradient_shap
+from unlir_jax.saliency.rise import rise
 from unlir_jax.saliency.score_cam import is_cam, score_cam, ss_cam
 from unlir_jax.saliency.smoothing import (
     noise_moments,
@@ -35,6 +37,7 @@ from unlir_jax.saliency.smoothing import (
     square_grad,
     var_grad,
 )
+from unlir_jax.saliency.surrogates import kernel_shap, lime
 from unlir_jax.types import Explainer
 
 METHODS: dict[str, Callable[..., Explainer]] = {
@@ -67,6 +70,10 @@ METHODS: dict[str, Callable[..., Explainer]] = {
     "guided_backpropagation": guided_backpropagation,
     "deconvolution": deconvolution,
     "guided_grad_cam": guided_grad_cam,
+    "occlusion": occlusion,
+    "rise": rise,
+    "lime": lime,
+    "kernel_shap": kernel_shap,
     "fake_cam": fake_cam,
     "random": random,
     "center": center,
@@ -119,10 +126,14 @@ __all__ = [
     "input_x_gradient",
     "integrated_gradients",
     "is_cam",
+    "kernel_shap",
     "layer_cam",
+    "lime",
     "noise_moments",
+    "occlusion",
     "opti_cam",
     "random",
+    "rise",
     "score_cam",
     "shapley_cam",
     "smooth_grad",
