@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from unlir_jax import cli, config, few_shot, pretrained
-from unlir_jax.adaptation import draws, methods, probes, trunk
+from unlir_jax.adaptation import draws, methods, probes, training, trunk
 
 CONFIG = "configs/few_shot.py:backbone=cifar_resnet8,k=2,method={}"
 CLASSES = ("blue", "green", "red")
@@ -121,6 +121,37 @@ def test_a_cut_trunk_gives_the_whole_trunks_maps():
         np.testing.assert_array_equal(one, other)
     with pytest.raises(ValueError, match="did you mean 'block6'"):
         trunk.behind(network.module, 64, "blok6")
+
+
+def test_adapters_in_one_batch_are_adapters_one_by_one():
+    network = pretrained.load("cifar_resnet8", "random")
+    cut = trunk.cut(network.module, "layer2/block0", 32)
+    behind = trunk.pattern(network.module, 32, "layer2/block0")
+    made = methods.adaptation(
+        "filters", "cifar_resnet8", network.variables, behind, behind
+    )
+    random = np.random.default_rng(0)
+    rows = random.random((2, 9, 16, 16, 32), np.float32)
+    targets = np.eye(3, dtype=np.float32)[np.arange(9) % 3]
+    head = {"kernel": random.normal(size=(64, 3)), "bias": np.zeros(3)}
+    head = {name: leaf.astype(np.float32) for name, leaf in head.items()}
+    plan = training.Plan(steps=4, batch_size=6)
+    found = [
+        training.train(
+            training.Network(cut.after, made.adapt, network.variables),
+            training.Learnt(made.start, head),
+            rows,
+            targets,
+            plan,
+            mixed=(False, True),
+            loop=loop,
+        )
+        for loop in ("host", "device")
+    ]
+    for one, other in zip(*map(jax.tree.leaves, found), strict=True):
+        np.testing.assert_allclose(one, other, atol=2e-3)
+    moved = jax.tree.leaves(found[0].trunk)
+    assert all(np.abs(np.asarray(leaf) - 1).max() > 1e-3 for leaf in moved)
 
 
 def test_weights_are_drawn_back_half_way():

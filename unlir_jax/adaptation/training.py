@@ -1,6 +1,6 @@
 """Learn weights of filters and a head on few pictures, several adapters at once."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -9,7 +9,7 @@ import numpy as np
 import optax
 from jaxtyping import Float, Integer
 
-from unlir_jax import pooling
+from unlir_jax import loops, pooling
 from unlir_jax.adaptation import probes
 from unlir_jax.types import Array, Variables
 
@@ -97,6 +97,7 @@ def train(
     *,
     mixed: tuple[bool, ...],
     seed: int = 0,
+    loop: loops.Loop = "auto",
 ) -> Learnt:
     """Learn several adapters of one frozen trunk at once.
 
@@ -111,8 +112,9 @@ def train(
         plan: How.
         mixed: Which adapters learn from mixtures of pictures (mixup, beta 0.3).
         seed: Of the order, and of the mixtures.
+        loop: `device` takes all adapters in one batch, `host` one after the other,
+            which a CPU's caches like better; see `loops.place`.
     """
-    count = len(mixed)
     schedule = optax.cosine_decay_schedule(1.0, max(plan.steps, 1))
     rates = {"trunk": plan.learning_rate, "head": plan.head_rate}
     optimizer = optax.multi_transform(
@@ -122,27 +124,37 @@ def train(
         },
         Learnt("trunk", "head"),
     )
-    gradient = jax.vmap(
-        jax.grad(_loss(network, plan, start.trunk)), in_axes=(0, None, 0, 0)
-    )
+    gradient = jax.grad(_loss(network, plan, start.trunk))
 
-    @jax.jit
     def step(
         learnt: Learnt, state: Any, variables: Variables, rows: Array, targets: Array
     ) -> tuple[Any, Any]:
-        change, state = jax.vmap(optimizer.update)(
+        change, state = optimizer.update(
             gradient(learnt, variables, rows, targets), state, learnt
         )
         return optax.apply_updates(learnt, change), state
 
-    learnt = jax.tree.map(
-        lambda leaf: jnp.broadcast_to(jnp.asarray(leaf), (count, *jnp.shape(leaf))),
-        start,
-    )
-    state = jax.vmap(optimizer.init)(learnt)
-    for rows in _batches(np.asarray(inner), np.asarray(targets), plan, mixed, seed):
-        learnt, state = step(learnt, state, network.variables, *rows)
-    return learnt
+    begun = jax.tree.map(jnp.asarray, start)
+    learnt = [(begun, optimizer.init(begun))] * len(mixed)
+    batches = _batches(np.asarray(inner), np.asarray(targets), plan, mixed, seed)
+    known = network.variables
+    if loops.place(loop) == "host":
+        alone = jax.jit(step)
+        for rows, wanted in batches:
+            learnt = [
+                alone(*own, known, rows[place], wanted[place])
+                for place, own in enumerate(learnt)
+            ]
+        return _stacked([own for own, _ in learnt])
+    together = jax.jit(jax.vmap(step, in_axes=(0, 0, None, 0, 0)))
+    all_of_them = _stacked(learnt)
+    for rows, wanted in batches:
+        all_of_them = together(*all_of_them, known, rows, wanted)
+    return all_of_them[0]
+
+
+def _stacked(leaves: Sequence[Any]) -> Any:
+    return jax.tree.map(lambda *each: jnp.stack(each), *leaves)
 
 
 def _loss(network: Network, plan: Plan, first: Any) -> Callable[..., jax.Array]:
