@@ -9,6 +9,16 @@ ProtoPNet's prototypes, PDiscoNet's landmarks. `method=projection` goes on from 
 workdir of `method=prototypes`, given by `--config.init_from=WORKDIR`: each prototype
 becomes a cell of a training picture, then the classifier learns again.
 
+`method=unsupervised` finds fewer parts and whitens what they look like by what differs
+between nearest neighbours, without a label, and measures retrieval; `few_label` lets
+its classifier know five labels of each class (`--config.start.labels_per_class`). Parts
+of classes or of groups of pictures, by discriminant analysis or quadratic assignment:
+`--config.start.parts=lda`, `assignment` or `groups`. `--config.model.decision.layer=2x`
+looks at the picture at twice its size as well, `decision.at` at an earlier layer.
+
+`data=synthetic_parts` learns drawn creatures from scratch by a bag of parts that
+compete for cells. `data=imagenet` is for a pod of 32 accelerators and was not run.
+
 Arguments: `backbone`, a name of `unlir models`, whose weights at hand are taken unless
 `--config.model.weights=FILE` names others; `data`, see `unlir_jax/presets.py`;
 `method`, see above; `parts`, their number, 0 for the method's own.
@@ -223,7 +233,7 @@ def _scratch(settings, parts):
     settings.data.train_options = {"size": 4000}
     settings.data.test_options = {"size": 1000}
     settings.batch_size = 32
-    settings.steps = 1000
+    settings.steps = 1500
     settings.model.decision = {
         "name": "bag",
         "layer": "",
