@@ -26,9 +26,13 @@ from unlir_jax.saliency.guided import (
     guided_grad_cam,
 )
 from unlir_jax.saliency.integrated import completeness, integrated_gradients
+from unlir_jax.saliency.masks import extremal_perturbation, meaningful_perturbation
+from unlir_jax.saliency.occlusion import occlusion
+from unlir_jax.saliency.masks import extremal_perturbation, meaningful_perturbation
 from unlir_jax.saliency.occlusion import occlusion
 from unlir_jax.saliency.opti_cam import opti_cam
 from unlir_jax.saliency.paths import blur_integrated_gradients, gradient_shap
+from unlir_jax.saliency.rise import rise
 from unlir_jax.saliency.rise import rise
 from unlir_jax.saliency.score_cam import is_cam, score_cam, ss_cam
 from unlir_jax.saliency.smoothing import (
@@ -37,6 +41,7 @@ from unlir_jax.saliency.smoothing import (
     square_grad,
     var_grad,
 )
+from unlir_jax.saliency.surrogates import kernel_shap, lime
 from unlir_jax.saliency.surrogates import kernel_shap, lime
 from unlir_jax.types import Explainer
 
@@ -74,6 +79,14 @@ METHODS: dict[str, Callable[..., Explainer]] = {
     "rise": rise,
     "lime": lime,
     "kernel_shap": kernel_shap,
+    "meaningful_perturbation": meaningful_perturbation,
+    "extremal_perturbation": extremal_perturbation,
+    "occlusion": occlusion,
+    "rise": rise,
+    "lime": lime,
+    "kernel_shap": kernel_shap,
+    "meaningful_perturbation": meaningful_perturbation,
+    "extremal_perturbation": extremal_perturbation,
     "fake_cam": fake_cam,
     "random": random,
     "center": center,
@@ -111,6 +124,7 @@ __all__ = [
     "eigen_cam",
     "eigen_grad_cam",
     "elementwise_grad_cam",
+    "extremal_perturbation",
     "fake_cam",
     "finer_cam",
     "full_grad",
@@ -129,6 +143,7 @@ __all__ = [
     "kernel_shap",
     "layer_cam",
     "lime",
+    "meaningful_perturbation",
     "noise_moments",
     "occlusion",
     "opti_cam",
