@@ -22,6 +22,11 @@ FAST = {
     "smooth_grad": {"samples": 3},
     "var_grad": {"samples": 3},
     "square_grad": {"samples": 3},
+    "occlusion": {"window": 8, "stride": 8},
+    "rise": {"masks": 20},
+    "lime": {"samples": 30, "count": 9, "kind": "grid"},
+    "kernel_shap": {"samples": 30, "count": 4, "kind": "grid"},
+    "meaningful_perturbation": {"steps": 2, "cells": 4},
 }
 CAMS = (
     *("grad_cam", "grad_cam_plus_plus", "smooth_grad_cam_plus_plus", "xgrad_cam"),

@@ -28,11 +28,8 @@ from unlir_jax.saliency.guided import (
 from unlir_jax.saliency.integrated import completeness, integrated_gradients
 from unlir_jax.saliency.masks import extremal_perturbation, meaningful_perturbation
 from unlir_jax.saliency.occlusion import occlusion
-from unlir_jax.saliency.masks import extremal_perturbation, meaningful_perturbation
-from unlir_jax.saliency.occlusion import occlusion
 from unlir_jax.saliency.opti_cam import opti_cam
 from unlir_jax.saliency.paths import blur_integrated_gradients, gradient_shap
-from unlir_jax.saliency.rise import rise
 from unlir_jax.saliency.rise import rise
 from unlir_jax.saliency.score_cam import is_cam, score_cam, ss_cam
 from unlir_jax.saliency.smoothing import (
@@ -41,7 +38,6 @@ from unlir_jax.saliency.smoothing import (
     square_grad,
     var_grad,
 )
-from unlir_jax.saliency.surrogates import kernel_shap, lime
 from unlir_jax.saliency.surrogates import kernel_shap, lime
 from unlir_jax.types import Explainer
 
@@ -80,13 +76,6 @@ METHODS: dict[str, Callable[..., Explainer]] = {
     "lime": lime,
     "kernel_shap": kernel_shap,
     "meaningful_perturbation": meaningful_perturbation,
-    "extremal_perturbation": extremal_perturbation,
-    "occlusion": occlusion,
-    "rise": rise,
-    "lime": lime,
-    "kernel_shap": kernel_shap,
-    "meaningful_perturbation": meaningful_perturbation,
-    "extremal_perturbation": extremal_perturbation,
     "fake_cam": fake_cam,
     "random": random,
     "center": center,
