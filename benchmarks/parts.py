@@ -3,10 +3,9 @@
     python benchmarks/parts.py WORKDIR --pictures 3000
 
 WORKDIR is a finished training of a part network. Two sides take turns on the same
-random pictures: the backbone alone, and the whole network. With `--pictures N` parts and the
-ridge regression are fitted to N maps of random features of as many classes as the
-network has, as a training on cached features does, and the memory of the process is
-given for it. Prints JSON.
+random pictures: the backbone alone, and the whole network. With `--pictures N` parts
+and the ridge regression are fitted to N maps of random features, as a training on
+cached features does, and the memory that this takes is given. Prints JSON.
 """
 
 import argparse

@@ -58,7 +58,7 @@ BAD = {
     "truncated": (["explain", "short.jpg"], "cannot be read as a picture"),
     "all broken": (["explain", "text.png", "short.jpg"], "None of 2 pictures"),
     "network": (["explain", "photo.png", "--model", "resnet5"], "did you mean"),
-    "method": (["explain", "photo.png", "--method", "gradcam"], "'grad_cam'"),
+    "method": (["explain", "photo.png", "--method", "gradcams"], "'grad_cam'"),
     "no method": (["explain", "photo.png", "--method", ","], "`methods` is empty"),
     "layer": (["explain", "photo.png", "--layer", "block99"], "its modules: "),
     "flat layer": (["explain", "photo.png", "--layer", "classifier"], "expected maps"),
