@@ -10,6 +10,12 @@ Arguments: `backbone`, a name of `unlir models`; `data`, see `unlir_jax/presets.
 `k`; `method`: filters (three adapters of 15,296 weights each, and a probe),
 filters_single, probe_average, probe_max, probe_gem, ridge, cosine, prototypes,
 cosine_head, norm_affine, bias, ia3, lora, last_block or full.
+
+Expected: on 50 species of CUB-200-2011, k=5, five draws: filters_single 83.9 +- 1.5 %,
+probe_gem 82.5 +- 1.2 %, see docs/few_shot.md.
+
+Time: on two CPU cores half a minute a draw for a probe, a minute and a half for one
+adapter, three to four minutes for three.
 """
 
 from unlir_jax import config, presets

@@ -6,16 +6,21 @@ from pathlib import Path
 import pytest
 
 from unlir_jax import config, defaults, presets
+from unlir_jax.adaptation import settings as adaptation
+from unlir_jax.evaluation import settings as evaluation
 from unlir_jax.objectives import constraints
 
 ROOT = Path(__file__).parents[1]
+# Whose settings are not a training's.
+OTHERS = {"evaluate": evaluation.evaluation, "few_shot": adaptation.few_shot}
 CONFIGS = sorted((ROOT / "configs").glob("*.py"))
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_a_config_says_what_to_expect_and_how(path):
     docstring = re.match(r'r?"""(.*?)"""', path.read_text(), re.DOTALL)[1]
-    assert f"unlir train --config configs/{path.name}" in docstring
+    command = "evaluate" if path.stem == "evaluate" else "train"
+    assert f"unlir {command} --config configs/{path.name}" in docstring
     assert "--workdir" in docstring
     assert "Expected:" in docstring and "Time:" in docstring
     assert "EXPECTED" not in docstring
@@ -24,14 +29,16 @@ def test_a_config_says_what_to_expect_and_how(path):
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_a_config_has_the_settings_of_all(path):
     settings = config.load(str(path))
-    known = set(config._flatten(config.to_dict(defaults.training())))
+    whole = OTHERS.get(path.stem, defaults.training)()
+    known = set(config._flatten(config.to_dict(whole)))
     free = ("data.options", "data.train_options", "data.test_options")
     free += ("objective.terms", "model.decision")
     for name in config._flatten(config.to_dict(settings)):
         optional = name.startswith((*free, "optimizer.options"))
         assert name in known or optional, name
     assert settings.is_locked
-    assert (settings.steps > 0) != (settings.epochs > 0)
+    if path.stem not in OTHERS:
+        assert (settings.steps > 0) != (settings.epochs > 0)
 
 
 def test_a_packaged_config_is_found_by_its_name(tmp_path, monkeypatch):
@@ -49,7 +56,11 @@ def test_data_sets_by_name(name):
 
 
 @pytest.mark.parametrize(
-    "method", ["descriptors", "bag", "prototypes", "projection", "landmarks"]
+    "method",
+    [
+        *("descriptors", "unsupervised", "few_label", "bag", "prototypes"),
+        *("projection", "landmarks", "scratch", "pod"),
+    ],
 )
 def test_parts_by_method(method):
     settings = config.load(f"configs/train_parts.py:method={method},parts=3")

@@ -146,14 +146,14 @@ def _draw(
     scores = fitted.classify(tested)
     right = scores.argmax(1) == target
     if fitted.weights is not None and number == 0:
-        names = tuple(task.data.train.classes[int(label)] for label in classes)
-        fitting.save(fitted, task, names, folder / ADAPTERS)
+        fitting.save(fitted, task, folder / ADAPTERS)
     return {
         "draw": number,
         "accuracy": float(right.mean()),
         "loss": float(-scores[np.arange(len(target)), target].mean()),
         "seconds": seconds,
         "trained_parameters": fitted.count,
+        "classes": [task.data.train.classes[int(label)] for label in classes],
         "pictures": [task.data.train.name(int(index)) for index in chosen],
         "right": right.astype(int).tolist(),
         **fitted.notes,

@@ -93,7 +93,7 @@ def _adapt(
         rows,
         np.eye(classes, dtype=np.float32)[targets],
         plan,
-        mixed=tuple(kind == "mixup" for kind in method.adapters),
+        mixed=tuple("mixup" in kind for kind in method.adapters),
         seed=task.settings.seed + 1000 * number,
     )
     weights = methods.drawn_back(made.start, learnt.trunk, method.back)
@@ -160,7 +160,7 @@ def _voter(
     return lambda places: np.mean([score(view[places]) for view in test], axis=0)
 
 
-def save(fitted: Fitted, task: Any, classes: tuple[str, ...], folder: Path) -> None:
+def save(fitted: Fitted, task: Any, folder: Path) -> None:
     """Write each adapter as a small file, where weights of filters have learnt."""
     network, method = task.network, task.method
     if method.trunk not in ("filters", "input_filters"):
@@ -182,7 +182,6 @@ def save(fitted: Fitted, task: Any, classes: tuple[str, ...], folder: Path) -> N
                 "head": "cosine",
                 "scale": probes.SCALE,
                 "pooling": method.pooling,
-                "class_names": list(classes),
             },
             head_type="int8",
             overwrite=True,
@@ -210,14 +209,14 @@ def _views(
     inner, kinds = seen.train(chosen), task.method.adapters
     shape = inner.shape[2:]
     flips = inner.reshape(-1, *shape)
-    if "crops" not in kinds:
+    if not any("crops" in kind for kind in kinds):
         return np.stack([flips] * len(kinds)), np.tile(labels, len(inner))
     crops = seen.cropped(chosen)
     both = np.concatenate([inner, crops]).reshape(-1, *shape)
     # As many rows for each adapter, so that one choice of rows suits all.
     times = -(-len(both) // len(flips))
     repeated = np.concatenate([flips] * times)[: len(both)]
-    rows = [both if kind == "crops" else repeated for kind in kinds]
+    rows = [both if "crops" in kind else repeated for kind in kinds]
     return np.stack(rows), np.tile(labels, len(inner) + len(crops))
 
 

@@ -18,7 +18,8 @@ class Method(NamedTuple):
     Attributes:
         trunk: What learns of the trunk: "" for nothing, `filters`, `input_filters`,
             `norms`, `biases`, `last_block`, `lora` or `full`.
-        adapters: Views that each adapter learns from: `flips`, `crops` or `mixup`.
+        adapters: Views that each adapter learns from: `flips`, `crops`, `mixup` (of
+            flips) or `crops+mixup`.
         probe: Name in `probes.PROBES` of what is fitted to the frozen trunk and, where
             adapters learn too, has its log probabilities added to theirs; or "".
         pooling: Of the maps.

@@ -50,7 +50,7 @@ class Pictures:
                 new, self._inner(pixels).swapaxes(0, 1), strict=True
             ):
                 self.kept[index] = views
-        if "crops" in self.task.method.adapters:
+        if any("crops" in kind for kind in self.task.method.adapters):
             self._crop([int(i) for i in chosen if int(i) not in self.crops])
 
     def train(self, chosen: np.ndarray) -> np.ndarray:
