@@ -7,7 +7,7 @@ k pictures of each class are drawn from DIR/train, and all of DIR/test is tested
 has the same pictures for every method.
 
 Arguments: `backbone`, a name of `unlir models`; `data`, see `unlir_jax/presets.py`;
-`k`; `method`: filters (three adapters of 15,296 weights each, and a probe),
+`k`; `method`: filters (three adapters of 15,296 weights each),
 filters_single, probe_average, probe_max, probe_gem, ridge, cosine, prototypes,
 cosine_head, norm_affine, bias, ia3, lora, last_block or full.
 

@@ -59,7 +59,7 @@ def fit(
         [trunk.gather(frozen, variables, view) for view in seen.train(chosen)]
     )
     by_probe, count = None, 0
-    if method.probe:
+    if method.probe and not (method.adapters and steps(task, len(labels))):
         decide = probes.PROBES[method.probe](views, labels, classes)
         count = (views.shape[-1] + 1) * classes
 

@@ -20,8 +20,9 @@ class Method(NamedTuple):
             `norms`, `biases`, `last_block`, `lora` or `full`.
         adapters: Views that each adapter learns from: `flips`, `crops`, `mixup` (of
             flips) or `crops+mixup`.
-        probe: Name in `probes.PROBES` of what is fitted to the frozen trunk and, where
-            adapters learn too, has its log probabilities added to theirs; or "".
+        probe: Name in `probes.PROBES` of what is fitted to the frozen trunk, or "".
+            Beside adapters it only counts where these cannot learn, see
+            `fitting.steps`: elsewhere its vote was measured to do harm.
         pooling: Of the maps.
         back: How far weights of filters are drawn back to 1 after learning, in [0, 1].
         rate: Of learning, for the trunk.
