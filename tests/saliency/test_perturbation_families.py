@@ -377,7 +377,7 @@ def stripes():
 
 @pytest.mark.parametrize("name", SEARCHES)
 def test_searched_masks_find_the_place_that_the_network_looks_at(stripes, name):
-    explain = saliency.METHODS[name](PATCH, **SEARCHES[name])
+    explain = getattr(saliency, name)(PATCH, **SEARCHES[name])
     labels = jnp.asarray([0, 1])
     found = np.asarray(explain(LOOKS, stripes, labels))
     assert found.min() >= 0 and found.max() <= 1
