@@ -11,6 +11,7 @@ from jaxtyping import Float, Integer
 
 from unlir_jax import loops, pooling
 from unlir_jax.adaptation import probes
+from unlir_jax.parts import clustering
 from unlir_jax.types import Array, Variables
 
 BETA = 0.3
@@ -84,7 +85,8 @@ def logits(
     if plan.head == "cosine":
         kernel = head["kernel"]
         length = jnp.linalg.norm(kernel, axis=0, keepdims=True)
-        return plan.scale * _unit(descriptors) @ (kernel / jnp.maximum(length, 1e-12))
+        directions = kernel / jnp.maximum(length, 1e-12)
+        return plan.scale * clustering.unit(descriptors) @ directions
     return descriptors @ head["kernel"] + head["bias"][None]
 
 
@@ -213,9 +215,3 @@ def describe(
     return jax.jit(
         lambda variables, trunk, rows: pool(after(adapt(variables, trunk), rows))
     )
-
-
-def _unit(rows: Array) -> jax.Array:
-    square = jnp.sum(jnp.square(rows), axis=-1, keepdims=True)
-    safe = jnp.where(square > 0, square, 1)
-    return jnp.where(square > 0, rows * jax.lax.rsqrt(safe), 0)
