@@ -145,15 +145,16 @@ def _draw(
     seconds = time.perf_counter() - begun
     scores = fitted.classify(tested)
     right = scores.argmax(1) == target
+    names = [task.data.train.classes[int(label)] for label in classes]
     if fitted.weights is not None and number == 0:
-        fitting.save(fitted, task, folder / ADAPTERS)
+        fitting.save(fitted, task, folder / ADAPTERS, names)
     return {
         "draw": number,
         "accuracy": float(right.mean()),
         "loss": float(-scores[np.arange(len(target)), target].mean()),
         "seconds": seconds,
         "trained_parameters": fitted.count,
-        "classes": [task.data.train.classes[int(label)] for label in classes],
+        "classes": names,
         "pictures": [task.data.train.name(int(index)) for index in chosen],
         "right": right.astype(int).tolist(),
         **fitted.notes,

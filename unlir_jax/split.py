@@ -1,7 +1,7 @@
 """Cut a classifier in two at the layer to explain; nothing else knows how."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import jax
@@ -184,6 +184,40 @@ def run_from(
     images = jnp.zeros(shape, inner.dtype)
     _, output = _run(module, at, {"method": method}, variables, images, inner)
     return output
+
+
+def watch(
+    module: nn.Module, paths: Sequence[str], variables: Variables, images: Images
+) -> dict[str, tuple[Any, Any]]:
+    """Give what goes into submodules of a trunk, and what comes out of them.
+
+    Args:
+        module: A network with a method `features`.
+        paths: Of the submodules; each runs once.
+        variables: Of the module.
+        images: What it looks at.
+
+    Raises:
+        ValueError: A path is of no module that runs.
+    """
+    seen: dict[str, tuple[Any, Any]] = {}
+
+    def intercept(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
+        output = call(*args, **kwargs)
+        path = "/".join(context.module.path)
+        if context.method_name == "__call__" and path in paths:
+            seen[path] = (args[0], output)
+        return output
+
+    with nn.intercept_methods(intercept):
+        module.apply(dict(variables), images, method="features")
+    missing = [path for path in paths if path not in seen]
+    if missing:
+        raise ValueError(
+            f"`paths` has {', '.join(missing)}, which are no modules of the trunk of "
+            f"{type(module).__name__}; expected paths as `module_paths` gives."
+        )
+    return seen
 
 
 def _run(

@@ -160,8 +160,15 @@ def _voter(
     return lambda places: np.mean([score(view[places]) for view in test], axis=0)
 
 
-def save(fitted: Fitted, task: Any, folder: Path) -> None:
-    """Write each adapter as a small file, where weights of filters have learnt."""
+def save(fitted: Fitted, task: Any, folder: Path, names: Sequence[str]) -> None:
+    """Write each adapter as a small file, where weights of filters have learnt.
+
+    Args:
+        fitted: What was learnt.
+        task: See `few_shot.Task`.
+        folder: Where to; made if it is missing.
+        names: Of the classes.
+    """
     network, method = task.network, task.method
     if method.trunk not in ("filters", "input_filters"):
         return
@@ -170,6 +177,8 @@ def save(fitted: Fitted, task: Any, folder: Path) -> None:
     every = _each((fitted.weights, fitted.head), len(method.adapters))
     for place, (kind, own) in enumerate(zip(method.adapters, every, strict=True)):
         weights, head = jax.tree.map(np.asarray, own)
+        # A head of cosines has no bias that counts.
+        head = {"kernel": head["kernel"]}
         adapters.save(
             folder / f"{place}_{kind}.safetensors",
             weights,
@@ -182,6 +191,9 @@ def save(fitted: Fitted, task: Any, folder: Path) -> None:
                 "head": "cosine",
                 "scale": probes.SCALE,
                 "pooling": method.pooling,
+                "class_names": list(names),
+                "image_size": task.image_size,
+                "crop": task.crop,
             },
             head_type="int8",
             overwrite=True,

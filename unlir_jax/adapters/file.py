@@ -43,7 +43,8 @@ class Adapter(NamedTuple):
         head: Arrays by name that decide on the adapted features, such as `kernel`
             `[channels, classes]` and `bias` `[classes]`, float32; {} for none.
         metadata: Whatever JSON can hold. `apply` looks at `head` (`"linear"`),
-            `pooling` (`"average"`) and `class_names`.
+            `pooling` (`"average"`) and `class_names`, the explanation by filters at
+            `scale`, `image_size` and `crop` as well.
     """
 
     weights: dict[str, np.ndarray]
@@ -116,7 +117,9 @@ def save(
         arrays |= _pack_head(name, np.asarray(leaf, np.float32), head_type)
     fields = (backbone, fingerprint, select, mode)
     texts = {"format": FORMAT} | dict(zip(_FIELDS, fields, strict=True))
-    texts["metadata"] = json.dumps(dict(metadata or {}), ensure_ascii=False)
+    texts["metadata"] = json.dumps(
+        dict(metadata or {}), ensure_ascii=False, separators=(",", ":")
+    )
     readers.write_safetensors(path, arrays, texts, overwrite=overwrite)
     return path
 
