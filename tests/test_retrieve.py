@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from unlir_jax import cli, retrieve
+from unlir_jax import adapters, cli, filters, pretrained, retrieve
 
 
 @pytest.fixture(scope="module")
@@ -65,3 +65,43 @@ def test_the_command_prints_what_it_measured(pictures, tmp_path, capsys):
     words += ["--model", "cifar_resnet8", "--weights", "random", "--top", "2"]
     assert cli.main([*words, "--output", str(tmp_path / "out")]) == 0
     assert "mean average precision" in capsys.readouterr().out
+
+
+def test_an_adapter_is_folded_in(pictures, tmp_path, capsys):
+    frozen = pretrained.load("cifar_resnet8", "random")
+    random = np.random.default_rng(1)
+    weights = {
+        name: random.normal(1, 0.3, leaf.shape)
+        for name, leaf in filters.init(frozen.variables, "layer[23]/.*").items()
+    }
+    mark = adapters.fingerprint(frozen.variables)
+    file = adapters.save(
+        tmp_path / "a.safetensors", weights, backbone=frozen.name, fingerprint=mark
+    )
+    whole = tmp_path / "whole.safetensors"
+    adapters.apply_command("cifar_resnet8", "random", file, whole)
+
+    def scores(name, *more):
+        words = ["retrieve", str(pictures / "red" / "0.png"), "--index", str(pictures)]
+        words += ["--model", "cifar_resnet8", "--output", str(tmp_path / name), *more]
+        assert cli.main(words) == 0
+        document = json.loads((tmp_path / name / "results.json").read_text())
+        (row,) = document["queries"]
+        return {match["file"]: match["score"] for match in row["matches"]}
+
+    adapted = scores("adapted", "--weights", "random", "--adapter", str(file))
+    assert adapted == pytest.approx(scores("folded", "--weights", str(whole)), abs=1e-4)
+    plain = scores("plain", "--weights", "random")
+    assert max(abs(adapted[name] - plain[name]) for name in plain) > 1e-3
+    words = [
+        "retrieve",
+        str(pictures),
+        "--index",
+        str(pictures),
+        "--adapter",
+        str(file),
+    ]
+    words += ["--model", "cifar_resnet20", "--weights", "random"]
+    capsys.readouterr()
+    assert cli.main([*words, "--output", str(tmp_path / "other")]) == 2
+    assert "is for cifar_resnet8, not for" in capsys.readouterr().err

@@ -87,6 +87,7 @@ def retrieve(parser: argparse.ArgumentParser) -> None:
     add("--weights", metavar="FILE", help="weights: a file, or hf:owner/name")
     add("--pool", default="gem", metavar="NAME", help="average, max, gem or rmac")
     add("--whiten", type=int, default=0, metavar="N", help="directions, default: none")
+    add("--adapter", metavar="FILE", help="weights of filters that were learnt for it")
     add("--top", type=int, default=10, metavar="N", help="default: 10")
     add("--output", default="retrieval", metavar="DIR", help="default: retrieval")
     add("--overwrite", action="store_true", help="replace a previous search in DIR")
@@ -121,6 +122,14 @@ def adapters(parser: argparse.ArgumentParser) -> None:
     diff.add_argument("first", metavar="ADAPTER")
     diff.add_argument("second", metavar="ADAPTER")
     diff.add_argument("--layers", type=int, default=0, metavar="N", help="default: all")
+    explain = ways.add_parser("explain", help="show which filters an adapter uses")
+    add = explain.add_argument
+    add("adapter", metavar="ADAPTER", help="a .safetensors file")
+    add("--images", nargs="+", required=True, metavar="IMAGE", help="files, folders")
+    add("--output", default="filters", metavar="DIR", help="default: filters")
+    add("--weights", metavar="FILE", help="of the frozen network")
+    add("--filters", type=int, default=8, metavar="N", help="of each kind, default: 8")
+    add("--overwrite", action="store_true", help="replace a previous report in DIR")
 
 
 ADD = {

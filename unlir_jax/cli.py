@@ -102,7 +102,12 @@ def _parser() -> argparse.ArgumentParser:
         ("retrieve", _retrieve, "find pictures that are alike", usage.RETRIEVE),
         ("models", _models, "list networks, or one's layers", usage.MODELS),
         ("methods", _methods, "list explainers and metrics", usage.METHODS),
-        ("adapters", _adapters, "apply, merge or compare adapters", usage.ADAPTERS),
+        (
+            "adapters",
+            _adapters,
+            "apply, merge, compare or explain adapters",
+            usage.ADAPTERS,
+        ),
         ("convert", _convert, "write weights in our layout", usage.CONVERT),
     ):
         arguments_of.ADD[name](command(name, run, summary, epilog))
@@ -240,6 +245,7 @@ def _retrieve(arguments: argparse.Namespace) -> int:
             arguments.output,
             model=arguments.model,
             weights=arguments.weights,
+            adapter=arguments.adapter,
             pool=arguments.pool,
             whiten=arguments.whiten,
             top=arguments.top,
@@ -353,23 +359,13 @@ def _convert(arguments: argparse.Namespace) -> int:
 def _adapters(arguments: argparse.Namespace) -> int:
     from unlir_jax import adapters
 
-    given = arguments
-    if given.way == "diff":
-        text = adapters.diff_command(given.first, given.second, layers=given.layers)
-    elif given.way == "merge":
-        text = adapters.merge_command(
-            given.adapters, given.output, overwrite=given.overwrite
-        )
-    else:
-        text = adapters.apply_command(
-            given.name,
-            given.weights,
-            given.adapter,
-            given.output,
-            overwrite=given.overwrite,
-        )
+    watched = sys.stderr.isatty() and arguments.way == "explain"
+    with _progress() if watched else _silence() as progress:
+        text, failed = adapters.command(arguments, progress)
+    for sentence in failed:
+        _complain(sentence)
     print(text)
-    return DONE
+    return SOME_FAILED if failed else DONE
 
 
 def _print_table(

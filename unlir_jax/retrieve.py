@@ -11,11 +11,13 @@ import jax
 import numpy as np
 from PIL import Image
 
-from unlir_jax import pooling, pretrained, record, retrieval
+from unlir_jax import adapters, pooling, pretrained, record, retrieval
 from unlir_jax.data import files, preprocessing
 from unlir_jax.metrics import retrieval as measures
+from unlir_jax.models import fold
 from unlir_jax.parts import clustering
 from unlir_jax.report import html
+from unlir_jax.weights import readers
 
 PAGE = "retrieval.html"
 THUMB = 160
@@ -38,6 +40,7 @@ def run(
     *,
     model: str = "efficientnet_lite0",
     weights: str | None = None,
+    adapter: str | os.PathLike[str] | None = None,
     pool: str = "gem",
     whiten: int = 0,
     top: int = 10,
@@ -56,6 +59,7 @@ def run(
         output: Folder to write to.
         model: Name of the network, or the workdir of a training.
         weights: Its weights, see `pretrained.load`.
+        adapter: A file of weights of its filters, which are folded in.
         pool: Of its maps, one of `pooling.POOLINGS`.
         whiten: Directions of a PCA whitening, fitted to the index; 0: none.
         top: How many to find for each query.
@@ -82,7 +86,7 @@ def run(
                 f"There is no {what}; expected files, folders or patterns."
             )
     record.check_folder(output, {PAGE}, overwrite=overwrite)
-    network = pretrained.load(model, weights, fold=True)
+    network = _network(model, weights, adapter)
     failed = [
         {"file": item, "error": f"No picture matches {item!r}."}
         for listed in found
@@ -111,6 +115,7 @@ def run(
         "schema": record.SCHEMA,
         "model": network.name,
         "weights": {"source": network.source, "sha256": network.sha256},
+        "adapter": None if adapter is None else readers.sha256(adapter),
         "pool": pool,
         "whiten": whiten,
         "failed": failed,
@@ -121,6 +126,19 @@ def run(
         record.write_text(folder / PAGE, _page(document))
         record.write_text(folder / record.RESULTS, record.to_json(document))
     return Outcome(Path(output), document, failed)
+
+
+def _network(
+    model: str, weights: str | None, adapter: str | os.PathLike[str] | None
+) -> pretrained.Pretrained:
+    """Load a network with its norms folded, and an adapter before them if there is."""
+    if adapter is None:
+        return pretrained.load(model, weights, fold=True)
+    chosen = adapters.load(adapter)
+    frozen = pretrained.load(model, weights)
+    adapted = adapters.apply(chosen, frozen)
+    folded = fold.fold_batchnorm(adapted.module, adapted.variables)
+    return pretrained.changed(adapted, *folded)
 
 
 def _describe(

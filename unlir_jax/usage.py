@@ -37,6 +37,8 @@ RETRIEVE = """\
 examples:
   unlir retrieve bird.jpg --index birds/test --output alike
   unlir retrieve queries/ --index birds/test --model runs/birds --pool rmac --whiten 128
+  unlir retrieve bird.jpg --index birds/test --model mobilenet_v2 \\
+      --adapter runs/few/adapters/0_mixup.safetensors
 
 Writes results.json and retrieval.html. Where the folders of the index name classes, the
 mean average precision with which its pictures find their own class is given too.
@@ -46,9 +48,12 @@ examples:
   unlir adapters apply mobilenet_v2 birds.safetensors adapted.safetensors
   unlir adapters merge one.safetensors other.safetensors --output both.safetensors
   unlir adapters diff one.safetensors other.safetensors --layers 10
+  unlir adapters explain birds.safetensors --images birds/test --output filters
 
 An adapter holds one number for each filter of a frozen network, and its head.
-`configs/few_shot.py:method=filters` leaves some in WORKDIR/adapters.
+`configs/few_shot.py:method=filters` leaves some in WORKDIR/adapters. `explain` writes
+filters.html: weights by layer, what the filters that gained and lost most respond to,
+and where the network looks before and after.
 """
 TRAIN = """\
 examples:

@@ -5,6 +5,7 @@ from unlir_jax.adapters.arithmetic import diff as diff
 from unlir_jax.adapters.arithmetic import merge as merge
 from unlir_jax.adapters.arithmetic import stack as stack
 from unlir_jax.adapters.commands import apply_command as apply_command
+from unlir_jax.adapters.commands import command as command
 from unlir_jax.adapters.commands import diff_command as diff_command
 from unlir_jax.adapters.commands import merge_command as merge_command
 from unlir_jax.adapters.file import Adapter as Adapter

@@ -1,8 +1,9 @@
-"""What `unlir adapters apply`, `merge` and `diff` do."""
+"""What `unlir adapters apply`, `merge`, `diff` and `explain` do."""
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -12,6 +13,47 @@ from unlir_jax.adapters import arithmetic, file
 from unlir_jax.adapters import network as networks
 from unlir_jax.models import parts
 from unlir_jax.weights import exported, readers
+
+
+def command(
+    given: Any, progress: Callable[[str, float], None]
+) -> tuple[str, list[str]]:
+    """Do what the arguments of `unlir adapters` ask for.
+
+    Args:
+        given: See `arguments_of.adapters`.
+        progress: Told how far `explain` is.
+
+    Returns:
+        What to print, and a sentence for each picture that could not be read.
+
+    Raises:
+        FileExistsError: A file is there, and no `overwrite`.
+        FileNotFoundError: A file is missing.
+        ValueError: Anything does not fit.
+    """
+    if given.way == "diff":
+        return diff_command(given.first, given.second, layers=given.layers), []
+    if given.way == "merge":
+        some, target = given.adapters, given.output
+        return merge_command(some, target, overwrite=given.overwrite), []
+    if given.way == "apply":
+        what = given.name, given.weights, given.adapter, given.output
+        return apply_command(*what, overwrite=given.overwrite), []
+    # Draws, and so imports what the others do without.
+    from unlir_jax.adapters import explanation
+
+    found = explanation.run(
+        given.adapter,
+        given.images,
+        given.output,
+        weights=given.weights,
+        count=given.filters,
+        overwrite=given.overwrite,
+        progress=progress,
+    )
+    text = f"Explained {given.adapter}: open {found.folder / explanation.PAGE}"
+    return text, [each["error"] for each in found.failed]
 
 
 def apply_command(
