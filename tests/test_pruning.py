@@ -210,6 +210,23 @@ def test_gate_gradients_are_those_of_weights_on_the_norms(small, images):
             )
 
 
+def test_gates_feel_the_loss_of_whatever_decides(small, images):
+    module, variables = small
+    labels = np.arange(4)
+
+    def decide(maps):
+        return module.apply(variables, maps, method="head")
+
+    own = pruning.gate_gradients(module, variables, images, labels)
+    beside = pruning.gate_gradients(module, variables, images, labels, decide)
+    doubled = pruning.gate_gradients(
+        module, variables, images, labels, lambda maps: 2 * decide(maps)
+    )
+    for layer, values in own.items():
+        np.testing.assert_allclose(beside[layer], values, atol=1e-6)
+        assert not np.allclose(doubled[layer], values, atol=1e-4)
+
+
 def test_scores_are_what_they_say(small, images):
     module, variables = small
     graph = pruning.graph(module)
@@ -253,6 +270,15 @@ def test_scores_are_what_they_say(small, images):
         factors = np.linalg.solve(covariance[np.ix_(other, other)], cross)
         rest = np.sqrt(covariance[index, index] - cross @ factors)
         np.testing.assert_allclose(found[index], rest * reads[index], rtol=1e-4)
+    # What the loss feels of that rest.
+    felt = of("sensitive", gradients=gradients, moments=moments)
+    size = np.sqrt(np.diag(moments[layer].covariance) + moments[layer].mean ** 2)
+    rest = 1 / np.sqrt(np.diag(np.linalg.inv(covariance)))
+    share = [min(a / b, 1) if b else 0 for a, b in zip(rest, size, strict=True)]
+    expected = np.sqrt(5) * abs(gate) * share
+    np.testing.assert_allclose(felt, expected, rtol=1e-6)
+    with pytest.raises(ValueError, match="'sensitive' needs `gradients`"):
+        of("sensitive", moments=moments)
 
 
 def test_where_two_convolutions_make_a_channel_both_weights_count():

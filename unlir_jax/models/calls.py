@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from unlir_jax.models.layers import Convolution
-from unlir_jax.types import Images, Logits, Variables
+from unlir_jax.types import Images, Variables
 
 
 def with_inputs(
@@ -17,7 +17,8 @@ def with_inputs(
     variables: Variables,
     images: Images,
     functions: Mapping[str, Callable[[jax.Array], jax.Array]],
-) -> Logits:
+    method: str | None = None,
+) -> Any:
     """Compute logits with a function on what some layers are given.
 
     Args:
@@ -25,6 +26,7 @@ def with_inputs(
         variables: Its variables.
         images: What it takes.
         functions: For the path of a layer, what becomes of its input.
+        method: Of the module, such as `features`, in place of what gives logits.
     """
 
     def intercept(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
@@ -34,7 +36,7 @@ def with_inputs(
         return call(function(args[0]), *args[1:], **kwargs)
 
     with nn.intercept_methods(intercept):
-        return module.apply(dict(variables), images)  # pyright: ignore[reportReturnType]
+        return module.apply(dict(variables), images, method=method)
 
 
 def multiply_adds(module: nn.Module, image_size: int) -> dict[str, int]:

@@ -5,6 +5,7 @@ from unlir_jax.pruning.choice import Choice, choose
 from unlir_jax.pruning.cost import flops
 from unlir_jax.pruning.inputs import Moments, gate_gradients, measure
 from unlir_jax.pruning.networks import prune, save
+from unlir_jax.pruning.reconstruction import reconstruct
 from unlir_jax.pruning.scores import KINDS, Scores, scores
 from unlir_jax.pruning.surgery import compensate, mask, remove
 
@@ -22,6 +23,7 @@ __all__ = [
     "mask",
     "measure",
     "prune",
+    "reconstruct",
     "remove",
     "save",
     "scores",

@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unlir_jax import split
+from unlir_jax import factories, split
 from unlir_jax.models import calls, channels
-from unlir_jax.types import Array, Images, Labels, Logits, Variables
+from unlir_jax.types import Array, Images, Labels, Logits, Maps, Variables
 
 
 class Moments(NamedTuple):
@@ -74,7 +74,11 @@ def measure(
 
 
 def gate_gradients(
-    module: Any, variables: Variables, images: Images, labels: Labels
+    module: Any,
+    variables: Variables,
+    images: Images,
+    labels: Labels,
+    decide: Callable[[Maps], Logits] | None = None,
 ) -> dict[str, jax.Array]:
     """Differentiate the cross-entropy by gates of 1 on what each reader is given.
 
@@ -86,6 +90,8 @@ def gate_gradients(
         variables: Its variables.
         images: `[batch, height, width, 3]` in [0, 1].
         labels: A class for each picture, `[batch]`.
+        decide: Gives logits of the maps of the module's method `features`, such as a
+            head that was learnt beside it; None for the module's own.
 
     Returns:
         `[batch, channels]` for each layer of `channels.graph`: of each picture's own
@@ -96,10 +102,13 @@ def gate_gradients(
     channels.check(graph, variables)
     size = len(images)
     gates = {layer: jnp.ones((size, n)) for layer, n in graph.channels.items()}
-    return _differentiate(module, graph)(gates, variables, images, labels)
+    return _differentiate(module, graph, decide)(gates, variables, images, labels)
 
 
-def _differentiate(module: Any, graph: channels.Graph) -> Callable[..., Any]:
+@factories.remember
+def _differentiate(
+    module: Any, graph: channels.Graph, decide: Callable[[Maps], Logits] | None
+) -> Callable[..., Any]:
     def loss(
         gates: Mapping[str, jax.Array],
         variables: Variables,
@@ -111,7 +120,10 @@ def _differentiate(module: Any, graph: channels.Graph) -> Callable[..., Any]:
             middle = (1,) * (values.ndim - 2)
             return values * factor.reshape((len(factor), *middle, -1))
 
-        logits = _apply(module, graph, variables, images, gate)
+        method = None if decide is None else "features"
+        logits = _apply(module, graph, variables, images, gate, method)
+        if decide is not None:
+            logits = decide(logits)
         chances = jax.nn.log_softmax(logits)
         return -jnp.sum(jnp.take_along_axis(chances, labels[:, None], axis=1))
 
@@ -124,9 +136,10 @@ def _apply(
     variables: Variables,
     images: Images,
     function: Callable[[channels.Group, jax.Array], jax.Array],
-) -> Logits:
+    method: str | None = None,
+) -> Any:
     """Compute logits with a function on what the reader of each group is given."""
     functions = {
         group.reader: functools.partial(function, group) for group in graph.groups
     }
-    return calls.with_inputs(module, variables, images, functions)
+    return calls.with_inputs(module, variables, images, functions, method)

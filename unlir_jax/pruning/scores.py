@@ -54,6 +54,10 @@ def scores(
             - `unpredictable`: the same with the deviation that is left when all other
               channels predict this one (optimal brain surgeon, Hassibi & Stork 1992):
               the error after `compensate(..., "linear")`. Needs `moments`.
+            - `sensitive`: root mean square over pictures of the loss's derivative by
+              the gate, times the share of the channel (its root mean square) that all
+              other channels do not predict: how much the loss feels what is left after
+              `compensate(..., "linear")`. Needs `gradients` and `moments`.
         gates: Filter weights, `[channels]` by path of the convolution; a convolution
             that is not there has the weight 1.
         gradients: What `gate_gradients` gives.
@@ -67,8 +71,9 @@ def scores(
         raise ValueError(f"`kind`={kind!r}; expected one of {', '.join(KINDS)}.")
     need, function = KINDS[kind]
     given = {"gates": gates, "gradients": gradients, "moments": moments}
-    if need and given[need] is None:
-        raise ValueError(f"`kind`={kind!r} needs `{need}`, which is None.")
+    for name in need:
+        if given[name] is None:
+            raise ValueError(f"`kind`={kind!r} needs `{name}`, which is None.")
     channels.check(graph, variables)
     _check(graph, given)
     leaves = {
@@ -76,8 +81,8 @@ def scores(
         for path, leaf in tree.flatten(variables).items()
     }
     known = {_plain(path): np.abs(gate) for path, gate in (gates or {}).items()}
-    other = {"gradients": gradients, "moments": moments}.get(need) or known
-    values = {group.layer: function(group, leaves, other) for group in graph.groups}
+    asked = [given[name] for name in need if name != "gates"] or [known]
+    values = {group.layer: function(group, leaves, *asked) for group in graph.groups}
     for layer, value in values.items():
         if not np.isfinite(value).all():
             raise ValueError(
@@ -163,6 +168,17 @@ def _unpredictable(group: channels.Group, leaves: Leaves, moments: Any) -> np.nd
     return np.diag(np.linalg.inv(covariance)) ** -0.5 * reading(group, leaves)
 
 
+def _sensitive(
+    group: channels.Group, leaves: Leaves, gradients: Any, moments: Any
+) -> np.ndarray:
+    felt = np.asarray(gradients[group.layer], np.float64)
+    mean, covariance = moments[group.layer]
+    left = 1 / np.diag(np.linalg.inv(steadied(covariance)))
+    whole = np.diag(covariance) + mean**2
+    share = np.divide(left, whole, out=np.zeros_like(left), where=whole > 0)
+    return np.sqrt(np.mean(felt**2, axis=0) * np.minimum(share, 1))
+
+
 def steadied(covariance: np.ndarray) -> np.ndarray:
     """Add a thousandth of the mean variance, so that a covariance can be inverted."""
     mean = np.trace(covariance) / len(covariance)
@@ -180,13 +196,14 @@ def reading(group: channels.Group, leaves: Leaves) -> np.ndarray:
     return np.sqrt(np.mean(np.sum(kernel**2, axis=0), axis=-1))
 
 
-KINDS: dict[str, tuple[str, Callable[..., np.ndarray]]] = {
-    "weight": ("gates", _weight),
-    "weight_x_scale": ("", _weight_x_scale),
-    "magnitude_l1": ("", _magnitude(1)),
-    "magnitude_l2": ("", _magnitude(2)),
-    "taylor": ("gradients", _taylor),
-    "activation": ("moments", _activation),
-    "unpredictable": ("moments", _unpredictable),
+KINDS: dict[str, tuple[tuple[str, ...], Callable[..., np.ndarray]]] = {
+    "weight": (("gates",), _weight),
+    "weight_x_scale": ((), _weight_x_scale),
+    "magnitude_l1": ((), _magnitude(1)),
+    "magnitude_l2": ((), _magnitude(2)),
+    "taylor": (("gradients",), _taylor),
+    "activation": (("moments",), _activation),
+    "unpredictable": (("moments",), _unpredictable),
+    "sensitive": (("gradients", "moments"), _sensitive),
 }
 """What each kind needs, and its function, by name."""

@@ -1,0 +1,196 @@
+"""Prune a network that was adapted to a task, and measure what is lost and saved.
+
+    unlir train --config configs/few_shot.py:k=24,method=filters_single \
+        --config.data.path=DIR --config.model.weights=FILE --config.draws=1 --workdir W
+    python benchmarks/pruning_task.py W --shares 0.25,0.5
+
+W is the workdir of that command. Its first adapter is multiplied into the network. Its
+inner channels (those between expansion and projection, of all blocks) then go in rounds
+while weights of filters and the head learn on the pictures of the draw, see
+`adaptation.slimming`. `--steps 0 --last-steps 0` learns nothing. Training pictures
+that were not drawn are for the choice of settings (`--on held_out`); `--on test`
+reports, one view of each picture. Networks take turns on one batch, so each time is a
+ratio against the unpruned network of the same run; norms are folded. Prints a table, or
+JSON.
+"""
+
+import argparse
+import json
+import statistics
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from unlir_jax import adapters, filters, pretrained, pruning, record
+from unlir_jax.adaptation import settings as all_settings
+from unlir_jax.adaptation import slimming, training
+from unlir_jax.data import pipeline, source, splits
+from unlir_jax.models import fold
+
+
+def read(data, places, size, crop):
+    """Read pictures in 8 bit, and their classes."""
+    batches = list(
+        pipeline.evaluation(
+            source.subset(data, places),
+            batch_size=50,
+            image_size=size,
+            crop=crop,
+            workers=0,
+            threads=2,
+            strict=True,
+        )
+    )
+    found = {
+        name: np.concatenate([batch[name] for batch in batches])
+        for name in ("image", "label", "weight")
+    }
+    kept = found["weight"] > 0
+    return found["image"][kept], found["label"][kept].astype(int)
+
+
+def opened(workdir):
+    """Open what a workdir of learning from few pictures is about."""
+    folder = Path(workdir)
+    plain = json.loads((folder / "config.json").read_text("utf-8"))
+    settings = all_settings.few_shot()
+    settings.update(plain)
+    network = pretrained.load(settings.model.name, settings.model.weights)
+    data = splits.open_splits(settings.data)
+    drawn = json.loads((folder / "draws" / "000.json").read_text("utf-8"))["pictures"]
+    names = {data.train.name(place): place for place in range(data.train.size)}
+    chosen = np.array([names[name] for name in drawn])
+    file = sorted((folder / "adapters").glob("0_*.safetensors"))[0]
+    return settings, network, data, chosen, adapters.load(file)
+
+
+def compiled(adapted):
+    """Compile all of an adapted network, its norms folded."""
+    decide = slimming.decision(adapted)
+    module, variables = fold.fold_batchnorm(adapted.module, adapted.variables)
+    variables = jax.tree.map(jnp.asarray, variables)
+    return jax.jit(
+        lambda images: decide(module.apply(variables, images, method="features"))
+    )
+
+
+def take_turns(sides, images, rounds):
+    """Time each network in each round; the first round compiles and does not count."""
+    times = {name: [] for name in sides}
+    for number in range(rounds + 1):
+        for name, run in sides.items():
+            begun = time.perf_counter()
+            jax.block_until_ready(run(images))
+            if number:
+                times[name].append(time.perf_counter() - begun)
+    return times
+
+
+def measured(kept, images, labels, size, options):
+    """Test each network, and time it against the first."""
+    runs = {share: compiled(each) for share, each in kept.items()}
+    batch = np.random.default_rng(0).random((options.batch, size, size, 3), np.float32)
+    times = take_turns(runs, batch, options.rounds)
+    whole = pruning.flops(kept[0.0].module, size)
+    rows = []
+    for share, each in kept.items():
+        said = slimming.probabilities(each, images)
+        cost = pruning.flops(each.module, size)
+        pairs = zip(times[0.0], times[share], strict=True)
+        rows.append(
+            {
+                "share": share,
+                "accuracy": float(np.mean(said.argmax(1) == labels)),
+                "million_multiply_adds": cost / 1e6,
+                "multiply_adds_ratio": cost / whole,
+                "milliseconds_per_image": 1000
+                * statistics.median(times[share])
+                / options.batch,
+                "speed_up": statistics.median(a / b for a, b in pairs),
+                "widths": list(pruning.Choice(pruning.graph(each.module), {}).widths),
+            }
+        )
+    return rows
+
+
+def main():
+    """Run the command."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("workdir")
+    course = slimming.Course()
+    parser.add_argument("--shares", default="0.2,0.35,0.5", help="gone after rounds")
+    parser.add_argument("--steps", type=int, default=course.steps)
+    parser.add_argument("--last-steps", type=int, default=course.last_steps)
+    parser.add_argument("--kind", default=course.kind, choices=pruning.KINDS)
+    parser.add_argument("--keep-at-least", type=int, default=course.keep_at_least)
+    parser.add_argument("--pictures", type=int, default=course.pictures)
+    parser.add_argument("--teacher", type=float, default=course.teacher)
+    parser.add_argument("--rate", type=float, default=1e-2)
+    parser.add_argument("--no-mixing", action="store_true")
+    parser.add_argument("--on", default="test", choices=("test", "held_out"))
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--rounds", type=int, default=11)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    settings, network, data, chosen, adapter = opened(options.workdir)
+    size = settings.data.image_size or network.image_size
+    crop = settings.data.crop or network.crop
+    images, labels = read(data.train, chosen, size, crop)
+    adapters.check(adapter, network.name, network.variables)
+    adapted = slimming.Adapted(
+        network.name,
+        network.module,
+        filters.fold(network.variables, adapter.weights),
+        adapter.head,
+        training.Plan(
+            learning_rate=options.rate,
+            scale=adapter.metadata["scale"],
+            pooling=adapter.metadata["pooling"],
+        ),
+    )
+    course = slimming.Course(
+        shares=tuple(float(share) for share in options.shares.split(",")),
+        steps=options.steps,
+        last_steps=options.last_steps,
+        kind=options.kind,
+        keep_at_least=options.keep_at_least,
+        pictures=options.pictures,
+        teacher=options.teacher,
+        mixed=not options.no_mixing,
+    )
+    kept = {0.0: adapted}
+    begun = time.perf_counter()
+    for share, each in zip(
+        course.shares,
+        slimming.slim(adapted, images, labels, course, say=print),
+        strict=True,
+    ):
+        kept[share] = each
+        print(f"{share:.0%} after {time.perf_counter() - begun:.0f} s", flush=True)
+    if options.on == "test":
+        tested = data.test, np.arange(data.test.size)
+    else:
+        others = np.setdiff1d(np.arange(data.train.size), chosen)
+        tested = data.train, others
+    images, labels = read(*tested, size, crop)
+    rows = measured(kept, images, labels, size, options)
+    if options.json:
+        document = {"versions": record.versions(), "model": network.name}
+        document |= {"pictures": len(labels), "options": vars(options), "rows": rows}
+        print(json.dumps(document, indent=1))
+        return
+    print(f"{network.name}, {len(labels)} pictures of {options.on}, {options.kind}")
+    print("share  accuracy  multiply-adds     ms/image  speed-up")
+    for row in rows:
+        print(
+            f"{row['share']:5.2f}  {row['accuracy']:8.4f}  "
+            f"{row['million_multiply_adds']:7.1f} M ({row['multiply_adds_ratio']:4.2f})"
+            f"  {row['milliseconds_per_image']:8.2f}  {row['speed_up']:8.2f}"
+        )
+
+
+if __name__ == "__main__":
+    main()
