@@ -7,14 +7,15 @@
 W is the workdir of that command. Its first adapter is multiplied into the network. Its
 inner channels (those between expansion and projection, of all blocks) then go in rounds
 while weights of filters and the head learn on the pictures of the draw, see
-`adaptation.slimming`. `--steps 0 --last-steps 0` learns nothing. Training pictures
+`adaptation.slimming`. `--steps 0,0` learns nothing. Training pictures
 that were not drawn are for the choice of settings (`--on held_out`); `--on test`
-reports, one view of each picture. Networks take turns on one batch, so each time is a
+reports; one view of each picture. Networks take turns on one batch, so each time is a
 ratio against the unpruned network of the same run; norms are folded. Prints a table, or
 JSON.
 """
 
 import argparse
+import functools
 import json
 import statistics
 import time
@@ -89,7 +90,7 @@ def take_turns(sides, images, rounds):
     return times
 
 
-def measured(kept, images, labels, size, options):
+def measured(kept, pictures, size, options):
     """Test each network, and time it against the first."""
     runs = {share: compiled(each) for share, each in kept.items()}
     batch = np.random.default_rng(0).random((options.batch, size, size, 3), np.float32)
@@ -97,13 +98,16 @@ def measured(kept, images, labels, size, options):
     whole = pruning.flops(kept[0.0].module, size)
     rows = []
     for share, each in kept.items():
-        said = slimming.probabilities(each, images)
+        right = {
+            name: float(np.mean(slimming.probabilities(each, x).argmax(1) == labels))
+            for name, (x, labels) in pictures.items()
+        }
         cost = pruning.flops(each.module, size)
         pairs = zip(times[0.0], times[share], strict=True)
         rows.append(
             {
                 "share": share,
-                "accuracy": float(np.mean(said.argmax(1) == labels)),
+                "accuracy": right,
                 "million_multiply_adds": cost / 1e6,
                 "multiply_adds_ratio": cost / whole,
                 "milliseconds_per_image": 1000
@@ -122,15 +126,14 @@ def main():
     parser.add_argument("workdir")
     course = slimming.Course()
     parser.add_argument("--shares", default="0.2,0.35,0.5", help="gone after rounds")
-    parser.add_argument("--steps", type=int, default=course.steps)
-    parser.add_argument("--last-steps", type=int, default=course.last_steps)
+    parser.add_argument("--steps", default="60,60,200", help="of Adam in each round")
     parser.add_argument("--kind", default=course.kind, choices=pruning.KINDS)
     parser.add_argument("--keep-at-least", type=int, default=course.keep_at_least)
     parser.add_argument("--pictures", type=int, default=course.pictures)
     parser.add_argument("--teacher", type=float, default=course.teacher)
     parser.add_argument("--rate", type=float, default=1e-2)
     parser.add_argument("--no-mixing", action="store_true")
-    parser.add_argument("--on", default="test", choices=("test", "held_out"))
+    parser.add_argument("--on", default="test", choices=("test", "held_out", "both"))
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=11)
     parser.add_argument("--json", action="store_true")
@@ -153,8 +156,7 @@ def main():
     )
     course = slimming.Course(
         shares=tuple(float(share) for share in options.shares.split(",")),
-        steps=options.steps,
-        last_steps=options.last_steps,
+        steps=tuple(int(steps) for steps in options.steps.split(",")),
         kind=options.kind,
         keep_at_least=options.keep_at_least,
         pictures=options.pictures,
@@ -162,31 +164,41 @@ def main():
         mixed=not options.no_mixing,
     )
     kept = {0.0: adapted}
+    say = functools.partial(print, flush=True)
     begun = time.perf_counter()
     for share, each in zip(
         course.shares,
-        slimming.slim(adapted, images, labels, course, say=print),
+        slimming.slim(adapted, images, labels, course, say=say),
         strict=True,
     ):
         kept[share] = each
         print(f"{share:.0%} after {time.perf_counter() - begun:.0f} s", flush=True)
-    if options.on == "test":
-        tested = data.test, np.arange(data.test.size)
-    else:
-        others = np.setdiff1d(np.arange(data.train.size), chosen)
-        tested = data.train, others
-    images, labels = read(*tested, size, crop)
-    rows = measured(kept, images, labels, size, options)
+    others = np.setdiff1d(np.arange(data.train.size), chosen)
+    tested = {
+        "held_out": (data.train, others),
+        "test": (data.test, np.arange(data.test.size)),
+    }
+    if options.on != "both":
+        tested = {options.on: tested[options.on]}
+    pictures = {
+        name: read(source, places, size, crop)
+        for name, (source, places) in tested.items()
+        if len(places)
+    }
+    rows = measured(kept, pictures, size, options)
     if options.json:
         document = {"versions": record.versions(), "model": network.name}
-        document |= {"pictures": len(labels), "options": vars(options), "rows": rows}
+        counts = {name: len(labels) for name, (_, labels) in pictures.items()}
+        document |= {"pictures": counts, "options": vars(options), "rows": rows}
         print(json.dumps(document, indent=1))
         return
-    print(f"{network.name}, {len(labels)} pictures of {options.on}, {options.kind}")
+    counts = ", ".join(f"{len(y)} of {name}" for name, (_, y) in pictures.items())
+    print(f"{network.name}, pictures: {counts}; {options.kind}")
     print("share  accuracy  multiply-adds     ms/image  speed-up")
     for row in rows:
+        found = "  ".join(f"{value:.4f}" for value in row["accuracy"].values())
         print(
-            f"{row['share']:5.2f}  {row['accuracy']:8.4f}  "
+            f"{row['share']:5.2f}  {found}  "
             f"{row['million_multiply_adds']:7.1f} M ({row['multiply_adds_ratio']:4.2f})"
             f"  {row['milliseconds_per_image']:8.2f}  {row['speed_up']:8.2f}"
         )

@@ -45,7 +45,7 @@ def test_a_network_loses_channels_in_rounds_and_learns_what_it_said(network, pix
     start = adapted(network)
     labels = np.arange(24) % 3
     course = slimming.Course(
-        shares=(0.25, 0.5), steps=2, last_steps=40, keep_at_least=2, after="block1"
+        shares=(0.25, 0.5), steps=(2, 40), keep_at_least=2, after="block1"
     )
     whole = sum(pruning.graph(start.module).channels.values())
     before = slimming.probabilities(start, pixels)
@@ -55,7 +55,7 @@ def test_a_network_loses_channels_in_rounds_and_learns_what_it_said(network, pix
         left = sum(pruning.graph(each.module).channels.values())
         assert left == round((1 - share) * whole)
     assert len(spoken) == 2
-    still = course._replace(steps=0, last_steps=0)
+    still = course._replace(steps=(0, 0))
     (_, unlearnt) = slimming.slim(start, pixels, labels, still)
     errors = [
         -np.mean(before * np.log(slimming.probabilities(each, pixels))).sum()
@@ -64,6 +64,8 @@ def test_a_network_loses_channels_in_rounds_and_learns_what_it_said(network, pix
     assert errors[1] < errors[0]
     with pytest.raises(ValueError, match="expected rising numbers"):
         next(slimming.slim(start, pixels, labels, course._replace(shares=(0.5, 0.2))))
+    with pytest.raises(ValueError, match="2 numbers from 0"):
+        next(slimming.slim(start, pixels, labels, course._replace(steps=(1,))))
 
 
 def test_reconstruction_undoes_what_regression_can(network, pixels):

@@ -39,7 +39,6 @@ class Course(NamedTuple):
     Attributes:
         shares: Of the inner channels of the whole network, removed after each round.
         steps: Of Adam after each round; 0: nothing learns.
-        last_steps: After the last one, in place of `steps`.
         kind: How channels are scored, see `pruning.scores`.
         keep_at_least: Channels that stay in every layer.
         pictures: From which scores and regressions are made, of those given.
@@ -50,8 +49,7 @@ class Course(NamedTuple):
     """
 
     shares: tuple[float, ...] = (0.2, 0.35, 0.5)
-    steps: int = 60
-    last_steps: int = 200
+    steps: tuple[int, ...] = (60, 60, 200)
     kind: str = "sensitive"
     keep_at_least: int = 8
     pictures: int = 400
@@ -98,6 +96,11 @@ def slim(
         raise ValueError(
             f"`course.shares`={course.shares}; expected rising numbers in (0, 1)."
         )
+    if len(course.steps) != len(course.shares) or min(course.steps) < 0:
+        raise ValueError(
+            f"`course.steps`={course.steps}; expected {len(course.shares)} numbers "
+            "from 0, one for each share."
+        )
     whole = sum(pruning.graph(adapted.module).channels.values())
     views = (images, images[:, :, ::-1])
     classes = np.shape(adapted.head["kernel"])[-1]
@@ -107,10 +110,9 @@ def slim(
         for view in views
     ]
     small = adapted
-    for number, share in enumerate(course.shares):
+    rounds = zip(course.shares, course.steps, strict=True)
+    for number, (share, steps) in enumerate(rounds):
         small = shrink(small, images, labels, share, whole, course, seed=seed)
-        last = number == len(course.shares) - 1
-        steps = course.last_steps if last else course.steps
         say(f"{share:.0%} of the inner channels are gone; {steps} steps follow")
         if steps:
             plan = adapted.plan._replace(steps=steps)
