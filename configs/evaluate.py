@@ -16,24 +16,10 @@ Time: on two CPU cores about 20 network passes a picture, method and curve, and 
 Opti-CAM.
 """
 
-from unlir_jax import config, presets
 from unlir_jax.evaluation import settings
 
 
 def get_config(argument=""):
     """Give the settings."""
-    found = settings.evaluation()
-    given = config.parse_arguments(
-        argument,
-        model="efficientnet_lite0",
-        methods="+".join(found.methods),
-        metrics="+".join(found.metrics),
-        data="folder",
-    )
-    presets.choose_data(found, given.data)
-    if given.data == "folder":
-        found.data.options = {}
-    found.model.name = given.model
-    found.methods = tuple(given.methods.split("+"))
-    found.metrics = tuple(given.metrics.split("+"))
+    found, _ = settings.choose(argument, model="efficientnet_lite0")
     return found

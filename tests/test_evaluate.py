@@ -15,6 +15,7 @@ from pyarrow import parquet
 from unlir_jax import cli, config, evaluate
 from unlir_jax.data import source
 from unlir_jax.evaluation import comparison, gallery, labels
+from unlir_jax.report import cautions
 
 CONFIG = (
     "configs/evaluate.py:model=cifar_resnet8,methods=grad_cam+random,"
@@ -183,6 +184,7 @@ def test_localisation_without_boxes_is_refused(pictures, tmp_path):
     ("change", "sentence"),
     [
         (("metrics", ("insertions",)), "did you mean 'insertion'"),
+        (("metrics", ("iou@mean",)), "'iou' has no variants"),
         (("methods", ("grad_cams",)), "did you mean 'grad_cam'"),
         (("labels", "guessed"), "`labels`='guessed'"),
         (("method_options", {"opti_cam": {}}), "about nothing that was asked for"),
@@ -238,14 +240,83 @@ def test_a_method_that_does_not_beat_a_control_is_named():
     values = np.stack([better, same, base], 1)[..., None]
     names = ["good", "empty", "center"]
     found = comparison.compare(values, names, ("center",), ("insertion",))
-    assert len(found.unbeaten) == 1
-    assert "empty cannot be told from center" in found.unbeaten[0]
+    (caution,) = found.unbeaten
+    assert (caution["method"], caution["control"]) == ("empty", "center")
+    assert not caution["worse"] and abs(caution["behind"]) < 0.001
     pair = next(pair for pair in found.pairs if pair["first"] == "good")
     assert pair["win_rate"] > 0.99 and pair["holm"] < 0.01
     assert found.means["good/insertion"]["n"] == 60
     values[3, 1, 0] = np.nan
     again = comparison.compare(values, names, ("center",), ("insertion",))
     assert again.means["good/insertion"]["n"] == 59
+
+
+def test_cautions_are_one_sentence_a_metric():
+    def unbeaten(metric, method, control, behind, worse):
+        keys = ("metric", "method", "control", "behind", "worse")
+        return dict(zip(keys, (metric, method, control, behind, worse), strict=True))
+
+    found = cautions.sentences(
+        [
+            unbeaten("deletion", "grad_cam", "edges", 0.031, True),
+            unbeaten("deletion", "opti_cam", "edges", 0.134, True),
+            unbeaten("deletion", "opti_cam", "center", 0.001, False),
+            unbeaten("infidelity@mean", "rise", "edges", 0.0123, True),
+            unbeaten("infidelity@mean", "rise", "center", 2.0, True),
+        ],
+        ("center", "edges"),
+    )
+    assert found == [
+        "Deletion: Opti-CAM cannot be told from Centre; Grad-CAM and Opti-CAM are "
+        "worse than Edges (by 3.1 to 13.4 points).",
+        "Infidelity (mean): RISE is worse than every control (by 0.0123 to 2).",
+    ]
+
+
+def test_sanity_chosen_thresholds_and_baselines_in_one_run(tmp_path):
+    random = np.random.default_rng(0)
+    lines = ["path,class,x0,y0,x1,y1"]
+    for index in range(4):
+        pixels = random.integers(0, 256, (40, 40, 3), np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{index}.png")
+        lines.append(f"{index}.png,{index},0,0,40,40")
+    (tmp_path / "index.csv").write_text("\n".join(lines) + "\n")
+    wanted = (
+        *("cascading_randomization", "cascading_randomization@hog"),
+        *("max_iou", "max_box_accuracy_v2", "pixel_average_precision"),
+        *("deletion", "deletion@mean"),
+    )
+    options = {
+        "deletion": {"steps": 2},
+        "max_box_accuracy_v2": {"thresholds": 5},
+        "cascading_randomization": {"stages": 2},
+    }
+    given = settings(tmp_path, ("metrics", wanted), ("metric_options", {}))
+    with given.unlocked():
+        given.metric_options = options
+    found = evaluate.run(given, tmp_path / "out").summary
+    # What knows nothing of the network does not change with it.
+    assert found["edges/cascading_randomization"]["mean"] == pytest.approx(1, abs=1e-3)
+    assert found["center/cascading_randomization@hog"]["mean"] > 0.99
+    assert found["grad_cam/cascading_randomization"]["mean"] < 0.95
+    assert (
+        found["contract"]["cascading_randomization"]["settings"]["order"][0] == "stem"
+    )
+    # The box is the whole picture, and so is every map at threshold 0.
+    for metric in ("max_iou", "pxap", "pixel_average_precision"):
+        assert found[f"center/{metric}"]["mean"] == pytest.approx(1, abs=1e-5)
+    assert found["thresholds"]["center/max_iou"] == [[0.0, 0.0]]
+    assert found["fake_cam/max_box_accuracy_v2"]["mean"] == 1
+    assert found["rankings"]["deletion"]["metrics"] == ["deletion", "deletion@mean"]
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "The contract of each metric" in page and "Does the baseline decide" in page
+    assert "Deletion (mean)" in page and "MaxBoxAccV2" in page
+
+
+def test_a_network_of_random_labels_has_to_be_named(pictures, tmp_path):
+    given = settings(pictures, ("metrics", ("random_labels",)), ("metric_options", {}))
+    with pytest.raises(ValueError, match="`model.random_labels` is missing"):
+        evaluate.run(given, tmp_path / "out")
 
 
 def test_the_gallery_has_the_best_the_worst_and_the_disputed():

@@ -116,7 +116,7 @@ def methods() -> dict[str, dict[str, str]]:
     explained = {explainers.PARTS: part_account.class_map} | saliency.METHODS
     return {
         "explainers": {name: _first_line(f) for name, f in explained.items()},
-        "metrics": {name: _first_line(f) for name, f in metrics.METRICS.items()},
+        "metrics": {name: _first_line(f) for name, f in metrics.FACTORIES.items()},
     }
 
 

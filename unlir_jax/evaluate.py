@@ -15,7 +15,7 @@ import numpy as np
 
 from unlir_jax import config, interruption, maps, mesh, record, split, workdir
 from unlir_jax.data import pipeline, source
-from unlir_jax.evaluation import comparison, gallery, store, task
+from unlir_jax.evaluation import comparison, gallery, scorers, settled, store, task
 from unlir_jax.metrics import boxes
 from unlir_jax.report import evaluation as report
 from unlir_jax.types import Explainer
@@ -150,7 +150,11 @@ def _score(
         given = mesh.put_batch(job.laid, {"labels": labels})["labels"]
     key = jax.random.key(job.settings.seed)
     known = _known(job, batch)
-    values = np.empty((len(labels), len(job.explainers), len(job.columns)))
+    others = job.others
+    if job.laid.mesh.size > 1:
+        others = {n: mesh.put_state(job.laid, other) for n, other in others.items()}
+    # What stays NaN here follows from the curves of all pictures, see `settled`.
+    values = np.full((len(labels), len(job.explainers), len(job.columns)), np.nan)
     flat = np.empty(values.shape[:2], bool)
     curves: dict[str, list[np.ndarray]] = {}
     begun = time.monotonic()
@@ -162,14 +166,14 @@ def _score(
         enlarged = maps.resize(raw, images.shape[1:3])
         for scorer in job.scorers:
             seen = (variables, images, given)
-            found = _found(scorer, explain, known, seen, enlarged, key)
-            for column in scorer.columns:
-                at = job.columns.index(column)
-                values[:, place, at] = np.asarray(found[column], np.float64)
-            if scorer.curve:
-                curves.setdefault(scorer.curve, []).append(
-                    np.asarray(found[scorer.curve], np.float32)
-                )
+            found = _found(scorer, explain, known | others, seen, enlarged, key)
+            for column, name_of in scorer.columns.items():
+                if name_of:
+                    at = job.columns.index(column)
+                    values[:, place, at] = np.asarray(found[name_of], np.float64)
+            for curve, name_of in scorer.curves.items():
+                kept_curve = np.asarray(found[name_of], np.float32)
+                curves.setdefault(curve, []).append(kept_curve)
     lost = (batch["index"] >= 0) & ~kept
     return store.Rows(
         batch["index"][kept],
@@ -205,16 +209,17 @@ def _known(job: task.Task, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray
 
 
 def _found(
-    scorer: task.Scorer,
+    scorer: scorers.Scorer,
     explain: Explainer,
-    known: dict[str, np.ndarray],
+    known: dict[str, Any],
     seen: tuple[Any, ...],
     saliency: Any,
     key: Any,
 ) -> dict[str, Any]:
     """Score the maps of a batch by one metric."""
     if scorer.takes == "explain":
-        return scorer.score(explain)(*seen, saliency, key=key)
+        further = [known[scorer.other]] if scorer.other else []
+        return scorer.score(explain)(*seen, saliency, *further, key=key)
     if scorer.takes:
         return scorer.score(*seen, saliency, known[scorer.takes], key=key)
     return scorer.score(*seen, saliency, key=key)
@@ -233,6 +238,7 @@ def _finish(job: task.Task, folder: Path, batches: int) -> dict[str, Any]:
     rows = store.read(folder, batches)
     if not len(rows.index):
         raise ValueError("No picture of the data can be read; expected some.")
+    rows, facts = settled.settle(job, rows)
     names = [job.data.name(int(index)) for index in rows.index]
     methods = list(job.explainers)
     store.write_tables(folder, rows, names, methods, job.columns)
@@ -246,7 +252,7 @@ def _finish(job: task.Task, folder: Path, batches: int) -> dict[str, Any]:
         resamples=options.resamples,
         seed=job.settings.seed,
     )
-    document = report.document(job, rows, names, figures)
+    document = report.document(job, rows, names, figures, facts)
     shown = gallery.draw(job, rows, names)
     record.write_text(folder / WORDS, report.markdown(document))
     record.write_text(folder / PAGE, report.page(document, rows, shown))

@@ -15,18 +15,9 @@ TERMS = {
 }
 
 
-def factories():
-    return (
-        metrics.METRICS
-        | metrics.EXPLAINER_METRICS
-        | metrics.REGION_METRICS
-        | metrics.BOX_METRICS
-    )
-
-
 def test_every_metric_has_a_direction_a_sentence_and_a_contract():
-    assert set(factories()) == set(metrics.HIGHER_IS_BETTER)
-    for name, factory in factories().items():
+    assert {*metrics.FACTORIES, "pxap"} == set(metrics.HIGHER_IS_BETTER)
+    for name, factory in metrics.FACTORIES.items():
         assert factory is getattr(metrics, name)
         assert factory.__doc__.splitlines()[0].endswith((".", "`.", ": 1 or 0."))
         found = metrics.contract(name)
@@ -37,7 +28,7 @@ def test_every_metric_has_a_direction_a_sentence_and_a_contract():
 
 
 def test_every_setting_that_changes_a_value_is_told():
-    for name, factory in factories().items():
+    for name, factory in metrics.FACTORIES.items():
         own = {
             setting.name
             for setting in inspect.signature(factory).parameters.values()
@@ -55,6 +46,9 @@ def test_settings_change_the_contract():
     assert found["score"] == "logit of the label"
     found = metrics.contract("road", {"percentiles": (5, 10)})
     assert found["settings"]["percentiles"] == [5, 10]
+    assert metrics.contract("deletion@mean")["baseline"] == "mean"
+    found = metrics.contract("random_labels@hog")
+    assert found["score"].startswith("hog of the map")
     assert metrics.contract("road", {"loop": "host"}) == metrics.contract("road")
 
 

@@ -18,12 +18,14 @@ class Figures(NamedTuple):
         pairs: One for each metric and pair of methods: `difference`, its interval,
             `p_value` of the paired permutation test, `holm`, the same after Holm's
             correction over all pairs, and `win_rate` of the first.
-        unbeaten: Sentences about methods that do not beat a control.
+        unbeaten: Where a method is not better than a control beyond chance: `metric`,
+            `method`, `control`, `behind` (by how much the control is ahead, negative
+            where it is not), and `worse`, whether that is beyond chance.
     """
 
     means: dict[str, dict[str, Any]]
     pairs: list[dict[str, Any]]
-    unbeaten: list[str]
+    unbeaten: list[dict[str, Any]]
 
 
 def compare(
@@ -60,7 +62,7 @@ def compare(
             )
         if not len(kept):
             continue
-        sign = 1 if metrics.HIGHER_IS_BETTER.get(metric, True) else -1
+        sign = 1 if metrics.higher_is_better(metric) else -1
         for first, second in itertools.combinations(range(len(methods)), 2):
             if methods[first] in controls and methods[second] in controls:
                 continue
@@ -102,26 +104,27 @@ def _interval(
 
 def _unbeaten(
     pairs: Sequence[Mapping[str, Any]], controls: Sequence[str], level: float
-) -> list[str]:
-    """Say where a method is not better than a control, beyond chance."""
-    sentences = []
+) -> list[dict[str, Any]]:
+    """Find where a method is not better than a control, beyond chance."""
+    found = []
     for pair in pairs:
         first, second, metric = pair["first"], pair["second"], pair["metric"]
         if (first in controls) == (second in controls):
             continue
         method, control = (second, first) if first in controls else (first, second)
-        gained = pair["difference"] if method == first else -pair["difference"]
-        if not metrics.HIGHER_IS_BETTER.get(metric, True):
-            gained = -gained
-        if gained > 0 and pair["holm"] < level:
+        behind = -pair["difference"] if method == first else pair["difference"]
+        if not metrics.higher_is_better(metric):
+            behind = -behind
+        sure = pair["holm"] < level
+        if behind < 0 and sure:
             continue
-        sure = (
-            "is worse than"
-            if gained < 0 and pair["holm"] < level
-            else ("cannot be told from" if pair["holm"] >= level else "does not beat")
+        found.append(
+            {
+                "metric": metric,
+                "method": method,
+                "control": control,
+                "behind": behind,
+                "worse": bool(behind > 0 and sure),
+            }
         )
-        sentences.append(
-            f"{metric}: {method} {sure} {control}, which knows nothing of the network "
-            f"(difference {gained:+.3f} in its favour, p = {pair['holm']:.3f})."
-        )
-    return sentences
+    return found

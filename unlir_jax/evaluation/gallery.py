@@ -27,6 +27,7 @@ class Shown(NamedTuple):
         views: By method, its map over the picture and the picture seen through it.
         scores: By method, what the judge gives.
         place: Its row in the table.
+        judge: The metric of the scores.
     """
 
     kind: str
@@ -35,6 +36,7 @@ class Shown(NamedTuple):
     views: dict[str, overlay.View]
     scores: dict[str, float]
     place: int
+    judge: str
 
 
 def judge(names: Sequence[str]) -> str:
@@ -77,7 +79,7 @@ def draw(job: Any, rows: store.Rows, names: Sequence[str]) -> list[Shown]:
     places = [list(job.explainers).index(name) for name in methods]
     by = judge(job.columns)
     values = rows.values[:, places, job.columns.index(by)]
-    higher = metrics.HIGHER_IS_BETTER.get(by, True)
+    higher = metrics.higher_is_better(by)
     chosen = choose(values, rows.flat[:, places], higher, job.settings.gallery)
     if not chosen:
         return []
@@ -104,5 +106,5 @@ def draw(job: Any, rows: store.Rows, names: Sequence[str]) -> list[Shown]:
         picture = Image.fromarray(pixels[number])
         views = {name: overlay.view(picture, masks[name][number]) for name in methods}
         scores = dict(zip(methods, values[place].tolist(), strict=True))
-        shown.append(Shown(kind, names[place], picture, views, scores, place))
+        shown.append(Shown(kind, names[place], picture, views, scores, place, by))
     return shown

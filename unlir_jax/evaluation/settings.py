@@ -1,6 +1,59 @@
 """Every setting of an evaluation, with its default; configs change some of them."""
 
+import types
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 from ml_collections import ConfigDict, config_dict
+
+from unlir_jax import config, presets
+
+
+def choose(
+    argument: str,
+    *,
+    model: str,
+    methods: Sequence[str] = (),
+    metrics: Sequence[str] = (),
+    data: str = "folder",
+    method_options: Mapping[str, Mapping[str, Any]] | None = None,
+    **more: Any,
+) -> tuple[ConfigDict, types.SimpleNamespace]:
+    """Give the settings for a config file, as its argument changes them.
+
+    Args:
+        argument: Of the config file: `model=…,methods=…+…,metrics=…+…,data=…`.
+        model: What is evaluated unless the argument says so.
+        methods: Likewise; those of `evaluation` without it.
+        metrics: Likewise.
+        data: Likewise, see `presets.choose_data`.
+        method_options: Settings of methods, kept for those that are asked for.
+        **more: Further arguments of the config file, with their defaults.
+
+    Returns:
+        The settings, and all arguments as they were given.
+    """
+    found = evaluation()
+    given = config.parse_arguments(
+        argument,
+        model=model,
+        methods="+".join(methods or found.methods),
+        metrics="+".join(metrics or found.metrics),
+        data=data,
+        **more,
+    )
+    presets.choose_data(found, given.data)
+    if given.data == "folder":
+        found.data.options = {}
+    found.model.name = given.model
+    found.methods = tuple(given.methods.split("+"))
+    found.metrics = tuple(given.metrics.split("+"))
+    found.method_options = {
+        name: dict(options)
+        for name, options in (method_options or {}).items()
+        if name in found.methods
+    }
+    return found, given
 
 
 def evaluation() -> ConfigDict:
@@ -14,11 +67,13 @@ def evaluation() -> ConfigDict:
             # Of each process; 0: all there are.
             "devices": 0,
             # A name of `unlir models`, or the workdir of a training; where it is cut,
-            # "" for its last maps.
+            # "" for its last maps. `random_labels` are the weights of the same network
+            # trained on random labels, for the sanity check of that name.
             "model": {
                 "name": "efficientnet_lite0",
                 "weights": config_dict.placeholder(str),
                 "layer": "",
+                "random_labels": config_dict.placeholder(str),
             },
             "data": _data(),
             # Which class is explained: the data's own ("true") or the "predicted" one.

@@ -1,48 +1,23 @@
 """What the config of an evaluation stands for: data, network, methods and metrics."""
 
-import difflib
-import functools
-import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from unlir_jax import explainers, mesh, metrics, part_panels, pretrained, saliency
+from unlir_jax import explainers, mesh, part_panels, pretrained, saliency, tree
 from unlir_jax.data import registry, source
 from unlir_jax.data.splits import PLACE
 from unlir_jax.evaluation import labels
+from unlir_jax.evaluation import scorers as scoring
+from unlir_jax.metrics import sanity
 from unlir_jax.models.parts import PartNet
+from unlir_jax.split import module_paths
 from unlir_jax.types import Explainer
 
 LABELS = ("true", "predicted")
-FACTORIES: dict[str, Callable[..., Any]] = (
-    metrics.METRICS
-    | metrics.EXPLAINER_METRICS
-    | metrics.REGION_METRICS
-    | metrics.BOX_METRICS
-)
-AVERAGES = ("average_drop", "average_increase", "average_gain")
-CURVES = ("insertion", "deletion")
 SPLITS = ("test", "validation", "val")
-
-
-class Scorer(NamedTuple):
-    """Hold a metric, which may give several columns at once.
-
-    Attributes:
-        columns: Names of what it gives.
-        score: The metric.
-        curve: Name of the curve that it also gives, or "".
-        takes: What it takes besides: `explain`, where `score` makes the metric of an
-            explainer; `regions`, the object's mask; `boxes`; or "".
-    """
-
-    columns: tuple[str, ...]
-    score: Callable[..., Any]
-    curve: str = ""
-    takes: str = ""
 
 
 class Task(NamedTuple):
@@ -56,8 +31,9 @@ class Task(NamedTuple):
     explainers: dict[str, Explainer]
     controls: tuple[str, ...]
     parameters: dict[str, Any]
-    scorers: list[Scorer]
+    scorers: list[scoring.Scorer]
     contracts: dict[str, Any]
+    others: dict[str, Any]
     annotations: tuple[str, ...]
     image_size: int
     crop: float
@@ -77,7 +53,7 @@ def prepare(settings: Any) -> Task:
             fit; the sentence says what would.
     """
     chosen = explainers.check(tuple(settings.methods))
-    wanted = _check_metrics(tuple(settings.metrics))
+    wanted = scoring.check(tuple(settings.metrics))
     if settings.labels not in LABELS:
         raise ValueError(f"`labels`={settings.labels!r}; expected one of {LABELS}.")
     devices = jax.local_devices()
@@ -102,8 +78,9 @@ def prepare(settings: Any) -> Task:
         name: explainers.make(name, network, values, known and known.centres)
         for name, values in parameters.items()
     }
-    scorers, contracts = _scorers(
-        network.model, wanted, settings.metric_options.to_dict()
+    options = settings.metric_options.to_dict()
+    scorers, contracts = scoring.make(
+        network.model, wanted, options, _order(network, scoring.sanity(wanted))
     )
     annotations = _annotations(scorers, data)
     return Task(
@@ -117,11 +94,45 @@ def prepare(settings: Any) -> Task:
         parameters=parameters,
         scorers=scorers,
         contracts=contracts,
+        others=_others(scorers, settings, network),
         annotations=annotations,
         image_size=settings.data.image_size or network.image_size,
         crop=settings.data.crop or network.crop,
         laid=laid,
     )
+
+
+def _order(network: pretrained.Pretrained, wanted: bool) -> tuple[str, ...]:
+    """List the network's layers from the image to the head, where that is wanted."""
+    if not wanted:
+        return ()
+    size = network.image_size
+    example = jax.ShapeDtypeStruct((1, size, size, 3), np.float32)
+    called = [path.split("/")[0] for path in module_paths(network.module, example)]
+    own = [path.split("/")[1] for path in tree.flatten(network.variables)]
+    # What is used without being called, such as a parameter of the module's own, last.
+    return tuple(dict.fromkeys([*(c for c in called if c in own), *own]))
+
+
+def _others(
+    scorers: Sequence[scoring.Scorer], settings: Any, network: pretrained.Pretrained
+) -> dict[str, Any]:
+    """Give the variables of networks that have learned nothing, where metrics ask."""
+    wanted, found = {scorer.other for scorer in scorers}, {}
+    if "redrawn" in wanted:
+        key = jax.random.key(settings.seed)
+        found["redrawn"] = sanity.redraw(network.variables, key)
+    if "random_labels" in wanted:
+        model = settings.model
+        if not model.random_labels:
+            raise ValueError(
+                "`model.random_labels` is missing, the weights of the same network "
+                "trained on random labels; expected --config.model.random_labels=FILE."
+            )
+        found["random_labels"] = pretrained.load(
+            model.name, model.random_labels, model.layer or None, fold=True
+        ).variables
+    return found
 
 
 def _labels(
@@ -172,53 +183,18 @@ def _open(settings: Any) -> source.Source:
     return found
 
 
-def _check_metrics(names: tuple[str, ...]) -> tuple[str, ...]:
-    wanted = tuple(dict.fromkeys(names))
-    if not wanted:
-        raise ValueError(
-            f"`metrics` is empty; expected some of {', '.join(FACTORIES)}."
-        )
-    for name in wanted:
-        if name not in FACTORIES:
-            near = difflib.get_close_matches(name, FACTORIES, n=1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
-            raise ValueError(
-                f"`metrics` has {name!r}, which is no metric; {hint}known: "
-                f"{', '.join(FACTORIES)}."
-            )
-    return wanted
-
-
 def _parameters(
     names: Sequence[str], options: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, dict[str, Any]]:
     """Give the settings of every method, as changed by `method_options`."""
     found = {name: explainers.settings(name, None) for name in names}
-    _merge(found, options, "method_options")
+    scoring.merge(found, options, "method_options")
     return found
 
 
-def _merge(
-    found: dict[str, dict[str, Any]],
-    options: Mapping[str, Mapping[str, Any]],
-    what: str,
-) -> None:
-    for name, changed in options.items():
-        if name not in found:
-            raise ValueError(
-                f"`{what}.{name}` is about nothing that was asked for; expected some "
-                f"of {', '.join(found)}."
-            )
-        for option, value in changed.items():
-            if option not in found[name]:
-                raise ValueError(
-                    f"`{what}.{name}.{option}` is no setting of {name}; expected some "
-                    f"of {', '.join(found[name]) or 'none'}."
-                )
-            found[name][option] = value
-
-
-def _annotations(scorers: Sequence[Scorer], data: source.Source) -> tuple[str, ...]:
+def _annotations(
+    scorers: Sequence[scoring.Scorer], data: source.Source
+) -> tuple[str, ...]:
     """List what has to be known of the pictures: masks, boxes or nothing.
 
     Where a region is wanted and there are only boxes, they are filled.
@@ -229,44 +205,15 @@ def _annotations(scorers: Sequence[Scorer], data: source.Source) -> tuple[str, .
         wanted.append("mask" if "mask" in data.annotations else "boxes")
     missing = set(wanted) - set(data.annotations)
     if missing:
-        names = [s.columns[0] for s in scorers if s.takes in ("regions", "boxes")]
+        names = [
+            name
+            for s in scorers
+            if s.takes in ("regions", "boxes")
+            for name in s.columns
+        ]
         raise ValueError(
             f"`metrics` has {', '.join(names)}, which need {' and '.join(missing)}, "
             f"but the data has {', '.join(data.annotations) or 'no annotations'}; "
             "expected a table index.csv with x0, y0, x1, y1, or a folder of masks."
         )
     return tuple(dict.fromkeys(wanted))
-
-
-def _defaults(factory: Callable[..., Any], skipped: int) -> dict[str, Any]:
-    own = list(inspect.signature(factory).parameters.values())[skipped:]
-    return {setting.name: setting.default for setting in own}
-
-
-def _scorers(
-    model: Any, names: Sequence[str], options: Mapping[str, Mapping[str, Any]]
-) -> tuple[list[Scorer], dict[str, Any]]:
-    """Make metrics; those that look at the same pictures become one."""
-    values = {
-        name: _defaults(factory, 2 if name in metrics.EXPLAINER_METRICS else 1)
-        for name, factory in FACTORIES.items()
-        if name in names
-    }
-    _merge(values, options, "metric_options")
-    scorers = []
-    averages = tuple(name for name in names if name in AVERAGES)
-    if averages:
-        scorers.append(Scorer(averages, metrics.average_scores(model)))
-    for name in names:
-        if name in AVERAGES:
-            continue
-        make = functools.partial(FACTORIES[name], **values[name])
-        if name in metrics.EXPLAINER_METRICS:
-            made = functools.partial(make, model)
-            scorers.append(Scorer((name,), made, takes="explain"))
-            continue
-        regions, boxes = name in metrics.REGION_METRICS, name in metrics.BOX_METRICS
-        takes = "regions" if regions else "boxes" if boxes else ""
-        curve = f"{name}_curve" if name in CURVES else ""
-        scorers.append(Scorer((name,), make(model), curve, takes))
-    return scorers, {name: metrics.contract(name, values[name]) for name in names}

@@ -8,6 +8,7 @@ from unlir_jax.metrics.average_scores import (
     average_increase,
     average_scores,
 )
+from unlir_jax.metrics.chosen import max_box_accuracy_v2, max_f1, max_iou
 from unlir_jax.metrics.contract import contract
 from unlir_jax.metrics.infidelity import infidelity
 from unlir_jax.metrics.insertion_deletion import (
@@ -30,25 +31,41 @@ from unlir_jax.metrics.pixels import (
     pointing_game,
     pooled_average_precision,
 )
+from unlir_jax.metrics.randomization import (
+    cascading_randomization,
+    independent_randomization,
+    random_labels,
+)
 from unlir_jax.metrics.rankings import baseline_sensitivity
 from unlir_jax.metrics.registry import (
     BOX_METRICS,
+    CHOSEN_BOX_METRICS,
+    CHOSEN_REGION_METRICS,
     EXPLAINER_METRICS,
+    FACTORIES,
     HIGHER_IS_BETTER,
     METRICS,
+    PLAIN,
     REGION_METRICS,
+    SANITY_METRICS,
+    higher_is_better,
 )
 from unlir_jax.metrics.road import road
 from unlir_jax.metrics.sensitivity import max_sensitivity
 from unlir_jax.metrics.sparseness import complexity, sparseness
-from unlir_jax.metrics.thresholds import max_box_accuracy
+from unlir_jax.metrics.thresholds import at_chosen, max_box_accuracy
 
 __all__ = [
     "BOX_METRICS",
+    "CHOSEN_BOX_METRICS",
+    "CHOSEN_REGION_METRICS",
     "EXPLAINER_METRICS",
+    "FACTORIES",
     "HIGHER_IS_BETTER",
     "METRICS",
+    "PLAIN",
     "REGION_METRICS",
+    "SANITY_METRICS",
     "adcc",
     "aopc_lerf",
     "aopc_morf",
@@ -80,4 +97,12 @@ __all__ = [
     "saliency_metric",
     "sparseness",
     "symmetric_relevance_gain",
+    "at_chosen",
+    "cascading_randomization",
+    "independent_randomization",
+    "random_labels",
+    "max_iou",
+    "max_f1",
+    "max_box_accuracy_v2",
+    "higher_is_better",
 ]

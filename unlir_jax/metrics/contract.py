@@ -50,6 +50,19 @@ _BOX = _Terms(
     "above the mean of the enlarged map, largest part of {connectivity} neighbours",
     "no box: error 1",
 )
+_SANITY = _Terms(
+    NOTHING,
+    "{measure} of the map and those of redrawn networks, mean over {stages} stages",
+    NOTHING,
+    "equal values get the middle of their ranks",
+    "ranks for spearman, range for ssim and hog, after enlarging",
+    "0 if either is flat",
+)
+_CHOSEN = _REGION._replace(
+    score="at the threshold that is best in the mean of {chosen_on} pictures",
+    ties="values equal to a threshold are taken",
+    flat_map="zeros: all at threshold 0, nothing above",
+)
 _TERMS: dict[str, _Terms] = {
     "average_drop": _MASKED,
     "average_increase": _MASKED._replace(ties="equal probabilities are no increase"),
@@ -109,6 +122,16 @@ _TERMS: dict[str, _Terms] = {
     "box_accuracy": _REGION._replace(
         ties="values equal to the threshold are outside", flat_map="no box: 0"
     ),
+    "cascading_randomization": _SANITY,
+    "independent_randomization": _SANITY,
+    "random_labels": _SANITY._replace(
+        score="{measure} of the map and that of a network trained on random labels"
+    ),
+    "max_iou": _CHOSEN,
+    "max_f1": _CHOSEN,
+    "max_box_accuracy_v2": _CHOSEN._replace(
+        ties="values equal to the threshold are outside", flat_map="no box: 0"
+    ),
 }
 
 
@@ -116,7 +139,7 @@ def contract(name: str, settings: Mapping[str, Any] | None = None) -> dict[str, 
     """Tell what a metric's value means, to be stored with it.
 
     Args:
-        name: Of any metric in `registry`.
+        name: Of any metric in `registry`, with a variant or without.
         settings: What differs from the factory's defaults.
 
     Returns:
@@ -129,11 +152,12 @@ def contract(name: str, settings: Mapping[str, Any] | None = None) -> dict[str, 
     Raises:
         ValueError: An unknown metric, or a setting that it does not have.
     """
-    if name not in _TERMS:
+    plain = registry.base(name)
+    if plain not in _TERMS:
         raise ValueError(
             f"`name`={name!r} is no metric; expected one of {', '.join(_TERMS)}."
         )
-    values = _defaults(name)
+    values = _defaults(plain) | registry.variant(name)
     for setting, value in (settings or {}).items():
         if setting not in values:
             raise ValueError(
@@ -143,25 +167,21 @@ def contract(name: str, settings: Mapping[str, Any] | None = None) -> dict[str, 
         values[setting] = list(value) if isinstance(value, tuple) else value
     # Where a loop runs changes no value.
     values.pop("loop", None)
-    terms = {key: text.format(**values) for key, text in _TERMS[name]._asdict().items()}
+    terms = {
+        key: text.format(**values) for key, text in _TERMS[plain]._asdict().items()
+    }
     return {
         "metric": name,
         **terms,
         "resize": ENLARGED,
-        "higher_is_better": registry.HIGHER_IS_BETTER[name],
+        "higher_is_better": registry.HIGHER_IS_BETTER[plain],
         "settings": values,
     }
 
 
 def _defaults(name: str) -> dict[str, Any]:
-    factories = (
-        registry.METRICS
-        | registry.EXPLAINER_METRICS
-        | registry.REGION_METRICS
-        | registry.BOX_METRICS
-    )
     found = {}
-    for setting in inspect.signature(factories[name]).parameters.values():
+    for setting in inspect.signature(registry.FACTORIES[name]).parameters.values():
         if setting.kind is inspect.Parameter.KEYWORD_ONLY:
             value = setting.default
             found[setting.name] = list(value) if isinstance(value, tuple) else value

@@ -205,7 +205,7 @@ def box_accuracy(
     """
     if not 0 <= threshold < 1:
         raise ValueError(f"`threshold`={threshold}; expected a value in [0, 1).")
-    wanted = _check_overlaps(overlaps)
+    wanted = check_overlaps(overlaps)
     _check_choices(contours, convention, scaling)
 
     def score(
@@ -375,7 +375,8 @@ def _check_connectivity(connectivity: int) -> None:
         )
 
 
-def _check_overlaps(overlaps: Sequence[float | int]) -> tuple[float, ...]:
+def check_overlaps(overlaps: Sequence[float | int]) -> tuple[float, ...]:
+    """Refuse overlaps that no pair of boxes has."""
     wanted = tuple(float(each) for each in overlaps)
     if not wanted or not all(0 < each <= 1 for each in wanted):
         raise ValueError(f"`overlaps`={wanted}; expected some, each in (0, 1].")

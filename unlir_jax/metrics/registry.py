@@ -1,6 +1,11 @@
-"""Every metric by name, with the arguments that it takes and its direction."""
+"""Every metric by name, with the arguments that it takes and its direction.
+
+A name may be followed by `@` and a variant: `insertion@mean` is insertion from the mean
+colour, `cascading_randomization@hog` compares histograms; see `VARIANTS`.
+"""
 
 from collections.abc import Callable
+from typing import Any
 
 from unlir_jax.metrics.adcc import adcc, coherency
 from unlir_jax.metrics.aopc import aopc_lerf, aopc_morf, symmetric_relevance_gain
@@ -9,6 +14,7 @@ from unlir_jax.metrics.average_scores import (
     average_gain,
     average_increase,
 )
+from unlir_jax.metrics.chosen import max_box_accuracy_v2, max_f1, max_iou
 from unlir_jax.metrics.infidelity import infidelity
 from unlir_jax.metrics.insertion_deletion import (
     deletion,
@@ -28,6 +34,12 @@ from unlir_jax.metrics.pixels import (
     iou,
     pixel_average_precision,
     pointing_game,
+)
+from unlir_jax.metrics.randomization import (
+    SanityMetric,
+    cascading_randomization,
+    independent_randomization,
+    random_labels,
 )
 from unlir_jax.metrics.road import road
 from unlir_jax.metrics.sensitivity import max_sensitivity
@@ -75,6 +87,51 @@ BOX_METRICS: dict[str, Callable[..., LocalizationMetric]] = {
 }
 """Factories of metrics whose fifth argument is the object's boxes."""
 
+SANITY_METRICS: dict[str, Callable[..., SanityMetric]] = {
+    "cascading_randomization": cascading_randomization,
+    "independent_randomization": independent_randomization,
+    "random_labels": random_labels,
+}
+"""Factories that take the explainer too; the fifth argument is another network's."""
+
+CHOSEN_REGION_METRICS: dict[str, Callable[..., LocalizationMetric]] = {
+    "max_iou": max_iou,
+    "max_f1": max_f1,
+}
+CHOSEN_BOX_METRICS: dict[str, Callable[..., LocalizationMetric]] = {
+    "max_box_accuracy_v2": max_box_accuracy_v2,
+}
+"""Factories of metrics that give a curve, see `thresholds.at_chosen`."""
+
+FACTORIES: dict[str, Callable[..., Any]] = {
+    **METRICS,
+    **EXPLAINER_METRICS,
+    **REGION_METRICS,
+    **BOX_METRICS,
+    **SANITY_METRICS,
+    **CHOSEN_REGION_METRICS,
+    **CHOSEN_BOX_METRICS,
+}
+"""All of them."""
+
+VARIANTS = {
+    "insertion": "baseline",
+    "deletion": "baseline",
+    "aopc_morf": "baseline",
+    "aopc_lerf": "baseline",
+    "symmetric_relevance_gain": "baseline",
+    "infidelity": "baseline",
+    "cascading_randomization": "measure",
+    "independent_randomization": "measure",
+    "random_labels": "measure",
+}
+"""The setting that a variant sets."""
+
+PLAIN = frozenset(
+    {"infidelity", "max_sensitivity", "saliency_metric"},
+)
+"""Metrics whose values are no fractions."""
+
 HIGHER_IS_BETTER = {
     "average_drop": False,
     "average_increase": True,
@@ -101,4 +158,38 @@ HIGHER_IS_BETTER = {
     "official_metric": False,
     "localization_error": False,
     "box_accuracy": True,
+    "cascading_randomization": False,
+    "independent_randomization": False,
+    "random_labels": False,
+    "max_iou": True,
+    "max_f1": True,
+    "max_box_accuracy_v2": True,
+    "pxap": True,
 }
+
+
+def base(name: str) -> str:
+    """Name a metric without its variant."""
+    return name.partition("@")[0]
+
+
+def variant(name: str) -> dict[str, str]:
+    """Give the setting that a name's variant sets: `{"baseline": "mean"}`, or nothing.
+
+    Raises:
+        ValueError: The metric has no variants.
+    """
+    plain, _, value = name.partition("@")
+    if not value:
+        return {}
+    if plain not in VARIANTS:
+        raise ValueError(
+            f"`metrics` has {name!r}, but {plain!r} has no variants; expected one of "
+            f"{', '.join(VARIANTS)}."
+        )
+    return {VARIANTS[plain]: value}
+
+
+def higher_is_better(name: str) -> bool:
+    """Tell a metric's direction, whatever its variant; unknown ones count upwards."""
+    return HIGHER_IS_BETTER.get(base(name), True)

@@ -1,14 +1,13 @@
 """An evaluation in figures, in words, and as a page."""
 
-import json
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
 import numpy as np
 
-from unlir_jax import metrics, record
-from unlir_jax.report import curves, html, overlay, words
+from unlir_jax import record
+from unlir_jax.report import cautions, curves, html, overlay, terms, words
 
 KINDS = {
     "best": "Explained best",
@@ -17,9 +16,19 @@ KINDS = {
 }
 
 
-def document(job: Any, rows: Any, names: Sequence[str], figures: Any) -> dict[str, Any]:
-    """Put together what `summary.json` says."""
-    found: dict[str, Any] = dict(figures.means)
+def document(
+    job: Any, rows: Any, names: Sequence[str], figures: Any, facts: Any
+) -> dict[str, Any]:
+    """Put together what `summary.json` says.
+
+    Args:
+        job: The `task.Task`.
+        rows: All scores, as `store.read` gives them.
+        names: Of the pictures.
+        figures: See `comparison.compare`.
+        facts: See `settled.settle`.
+    """
+    found: dict[str, Any] = dict(figures.means) | facts.pooled
     wrong = int(np.count_nonzero(rows.predicted != rows.label))
     found["about"] = {
         "model": job.network.name,
@@ -48,7 +57,9 @@ def document(job: Any, rows: Any, names: Sequence[str], figures: Any) -> dict[st
         scorer_name: job.contracts[scorer_name] for scorer_name in job.columns
     }
     found["comparisons"] = figures.pairs
-    found["cautions"] = figures.unbeaten
+    found["rankings"] = facts.rankings
+    found["thresholds"] = facts.thresholds
+    found["cautions"] = cautions.sentences(figures.unbeaten, job.controls)
     return found
 
 
@@ -62,12 +73,15 @@ def markdown(found: Mapping[str, Any]) -> str:
         f"Mean and {confidence:g} % interval (bootstrap over pictures), in per cent.",
         "",
         "| method | "
-        + " | ".join(f"{_title(name)} {_arrow(name)}" for name in about["metrics"])
+        + " | ".join(
+            f"{words.metric_title(name)} {words.arrow(name)}"
+            for name in _columns(found)
+        )
         + " |",
-        "|---|" + "---|" * len(about["metrics"]),
+        "|---|" + "---|" * len(_columns(found)),
     ]
     for method in (*about["methods"], *about["controls"]):
-        cells = [_cell(found[f"{method}/{metric}"]) for metric in about["metrics"]]
+        cells = [_cell(found, method, metric) for metric in _columns(found)]
         shown = words.method_title(method)
         shown = f"*{shown}*" if method in about["controls"] else shown
         lines.append(f"| {shown} | {' | '.join(cells)} |")
@@ -80,7 +94,7 @@ def page(found: Mapping[str, Any], rows: Any, shown: Sequence[Any]) -> str:
     """Write the report: tables, curves, pictures, and the contract of each metric."""
     about = found["about"]
     title = f"How well {about['model']} is explained"
-    cautions = "".join(f"<li>{escape(text)}</li>" for text in _sentences(found))
+    doubts = "".join(f"<li>{escape(text)}</li>" for text in _sentences(found))
     return (
         f"{html.head(title)}<body><header class='masthead'>"
         f'<p class="eyebrow">unlir evaluate</p><h1>{escape(title)}</h1>'
@@ -88,27 +102,28 @@ def page(found: Mapping[str, Any], rows: Any, shown: Sequence[Any]) -> str:
         f"{len(about['methods'])} methods, {len(about['metrics'])} metrics. Layer "
         f"{escape(about['layer'])}.</p></header><main>"
         f'<section id="mean"><h2>Means with intervals</h2>{_table(found)}'
-        f'<ul class="warnings" role="note">{cautions}</ul></section>'
-        f"{_curves(found, rows)}{_gallery(shown)}{_pairs(found)}{_contract(found)}"
+        f'<ul class="warnings" role="note">{doubts}</ul></section>'
+        f"{_curves(found, rows)}{_gallery(shown)}{terms.rankings(found)}"
+        f"{_pairs(found)}{terms.contracts(found)}"
         f"</main><footer>Made by unlir_jax {escape(about['versions']['unlir_jax'])}. "
         "All scores are in per_image.parquet.</footer></body></html>\n"
     )
 
 
-def _title(metric: str) -> str:
-    known = words.COLUMNS.get(metric)
-    return known.title if known else metric.replace("_", " ").capitalize()
+def _columns(found: Mapping[str, Any]) -> list[str]:
+    """List the metrics of the table, those of all pictures together among them."""
+    pooled = any(name.endswith("/pxap") for name in found)
+    return [*found["about"]["metrics"], *(["pxap"] if pooled else [])]
 
 
-def _arrow(metric: str) -> str:
-    return words.arrow(metric) if metric in metrics.HIGHER_IS_BETTER else ""
-
-
-def _cell(figure: Mapping[str, Any]) -> str:
+def _cell(found: Mapping[str, Any], method: str, metric: str) -> str:
+    figure = found.get(f"{method}/{metric}", {"mean": None})
     if figure["mean"] is None:
         return "–"
-    low, high = (words.percent(figure[end]) for end in ("low", "high"))
-    return f"{words.percent(figure['mean'])} [{low}, {high}]"
+    mean, low, high = (
+        words.number(metric, figure[name]) for name in ("mean", "low", "high")
+    )
+    return f"{mean} [{low}, {high}]"
 
 
 def _sentences(found: Mapping[str, Any]) -> list[str]:
@@ -123,22 +138,21 @@ def _sentences(found: Mapping[str, Any]) -> list[str]:
             f"{len(about['unreadable'])} pictures could not be read, among them "
             f"{about['unreadable'][0]}."
         )
-    return sentences + list(found["cautions"])
+    return [*sentences, *found["cautions"], *terms.ranking_sentences(found)]
 
 
 def _table(found: Mapping[str, Any]) -> str:
     about = found["about"]
     titles = "".join(
-        f'<th scope="col">{escape(_title(name))} {_arrow(name)}</th>'
-        for name in about["metrics"]
+        f'<th scope="col">{escape(words.metric_title(name))} {words.arrow(name)}</th>'
+        for name in _columns(found)
     )
 
     def body(names: Sequence[str]) -> str:
         return "".join(
             f'<tr><th scope="row">{escape(words.method_title(name))}</th>'
             + "".join(
-                f"<td>{_cell(found[f'{name}/{metric}'])}</td>"
-                for metric in about["metrics"]
+                f"<td>{_cell(found, name, metric)}</td>" for metric in _columns(found)
             )
             + "</tr>"
             for name in names
@@ -147,8 +161,8 @@ def _table(found: Mapping[str, Any]) -> str:
     controls = body(about["controls"])
     confidence = 100 * about["statistics"]["confidence"]
     return (
-        '<div class="scroll"><table><caption>Per cent, with intervals of '
-        f"{confidence:g} %</caption><thead><tr>"
+        '<div class="scroll"><table><caption>Fractions in per cent, with intervals '
+        f"of {confidence:g} %</caption><thead><tr>"
         f'<th scope="col">Method</th>{titles}</tr></thead>'
         f"<tbody>{body(about['methods'])}</tbody>"
         + (f'<tbody class="controls">{controls}</tbody>' if controls else "")
@@ -191,7 +205,8 @@ def _gallery(shown: Sequence[Any]) -> str:
     for kind, title in KINDS.items():
         articles = [_article(each) for each in shown if each.kind == kind]
         if articles:
-            parts.append(f"<h2>{title}</h2>{''.join(articles)}")
+            judge = words.metric_title(shown[0].judge).lower()
+            parts.append(f"<h2>{title}, by {judge}</h2>{''.join(articles)}")
     return f'<section id="gallery">{"".join(parts)}</section>' if parts else ""
 
 
@@ -204,7 +219,7 @@ def _article(each: Any) -> str:
     for name, view in each.views.items():
         title = escape(words.method_title(name))
         drawn = html.image(view.overlay, f"{title} map over {each.name}")
-        score = words.percent(each.scores[name])
+        score = words.number(each.judge, each.scores[name])
         panels.append(
             f"<div><figure>{drawn}<figcaption><strong>{title}</strong> {score}"
             "</figcaption></figure></div>"
@@ -212,13 +227,21 @@ def _article(each: Any) -> str:
     return f'<article><div class="panels">{"".join(panels)}</div></article>'
 
 
+def _difference(pair: Mapping[str, Any]) -> str:
+    metric = pair["metric"]
+    mean, low, high = (
+        ("+" if pair[name] > 0 else "") + words.number(metric, pair[name])
+        for name in ("difference", "low", "high")
+    )
+    return f"{mean} [{low}, {high}]"
+
+
 def _pairs(found: Mapping[str, Any]) -> str:
     lines = "".join(
-        f"<tr><td>{escape(_title(pair['metric']))}</td>"
+        f"<tr><td>{escape(words.metric_title(pair['metric']))}</td>"
         f"<td>{escape(words.method_title(pair['first']))}</td>"
         f"<td>{escape(words.method_title(pair['second']))}</td>"
-        f"<td>{100 * pair['difference']:+.1f} [{100 * pair['low']:+.1f}, "
-        f"{100 * pair['high']:+.1f}]</td><td>{pair['holm']:.3f}</td>"
+        f"<td>{_difference(pair)}</td><td>{pair['holm']:.3f}</td>"
         f"<td>{words.percent(pair['win_rate'])}</td></tr>"
         for pair in found["comparisons"]
     )
@@ -228,17 +251,4 @@ def _pairs(found: Mapping[str, Any]) -> str:
         "<details><summary>All paired comparisons</summary>"
         f'<div class="scroll"><table><thead><tr>{titles}</tr></thead>'
         f"<tbody>{lines}</tbody></table></div></details>"
-    )
-
-
-def _contract(found: Mapping[str, Any]) -> str:
-    text = json.dumps(
-        {"contract": found["contract"], "about": found["about"]},
-        indent=2,
-        ensure_ascii=False,
-        default=str,
-    )
-    return (
-        "<details><summary>The contract of each metric, and all settings</summary>"
-        f"<pre>{escape(text)}</pre></details>"
     )

@@ -103,6 +103,39 @@ COLUMNS = {
 }
 """The metrics in the order of the tables."""
 
+TITLES = {
+    "insertion_minus_deletion": "Insertion − deletion",
+    "road": "ROAD",
+    "aopc_morf": "AOPC, most relevant first",
+    "aopc_lerf": "AOPC, least relevant first",
+    "symmetric_relevance_gain": "Symmetric relevance gain",
+    "infidelity": "Infidelity",
+    "complexity": "Complexity",
+    "sparseness": "Sparseness",
+    "saliency_metric": "Saliency metric",
+    "max_sensitivity": "Max-sensitivity",
+    "coherency": "Coherency",
+    "adcc": "ADCC",
+    "pointing_game": "Pointing game",
+    "energy_pointing_game": "Energy pointing game",
+    "f1": "F1",
+    "iou": "IoU",
+    "pixel_average_precision": "Average precision of pixels",
+    "official_metric": "Official metric",
+    "localization_error": "Localisation error",
+    "box_accuracy": "Box accuracy",
+    "max_iou": "IoU at the best threshold",
+    "max_f1": "F1 at the best threshold",
+    "max_box_accuracy_v2": "MaxBoxAccV2",
+    "pxap": "PxAP",
+    "cascading_randomization": "Likeness after cascading randomisation",
+    "independent_randomization": "Likeness after independent randomisation",
+    "random_labels": "Likeness after random labels",
+}
+"""Of metrics that are in no table of `unlir explain`."""
+
+MEASURES = {"ssim": "SSIM", "spearman": "rank correlation", "hog": "HOG"}
+
 SHOWN = "masked_probability"
 CURVES = ("insertion", "deletion")
 
@@ -110,6 +143,23 @@ CURVES = ("insertion", "deletion")
 def method_title(name: str) -> str:
     """Name a method for people."""
     return METHODS.get(name, name.replace("_", " "))
+
+
+def metric_title(name: str) -> str:
+    """Name a metric, with its variant, for people."""
+    plain, _, variant = name.partition("@")
+    known = COLUMNS.get(plain)
+    title = known.title if known else TITLES.get(plain, plain.replace("_", " "))
+    return f"{title} ({MEASURES.get(variant, variant)})" if variant else title
+
+
+def number(metric: str, value: float | None) -> str:
+    """Print a value: fractions per cent, others as they are with three digits."""
+    if metric.partition("@")[0] not in metrics.PLAIN:
+        return percent(value)
+    if value is None or not math.isfinite(value):
+        return "–"
+    return f"{value:.3g}"
 
 
 def percent(value: float | None) -> str:
@@ -121,7 +171,7 @@ def percent(value: float | None) -> str:
 
 def arrow(metric: str) -> str:
     """Point to where a metric is better."""
-    return "↑" if metrics.HIGHER_IS_BETTER[metric] else "↓"
+    return "↑" if metrics.higher_is_better(metric) else "↓"
 
 
 def better(metric: str, first: float, second: float) -> bool:

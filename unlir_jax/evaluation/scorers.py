@@ -1,0 +1,178 @@
+"""Metrics by name, ready to score; those that look at the same pictures become one."""
+
+import difflib
+import functools
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from unlir_jax import metrics
+from unlir_jax.metrics import registry
+
+AVERAGES = ("average_drop", "average_increase", "average_gain")
+CURVES = ("insertion", "deletion")
+COUNTS = ("pixels_inside", "pixels_outside")
+CHOSEN = metrics.CHOSEN_REGION_METRICS | metrics.CHOSEN_BOX_METRICS
+
+
+class Scorer(NamedTuple):
+    """Hold a metric, which may give several columns at once.
+
+    Attributes:
+        columns: Names of what it gives, with their names in its result; "" for what
+            follows from its curve, see `settled`.
+        score: The metric.
+        curves: Names of the curves that it also gives, with their names in its result.
+        takes: What it takes besides: `explain`, where `score` makes the metric of an
+            explainer; `regions`, the object's mask; `boxes`; or "".
+        other: Whose variables it takes besides: `redrawn`, `random_labels`, or "".
+    """
+
+    columns: dict[str, str]
+    score: Callable[..., Any]
+    curves: dict[str, str]
+    takes: str = ""
+    other: str = ""
+
+
+def check(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Refuse metrics that there are not.
+
+    Returns:
+        The names, each once.
+
+    Raises:
+        ValueError: So it is; the sentence says which are known.
+    """
+    wanted = tuple(dict.fromkeys(names))
+    known = ", ".join(metrics.FACTORIES)
+    if not wanted:
+        raise ValueError(f"`metrics` is empty; expected some of {known}.")
+    for name in wanted:
+        plain = registry.base(name)
+        if plain not in metrics.FACTORIES:
+            near = difflib.get_close_matches(plain, metrics.FACTORIES, n=1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise ValueError(
+                f"`metrics` has {name!r}, which is no metric; {hint}known: {known}."
+            )
+        registry.variant(name)
+    return wanted
+
+
+def sanity(names: Sequence[str]) -> bool:
+    """Tell whether layers are to be redrawn."""
+    return any(registry.base(name).endswith("_randomization") for name in names)
+
+
+def make(
+    model: Any,
+    names: Sequence[str],
+    options: Mapping[str, Mapping[str, Any]],
+    order: tuple[str, ...] = (),
+) -> tuple[list[Scorer], dict[str, Any]]:
+    """Make metrics, and say what each means.
+
+    Args:
+        model: The cut network.
+        names: See `check`.
+        options: Settings by metric; those of a metric hold for its variants too.
+        order: The network's layers, for what redraws them.
+    """
+    values = _values(names, options, order)
+    scorers = []
+    averages = {name: name for name in names if name in AVERAGES}
+    if averages:
+        scorers.append(Scorer(averages, metrics.average_scores(model), {}))
+    for name in names:
+        if name in AVERAGES:
+            continue
+        plain = registry.base(name)
+        if plain in metrics.SANITY_METRICS:
+            _add_sanity(scorers, name, model, values[name])
+            continue
+        make = functools.partial(metrics.FACTORIES[plain], **values[name])
+        if plain in metrics.EXPLAINER_METRICS:
+            made = functools.partial(make, model)
+            scorers.append(Scorer({name: plain}, made, {}, "explain"))
+            continue
+        columns = {name: "" if plain in CHOSEN else plain}
+        scorers.append(Scorer(columns, make(model), _curves(name), _takes(plain)))
+    return scorers, {name: metrics.contract(name, values[name]) for name in names}
+
+
+def _values(
+    names: Sequence[str],
+    options: Mapping[str, Mapping[str, Any]],
+    order: tuple[str, ...],
+) -> dict[str, dict[str, Any]]:
+    """Give the settings of each metric: defaults, then options, then its variant."""
+    plain = dict.fromkeys(registry.base(name) for name in names)
+    found = {name: _defaults(name) for name in plain}
+    for settings in found.values():
+        if "order" in settings:
+            settings["order"] = order
+    merge(found, options, "metric_options")
+    return {name: found[registry.base(name)] | registry.variant(name) for name in names}
+
+
+def _defaults(name: str) -> dict[str, Any]:
+    explaining = metrics.EXPLAINER_METRICS | metrics.SANITY_METRICS
+    own = list(inspect.signature(metrics.FACTORIES[name]).parameters.values())
+    own = own[2 if name in explaining else 1 :]
+    return {setting.name: setting.default for setting in own}
+
+
+def _add_sanity(
+    scorers: list[Scorer], name: str, model: Any, values: dict[str, Any]
+) -> None:
+    """Let the measures of one check share its maps."""
+    plain, measure = registry.base(name), values["measure"]
+    for scorer in scorers:
+        if plain in {registry.base(column) for column in scorer.columns}:
+            scorer.columns[name] = measure
+            return
+    score = functools.partial(metrics.SANITY_METRICS[plain], **values)
+    other = "random_labels" if plain == "random_labels" else "redrawn"
+    made = functools.partial(score, model)
+    scorers.append(Scorer({name: measure}, made, {}, "explain", other))
+
+
+def _takes(name: str) -> str:
+    if name in metrics.REGION_METRICS | metrics.CHOSEN_REGION_METRICS:
+        return "regions"
+    return "boxes" if name in metrics.BOX_METRICS | metrics.CHOSEN_BOX_METRICS else ""
+
+
+def _curves(name: str) -> dict[str, str]:
+    plain = registry.base(name)
+    if plain == "pixel_average_precision":
+        return {each: each for each in COUNTS}
+    if plain in (*CURVES, *CHOSEN):
+        return {f"{name}_curve": f"{plain}_curve"}
+    return {}
+
+
+def merge(
+    found: dict[str, dict[str, Any]],
+    options: Mapping[str, Mapping[str, Any]],
+    what: str,
+) -> None:
+    """Change settings as options say.
+
+    Raises:
+        ValueError: An option of something else, or one that there is not.
+    """
+    for name, changed in options.items():
+        if name not in found:
+            raise ValueError(
+                f"`{what}.{name}` is about nothing that was asked for; expected some "
+                f"of {', '.join(found)}."
+            )
+        for option, value in changed.items():
+            if option not in found[name]:
+                raise ValueError(
+                    f"`{what}.{name}.{option}` is no setting of {name}; expected some "
+                    f"of {', '.join(found[name]) or 'none'}."
+                )
+            found[name][option] = value

@@ -1,0 +1,70 @@
+"""What should make a reader doubt an evaluation, in sentences: one for each metric."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from unlir_jax import metrics
+from unlir_jax.report import words
+
+
+def sentences(
+    unbeaten: Sequence[Mapping[str, Any]], controls: Sequence[str]
+) -> list[str]:
+    """Say which methods do not beat which controls, a sentence for each metric.
+
+    Args:
+        unbeaten: See `comparison.Figures`.
+        controls: All there are.
+    """
+    found = []
+    for metric in dict.fromkeys(each["metric"] for each in unbeaten):
+        own = [each for each in unbeaten if each["metric"] == metric]
+        clauses = [
+            *_groups(own, controls, metric, worse=False),
+            *_groups(own, controls, metric, worse=True),
+        ]
+        found.append(f"{words.metric_title(metric)}: {'; '.join(clauses)}.")
+    return found
+
+
+def _groups(
+    own: Sequence[Mapping[str, Any]],
+    controls: Sequence[str],
+    metric: str,
+    *,
+    worse: bool,
+) -> list[str]:
+    """Put methods together that fail to beat the same controls in the same way."""
+    rivals: dict[str, list[Mapping[str, Any]]] = {}
+    for each in own:
+        if each["worse"] == worse:
+            rivals.setdefault(each["method"], []).append(each)
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for method, entries in rivals.items():
+        named = {entry["control"] for entry in entries}
+        key = tuple(name for name in controls if name in named)
+        groups.setdefault(key, []).append(method)
+    clauses = []
+    for named, methods in groups.items():
+        who = words.enumerate_names([words.method_title(name) for name in methods])
+        whom = words.enumerate_names([words.method_title(name) for name in named])
+        whom = "any control" if len(named) == len(controls) > 1 else whom
+        one = len(methods) == 1
+        if not worse:
+            clauses.append(f"{who} cannot be told from {whom}")
+            continue
+        behind = [e["behind"] for m in methods for e in rivals[m]]
+        clauses.append(
+            f"{who} {'is' if one else 'are'} worse than "
+            f"{'every control' if whom == 'any control' else whom} "
+            f"(by {_range(behind, metric)})"
+        )
+    return clauses
+
+
+def _range(values: Sequence[float], metric: str) -> str:
+    """Print one number, or the least and the most."""
+    plain = metric.partition("@")[0] in metrics.PLAIN
+    low, high = (words.number(metric, value) for value in (min(values), max(values)))
+    shown = low if low == high else f"{low} to {high}"
+    return shown if plain else f"{shown} points"
