@@ -5,21 +5,26 @@ from pathlib import Path
 
 import pytest
 
-from unlir_jax import config, defaults, presets
+from unlir_jax import config, defaults, explainers, presets
 from unlir_jax.adaptation import settings as adaptation
+from unlir_jax.evaluation import scorers, task
 from unlir_jax.evaluation import settings as evaluation
 from unlir_jax.objectives import constraints
 
 ROOT = Path(__file__).parents[1]
-# Whose settings are not a training's.
-OTHERS = {"evaluate": evaluation.evaluation, "few_shot": adaptation.few_shot}
 CONFIGS = sorted((ROOT / "configs").glob("*.py"))
+EVALUATIONS = [
+    path.stem for path in CONFIGS if "evaluation import settings" in path.read_text()
+]
+# Whose settings are not a training's.
+OTHERS = dict.fromkeys(EVALUATIONS, evaluation.evaluation)
+OTHERS |= {"few_shot": adaptation.few_shot}
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_a_config_says_what_to_expect_and_how(path):
     docstring = re.match(r'r?"""(.*?)"""', path.read_text(), re.DOTALL)[1]
-    command = "evaluate" if path.stem == "evaluate" else "train"
+    command = "evaluate" if path.stem in EVALUATIONS else "train"
     assert f"unlir {command} --config configs/{path.name}" in docstring
     assert "--workdir" in docstring
     assert "Expected:" in docstring and "Time:" in docstring
@@ -32,13 +37,33 @@ def test_a_config_has_the_settings_of_all(path):
     whole = OTHERS.get(path.stem, defaults.training)()
     known = set(config._flatten(config.to_dict(whole)))
     free = ("data.options", "data.train_options", "data.test_options")
-    free += ("objective.terms", "model.decision")
+    free += ("objective.terms", "model.decision", "method_options", "metric_options")
     for name in config._flatten(config.to_dict(settings)):
         optional = name.startswith((*free, "optimizer.options"))
         assert name in known or optional, name
     assert settings.is_locked
     if path.stem not in OTHERS:
         assert (settings.steps > 0) != (settings.epochs > 0)
+
+
+@pytest.mark.parametrize("name", EVALUATIONS)
+def test_evaluations_name_what_there_is(name):
+    """Every method, metric and setting; the argument reaches all."""
+    found = config.load(f"configs/{name}.py")
+    chosen = explainers.check(tuple(found.methods), by_parts=False)
+    task._parameters(chosen, found.method_options.to_dict())
+    wanted = scorers.check(tuple(found.metrics))
+    scorers._values(wanted, found.metric_options.to_dict(), ())
+    less = config.load(f"configs/{name}.py:methods=cam,metrics=road,model=resnet18")
+    assert (less.methods, less.metrics) == (("cam",), ("road",))
+    assert less.model.name == "resnet18"
+
+
+def test_steps_of_the_paper():
+    found = config.load("configs/opti_cam_table3.py:steps=28")
+    assert found.metric_options.insertion.steps == 28
+    found = config.load("configs/opti_cam_table6.py:objective=diff,normalization=max")
+    assert found.method_options.opti_cam.objective == "diff"
 
 
 def test_a_packaged_config_is_found_by_its_name(tmp_path, monkeypatch):
