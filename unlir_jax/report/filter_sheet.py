@@ -104,7 +104,7 @@ def draw_saliency(
             left = MARGIN + place * (SIDE + GAP)
             small = image.resize((SIDE, SIDE), Image.Resampling.LANCZOS)
             page.image(left, top, small)
-            page.text(left, top + SIDE + 18, _cut(text, 36), 9.5)
+            page.text(left, top + SIDE + 18, _cut(text, 33), 9.5)
     return page.render()
 
 
