@@ -6,10 +6,18 @@ r"""Learn from few pictures of each class: weights of frozen filters, beside pro
 k pictures of each class are drawn from DIR/train, and all of DIR/test is tested; a draw
 has the same pictures for every method.
 
+Several, joined by +, are run one after the other by one command, each in a folder of
+its own; WORKDIR gets a summary of all, curves.png and report.html:
+
+    unlir train --config configs/few_shot.py:k=1+2+5,method=probe_gem+filters …
+
+With `--config.unlabelled=500`, or `all`, so many other pictures of DIR/train are used
+without their labels.
+
 Arguments: `backbone`, a name of `unlir models`; `data`, see `unlir_jax/presets.py`;
-`k`; `method`: filters (three adapters of 15,296 weights each),
-filters_single, probe_average, probe_max, probe_gem, ridge, cosine, prototypes,
-cosine_head, norm_affine, bias, ia3, lora, last_block or full.
+`k`, one or several; `method`, one, several or `all`: filters (three adapters of 15,296
+weights each), filters_single, probe_average, probe_max, probe_gem, ridge, cosine,
+prototypes, cosine_head, norm_affine, bias, ia3, lora, last_block or full.
 
 Expected: on 50 species of CUB-200-2011, k=5, five draws: filters_single 83.9 +- 1.5 %,
 probe_gem 82.5 +- 1.2 %, see docs/few_shot.md.
@@ -25,13 +33,18 @@ from unlir_jax.adaptation import settings
 def get_config(argument=""):
     """Give the settings."""
     given = config.parse_arguments(
-        argument, backbone="mobilenet_v2", data="folder", k=5, method="filters"
+        argument, backbone="mobilenet_v2", data="folder", k="5", method="filters"
     )
+    shots = _numbers(given.k)
+    methods = tuple(given.method.split("+"))
     found = settings.few_shot()
     presets.choose_data(found, given.data)
     found.model.name = given.backbone
-    found.k = given.k
-    found.method = given.method
+    found.k = shots[0]
+    found.method = methods[0]
+    if len(shots) > 1 or len(methods) > 1 or methods == ("all",):
+        found.shots = shots
+        found.methods = methods
     found.data.augment = ""
     found.data.image_size = 160
     found.data.crop = 1.0
@@ -39,6 +52,16 @@ def get_config(argument=""):
         found.data.image_size = 300
         found.data.options = {"share": 0.25, "seed": 0}
     return found
+
+
+def _numbers(text):
+    """Read 1+2+5."""
+    if not all(each.isdecimal() for each in text.split("+")):
+        raise ValueError(
+            f"`k`={text!r}; expected a number of pictures, or several joined by +, "
+            "such as 1+2+5."
+        )
+    return tuple(int(each) for each in text.split("+"))
 
 
 def get_variants(argument=""):

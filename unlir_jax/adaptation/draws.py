@@ -48,3 +48,28 @@ def draw(
         random = np.random.default_rng([number, 0, label])
         drawn.append(random.permutation(np.flatnonzero(labels == label))[:shots])
     return np.concatenate(drawn), classes
+
+
+def others(
+    size: int, chosen: Integer[Array, " drawn"], count: int | None, number: int
+) -> np.ndarray:
+    """Draw pictures beside those that were drawn, whatever their classes.
+
+    Args:
+        size: Number of all pictures.
+        chosen: Places of those that are taken already.
+        count: How many; None: all that are left.
+        number: Of the draw.
+
+    Raises:
+        ValueError: So many are not left.
+    """
+    left = size - len(np.unique(chosen))
+    if count is not None and not 0 <= count <= left:
+        raise ValueError(
+            f"`unlabelled`={count}, but {left} pictures of the training split are left "
+            f"beside those that are drawn; expected 0 to {left}, or all."
+        )
+    random = np.random.default_rng([number, 2])
+    order = random.permutation(size)
+    return order[~np.isin(order, chosen)][:count]

@@ -7,20 +7,47 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from unlir_jax import adapters, pooling
-from unlir_jax.adaptation import methods, probes, training, trunk
+from unlir_jax import adapters
+from unlir_jax.adaptation import (
+    guesses,
+    methods,
+    pictures,
+    probes,
+    sparsity,
+    training,
+    trunk,
+)
 
-Voter = Callable[[np.ndarray], np.ndarray]
+Voter = Callable[[pictures.Shown], np.ndarray]
 
 # Steps of an adapter: enough for few pictures, more for many.
 FEWEST_STEPS, MOST_STEPS, PICTURES = 150, 600, 250
+
+
+class Lesson(NamedTuple):
+    """Hold what is learnt from.
+
+    Attributes:
+        chosen: Places of training pictures.
+        targets: Shares of classes, `[pictures, classes]`.
+        sure: So many at the front have labels that somebody gave.
+    """
+
+    chosen: np.ndarray
+    targets: np.ndarray
+    sure: int
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Give the class that has the largest share of each picture."""
+        return self.targets.argmax(1)
 
 
 class Fitted(NamedTuple):
     """Hold what was learnt from a draw.
 
     Attributes:
-        classify: From places in the test to log probabilities, `[pictures, classes]`.
+        classify: From pictures to log probabilities, `[pictures, classes]`.
         count: Numbers that learnt.
         weights: What adapts the trunk, adapters in front; None for a probe.
         head: Of the adapters; None for a probe.
@@ -41,62 +68,86 @@ def fit(
     labels: np.ndarray,
     classes: int,
     number: int,
+    others: np.ndarray | None = None,
 ) -> Fitted:
     """Fit the method of a task to a draw.
 
+    With `others` it is fitted twice: first to the draw, then also to those of the
+    others that it is surest about, each with the shares of classes that it gave
+    (pseudo-labels: Lee, 2013).
+
     Args:
-        task: See `few_shot.Task`.
-        seen: See `pictures.Pictures`, with the draw prepared.
+        task: See `task.Task`.
+        seen: See `pictures.Pictures`, with the draw and the others prepared.
         chosen: Places of the pictures.
         labels: Of them, 0 to `classes - 1`.
         classes: Number of classes.
         number: Of the draw.
+        others: Places of pictures whose labels nobody knows.
     """
-    method, variables = task.method, task.network.variables
-    pool = pooling.POOLINGS[method.pooling]
-    frozen = jax.jit(lambda known, rows: pool(seen.cut.after(known, rows)))
-    views = np.stack(
-        [trunk.gather(frozen, variables, view) for view in seen.train(chosen)]
-    )
+    hot = np.eye(classes, dtype=np.float32)[labels]
+    first = _fit(task, seen, Lesson(chosen, hot, len(chosen)), number)
+    if others is None or not len(others):
+        return first
+    guessed = guesses.confident(first.classify(seen.trained(others)))
+    joined = others[guessed.places]
+    if crops(task.method):
+        seen.prepare(joined, crops=True)
+    targets = np.concatenate([hot, guessed.targets])
+    both = Lesson(np.concatenate([chosen, joined]), targets, len(chosen))
+    second = _fit(task, seen, both, number)
+    notes = {"unlabelled": len(others), "pseudo_labelled": len(joined)}
+    return second._replace(notes=second.notes | notes)
+
+
+def crops(method: methods.Method) -> bool:
+    """Tell whether a method learns from crops."""
+    return any("crops" in kind for kind in method.adapters)
+
+
+def _fit(task: Any, seen: Any, lesson: Lesson, number: int) -> Fitted:
+    method, classes = task.method, lesson.targets.shape[1]
+    views = seen.pool(seen.train(lesson.chosen), method.pooling)
     by_probe, count = None, 0
-    if method.probe and not (method.adapters and steps(task, len(labels))):
-        decide = probes.PROBES[method.probe](views, labels, classes)
+    if method.probe and not (method.adapters and steps(task, len(lesson.chosen))):
+        options = {"sure": lesson.sure} if method.probe == "logistic" else {}
+        decide = probes.PROBES[method.probe](views, lesson.labels, classes, **options)
         count = (views.shape[-1] + 1) * classes
 
-        def by_probe(places: np.ndarray) -> np.ndarray:
-            rows = [trunk.gather(frozen, variables, view[places]) for view in seen.test]
-            return decide(np.stack(rows))
+        def by_probe(shown: pictures.Shown) -> np.ndarray:
+            return decide(shown.pooled(method.pooling))
 
     if not method.adapters:
         return Fitted(_vote(by_probe, []), count, None, None, {})
-    return _adapt(task, seen, chosen, labels, views, number, by_probe, count)
+    return _adapt(task, seen, lesson, views, number, by_probe, count)
 
 
 def _adapt(
     task: Any,
     seen: Any,
-    chosen: np.ndarray,
-    labels: np.ndarray,
+    lesson: Lesson,
     views: np.ndarray,
     number: int,
     by_probe: Voter | None,
     count: int,
 ) -> Fitted:
     """Train the adapters of a method, and let them vote, with the probe if any."""
-    method, network, classes = task.method, task.network, int(labels.max()) + 1
-    made, plan = _prepare(task, len(labels))
-    head = training.start_head(plan, views, labels, classes)
-    rows, targets = _views(task, seen, chosen, labels)
+    method, network = task.method, task.network
+    made, plan = _prepare(task, len(lesson.chosen))
+    head = training.start_head(plan, views, lesson.labels, lesson.targets.shape[1])
+    rows, targets = _rows(task, seen, lesson)
     learnt = training.train(
         training.Network(seen.cut.after, made.adapt, network.variables),
         training.Learnt(made.start, head),
         rows,
-        np.eye(classes, dtype=np.float32)[targets],
+        targets,
         plan,
         mixed=tuple("mixup" in kind for kind in method.adapters),
         seed=task.settings.seed + 1000 * number,
     )
-    weights = methods.drawn_back(made.start, learnt.trunk, method.back)
+    # Drawn back to 1, a weight that is 0 would be a half.
+    back = 0.0 if sparsity.sparse(plan.penalty) else method.back
+    weights = methods.drawn_back(made.start, learnt.trunk, back)
     describe = training.describe(seen.cut.after, made.adapt, plan)
     voters = [
         _voter(
@@ -104,7 +155,6 @@ def _adapt(
             lambda known, some, own=own: describe(known, own, some),
             deciding,
             network.variables,
-            seen.test,
         )
         for own, deciding in _each((weights, learnt.head), len(method.adapters))
     ]
@@ -132,6 +182,7 @@ def _prepare(task: Any, pictures: int) -> tuple[methods.Adaptation, training.Pla
         learning_rate=method.rate,
         head_rate=task.settings.head_rate,
         pooling=method.pooling,
+        penalty=sparsity.Penalty(**task.settings.penalty),
     )
     return made, plan
 
@@ -149,15 +200,14 @@ def _voter(
     describe: Callable[[Any, np.ndarray], jax.Array],
     head: Any,
     variables: Any,
-    test: np.ndarray,
 ) -> Voter:
-    """Make what one adapter says of pictures of the test, its views averaged."""
+    """Make what one adapter says of pictures, their views averaged."""
 
     def score(view: np.ndarray) -> np.ndarray:
         rows = trunk.gather(describe, variables, view)
         return probes.log_probabilities(np.asarray(training.logits(plan, head, rows)))
 
-    return lambda places: np.mean([score(view[places]) for view in test], axis=0)
+    return lambda shown: np.mean([score(view) for view in shown.views()], axis=0)
 
 
 def save(fitted: Fitted, task: Any, folder: Path, names: Sequence[str]) -> None:
@@ -214,33 +264,29 @@ def steps(task: Any, pictures: int) -> int:
     return int(np.clip(grown, FEWEST_STEPS, MOST_STEPS))
 
 
-def _views(
-    task: Any, seen: Any, chosen: np.ndarray, labels: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Put the views of each adapter side by side: `[adapters, rows, …]`."""
-    inner, kinds = seen.train(chosen), task.method.adapters
+def _rows(task: Any, seen: Any, lesson: Lesson) -> tuple[list[np.ndarray], np.ndarray]:
+    """Give the views that each adapter learns from, `[rows, …]`, and their targets."""
+    inner, kinds = seen.train(lesson.chosen), task.method.adapters
     shape = inner.shape[2:]
     flips = inner.reshape(-1, *shape)
-    if not any("crops" in kind for kind in kinds):
-        return np.stack([flips] * len(kinds)), np.tile(labels, len(inner))
-    crops = seen.cropped(chosen)
-    both = np.concatenate([inner, crops]).reshape(-1, *shape)
-    # As many rows for each adapter, so that one choice of rows suits all.
-    times = -(-len(both) // len(flips))
-    repeated = np.concatenate([flips] * times)[: len(both)]
-    rows = [both if "crops" in kind else repeated for kind in kinds]
-    return np.stack(rows), np.tile(labels, len(inner) + len(crops))
+    if not crops(task.method):
+        return [flips] * len(kinds), np.tile(lesson.targets, (len(inner), 1))
+    cut = seen.cropped(lesson.chosen)
+    both = np.concatenate([inner, cut]).reshape(-1, *shape)
+    # Flips are gone through again while there are crops: one choice of rows suits all.
+    rows = [both if "crops" in kind else flips for kind in kinds]
+    return rows, np.tile(lesson.targets, (len(inner) + len(cut), 1))
 
 
 def _vote(by_probe: Voter | None, adapters: Sequence[Voter]) -> Voter:
     """Average log probabilities: the adapters', and theirs with the probe's."""
 
-    def classify(places: np.ndarray) -> np.ndarray:
+    def classify(shown: pictures.Shown) -> np.ndarray:
         found = []
         if adapters:
-            found.append(np.mean([voter(places) for voter in adapters], axis=0))
+            found.append(np.mean([voter(shown) for voter in adapters], axis=0))
         if by_probe is not None:
-            found.append(by_probe(places))
+            found.append(by_probe(shown))
         return probes.log_probabilities(np.mean(found, axis=0))
 
     return classify

@@ -1,10 +1,12 @@
 """Pictures at the cut of a trunk, looked at once for all draws and methods."""
 
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
+from unlir_jax import pooling
 from unlir_jax.adaptation import trunk
 from unlir_jax.data import augmentation, pipeline, source
 
@@ -12,45 +14,57 @@ CROP = "random_resized_crop(area=(0.4, 1.0))|flip"
 BATCH = 64
 
 
+class Shown(NamedTuple):
+    """Hold pictures that are to be classified.
+
+    Attributes:
+        views: Gives each view of them at the cut, `[pictures, …]`.
+        pooled: From the name of a pooling to descriptors of the frozen trunk,
+            `[views, pictures, channels]`.
+    """
+
+    views: Callable[[], Iterator[np.ndarray]]
+    pooled: Callable[[str], np.ndarray]
+
+
 class Pictures:
     """Keep what the frozen half of a trunk gives: of the test, and of what was drawn.
 
-    A class, for it is a memory: nothing is computed twice, whatever the draw.
+    A class, for it is a memory: nothing is computed twice, whatever the draw, the
+    number of shots, and the method, as long as the cut is the same.
     """
 
     def __init__(self, task: Any) -> None:
-        settings = task.settings
-        self.task = task
-        at = "" if task.method.trunk == "full" else task.after
-        self.cut = trunk.cut(task.network.module, at, task.image_size)
+        self.network, self.data = task.network, task.data
+        self.settings, self.at = task.settings, task.at
+        self.image_size, self.crop = task.image_size, task.crop
+        self.cut = trunk.cut(self.network.module, task.at, self.image_size)
         self.before = jax.jit(self.cut.before)
-        self.after = jax.jit(self.cut.after)
-        self.views = 2 if settings.flips else 1
+        self.flips = 2 if self.settings.flips else 1
         self.kept: dict[int, np.ndarray] = {}
         self.crops: dict[int, np.ndarray] = {}
-        test = task.data.test
+        self.test_pooled: dict[str, np.ndarray] = {}
+        test = self.data.test
         pixels, labels, kept = self._read(test, np.arange(test.size))
         if not kept.any():
             raise ValueError("No picture of the test can be read; expected some.")
         self.test_labels = labels[kept]
-        self.test = self._inner(pixels[kept])
+        self.test = self._views(pixels[kept])
         self.unreadable = int(np.count_nonzero(~kept))
 
-    def prepare(self, chosen: np.ndarray) -> None:
+    def prepare(self, chosen: np.ndarray, *, crops: bool = False) -> None:
         """Look at the training pictures that have not been seen yet."""
         new = [int(index) for index in chosen if int(index) not in self.kept]
         if new:
-            pixels, _, kept = self._read(self.task.data.train, np.asarray(new))
+            pixels, _, kept = self._read(self.data.train, np.asarray(new))
             if not kept.all():
-                lost = self.task.data.train.name(new[int(np.argmin(kept))])
+                lost = self.data.train.name(new[int(np.argmin(kept))])
                 raise ValueError(
                     f"{lost!r} was drawn and cannot be read; expected pictures."
                 )
-            for index, views in zip(
-                new, self._inner(pixels).swapaxes(0, 1), strict=True
-            ):
-                self.kept[index] = views
-        if any("crops" in kind for kind in self.task.method.adapters):
+            views = self._views(pixels).swapaxes(0, 1)
+            self.kept.update(zip(new, views, strict=True))
+        if crops:
             self._crop([int(i) for i in chosen if int(i) not in self.crops])
 
     def train(self, chosen: np.ndarray) -> np.ndarray:
@@ -61,39 +75,65 @@ class Pictures:
         """Give random crops of training pictures, `[crops, pictures, …]`."""
         return np.stack([self.crops[int(index)] for index in chosen], axis=1)
 
-    def _inner(self, pixels: np.ndarray) -> np.ndarray:
+    def pool(self, views: np.ndarray, name: str) -> np.ndarray:
+        """Compute descriptors of the frozen trunk, `[views, pictures, channels]`."""
+        pool = pooling.POOLINGS[name]
+        half = jax.jit(lambda known, rows: pool(self.cut.after(known, rows)))
+        variables = self.network.variables
+        return np.stack([trunk.gather(half, variables, view) for view in views])
+
+    def tested(self, places: np.ndarray) -> Shown:
+        """Show pictures of the test."""
+
+        def pooled(name: str) -> np.ndarray:
+            if name not in self.test_pooled:
+                self.test_pooled[name] = self.pool(self.test, name)
+            return self.test_pooled[name][:, places]
+
+        return Shown(lambda: (view[places] for view in self.test), pooled)
+
+    def trained(self, chosen: np.ndarray) -> Shown:
+        """Show training pictures."""
+        views = self.train(chosen)
+        return Shown(lambda: iter(views), lambda name: self.pool(views, name))
+
+    def _views(self, pixels: np.ndarray) -> np.ndarray:
         """Compute `[views, pictures, …]`."""
-        variables = self.task.network.variables
-        views = [pixels, pixels[:, :, ::-1]][: self.views]
-        return np.stack([trunk.gather(self.before, variables, view) for view in views])
+        views = [pixels, pixels[:, :, ::-1]][: self.flips]
+        return np.stack([self._look(view) for view in views])
+
+    def _look(self, pixels: np.ndarray) -> np.ndarray:
+        if not self.at:
+            # Nothing is cut: pixels stay 8 bits each.
+            return pixels
+        return trunk.gather(self.before, self.network.variables, pixels)
 
     def _crop(self, chosen: list[int]) -> None:
-        settings, data = self.task.settings, self.task.data.train
-        change = augmentation.build(CROP, self.task.image_size)
+        change = augmentation.build(CROP, self.image_size)
+        count = self.settings.crops
         for first in range(0, len(chosen), BATCH):
             some = chosen[first : first + BATCH]
             pixels = []
             for index in some:
-                example = data.read(index)
-                for crop in range(settings.crops):
-                    random = np.random.default_rng([settings.seed, 3, index, crop])
+                example = self.data.train.read(index)
+                for crop in range(count):
+                    random = np.random.default_rng([self.settings.seed, 3, index, crop])
                     pixels.append(np.asarray(change(dict(example), random)["image"]))
-            rows = np.stack(pixels)
-            found = trunk.gather(self.before, self.task.network.variables, rows)
-            found = found.reshape(len(some), settings.crops, *found.shape[1:])
+            found = self._look(np.stack(pixels))
+            found = found.reshape(len(some), count, *found.shape[1:])
             self.crops.update(zip(some, found, strict=True))
 
     def _read(
         self, data: source.Source, places: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Read pictures as the network sees them: pixels, labels, and which could."""
-        settings = self.task.settings.data
+        settings = self.settings.data
         batches = list(
             pipeline.evaluation(
                 source.subset(data, places),
                 batch_size=min(BATCH, len(places)),
-                image_size=self.task.image_size,
-                crop=self.task.crop,
+                image_size=self.image_size,
+                crop=self.crop,
                 workers=settings.workers,
                 threads=settings.threads or None,
                 strict=settings.strict,

@@ -1,6 +1,7 @@
 """Linear probes of a frozen network on few pictures: the bar for all that adapts it."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Integer
@@ -19,15 +20,34 @@ def log_probabilities(logits: np.ndarray) -> np.ndarray:
 
 
 def by_logistic(
-    views: Views, labels: Integer[Array, " pictures"], classes: int
+    views: Views,
+    labels: Integer[Array, " pictures"],
+    classes: int,
+    sure: int | None = None,
 ) -> Callable[[Views], np.ndarray]:
     """Fit logistic regression to all views; the penalty is tuned on pictures left out.
 
     Both views of a picture are in the same fold, so that a picture does not help to
     recognise itself.
+
+    Args:
+        views: Descriptors of the pictures.
+        labels: Of the pictures.
+        classes: How many there are.
+        sure: So many pictures at the front have labels that somebody gave, the others
+            guesses: the penalty is tuned on the former, for it is easy to agree with
+            one's own guesses.
     """
-    rows, owners = _stacked(views)
-    fitted = logistic.tune(rows, np.tile(labels, len(views)), classes, examples=owners)
+
+    def tune(some: Views, own: np.ndarray, **penalties: Any) -> logistic.Logistic:
+        rows, owners = _stacked(some)
+        every = np.tile(own, len(some))
+        return logistic.tune(rows, every, classes, examples=owners, **penalties)
+
+    labels = np.asarray(labels)
+    fitted = tune(views[:, :sure], labels[:sure])
+    if sure is not None and sure < len(labels):
+        fitted = tune(views, labels, penalties=(fitted.penalty,))
     return lambda test: np.mean(
         [log_probabilities(logistic.logits(fitted, view)) for view in test], axis=0
     )

@@ -20,6 +20,13 @@ def few_shot() -> ConfigDict:
             "draws": 5,
             # One of `adaptation.methods.METHODS`.
             "method": "filters",
+            # For several runs by one command, beside each other: all combinations of
+            # these with these; (): only the two above. ("all",) is every method.
+            "shots": (),
+            "methods": (),
+            # So many other training pictures, or "all", are learnt from without their
+            # labels.
+            "unlabelled": "0",
             "data": whole.data,
             "model": {
                 "name": "mobilenet_v2",
@@ -32,6 +39,10 @@ def few_shot() -> ConfigDict:
             "steps": 0,
             "batch_size": 50,
             "head_rate": 1e-3,
+            # Added to the loss of adapters: towards_one, l1 or hard_concrete, see
+            # `adaptation.sparsity`; the last two make filters superfluous, and want
+            # method=filters_single, for several adapters together need all filters.
+            "penalty": {"name": "", "weight": 0.0, "select": ""},
             # Both sides of a picture, in training and at test.
             "flips": True,
             # Random crops of each picture, of an adapter that learns from them.

@@ -10,9 +10,9 @@ import optax
 from jaxtyping import Float, Integer
 
 from unlir_jax import loops, pooling
-from unlir_jax.adaptation import probes
+from unlir_jax.adaptation import probes, sparsity
 from unlir_jax.parts import clustering
-from unlir_jax.types import Array, Variables
+from unlir_jax.types import Array, RandomKey, Variables
 
 BETA = 0.3
 
@@ -25,7 +25,7 @@ class Plan(NamedTuple):
         batch_size: Pictures a step.
         learning_rate: Of what adapts the trunk.
         head_rate: Of the head.
-        pull: Weight of the squared distance from where the trunk started.
+        penalty: What is added to the loss, so that weights go to 0 or stay at 1.
         head: `cosine` or `linear`.
         scale: Of the cosine head's logits.
         pooling: Of the maps, see `pooling.POOLINGS`.
@@ -35,7 +35,7 @@ class Plan(NamedTuple):
     batch_size: int = 50
     learning_rate: float = 1e-2
     head_rate: float = 1e-3
-    pull: float = 0.0
+    penalty: sparsity.Penalty = sparsity.Penalty()
     head: str = "cosine"
     scale: float = probes.SCALE
     pooling: str = "gem"
@@ -93,7 +93,7 @@ def logits(
 def train(
     network: Network,
     start: Learnt,
-    inner: Float[Array, "adapters rows ..."],
+    inner: Sequence[Array] | Array,
     targets: Float[Array, "rows classes"],
     plan: Plan,
     *,
@@ -109,8 +109,9 @@ def train(
     Args:
         network: The trunk, and how it is adapted.
         start: What all adapters start from, without an axis for them.
-        inner: Views of the pictures at the cut, for each adapter.
-        targets: Of the rows of `inner`.
+        inner: Views of the pictures at the cut, `[rows, …]` for each adapter; one that
+            has fewer of them goes through them again. 8-bit rows are pixels.
+        targets: Of the rows, as shares of classes.
         plan: How.
         mixed: Which adapters learn from mixtures of pictures (mixup, beta 0.3).
         seed: Of the order, and of the mixtures.
@@ -129,30 +130,45 @@ def train(
     gradient = jax.grad(_loss(network, plan, start.trunk))
 
     def step(
-        learnt: Learnt, state: Any, variables: Variables, rows: Array, targets: Array
+        learnt: Learnt,
+        state: Any,
+        variables: Variables,
+        rows: Array,
+        targets: Array,
+        key: RandomKey,
     ) -> tuple[Any, Any]:
-        change, state = optimizer.update(
-            gradient(learnt, variables, rows, targets), state, learnt
+        slope = gradient(learnt, variables, rows, targets, key)
+        change, state = optimizer.update(slope, state, learnt)
+        moved = optax.apply_updates(learnt, change)
+        kept = sparsity.stop_at_zero(
+            plan.penalty, learnt.trunk, moved.trunk, slope.trunk
         )
-        return optax.apply_updates(learnt, change), state
+        return moved._replace(trunk=kept), state
 
-    begun = jax.tree.map(jnp.asarray, start)
+    begun = start._replace(trunk=sparsity.begin(start.trunk, plan.penalty))
+    begun = jax.tree.map(jnp.asarray, begun)
+    keys = jax.random.split(jax.random.key(seed), max(plan.steps, 1))
     learnt = [(begun, optimizer.init(begun))] * len(mixed)
-    batches = _batches(np.asarray(inner), np.asarray(targets), plan, mixed, seed)
+    views = [np.asarray(own) for own in inner]
+    batches = _batches(views, np.asarray(targets), plan, mixed, seed)
     known = network.variables
     if loops.place(loop) == "host":
         alone = jax.jit(step)
-        for rows, wanted in batches:
+        for (rows, wanted), key in zip(batches, keys, strict=False):
             learnt = [
-                alone(*own, known, rows[place], wanted[place])
+                alone(*own, known, rows[place], wanted[place], key)
                 for place, own in enumerate(learnt)
             ]
-        return _stacked([own for own, _ in learnt])
-    together = jax.jit(jax.vmap(step, in_axes=(0, 0, None, 0, 0)))
+        return _settled(_stacked([own for own, _ in learnt]))
+    together = jax.jit(jax.vmap(step, in_axes=(0, 0, None, 0, 0, None)))
     all_of_them = _stacked(learnt)
-    for rows, wanted in batches:
-        all_of_them = together(*all_of_them, known, rows, wanted)
-    return all_of_them[0]
+    for (rows, wanted), key in zip(batches, keys, strict=False):
+        all_of_them = together(*all_of_them, known, rows, wanted, key)
+    return _settled(all_of_them[0])
+
+
+def _settled(learnt: Learnt) -> Learnt:
+    return learnt._replace(trunk=sparsity.settle(learnt.trunk))
 
 
 def _stacked(leaves: Sequence[Any]) -> Any:
@@ -163,26 +179,31 @@ def _loss(network: Network, plan: Plan, first: Any) -> Callable[..., jax.Array]:
     """Give the loss of one adapter on one batch."""
     pool = pooling.POOLINGS[plan.pooling]
 
+    extra = sparsity.cost(plan.penalty, first)
+    drawn = plan.penalty.name == "hard_concrete"
+
     def loss(
-        learnt: Learnt, variables: Variables, rows: Array, targets: Array
+        learnt: Learnt,
+        variables: Variables,
+        rows: Array,
+        targets: Array,
+        key: RandomKey,
     ) -> jax.Array:
-        maps = network.after(network.adapt(variables, learnt.trunk), rows)
+        own = sparsity.settle(learnt.trunk, key if drawn else None)
+        maps = network.after(network.adapt(variables, own), rows)
         found = logits(plan, learnt.head, pool(maps))
         error = jnp.mean(optax.softmax_cross_entropy(found, targets))
-        if plan.pull:
-            away = jax.tree.map(
-                lambda last, start: jnp.sum(jnp.square(last - jnp.asarray(start))),
-                learnt.trunk,
-                first,
-            )
-            error = error + plan.pull * sum(jax.tree.leaves(away))
-        return error
+        return error + extra(learnt.trunk)
 
     return loss
 
 
 def _batches(
-    inner: np.ndarray, hot: np.ndarray, plan: Plan, mixed: tuple[bool, ...], seed: int
+    inner: Sequence[np.ndarray],
+    hot: np.ndarray,
+    plan: Plan,
+    mixed: tuple[bool, ...],
+    seed: int,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Give the rows and targets of every step, for each adapter."""
     random = np.random.default_rng([seed, 2])
@@ -191,8 +212,10 @@ def _batches(
     for _ in range(plan.steps):
         while len(order) < size:
             order += random.permutation(len(hot)).tolist()
-        some, order = order[:size], order[size:]
-        rows = inner[:, some]
+        some, order = np.asarray(order[:size]), order[size:]
+        rows = np.stack([own[some % len(own)] for own in inner])
+        if rows.dtype == np.uint8:
+            rows = rows.astype(np.float32) / 255
         targets = np.repeat(hot[some][None], len(mixed), 0)
         other = random.permutation(size)
         share = random.beta(BETA, BETA, (size,)).astype(np.float32)

@@ -1,0 +1,49 @@
+"""Pictures without labels: which are taken, and what they are taken for."""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from unlir_jax.types import Array
+
+# Of the pictures without labels, if each class had as many as the others.
+SHARE = 0.5
+
+
+class Guesses(NamedTuple):
+    """Hold what pictures are taken for.
+
+    Attributes:
+        places: Which of the pictures, in rising order.
+        targets: Shares of classes, `[places, classes]`.
+    """
+
+    places: np.ndarray
+    targets: np.ndarray
+
+
+def confident(
+    scores: Float[Array, "pictures classes"], share: float = SHARE
+) -> Guesses:
+    """Choose the pictures that are surest, the same number of each class at most.
+
+    Without that limit a class that attracts others grows with every round (Zou et al.,
+    Unsupervised domain adaptation via class-balanced self-training, 2018).
+
+    Args:
+        scores: Log probabilities of all pictures.
+        share: So many of each class: this share of the pictures over the classes, but
+            at least one, and no more than are taken for the class.
+    """
+    scores = np.asarray(scores, np.float64)
+    pictures, classes = scores.shape
+    each = max(1, round(share * pictures / classes))
+    taken, top = scores.argmax(1), scores.max(1)
+    found = []
+    for label in range(classes):
+        own = np.flatnonzero(taken == label)
+        found.append(own[np.argsort(-top[own], kind="stable")][:each])
+    places = np.sort(np.concatenate(found))
+    targets = np.exp(scores[places])
+    return Guesses(places, (targets / targets.sum(1, keepdims=True)).astype("float32"))

@@ -1,0 +1,152 @@
+"""What a config of few shots stands for: one run, or several beside each other."""
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from unlir_jax import pretrained
+from unlir_jax.adaptation import draws, methods, sparsity, trunk
+from unlir_jax.data import splits
+
+ALL = "all"
+
+
+class Task(NamedTuple):
+    """Hold what one method at one number of shots stands for.
+
+    Attributes:
+        settings: See `settings.few_shot`, of this run alone.
+        method: How it learns.
+        network: Frozen, or where learning starts.
+        data: What is learnt from and tested on.
+        after: The block behind which a trunk learns.
+        at: Where the trunk is cut: the same, or "" where all of it learns.
+        image_size: Side in pixels of the pictures.
+        crop: See `preprocessing`.
+        unlabelled: How many other pictures are learnt from; None: all.
+    """
+
+    settings: Any
+    method: methods.Method
+    network: pretrained.Pretrained
+    data: splits.Splits
+    after: str
+    at: str
+    image_size: int
+    crop: float
+    unlabelled: int | None
+
+    @property
+    def name(self) -> str:
+        """Name the run."""
+        return f"{self.settings.method}_{self.settings.k}"
+
+
+def several(settings: Any) -> bool:
+    """Tell whether a config asks for runs beside each other."""
+    return bool(settings.methods or settings.shots)
+
+
+def prepare(settings: Any) -> list[Task]:
+    """Open the data and the network once, and refuse what makes no sense.
+
+    Returns:
+        A task for each method and number of shots, those with the same cut together.
+
+    Raises:
+        ValueError: A setting that makes no sense; the sentence says what would.
+    """
+    names, shots = _combined(settings)
+    for name in names:
+        if name not in methods.METHODS:
+            known = ", ".join(methods.METHODS)
+            raise ValueError(f"`method`={name!r}; expected one of {known}.")
+    for name, value in (
+        *(("k", value) for value in shots),
+        *((name, settings[name]) for name in ("draws", "batch_size")),
+    ):
+        if value < 1:
+            raise ValueError(f"`{name}`={value}; expected 1 or more.")
+    for name in names:
+        sparsity.check(
+            sparsity.Penalty(**settings.penalty), methods.METHODS[name].trunk
+        )
+    unlabelled = _unlabelled(settings.unlabelled)
+    data = splits.open_splits(settings.data)
+    if data.test is None:
+        raise ValueError("`data.test`='' leaves nothing to test on; expected a split.")
+    if data.train.labels is None:
+        raise ValueError(
+            f"{data.train.name(0)!r} and others have classes that are known only when "
+            "they are read; expected a folder, an npz file or a prepared data set."
+        )
+    _check_counts(settings, data.train.labels, max(shots), unlabelled)
+    model = settings.model
+    network = pretrained.load(model.name, model.weights, fold=False)
+    image_size = settings.data.image_size or network.image_size
+    after = trunk.behind(network.module, network.image_size, model.after)
+    common = image_size, settings.data.crop or network.crop, unlabelled
+    found = []
+    for name in names:
+        method = methods.METHODS[name]
+        at = "" if method.trunk == "full" else after
+        for k in shots:
+            own = _alone(settings, name, k)
+            found.append(Task(own, method, network, data, after, at, *common))
+    return sorted(found, key=lambda task: not task.at)
+
+
+def _combined(settings: Any) -> tuple[list[str], list[int]]:
+    """List the methods and the numbers of shots that are combined."""
+    names, shots = tuple(settings.methods), tuple(settings.shots)
+    for plural, single, listed in (
+        ("methods", "method", names),
+        ("shots", "k", shots),
+    ):
+        if listed and settings[single] != listed[0]:
+            raise ValueError(
+                f"`{single}`={settings[single]!r} beside `{plural}`={listed}; expected "
+                "one of the two: the one is a single run, the other several."
+            )
+    if ALL in names:
+        names = tuple(methods.METHODS)
+    return (
+        list(dict.fromkeys(names or (settings.method,))),
+        list(dict.fromkeys(shots or (settings.k,))),
+    )
+
+
+def _check_counts(
+    settings: Any, labels: np.ndarray, most: int, unlabelled: int | None
+) -> None:
+    """Refuse more pictures than any of the draws can have."""
+    # Which classes are drawn decides which have few pictures.
+    for number in range(settings.draws if settings.ways else 1):
+        chosen, _ = draws.draw(labels, most, number, settings.ways)
+        draws.others(len(labels), chosen, unlabelled, number)
+
+
+def _unlabelled(text: str) -> int | None:
+    if text == ALL:
+        return None
+    if not text.isdecimal():
+        raise ValueError(
+            f"`unlabelled`={text!r}; expected a number of pictures, or {ALL!r}."
+        )
+    return int(text)
+
+
+def _alone(settings: Any, name: str, k: int) -> Any:
+    """Give the settings with which this run would be made by itself."""
+    own = settings.copy_and_resolve_references().unlock()
+    own.method, own.k, own.methods, own.shots = name, k, (), ()
+    return own.lock()
+
+
+def cuts(tasks: Iterable[Task]) -> list[list[Task]]:
+    """Put tasks together that look at pictures at the same cut."""
+    groups: dict[str, list[Task]] = {}
+    for task in tasks:
+        groups.setdefault(task.at, []).append(task)
+    return list(groups.values())

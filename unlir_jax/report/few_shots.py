@@ -1,0 +1,228 @@
+"""Methods that learn from few pictures, side by side: curves and a page."""
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+from matplotlib import figure as figures
+from matplotlib import ticker
+from matplotlib.backends import backend_agg
+
+from unlir_jax.report import html
+
+COLOURS = ("#2f55c7", "#d1495b", "#1f8a70", "#9a5bbf", "#c77d0a")
+TURNS = ("-", "--", ":")
+FEW_DRAWS = 5
+SPREAD = 0.03
+
+
+def draw(summary: Mapping[str, Any]) -> bytes:
+    """Draw accuracy against shots, numbers that learn, and seconds, as a PNG.
+
+    Args:
+        summary: See `comparison.compare`.
+    """
+    names, shots = summary["methods"], summary["k"]
+    height = max(4.4, 0.24 * len(names) + 1.6)
+    figure = figures.Figure((13.5, height), dpi=110, layout="constrained")
+    backend_agg.FigureCanvasAgg(figure)
+    left, middle, right = figure.subplots(1, 3, sharey=True)
+    for index, name in enumerate(names):
+        style = {
+            "color": COLOURS[index % len(COLOURS)],
+            "linestyle": TURNS[index // len(COLOURS) % len(TURNS)],
+            "marker": "o",
+            "markersize": 4.5,
+        }
+        accuracy, low, high = (
+            [100 * summary[f"{name}/{k}/test/accuracy{end}"] for k in shots]
+            for end in ("", "_low", "_high")
+        )
+        # A little apart, so that intervals at one k do not lie on each other.
+        apart = 1 + SPREAD * (index - (len(names) - 1) / 2) / max(len(names) / 4, 1)
+        left.errorbar(
+            [k * apart for k in shots],
+            accuracy,
+            [
+                [a - b for a, b in zip(accuracy, low, strict=True)],
+                [b - a for a, b in zip(accuracy, high, strict=True)],
+            ],
+            label=name,
+            capsize=2.5,
+            elinewidth=1,
+            **style,
+        )
+        for panel, what in (
+            (middle, "trained_parameters"),
+            (right, "seconds_per_draw"),
+        ):
+            values = [max(summary[f"{name}/{k}/{what}"], 1e-3) for k in shots]
+            panel.plot(values, accuracy, **style)
+    _axes(left, "pictures of each class, k")
+    left.set_xticks(shots, [str(k) for k in shots])
+    left.minorticks_off()
+    left.set_ylabel("accuracy on the test, %", fontsize=9)
+    _axes(middle, "numbers that learn")
+    _axes(right, "seconds of learning, a draw")
+    right.xaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
+    figure.legend(
+        *left.get_legend_handles_labels(),
+        loc="outside right upper",
+        frameon=False,
+        fontsize=9,
+    )
+    data = io.BytesIO()
+    figure.savefig(data, format="png")
+    return data.getvalue()
+
+
+def page(summary: Mapping[str, Any], png: bytes) -> str:
+    """Write the page: the curves, and tables of accuracy, differences and costs.
+
+    Args:
+        summary: See `comparison.compare`.
+        png: See `draw`.
+    """
+    names, shots = summary["methods"], summary["k"]
+    title = f"{summary['model']} from few pictures"
+    data = base64.b64encode(png).decode("ascii")
+    unlabelled = (
+        f" {summary['unlabelled']} other pictures without labels are used as well."
+        if summary["unlabelled"]
+        else ""
+    )
+    return (
+        f"{html.head(title)}<body><header class='masthead'>"
+        f'<p class="eyebrow">unlir train</p><h1>{escape(title)}</h1>'
+        f'<p class="lede">{_count(len(names), "method")}, '
+        f"{summary['ways']} classes, k&nbsp;=&nbsp;{_listed(shots)} pictures of each, "
+        f"{_count(summary['draws'], 'draw')} that all methods share, "
+        f"{summary['test_examples']} pictures tested.{unlabelled}</p></header><main>"
+        '<section id="curves"><h2>Curves</h2><figure>'
+        f'<img src="data:image/png;base64,{data}" alt="Accuracy against the number of '
+        'pictures of each class, the numbers that learn, and seconds">'
+        "<figcaption>Left, with intervals of 95&nbsp;%. Middle and right: a point for "
+        "each k, which grows along the line.</figcaption></figure></section>"
+        f'<section id="accuracy"><h2>Accuracy</h2>{_accuracy(summary)}'
+        f"{_caution(summary)}</section>{_differences(summary)}{_costs(summary)}"
+        f"</main><footer>Made by unlir_jax {escape(summary['versions']['unlir_jax'])}. "
+        'All numbers are in <a href="summary.json">summary.json</a>, each run in a '
+        "folder of its own.</footer></body></html>\n"
+    )
+
+
+def _axes(panel: Any, name: str) -> None:
+    panel.set_xscale("log")
+    panel.set_xlabel(name, fontsize=9)
+    panel.spines[["top", "right"]].set_visible(False)
+    panel.tick_params(labelsize=8.5, labelleft=True)
+    panel.grid(axis="y", color="#e2e4ea", linewidth=0.8)
+    panel.set_axisbelow(True)
+
+
+def _accuracy(summary: Mapping[str, Any]) -> str:
+    names, shots = summary["methods"], summary["k"]
+    best = {
+        k: max(summary[f"{name}/{k}/test/accuracy"] for name in names) for k in shots
+    }
+
+    def cell(name: str, k: int) -> str:
+        key = f"{name}/{k}/test/accuracy"
+        mean, low, high = (100 * summary[key + end] for end in ("", "_low", "_high"))
+        shown = f"{mean:.1f}"
+        if summary[key] == best[k]:
+            shown = f'<strong class="best">{shown}</strong>'
+        return f"{shown} [{low:.1f}, {high:.1f}]"
+
+    return _table(
+        "Per cent of the test pictures: mean over draws and its interval of 95 %",
+        shots,
+        {name: [cell(name, k) for k in shots] for name in names},
+        "The best mean of each column is in colour.",
+    )
+
+
+def _caution(summary: Mapping[str, Any]) -> str:
+    if summary["draws"] >= FEW_DRAWS:
+        return ""
+    if summary["draws"] == 1:
+        said = "One draw has no interval: the ends are the figure itself."
+    else:
+        said = (
+            f"Intervals over {summary['draws']} draws are too narrow; take "
+            f"{FEW_DRAWS} or more."
+        )
+    return f'<ul class="warnings" role="note"><li>{said}</li></ul>'
+
+
+def _differences(summary: Mapping[str, Any]) -> str:
+    names, shots = summary["methods"], summary["k"]
+    if f"{shots[0]}/best_probe" not in summary or len(names) < 2:
+        return ""
+
+    def cell(name: str, k: int) -> str:
+        key = f"{name}/{k}/test/accuracy_against_probe"
+        if key not in summary:
+            return "the probe"
+        mean, low, high = (100 * summary[key + end] for end in ("", "_low", "_high"))
+        return f"{mean:+.1f} [{low:+.1f}, {high:+.1f}]"
+
+    table = _table(
+        "Points, draw by draw: mean and its interval of 95 %",
+        shots,
+        {name: [cell(name, k) for k in shots] for name in names},
+        "The best probe of each k is the classifier of frozen features with the "
+        "largest mean on these very test pictures.",
+    )
+    return (
+        '<section id="differences"><h2>Above or below the best probe</h2>'
+        f"{table}</section>"
+    )
+
+
+def _costs(summary: Mapping[str, Any]) -> str:
+    names, shots = summary["methods"], summary["k"]
+
+    def cell(name: str, k: int) -> str:
+        count = summary[f"{name}/{k}/trained_parameters"]
+        return f"{count:,} · {summary[f'{name}/{k}/seconds_per_draw']:.0f} s"
+
+    table = _table(
+        "Numbers that learn, and seconds of learning from a draw",
+        shots,
+        {name: [cell(name, k) for k in shots] for name in names},
+        "Seconds are of the machine that this was made on "
+        f"({summary['versions']['device']}), compilation included.",
+    )
+    return f'<section id="costs"><h2>What it costs</h2>{table}</section>'
+
+
+def _table(
+    caption: str,
+    shots: Sequence[int],
+    rows: Mapping[str, Sequence[str]],
+    note: str,
+) -> str:
+    titles = "".join(f'<th scope="col">k = {k}</th>' for k in shots)
+    body = "".join(
+        f'<tr><th scope="row">{escape(name)}</th>'
+        + "".join(f"<td>{cell}</td>" for cell in cells)
+        + "</tr>"
+        for name, cells in rows.items()
+    )
+    return (
+        f'<div class="scroll"><table><caption>{caption}</caption><thead><tr>'
+        f'<th scope="col">Method</th>{titles}</tr></thead><tbody>{body}</tbody>'
+        f'</table></div><p class="note">{note}</p>'
+    )
+
+
+def _count(number: int, what: str) -> str:
+    return f"one {what}" if number == 1 else f"{number} {what}s"
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    *most, last = map(str, numbers)
+    return f"{', '.join(most)} and {last}" if most else last
