@@ -27,7 +27,7 @@ import numpy as np
 
 from unlir_jax import adapters, filters, pretrained, pruning, record
 from unlir_jax.adaptation import settings as all_settings
-from unlir_jax.adaptation import slimming, training
+from unlir_jax.adaptation import slimming, sparsity, training
 from unlir_jax.data import pipeline, source, splits
 from unlir_jax.models import fold
 
@@ -132,6 +132,8 @@ def main():
     parser.add_argument("--pictures", type=int, default=course.pictures)
     parser.add_argument("--teacher", type=float, default=course.teacher)
     parser.add_argument("--rate", type=float, default=1e-2)
+    parser.add_argument("--penalty", default="", choices=("", "l1", "hard_concrete"))
+    parser.add_argument("--penalty-weight", type=float, default=0.0)
     parser.add_argument("--no-mixing", action="store_true")
     parser.add_argument("--on", default="test", choices=("test", "held_out", "both"))
     parser.add_argument("--batch", type=int, default=16)
@@ -162,6 +164,7 @@ def main():
         pictures=options.pictures,
         teacher=options.teacher,
         mixed=not options.no_mixing,
+        penalty=sparsity.Penalty(options.penalty, options.penalty_weight, "depthwise"),
     )
     kept = {0.0: adapted}
     say = functools.partial(print, flush=True)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from unlir_jax import filters, pooling, pruning
-from unlir_jax.adaptation import probes, training, trunk
+from unlir_jax.adaptation import probes, sparsity, training, trunk
 from unlir_jax.pruning import choice as choices
 from unlir_jax.types import Array, Logits, Maps
 
@@ -46,6 +46,8 @@ class Course(NamedTuple):
         teacher: Share of what the network said before pruning in what is learnt; the
             rest are labels.
         mixed: Whether pictures are mixed (mixup).
+        penalty: Under which weights of filters learn in all rounds but the last, such
+            as l1 on `depthwise`: what follows can then be scored by `weight_x_scale`.
     """
 
     shares: tuple[float, ...] = (0.2, 0.35, 0.5)
@@ -56,6 +58,7 @@ class Course(NamedTuple):
     after: str = "block6"
     teacher: float = 1.0
     mixed: bool = True
+    penalty: sparsity.Penalty = sparsity.Penalty()
 
 
 def slim(
@@ -115,7 +118,9 @@ def slim(
         small = shrink(small, images, labels, share, whole, course, seed=seed)
         say(f"{share:.0%} of the inner channels are gone; {steps} steps follow")
         if steps:
-            plan = adapted.plan._replace(steps=steps)
+            last = number == len(course.shares) - 1
+            penalty = adapted.plan.penalty if last else course.penalty
+            plan = adapted.plan._replace(steps=steps, penalty=penalty)
             small = _learn(
                 small._replace(plan=plan),
                 views,
