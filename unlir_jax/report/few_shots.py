@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+import numpy as np
 from matplotlib import figure as figures
 from matplotlib import ticker
 from matplotlib.backends import backend_agg
@@ -14,6 +15,7 @@ from unlir_jax.report import html
 
 COLOURS = ("#2f55c7", "#d1495b", "#1f8a70", "#9a5bbf", "#c77d0a")
 TURNS = ("-", "--", ":")
+COSTS = ("trained_parameters", "seconds_per_draw")
 FEW_DRAWS = 5
 SPREAD = 0.03
 
@@ -36,28 +38,22 @@ def draw(summary: Mapping[str, Any]) -> bytes:
             "marker": "o",
             "markersize": 4.5,
         }
+        # A little apart, so that intervals at one k do not lie on each other.
+        apart = SPREAD * (index - (len(names) - 1) / 2) / max(len(names) / 4, 1)
         accuracy, low, high = (
             [100 * summary[f"{name}/{k}/test/accuracy{end}"] for k in shots]
             for end in ("", "_low", "_high")
         )
-        # A little apart, so that intervals at one k do not lie on each other.
-        apart = 1 + SPREAD * (index - (len(names) - 1) / 2) / max(len(names) / 4, 1)
         left.errorbar(
-            [k * apart for k in shots],
+            [k * (1 + apart) for k in shots],
             accuracy,
-            [
-                [a - b for a, b in zip(accuracy, low, strict=True)],
-                [b - a for a, b in zip(accuracy, high, strict=True)],
-            ],
+            [np.subtract(accuracy, low), np.subtract(high, accuracy)],
             label=name,
             capsize=2.5,
             elinewidth=1,
             **style,
         )
-        for panel, what in (
-            (middle, "trained_parameters"),
-            (right, "seconds_per_draw"),
-        ):
+        for panel, what in zip((middle, right), COSTS, strict=True):
             values = [max(summary[f"{name}/{k}/{what}"], 1e-3) for k in shots]
             panel.plot(values, accuracy, **style)
     _axes(left, "pictures of each class, k")
