@@ -118,14 +118,16 @@ def test_pictures_are_looked_at_once_and_a_killed_run_goes_on(
         begin(self, task)
 
     monkeypatch.setattr(pictures.Pictures, "__init__", counted)
-    settings = few_colours.settings(colours, "k=1+2,method=full+cosine+bias", steps=1)
+    settings = few_colours.settings(
+        colours, "k=1+2,method=full+cosine+ridge", draws=1, steps=1
+    )
     folder = tmp_path / "run"
     few_shot.run(settings, folder)
     assert looked == ["stem", ""]
     kept = {path: path.stat().st_mtime_ns for path in folder.rglob("draws/*.json")}
-    assert len(kept) == 12
-    lost = folder / "bias_2" / "draws" / "001.json"
-    for path in (folder / "summary.json", folder / "bias_2" / "summary.json", lost):
+    assert len(kept) == 6
+    lost = folder / "ridge_2" / "draws" / "000.json"
+    for path in (folder / "summary.json", folder / "ridge_2" / "summary.json", lost):
         path.unlink()
     few_shot.run(settings, folder)
     assert looked == ["stem", "", "stem"]
