@@ -27,6 +27,7 @@ FAST = {
     "lime": {"samples": 30, "count": 9, "kind": "grid"},
     "kernel_shap": {"samples": 30, "count": 4, "kind": "grid"},
     "meaningful_perturbation": {"steps": 2, "cells": 4},
+    "extremal_perturbation": {"steps": 2, "levels": 2},
 }
 CAMS = (
     *("grad_cam", "grad_cam_plus_plus", "smooth_grad_cam_plus_plus", "xgrad_cam"),

@@ -402,6 +402,28 @@ def test_searched_masks_find_the_place_that_the_network_looks_at(stripes, name):
     assert (np.asarray(explain(blind, stripes, labels)) == 0).all()
 
 
+@pytest.mark.parametrize("corner", [(0, 0), (19, 19), (0, 19), (9, 9)])
+def test_an_extremal_perturbation_finds_weak_evidence_anywhere(corner):
+    """With the defaults; by ranks of equal pixels it would keep the image's border."""
+    side, size, (row, column) = 28, 9, corner
+    stripes = np.where(np.arange(side) % 2, 1.0, -1.0)
+    place = np.zeros((side, side))
+    place[row : row + size, column : column + size] = 1
+    # The whole picture scores 1, and a blurred one 0.
+    weights = (place * stripes[None])[:, :, None, None] / (1.5 * size**2)
+    image = np.broadcast_to(
+        0.5 + 0.5 * stripes[None, None, :, None], (1, side, side, 3)
+    )
+    model = split.from_functions(features, patch_head)
+    variables = {"patch": jnp.asarray(weights * np.ones((3, 2)), jnp.float32)}
+    explain = saliency.extremal_perturbation(model)
+    labels = jnp.zeros(1, jnp.int32)
+    found = np.asarray(explain(variables, jnp.asarray(image, jnp.float32), labels))[0]
+    np.testing.assert_allclose(found.mean(), 0.1, atol=0.03)
+    assert (found * place).sum() / found.sum() > 0.6
+    assert found[place > 0].mean() > 0.6
+
+
 def test_jitter_belongs_to_the_image(images):
     explain = saliency.meaningful_perturbation(CURVED, steps=3, cells=4, jitter=2)
     found = np.asarray(explain(VARIABLES, images, LABELS, key=KEY))

@@ -32,6 +32,7 @@ METHODS = {
     "lime": "LIME",
     "kernel_shap": "KernelSHAP",
     "meaningful_perturbation": "Meaningful perturbation",
+    "extremal_perturbation": "Extremal perturbation",
     "input_x_gradient": "Input × gradient",
     "integrated_gradients": "Integrated gradients",
     "blur_integrated_gradients": "Blur integrated gradients",

@@ -7,6 +7,7 @@ from unlir_jax.saliency.ablation_cam import ablation_cam
 from unlir_jax.saliency.cam import cam, grad_cam
 from unlir_jax.saliency.controls import center, edges, fake_cam, random
 from unlir_jax.saliency.eigen_cam import eigen_cam, eigen_grad_cam
+from unlir_jax.saliency.extremal import extremal_perturbation
 from unlir_jax.saliency.full_grad import full_grad, full_gradient
 from unlir_jax.saliency.fusion import augmented, fuse
 from unlir_jax.saliency.gradient_cams import (
@@ -26,7 +27,7 @@ from unlir_jax.saliency.guided import (
     guided_grad_cam,
 )
 from unlir_jax.saliency.integrated import completeness, integrated_gradients
-from unlir_jax.saliency.masks import extremal_perturbation, meaningful_perturbation
+from unlir_jax.saliency.masks import meaningful_perturbation
 from unlir_jax.saliency.occlusion import occlusion
 from unlir_jax.saliency.opti_cam import opti_cam
 from unlir_jax.saliency.paths import blur_integrated_gradients, gradient_shap
@@ -76,6 +77,7 @@ METHODS: dict[str, Callable[..., Explainer]] = {
     "lime": lime,
     "kernel_shap": kernel_shap,
     "meaningful_perturbation": meaningful_perturbation,
+    "extremal_perturbation": extremal_perturbation,
     "fake_cam": fake_cam,
     "random": random,
     "center": center,
