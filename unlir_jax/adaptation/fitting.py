@@ -215,7 +215,7 @@ def save(fitted: Fitted, task: Any, folder: Path, names: Sequence[str]) -> None:
 
     Args:
         fitted: What was learnt.
-        task: See `few_shot.Task`.
+        task: See `task.Task`.
         folder: Where to; made if it is missing.
         names: Of the classes.
     """

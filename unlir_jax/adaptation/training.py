@@ -118,15 +118,7 @@ def train(
         loop: `device` takes all adapters in one batch, `host` one after the other,
             which a CPU's caches like better; see `loops.place`.
     """
-    schedule = optax.cosine_decay_schedule(1.0, max(plan.steps, 1))
-    rates = {"trunk": plan.learning_rate, "head": plan.head_rate}
-    optimizer = optax.multi_transform(
-        {
-            name: optax.adam(lambda step, rate=rate: rate * schedule(step))
-            for name, rate in rates.items()
-        },
-        Learnt("trunk", "head"),
-    )
+    optimizer = _optimizer(plan)
     gradient = jax.grad(_loss(network, plan, start.trunk))
 
     def step(
@@ -165,6 +157,19 @@ def train(
     for (rows, wanted), key in zip(batches, keys, strict=False):
         all_of_them = together(*all_of_them, known, rows, wanted, key)
     return _settled(all_of_them[0])
+
+
+def _optimizer(plan: Plan) -> optax.GradientTransformation:
+    """Take trunk and head each at its own rate, down a cosine."""
+    schedule = optax.cosine_decay_schedule(1.0, max(plan.steps, 1))
+    rates = {"trunk": plan.learning_rate, "head": plan.head_rate}
+    return optax.multi_transform(
+        {
+            name: optax.adam(lambda step, rate=rate: rate * schedule(step))
+            for name, rate in rates.items()
+        },
+        Learnt("trunk", "head"),
+    )
 
 
 def _settled(learnt: Learnt) -> Learnt:
