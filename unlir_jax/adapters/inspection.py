@@ -254,10 +254,11 @@ def framed(adapter: Adapter, network: pretrained.Pretrained) -> tuple[int, float
 
     Those of the network where it does not say.
     """
-    size, crop = (adapter.metadata.get(name) for name in ("image_size", "crop"))
-    fits = isinstance(size, int) and 1 <= size <= 4096
-    fits = fits and isinstance(crop, int | float) and 0 < crop <= 1
-    return (size, float(crop)) if fits else (network.image_size, network.crop)
+    size, crop = adapter.metadata.get("image_size"), adapter.metadata.get("crop")
+    if type(size) is int and isinstance(crop, int | float):
+        if 1 <= size <= 4096 and 0 < crop <= 1:
+            return size, float(crop)
+    return network.image_size, network.crop
 
 
 def _called(module: Any, image_size: int) -> dict[str, int]:
