@@ -1,6 +1,10 @@
 """Strict numerics, several CPU devices, and the shared material where it exists."""
 
+import os
 from pathlib import Path
+
+# Most of the time of small networks is compilation; processes that tests start see it.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 import jax
 import jaxtyping
@@ -19,6 +23,15 @@ def shared():
     if not (SHARED / "golden").is_dir():
         pytest.skip("the reference material ../shared is not on this machine")
     return SHARED
+
+
+@pytest.fixture(scope="module")
+def optimized():
+    """Compile as users do, where numbers are compared with those of others."""
+    before = jax.config.jax_disable_most_optimizations
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
 
 
 @pytest.fixture

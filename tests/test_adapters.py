@@ -311,3 +311,33 @@ def test_files_that_are_too_large_are_refused(file, monkeypatch):
 
     monkeypatch.setattr(files, "MAX_BYTES", 1000)
     refused("expected an adapter of at most 1,000", adapters.load, file)
+
+
+def test_an_adapter_weighs_the_trunk_of_a_part_network(pictures):
+    decision = {"name": "descriptors", "parts": 4, "layer": "layer2"}
+    whole = pretrained.load(NAME, "random", num_classes=3, decision=decision)
+    trunk = {"params": whole.variables["params"]["backbone"]} | {
+        "batch_stats": whole.variables["batch_stats"]["backbone"]
+    }
+    own = adapter()._replace(fingerprint=adapters.fingerprint(trunk))
+    weighed = adapters.weigh(own, whole)
+    seen = whole.module.backbone.apply(
+        filters.apply(trunk, own.weights), pictures, method="features"
+    )
+    maps = weighed.module.apply(weighed.variables, pictures, method="features")
+    grid = weighed.module.apply(weighed.variables, maps, method="grid")
+    np.testing.assert_allclose(grid.maps, seen, rtol=1e-4, atol=1e-5)
+    assert (
+        np.abs(
+            grid.maps
+            - whole.model.features(whole.variables, pictures).maps[
+                ..., : grid.maps.shape[-1]
+            ]
+        ).max()
+        > 1e-3
+    )
+    same = tree.flatten(weighed.variables["params"]["classifier"])
+    for path, leaf in tree.flatten(whole.variables["params"]["classifier"]).items():
+        np.testing.assert_array_equal(same[path], leaf)
+    with pytest.raises(ValueError, match="other weights"):
+        adapters.weigh(adapter(), whole)

@@ -65,6 +65,9 @@ def _model() -> dict:
         "name": "cifar_resnet8",
         # A file, hf:owner/name, "random", or none: those at hand.
         "weights": config_dict.placeholder(str),
+        # A file of an adapter that weighs the filters of the trunk, such as
+        # `configs/few_shot.py` writes; it learnt on the weights above.
+        "adapter": "",
         # Of the computation; the state is float32 in any case.
         "dtype": "float32",
         # Of products in float32: highest, or default for the accelerator's faster,

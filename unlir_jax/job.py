@@ -8,7 +8,16 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from unlir_jax import initial, mesh, objectives, optim, pretrained, trunks, zoo
+from unlir_jax import (
+    adapters,
+    initial,
+    mesh,
+    objectives,
+    optim,
+    pretrained,
+    trunks,
+    zoo,
+)
 from unlir_jax import state as states
 from unlir_jax.data import augmentation, splits
 from unlir_jax.models import layers
@@ -122,6 +131,8 @@ def _open_network(
         seed=settings.seed,
         decision=decision if decision["name"] else None,
     )
+    if model.adapter:
+        network = adapters.weigh(adapters.load(model.adapter), network)
     style = network.module.style._replace(
         dtype=None if model.dtype == "float32" else jnp.dtype(model.dtype),
         precision=model.precision,

@@ -15,3 +15,4 @@ from unlir_jax.adapters.file import load as load
 from unlir_jax.adapters.file import save as save
 from unlir_jax.adapters.network import apply as apply
 from unlir_jax.adapters.network import decides as decides
+from unlir_jax.adapters.network import weigh as weigh

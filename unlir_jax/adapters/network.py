@@ -1,11 +1,15 @@
 """Put an adapter into its network."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from unlir_jax import filters, pretrained, tree
 from unlir_jax.adapters import file
 from unlir_jax.adapters.file import Adapter
 from unlir_jax.models import parts
+
+BACKBONE = "backbone/"
 
 
 def decides(adapter: Adapter, network: pretrained.Pretrained) -> bool:
@@ -47,3 +51,37 @@ def apply(adapter: Adapter, network: pretrained.Pretrained) -> pretrained.Pretra
             names = tuple(f"class {index}" for index in range(classes))
     changed = pretrained.changed(network, module, tree.unflatten(leaves))
     return changed._replace(class_names=names)
+
+
+def weigh(adapter: Adapter, network: pretrained.Pretrained) -> pretrained.Pretrained:
+    """Fold an adapter into the trunk of a network that decides in another way.
+
+    The adapter's head is left aside.
+
+    Args:
+        adapter: See `load`; `merge` averages several.
+        network: That of the adapter, or one that decides by parts of what it sees.
+
+    Raises:
+        ValueError: The adapter is for another network.
+    """
+    leaves = tree.flatten(network.variables)
+    inner = BACKBONE if parts.specification(network.module) else ""
+    trunk = tree.unflatten(
+        {
+            _moved(path, inner, ""): leaf
+            for path, leaf in leaves.items()
+            if path.partition("/")[2].startswith(inner)
+        }
+    )
+    file.check(adapter, network.name, trunk)
+    folded = tree.flatten(filters.fold(trunk, adapter.weights))
+    leaves |= {_moved(path, "", inner): leaf for path, leaf in folded.items()}
+    variables = jax.tree.map(jnp.asarray, tree.unflatten(leaves))
+    return network._replace(variables=variables, sha256=tree.sha256(variables))
+
+
+def _moved(path: str, old: str, new: str) -> str:
+    """Exchange what follows the collection in a path, such as `params/backbone/…`."""
+    collection, _, rest = path.partition("/")
+    return f"{collection}/{new}{rest.removeprefix(old)}"
