@@ -248,3 +248,12 @@ def test_only_modules_of_the_trunk_can_be_watched(folder):
     known = network()
     with pytest.raises(ValueError, match="has layer9, which are no modules"):
         split.watch(known.module, ["layer9"], known.variables, pixels_of(folder))
+
+
+def test_pictures_are_framed_as_the_adapter_saw_them():
+    known = network()
+    own = adapter(image_size=24, crop=0.5)
+    assert inspection.framed(own, known) == (24, 0.5)
+    for says in ({}, {"image_size": 0, "crop": 1.0}, {"image_size": "9", "crop": 1.0}):
+        found = inspection.framed(own._replace(metadata=says), known)
+        assert found == (known.image_size, known.crop)
