@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib import figure as figures
-from matplotlib import ticker
+from matplotlib import ticker, transforms
 from matplotlib.backends import backend_agg
 
 from unlir_jax.report import html
@@ -16,8 +16,11 @@ from unlir_jax.report import html
 COLOURS = ("#2f55c7", "#d1495b", "#1f8a70", "#9a5bbf", "#c77d0a")
 TURNS = ("-", "--", ":")
 COSTS = ("trained_parameters", "seconds_per_draw")
+LEAST = 1e-3
 FEW_DRAWS = 5
-SPREAD = 0.03
+# In points: over which methods spread at one k, between those of one size; and how many
+# have k written at their points.
+WIDE, APART, NAMED = 14.0, 11.0, 5
 
 
 def draw(summary: Mapping[str, Any]) -> bytes:
@@ -31,38 +34,22 @@ def draw(summary: Mapping[str, Any]) -> bytes:
     figure = figures.Figure((13.5, height), dpi=110, layout="constrained")
     backend_agg.FigureCanvasAgg(figure)
     left, middle, right = figure.subplots(1, 3, sharey=True)
-    for index, name in enumerate(names):
-        style = {
-            "color": COLOURS[index % len(COLOURS)],
-            "linestyle": TURNS[index // len(COLOURS) % len(TURNS)],
-            "marker": "o",
-            "markersize": 4.5,
-        }
-        # A little apart, so that intervals at one k do not lie on each other.
-        apart = SPREAD * (index - (len(names) - 1) / 2) / max(len(names) / 4, 1)
-        accuracy, low, high = (
-            [100 * summary[f"{name}/{k}/test/accuracy{end}"] for k in shots]
-            for end in ("", "_low", "_high")
-        )
-        left.errorbar(
-            [k * (1 + apart) for k in shots],
-            accuracy,
-            [np.subtract(accuracy, low), np.subtract(high, accuracy)],
-            label=name,
-            capsize=2.5,
-            elinewidth=1,
-            **style,
-        )
-        for panel, what in zip((middle, right), COSTS, strict=True):
-            values = [max(summary[f"{name}/{k}/{what}"], 1e-3) for k in shots]
-            panel.plot(values, accuracy, **style)
-    _axes(left, "pictures of each class, k")
+    for index in range(len(names)):
+        _lines(summary, index, left, middle, right)
+    _axes(left, "pictures of each class, k", shots)
     left.set_xticks(shots, [str(k) for k in shots])
-    left.minorticks_off()
+    ends = [
+        100 * summary[f"{name}/{k}/test/accuracy_{end}"]
+        for name in names
+        for k in shots
+        for end in ("low", "high")
+    ]
+    left.set_ylim(min(ends) - 2, max(ends) + 2)
     left.set_ylabel("accuracy on the test, %", fontsize=9)
-    _axes(middle, "numbers that learn")
-    _axes(right, "seconds of learning, a draw")
-    right.xaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
+    titles = ("numbers that learn", "seconds of learning, a draw")
+    for panel, title, what in zip((middle, right), titles, COSTS, strict=True):
+        every = [summary[f"{name}/{k}/{what}"] for name in names for k in shots]
+        _axes(panel, title, every)
     figure.legend(
         *left.get_legend_handles_labels(),
         loc="outside right upper",
@@ -72,6 +59,39 @@ def draw(summary: Mapping[str, Any]) -> bytes:
     data = io.BytesIO()
     figure.savefig(data, format="png")
     return data.getvalue()
+
+
+def _lines(
+    summary: Mapping[str, Any], index: int, left: Any, middle: Any, right: Any
+) -> None:
+    """Draw one method on all panels."""
+    names, shots = summary["methods"], summary["k"]
+    name = names[index]
+    style = {
+        "color": COLOURS[index % len(COLOURS)],
+        "linestyle": TURNS[index // len(COLOURS) % len(TURNS)],
+        "marker": "o",
+        "markersize": 4.5,
+    }
+    accuracy, low, high = (
+        [100 * summary[f"{name}/{k}/test/accuracy{end}"] for k in shots]
+        for end in ("", "_low", "_high")
+    )
+    left.errorbar(
+        shots,
+        accuracy,
+        [np.subtract(accuracy, low), np.subtract(high, accuracy)],
+        label=name,
+        capsize=2.5,
+        elinewidth=1,
+        transform=_aside(left, WIDE * (index - (len(names) - 1) / 2) / len(names)),
+        **style,
+    )
+    beside = _beside(summary)[name]
+    for panel, what, aside in zip((middle, right), COSTS, (beside, 0.0), strict=True):
+        values = [max(summary[f"{name}/{k}/{what}"], LEAST) for k in shots]
+        panel.plot(values, accuracy, transform=_aside(panel, aside), **style)
+        _say_shots(panel, values, accuracy, summary, aside)
 
 
 def page(summary: Mapping[str, Any], png: bytes) -> str:
@@ -99,8 +119,9 @@ def page(summary: Mapping[str, Any], png: bytes) -> str:
         '<section id="curves"><h2>Curves</h2><figure>'
         f'<img src="data:image/png;base64,{data}" alt="Accuracy against the number of '
         'pictures of each class, the numbers that learn, and seconds">'
-        "<figcaption>Left, with intervals of 95&nbsp;%. Middle and right: a point for "
-        "each k, which grows along the line.</figcaption></figure></section>"
+        "<figcaption>Left, with intervals of 95&nbsp;%, methods a little apart. Middle "
+        "and right: a point for each k, which grows along the line.</figcaption>"
+        "</figure></section>"
         f'<section id="accuracy"><h2>Accuracy</h2>{_accuracy(summary)}'
         f"{_caution(summary)}</section>{_differences(summary)}{_costs(summary)}"
         f"</main><footer>Made by unlir_jax {escape(summary['versions']['unlir_jax'])}. "
@@ -109,13 +130,82 @@ def page(summary: Mapping[str, Any], png: bytes) -> str:
     )
 
 
-def _axes(panel: Any, name: str) -> None:
+def _axes(panel: Any, name: str, values: Sequence[float | int]) -> None:
+    """Set up an axis of amounts; offsets keep matplotlib from finding its ends."""
     panel.set_xscale("log")
+    low, high = max(min(values), LEAST), max(*values, LEAST)
+    margin = max((high / low) ** 0.08, 1.15)
+    panel.set_xlim(low / margin, high * margin)
+    panel.set_xticks(_ticks(low / margin, high * margin))
+    panel.xaxis.set_major_formatter(ticker.FuncFormatter(lambda x, _: _amount(x)))
+    panel.xaxis.set_minor_formatter(ticker.NullFormatter())
     panel.set_xlabel(name, fontsize=9)
     panel.spines[["top", "right"]].set_visible(False)
     panel.tick_params(labelsize=8.5, labelleft=True)
     panel.grid(axis="y", color="#e2e4ea", linewidth=0.8)
     panel.set_axisbelow(True)
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Choose round numbers, more of a decade where there are few decades."""
+    first, last = (int(np.floor(np.log10(end))) for end in (low, high))
+    found: list[float] = []
+    for steps in ((1.0,), (1.0, 2.0, 5.0), (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)):
+        found = [
+            step * 10.0**power for power in range(first, last + 1) for step in steps
+        ]
+        found = [tick for tick in found if low <= tick <= high]
+        if len(found) > 2:
+            break
+    return found
+
+
+def _amount(number: float) -> str:
+    """Write a number of any size shortly."""
+    for size, sign in ((1e6, " M"), (1e3, " k")):
+        if number >= size:
+            return f"{number / size:g}{sign}"
+    return f"{number:g}"
+
+
+def _aside(panel: Any, points: float) -> Any:
+    """Move what is drawn to the right by some points."""
+    return transforms.offset_copy(
+        panel.transData, panel.figure, x=points, units="points"
+    )
+
+
+def _beside(summary: Mapping[str, Any]) -> dict[str, float]:
+    """Say how far to move methods, so that those of one size do not hide each other."""
+    names, first = summary["methods"], summary["k"][0]
+    sizes = {name: summary[f"{name}/{first}/trained_parameters"] for name in names}
+    found = {}
+    for size in set(sizes.values()):
+        same = [name for name in names if sizes[name] == size]
+        middle = (len(same) - 1) / 2
+        found |= {name: APART * (i - middle) for i, name in enumerate(same)}
+    return found
+
+
+def _say_shots(
+    panel: Any,
+    values: Sequence[float | int],
+    accuracy: Sequence[float | int],
+    summary: Mapping[str, Any],
+    aside: float,
+) -> None:
+    """Write k beside the points, where there are few enough of them."""
+    if len(summary["methods"]) > NAMED:
+        return
+    for k, x, y in zip(summary["k"], values, accuracy, strict=True):
+        panel.annotate(
+            str(k),
+            (x, y),
+            (aside + 5, -3),
+            textcoords="offset points",
+            fontsize=7.5,
+            color="#646873",
+        )
 
 
 def _accuracy(summary: Mapping[str, Any]) -> str:
