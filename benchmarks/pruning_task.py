@@ -128,6 +128,7 @@ def main():
     parser.add_argument("--shares", default="0.2,0.35,0.5", help="gone after rounds")
     parser.add_argument("--steps", default="60,60,200", help="of Adam in each round")
     parser.add_argument("--kind", default=course.kind, choices=pruning.KINDS)
+    parser.add_argument("--cost-power", type=float, default=course.cost_power)
     parser.add_argument("--keep-at-least", type=int, default=course.keep_at_least)
     parser.add_argument("--pictures", type=int, default=course.pictures)
     parser.add_argument("--teacher", type=float, default=course.teacher)
@@ -160,6 +161,7 @@ def main():
         shares=tuple(float(share) for share in options.shares.split(",")),
         steps=tuple(int(steps) for steps in options.steps.split(",")),
         kind=options.kind,
+        cost_power=options.cost_power,
         keep_at_least=options.keep_at_least,
         pictures=options.pictures,
         teacher=options.teacher,

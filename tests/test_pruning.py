@@ -281,6 +281,32 @@ def test_scores_are_what_they_say(small, images):
         of("sensitive", moments=moments)
 
 
+@pytest.mark.parametrize("name", ["toy_inverted", "toy_bottleneck", "toy_vgg"])
+def test_a_channel_costs_what_the_network_saves_without_it(name):
+    module, _ = toy(name)
+    graph = pruning.graph(module)
+    whole, costs = pruning.flops(module, 64), pruning.each_channel(module, 64)
+    assert set(costs) == set(graph.channels)
+    for layer, cost in costs.items():
+        keep = np.arange(graph.channels[layer]) > 0
+        narrower = channels.widen(module, Choice(graph, {layer: keep}).widths)
+        assert whole - pruning.flops(narrower, 64) == pytest.approx(cost)
+
+
+def test_scores_per_cost_let_dear_channels_go_first(small):
+    graph = pruning.graph(small[0])
+    first, second, third = graph.channels
+    ones = {layer: np.ones(count) for layer, count in graph.channels.items()}
+    equal = pruning.Scores(graph, ones)
+    costs = {first: 4.0, second: 1.0, third: 1.0}
+    found = pruning.per_cost(equal, costs, 0.5)
+    np.testing.assert_allclose(found.values[first], 0.5)
+    np.testing.assert_array_equal(found.values[second], 1)
+    assert pruning.choose(found, 15 / 112).widths == (1, 32, 64)
+    with pytest.raises(ValueError, match="expected a number above 0"):
+        pruning.per_cost(equal, {first: 4.0, second: 0.0, third: 1.0})
+
+
 def test_where_two_convolutions_make_a_channel_both_weights_count():
     module = zoo.find("mobilenet_v2")[1].build(num_classes=5)
     variables = jax.tree.map(lambda s: np.ones(s.shape), shapes_of(module))

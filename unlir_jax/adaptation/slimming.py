@@ -40,6 +40,8 @@ class Course(NamedTuple):
         shares: Of the inner channels of the whole network, removed after each round.
         steps: Of Adam after each round; 0: nothing learns.
         kind: How channels are scored, see `pruning.scores`.
+        cost_power: Scores are divided by a channel's multiply-adds to this power, so
+            that more goes where it saves more.
         keep_at_least: Channels that stay in every layer.
         pictures: From which scores and regressions are made, of those given.
         after: Block behind which weights of filters learn; channels go everywhere.
@@ -53,6 +55,7 @@ class Course(NamedTuple):
     shares: tuple[float, ...] = (0.2, 0.35, 0.5)
     steps: tuple[int, ...] = (60, 60, 200)
     kind: str = "sensitive"
+    cost_power: float = 0.0
     keep_at_least: int = 8
     pictures: int = 400
     after: str = "block6"
@@ -172,6 +175,9 @@ def shrink(
     scores = pruning.scores(
         variables, graph, course.kind, moments=moments, gradients=felt or None
     )
+    if course.cost_power:
+        costs = pruning.each_channel(module, images.shape[1])
+        scores = pruning.per_cost(scores, costs, course.cost_power)
     left = sum(graph.channels.values())
     gone = 1 - round((1 - share) * whole) / left
     choice = pruning.choose(scores, gone, keep_at_least=course.keep_at_least)

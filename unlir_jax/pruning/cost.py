@@ -2,7 +2,28 @@
 
 from typing import Any
 
-from unlir_jax.models import calls
+from unlir_jax.models import calls, channels
+
+
+def each_channel(module: Any, image_size: int) -> dict[str, float]:
+    """Count the multiply-adds that go with one channel of each layer.
+
+    Args:
+        module: A network of ours, pruned or not.
+        image_size: Side in pixels of the square picture.
+
+    Returns:
+        For each layer of `channels.graph`, those of its makers and its reader.
+    """
+    found = calls.multiply_adds(module, image_size)
+    costs = {}
+    for group in channels.graph(module).groups:
+        layers = [f"{path}/conv" for path in group.makers]
+        reader = f"{group.reader}/conv"
+        layers.append(reader if reader in found else group.reader)
+        # The backbone of a part network has no classifier that would read it.
+        costs[group.layer] = sum(found.get(at, 0) for at in layers) / group.channels
+    return costs
 
 
 def flops(module: Any, image_size: int) -> int:

@@ -124,6 +124,31 @@ def _check(graph: channels.Graph, given: Mapping[str, Any]) -> None:
                 )
 
 
+def per_cost(found: Scores, costs: Mapping[str, float], power: float = 1.0) -> Scores:
+    """Divide scores by what a channel of the layer costs, to a power.
+
+    So channels that save much go before others that count as little.
+
+    Args:
+        found: What `scores` gives.
+        costs: Of one channel of each layer, such as `each_channel` gives.
+        power: 0 leaves scores as they are.
+
+    Raises:
+        ValueError: A layer has no cost, or one that is not above 0.
+    """
+    values = {}
+    for layer, own in found.values.items():
+        cost = costs.get(layer, 0)
+        if not cost > 0:
+            raise ValueError(
+                f"`costs`[{layer!r}] is {cost}; expected a number above 0 for each of "
+                f"{', '.join(found.values)}."
+            )
+        values[layer] = own / cost**power
+    return Scores(found.graph, values)
+
+
 Leaves = Mapping[str, np.ndarray]
 
 
