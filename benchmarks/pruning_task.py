@@ -2,12 +2,12 @@
 
     unlir train --config configs/few_shot.py:k=24,method=filters_single \
         --config.data.path=DIR --config.model.weights=FILE --config.draws=1 --workdir W
-    python benchmarks/pruning_task.py W --shares 0.25,0.5
+    python benchmarks/pruning_task.py W
 
 W is the workdir of that command. Its first adapter is multiplied into the network. Its
 inner channels (those between expansion and projection, of all blocks) then go in rounds
 while weights of filters and the head learn on the pictures of the draw, see
-`adaptation.slimming`. `--steps 0,0` learns nothing. Training pictures
+`adaptation.slimming`. `--steps 0,0,0` learns nothing. Training pictures
 that were not drawn are for the choice of settings (`--on held_out`); `--on test`
 reports; one view of each picture. Networks take turns on one batch, so each time is a
 ratio against the unpruned network of the same run; norms are folded. Prints a table, or
@@ -120,13 +120,22 @@ def measured(kept, pictures, size, options):
     return rows
 
 
+def listed(numbers):
+    """Write numbers as the options take them."""
+    return ",".join(map(str, numbers))
+
+
 def main():
     """Run the command."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("workdir")
     course = slimming.Course()
-    parser.add_argument("--shares", default="0.2,0.35,0.5", help="gone after rounds")
-    parser.add_argument("--steps", default="60,60,200", help="of Adam in each round")
+    parser.add_argument(
+        "--shares", default=listed(course.shares), help="gone after rounds"
+    )
+    parser.add_argument(
+        "--steps", default=listed(course.steps), help="of Adam in each round"
+    )
     parser.add_argument("--kind", default=course.kind, choices=pruning.KINDS)
     parser.add_argument("--cost-power", type=float, default=course.cost_power)
     parser.add_argument("--keep-at-least", type=int, default=course.keep_at_least)

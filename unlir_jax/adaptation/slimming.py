@@ -52,12 +52,12 @@ class Course(NamedTuple):
             as l1 on `depthwise`: what follows can then be scored by `weight_x_scale`.
     """
 
-    shares: tuple[float, ...] = (0.2, 0.35, 0.5)
-    steps: tuple[int, ...] = (60, 60, 200)
-    kind: str = "sensitive"
-    cost_power: float = 0.0
+    shares: tuple[float, ...] = (0.1, 0.3, 0.5)
+    steps: tuple[int, ...] = (0, 60, 120)
+    kind: str = "unpredictable"
+    cost_power: float = 0.4
     keep_at_least: int = 8
-    pictures: int = 400
+    pictures: int = 300
     after: str = "block6"
     teacher: float = 1.0
     mixed: bool = True
@@ -75,7 +75,7 @@ def slim(
 ) -> Iterator[Adapted]:
     """Prune an adapted network in rounds, and let weights of filters and head recover.
 
-    In each round the channels whose loss is felt least go for good, the layers that
+    In each round the channels that count least go for good, the layers that
     read them make up for it by regression, and one number for each remaining filter
     learns, with the head, to say what the network said before. These numbers are
     multiplied in: what comes out is a plain, smaller network.
