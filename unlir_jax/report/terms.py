@@ -65,10 +65,11 @@ def ranking_sentences(found: Mapping[str, Any]) -> list[str]:
         pairs = len(facts["methods"]) * (len(facts["methods"]) - 1) // 2
         turned = round(facts["reversals"] * pairs)
         first = facts["always_first"]
-        of = words.enumerate_names([words.metric_title(m) for m in facts["metrics"]])
+        settings = [found["contract"][m]["settings"] for m in facts["metrics"]]
+        of = words.enumerate_names([each["baseline"] for each in settings])
         sentences.append(
-            f"{words.metric_title(name)}: between {of}, {turned} of {pairs} pairs of "
-            "methods change their order; the least rank correlation of two baselines "
+            f"{words.metric_title(name)}: between the baselines {of}, {turned} of "
+            f"{pairs} pairs of methods change their order; the least rank correlation "
             f"is {facts['lowest']:.2f}. "
             + (
                 f"{words.method_title(first)} is first with all."

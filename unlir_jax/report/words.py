@@ -129,9 +129,9 @@ TITLES = {
     "max_f1": "F1 at the best threshold",
     "max_box_accuracy_v2": "MaxBoxAccV2",
     "pxap": "PxAP",
-    "cascading_randomization": "Likeness after cascading randomisation",
-    "independent_randomization": "Likeness after independent randomisation",
-    "random_labels": "Likeness after random labels",
+    "cascading_randomization": "Cascading randomisation",
+    "independent_randomization": "Independent randomisation",
+    "random_labels": "Random labels",
 }
 """Of metrics that are in no table of `unlir explain`."""
 
