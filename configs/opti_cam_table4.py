@@ -27,7 +27,7 @@ more is better for both):
     Layer-CAM      13.0  1.22  61.1      13.3  1.25  51.7
     Opti-CAM        6.3  1.03  65.5       8.9  1.06  70.0
 
-ExPerturbation (12.0, 1.07, 26.0; 11.2, 1.09, 42.8) is not among the methods here.
+ExPerturbation (12.0, 1.07, 26.0; 11.2, 1.09, 42.8) is `extremal_perturbation`.
 
 Time: max-sensitivity and ADCC explain each picture 11 times more: 30,000 network passes
 a picture, all but 5,000 of them for Score-CAM.
