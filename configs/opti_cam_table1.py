@@ -39,7 +39,7 @@ and magnitudes: with its signs a map is grey nearly everywhere, and drop is a qu
 what was published. The table's ExPerturbation (38.1, 9.5, 22.5; 43.0, 7.1, 20.5) is
 `extremal_perturbation`, of which neither areas nor steps were published: ask for it.
 
-Time: 3,400 network passes a picture, most of them Score-CAM's.
+Time: 2,500 network passes a picture, most of them Score-CAM's.
 """
 
 from unlir_jax.evaluation import settings
