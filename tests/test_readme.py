@@ -1,10 +1,13 @@
 """What the README shows is what happens."""
 
 import re
+import runpy
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
+from unlir_jax import saliency
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -22,7 +25,7 @@ def test_the_example_runs(tmp_path, monkeypatch, capsys):
 
 
 def test_links_lead_somewhere():
-    for file in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+    for file in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md")):
         for target in re.findall(r"\]\(([^)#:]+)\)", file.read_text()):
             assert (file.parent / target).exists(), (file.name, target)
 
@@ -31,3 +34,19 @@ def test_the_commands_are_targets():
     makefile = (ROOT / "Makefile").read_text()
     for target in re.findall(r"make (\w+)", README):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+def test_figures_of_families_show_every_method():
+    drawing = runpy.run_path(str(ROOT / "docs" / "saliency" / "draw.py"))
+    shown = [name for names in drawing["FAMILIES"].values() for name in names]
+    # Too slow for a figure, and alike Score-CAM.
+    assert {*shown, "ss_cam", "is_cam"} == set(saliency.METHODS)
+    assert len(shown) == len(set(shown))
+    raw = np.zeros((1, 8, 8), np.float32)
+    raw[0, 2, 3] = -5
+    panels = [(str(index), drawing["alone"](raw)) for index in range(3)]
+    page = drawing["grid"](panels, 2)
+    assert page.size == (306, 346)
+    for family in drawing["FAMILIES"]:
+        file = ROOT / "docs" / "saliency" / f"{family}.png"
+        assert file.stat().st_size < 300_000

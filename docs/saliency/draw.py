@@ -1,0 +1,100 @@
+"""Draw what a family of explainers makes of one picture.
+
+    python docs/saliency/draw.py cam cat.png docs/saliency/cam.png
+
+Every method with its defaults, EfficientNet-Lite0, the class that it predicts. Maps are
+brought from their least value to their greatest and laid over the picture, as reports
+do; gradients are drawn alone, their magnitudes up to the 99th percentile.
+"""
+
+import argparse
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from matplotlib import font_manager
+from PIL import Image, ImageDraw, ImageFont
+
+import unlir_jax
+from unlir_jax import maps, saliency, split
+from unlir_jax.report import overlay, words
+
+FAMILIES = {
+    "cam": (
+        *("cam", "grad_cam", "grad_cam_plus_plus", "smooth_grad_cam_plus_plus"),
+        *("xgrad_cam", "hires_cam", "elementwise_grad_cam", "layer_cam"),
+        *("score_cam", "ablation_cam", "eigen_cam", "eigen_grad_cam"),
+        *("full_grad", "shapley_cam", "finer_cam", "opti_cam"),
+    ),
+    "gradients": (
+        *("gradient", "input_x_gradient", "integrated_gradients"),
+        *("blur_integrated_gradients", "gradient_shap", "smooth_grad", "var_grad"),
+        *("square_grad", "guided_backpropagation", "deconvolution", "guided_grad_cam"),
+    ),
+    "perturbation": (
+        *("occlusion", "rise", "lime", "kernel_shap", "meaningful_perturbation"),
+        "extremal_perturbation",
+    ),
+    "controls": ("fake_cam", "random", "center", "edges"),
+}
+COLUMNS = {"cam": 6, "gradients": 6, "perturbation": 7, "controls": 5}
+TILE, TITLE, GAP = 150, 20, 6
+FONT = font_manager.findfont("DejaVu Sans")
+COLOURS = 128
+"""Of the file, which is half as large as with all."""
+
+
+def tiles(family: str, picture: Path) -> list[tuple[str, Image.Image]]:
+    """Explain the picture by each method; the picture itself comes first."""
+    network = unlir_jax.load("efficientnet_lite0")
+    pixels = np.asarray(network.preprocess(str(picture)))
+    images = jnp.asarray(pixels)[None]
+    logits = split.whole(network.model)(network.variables, images)
+    labels = logits.argmax(1).astype(jnp.int32)
+    shown = Image.fromarray(np.rint(255 * pixels).astype(np.uint8))
+    found = [(network.class_names[int(labels[0])], shown)]
+    for name in FAMILIES[family]:
+        explain = saliency.METHODS[name](network.model)
+        raw = explain(network.variables, images, labels, key=jax.random.key(0))
+        drawn = alone(raw) if family == "gradients" else over(raw, shown)
+        found.append((words.method_title(name), drawn))
+        print(name, flush=True)
+    return found
+
+
+def over(raw: jax.Array, picture: Image.Image) -> Image.Image:
+    """Lay a map over the picture."""
+    enlarged = maps.resize(raw, picture.size[::-1])
+    return overlay.overlay(picture, maps.normalize(enlarged, "range")[0])
+
+
+def alone(raw: jax.Array) -> Image.Image:
+    """Draw the magnitudes of a map: a few pixels far above all others hide the rest."""
+    size = np.abs(np.asarray(raw[0]))
+    values = np.clip(size / max(np.percentile(size, 99), 1e-30), 0, 1)
+    return Image.fromarray(np.rint(255 * overlay.colours(values)).astype(np.uint8))
+
+
+def grid(panels: list[tuple[str, Image.Image]], columns: int) -> Image.Image:
+    """Put panels side by side, with their titles above."""
+    rows = -(-len(panels) // columns)
+    across, down = TILE + GAP, TILE + TITLE + GAP
+    page = Image.new("RGB", (columns * across - GAP, rows * down - GAP), "white")
+    pen, font = ImageDraw.Draw(page), ImageFont.truetype(FONT, 10)
+    for index, (title, panel) in enumerate(panels):
+        left, top = index % columns * across, index // columns * down
+        pen.text((left, top + 3), title, "black", font)
+        small = panel.resize((TILE, TILE), Image.Resampling.LANCZOS)
+        page.paste(small, (left, top + TITLE))
+    return page.quantize(COLOURS, dither=Image.Dither.NONE)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("family", choices=FAMILIES)
+    parser.add_argument("picture", type=Path)
+    parser.add_argument("output", type=Path)
+    given = parser.parse_args()
+    page = grid(tiles(given.family, given.picture), COLUMNS[given.family])
+    page.save(given.output, optimize=True)
