@@ -33,7 +33,7 @@ def choose(
     Returns:
         The settings, and all arguments as they were given.
     """
-    found = evaluation()
+    found: Any = evaluation()
     given = config.parse_arguments(
         argument,
         model=model,

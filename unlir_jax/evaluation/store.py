@@ -16,7 +16,7 @@ from unlir_jax import record
 
 FOLDER = "batches"
 TABLE, COMMA = "per_image.parquet", "per_image.csv"
-COLUMNS = ("image", "label", "method", "metric", "value")
+COLUMNS: tuple[str, ...] = ("image", "label", "method", "metric", "value")
 
 
 class Rows(NamedTuple):

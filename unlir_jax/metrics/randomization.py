@@ -60,8 +60,8 @@ def cascading_randomization(
         [-1, 1]. `other` are redrawn variables, see `sanity.redraw`.
     """
     _check(stages, measure)
-    name, settings = "cascading_randomization", (measure, absolute)
-    return _compared(model, explain, name, settings, _versions(order, stages, True))
+    name, versions = "cascading_randomization", _versions(order, stages, True)
+    return _compared(model, explain, name, (measure, absolute), versions)
 
 
 @factories.remember
@@ -79,8 +79,8 @@ def independent_randomization(
     As `cascading_randomization` in all else.
     """
     _check(stages, measure)
-    name, settings = "independent_randomization", (measure, absolute)
-    return _compared(model, explain, name, settings, _versions(order, stages, False))
+    name, versions = "independent_randomization", _versions(order, stages, False)
+    return _compared(model, explain, name, (measure, absolute), versions)
 
 
 @factories.remember

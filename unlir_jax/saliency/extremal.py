@@ -104,20 +104,18 @@ def extremal_perturbation(
         del key  # Nothing here is random.
         split.check_batch(model, variables, images, labels)
         images, labels = jnp.asarray(images), jnp.asarray(labels)
-        size = images.shape[1:3]
+        size, sides = images.shape[1:3], (images.shape[1:3], stride, width)
         blurs = np.linspace(deviation, 0, levels) * max(size) / SIDE
         pyramid = jnp.stack([blur(images, sigma) for sigma in blurs], axis=1)
         ones = jnp.ones((len(images), *_grid(size, stride)), images.dtype)
-        moved = jnp.zeros(len(images), bool)
         total = jnp.zeros(images.shape[:3], images.dtype)
         items = penalties.astype(images.dtype)
         for area in areas:
-            kept = round(area * math.prod(size))
-            arguments = variables, pyramid, labels, jnp.asarray(kept)
-            begun = ones, jnp.zeros_like(ones), moved
+            kept = jnp.asarray(round(area * math.prod(size)))
+            arguments = variables, pyramid, labels, kept
+            begun = ones, jnp.zeros_like(ones), jnp.zeros(len(images), bool)
             found = accumulation.fold(step, begun, items, *arguments, loop=loop)
-            canvas = _canvas(found[0], size, stride, width)
-            mask = _inside(canvas, size, stride, width)
+            mask = _inside(_canvas(found[0], *sides), *sides)
             total = total + jnp.where(found[2][:, None, None], mask, 0)
         return total / len(areas)
 
