@@ -53,9 +53,9 @@ class Course(NamedTuple):
     """
 
     shares: tuple[float, ...] = (0.1, 0.3, 0.5)
-    steps: tuple[int, ...] = (0, 60, 120)
+    steps: tuple[int, ...] = (0, 80, 160)
     kind: str = "unpredictable"
-    cost_power: float = 0.4
+    cost_power: float = 0.0
     keep_at_least: int = 8
     pictures: int = 300
     after: str = "block6"
