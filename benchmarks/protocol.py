@@ -138,6 +138,21 @@ def seconds(function: Callable[[], object]) -> float:
     return time.perf_counter() - begin
 
 
+def both_seconds(function: Callable[[], object], calls: int) -> list[float]:
+    """Give medians of a call's seconds on the wall and on the processor.
+
+    The processor's do not count the time for which others had the core.
+    """
+    time.sleep(REST)
+    wall, own = [], []
+    for _ in range(calls):
+        begin, spent = time.perf_counter(), time.process_time()
+        function()
+        wall.append(time.perf_counter() - begin)
+        own.append(time.process_time() - spent)
+    return [statistics.median(wall), statistics.median(own)]
+
+
 def peak_mebibytes() -> float:
     """Give the largest resident memory that this process has had."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -102,7 +102,7 @@ def _machine(
     options: argparse.Namespace, backend: str, before: list[float]
 ) -> dict[str, Any]:
     return {
-        "processor": _processor(),
+        "processor": processor(),
         "system": f"{platform.system()} {platform.machine()}",
         "cores": options.cores,
         "threads": options.threads,
@@ -112,7 +112,7 @@ def _machine(
     }
 
 
-def _processor() -> str:
+def processor() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
     except OSError:  # Not Linux.

@@ -7,7 +7,6 @@ import pytest
 from unlir_jax import maps, metrics, pretrained, saliency, split
 from unlir_jax.weights import packages
 
-pytestmark = pytest.mark.usefixtures("optimized")
 NETWORKS = {"mobilenetv2": "mobilenet_v2", "efficientnet_lite0": "efficientnet_lite0"}
 
 

@@ -9,7 +9,6 @@ import toy
 from unlir_jax import pretrained, saliency, types
 from unlir_jax.weights import packages
 
-pytestmark = pytest.mark.usefixtures("optimized")
 NETWORKS = {"mobilenetv2": "mobilenet_v2", "efficientnet_lite0": "efficientnet_lite0"}
 # Method, settings, key of the reference, tolerance at the cut and at an inner layer as
 # a share of the map's maximum.
