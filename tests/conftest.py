@@ -5,8 +5,13 @@ from pathlib import Path
 
 # Most of the time of small networks is compilation. Processes that tests start see it
 # as well. Level 0 is quicker still, and was seen to give NaN where there is none.
-CHEAP = "--xla_backend_optimization_level=1 --xla_llvm_disable_expensive_passes=true"
-os.environ["XLA_FLAGS"] = f"{CHEAP} {os.environ.get('XLA_FLAGS', '')}".strip()
+os.environ["XLA_FLAGS"] = " ".join(
+    (
+        "--xla_backend_optimization_level=1",
+        "--xla_llvm_disable_expensive_passes=true",
+        os.environ.get("XLA_FLAGS", ""),
+    )
+)
 
 import jax
 import jaxtyping
