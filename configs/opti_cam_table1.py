@@ -34,10 +34,11 @@ Expected: on the 50,000 validation pictures, as published (AD, AG, AI in per cen
     Opti-CAM        1.5  68.8  92.8     1.3  71.2  92.7
 
 Not published are the settings of LIME and GradientSHAP: LIME takes 50 passes, which is
-the ratio of the published times to Opti-CAM's, GradientSHAP captum's 5 draws
-and magnitudes: with its signs a map is grey nearly everywhere, and its drop 26 instead
-of 99 (MobileNetV2, some 30 pictures). The table's ExPerturbation (38.1,
-9.5, 22.5; 43.0, 7.1, 20.5) is `extremal_perturbation`, of which neither areas nor steps were published: ask for it.
+the ratio of the published times to Opti-CAM's, GradientSHAP captum's 5 draws and
+magnitudes: with its signs a map is grey nearly everywhere, and its drop 26 instead of
+99 (MobileNetV2, some 30 pictures). The table's ExPerturbation (38.1, 9.5, 22.5; 43.0,
+7.1, 20.5) is `extremal_perturbation`, of which neither areas nor steps were published:
+ask for it.
 
 Time: 2,500 network passes a picture, most of them Score-CAM's.
 """
