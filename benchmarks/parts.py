@@ -2,8 +2,9 @@
 
     python benchmarks/parts.py WORKDIR --pictures 3000
 
-WORKDIR is a finished training of a part network. Two sides take turns on the same
-random pictures: the backbone alone, and the whole network. With `--pictures N` parts
+WORKDIR is a finished training of a part network. Three sides take turns on the same
+random pictures: the backbone's maps alone, the backbone with its own classifier, and
+the part network. With `--pictures N` parts
 and the ridge regression are fitted to N maps of random features, as a training on
 cached features does, and the memory that this takes is given. Prints JSON.
 """
@@ -49,14 +50,23 @@ def main():
     images = random.random((options.batch, side, side, 3), np.float32)
     trunk = jax.jit(lambda v, x: module.apply(v, x, method="features"))
     whole = jax.jit(lambda v, x: module.apply(v, x))
+    # Its weights don't matter for the time.
+    plain = unlir_jax.load(network.name, "random", fold=True)
+    maps_of = jax.jit(lambda v, x: plain.module.apply(v, x, method="features"))
+    usual = jax.jit(lambda v, x: plain.module.apply(v, x))
     times = take_turns(
         {
-            "backbone": lambda: trunk(variables, images),
-            "whole": lambda: whole(variables, images),
+            "maps": lambda: maps_of(plain.variables, images),
+            "usual": lambda: usual(plain.variables, images),
+            "parts": lambda: whole(variables, images),
         },
         options.rounds,
     )
-    pairs = zip(times["whole"], times["backbone"], strict=True)
+
+    def beyond(name):
+        pairs = zip(times["parts"], times[name], strict=True)
+        return statistics.median(a / b for a, b in pairs) - 1
+
     found = {
         "versions": record.versions(),
         "model": network.name,
@@ -65,7 +75,8 @@ def main():
             name: 1000 * statistics.median(values) / options.batch
             for name, values in times.items()
         },
-        "cost_beyond_backbone": statistics.median(a / b for a, b in pairs) - 1,
+        "cost_beyond_maps": beyond("maps"),
+        "cost_beyond_usual_classifier": beyond("usual"),
     }
     if options.pictures:
         shape = jax.eval_shape(trunk, variables, images).shape[1:]
