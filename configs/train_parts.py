@@ -15,6 +15,8 @@ its classifier know five labels of each class (`--config.start.labels_per_class`
 of classes or of groups of pictures, by discriminant analysis or quadratic assignment:
 `--config.start.parts=lda`, `assignment` or `groups`. `--config.model.decision.layer=2x`
 looks at the picture at twice its size as well, `decision.at` at an earlier layer.
+`--config.model.adapter=FILE`, of a run of configs/few_shot.py on the same pictures and
+weights, weighs the filters of the trunk before anything is looked at.
 
 `data=synthetic_parts` learns drawn creatures from scratch by a bag of parts that
 compete for cells. `data=imagenet` is for a pod of 32 accelerators and was not run.

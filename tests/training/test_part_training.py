@@ -7,7 +7,7 @@ import pytest
 from training.conftest import TINY
 
 import unlir_jax
-from unlir_jax import config, train
+from unlir_jax import adapters, config, filters, job, train, tree
 
 DECISION = {"name": "descriptors", "layer": "auto", "parts": 4, "dimensions": (8, 8)}
 
@@ -82,3 +82,26 @@ def test_more_parts_than_regions_are_refused_before_anything_is_written(tmp_path
     with pytest.raises(ValueError, match="has 256 regions; expected 1 to 256 parts"):
         train.run(settings(tmp_path, decision=many), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_an_adapter_weighs_the_trunk_before_anything_is_looked_at(tmp_path):
+    frozen = job.prepare(settings(tmp_path)).network
+    trunk = {
+        name: frozen.variables[name]["backbone"] for name in ("params", "batch_stats")
+    }
+    weights = filters.init(trunk, "layer3/.*", "output")
+    weights = {name: 0 * np.asarray(leaf) + 1.5 for name, leaf in weights.items()}
+    file = adapters.save(
+        tmp_path / "adapter.safetensors",
+        weights,
+        backbone=frozen.name,
+        fingerprint=adapters.fingerprint(trunk),
+    )
+    weighed = job.prepare(settings(tmp_path, f"model.adapter={file}"))
+    found = tree.flatten(weighed.state.params["backbone"])
+    raised = 0
+    for path, leaf in tree.flatten(trunk["params"]).items():
+        gated = path.startswith("layer3") and path.endswith(("norm/scale", "norm/bias"))
+        raised += gated
+        np.testing.assert_allclose(found[path], leaf * (1.5 if gated else 1), rtol=1e-6)
+    assert raised
