@@ -30,3 +30,19 @@ def test_unknown_and_impossible_loops_are_refused(unchecked):
         loops.place("gpu")
     with pytest.raises(ValueError, match="cannot run inside"):
         jax.jit(lambda x: loops.place("host", x) and x)(jnp.ones(2))
+
+
+@pytest.mark.parametrize(
+    ("size", "loop", "expected"),
+    [
+        ((224, 224), "auto", 4),
+        ((320, 320), "host", 1),
+        ((1000, 1000), "host", 1),
+        ((32, 32), "host", 32),
+        ((224, 224), "device", 32),
+    ],
+)
+def test_few_large_images_at_once_where_the_host_drives(size, loop, expected):
+    """As many as have the pixels of 4 images of 224 x 224, but one at least."""
+    assert loops.few_enough(32, size, loop) == expected
+    assert loops.few_enough(1, size, loop) == 1

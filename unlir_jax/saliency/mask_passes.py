@@ -46,7 +46,8 @@ def score(
     Args:
         program: From `compiled`.
         count: Masks an image.
-        batch_size: Masked images that go through the network at once.
+        batch_size: Most masked images that go through the network at once; on CPU
+            fewer do, see `loops.few_enough`.
         variables: Of the network.
         images: `[batch, height, width, channels]` in [0, 1].
         labels: One an image.
@@ -58,8 +59,9 @@ def score(
         Scores, `[batch, count]`.
     """
     counted = functools.partial(program, count)
-    sizes = len(images), count, batch_size
     arguments = variables, images, labels, *own
+    few = loops.few_enough(batch_size, images.shape[1:3], loop, *arguments)
+    sizes = len(images), count, few
     return filter_passes.score(counted, *sizes, *arguments, loop=loop)
 
 

@@ -212,9 +212,10 @@ def _masking(
     masked = _masked_scores(model, score, mask)
 
     def add(total: jax.Array, item: Any, *arguments: Any) -> jax.Array:
-        *_, stack, _ = arguments
+        _, images, _, stack, _ = arguments
         batch, *_, filters = stack.shape
-        sizes, item = (batch, filters, batch_size), jnp.asarray(item)
+        few = loops.few_enough(batch_size, images.shape[1:3], loop, item, *arguments)
+        sizes, item = (batch, filters, few), jnp.asarray(item)
         found = filter_passes.score(masked, *sizes, item, *arguments, loop=loop)
         return total + found.astype(total.dtype)
 
