@@ -15,13 +15,13 @@ import jax.numpy as jnp
 
 from unlir_jax import factories, maps
 from unlir_jax.saliency import rectifiers, targets
-from unlir_jax.saliency.cam import checked, grad_cam
+from unlir_jax.saliency.cam import check_maps, checked, head_score, weigh
 from unlir_jax.saliency.gradients import Channels, check_channels, merge
 from unlir_jax.types import (
     Explainer,
+    Features,
     Images,
     Labels,
-    RandomKey,
     SplitModel,
     Variables,
 )
@@ -93,26 +93,24 @@ def guided_grad_cam(
         Selvaraju et al., *Grad-CAM*, ICCV 2017, Section 3.2.
     """
     check_channels(channels)
-    fine = _explainer(model, "guided", target, "keep")
-    coarse = grad_cam(model, target=target)
+    score = targets.resolve(target)
 
     @jax.jit
-    def product(pixels: jax.Array, cells: jax.Array) -> jax.Array:
-        enlarged = maps.resize(cells, pixels.shape[1:3])
-        return merge(pixels * enlarged[..., None], channels)
+    def run(
+        variables: Variables, images: Images, labels: Labels
+    ) -> tuple[jax.Array, jax.Array]:
+        fine, features, classes = _ruled_gradient(
+            model, "guided", score, variables, images, labels
+        )
+        # The maps of the one forward pass; only the head is differentiated again.
+        check_maps(features)
+        total = head_score(model, score, variables, features, labels)
+        gradient, _ = jax.grad(total, has_aux=True)(features.maps)
+        coarse = jax.nn.relu(weigh(features.maps, jnp.mean(gradient, axis=(1, 2))))
+        enlarged = maps.resize(coarse, images.shape[1:3])
+        return merge(fine * enlarged[..., None], channels), classes
 
-    def explain(
-        variables: Variables,
-        images: Images,
-        labels: Labels,
-        *,
-        key: RandomKey | None = None,
-    ) -> jax.Array:
-        del key  # Nothing here is random.
-        arguments = (variables, images, labels)
-        return product(fine(*arguments), coarse(*arguments))
-
-    return explain
+    return checked(run)
 
 
 def _explainer(
@@ -125,21 +123,39 @@ def _explainer(
     def run(
         variables: Variables, images: Images, labels: Labels
     ) -> tuple[jax.Array, jax.Array]:
-        def network(variables: Variables, images: Images) -> jax.Array:
-            return jnp.asarray(model.head(variables, model.features(variables, images)))
-
-        ruled = rectifiers.replace(
-            network, functools.partial(_clip, rule), variables, images
+        gradient, _, classes = _ruled_gradient(
+            model, rule, score, variables, images, labels
         )
-
-        def total(images: Images) -> tuple[jax.Array, jax.Array]:
-            logits = ruled(variables, images)
-            return jnp.sum(score(logits, labels)), jnp.zeros((0, logits.shape[-1]))
-
-        gradient, classes = jax.grad(total, has_aux=True)(images)
         return merge(gradient, channels), classes
 
     return checked(run)
+
+
+def _ruled_gradient(
+    model: SplitModel,
+    rule: Rule,
+    score: targets.Score,
+    variables: Variables,
+    images: Images,
+    labels: Labels,
+) -> tuple[jax.Array, Features, jax.Array]:
+    """Give the gradient under a rule, the features on the way, and `[0, classes]`."""
+
+    def network(variables: Variables, images: Images) -> tuple[jax.Array, Features]:
+        features = model.features(variables, images)
+        return jnp.asarray(model.head(variables, features)), features
+
+    ruled = rectifiers.replace(
+        network, functools.partial(_clip, rule), variables, images
+    )
+
+    def total(images: Images) -> tuple[jax.Array, tuple[Features, jax.Array]]:
+        logits, features = ruled(variables, images)
+        classes = jnp.zeros((0, logits.shape[-1]))
+        return jnp.sum(score(logits, labels)), (features, classes)
+
+    gradient, (features, classes) = jax.grad(total, has_aux=True)(images)
+    return gradient, features, classes
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 2, 3))

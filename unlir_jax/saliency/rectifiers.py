@@ -122,7 +122,7 @@ def replace(
     """Trace a function, and call `clip` for each of its ReLUs and ReLU6s.
 
     Args:
-        function: Gives one array.
+        function: Gives an array, or a tree of them.
         clip: What stands for a ReLU, `clip(values, 0, inf)`, and a ReLU6,
             `clip(values, 0, 6)`.
         *example: Arguments of the shapes and types that it will be called with.
@@ -130,7 +130,8 @@ def replace(
     Raises:
         ValueError: There is no ReLU, or one in a loop or branch.
     """
-    closed = jax.make_jaxpr(function)(*example)
+    closed, shapes = jax.make_jaxpr(function, return_shape=True)(*example)
+    structure = jax.tree.structure(shapes)
     nothing = [None] * len(closed.jaxpr.invars)
     if not contains(closed.jaxpr, nothing):
         raise ValueError(
@@ -140,7 +141,8 @@ def replace(
 
     def replaced(*arguments: Any) -> Any:
         leaves = jax.tree.leaves(arguments)
-        return _evaluate(closed.jaxpr, closed.consts, leaves, nothing, clip)[0]
+        found = _evaluate(closed.jaxpr, closed.consts, leaves, nothing, clip)
+        return jax.tree.unflatten(structure, found)
 
     return replaced
 
