@@ -146,7 +146,7 @@ def _start_all(
 
 
 def _start(stack: contextlib.ExitStack, name: str, variant: Variant) -> protocol.Worker:
-    _say(f"starting {name}")
+    say(f"starting {name}")
     worker = protocol.Worker(
         variant.python, HERE / variant.script, variant.environment, name
     )
@@ -159,7 +159,7 @@ def _first_calls(workers: Mapping[str, protocol.Worker]) -> dict[str, Any]:
     """Warm up: what compiles does so here, and memory is asked for."""
     first = {}
     for name, worker in workers.items():
-        _say(f"warming up {name}")
+        say(f"warming up {name}")
         methods = worker.ask("methods")
         first[name] = {m: worker.ask("first_call", method=m) for m in methods}
     return first
@@ -180,7 +180,7 @@ def _take_turns(
             slow = method in summary.METHODS and summary.METHODS[method].slow
             if slow and turn >= options.slow_repetitions:
                 continue
-            _say(f"round {turn + 1} of {options.repetitions}: {method}")
+            say(f"round {turn + 1} of {options.repetitions}: {method}")
             calls = SLOW_CALLS if slow else CALLS.get(method, USUAL_CALLS)
             for name in order:
                 if method in methods[name]:
@@ -219,7 +219,7 @@ def _peaks(
     return peaks
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
     if text and sys.stderr.isatty():
         print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
 

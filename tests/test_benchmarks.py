@@ -65,3 +65,25 @@ def test_training_is_timed_beside_its_step_alone():
     document = json.loads(done.stdout)
     assert document["images_per_second"] > 0 and 0 <= document["data_wait"] <= 1
     assert set(document["milliseconds"]) == {"step alone", "with data", "waiting"}
+
+
+def test_explainers_are_timed_beside_the_passes_they_need(tmp_path):
+    methods = "grad_cam,gradient,rise,insertion_deletion"
+    tiny = "--model cifar_resnet8 --weights random --rounds 1 --batch 2 --few 1"
+    command = [sys.executable, str(RUN.with_name("explainers.py")), *tiny.split()]
+    command += ["--masks", "8", "--curve-steps", "2", "--methods", methods]
+    command += ["--output", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    (stored,) = tmp_path.glob("*.json")
+    table = json.loads(stored.read_text())["summary"]["table"]
+    assert set(table) == set(methods.split(","))
+    for row in table.values():
+        for kind in ("wall", "processor"):
+            multiple = row[kind]["multiple"]
+            assert math.isfinite(multiple) and multiple > 0
+    (text,) = tmp_path.glob("*.md")
+    assert text.read_text() in done.stdout
+    command[command.index("--rounds") + 1] = "0"
+    refused = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert refused.returncode == 2 and refused.stderr.startswith("error: ")
