@@ -1,3 +1,5 @@
+from math import prod
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -46,3 +48,7 @@ def test_few_large_images_at_once_where_the_host_drives(size, loop, expected):
     """As many as have the pixels of 4 images of 224 x 224, but one at least."""
     assert loops.few_enough(32, size, loop) == expected
     assert loops.few_enough(1, size, loop) == 1
+    cells = [side // 8 for side in size]  # As many cells as 8 maps of 28 x 28.
+    most = loops.CACHED_CELLS
+    found = loops.few_enough(32, cells, loop, most=most)
+    assert found == (32 if expected == 32 else min(32, max(1, 6272 // prod(cells))))

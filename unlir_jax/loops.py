@@ -10,6 +10,8 @@ from jax import core
 
 Loop = Literal["auto", "host", "device"]
 CACHED_PIXELS = 4 * 224 * 224
+CACHED_CELLS = 8 * 28 * 28
+"""The same for a network's head, whose maps have many more filters than colours."""
 
 
 def place(loop: Loop, *arguments: Any) -> Literal["host", "device"]:
@@ -38,7 +40,11 @@ def place(loop: Loop, *arguments: Any) -> Literal["host", "device"]:
 
 
 def few_enough(
-    batch_size: int, size: Sequence[int], loop: Loop, *arguments: Any
+    batch_size: int,
+    size: Sequence[int],
+    loop: Loop,
+    *arguments: Any,
+    most: int = CACHED_PIXELS,
 ) -> int:
     """Lower a number of images so that a pass over them stays in a CPU's caches.
 
@@ -48,13 +54,14 @@ def few_enough(
 
     Args:
         batch_size: The largest number that is allowed.
-        size: Height and width of the images.
+        size: Height and width of the images, or of the maps that a head starts from.
         loop: See `place`.
         *arguments: See `place`.
+        most: Places that all images may have together.
     """
     if place(loop, *arguments) != "host" or jax.default_backend() != "cpu":
         return batch_size
-    return min(batch_size, max(1, CACHED_PIXELS // math.prod(size)))
+    return min(batch_size, max(1, most // math.prod(size)))
 
 
 def map_steps(

@@ -45,7 +45,8 @@ def ablation_cam(
             the map around where the score is negative; `magnitude` is `|S|`, which
             does not; `none` divides by nothing. A score of 0 divides by nothing.
         rectify: Whether negative values of the sum become 0.
-        batch_size: Pairs of an image and a filter that go through the head at once.
+        batch_size: Most pairs of an image and a filter that go through the head at
+            once; on CPU fewer do, see `loops.few_enough`.
         loop: `auto`, `host` or `device`; see `loops.place`.
 
     References:
@@ -83,9 +84,11 @@ def ablation_cam(
         whole = score(model.head(variables, features), labels)
         batch, *_, filters = features.maps.shape
         arguments = (variables, features, labels)
-        lost = filter_passes.score(
-            without, batch, filters, batch_size, *arguments, loop=loop
+        few = loops.few_enough(
+            *(batch_size, features.maps.shape[1:3], loop, *arguments),
+            most=loops.CACHED_CELLS,
         )
+        lost = filter_passes.score(without, batch, filters, few, *arguments, loop=loop)
         return combine(features.maps, whole, lost)
 
     return explain
