@@ -205,7 +205,8 @@ def _random_step(
         key: RandomKey,
     ) -> jax.Array:
         own = keys.per_image(jax.random.fold_in(key, sample), images)
-        noisy = images + accumulation.noise(own, 0, images, level)
+        # Noise of deviation 0 would be drawn all the same.
+        noisy = images + accumulation.noise(own, 0, images, level) if level else images
         start = maps.background(
             images, baseline, mean=model.mean, key=jax.random.fold_in(key, sample)
         )
