@@ -17,6 +17,7 @@ import numpy as np
 import protocol
 
 from unlir_jax import allocator, maps, metrics, pretrained, saliency, split
+from unlir_jax.saliency import gradients
 from unlir_jax.types import Features
 
 CAMS = (
@@ -83,9 +84,7 @@ class Session:
         few = self.settings["few"]
         images, labels = self.images[:few], self.labels[:few]
         variables, forward = self.network.variables, split.whole(self.network.model)
-        slope = saliency.gradients.image_gradient(
-            self.network.model, saliency.targets.logit
-        )
+        slope = gradients.image_gradient(self.network.model, saliency.targets.logit)
         inner = self.inner
         features = inner.model.features(inner.variables, images)
         # As large as the chunks of pairs that Ablation-CAM passes through the head.
