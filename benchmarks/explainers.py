@@ -25,11 +25,6 @@ OURS = "unlir_jax"
 INNER = {"mobilenet_v2": ("block13", "features.13")}
 SHORT = 0.3
 """Calls shorter than these seconds are made three times a round."""
-LONG = (
-    *("score_cam", "ablation_cam", "full_grad", "occlusion", "rise", "lime"),
-    *("kernel_shap", "insertion_deletion"),
-)
-"""What torch, which compiles nothing, need not warm up for."""
 
 
 class Work(NamedTuple):
@@ -163,8 +158,7 @@ def _take_turns(
         order = list(workers) if turn % 2 == 0 else list(workers)[::-1]
         for method in methods:
             for name in order:
-                warm = turn == 0 and name != OURS and method in LONG
-                if method not in known[name] or warm:
+                if method not in known[name]:
                     continue
                 calls = 3 if short.get((name, method)) else 1
                 wall, own = workers[name].ask("time", method=method, calls=calls)
