@@ -197,23 +197,24 @@ def test_a_flipped_byte_in_any_file(two, tmp_path, how):
     """Either it does no harm, or it is noticed: never another state."""
     files = [path for path in (two[how] / "2").rglob("*") if path.is_file()]
     skipped = 0
-    for file in files:
+    for number, file in enumerate(sorted(files)):
         name, size = file.relative_to(two[how] / "2"), file.stat().st_size
-        for place in {size // 3, size // 2, size - 1}:
+        # One place in each file, each time another: a restore takes half a second.
+        place = (size // 3, size // 2, size - 1)[number % 3]
 
-            def flip(folder, name=name, place=place):
-                data = bytearray((folder / name).read_bytes())
-                data[place] ^= 255
-                (folder / name).write_bytes(data)
+        def flip(folder, name=name, place=place):
+            data = bytearray((folder / name).read_bytes())
+            data[place] ^= 255
+            (folder / name).write_bytes(data)
 
-            restored, messages = damaged(two[how], tmp_path, flip, how)
-            if messages:
-                check_one_before(restored, messages)
-                skipped += 1
-            else:
-                assert restored.step == 2
-                same(restored.state, numbers(2))
-    assert skipped > 8
+        restored, messages = damaged(two[how], tmp_path, flip, how)
+        if messages:
+            check_one_before(restored, messages)
+            skipped += 1
+        else:
+            assert restored.step == 2
+            same(restored.state, numbers(2))
+    assert skipped > 3
 
 
 @pytest.mark.parametrize("how", ["one", "sharded"])
