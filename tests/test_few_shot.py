@@ -2,39 +2,25 @@
 
 import json
 
+import few_colours
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from PIL import Image
 
-from unlir_jax import cli, config, few_shot, pretrained
+from unlir_jax import cli, few_shot, pretrained
 from unlir_jax.adaptation import draws, methods, probes, training, trunk
 
 CONFIG = "configs/few_shot.py:backbone=cifar_resnet8,k=2,method={}"
-CLASSES = ("blue", "green", "red")
 
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("colours")
-    random = np.random.default_rng(0)
-    for split, count in (("train", 5), ("test", 4)):
-        for place, name in enumerate(CLASSES):
-            (folder / split / name).mkdir(parents=True)
-            for index in range(count):
-                pixels = random.integers(0, 160, (32, 32, 3), np.uint8)
-                pixels[..., place] += 90
-                file = folder / split / name / f"{index}.png"
-                Image.fromarray(pixels).save(file)
-    return folder
+    return few_colours.write(tmp_path_factory.mktemp("colours"))
 
 
 def settings(folder, method="probe_gem", **more):
-    given = {"data.path": folder, "model.weights": "random", "draws": 2}
-    given |= {"data.image_size": 32, "steps": 3, "batch_size": 4} | more
-    overrides = [f"--config.{name}={value}" for name, value in given.items()]
-    return config.load(CONFIG.format(method), overrides)
+    return few_colours.settings(folder, f"k=2,method={method}", **more)
 
 
 @pytest.mark.parametrize(

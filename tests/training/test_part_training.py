@@ -46,7 +46,8 @@ def test_the_summary_measures_parts_beside_baselines_and_controls(finished):
         *("control/position_nmi", "start/left_out_accuracy"),
     ):
         assert (-0.1 if name == "test/ari" else 0) <= summary[name] <= 1, name
-    assert 1 <= summary["test/parts_for_95_percent"] <= 4
+    # Of four parts, whose contributions are not alike.
+    assert 1 < summary["test/parts_for_95_percent"] < 4
     assert (folder / "run" / "parts.json").is_file()
     assert "test/nmi" in outcome.message
 
