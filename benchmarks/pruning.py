@@ -21,6 +21,7 @@ import numpy as np
 
 import unlir_jax
 from unlir_jax import pruning, record
+from unlir_jax.data import files as pictures
 from unlir_jax.models import fold
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
@@ -28,7 +29,8 @@ SUFFIXES = (".jpg", ".jpeg", ".png")
 
 def files_of(folder):
     """List the pictures of a folder and of its folders."""
-    found = sorted(p for p in Path(folder).rglob("*") if p.suffix.lower() in SUFFIXES)
+    names = (Path(folder) / name for name in pictures.walk(folder))
+    found = sorted(p for p in names if p.suffix.lower() in SUFFIXES)
     if not found:
         raise SystemExit(f"error: no picture in {str(folder)!r}")
     return found

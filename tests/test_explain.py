@@ -247,6 +247,29 @@ def test_find_pictures(photos, monkeypatch):
     assert "below/Cat.webp" not in map(str, outside.files)
 
 
+def test_links_to_folders_are_followed_and_end(photos, tmp_path):
+    there, here = tmp_path / "there", tmp_path / "here"
+    (there / "deep").mkdir(parents=True)
+    here.mkdir()
+    for name in ("1.png", "deep/2.png", ".hidden.png"):
+        (there / name).write_bytes((photos / "cat.png").read_bytes())
+    (here / "linked").symlink_to(there)
+    (here / "3.png").symlink_to(there / "deep" / "2.png")
+    (here / "lost.png").symlink_to(there / "none.png")
+    # Upwards, and two that lead to each other.
+    (there / "deep" / "up").symlink_to(here)
+    (there / "back").symlink_to(here / "linked")
+    found = files.find_pictures([str(here)]).files
+    # A picture that two names lead to is taken once, by the first of them.
+    assert [path.relative_to(here).as_posix() for path in found] == [
+        "3.png",
+        "linked/1.png",
+    ]
+    (here / "3.png").unlink()
+    found = files.find_pictures([str(here)], outside=there / "deep").files
+    assert [path.name for path in found] == ["1.png"]
+
+
 def test_what_json_lacks_is_null_and_counted():
     text = record.to_json({"a": [float("nan"), 1.5], "b": {"c": float("-inf")}})
     assert json.loads(text) == {"a": [None, 1.5], "b": {"c": None}, "not_finite": 2}

@@ -2,7 +2,7 @@
 
 import glob
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,9 +23,10 @@ def find_pictures(asked: Sequence[str], outside: str | os.PathLike[str] = "") ->
     """Expand files, folders and patterns into picture files, each of them once.
 
     A folder gives all pictures in it and below, told by their suffix, in sorted order;
-    hidden ones are left out. A pattern such as `photos/*.jpg` is expanded here where
-    the shell did not. A file named as such is taken whatever its suffix, even if it is
-    missing, so that reading it says what is wrong.
+    links are followed, hidden files and folders are left out. A pattern such as
+    `photos/*.jpg` is expanded here where the shell did not. A file named as such is
+    taken whatever its suffix, even if it is missing, so that reading it says what is
+    wrong.
 
     Args:
         asked: Paths and patterns.
@@ -61,14 +62,38 @@ def _pictures_like(pattern: str, barred: Path | None) -> list[Path]:
 
 
 def _pictures_below(folder: Path, barred: Path | None) -> list[Path]:
-    paths = (
-        path
-        for path in sorted(folder.rglob("*"))
-        if path.suffix.lower() in SUFFIXES
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        and path.is_file()
-    )
-    return _allowed(paths, barred)
+    paths = (folder / name for name in walk(folder))
+    return _allowed((path for path in paths if path.is_file()), barred)
+
+
+def walk(
+    root: str | os.PathLike[str], below: str = "", above: tuple[str, ...] = ()
+) -> Iterator[str]:
+    """Give the pictures below a folder, told by their suffix, sorted, links followed.
+
+    Args:
+        root: The folder.
+        below: A folder in it to which the search is limited, relative to it.
+        above: Real paths of the folders on the way, which are not gone into again.
+
+    Yields:
+        Paths relative to `root`, parts parted by slashes; no hidden ones.
+    """
+    here = os.path.join(root, below)
+    real = os.path.join(os.path.realpath(here), "")
+    # A link to a folder above, or to one that leads back here, would never end.
+    if any(outer.startswith(real) for outer in above):
+        return
+    with os.scandir(here) as entries:
+        found = sorted(entries, key=lambda entry: entry.name)
+    for entry in found:
+        name = f"{below}/{entry.name}" if below else entry.name
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir():
+            yield from walk(root, name, (*above, real))
+        elif os.path.splitext(entry.name)[1].lower() in SUFFIXES:
+            yield name
 
 
 def _allowed(paths: Iterable[Path], barred: Path | None) -> list[Path]:

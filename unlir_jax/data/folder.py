@@ -4,7 +4,7 @@ import difflib
 import functools
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -124,25 +124,6 @@ def _existing(root: Path) -> Path:
     return root.absolute()
 
 
-def _walk(root: Path, below: str = "", above: tuple[str, ...] = ()) -> Iterator[str]:
-    """Give the pictures below a folder, sorted, relative to `root`."""
-    here = root / below
-    real = os.path.join(os.path.realpath(here), "")
-    # A link to a folder above, or to one that leads back here, would never end.
-    if any(outer.startswith(real) for outer in above):
-        return
-    with os.scandir(here) as entries:
-        found = sorted(entries, key=lambda entry: entry.name)
-    for entry in found:
-        name = f"{below}/{entry.name}" if below else entry.name
-        if entry.name.startswith("."):
-            continue
-        if entry.is_dir():
-            yield from _walk(root, name, (*above, real))
-        elif os.path.splitext(entry.name)[1].lower() in files.SUFFIXES:
-            yield name
-
-
 def _folders(root: Path) -> list[str]:
     names = (path.name for path in root.iterdir() if path.is_dir())
     return sorted(name for name in names if not name.startswith("."))
@@ -156,7 +137,7 @@ def _list(root: Path, split: str) -> tuple[Listing, tables.Table | None]:
         listing = _by_split(root, inner, split)
         return listing, table and tables.read(table, listing.pictures)
     outside = f"{annotations.MASKS}/"
-    pictures = [name for name in _walk(root) if not name.startswith(outside)]
+    pictures = [name for name in files.walk(root) if not name.startswith(outside)]
     if not pictures:
         raise ValueError(
             f"Folder {str(root)!r} has no pictures; expected some of "
@@ -196,7 +177,7 @@ def _by_split(root: Path, splits: list[str], split: str) -> Listing:
     classes = sorted({name for part in naming for name in _folders(root / part)})
     known = frozenset(classes)
     for name in classes if has_train else ():
-        if not any(True for _ in _walk(root, f"train/{name}")):
+        if not any(True for _ in files.walk(root, f"train/{name}")):
             raise ValueError(
                 f"Class {name!r} has no pictures in {str(root / 'train')!r}; expected "
                 "at least one, or no such folder."
@@ -209,7 +190,7 @@ def _by_split(root: Path, splits: list[str], split: str) -> Listing:
                 f"{str(root / 'train')!r}; expected the classes of train in every "
                 "split."
             )
-        found = list(_walk(root, part))
+        found = list(files.walk(root, part))
         if not found:
             raise ValueError(
                 f"Folder {str(root / part)!r} has no pictures; expected some of "
