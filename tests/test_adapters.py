@@ -1,5 +1,6 @@
 import functools
 import json
+import zlib
 
 import jax
 import jax.numpy as jnp
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 
 from unlir_jax import adapters, filters, pretrained, tree
+from unlir_jax.adapters import file as files
 from unlir_jax.weights import readers
 
 NAME = "cifar_resnet8"
@@ -89,28 +91,82 @@ def test_heads_of_bytes_are_exact_to_half_a_step_of_each_class(tmp_path):
     assert (apart <= largest / 254 * (1 + 1e-5)).all() and apart[3] > 0
 
 
-def test_adapters_of_mobilenet_are_small(tmp_path):
-    variables = network(name="mobilenet_v2").variables
+def mobilenet(select="(block([7-9]|1[0-7])|top)/.*"):
+    """Give what `save` takes of an adapter of MobileNetV2."""
     pairing = filters.pairs("mobilenet_v2")
-    select = "(block([7-9]|1[0-7])|top)/.*"
-    weights = filters.init(variables, select, pairing=pairing)
-    settings = {"backbone": "mobilenet_v2", "fingerprint": "0" * 64, "select": select}
-    small = adapters.save(tmp_path / "a.safetensors", weights, **settings)
-    assert small.stat().st_size < 40_000
-    # With the head of the fifty species as well.
-    head = {"kernel": np.ones((1280, 50)), "bias": np.zeros(50)}
-    whole = adapters.save(
-        tmp_path / "b.safetensors",
-        weights,
-        **settings,
-        head=head,
-        head_type="int8",
+    start = filters.init(
+        network(name="mobilenet_v2").variables, select, pairing=pairing
     )
-    assert whole.stat().st_size < 100_000
-    # All norms, to the last.
-    weights = filters.init(variables, "(?!classifier).*", pairing=pairing)
-    every = adapters.save(tmp_path / "c.safetensors", weights, **settings)
-    assert every.stat().st_size < 100_000
+    random = np.random.default_rng(0)
+    weights = {n: random.normal(1, 0.1, leaf.shape) for n, leaf in start.items()}
+    mark = {"backbone": "mobilenet_v2", "fingerprint": "0" * 64, "select": select}
+    return mark | {"weights": weights}
+
+
+@pytest.mark.parametrize("classes", [0, 50, 60, 200])
+def test_adapters_of_mobilenet_are_small(tmp_path, classes):
+    random = np.random.default_rng(0)
+    head = {"kernel": random.normal(size=(1280, classes)).astype(np.float32)}
+    names = [f"{index:03d}." + "n" * 26 for index in range(classes)]
+    file = adapters.save(
+        tmp_path / "a.safetensors",
+        **mobilenet(),
+        head=head if classes else {},
+        head_type="int8",
+        metadata={"class_names": names},
+    )
+    assert file.stat().st_size <= (100_000 if classes else 40_000)
+    # Fifty species are one file, their head in it.
+    beside = tmp_path / "a.head"
+    assert beside.exists() == (classes > 50)
+    found = adapters.load(file)
+    assert found.metadata["class_names"] == names
+    if classes:
+        largest = np.abs(head["kernel"]).max(0)
+        apart = np.abs(found.head["kernel"] - head["kernel"]).max(0)
+        assert (apart <= largest / 254 * (1 + 1e-5)).all()
+
+
+def test_all_norms_of_mobilenet_are_small(tmp_path):
+    every = mobilenet("(?!classifier).*")
+    file = adapters.save(tmp_path / "a.safetensors", **every)
+    assert file.stat().st_size < 100_000
+
+
+def test_a_head_beside_its_adapter_is_that_of_the_adapter(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "LIMIT", 2_000)
+    kept = adapter(classes=5)
+    file = adapters.save(tmp_path / "a.safetensors", **kept._asdict())
+    beside = tmp_path / "a.head"
+    found = adapters.load(file)
+    np.testing.assert_allclose(found.head["kernel"], kept.head["kernel"], rtol=5e-4)
+    np.testing.assert_allclose(found.head["bias"], kept.head["bias"], rtol=1e-7)
+    before = beside.read_bytes()
+    for target in (file, tmp_path / "b.safetensors"):
+        (tmp_path / "b.head").write_bytes(before)
+        with pytest.raises(FileExistsError):
+            adapters.save(target, **adapter(2, classes=5)._asdict())
+    assert beside.read_bytes() == before and not (tmp_path / "b.safetensors").exists()
+    other = adapters.save(tmp_path / "c.safetensors", **adapter(2, classes=5)._asdict())
+    beside.write_bytes(other.with_suffix(".head").read_bytes())
+    refused("head of another adapter", adapters.load, file)
+    beside.unlink()
+    refused("is not beside it", adapters.load, file, kind=FileNotFoundError)
+    # One that needs no head leaves none of another behind.
+    adapters.save(other, **adapter()._asdict(), overwrite=True)
+    assert not other.with_suffix(".head").exists()
+    assert adapters.load(other).head == {}
+
+
+def test_files_whose_heads_were_not_packed_load_as_before(tmp_path, file):
+    random = np.random.default_rng(0)
+    kernel = random.integers(-127, 128, (64, 5)).astype(np.int8)
+    step = random.random(5).astype(np.float32)
+    arrays = {n: a for n, a in readers.read(file).items() if n.startswith("weights/")}
+    arrays |= {"head/kernel": kernel, "step/kernel": step}
+    old = tmp_path / "old.safetensors"
+    readers.write_safetensors(old, arrays, readers.read_metadata(file))
+    np.testing.assert_allclose(adapters.load(old).head["kernel"], kernel * step[None])
 
 
 def test_nothing_is_overwritten_unasked(file):
@@ -290,6 +346,7 @@ def test_files_that_are_no_adapters_are_refused(tmp_path, file):
     refused("cannot be read", adapters.load, path)
     texts, arrays = readers.read_metadata(file), readers.read(file)
     name = next(name for name in arrays if name.startswith("weights/"))
+    packed = np.frombuffer(zlib.compress(b"four"), np.uint8)
     for broken in (
         {name: arrays[name] * np.float16("nan")},
         {name: arrays[name][None]},
@@ -297,6 +354,11 @@ def test_files_that_are_no_adapters_are_refused(tmp_path, file):
         {"weights/layer1/other": arrays[name]},
         {"other": arrays[name]},
         {"head/kernel": np.ones((2, 2), np.int8)},
+        {"packed/a": packed[:-4], "step/a": np.ones(2, np.float32)},
+        {"packed/a": packed, "step/a": np.ones(3, np.float32)},
+        {"packed/a": packed, "step/a": np.zeros(0, np.float32)},
+        {"packed/a": np.zeros(9, np.uint8), "step/a": np.ones(2, np.float32)},
+        {"packed/a": packed},
     ):
         readers.write_safetensors(path, arrays | broken, texts, overwrite=True)
         refused("no part of an adapter", adapters.load, path)
@@ -307,8 +369,6 @@ def test_files_that_are_no_adapters_are_refused(tmp_path, file):
 
 
 def test_files_that_are_too_large_are_refused(file, monkeypatch):
-    from unlir_jax.adapters import file as files
-
     monkeypatch.setattr(files, "MAX_BYTES", 1000)
     refused("expected an adapter of at most 1,000", adapters.load, file)
 

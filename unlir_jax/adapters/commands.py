@@ -114,7 +114,7 @@ def merge_command(
     """
     output = file.output(output, overwrite)
     merged = arithmetic.merge([file.load(path) for path in paths], weights)
-    file.save(output, **merged._asdict(), overwrite=overwrite)
+    file.save(output, **merged._asdict(), head_type="int8", overwrite=overwrite)
     head = "with their heads" if merged.head else "without heads"
     return f"Wrote the average of {len(paths)} adapters of {merged.backbone}, {head}."
 

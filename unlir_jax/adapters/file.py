@@ -3,12 +3,15 @@
 A file is `.safetensors`; whatever is in it is checked before it is used. Each weight is
 kept as its distance from 1, in float16: exact to 2^-11 of that distance, which is below
 0.0002 for weights in [0.6, 1.4]. An adapter of MobileNetV2 from block 7 on takes 34 kB,
-with a head for 50 classes in bytes 99 kB.
+with the names of 200 classes 42 kB. Its head is in the file as well where both take no
+more than 100 kB, for MobileNetV2 up to some 55 classes in bytes (`head_type`), else in
+a file beside it of the same name, `.head`, which the adapter knows by its hash.
 """
 
 import json
 import os
 import re
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
@@ -23,6 +26,12 @@ SUFFIX = ".safetensors"
 FORMAT = "unlir_jax adapter 1"
 MAX_BYTES = 256_000_000
 """The largest file that is read: weights of all pairs of a large network."""
+
+LIMIT = 100_000
+"""Bytes that an adapter takes at most where its head can make room."""
+
+BESIDE = ".head"
+"""Suffix of the file, safetensors as well, of a head that made room."""
 
 HEAD = "params/classifier/"
 _FIELDS = ("backbone", "fingerprint", "select", "mode")
@@ -79,7 +88,8 @@ def save(
 ) -> Path:
     """Write an adapter as a file that is complete or not there.
 
-    `save(path, **adapter._asdict())` writes an `Adapter`.
+    `save(path, **adapter._asdict())` writes an `Adapter`. If the head does not fit into
+    `LIMIT` bytes with the rest, it goes into a file beside it; they belong together.
 
     Args:
         path: A name that ends in `.safetensors`, in a folder that exists.
@@ -91,8 +101,8 @@ def save(
         head: Arrays by name, or None.
         metadata: Whatever JSON can hold.
         head_type: Of the matrices of the head: `float16`, or `int8` with a step for
-            each class, half the size and exact to 1/254 of a class's largest number.
-            Vectors are kept in float32.
+            each class, packed, less than half the size and exact to 1/254 of a class's
+            largest number. Vectors are kept in float32.
         overwrite: Whether a file at `path` may be replaced.
 
     Raises:
@@ -113,14 +123,23 @@ def save(
         arrays[f"weights/{name}"] = _halves(f"`weights`[{name!r}]", away)
     if not weights:
         raise ValueError("`weights` is empty; expected what `filters.init` makes.")
+    packed: dict[str, np.ndarray] = {}
     for name, leaf in (head or {}).items():
-        arrays |= _pack_head(name, np.asarray(leaf, np.float32), head_type)
+        packed |= _pack_head(name, np.asarray(leaf, np.float32), head_type)
     fields = (backbone, fingerprint, select, mode)
     texts = {"format": FORMAT} | dict(zip(_FIELDS, fields, strict=True))
     texts["metadata"] = json.dumps(
         dict(metadata or {}), ensure_ascii=False, separators=(",", ":")
     )
+    beside = path.with_suffix(BESIDE)
+    if packed and readers.size(arrays | packed, texts) > LIMIT:
+        readers.write_safetensors(beside, packed, overwrite=overwrite)
+        texts["head"] = readers.sha256(beside)
+    else:
+        arrays |= packed
     readers.write_safetensors(path, arrays, texts, overwrite=overwrite)
+    if overwrite and "head" not in texts:
+        beside.unlink(missing_ok=True)
     return path
 
 
@@ -128,8 +147,8 @@ def load(path: str | os.PathLike[str]) -> Adapter:
     """Read an adapter, and refuse a file that is none or is damaged.
 
     Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: It is no adapter, too large, or damaged.
+        FileNotFoundError: There is no such file, or its head is not beside it.
+        ValueError: It is no adapter, too large, or damaged, or has another's head.
     """
     path = Path(path)
     texts = readers.read_metadata(path)
@@ -138,13 +157,10 @@ def load(path: str | os.PathLike[str]) -> Adapter:
             f"`path`={str(path)!r} is no adapter; expected a file that "
             "`adapters.save` wrote."
         )
-    size = path.stat().st_size
-    if size > MAX_BYTES:
-        raise ValueError(
-            f"`path`={str(path)!r} has {size:,} bytes; expected an adapter of at most "
-            f"{MAX_BYTES:,}."
-        )
-    weights, head = _unpack(readers.read(path), str(path))
+    arrays = _read(path)
+    if "head" in texts:
+        arrays |= _head_of(path, texts["head"])
+    weights, head = _unpack(arrays, str(path))
     try:
         metadata = dict(json.loads(texts.get("metadata", "{}")))
     except (ValueError, TypeError, RecursionError) as error:
@@ -196,6 +212,33 @@ def output(path: str | os.PathLike[str], overwrite: bool) -> Path:
     return path
 
 
+def _read(path: Path) -> dict[str, np.ndarray]:
+    size = path.stat().st_size
+    if size > MAX_BYTES:
+        raise ValueError(
+            f"`path`={str(path)!r} has {size:,} bytes; expected an adapter of at most "
+            f"{MAX_BYTES:,}."
+        )
+    return readers.read(path)
+
+
+def _head_of(path: Path, mark: str) -> dict[str, np.ndarray]:
+    """Read the head that lies beside an adapter."""
+    beside = path.with_suffix(BESIDE)
+    if not beside.is_file():
+        raise FileNotFoundError(
+            f"The head of {str(path)!r} is not beside it; expected {beside.name!r} in "
+            "the same folder: where one goes the other has to go as well."
+        )
+    found = _read(beside)
+    if readers.sha256(beside) != mark:
+        raise ValueError(
+            f"{str(beside)!r} is the head of another adapter than {path.name!r}; "
+            "expected the file that was written with it."
+        )
+    return found
+
+
 def _halves(name: str, values: np.ndarray) -> np.ndarray:
     """Round to float16, and refuse what it cannot hold."""
     with np.errstate(over="ignore"):
@@ -225,10 +268,24 @@ def _pack_head(name: str, values: np.ndarray, head_type: str) -> dict[str, np.nd
         return {f"head/{name}": _halves(f"`head`[{name!r}]", values)}
     largest = np.abs(values).max(axis=tuple(range(values.ndim - 1)))
     step = np.where(largest > 0, largest / _STEPS, 1).astype(np.float32)
-    return {
-        f"head/{name}": np.round(values / step).astype(np.int8),
-        f"step/{name}": step,
-    }
+    stored = np.round(values / step).astype(np.int8)
+    if values.ndim > 2:
+        return {f"head/{name}": stored, f"step/{name}": step}
+    packed = np.frombuffer(zlib.compress(stored.tobytes(), 9), np.uint8)
+    return {f"packed/{name}": packed, f"step/{name}": step}
+
+
+def _unpacked(stored: np.ndarray, classes: int) -> np.ndarray:
+    """Give a head in bytes, `[channels, classes]`; an empty one if it is damaged."""
+    opener = zlib.decompressobj()
+    try:
+        # A few bytes can stand for very many.
+        plain = opener.decompress(stored.tobytes(), MAX_BYTES // 4)
+    except zlib.error:
+        return np.zeros(0, np.int8)
+    if not opener.eof or not classes or len(plain) % classes:
+        return np.zeros(0, np.int8)
+    return np.frombuffer(plain, np.int8).reshape(-1, classes)
 
 
 def _unpack(
@@ -240,21 +297,24 @@ def _unpack(
     for name, stored in arrays.items():
         what, _, rest = name.partition("/")
         kind = rest.rpartition("/")[2]
+        step = arrays.get(f"step/{rest}", np.zeros(()))
+        if what == "packed" and stored.dtype == np.uint8 and step.ndim == 1:
+            stored = _unpacked(stored, step.size)
         fits = stored.dtype in (np.float16, np.float32, np.int8)
         values = stored.astype(np.float32) if fits else np.zeros(())
         fits = fits and bool(np.isfinite(values).all())
-        step = arrays.get(f"step/{rest}", np.zeros(()))
         if what == "weights":
             fits = fits and kind in filters.KINDS
             fits = fits and values.ndim == 1 + (kind == "filter") and values.size > 0
             weights[rest] = 1 + values
-        elif what == "head" and stored.dtype == np.int8:
-            fits = fits and step.shape == values.shape[-1:] != ()
+        elif what in ("head", "packed") and stored.dtype == np.int8:
+            fits = fits and step.shape == values.shape[-1:] != () and values.size > 0
             head[rest] = values * step if fits else values
         elif what == "head":
             head[rest] = values
         else:
-            fits = fits and what == "step" and f"head/{rest}" in arrays
+            of = f"head/{rest}" in arrays or f"packed/{rest}" in arrays
+            fits = fits and what == "step" and of
         if not fits:
             raise ValueError(
                 f"`path`={path!r} holds {name!r} of {stored.dtype} and shape "

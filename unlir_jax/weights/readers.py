@@ -144,6 +144,16 @@ def write_safetensors(
         temporary.unlink(missing_ok=True)
 
 
+def size(arrays: Mapping[str, Any], metadata: Mapping[str, str] | None = None) -> int:
+    """Count the bytes that `write_safetensors` would write.
+
+    Raises:
+        TypeError: as there.
+        ValueError: as there.
+    """
+    return len(_serialise(arrays, metadata))
+
+
 def sha256(path: str | os.PathLike) -> str:
     """Return the SHA-256 of a file in hexadecimal, read piece by piece.
 
