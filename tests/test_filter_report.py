@@ -11,6 +11,7 @@ from PIL import Image
 
 from unlir_jax import adapters, cli, filters, pretrained, split
 from unlir_jax.adapters import explanation, inspection
+from unlir_jax.adapters import network as networks
 from unlir_jax.report import filter_sheet
 
 NAME, SELECT = "cifar_resnet8", "layer[23]/.*"
@@ -253,7 +254,7 @@ def test_only_modules_of_the_trunk_can_be_watched(folder):
 def test_pictures_are_framed_as_the_adapter_saw_them():
     known = network()
     own = adapter(image_size=24, crop=0.5)
-    assert inspection.framed(own, known) == (24, 0.5)
+    assert networks.framed(own, known) == (24, 0.5)
     for says in ({}, {"image_size": 0, "crop": 1.0}, {"image_size": "9", "crop": 1.0}):
-        found = inspection.framed(own._replace(metadata=says), known)
+        found = networks.framed(own._replace(metadata=says), known)
         assert found == (known.image_size, known.crop)

@@ -56,6 +56,8 @@ def test_bad_input_gets_one_sentence(pictures, tmp_path):
     (tmp_path / "full" / "mine.txt").write_text("mine")
     with pytest.raises(ValueError, match="is not empty"):
         search(pictures, tmp_path / "full")
+    with pytest.raises(ValueError, match="`image_size`=0"):
+        search(pictures, tmp_path / "out", image_size=0)
     with pytest.raises(ValueError, match="Nothing to search can be read"):
         retrieve.run([str(pictures)], [str(tmp_path / "none")], tmp_path / "out")
 
@@ -76,23 +78,35 @@ def test_an_adapter_is_folded_in(pictures, tmp_path, capsys):
     }
     mark = adapters.fingerprint(frozen.variables)
     file = adapters.save(
-        tmp_path / "a.safetensors", weights, backbone=frozen.name, fingerprint=mark
+        tmp_path / "a.safetensors",
+        weights,
+        backbone=frozen.name,
+        fingerprint=mark,
+        metadata={"image_size": 24, "crop": 0.75},
     )
     whole = tmp_path / "whole.safetensors"
     adapters.apply_command("cifar_resnet8", "random", file, whole)
+
+    sizes = {}
 
     def scores(name, *more):
         words = ["retrieve", str(pictures / "red" / "0.png"), "--index", str(pictures)]
         words += ["--model", "cifar_resnet8", "--output", str(tmp_path / name), *more]
         assert cli.main(words) == 0
         document = json.loads((tmp_path / name / "results.json").read_text())
+        sizes[name] = document["image_size"]
         (row,) = document["queries"]
         return {match["file"]: match["score"] for match in row["matches"]}
 
     adapted = scores("adapted", "--weights", "random", "--adapter", str(file))
     assert adapted == pytest.approx(scores("folded", "--weights", str(whole)), abs=1e-4)
-    plain = scores("plain", "--weights", "random")
+    plain = scores("plain", "--weights", "random", "--image-size", "24")
     assert max(abs(adapted[name] - plain[name]) for name in plain) > 1e-3
+    more = ("--weights", "random", "--adapter", str(file), "--image-size", "32")
+    larger = scores("larger", *more)
+    assert max(abs(adapted[name] - larger[name]) for name in plain) > 1e-3
+    # The adapter's, unless another is asked for; what it is folded into remembers it.
+    assert sizes == {"adapted": 24, "folded": 24, "plain": 24, "larger": 32}
     words = [
         "retrieve",
         str(pictures),

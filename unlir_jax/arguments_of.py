@@ -88,6 +88,7 @@ def retrieve(parser: argparse.ArgumentParser) -> None:
     add("--pool", default="gem", metavar="NAME", help="average, max, gem or rmac")
     add("--whiten", type=int, default=0, metavar="N", help="directions, default: none")
     add("--adapter", metavar="FILE", help="weights of filters that were learnt for it")
+    add("--image-size", type=int, metavar="N", help="default: the adapter's, if any")
     add("--top", type=int, default=10, metavar="N", help="default: 10")
     add("--output", default="retrieval", metavar="DIR", help="default: retrieval")
     add("--overwrite", action="store_true", help="replace a previous search in DIR")

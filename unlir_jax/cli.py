@@ -249,6 +249,7 @@ def _retrieve(arguments: argparse.Namespace) -> int:
             pool=arguments.pool,
             whiten=arguments.whiten,
             top=arguments.top,
+            image_size=arguments.image_size,
             overwrite=arguments.overwrite,
             progress=progress,
         )

@@ -44,6 +44,7 @@ def run(
     pool: str = "gem",
     whiten: int = 0,
     top: int = 10,
+    image_size: int | None = None,
     overwrite: bool = False,
     batch_size: int = 16,
     progress: Progress = lambda doing, share: None,
@@ -59,10 +60,13 @@ def run(
         output: Folder to write to.
         model: Name of the network, or the workdir of a training.
         weights: Its weights, see `pretrained.load`.
-        adapter: A file of weights of its filters, which are folded in.
+        adapter: A file of weights of its filters, which are folded in; its pictures'
+            size is taken then.
         pool: Of its maps, one of `pooling.POOLINGS`.
         whiten: Directions of a PCA whitening, fitted to the index; 0: none.
         top: How many to find for each query.
+        image_size: Side in pixels of the pictures; by default that of the adapter, or
+            of the network.
         overwrite: Whether to replace a previous search.
         batch_size: Pictures that go through the network together.
         progress: Told how far the work is.
@@ -79,6 +83,8 @@ def run(
             f"`top`={top}, `whiten`={whiten}, `batch_size`={batch_size}; expected 1 or "
             "more, 0 or more, 1 or more."
         )
+    if image_size is not None and image_size < 1:
+        raise ValueError(f"`image_size`={image_size}; expected 1 or more pixels.")
     found = [files.find_pictures(asked, outside=output) for asked in (queries, index)]
     for what, listed in zip(("query", "picture to search"), found, strict=True):
         if not listed.files:
@@ -87,6 +93,8 @@ def run(
             )
     record.check_folder(output, {PAGE}, overwrite=overwrite)
     network = _network(model, weights, adapter)
+    if image_size is not None:
+        network = network._replace(image_size=image_size)
     failed = [
         {"file": item, "error": f"No picture matches {item!r}."}
         for listed in found
@@ -116,6 +124,7 @@ def run(
         "model": network.name,
         "weights": {"source": network.source, "sha256": network.sha256},
         "adapter": None if adapter is None else readers.sha256(adapter),
+        "image_size": network.image_size,
         "pool": pool,
         "whiten": whiten,
         "failed": failed,

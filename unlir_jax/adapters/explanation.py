@@ -22,6 +22,7 @@ from unlir_jax import (
     tree,
 )
 from unlir_jax.adapters import file, inspection
+from unlir_jax.adapters import network as networks
 from unlir_jax.data import files, preprocessing
 from unlir_jax.report import filter_page, filter_sheet, overlay, part_page, part_sheet
 
@@ -107,7 +108,7 @@ def run(
     chosen = file.load(adapter)
     network = pretrained.load(chosen.backbone, weights)
     file.check(chosen, network.name, network.variables)
-    task = _Task(chosen, network, *inspection.framed(chosen, network))
+    task = _Task(chosen, network, *networks.framed(chosen, network))
     failed = [
         {"file": item, "error": f"No picture matches {item!r}."}
         for item in found.unmatched

@@ -249,18 +249,6 @@ def decision(
     return split.from_functions(features, classify, mean=mean), names, True
 
 
-def framed(adapter: Adapter, network: pretrained.Pretrained) -> tuple[int, float]:
-    """Give the side of pictures and the crop that an adapter was learnt on.
-
-    Those of the network where it does not say.
-    """
-    size, crop = adapter.metadata.get("image_size"), adapter.metadata.get("crop")
-    if type(size) is int and isinstance(crop, int | float):
-        if 1 <= size <= 4096 and 0 < crop <= 1:
-            return size, float(crop)
-    return network.image_size, network.crop
-
-
 def _called(module: Any, image_size: int) -> dict[str, int]:
     images = jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.float32)
     paths = split.module_paths(module, images, method="features")

@@ -7,6 +7,7 @@ import numpy as np
 from unlir_jax import filters, pretrained, tree
 from unlir_jax.adapters import file
 from unlir_jax.adapters.file import Adapter
+from unlir_jax.data import preprocessing
 from unlir_jax.models import parts
 
 BACKBONE = "backbone/"
@@ -34,7 +35,8 @@ def apply(adapter: Adapter, network: pretrained.Pretrained) -> pretrained.Pretra
     """Fold an adapter into a network, which can then be used like any other.
 
     Where its head `decides`, it becomes the classifier; any other head, such as one of
-    cosines, cannot be a part of the network, which keeps its own classifier.
+    cosines, cannot be a part of the network, which keeps its own classifier. Pictures
+    are framed as the adapter saw them.
 
     Raises:
         ValueError: The adapter is for another network.
@@ -50,7 +52,25 @@ def apply(adapter: Adapter, network: pretrained.Pretrained) -> pretrained.Pretra
         if len(names) != classes:
             names = tuple(f"class {index}" for index in range(classes))
     changed = pretrained.changed(network, module, tree.unflatten(leaves))
-    return changed._replace(class_names=names)
+    size, crop = framed(adapter, network)
+    return changed._replace(
+        class_names=names,
+        image_size=size,
+        crop=crop,
+        preprocess=preprocessing.preprocessing(size, crop),
+    )
+
+
+def framed(adapter: Adapter, network: pretrained.Pretrained) -> tuple[int, float]:
+    """Give the side of pictures and the crop that an adapter was learnt on.
+
+    Those of the network where it does not say.
+    """
+    size, crop = adapter.metadata.get("image_size"), adapter.metadata.get("crop")
+    if type(size) is int and isinstance(crop, int | float):
+        if 1 <= size <= 4096 and 0 < crop <= 1:
+            return size, float(crop)
+    return network.image_size, network.crop
 
 
 def weigh(adapter: Adapter, network: pretrained.Pretrained) -> pretrained.Pretrained:
