@@ -1,13 +1,14 @@
 import functools
 import json
 import zlib
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from unlir_jax import adapters, filters, pretrained, tree
+from unlir_jax import adapters, cli, filters, pretrained, tree
 from unlir_jax.adapters import file as files
 from unlir_jax.weights import readers
 
@@ -230,6 +231,24 @@ def test_stacked_adapters_are_adapters_one_by_one():
             np.testing.assert_array_equal(leaf[index], expected[path], err_msg=path)
 
 
+def test_adapters_share_the_frozen_network_in_memory():
+    plain = network(name="resnet18")
+    start = filters.init(plain.variables, "layer[234]/.*")
+    frozen = tree.flatten(plain.variables)
+    for seed in (1, 2):
+        random = np.random.default_rng(seed)
+        weights = {n: random.normal(1, 0.1, leaf.shape) for n, leaf in start.items()}
+        weights = {n: leaf.astype(np.float32) for n, leaf in weights.items()}
+        mark = adapters.fingerprint(plain.variables)
+        found = adapters.apply(adapters.Adapter(weights, "resnet18", mark), plain)
+        leaves = tree.flatten(found.variables)
+        own = {path for path, leaf in leaves.items() if leaf is not frozen[path]}
+        assert {path.rpartition("/")[2] for path in own} == {"scale", "bias"}
+        assert len(own) == 2 * len(start)
+        size = sum(leaf.nbytes for leaf in frozen.values())
+        assert sum(leaves[path].nbytes for path in own) < 0.01 * size
+
+
 def test_merging_averages():
     one, two = adapter(1, classes=2), adapter(2, classes=2)
     name = next(iter(one.weights))
@@ -282,6 +301,62 @@ def test_commands_merge_and_tabulate(tmp_path, file):
     assert len(table) == 5 and table[0].startswith("layer ")
     with pytest.raises(FileExistsError):
         adapters.merge_command([file, second], output)
+
+
+def test_the_command_applies_merges_and_compares(tmp_path, file, capsys):
+    said = {"head": "linear", "pooling": "average", "class_names": ["ä", "b", "c"]}
+    each = [adapter(seed, classes=3, **said) for seed in (1, 2)]
+    written = [
+        str(adapters.save(tmp_path / f"{seed}.safetensors", **own._asdict()))
+        for seed, own in enumerate(each)
+    ]
+    merged, whole = str(tmp_path / "m.safetensors"), str(tmp_path / "w.safetensors")
+
+    def run(*words, code=0):
+        assert cli.main(["adapters", *words]) == code
+        out, complaint = capsys.readouterr()
+        assert complaint.count("\n") == (code != 0)
+        return complaint or out
+
+    assert "with their heads" in run("merge", *written, "--output", merged)
+    both = adapters.load(merged)
+    for name, leaf in both.weights.items():
+        expected = (each[0].weights[name] + each[1].weights[name]) / 2
+        np.testing.assert_allclose(leaf, expected, atol=5e-4)
+    table = run("diff", *written, "--layers", "2").splitlines()
+    assert len(table) == 3
+    furthest = max(
+        each[0].weights,
+        key=lambda name: np.mean((each[0].weights[name] - each[1].weights[name]) ** 2),
+    )
+    assert table[1].startswith(furthest)
+
+    weights = ("--weights", "random")
+    assert "and its head" in run("apply", NAME, merged, whole, *weights)
+    found = pretrained.load(NAME, whole)
+    assert found.class_names == ("ä", "b", "c")
+    expected = tree.flatten(filters.fold(network().variables, both.weights))
+    kernel = "params/classifier/kernel"
+    for path, leaf in tree.flatten(found.variables).items():
+        if path.startswith("params/classifier"):
+            expected[path] = both.head[path.rpartition("/")[2]]
+        np.testing.assert_array_equal(leaf, expected[path], err_msg=path)
+    assert expected[kernel].shape == (64, 3)
+
+    before = Path(whole).read_bytes()
+    assert "exists" in run("apply", NAME, merged, whole, *weights, code=2)
+    assert "not for" in run(
+        *("apply", "cifar_resnet20", merged, whole, *weights, "--overwrite"), code=2
+    )
+    assert "is no adapter" in run("diff", whole, merged, code=2)
+    assert "does not exist" in run(
+        "merge", "none", "--output", "new.safetensors", code=2
+    )
+    other = adapters.save(
+        tmp_path / "o.safetensors", **adapter(mode="filter")._asdict()
+    )
+    assert "weight other filters" in run("diff", str(other), merged, code=2)
+    assert Path(whole).read_bytes() == before
 
 
 def refused(match, function, *arguments, kind=ValueError, **settings):

@@ -36,13 +36,14 @@ def apply(adapter: Adapter, network: pretrained.Pretrained) -> pretrained.Pretra
 
     Where its head `decides`, it becomes the classifier; any other head, such as one of
     cosines, cannot be a part of the network, which keeps its own classifier. Pictures
-    are framed as the adapter saw them.
+    are framed as the adapter saw them. All that has no weights is shared with the
+    frozen network, so that many adapted ones take little more memory than one.
 
     Raises:
         ValueError: The adapter is for another network.
     """
     file.check(adapter, network.name, network.variables)
-    leaves = tree.flatten(filters.fold(network.variables, adapter.weights))
+    leaves = tree.flatten(filters.apply(network.variables, adapter.weights))
     module, names = network.module, network.class_names
     if decides(adapter, network):
         leaves |= {file.HEAD + name: leaf for name, leaf in adapter.head.items()}
@@ -95,7 +96,7 @@ def weigh(adapter: Adapter, network: pretrained.Pretrained) -> pretrained.Pretra
         }
     )
     file.check(adapter, network.name, trunk)
-    folded = tree.flatten(filters.fold(trunk, adapter.weights))
+    folded = tree.flatten(filters.apply(trunk, adapter.weights))
     leaves |= {_moved(path, "", inner): leaf for path, leaf in folded.items()}
     variables = jax.tree.map(jnp.asarray, tree.unflatten(leaves))
     return network._replace(variables=variables, sha256=tree.sha256(variables))
