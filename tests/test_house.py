@@ -32,6 +32,7 @@ FLOORS = {
         *("features", "batches", "journal", "workdir", "preview", "job"),
         *("part_measures", "part_gallery", "part_account", "part_album"),
         *("part_panels", "part_contrast", "receptive", "trunks", "explainers"),
+        "part_interventions",
         *("evaluation", "adaptation", "adapters", "pruning"),
     ),
     4: (

@@ -1,6 +1,5 @@
 """What is measured of a part network when its training is finished."""
 
-import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,11 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unlir_jax import pooling
+from unlir_jax import part_interventions, pooling, receptive
 from unlir_jax.batches import Batches
-from unlir_jax.data import interventions, pipeline
+from unlir_jax.data import pipeline
 from unlir_jax.features import Features
-from unlir_jax.metrics import interventions as removals
 from unlir_jax.metrics import parts as part_metrics
 from unlir_jax.metrics import retrieval
 from unlir_jax.parts import (
@@ -26,27 +24,30 @@ from unlir_jax.parts import (
 
 TOP = 30
 ROWS = 64
-# Pictures that are drawn again without each of their parts.
-REMOVED = 200
+PURE = 10
 CLASSIFIED = ("average", "max", "gem")
 
 
-def measure(job: Any, variables: Any, reader: Batches) -> dict[str, Any]:
+def measure(
+    job: Any, variables: Any, reader: Batches, centres: receptive.Centres
+) -> dict[str, Any]:
     """Measure parts on the test split, and what pooling the same features is worth.
 
     Args:
         job: See `job.Job`, of a network that decides by parts.
         variables: Of the network, whole.
         reader: Its batches; baselines are fitted where it keeps features.
+        centres: Where the cells look that parts are seen in.
 
     Returns:
-        Numbers by name. `test/part_cosine`, `test/assignment_entropy` and
-        `test/parts_for_95_percent` in any case; `test/keypoint_share_top30`,
-        `test/nmi`, `test/ari` and, of parts that are places in the picture,
+        Numbers by name. `test/part_cosine`, `test/part_overlap`,
+        `test/assignment_entropy` and `test/parts_for_95_percent` in any case;
+        `test/keypoint_share_top30`, `test/nmi`, `test/ari`, `test/consistency`,
+        `test/purity_top10` and, of parts that are places in the picture,
         `control/position_…`, where the test has keypoints; `test/mask_nmi` where it
-        has masks; `test/removal_spearman…` of creatures drawn again without a part, see
-        `metrics.interventions`; `baseline/…`, accuracies, where features are kept; and
-        with `start.whitening`, `test/retrieval_…` and `baseline/…_retrieval_map`.
+        has masks; those of `part_interventions.measure`; `baseline/…`, accuracies,
+        where features are kept; and with `start.whitening`, `test/retrieval_…` and
+        `baseline/…_retrieval_map`.
     """
     measured = _baselines(job, reader) if reader.train is not None else {}
     measured |= _retrieval(job, variables, reader)
@@ -64,11 +65,16 @@ def measure(job: Any, variables: Any, reader: Batches) -> dict[str, Any]:
         rows["own"] = np.take_along_axis(labels[0], labels[1][:, None, None], axis=2)[
             ..., 0
         ]
+        if rows["scores"].shape[-1] > 1:
+            rows["overlap"] = part_metrics.overlap(rows["scores"])
+        if not known:  # Else they are all kept, to be held against the true parts.
+            del rows["scores"]
         for name, values in rows.items():
             found.setdefault(name, []).append(np.asarray(values)[batch["weight"] > 0])
     gathered = {name: np.concatenate(values) for name, values in found.items()}
-    entropy = gathered["entropy"].mean()
-    measured["test/assignment_entropy"] = float(entropy)
+    measured["test/assignment_entropy"] = float(gathered["entropy"].mean())
+    if "overlap" in gathered:
+        measured["test/part_overlap"] = float(gathered["overlap"].mean())
     needed = part_metrics.sparsity(gathered["own"], 0.95)
     measured["test/parts_for_95_percent"] = float(np.mean(needed))
     if "keypoints" in known:
@@ -77,43 +83,7 @@ def measure(job: Any, variables: Any, reader: Batches) -> dict[str, Any]:
         measured["test/mask_nmi"] = part_metrics.mask_nmi(
             gathered["scores"], gathered["mask"]
         )
-    if job.settings.data.source == "synthetic_parts":
-        measured |= _removal(job, variables)
-    return measured
-
-
-def _removal(job: Any, variables: Any) -> dict[str, float]:
-    """Draw test pictures again without each true part, and compare with the claims."""
-    module, split = job.network.module, job.settings.data.test
-    options = job.settings.data.options.to_dict()
-    count = min(REMOVED, job.data.test.size)
-    drawn = interventions.synthetic_interventions(split, range(count), **options)
-    images = np.concatenate([drawn.images[:, None], drawn.without], axis=1)
-
-    @jax.jit
-    def look(images: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Give logits of a picture and of those without parts, and the claims of it."""
-        rows = images.reshape((-1, *images.shape[2:])).astype(jnp.float32) / 255
-        maps = module.apply(variables, rows, method="features")
-        logits = module.apply(variables, maps, method="head")
-        whole = maps.reshape((*images.shape[:2], *maps.shape[1:]))[:, 0]
-        claimed = module.apply(variables, whole, labels, method="evidence")
-        return logits.reshape((*images.shape[:2], -1)), claimed.sum(-1)
-
-    found = [
-        jax.tree.map(np.asarray, look(images[first:last], drawn.labels[first:last]))
-        for first, last in itertools.pairwise([*range(0, count, 20), count])
-    ]
-    logits, evidence = (np.concatenate(parts) for parts in zip(*found, strict=True))
-    effects = removals.removal_effects(logits[:, 0], logits[:, 1:], drawn.labels)
-    claims = removals.claimed_effects(evidence, drawn.masks, len(drawn.parts))
-    agreed = removals.agreement(claims, effects, drawn.present)
-    return {
-        "test/removal_spearman": agreed.pooled.mean,
-        "test/removal_spearman_low": agreed.pooled.low,
-        "test/removal_spearman_high": agreed.pooled.high,
-        "test/removal_spearman_per_image": agreed.per_image.mean,
-    }
+    return measured | part_interventions.measure(job, variables, centres)
 
 
 def _annotations(job: Any) -> tuple[str, ...]:
@@ -175,6 +145,12 @@ def _keypoint_figures(job: Any, gathered: dict[str, np.ndarray]) -> dict[str, An
         f"test/keypoint_share_top{TOP}": float(share.share.mean()),
         "test/nmi": part_metrics.keypoint_nmi(scores, *known),
         "test/ari": part_metrics.keypoint_ari(scores, *known),
+        "test/consistency": float(
+            part_metrics.consistency(scores, *known).consistent.mean()
+        ),
+        f"test/purity_top{PURE}": float(
+            part_metrics.purity(scores, *known, top=PURE).share.mean()
+        ),
         f"control/position_keypoint_share_top{TOP}": float(by_place.share.mean()),
         "control/position_nmi": part_metrics.keypoint_nmi(places, *known),
     }

@@ -175,8 +175,10 @@ def _train(
     known = mesh.gather(laid, states.variables(state))
     if settings.model.decision.name and mesh.is_first():
         log.show(step, "measuring the parts")
-        notes["measured"] = part_measures.measure(job, known, reader)
-        part_gallery.write(folder, part_gallery.collect(job, known, reader))
+        gallery = part_gallery.collect(job, known, reader)
+        centres = part_gallery.centres(gallery)
+        notes["measured"] = part_measures.measure(job, known, reader, centres)
+        part_gallery.write(folder, gallery)
     summary = workdir.finish(folder, job, known, notes, clock.values())
     return Outcome(summary, f"Done: {workdir.result(folder, summary)}")
 

@@ -225,7 +225,10 @@ def listed(metrics: Mapping[str, float]) -> str:
 
 def result(folder: Path, summary: Mapping[str, Any]) -> str:
     """Say in a sentence how a finished training came out."""
-    names = [name for name in summary if name.startswith("test/")] or ["train/loss"]
+    # The ends of intervals are in the summary.
+    names = [name for name in summary if name.startswith("test/")]
+    names = [name for name in names if not name.endswith(("_low", "_high"))]
+    names = names or ["train/loss"]
     found = {name: summary[name] for name in names if summary.get(name) is not None}
     unread = sum(map(len, summary["unreadable"].values()))
     skipped = ""

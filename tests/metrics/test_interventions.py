@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from unlir_jax import split
-from unlir_jax.metrics import interventions
+from unlir_jax.metrics import interventions, keypoints
 
 KEY = jax.random.key(0)
 LABELS = np.zeros(3, int)
@@ -268,3 +268,14 @@ def test_bad_input_is_one_sentence(unchecked):
             call()
     with pytest.raises(TypeError, match="expected booleans"):
         score({}, images, LABELS, masks, key=KEY)
+
+
+def test_discs_are_the_pixels_that_are_painted():
+    random = np.random.default_rng(0)
+    images = random.uniform(size=(6, 12, 12, 3))
+    points = random.uniform(-2, 14, size=(6, 3, 3))
+    points[..., 2] = random.integers(0, 2, size=(6, 3))
+    painted = interventions.keypoint_removal(images, points, 2.5)
+    discs = keypoints.discs(points, 2.5, 12)
+    np.testing.assert_array_equal(discs, (painted != images).any(-1))
+    assert 0 < discs.mean() < 1

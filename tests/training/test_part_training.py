@@ -7,7 +7,7 @@ import pytest
 from training.conftest import TINY
 
 import unlir_jax
-from unlir_jax import adapters, config, filters, job, train, tree
+from unlir_jax import adapters, config, evaluate, filters, job, train, tree
 
 DECISION = {"name": "descriptors", "layer": "auto", "parts": 4, "dimensions": (8, 8)}
 
@@ -44,12 +44,23 @@ def test_the_summary_measures_parts_beside_baselines_and_controls(finished):
         *("test/part_cosine", "test/mask_nmi", "test/assignment_entropy"),
         *("baseline/average_pooling", "baseline/max_pooling", "baseline/gem_pooling"),
         *("control/position_nmi", "start/left_out_accuracy"),
+        *("test/consistency", "test/stability", "test/purity_top10"),
+        "test/part_overlap",
     ):
         assert (-0.1 if name == "test/ari" else 0) <= summary[name] <= 1, name
+    for name in ("removal", "swap", "keypoint_removal"):
+        low, mean, high = (
+            summary[f"test/{name}_spearman{end}"] for end in ("_low", "", "_high")
+        )
+        assert -1 <= low < mean < high <= 1
+    assert (
+        abs(summary["test/region_drop"]) < 1 > abs(summary["test/random_region_drop"])
+    )
     # Of four parts, whose contributions are not alike.
     assert 1 < summary["test/parts_for_95_percent"] < 4
     assert (folder / "run" / "parts.json").is_file()
     assert "test/nmi" in outcome.message
+    assert "_low" not in outcome.message and "_high" not in outcome.message
 
 
 def test_a_workdir_is_a_part_network(finished):
@@ -64,6 +75,23 @@ def test_a_workdir_is_a_part_network(finished):
     )
     total = reading.contributions.sum(1) + reading.bias[None]
     np.testing.assert_allclose(total, logits, rtol=1e-4, atol=1e-4)
+
+
+def test_a_workdir_is_evaluated_like_any_network(finished, tmp_path):
+    folder, _ = finished
+    wanted = config.load(
+        f"configs/evaluate.py:model={folder / 'run'},methods=parts+grad_cam,"
+        "metrics=average_drop+pointing_game,data=synthetic_parts",
+        ["batch_size=4", "statistics.resamples=50"],
+    )
+    with wanted.unlocked():
+        wanted.data.options = {"classes": 6, "image_size": 32, "size": 6}
+    found = evaluate.run(wanted, tmp_path / "run").summary
+    assert found["about"]["model"] == "cifar_resnet8_parts"
+    assert found["about"]["labelled_by"] == "names of classes"
+    # These pictures come with masks of the object.
+    for name in ("parts/average_drop", "parts/pointing_game", "grad_cam/pointing_game"):
+        assert found[name]["n"] == 6
 
 
 def test_a_finished_training_is_left_alone(finished):

@@ -117,6 +117,27 @@ def read(
     return Field(scores, points[..., :2], visible, groups, merged, image_size)
 
 
+def discs(keypoints: Keypoints, radius: float, size: int) -> np.ndarray:
+    """Tell which pixels `interventions.keypoint_removal` paints.
+
+    Args:
+        keypoints: `[images, k, 3]`.
+        radius: In pixels; a pixel is in a disc by its centre.
+        size: Side of the pictures.
+
+    Returns:
+        bool `[images, size, size]`.
+    """
+    points = np.asarray(keypoints, np.float64)
+    seen = (points[..., 2] > 0) & ((points >= 0) & (points <= size))[..., :2].all(-1)
+    pixels = np.arange(size) + 0.5
+    covered = np.zeros((len(points), size, size), bool)
+    for image, point in zip(*np.nonzero(seen), strict=True):
+        x, y = points[image, point, :2]
+        covered[image] |= np.hypot(pixels - x, pixels[:, None] - y) <= radius
+    return covered
+
+
 def best(scores: np.ndarray) -> Best:
     """Find the cell where each part scores highest in each picture."""
     images, rows, columns, parts = scores.shape
