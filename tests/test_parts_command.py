@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -207,6 +208,55 @@ def test_bad_input(case, run, tmp_path, monkeypatch, capsys):
     assert cli.main(["parts", *arguments]) == 2
     output = capsys.readouterr()
     assert not output.out
+    assert expected in output.err
+    assert len(output.err.splitlines()) == 1
+    assert output.err.startswith("unlir: ")
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+TRAININGS = {
+    "more parts than regions": (
+        ("parts=257", []),
+        "`parts`=257, but a picture has 256 regions",
+    ),
+    "smaller than the stride": (
+        ("method=bag", ["data.image_size=3"]),
+        "`data.image_size`=3 is smaller than the network's stride, which is 4 pixels",
+    ),
+    "a class without pictures": (
+        ("method=bag", ["data.path=empty"]),
+        "Class 'dog' has no pictures",
+    ),
+    "workdir of another training": (
+        ("method=bag", ["seed=1"]),
+        "Workdir 'w' belongs to another config",
+    ),
+    "no prototypes": (
+        ("method=projection", ["init_from=run"]),
+        "`init_from`='run' has no prototypes of this network",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", TRAININGS)
+def test_bad_trainings(case, run, data, tmp_path, monkeypatch, capsys):
+    """Exit code 2, one line on stderr, nothing written."""
+    config = Path(__file__).parents[1] / "configs" / "train_parts.py"
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run").symlink_to(run)
+    shutil.copytree(data, tmp_path / "empty")
+    (tmp_path / "empty" / "train" / "dog").mkdir()
+    if "workdir" in case:
+        (tmp_path / "w").mkdir()
+        shutil.copy(run / workdir.CONFIG, tmp_path / "w")
+    before = sorted(tmp_path.rglob("*"))
+    (argument, overrides), expected = TRAININGS[case]
+    settings = ["data.path=" + str(data), "model.weights=random", *overrides]
+    settings += ["data.test=", "features.cache=True", "data.threads=1"]
+    arguments = ["train", "--config", f"{config}:backbone=cifar_resnet8,{argument}"]
+    arguments += [f"--config.{setting}" for setting in settings]
+    assert cli.main([*arguments, "--workdir", "w"]) == 2
+    output = capsys.readouterr()
     assert expected in output.err
     assert len(output.err.splitlines()) == 1
     assert output.err.startswith("unlir: ")

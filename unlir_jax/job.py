@@ -1,6 +1,6 @@
 """What a config stands for: data, network, objective, optimiser and first state."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -60,17 +60,17 @@ def prepare(settings: Settings) -> Job:
     data = splits.open_splits(settings.data)
     network = _open_network(settings, laid, len(data.train.classes))
     variables = jax.tree.map(np.asarray, dict(network.variables))
-    notices = []
+    notices, taken = [], []
     if settings.init_from:
         found = zoo.find(network.name)[1]
         begun = initial.start_from(settings.init_from, variables, found)
-        variables, notices = begun.variables, begun.sentences()
+        variables, notices, taken = begun.variables, begun.sentences(), begun.taken
     image_size = settings.data.image_size or network.image_size
     augmentation.build(settings.data.augment, image_size)  # Complains early.
     if settings.model.decision.name:
-        rows, columns = trunks.map_shape(network.module, image_size)
+        rows, columns = trunks.map_shape(network.module, image_size, network.image_size)
         network.module.classifier.check(rows, columns)
-    _check_start(settings, network, data)
+    _check_start(settings, network, data, taken)
     rules = optim.rules(variables["params"], settings.optimizer.table)
     steps = optim.steps(
         settings.steps, settings.epochs, data.train.size, settings.batch_size
@@ -104,7 +104,10 @@ def prepare(settings: Settings) -> Job:
 
 
 def _check_start(
-    settings: Settings, network: pretrained.Pretrained, data: splits.Splits
+    settings: Settings,
+    network: pretrained.Pretrained,
+    data: splits.Splits,
+    taken: Sequence[str],
 ) -> None:
     wanted = settings.start.to_dict()
     if {wanted["parts"], wanted["classifier"]} == {"random"}:
@@ -115,6 +118,12 @@ def _check_start(
             "features.cache=True and a model.decision, or 'random' for both."
         )
     start.check(network.module, data.train.size, **wanted)
+    if wanted["parts"] == "project" and "params/classifier/parts/kernel" not in taken:
+        raise ValueError(
+            f"`init_from`={settings.init_from!r} has no prototypes of this network, "
+            "which start.parts='project' moves to cells; expected the workdir of a "
+            "training with method=prototypes on the same backbone and classes."
+        )
 
 
 def _open_network(

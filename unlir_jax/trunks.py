@@ -23,12 +23,23 @@ def _head_shapes(module: Any, maps: jax.ShapeDtypeStruct) -> dict[str, Any]:
     )
 
 
-def map_shape(module: Any, image_size: int) -> tuple[int, int]:
+def map_shape(module: Any, image_size: int, usual: int) -> tuple[int, int]:
     """Give the rows and columns of a trunk's maps.
 
+    Args:
+        module: Has `features`.
+        image_size: Side of the pictures in pixels.
+        usual: Side of those that the network is made for.
+
     Raises:
-        ValueError: A picture of that size leaves none.
+        ValueError: A picture of that size leaves no cell, or is smaller than one.
     """
+    stride = usual // _maps_shape(module, usual).shape[1]
+    if image_size < stride:
+        raise ValueError(
+            f"`data.image_size`={image_size} is smaller than the network's stride, "
+            f"which is {stride} pixels; expected {stride} or more."
+        )
     _, rows, columns, _ = _maps_shape(module, image_size).shape
     if not rows or not columns:
         raise ValueError(
