@@ -1,17 +1,15 @@
 """The evaluation job, as users start it, on a network of random weights."""
 
 import json
+import os
 import signal
-import subprocess
-import sys
-import time
 
 import numpy as np
 import pytest
 from PIL import Image
 from pyarrow import parquet
 
-from unlir_jax import cli, config, evaluate
+from unlir_jax import cli, config, evaluate, mesh
 from unlir_jax.data import source
 from unlir_jax.evaluation import comparison, gallery, labels
 from unlir_jax.report import cautions
@@ -122,25 +120,22 @@ def test_what_is_lost_is_made_again_and_nothing_else(evaluated, pictures, tmp_pa
         evaluate.run(settings(pictures, ("seed", 1)), folder)
 
 
-def test_killed_it_ends_with_the_same_bytes(evaluated, pictures, tmp_path):
-    command = [
-        *(sys.executable, "-m", "unlir_jax.cli", "evaluate", "--config", CONFIG),
-        *(f"--config.data.path={pictures}", "--config.model.weights=random"),
-        *("--config.batch_size=4", "--config.statistics.resamples=200"),
-        *("--config.devices=1", f"--workdir={tmp_path / 'first-run'}"),
-    ]
-    first = tmp_path / "first-run" / "batches" / "000000.npz"
-    process = subprocess.Popen(command)
-    while not first.exists():
-        assert process.poll() is None
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert subprocess.run(command, check=False).returncode == 0
-    killed = (tmp_path / "first-run" / "per_image.parquet").read_bytes()
-    whole = [part.replace("first-run", "whole") for part in command]
-    assert subprocess.run(whole, check=False).returncode == 0
-    assert (tmp_path / "whole" / "per_image.parquet").read_bytes() == killed
+def test_who_is_asked_to_stop_keeps_what_is_done_and_leaves_nobody_waiting(
+    pictures, tmp_path, monkeypatch
+):
+    reached = []
+    monkeypatch.setattr(mesh, "wait_for_all", reached.append)
+
+    def stop(doing, share):
+        if share > 0.2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    least = (("methods", ("center",)), ("metrics", ("complexity",)))
+    given = settings(pictures, *least, ("metric_options", {}), ("controls", False))
+    outcome = evaluate.run(given, tmp_path / "run", progress=stop)
+    assert outcome.summary is None
+    assert "Stopped by SIGTERM after 2 of 3 batches" in outcome.message
+    assert reached == ["claimed", "evaluated"]
 
 
 def test_a_broken_picture_is_counted(pictures, tmp_path):

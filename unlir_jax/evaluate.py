@@ -65,16 +65,20 @@ def run(
     with interruption.watch() as asked:
         for number, (index, batch) in enumerate(_batches(job, missing)):
             if asked():
-                return Outcome(
-                    None,
-                    f"Stopped by {asked()} after {batches - len(missing) + number} of "
-                    f"{batches} batches: the same command goes on from there.",
-                )
-            share = (batches - len(missing) + number) / batches
-            store.write(folder, index, _score(job, batch, share, batches, progress))
+                break
+            share = (len(own) - len(missing) + number) / len(own)
+            store.write(folder, index, _score(job, batch, share, len(own), progress))
+    # Who was asked to stop comes here too: else the others would wait for ever.
     mesh.wait_for_all("evaluated")
     if not mesh.is_first():
         return Outcome(None, "")
+    left = len(store.missing(folder, batches))
+    if left:
+        return Outcome(
+            None,
+            f"Stopped by {asked() or 'another process'} after {batches - left} of "
+            f"{batches} batches: the same command goes on from there.",
+        )
     progress("comparing", 1.0)
     return Outcome(_finish(job, folder, batches), f"Done: {_result(folder)}")
 
@@ -142,7 +146,8 @@ def _score(
         images = mesh.put_batch(job.laid, {"images": images})["images"]
     images = jnp.asarray(images)
     whole = split.whole(job.network.model)
-    chances = np.asarray(jax.nn.softmax(whole(variables, images)))
+    logits = whole(variables, images)
+    chances = np.asarray(jax.nn.softmax(logits))
     predicted = chances.argmax(1)
     labels = np.where(kept & (labels >= 0), labels, predicted).astype(np.int32)
     given = jnp.asarray(labels)
@@ -166,7 +171,8 @@ def _score(
         enlarged = maps.resize(raw, images.shape[1:3])
         for scorer in job.scorers:
             seen = (variables, images, given)
-            found = _found(scorer, explain, known | others, seen, enlarged, key)
+            clean = {"clean": logits} if scorer.clean else {}
+            found = _found(scorer, explain, known | others, seen, enlarged, key, clean)
             for column, name_of in scorer.columns.items():
                 if name_of:
                     at = job.columns.index(column)
@@ -215,6 +221,7 @@ def _found(
     seen: tuple[Any, ...],
     saliency: Any,
     key: Any,
+    clean: dict[str, Any],
 ) -> dict[str, Any]:
     """Score the maps of a batch by one metric."""
     if scorer.takes == "explain":
@@ -222,7 +229,7 @@ def _found(
         return scorer.score(explain)(*seen, saliency, *further, key=key)
     if scorer.takes:
         return scorer.score(*seen, saliency, known[scorer.takes], key=key)
-    return scorer.score(*seen, saliency, key=key)
+    return scorer.score(*seen, saliency, key=key, **clean)
 
 
 def _doing(name: str, begun: float, done: float, share: float, batches: int) -> str:

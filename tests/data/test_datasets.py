@@ -14,6 +14,7 @@ import pytest
 import tensorflow_datasets
 from PIL import Image
 
+from unlir_jax import config, evaluate
 from unlir_jax.data import datasets
 
 RANDOM = np.random.default_rng(0)
@@ -163,6 +164,19 @@ def test_masks(tmp_path):
     birds = datasets.tfds("caltech_birds2011", "train", data_dir=tmp_path)
     np.testing.assert_array_equal(birds.read(0)["mask"], OBJECT)
     assert birds.read(0)["mask"].dtype == mask.dtype == np.uint8
+
+
+def test_an_evaluation_takes_a_data_set_by_its_name(tmp_path):
+    prepare("caltech_birds2011", tmp_path)
+    wanted = config.load(
+        "configs/evaluate.py:model=cifar_resnet8,methods=grad_cam,"
+        "metrics=official_metric+pointing_game,data=cub",
+        ["model.weights=random", "labels=predicted", "batch_size=4"],
+    )
+    wanted.data.path = str(tmp_path)
+    found = evaluate.run(wanted, tmp_path / "run").summary
+    assert found["about"]["images"] == found["center/official_metric"]["n"] == 3
+    assert found["center/pointing_game"]["n"] == 3
 
 
 def test_a_builder_of_ones_own(tmp_path):

@@ -82,12 +82,12 @@ def test_a_workdir_is_evaluated_like_any_network(finished, tmp_path):
     wanted = config.load(
         f"configs/evaluate.py:model={folder / 'run'},methods=parts+grad_cam,"
         "metrics=average_drop+pointing_game,data=synthetic_parts",
-        ["batch_size=4", "statistics.resamples=50"],
+        ["batch_size=4", "statistics.resamples=50", "controls=False"],
     )
     with wanted.unlocked():
         wanted.data.options = {"classes": 6, "image_size": 32, "size": 6}
     found = evaluate.run(wanted, tmp_path / "run").summary
-    assert found["about"]["model"] == "cifar_resnet8_parts"
+    assert found["about"]["weights"]["source"].startswith(str(folder))
     assert found["about"]["labelled_by"] == "names of classes"
     # These pictures come with masks of the object.
     for name in ("parts/average_drop", "parts/pointing_game", "grad_cam/pointing_game"):

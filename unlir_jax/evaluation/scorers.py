@@ -26,6 +26,7 @@ class Scorer(NamedTuple):
         takes: What it takes besides: `explain`, where `score` makes the metric of an
             explainer; `regions`, the object's mask; `boxes`; or "".
         other: Whose variables it takes besides: `redrawn`, `random_labels`, or "".
+        clean: Whether it takes the logits of the pictures, which are known.
     """
 
     columns: dict[str, str]
@@ -33,6 +34,7 @@ class Scorer(NamedTuple):
     curves: dict[str, str]
     takes: str = ""
     other: str = ""
+    clean: bool = False
 
 
 def check(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -80,25 +82,56 @@ def make(
         order: The network's layers, for what redraws them.
     """
     values = _values(names, options, order)
+    given = _given(values)
     scorers = []
     averages = {name: name for name in names if name in AVERAGES}
     if averages:
-        scorers.append(Scorer(averages, metrics.average_scores(model), {}))
+        score = metrics.average_scores(model)
+        scorers.append(Scorer(averages, score, {}, clean=True))
     for name in names:
-        if name in AVERAGES:
+        if name in AVERAGES or name in given:
             continue
         plain = registry.base(name)
         if plain in metrics.SANITY_METRICS:
             _add_sanity(scorers, name, model, values[name])
             continue
         make = functools.partial(metrics.FACTORIES[plain], **values[name])
+        all_names = [name, *(other for other, giver in given.items() if giver == name)]
+        columns = {
+            each: "" if plain in CHOSEN else registry.base(each) for each in all_names
+        }
         if plain in metrics.EXPLAINER_METRICS:
             made = functools.partial(make, model)
-            scorers.append(Scorer({name: plain}, made, {}, "explain"))
+            scorers.append(Scorer(columns, made, {}, "explain"))
             continue
-        columns = {name: "" if plain in CHOSEN else plain}
-        scorers.append(Scorer(columns, make(model), _curves(name), _takes(plain)))
+        curves = dict(item for each in all_names for item in _curves(each).items())
+        scorers.append(Scorer(columns, make(model), curves, _takes(plain)))
     return scorers, {name: metrics.contract(name, values[name]) for name in names}
+
+
+def _given(values: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Find the metrics that another one computes anyway: their names, and its.
+
+    Args:
+        values: Settings by name, which must be the same for both.
+    """
+    found = {}
+    for giver, settings in values.items():
+        for plain, own in _gives(giver, settings).items():
+            for name, wanted in values.items():
+                if registry.base(name) == plain and wanted == own:
+                    found[name] = giver
+    return found
+
+
+def _gives(name: str, settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """List what a metric gives besides itself, and the settings that it is under."""
+    if name == "insertion_minus_deletion":
+        common = {each: settings[each] for each in ("steps", "loop")}
+        return {
+            each: common | {"baseline": settings[f"{each}_baseline"]} for each in CURVES
+        }
+    return {"coherency": {}} if name == "adcc" else {}
 
 
 def _values(
