@@ -131,6 +131,27 @@ def test_the_report_says_which_parts_decided(report):
     assert "not where they were" not in page
 
 
+def test_the_report_answers_why_not_another_class(run, data, tmp_path, capsys):
+    picture = str(data / "train" / "ant" / "00.png")
+    network = pretrained.load(str(run))
+    image = network.preprocess(picture)[None]
+    logits = np.asarray(split.whole(network.model)(network.variables, image))[0]
+    label, *_, last = (small_parts.CLASSES[i] for i in np.argsort(-logits))
+    arguments = ["explain", picture, "--model", str(run), "--method", "parts"]
+    arguments += ["--no-controls", "--output", str(tmp_path), "--overwrite"]
+    for asked, rival in ((last, last), (label, None)):
+        assert cli.main([*arguments, "--against", asked]) == 0
+        (entry,) = json.loads((tmp_path / "results.json").read_text())["images"]
+        found = entry["parts"]["contrast"]
+        gap = logits.max() - np.sort(logits)[0 if rival else 1]
+        assert found["total"] == pytest.approx(float(gap), abs=1e-4)
+        if rival:
+            page = (tmp_path / "report.html").read_text("utf-8")
+            assert f"Why {label} and not {rival}" in page
+    assert cli.main([*arguments, "--against", "cow"]) == 2
+    assert "is not a class" in capsys.readouterr().err
+
+
 def test_without_training_pictures_the_report_says_so(run, data, tmp_path):
     shutil.copytree(run, tmp_path / "w")
     settings = json.loads((run / workdir.CONFIG).read_text())
@@ -270,6 +291,10 @@ def test_parts_are_no_method_of_other_networks(data, tmp_path, capsys):
     arguments += ["--weights", str(weights), "--output", str(tmp_path / "out")]
     assert cli.main(arguments) == 2
     assert "the network does not decide by parts" in capsys.readouterr().err
+    first = arguments.index("--method")
+    arguments[first : first + 2] = ["--against", "1"]
+    assert cli.main(arguments) == 2
+    assert "`against`='1' is answered by parts" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,7 @@ def explain(parser: argparse.ArgumentParser) -> None:
         "them parts, where a network decides by them)",
     )
     add("--label", metavar="CLASS", help="index or name; default: the predicted class")
+    add("--against", metavar="CLASS", help="of parts: why the class, and not this one")
     add("--output", default="explanations", metavar="DIR", help="default: explanations")
     add("--overwrite", action="store_true", help="replace a previous report in DIR")
     add("--batch-size", type=int, default=8, metavar="N", help="default: 8")

@@ -197,6 +197,7 @@ def _explain(arguments: argparse.Namespace) -> int:
             layer=arguments.layer,
             methods=_listed(arguments.method),
             label=arguments.label,
+            against=arguments.against,
             overwrite=arguments.overwrite,
             batch_size=arguments.batch_size,
             seed=arguments.seed,

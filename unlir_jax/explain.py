@@ -62,6 +62,7 @@ def run(
     layer: str | None = None,
     methods: Sequence[str] | None = None,
     label: str | None = None,
+    against: str | None = None,
     overwrite: bool = False,
     batch_size: int = 8,
     seed: int = 0,
@@ -85,6 +86,8 @@ def run(
             the class map of the parts where the network decides by parts.
         label: Index or name of the class to explain in every picture; by default the
             class that is predicted for each.
+        against: Why that class and not this one, of a network that decides by parts; by
+            default the class with the next logit.
         overwrite: Whether to replace a previous report.
         batch_size: Number of pictures that go through the network together.
         seed: Of whatever is random.
@@ -110,6 +113,11 @@ def run(
     by_parts = part_account.decides_by_parts(model, weights)
     chosen = explainers.default(by_parts) if methods is None else methods
     methods = explainers.check(chosen, steps, by_parts=by_parts)
+    if against is not None and not by_parts:
+        raise ValueError(
+            f"`against`={against!r} is answered by parts, but the network does not "
+            "decide by parts; expected none, or the workdir of a part network."
+        )
     names = dict(zip(found.files, files.distinct_names(found.files), strict=True))
     kinds = (*methods, *(["decision"] if by_parts else []))
     expected = {file for name in names.values() for file in _file_names(name, kinds)}
@@ -117,12 +125,15 @@ def run(
 
     progress("loading the network", 0.0)
     network = pretrained.load(model, weights, layer, fold=True)
-    given = None if label is None else classes.find_class(label, network.class_names)
+    given, rival = (
+        None if name is None else classes.find_class(name, network.class_names)
+        for name in (label, against)
+    )
     compared = [c for c in saliency.CONTROLS if c not in methods] if controls else []
     parameters = {
         name: explainers.settings(name, steps) for name in (*methods, *compared)
     }
-    teller = part_panels.teller(network, model)
+    teller = part_panels.teller(network, model, rival)
     made = {
         name: explainers.make(name, network, values, teller and teller.centres)
         for name, values in parameters.items()
@@ -142,6 +153,7 @@ def run(
             "controls": compared,
             "hyper_parameters": parameters,
             "label": label,
+            "against": against,
             "baselines": BASELINES,
             "steps": CURVE_STEPS,
             "seed": seed,

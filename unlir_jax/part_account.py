@@ -192,6 +192,7 @@ def account(
     label: int,
     names: Sequence[str],
     parts: Sequence[Mapping[str, Any]] = (),
+    against: int | None = None,
 ) -> dict[str, Any]:
     """Write down why a picture got the logit of a class, and not another's.
 
@@ -201,16 +202,18 @@ def account(
         label: The class that is explained.
         names: Of the classes.
         parts: Of `parts.json`, where it is known.
+        against: The rival; without it, or where that is the class that is explained,
+            the class with the highest logit besides.
 
     Returns:
         For `results.json`: the largest contributions, the sum of the others, the bias
         and the logit, which they add up to; and the same of the difference to the
-        rival, the class with the highest logit besides.
+        rival.
     """
     added, bias = accounts.contributions[row].astype(float), accounts.bias.astype(float)
     logits = added.sum(0) + bias
     others = np.where(np.arange(len(logits)) == label, -np.inf, logits)
-    rival = int(others.argmax())
+    rival = int(others.argmax()) if against in (None, label) else against
 
     even = accounts.last[0] * accounts.last[1] / len(added)
     least = min(SEEN, SEEN_OF_EVEN * even)

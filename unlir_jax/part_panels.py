@@ -46,12 +46,15 @@ class Teller(NamedTuple):
     centres: receptive.Centres | None
 
 
-def teller(network: Pretrained, model: str | os.PathLike[str]) -> Teller | None:
+def teller(
+    network: Pretrained, model: str | os.PathLike[str], against: int | None = None
+) -> Teller | None:
     """Prepare to tell why a network decided; None if it does not decide by parts.
 
     Args:
         network: The network.
         model: What it was loaded by; training regions are shown for a workdir.
+        against: See `part_account.account`.
     """
     if not isinstance(network.module, PartNet):
         return None
@@ -78,7 +81,7 @@ def teller(network: Pretrained, model: str | os.PathLike[str]) -> Teller | None:
     def _tell(
         accounts: part_account.Accounts, row: int, picture: Image.Image, label: int
     ) -> Told:
-        entry = part_account.account(accounts, row, label, names, parts)
+        entry = part_account.account(accounts, row, label, names, parts, against)
         shown = [line["part"] for line in entry["shown"]]
         also = [line["part"] for line in entry["contrast"]["shown"]]
         views = {
