@@ -137,7 +137,7 @@ def test_pictures_are_looked_at_once_and_a_killed_run_goes_on(
 @pytest.mark.parametrize(
     ("argument", "more", "sentence"),
     [
-        ("k=1+9,method=cosine", {}, "`k`=9 pictures of each class, but class 0 has 5"),
+        ("k=1+9,method=cosine", {}, "`k`=9 pictures .* but class 'blue' has 5"),
         ("k=1+2,method=cosine+cosin", {}, "`method`='cosin'; expected one of filters"),
         ("k=1+2,method=cosine", {"k": 2}, "`k`=2 beside `shots`"),
         ("k=1+two,method=cosine", {}, "`k`='1\\+two'; expected a number"),

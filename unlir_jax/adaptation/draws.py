@@ -1,5 +1,7 @@
 """Which pictures are learnt from, the same ones for every method."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Integer
 
@@ -7,7 +9,11 @@ from unlir_jax.types import Array
 
 
 def draw(
-    labels: Integer[Array, " pictures"], shots: int, number: int, ways: int = 0
+    labels: Integer[Array, " pictures"],
+    shots: int,
+    number: int,
+    ways: int = 0,
+    names: Sequence[str] = (),
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draw some pictures of each class.
 
@@ -19,6 +25,7 @@ def draw(
         shots: Pictures of each class, the k.
         number: Of the draw.
         ways: How many of the classes, drawn as well; 0: all.
+        names: Of the classes, for what is said.
 
     Returns:
         The pictures, class by class, and the classes, in order.
@@ -39,8 +46,9 @@ def draw(
     counts = {int(c): int(np.count_nonzero(labels == c)) for c in classes}
     fewest = min(counts, key=lambda c: counts[c])
     if not 1 <= shots <= counts[fewest]:
+        name = repr(names[fewest]) if names else fewest
         raise ValueError(
-            f"`k`={shots} pictures of each class, but class {fewest} has "
+            f"`k`={shots} pictures of each class, but class {name} has "
             f"{counts[fewest]}; expected 1 to {counts[fewest]}."
         )
     drawn = []

@@ -102,7 +102,7 @@ def fit(
 
 def crops(method: methods.Method) -> bool:
     """Tell whether a method learns from crops."""
-    return any("crops" in kind for kind in method.adapters)
+    return method.crops or any("crops" in kind for kind in method.adapters)
 
 
 def _fit(task: Any, seen: Any, lesson: Lesson, number: int) -> Fitted:
@@ -111,7 +111,12 @@ def _fit(task: Any, seen: Any, lesson: Lesson, number: int) -> Fitted:
     by_probe, count = None, 0
     if method.probe and not (method.adapters and steps(task, len(lesson.chosen))):
         options = {"sure": lesson.sure} if method.probe == "logistic" else {}
-        decide = probes.PROBES[method.probe](views, lesson.labels, classes, **options)
+        shown_to_it = views
+        if method.crops:
+            cut = seen.pool(seen.cropped(lesson.chosen), method.pooling)
+            shown_to_it = np.concatenate([views, cut])
+        fit_probe = probes.PROBES[method.probe]
+        decide = fit_probe(shown_to_it, lesson.labels, classes, **options)
         count = (views.shape[-1] + 1) * classes
 
         def by_probe(shown: pictures.Shown) -> np.ndarray:
@@ -158,7 +163,7 @@ def _adapt(
         )
         for own, deciding in _each((weights, learnt.head), len(method.adapters))
     ]
-    each = made.count + int(np.size(head["kernel"]))
+    each = made.count + sum(int(np.size(head[name])) for name in _counted(plan.head))
     return Fitted(
         _vote(by_probe, voters),
         count + each * len(method.adapters),
@@ -181,10 +186,16 @@ def _prepare(task: Any, pictures: int) -> tuple[methods.Adaptation, training.Pla
         batch_size=task.settings.batch_size,
         learning_rate=method.rate,
         head_rate=task.settings.head_rate,
+        head=task.settings.head,
         pooling=method.pooling,
         penalty=sparsity.Penalty(**task.settings.penalty),
     )
     return made, plan
+
+
+def _counted(head: str) -> tuple[str, ...]:
+    """Name the arrays of a head that count: of cosines, the bias does not."""
+    return ("kernel",) if head == "cosine" else ("kernel", "bias")
 
 
 def _each(leaves: Any, count: int) -> list[Any]:
@@ -224,11 +235,11 @@ def save(fitted: Fitted, task: Any, folder: Path, names: Sequence[str]) -> None:
         return
     folder.mkdir(exist_ok=True)
     select = trunk.pattern(network.module, task.image_size, task.after)
+    kind_of_head = task.settings.head
     every = _each((fitted.weights, fitted.head), len(method.adapters))
     for place, (kind, own) in enumerate(zip(method.adapters, every, strict=True)):
         weights, head = jax.tree.map(np.asarray, own)
-        # A head of cosines has no bias that counts.
-        head = {"kernel": head["kernel"]}
+        head = {name: head[name] for name in _counted(kind_of_head)}
         adapters.save(
             folder / f"{place}_{kind}.safetensors",
             weights,
@@ -238,7 +249,7 @@ def save(fitted: Fitted, task: Any, folder: Path, names: Sequence[str]) -> None:
             mode="output" if method.trunk == "filters" else "input",
             head=head,
             metadata={
-                "head": "cosine",
+                "head": kind_of_head,
                 "scale": probes.SCALE,
                 "pooling": method.pooling,
                 "class_names": list(names),
@@ -254,11 +265,12 @@ def steps(task: Any, pictures: int) -> int:
     """Choose how long adapters learn.
 
     One picture of each class says nothing of how pictures of a class differ: there
-    weights of filters only hurt, and nothing is learnt.
+    weights of filters only hurt, and nothing is learnt. What they are compared with
+    learns all the same.
     """
     if task.settings.steps:
         return task.settings.steps
-    if task.settings.k < 2:
+    if task.settings.k < 2 and task.method.trunk == "filters":
         return 0
     grown = FEWEST_STEPS * (pictures / PICTURES) ** 0.5
     return int(np.clip(grown, FEWEST_STEPS, MOST_STEPS))

@@ -23,6 +23,7 @@ class Method(NamedTuple):
         probe: Name in `probes.PROBES` of what is fitted to the frozen trunk, or "".
             Beside adapters it only counts where these cannot learn, see
             `fitting.steps`: elsewhere its vote was measured to do harm.
+        crops: Whether the probe learns from crops as well, as some adapters do.
         pooling: Of the maps.
         back: How far weights of filters are drawn back to 1 after learning, in [0, 1].
         rate: Of learning, for the trunk.
@@ -31,6 +32,7 @@ class Method(NamedTuple):
     trunk: str = ""
     adapters: tuple[str, ...] = ()
     probe: str = ""
+    crops: bool = False
     pooling: str = "gem"
     back: float = 0.0
     rate: float = 1e-2
@@ -44,6 +46,7 @@ METHODS: dict[str, Method] = {
     "probe_average": Method(probe="logistic", pooling="average"),
     "probe_max": Method(probe="logistic", pooling="max"),
     "probe_gem": Method(probe="logistic"),
+    "probe_gem_crops": Method(probe="logistic", crops=True),
     "ridge": Method(probe="ridge"),
     "cosine": Method(probe="cosine"),
     "prototypes": Method(probe="prototypes"),
@@ -116,14 +119,18 @@ def _override(variables: Variables, learnt: Mapping[str, Any]) -> Variables:
 
 
 def _lora(variables: Mapping[str, Any], behind: str) -> Adaptation:
-    """Add products of two thin matrices to all 1 x 1 convolutions (Hu et al., 2022)."""
+    """Add products of two thin matrices to convolutions (Hu et al., 2022).
+
+    The first sees the cells that the convolution sees, the second one of them.
+    Depthwise convolutions have none: their kernels are no matrices.
+    """
     random = np.random.default_rng(0)
     start: dict[str, dict[str, np.ndarray]] = {}
     for path, leaf in tree.flatten(variables["params"]).items():
-        dense = np.ndim(leaf) == 4 and leaf.shape[:2] == (1, 1)
+        dense = np.ndim(leaf) == 4 and leaf.shape[2] > 1
         if dense and path.endswith("kernel") and re.match(behind, path):
-            incoming, outgoing = leaf.shape[2:]
-            draw = random.normal(size=(incoming, RANK)) / np.sqrt(incoming)
+            *seen, outgoing = leaf.shape
+            draw = random.normal(size=(*seen, RANK)) / np.sqrt(np.prod(seen))
             start[path] = {
                 "down": draw.astype(np.float32),
                 "up": np.zeros((RANK, outgoing), np.float32),
@@ -132,7 +139,7 @@ def _lora(variables: Mapping[str, Any], behind: str) -> Adaptation:
     def adapt(known: Variables, learnt: Mapping[str, Any]) -> Variables:
         leaves = tree.flatten(known["params"])
         added = {
-            path: leaves[path] + (each["down"] @ each["up"])[None, None]
+            path: leaves[path] + each["down"] @ each["up"]
             for path, each in learnt.items()
         }
         return _override(known, added)

@@ -3,11 +3,10 @@
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from unlir_jax import pretrained
-from unlir_jax.adaptation import draws, methods, sparsity, trunk
-from unlir_jax.data import splits
+from unlir_jax.adaptation import draws, methods, sparsity, training, trunk
+from unlir_jax.data import source, splits
+from unlir_jax.pooling import POOLINGS
 
 ALL = "all"
 
@@ -58,6 +57,36 @@ def prepare(settings: Any) -> list[Task]:
         ValueError: A setting that makes no sense; the sentence says what would.
     """
     names, shots = _combined(settings)
+    _check_settings(settings, names, shots)
+    unlabelled = _unlabelled(settings.unlabelled)
+    data = splits.open_splits(settings.data)
+    if data.test is None:
+        raise ValueError("`data.test`='' leaves nothing to test on; expected a split.")
+    if data.train.labels is None:
+        raise ValueError(
+            f"{data.train.name(0)!r} and others have classes that are known only when "
+            "they are read; expected a folder, an npz file or a prepared data set."
+        )
+    _check_counts(settings, data.train, max(shots), unlabelled)
+    model = settings.model
+    network = pretrained.load(model.name, model.weights, fold=False)
+    image_size = settings.data.image_size or network.image_size
+    after = trunk.behind(network.module, network.image_size, model.after)
+    common = image_size, settings.data.crop or network.crop, unlabelled
+    found = []
+    for name in names:
+        method = methods.METHODS[name]
+        if method.adapters and settings.pooling:
+            method = method._replace(pooling=settings.pooling)
+        at = "" if method.trunk == "full" else after
+        for k in shots:
+            own = _alone(settings, name, k)
+            found.append(Task(own, method, network, data, after, at, *common))
+    return sorted(found, key=lambda task: not task.at)
+
+
+def _check_settings(settings: Any, names: list[str], shots: list[int]) -> None:
+    """Refuse what makes no sense on any data."""
     for name in names:
         if name not in methods.METHODS:
             known = ", ".join(methods.METHODS)
@@ -68,33 +97,16 @@ def prepare(settings: Any) -> list[Task]:
     ):
         if value < 1:
             raise ValueError(f"`{name}`={value}; expected 1 or more.")
+    for name, allowed in (("head", training.HEADS), ("pooling", ("", *POOLINGS))):
+        if settings[name] not in allowed:
+            raise ValueError(
+                f"`{name}`={settings[name]!r}; expected one of "
+                f"{', '.join(map(repr, allowed))}."
+            )
     for name in names:
         sparsity.check(
             sparsity.Penalty(**settings.penalty), methods.METHODS[name].trunk
         )
-    unlabelled = _unlabelled(settings.unlabelled)
-    data = splits.open_splits(settings.data)
-    if data.test is None:
-        raise ValueError("`data.test`='' leaves nothing to test on; expected a split.")
-    if data.train.labels is None:
-        raise ValueError(
-            f"{data.train.name(0)!r} and others have classes that are known only when "
-            "they are read; expected a folder, an npz file or a prepared data set."
-        )
-    _check_counts(settings, data.train.labels, max(shots), unlabelled)
-    model = settings.model
-    network = pretrained.load(model.name, model.weights, fold=False)
-    image_size = settings.data.image_size or network.image_size
-    after = trunk.behind(network.module, network.image_size, model.after)
-    common = image_size, settings.data.crop or network.crop, unlabelled
-    found = []
-    for name in names:
-        method = methods.METHODS[name]
-        at = "" if method.trunk == "full" else after
-        for k in shots:
-            own = _alone(settings, name, k)
-            found.append(Task(own, method, network, data, after, at, *common))
-    return sorted(found, key=lambda task: not task.at)
 
 
 def _combined(settings: Any) -> tuple[list[str], list[int]]:
@@ -118,13 +130,13 @@ def _combined(settings: Any) -> tuple[list[str], list[int]]:
 
 
 def _check_counts(
-    settings: Any, labels: np.ndarray, most: int, unlabelled: int | None
+    settings: Any, train: source.Source, most: int, unlabelled: int | None
 ) -> None:
     """Refuse more pictures than any of the draws can have."""
     # Which classes are drawn decides which have few pictures.
     for number in range(settings.draws if settings.ways else 1):
-        chosen, _ = draws.draw(labels, most, number, settings.ways)
-        draws.others(len(labels), chosen, unlabelled, number)
+        chosen, _ = draws.draw(train.labels, most, number, settings.ways, train.classes)
+        draws.others(train.size, chosen, unlabelled, number)
 
 
 def _unlabelled(text: str) -> int | None:

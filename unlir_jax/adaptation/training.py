@@ -15,6 +15,7 @@ from unlir_jax.parts import clustering
 from unlir_jax.types import Array, RandomKey, Variables
 
 BETA = 0.3
+HEADS = ("cosine", "linear")
 
 
 class Plan(NamedTuple):

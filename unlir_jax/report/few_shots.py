@@ -14,7 +14,7 @@ from matplotlib.backends import backend_agg
 from unlir_jax.report import html
 
 COLOURS = ("#2f55c7", "#d1495b", "#1f8a70", "#9a5bbf", "#c77d0a")
-TURNS = ("-", "--", ":")
+TURNS = ("-", "--", ":", "-.")
 COSTS = ("trained_parameters", "seconds_per_draw")
 LEAST = 1e-3
 FEW_DRAWS = 5

@@ -1,0 +1,168 @@
+"""What methods of few shots learn from, and which of their settings matter."""
+
+import json
+
+import few_colours
+import jax
+import numpy as np
+import pytest
+
+from unlir_jax import adapters, cli, few_shot, pretrained, tree
+from unlir_jax.adaptation import fitting, methods, pictures, probes, task, training
+
+RESNET = pretrained.load("cifar_resnet8", "random").variables
+
+
+@pytest.fixture(scope="module")
+def colours(tmp_path_factory):
+    return few_colours.write(tmp_path_factory.mktemp("colours"))
+
+
+def prepared(colours, method, **more):
+    (given,) = task.prepare(
+        few_colours.settings(colours, f"k=2,method={method}", **more)
+    )
+    return given
+
+
+def test_a_probe_gets_the_crops_that_adapters_get(colours, monkeypatch):
+    shown = {}
+    chosen, labels = np.asarray([0, 1, 5, 6, 10, 11]), np.repeat(np.arange(3), 2)
+
+    def watched(views, labels, classes, sure):
+        shown[name] = np.asarray(views)
+        return probes.by_cosine(views, labels, classes)
+
+    monkeypatch.setitem(probes.PROBES, "logistic", watched)
+    for name in ("probe_gem", "probe_gem_crops"):
+        given = prepared(colours, name, crops=3)
+        seen = pictures.Pictures(given)
+        seen.prepare(chosen, crops=fitting.crops(given.method))
+        fitting.fit(given, seen, chosen, labels, 3, 0)
+    both, more = shown["probe_gem"], shown["probe_gem_crops"]
+    assert both.shape[:2] == (2, 6) and more.shape[:2] == (5, 6)
+    np.testing.assert_array_equal(more[:2], both)
+    seen.prepare(chosen, crops=True)
+    cut = seen.pool(seen.cropped(chosen), "gem")
+    np.testing.assert_allclose(more[2:], cut, rtol=1e-5)
+    assert np.abs(more[2] - more[3]).max() > 1e-3
+
+
+@pytest.mark.parametrize("method", ["filters", "filters_single", "bias", "ia3", "full"])
+def test_only_weights_of_filters_rest_at_one_picture_a_class(colours, method):
+    given = prepared(colours, method, k=1, steps=0)
+    resting = method.startswith("filters")
+    assert (fitting.steps(given, 3) == 0) == resting
+    assert fitting.steps(prepared(colours, method, steps=0), 6) > 0
+
+
+def test_low_ranks_are_added_to_all_but_depthwise_convolutions():
+    made = methods.adaptation("lora", "cifar_resnet8", RESNET, "layer[23].*", "")
+    kernels = {
+        path: leaf
+        for path, leaf in tree.flatten(RESNET["params"]).items()
+        if path.startswith(("layer2", "layer3")) and path.endswith("/kernel")
+    }
+    assert set(made.start) == set(kernels)
+    assert {leaf.shape[:2] for leaf in kernels.values()} == {(1, 1), (3, 3)}
+    same = tree.flatten(made.adapt(RESNET, made.start)["params"])
+    for path, leaf in kernels.items():
+        np.testing.assert_array_equal(same[path], leaf)
+    random = np.random.default_rng(0)
+    drawn = jax.tree.map(lambda leaf: random.normal(size=leaf.shape), made.start)
+    found = tree.flatten(made.adapt(RESNET, drawn)["params"])
+    for path, leaf in kernels.items():
+        added = np.asarray(found[path] - leaf).reshape(-1, leaf.shape[-1])
+        sizes = np.linalg.svd(added, compute_uv=False)
+        assert np.count_nonzero(sizes > 1e-4 * sizes[0]) == methods.RANK
+    count = sum(
+        methods.RANK * (leaf.size // leaf.shape[-1] + leaf.shape[-1])
+        for leaf in kernels.values()
+    )
+    assert made.count == count
+    mobile = pretrained.load("mobilenet_v2", "random").variables
+    names = methods.adaptation("lora", "mobilenet_v2", mobile, "block7/.*", "").start
+    assert list(names) == ["block7/expand/conv/kernel", "block7/project/conv/kernel"]
+
+
+def test_a_linear_head_starts_as_ridge_regression():
+    random = np.random.default_rng(0)
+    labels = np.repeat(np.arange(3), 6)
+    centres = 3 * random.normal(size=(3, 8))
+    views, test = (
+        (centres[labels] + random.normal(size=(2, 18, 8))).astype(np.float32)
+        for _ in range(2)
+    )
+    plan = training.Plan(head="linear")
+    head = training.start_head(plan, views, labels, 3)
+    logits = np.asarray(training.logits(plan, head, jax.numpy.asarray(test.mean(0))))
+    # One against all, on the means of both views; the scale is for the softmax.
+    rows = views.mean(0) - views.mean((0, 1))
+    hot = np.eye(3)[labels]
+    best = 0.0
+    for penalty in np.logspace(-6, 0.5, 40) * np.mean(np.sum(rows**2, 1)):
+        inverse = np.linalg.inv(rows.T @ rows + penalty * np.eye(8))
+        expected = (
+            (test.mean(0) - views.mean((0, 1))) @ inverse @ rows.T @ (hot - 1 / 3)
+        )
+        flat = [each - each.mean(1, keepdims=True) for each in (logits, expected)]
+        best = max(best, np.corrcoef(*map(np.ravel, flat))[0, 1])
+    assert best > 0.9999
+    assert (logits.argmax(1) == labels).mean() > 0.9
+
+
+def test_an_adapter_with_a_linear_head_becomes_a_plain_network(
+    colours, tmp_path, capsys
+):
+    run, whole = tmp_path / "run", tmp_path / "whole.safetensors"
+    plain = {"head": "linear", "pooling": "average", "flips": False}
+    settings = few_colours.settings(
+        colours, "k=2,method=filters_single", draws=1, steps=8, **plain
+    )
+    summary = few_shot.run(settings, run).summary
+    file = run / "adapters" / "0_mixup.safetensors"
+    own = adapters.load(file)
+    numbers = tree.count(own.weights) + 64 * 3 + 3
+    assert summary["trained_parameters"] == numbers
+    words = ["adapters", "apply", "cifar_resnet8", str(file), str(whole)]
+    assert cli.main([*words, "--weights", "random"]) == 0
+    assert "and its head" in capsys.readouterr().out
+    network = pretrained.load("cifar_resnet8", whole)
+    assert network.class_names == few_colours.CLASSES
+    files = [
+        colours / "test" / name / f"{index}.png"
+        for name in few_colours.CLASSES
+        for index in range(4)
+    ]
+    images = np.stack([network.preprocess(file) for file in files])
+    logits = jax.jit(network.module.apply)(network.variables, images)
+    right = (np.argmax(logits, 1) == np.repeat(np.arange(3), 4)).astype(int).tolist()
+    draw = json.loads((run / "draws" / "000.json").read_text())
+    assert draw["right"] == right and sum(right) > 9
+
+
+def test_some_of_the_classes_are_drawn(colours, tmp_path):
+    settings = few_colours.settings(colours, "k=2,method=cosine", ways=2)
+    summary = few_shot.run(settings, tmp_path / "run").summary
+    assert summary["ways"] == 2 and summary["test_examples"] == 8
+    for number in range(2):
+        draw = json.loads((tmp_path / "run" / f"draws/00{number}.json").read_text())
+        assert len(draw["classes"]) == 2
+        assert {name.split("/")[-2] for name in draw["pictures"]} == set(
+            draw["classes"]
+        )
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        (
+            {"head": "quadratic"},
+            "`head`='quadratic'; expected one of 'cosine', 'linear'",
+        ),
+        ({"pooling": "median"}, "`pooling`='median'; expected one of '', 'average'"),
+    ],
+)
+def test_bad_settings_get_one_sentence(colours, more, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        prepared(colours, "filters_single", **more)
