@@ -94,6 +94,43 @@ def evaluate(
     return Retrieval(average, total[:, :k] > 0, int(np.count_nonzero(counts == 0)))
 
 
+def revisited(
+    easy: Relevant, hard: Relevant, junk: Relevant
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Give what is relevant and junk in each setup of Revisited Oxford and Paris.
+
+    `evaluate(scores, *revisited(easy, hard, junk)["medium"], trapezoid=True)` is its
+    score for medium. Radenovic et al., CVPR 2018, section 3.2. In the first benchmarks,
+    what is good or okay is relevant, and there is one setup.
+
+    Args:
+        easy: Pictures that show it plainly.
+        hard: Pictures in which it is hard to see.
+        junk: Pictures that say neither.
+
+    Returns:
+        For `easy`, `medium` (easy and hard) and `hard`; what the other setup is about
+        is junk.
+
+    Raises:
+        ValueError: Shapes that differ, or a picture that is two of them.
+    """
+    kinds = [np.asarray(kind, bool) for kind in (easy, hard, junk)]
+    shapes = [kind.shape for kind in kinds]
+    if len(set(shapes)) > 1 or (np.sum(kinds, axis=0) > 1).any():
+        raise ValueError(
+            f"`easy`, `hard` and `junk` have shapes {shapes[0]}, {shapes[1]} and "
+            f"{shapes[2]}, or share pictures; expected [queries, index] for all, and "
+            "each picture in one of them at most."
+        )
+    easy, hard, junk = kinds
+    return {
+        "easy": (easy, hard | junk),
+        "medium": (easy | hard, junk),
+        "hard": (hard, easy | junk),
+    }
+
+
 def by_class(
     descriptors: Float[Array, "pictures channels"], labels: Labels, *, k: int = 10
 ) -> Retrieval:
@@ -109,7 +146,8 @@ def by_class(
     Raises:
         ValueError: As `evaluate`; another number of labels than of descriptors.
     """
-    rows, labels = np.asarray(descriptors, np.float32), np.asarray(labels)
+    # In double precision, or what is nearly as alike would swap places.
+    rows, labels = np.asarray(descriptors, np.float64), np.asarray(labels)
     if rows.ndim != 2 or labels.shape != rows.shape[:1]:
         raise ValueError(
             f"`descriptors` has shape {rows.shape} and `labels` {labels.shape}; "
