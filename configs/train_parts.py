@@ -13,8 +13,9 @@ becomes a cell of a training picture, then the classifier learns again.
 between nearest neighbours, without a label, and measures retrieval; `few_label` lets
 its classifier know five labels of each class (`--config.start.labels_per_class`). Parts
 of classes or of groups of pictures, by discriminant analysis or quadratic assignment:
-`--config.start.parts=lda`, `assignment` or `groups`. `--config.model.decision.layer=2x`
-looks at the picture at twice its size as well, `decision.at` at an earlier layer.
+`--config.start.parts=lda`, `assignment`, `ipfp`, `soft_assign` or `groups`.
+`--config.model.decision.layer=2x` looks at the picture at twice its size as well,
+`decision.at` at an earlier layer.
 `--config.model.adapter=FILE`, of a run of configs/few_shot.py on the same pictures and
 weights, weighs the filters of the trunk before anything is looked at.
 

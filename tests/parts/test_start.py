@@ -6,7 +6,7 @@ import pytest
 
 from unlir_jax import pretrained, tree
 from unlir_jax.models import parts
-from unlir_jax.parts import encoding, products, start
+from unlir_jax.parts import encoding, groups, products, start
 
 PARTS, CLASSES, CHANNELS = 4, 3, 64
 
@@ -115,10 +115,29 @@ def test_bad_input_gets_one_sentence(planted, monkeypatch):
         begin(planted)
 
 
-@pytest.mark.parametrize("way", ["lda", "assignment", "groups"])
-def test_other_ways_to_find_parts_start_a_network_that_decides(planted, way):
+@pytest.mark.parametrize(
+    ("way", "solver"),
+    [
+        ("lda", None),
+        ("assignment", "hungarian"),
+        ("ipfp", "ipfp"),
+        ("soft_assign", "soft_assign"),
+        ("groups", "hungarian"),
+    ],
+)
+def test_other_ways_to_find_parts_start_a_network_that_decides(
+    planted, way, solver, monkeypatch
+):
     _, _, _, _, labels = planted
+    learn, used = groups.learn, []
+
+    def watched(*arguments, **settings):
+        used.append(settings["solver"])
+        return learn(*arguments, **settings)
+
+    monkeypatch.setattr(groups, "learn", watched)
     begun = begin(planted, parts=way)
+    assert used == [solver]
     reading = read(planted, begun.variables)
     logits = reading.contributions.sum(1) + reading.bias[None]
     assert np.mean(np.asarray(logits).argmax(1) == labels) > 0.8

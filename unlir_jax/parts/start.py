@@ -23,7 +23,16 @@ from unlir_jax.types import Array, RandomKey, Variables
 CELLS = 60_000
 # The inner products of all pairs of so many pictures still fit into memory.
 MOST_PICTURES = 12_000
-PARTS = ("kmeans", "lda", "assignment", "groups", "class_kmeans", "project", "random")
+SOLVERS = {
+    "lda": None,
+    "assignment": "hungarian",
+    "ipfp": "ipfp",
+    "soft_assign": "soft_assign",
+    "groups": "hungarian",
+}
+"""Of `groups.learn`, for the parts of classes or of groups of pictures."""
+
+PARTS = ("kmeans", *SOLVERS, "class_kmeans", "project", "random")
 CLASSIFIERS = ("ridge", "random")
 # Parts of each group of pictures that are alike.
 PER_GROUP = 4
@@ -68,7 +77,8 @@ def start(
         key: Of the cells that are looked at, and of the clustering.
         parts: `kmeans`: white spaces from the cells' covariance, parts from spherical
             k-means in them; `lda` and `assignment`: in those spaces, parts of classes
-            by discriminant analysis or quadratic assignment, and `groups`: the latter
+            by discriminant analysis or quadratic assignment (by Hungarian alternation,
+            or `ipfp` or `soft_assign`, see `assignment.solve`); `groups`: the latter
             for groups of pictures that are alike, without labels, see `groups.learn`;
             `class_kmeans`: prototypes from k-means of each class, see
             `projection.seed`; `project`: each prototype becomes a cell of a training
@@ -136,7 +146,7 @@ def _find(
         )
         leaves[f"{AT}parts/kernel"] = np.asarray(found.centres).T
         return leaves, {"start/inertia": float(found.inertia[-1]) / len(cells)}
-    if parts in ("lda", "assignment", "groups"):
+    if parts in SOLVERS:
         kernel = _by_group(module, variables, maps, labels, parts, keys[1])
         leaves[f"{AT}parts/kernel"] = kernel
     elif parts == "class_kmeans":
@@ -273,8 +283,7 @@ def _by_group(
     if how == "groups":
         first, key = jax.random.split(key)
         named = groups.alike(pooled, max(1, count // PER_GROUP), key=first)
-    solver = None if how == "lda" else "hungarian"
-    return groups.learn(regions, named, count, key=key, solver=solver).T
+    return groups.learn(regions, named, count, key=key, solver=SOLVERS[how]).T
 
 
 def decide(
