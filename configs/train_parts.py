@@ -9,6 +9,10 @@ ProtoPNet's prototypes, PDiscoNet's landmarks. `method=projection` goes on from 
 workdir of `method=prototypes`, given by `--config.init_from=WORKDIR`: each prototype
 becomes a cell of a training picture, then the classifier learns again.
 
+`method=fine_tune` goes on from a workdir of the default, given likewise: the whole
+network learns, from augmented pictures, with terms on the parts
+(`--config.objective.terms.NAME`, as for all methods that take steps).
+
 `method=unsupervised` finds fewer parts and whitens what they look like by what differs
 between nearest neighbours, without a label, and measures retrieval; `few_label` lets
 its classifier know five labels of each class (`--config.start.labels_per_class`). Parts
@@ -55,6 +59,7 @@ METHODS = (
     "descriptors",
     "unsupervised",
     "few_label",
+    "fine_tune",
     "bag",
     "prototypes",
     "projection",
@@ -143,6 +148,18 @@ def _unsupervised(settings, parts):
 def _few_label(settings, parts):
     _unsupervised(settings, parts)
     settings.start.labels_per_class = 5
+
+
+def _fine_tune(settings, parts):
+    # What a closed form found is where it starts from: `init_from`.
+    _descriptors(settings, parts)
+    settings.start.parts = settings.start.classifier = "random"
+    settings.features.cache = False
+    settings.data.augment = "random_resized_crop(area=(0.5, 1.0))|flip"
+    settings.steps, settings.epochs = 0, 10.0
+    _constrain(settings, balance=0.02, equivariance=0.1)
+    _whole(settings)
+    settings.optimizer.learning_rate = 1e-3
 
 
 def _bag(settings, parts):
@@ -283,7 +300,14 @@ def _pod(settings, parts):
         "dropout": 0.3,
     }
     _constrain(settings, balance=0.02, equivariance=0.1)
+    _whole(settings)
     settings.optimizer.learning_rate = 2e-3
+    settings.evaluate.every = 1000
+    settings.checkpoint.every = 1000
+
+
+def _whole(settings):
+    """Let all learn, what was there before at a tenth of the rate."""
     settings.optimizer.weight_decay = 0.05
     settings.optimizer.clip_norm = 1.0
     settings.optimizer.table = (
@@ -294,8 +318,6 @@ def _pod(settings, parts):
         (".*", {"learning_rate": 0.1}),
     )
     settings.optimizer.schedule.warmup = 0.1
-    settings.evaluate.every = 1000
-    settings.checkpoint.every = 1000
 
 
 def _constrain(settings, label_smoothing=0.1, **weights):

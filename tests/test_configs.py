@@ -83,8 +83,8 @@ def test_data_sets_by_name(name):
 @pytest.mark.parametrize(
     "method",
     [
-        *("descriptors", "unsupervised", "few_label", "bag", "prototypes"),
-        *("projection", "landmarks", "scratch", "pod"),
+        *("descriptors", "unsupervised", "few_label", "fine_tune", "bag"),
+        *("prototypes", "projection", "landmarks", "scratch", "pod"),
     ],
 )
 def test_parts_by_method(method):

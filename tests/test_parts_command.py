@@ -235,6 +235,35 @@ def test_bad_input(case, run, tmp_path, monkeypatch, capsys):
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_a_workdir_is_tuned_whole(run, data, tmp_path):
+    """One step from what was there, small in the trunk, with terms on parts."""
+    config = Path(__file__).parents[1] / "configs" / "train_parts.py"
+    named = f"backbone=cifar_resnet8,method=fine_tune,parts={small_parts.PARTS}"
+    settings = [f"data.path={data}", "model.weights=random", f"init_from={run}"]
+    settings += ["model.decision.layer=layer2", "model.decision.damping=0.5"]
+    settings += ["data.test=", "epochs=0.0", "steps=1", "batch_size=8"]
+    settings += ["data.threads=1", "objective.terms.presence=0.1"]
+    arguments = ["train", "--config", f"{config}:{named}", "--quiet"]
+    arguments += [f"--config.{setting}" for setting in settings]
+    assert cli.main([*arguments, "--workdir", str(tmp_path / "w")]) == 0
+    before, after = (
+        tree.flatten(pretrained.load(str(folder)).variables)
+        for folder in (run, tmp_path / "w")
+    )
+    moved = {
+        path: float(np.abs(np.asarray(after[path]) - np.asarray(leaf)).max())
+        for path, leaf in before.items()
+    }
+    trunk = [path for path in moved if path.startswith("params/backbone")]
+    assert 0 < max(moved[path] for path in trunk) <= 1.1e-4
+    assert 0 < moved["params/classifier/parts/kernel"] <= 1.1e-3
+    assert not any(moved[path] for path in moved if path.startswith("batch_stats"))
+    summary = json.loads((tmp_path / "w" / workdir.SUMMARY).read_text())
+    for term in ("balance", "equivariance", "presence"):
+        assert 0 <= summary[f"train/{term}"] <= 1
+    assert "train/diversity" not in summary
+
+
 TRAININGS = {
     "more parts than regions": (
         ("parts=257", []),
