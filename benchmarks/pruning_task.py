@@ -27,7 +27,7 @@ import numpy as np
 
 from unlir_jax import adapters, filters, pretrained, pruning, record
 from unlir_jax.adaptation import settings as all_settings
-from unlir_jax.adaptation import slimming, sparsity, training
+from unlir_jax.adaptation import slimming, sparsity, training, trunk
 from unlir_jax.data import pipeline, source, splits
 from unlir_jax.models import fold
 
@@ -162,6 +162,7 @@ def main():
         adapter.head,
         training.Plan(
             learning_rate=options.rate,
+            head=adapter.metadata["head"],
             scale=adapter.metadata["scale"],
             pooling=adapter.metadata["pooling"],
         ),
@@ -173,6 +174,7 @@ def main():
         cost_power=options.cost_power,
         keep_at_least=options.keep_at_least,
         pictures=options.pictures,
+        after=trunk.behind(network.module, network.image_size, settings.model.after),
         teacher=options.teacher,
         mixed=not options.no_mixing,
         penalty=sparsity.Penalty(options.penalty, options.penalty_weight, "depthwise"),
