@@ -8,11 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from unlir_jax import metrics, split
+from unlir_jax import mesh, metrics, split
 
 KEY = jax.random.key(0)
 SIZE = (24, 20)
 COUNT = 7
+VARIABLES, OTHER = ({"bias": jnp.asarray(value)} for value in (0.0, 0.5))
 SETTINGS = {
     "insertion": {"steps": 3, "baseline": "noise"},
     "deletion": {"steps": 3},
@@ -24,6 +25,9 @@ SETTINGS = {
     "infidelity": {"samples": 3},
     "max_sensitivity": {"samples": 2},
     "pixel_average_precision": {"thresholds": 50},
+    "max_iou": {"thresholds": 20},
+    "max_f1": {"thresholds": 20},
+    "max_box_accuracy_v2": {"thresholds": 20},
 }
 
 
@@ -35,6 +39,7 @@ def network():
     dense = random.normal(size=(6, 4)).astype(np.float32)
 
     def features(variables, images):
+        images = images + variables["bias"]
         convolved = jax.lax.conv_general_dilated(
             images, kernel, (2, 2), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
         )
@@ -66,38 +71,39 @@ def explainer(network):
     return explain
 
 
+# Of these a picture's curve is its own, and its value theirs who choose the threshold.
+CHOSEN = metrics.CHOSEN_REGION_METRICS | metrics.CHOSEN_BOX_METRICS
+REGIONS = metrics.REGION_METRICS | metrics.CHOSEN_REGION_METRICS
+BOXES = metrics.BOX_METRICS | metrics.CHOSEN_BOX_METRICS
+EXPLAINING = metrics.EXPLAINER_METRICS | metrics.SANITY_METRICS
+
+
 def make(name, network, **settings):
     settings = SETTINGS.get(name, {}) | settings
-    if name in metrics.EXPLAINER_METRICS:
-        return metrics.EXPLAINER_METRICS[name](network, explainer(network), **settings)
-    known = metrics.METRICS | metrics.REGION_METRICS | metrics.BOX_METRICS
-    return known[name](network, **settings)
+    explaining = [explainer(network)] if name in EXPLAINING else []
+    return metrics.FACTORIES[name](network, *explaining, **settings)
 
 
 def call(name, metric, inputs, rows):
     images, labels, saliency, regions, boxes = (array[rows] for array in inputs)
     further = []
-    if name in metrics.REGION_METRICS:
+    if name in REGIONS:
         further = [regions]
-    elif name in metrics.BOX_METRICS:
+    elif name in BOXES:
         further = [boxes]
-    return metric({}, images, labels, saliency, *further, key=KEY)
+    elif name in metrics.SANITY_METRICS:
+        further = [OTHER]
+    return metric(VARIABLES, images, labels, saliency, *further, key=KEY)
 
 
-# Of these a picture's value depends on those that choose the threshold.
-CHOSEN = metrics.CHOSEN_REGION_METRICS | metrics.CHOSEN_BOX_METRICS
-
-
-@pytest.mark.parametrize(
-    "name",
-    [n for n in metrics.FACTORIES if n not in CHOSEN | metrics.SANITY_METRICS],
-)
-def test_a_value_depends_on_its_image_only(network, inputs, name):
+@pytest.mark.parametrize("name", metrics.FACTORIES)
+def test_a_value_depends_on_its_image_only_on_one_device_and_four(
+    network, inputs, name
+):
     metric = make(name, network)
     together = call(name, metric, inputs, np.arange(COUNT))
     order = np.random.default_rng(2).permutation(COUNT)
     moved = call(name, metric, inputs, order)
-    assert name in together
     for key, values in together.items():
         assert len(values) == COUNT
         np.testing.assert_allclose(moved[key], values[order], atol=1e-5, err_msg=key)
@@ -105,8 +111,17 @@ def test_a_value_depends_on_its_image_only(network, inputs, name):
         alone = call(name, metric, inputs, np.asarray([row]))
         for key, values in alone.items():
             np.testing.assert_allclose(values[0], together[key][row], atol=1e-5)
-    objects = name in metrics.REGION_METRICS or name in metrics.BOX_METRICS
-    missing = np.isnan(np.asarray(together[name]))
+    laid = mesh.layout()
+    assert laid.mesh.size == 4
+    eight = np.arange(8) % COUNT
+    dealt = mesh.put_batch(laid, {str(i): a[eight] for i, a in enumerate(inputs)})
+    spread = call(name, metric, tuple(dealt.values()), slice(None))
+    for key, values in spread.items():
+        expected = np.asarray(together[key])[eight]
+        np.testing.assert_allclose(values, expected, atol=1e-5, err_msg=key)
+    objects = name in REGIONS or name in BOXES
+    main = np.asarray(together[f"{name}_curve" if name in CHOSEN else name])
+    missing = np.isnan(main.reshape(COUNT, -1)).any(1)
     assert missing.tolist() == [objects and row == 3 for row in range(COUNT)]
 
 

@@ -7,7 +7,7 @@ import pytest
 import toy
 from flax import linen as nn
 
-from unlir_jax import saliency, split
+from unlir_jax import mesh, saliency, split
 
 LABELS = jnp.asarray([0, 3, 1, 2, 2, 0, 1])
 KEY = jax.random.key(0)
@@ -72,7 +72,7 @@ def make(name, networks):
 
 
 @pytest.mark.parametrize("name", saliency.METHODS)
-def test_a_map_does_not_depend_on_batch_size_order_or_neighbours(
+def test_a_map_does_not_depend_on_batch_size_order_neighbours_or_devices(
     networks, images, name
 ):
     explain, variables = make(name, networks)
@@ -84,6 +84,13 @@ def test_a_map_does_not_depend_on_batch_size_order_or_neighbours(
     np.testing.assert_allclose(turned, together[order], atol=1e-5 * scale)
     alone = explain(variables, images[4:5], LABELS[4:5], key=KEY)
     np.testing.assert_allclose(alone[0], together[4], atol=1e-5 * scale)
+    laid = mesh.layout()
+    assert laid.mesh.size == 4
+    eight = np.arange(8) % 7
+    dealt = {"images": np.asarray(images)[eight], "labels": np.asarray(LABELS)[eight]}
+    dealt = mesh.put_batch(laid, dealt)
+    spread = explain(mesh.put_state(laid, variables), *dealt.values(), key=KEY)
+    np.testing.assert_allclose(spread, together[eight], atol=1e-5 * scale)
 
 
 @pytest.mark.parametrize("name", [n for n in saliency.METHODS if n != "ss_cam"])
