@@ -88,14 +88,16 @@ def test_the_region_of_the_strongest_part_is_deleted():
     assert set(found) == {
         f"test/{name}"
         for name in (
-            *("region_drop", "random_region_drop", "region_drop_above_random"),
-            *("region_drop_above_random_low", "region_drop_above_random_high"),
+            *("region_area", "region_drop", "random_region_drop"),
+            *("region_drop_above_random", "region_drop_above_random_low"),
+            "region_drop_above_random_high",
         )
     }
     # Three spots have at least half of the light of the brightest; one stays.
     light = (LIGHT - 4 * np.arange(test.size)[:, None]) / 255 * 9 * SCALE
     drops = special.expit(light.sum(1)) - special.expit(light[:, 3])
     expected = drops.mean()
+    assert found["test/region_area"] == pytest.approx(3 * 9 / SIZE**2)
     assert found["test/region_drop"] == pytest.approx(expected, abs=1e-5)
     assert found["test/random_region_drop"] < expected / 2
     gap = found["test/region_drop"] - found["test/random_region_drop"]
@@ -137,6 +139,12 @@ def test_creatures_are_drawn_again_without_and_with_other_parts():
         low, high = (found[f"test/{name}_spearman_{end}"] for end in ("low", "high"))
         assert low <= got <= high
     assert abs(found["test/removal_spearman"] - found["test/swap_spearman"]) > 0.04
+
+
+def test_a_part_that_adds_nothing_has_no_region():
+    module = Light(weights=(0.0, 1.0))
+    found = part_interventions.measure(job(module, spotted(2, False)), {}, EVEN)
+    assert all(value == 0 for value in found.values())
 
 
 def test_pictures_that_cannot_be_read_are_left_out():

@@ -111,7 +111,7 @@ def class_map(
         maps = module.apply(variables, images, method="features")
         evidence = module.apply(variables, maps, labels, method="evidence")
         total = jax.nn.relu(evidence.sum(-1))
-        return receptive.place(total, _fitted(centres, total), images.shape[1])
+        return receptive.place(total, fitted(centres, total), images.shape[1])
 
     def explain(
         variables: Variables,
@@ -164,14 +164,19 @@ def reader(
         found = run(network.variables, jnp.asarray(images))
         arrays = {name: np.asarray(array) for name, array in found.items()}
         rows, columns, _ = arrays.pop("last").shape
-        placed = _fitted(centres, arrays["shares"])
+        placed = fitted(centres, arrays["shares"])
         return Accounts(**arrays, last=(rows, columns), centres=placed)
 
     return read
 
 
-def _fitted(centres: receptive.Centres | None, maps: Array) -> receptive.Centres:
-    """Give the centres of a grid: as known, or shifted alike on a coarser grid."""
+def fitted(centres: receptive.Centres | None, maps: Array) -> receptive.Centres:
+    """Give the centres of a grid: as known, or shifted alike on a coarser grid.
+
+    Args:
+        centres: Of some grid; None: evenly spread.
+        maps: `[batch, rows, columns, …]`.
+    """
     rows, columns = maps.shape[1:3]
     taken = receptive.even(rows, columns)
     if centres is None:

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unlir_jax import receptive
+from unlir_jax import part_account, receptive
 from unlir_jax.data import interventions, pipeline
 from unlir_jax.data import source as sources
 from unlir_jax.metrics import interventions as removals
@@ -47,10 +47,11 @@ def measure(job: Any, variables: Any, centres: receptive.Centres) -> dict[str, f
         95 % interval and its mean within pictures, `test/removal_spearman` and
         `test/swap_spearman` of creatures drawn again, `test/keypoint_removal_spearman`
         of painted keypoints; `test/stability` of parts under noise, where there are
-        keypoints; and how far the probability of the right class falls without the
-        region of the part that adds most, `test/region_drop`, without one of the same
-        size elsewhere, `test/random_region_drop`, and the difference of the two,
-        `test/region_drop_above_random`, with its 95 % interval.
+        keypoints. And how far the probability of the right class falls without the
+        region of the part that adds most, a share `test/region_area` of the picture:
+        `test/region_drop`; without one of the same size elsewhere,
+        `test/random_region_drop`; and the difference, `test/region_drop_above_random`,
+        with its 95 % interval.
     """
     variables = jax.tree.map(jnp.asarray, variables)
     look = _looking(job.network.module, variables)
@@ -61,7 +62,7 @@ def measure(job: Any, variables: Any, centres: receptive.Centres) -> dict[str, f
     if not len(pictures["label"]):
         return measured
     seen = look(pictures["image"], pictures["label"])
-    measured |= _regions(job, variables, pictures, seen["share"], centres)
+    measured |= _regions(job, variables, pictures, seen["added"], centres)
     points = pictures.get("keypoints")
     if points is not None and (points[..., 2] > 0).any():
         measured |= _keypoints(pictures, job.data.test.parts, seen, look)
@@ -142,16 +143,18 @@ def _regions(
     job: Any,
     variables: Any,
     pictures: Mapping[str, np.ndarray],
-    share: np.ndarray,
+    added: np.ndarray,
     centres: receptive.Centres,
 ) -> dict[str, float]:
     """Delete where the part is that adds most, and as much elsewhere.
 
-    A region is where its share is at least half of the largest one.
+    A region is where it adds at least half of what it adds anywhere.
     """
     images = pictures["image"]
-    placed = np.asarray(receptive.place(share, centres, images.shape[1]))
-    regions = placed >= share.max((1, 2))[:, None, None] / 2
+    centres = part_account.fitted(centres, added)
+    placed = np.asarray(receptive.place(added, centres, images.shape[1]))
+    most = placed.max((1, 2))[:, None, None]
+    regions = (placed >= most / 2) & (most > 0)
     module = job.network.module
     deletion = removals.region_deletion(module.apply, mean=tuple(module.mean))
     keys = jax.random.key(0)
@@ -164,6 +167,7 @@ def _regions(
     own, random = found["region_drop"], found["random_drop"]
     gap = statistics.bootstrap_difference(own, random)
     return {
+        "test/region_area": float(regions.mean()),
         "test/region_drop": float(own.mean()),
         "test/random_region_drop": float(random.mean()),
         "test/region_drop_above_random": gap.mean,
@@ -177,8 +181,7 @@ def _looking(module: Any, variables: Any) -> Look:
 
     Returns:
         `(images, labels) ->` `logits`; `scores`; `evidence`, of all parts together,
-        `[batch, rows, columns]`; and `share`, how much of each cell has the part that
-        adds most.
+        `[batch, rows, columns]`; and `added`, that of the part that adds most.
     """
 
     @jax.jit
@@ -194,7 +197,7 @@ def _looking(module: Any, variables: Any) -> Look:
             "logits": reading.contributions.sum(1) + reading.bias[None],
             "scores": reading.scores,
             "evidence": evidence.sum(-1),
-            "share": reading.shares[rows, :, :, strongest],
+            "added": evidence[rows, :, :, strongest],
         }
 
     return lambda *rows: _by_rows(functools.partial(run, variables), *rows)
