@@ -382,7 +382,9 @@ def check_labels(labels: Labels, classes: int) -> None:
     """Refuse labels that are not classes, where their values are known."""
     if isinstance(labels, core.Tracer) or not jnp.size(labels):
         return
-    low, high = int(np.min(labels)), int(np.max(labels))
+    # As NumPy's: what is known inside `jax.jit` would be traced there otherwise.
+    known = np.asarray(labels)
+    low, high = int(known.min()), int(known.max())
     if low < 0 or high >= classes:
         raise ValueError(
             f"`labels` holds {low if low < 0 else high}; the network has classes 0 to "
