@@ -113,6 +113,28 @@ def test_more_parts_than_regions_are_refused_before_anything_is_written(tmp_path
     assert not (tmp_path / "run").exists()
 
 
+def test_proposals_learn_with_the_trunk_that_they_look_at(tmp_path):
+    decision = {"name": "bag", "parts": 6, "dimensions": (8, 0), "boxes": 4}
+    decision |= {"region": "proposals", "assignment": "learned", "dropout": 0.0}
+    changed = settings(tmp_path, "data.test=", decision=decision, cache=False)
+    changed.start.parts = changed.start.classifier = "random"
+    with changed.unlocked():
+        terms = {"binary": 0.1, "consistency": 0.1, "equivariance": 0.1}
+        changed.objective = {"name": "parts", "terms": terms}
+        changed.optimizer.table = ((".*", {}),)
+    before = tree.flatten(job.prepare(changed).state.params)
+    before = {path: np.asarray(leaf) for path, leaf in before.items()}
+    summary = train.run(changed, tmp_path / "run").summary
+    after = tree.flatten(unlir_jax.load(str(tmp_path / "run")).variables["params"])
+    learnt = {path for path, leaf in before.items() if (after[path] != leaf).any()}
+    proposals = {f"classifier/proposals/{name}" for name in ("places", "sides")}
+    proposals |= {f"classifier/proposals/{name}" for name in ("queries", "kernel")}
+    assert proposals <= learnt
+    assert {"classifier/gates", "backbone/stem/conv/kernel"} <= learnt
+    for term in terms:
+        assert 0 <= summary[f"train/{term}"] <= 1
+
+
 def test_an_adapter_weighs_the_trunk_before_anything_is_looked_at(tmp_path):
     frozen = job.prepare(settings(tmp_path)).network
     trunk = {
