@@ -10,7 +10,7 @@ from scipy import special, stats
 
 from unlir_jax import part_interventions, receptive
 from unlir_jax.data import source, synthetic_parts
-from unlir_jax.models.cells import Reading
+from unlir_jax.models.parts.cells import Reading
 
 SIZE, SCALE = 32, 0.1
 PLACES = np.asarray([[6, 6], [25, 6], [6, 25], [25, 25]])

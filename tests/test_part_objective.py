@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from unlir_jax import losses, objectives, zoo
-from unlir_jax.models import cells, parts
+from unlir_jax.models import parts
+from unlir_jax.models.parts import cells
 from unlir_jax.objectives import constraints, network
 from unlir_jax.objectives.objective import Apply
 

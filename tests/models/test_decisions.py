@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from unlir_jax import tree, zoo
-from unlir_jax.models import bag_of_parts, cells, landmarks, parts, prototypes
-from unlir_jax.models.decisions import Descriptors
+from unlir_jax.models import parts
+from unlir_jax.models.parts import bag_of_parts, cells, landmarks, prototypes
+from unlir_jax.models.parts.decisions import Descriptors
 
 RANDOM = np.random.default_rng(0)
 CLASSES, CHANNELS, OTHERS = 4, 10, 6

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from unlir_jax import pretrained, tree
-from unlir_jax.models import cells, parts
+from unlir_jax.models import parts
+from unlir_jax.models.parts import cells
 from unlir_jax.weights import exported
 
 DECISION = {"name": "descriptors", "layer": "auto", "parts": 5, "dimensions": [6, 4]}

@@ -6,7 +6,7 @@ import pytest
 from jax.test_util import check_grads
 
 from unlir_jax import keys
-from unlir_jax.models import regions
+from unlir_jax.models.parts import regions
 
 RANDOM = np.random.default_rng(0)
 MAPS = RANDOM.normal(size=(2, 4, 5, 3)).astype(np.float32)

@@ -8,7 +8,8 @@ from flax import linen as nn
 from saliency import test_invariance
 
 from unlir_jax import maps, saliency, split
-from unlir_jax.models import decisions, layers, parts
+from unlir_jax.models import layers, parts
+from unlir_jax.models.parts import decisions
 
 SIZE, CLASSES = 16, 5
 KEY = jax.random.key(0)

@@ -46,7 +46,8 @@ class Apply(NamedTuple):
         inputs: Which rows of a batch it takes: `image` (uint8 or float in [0, 1]) or
             `features`.
         traits: Of a network that decides by parts, `train` with all that constraints
-            look at: `(variables, inputs, key) -> (models.cells.Traits, statistics)`.
+            look at: `(variables, inputs, key) -> (Traits, statistics)`, those of
+            `models.parts.cells`.
         knows: Which of the traits it has that others may not.
         axis_name: The axis of `pmap` that rows are dealt out to.
     """

@@ -13,9 +13,9 @@ import jax
 import numpy as np
 
 from unlir_jax import pooling, tree
-from unlir_jax.models.cells import unpack
-from unlir_jax.models.decisions import Descriptors
-from unlir_jax.models.prototypes import Prototypes
+from unlir_jax.models.parts.cells import unpack
+from unlir_jax.models.parts.decisions import Descriptors
+from unlir_jax.models.parts.prototypes import Prototypes
 from unlir_jax.parts import clustering, encoding, groups, products, projection, ridge
 from unlir_jax.parts.products import chunks
 from unlir_jax.types import Array, RandomKey, Variables

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from unlir_jax import gates
-from unlir_jax.models import regions
-from unlir_jax.models.cells import (
+from unlir_jax.models.parts import regions
+from unlir_jax.models.parts.cells import (
     Embedding,
     Grid,
     Reading,
@@ -16,7 +16,7 @@ from unlir_jax.models.cells import (
     WhiteCells,
     own_class,
 )
-from unlir_jax.models.decisions import check_positive
+from unlir_jax.models.parts.decisions import check_positive
 from unlir_jax.types import Array
 
 REGIONS = ("cells", "windows", "boxes", "proposals")
@@ -48,7 +48,7 @@ class BagOfParts(nn.Module):
         dimensions: Of the white space, for the last and the finer maps; 0: not white.
         normalise: Whether regions have length one.
         region: `cells`; `windows`, of the `sizes`; `boxes`, drawn once and the same for
-            all pictures; or `proposals`, learned; see `models/regions.py`.
+            all pictures; or `proposals`, learned; see `models/parts/regions.py`.
         sizes: Sides of windows in cells.
         boxes: Number of boxes or proposals.
         pooling: `max`; `top_k`, the mean of the `top` highest; `mean`; `logsumexp`,

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from unlir_jax import gates
-from unlir_jax.models.cells import (
+from unlir_jax.models.parts.cells import (
     Grid,
     Reading,
     Traits,
@@ -13,7 +13,7 @@ from unlir_jax.models.cells import (
     joined,
     own_class,
 )
-from unlir_jax.models.decisions import check_positive
+from unlir_jax.models.parts.decisions import check_positive
 from unlir_jax.types import Array
 
 SPACES = ("add_on", "white")

@@ -3,7 +3,7 @@
 A reconstruction of DP-Net (Sicre et al., ICIP 2023, arXiv 2404.15037), whose text gives
 the outline (region descriptors, a part layer S = U X, a bag of parts, constraints in
 words) and no further formulas. A decision is one of `DECISIONS`, with the methods that
-`models/decisions.py` lists; it adds up to the logits part by part, without a rest.
+`decisions.py` lists; it adds up to the logits part by part, without a rest.
 """
 
 import dataclasses
@@ -15,8 +15,9 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from unlir_jax.models import bag_of_parts, decisions, landmarks, layers, prototypes
-from unlir_jax.models.cells import Grid, Reading, Traits, pack, unpack
+from unlir_jax.models import layers
+from unlir_jax.models.parts import bag_of_parts, decisions, landmarks, prototypes
+from unlir_jax.models.parts.cells import Grid, Reading, Traits, pack, unpack
 from unlir_jax.types import Array
 
 DECISIONS = {
@@ -40,7 +41,7 @@ class PartNet(nn.Module):
 
     Attributes:
         backbone: Gives `features(images, train)`; its own classifier is not used.
-        classifier: One of `models/decisions.py`, built for the number of classes.
+        classifier: One of `DECISIONS`, built for the number of classes.
         channels: Of the backbone's last maps.
         layer: Path of a module of the backbone whose finer maps help to tell parts
             apart; "2x" for the last maps of the picture at twice its size; "" for none.

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from unlir_jax.models.cells import (
+from unlir_jax.models.parts.cells import (
     NONE,
     Cells,
     Embedding,
@@ -14,8 +14,8 @@ from unlir_jax.models.cells import (
     coarse,
     own_class,
 )
-from unlir_jax.models.decisions import check_parts, check_positive
-from unlir_jax.models.prototypes import squared_distances
+from unlir_jax.models.parts.decisions import check_parts, check_positive
+from unlir_jax.models.parts.prototypes import squared_distances
 from unlir_jax.types import Array
 
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from unlir_jax.models.cells import (
+from unlir_jax.models.parts.cells import (
     NONE,
     Cells,
     Embedding,
