@@ -4,6 +4,7 @@ Their features are the library's own; the examples are ours, written by the libr
 ArrayRecord. (`tfds.testing.mock_data` writes nothing, and encodes by TensorFlow.)
 """
 
+import json
 import subprocess
 import sys
 from concurrent import futures
@@ -14,8 +15,8 @@ import pytest
 import tensorflow_datasets
 from PIL import Image
 
-from unlir_jax import config, evaluate
-from unlir_jax.data import datasets
+from unlir_jax import config, evaluate, few_shot
+from unlir_jax.data import datasets, source
 
 RANDOM = np.random.default_rng(0)
 WIDTH, HEIGHT = 40, 20
@@ -177,6 +178,29 @@ def test_an_evaluation_takes_a_data_set_by_its_name(tmp_path):
     found = evaluate.run(wanted, tmp_path / "run").summary
     assert found["about"]["images"] == found["center/official_metric"]["n"] == 3
     assert found["center/pointing_game"]["n"] == 3
+
+
+def test_few_shots_are_drawn_from_a_data_set(tmp_path):
+    parts = {"train": 8, "test": 4}
+    builder(tmp_path, parts=parts).download_and_prepare()
+    wanted = config.load(
+        "configs/few_shot.py:backbone=cifar_resnet8,data=tfds:spots,k=3,method=cosine",
+        ["model.weights=random", "draws=1", "data.image_size=32"],
+    )
+    wanted.data.path = str(tmp_path)
+    found = few_shot.run(wanted, tmp_path / "run").summary
+    assert found["ways"] == 2 and found["test_examples"] == 4
+    (draw,) = (tmp_path / "run" / "draws").glob("*.json")
+    drawn = json.loads(draw.read_text())["pictures"]
+    train = datasets.tfds("spots", "train", data_dir=tmp_path)
+    places = [int(name.rpartition("/")[2]) for name in drawn]
+    labels = [train.read(place)["label"] for place in places]
+    assert labels == [0] * 3 + [1] * 3
+    # Labels alone, and through a choice of them, are those that are read.
+    some = source.labelled(source.subset(train, np.asarray(places)))
+    assert some.labels.tolist() == labels
+    whole = source.labelled(train._replace(label=None))
+    np.testing.assert_array_equal(whole.labels, source.labelled(train).labels)
 
 
 def test_a_builder_of_ones_own(tmp_path):

@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from unlir_jax import pretrained
 from unlir_jax.adaptation import draws, methods, sparsity, training, trunk
 from unlir_jax.data import source, splits
@@ -62,11 +64,7 @@ def prepare(settings: Any) -> list[Task]:
     data = splits.open_splits(settings.data)
     if data.test is None:
         raise ValueError("`data.test`='' leaves nothing to test on; expected a split.")
-    if data.train.labels is None:
-        raise ValueError(
-            f"{data.train.name(0)!r} and others have classes that are known only when "
-            "they are read; expected a folder, an npz file or a prepared data set."
-        )
+    data = data._replace(train=_labelled(data.train))
     _check_counts(settings, data.train, max(shots), unlabelled)
     model = settings.model
     network = pretrained.load(model.name, model.weights, fold=False)
@@ -127,6 +125,18 @@ def _combined(settings: Any) -> tuple[list[str], list[int]]:
         list(dict.fromkeys(names or (settings.method,))),
         list(dict.fromkeys(shots or (settings.k,))),
     )
+
+
+def _labelled(train: source.Source) -> source.Source:
+    """Know the class of each picture, of which some are to be drawn."""
+    train = source.labelled(train)
+    without = np.flatnonzero(train.labels < 0)
+    if len(without):
+        raise ValueError(
+            f"{train.name(int(without[0]))!r} and {len(without) - 1} other pictures to "
+            "learn from have no class; expected one for each."
+        )
+    return train
 
 
 def _check_counts(

@@ -114,6 +114,7 @@ def tfds(
         lambda index: f"{title}/{index}",
         annotations=tuple(kind for kind, there in kinds if there),
         boxes=known.most,
+        label=functools.partial(_label, directory, split, keys) if classes else None,
     )
 
 
@@ -193,6 +194,11 @@ def _read(
         ) from error
     label = int(example["label"]) if labelled else -1
     return _converted(example, known, where) | {"label": label}
+
+
+def _label(directory: str, split: str, keys: tuple[str, ...], index: int) -> int:
+    """Read a label alone: pictures stay encoded."""
+    return int(_opened(directory, split, keys)[index]["label"])
 
 
 def _decoded(data: bytes, where: str) -> Image.Image:

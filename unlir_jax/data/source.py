@@ -31,6 +31,8 @@ class Source(NamedTuple):
         classes: Names of the classes by label; () where nothing is labelled.
         name: `index -> str`, the identity of an example in messages and tables.
         labels: int32 `[size]`, where known without reading the pictures.
+        label: `index -> int`, where that is quicker than to read the picture, for who
+            has to know all labels that are not known; -1 for none.
         annotations: Those of "boxes", "mask" and "keypoints" that every example has.
         parts: Names of the keypoints, or of the mask's values from 1.
         boxes: The largest number of boxes that an example has.
@@ -47,16 +49,33 @@ class Source(NamedTuple):
     parts: tuple[str, ...] = ()
     boxes: int = 1
     fingerprint: Callable[[], str] | None = None
+    label: Callable[[int], int] | None = None
+
+
+def labelled(source: Source) -> Source:
+    """Find out the labels that only reading tells, one by one."""
+    if source.labels is not None:
+        return source
+
+    def look(index: int) -> int:
+        if source.label is not None:
+            return source.label(index)
+        return int(source.read(index)["label"])
+
+    labels = np.asarray([look(index) for index in range(source.size)], np.int32)
+    return source._replace(labels=labels)
 
 
 def subset(source: Source, indices: np.ndarray) -> Source:
     """Keep the examples at some indices, in that order."""
     indices = np.asarray(indices)
+    label = source.label
     return source._replace(
         read=lambda index: source.read(int(indices[index])),
         size=len(indices),
         name=lambda index: source.name(int(indices[index])),
         labels=None if source.labels is None else source.labels[indices],
+        label=label and (lambda index: label(int(indices[index]))),
     )
 
 
