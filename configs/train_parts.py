@@ -222,7 +222,7 @@ def _projection(settings, parts):
 
 
 def _landmarks(settings, parts):
-    settings.epochs = 60.0
+    settings.epochs = 30.0
     settings.model.decision = {
         "name": "landmarks",
         "layer": "auto",
@@ -230,16 +230,12 @@ def _landmarks(settings, parts):
         "dropout": 0.3,
     }
     settings.start.parts = "kmeans"
-    _constrain(settings, concentration=0.1, orthogonality=0.1, presence=0.1)
-    settings.optimizer.learning_rate = 1e-2
+    _constrain(settings, concentration=1.0, orthogonality=1.0, presence=1.0)
+    settings.optimizer.learning_rate = 3e-3
     settings.optimizer.weight_decay = 0.1
     settings.optimizer.table = (
         ("classifier/regions/.*", None),
-        # Parts that learn as fast as the rest forget what k-means found.
-        (
-            "classifier/(parts/kernel|background)",
-            {"weight_decay": False, "learning_rate": 0.03},
-        ),
+        ("classifier/(parts/kernel|background)", {"weight_decay": False}),
         ("classifier/(bias|modulation)", {"weight_decay": False}),
         ("classifier/.*", {}),
         (".*", None),

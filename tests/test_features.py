@@ -6,6 +6,7 @@ import pytest
 
 from unlir_jax import features, pretrained, tree, trunks
 from unlir_jax.data import pipeline, source
+from unlir_jax.models import parts
 
 SIZE = 32
 
@@ -114,6 +115,30 @@ def test_the_key_changes_with_all_that_matters(network):
     assert key(variables=moved("stem/conv")) != base
     assert key(variables=moved("stem/norm/mean")) != base
     assert key(variables=moved("classifier")) == base, "the head may learn"
+
+
+def part_network(name):
+    decision = {"name": name, "layer": ""}
+    decision |= {"per_class": 2} if name == "prototypes" else {"parts": 4}
+    return pretrained.load("cifar_resnet8", "random", num_classes=3, decision=decision)
+
+
+@pytest.mark.parametrize("name", sorted(parts.DECISIONS))
+@pytest.mark.parametrize("asked", [True, False])
+def test_parts_need_every_cell(name, asked, monkeypatch):
+    """Landmarks whose weights are large deal every cell to one part, as its mean."""
+    monkeypatch.setattr(parts.PartNet, "looks_at_cells", asked)
+    assert not trunks.head_pools(part_network(name).module, SIZE)
+
+
+def test_pooled_maps_are_not_mistaken_for_whole_ones(network, monkeypatch):
+    def key():
+        frame = {"name": "x", "image_size": SIZE, "crop": 1.0}
+        return features.identity(pictures(), network.variables, network.module, **frame)
+
+    pooled = key()
+    monkeypatch.setattr(trunks, "head_pools", lambda *_: False)
+    assert pooled != key()
 
 
 def test_heads_and_what_may_learn(network):

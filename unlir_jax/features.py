@@ -61,6 +61,7 @@ def identity(
     trunk = {p: leaf for p, leaf in tree.flatten(variables).items() if p not in head}
     # Part networks keep the maps of a finer layer as well.
     layer, at = (getattr(module, name, "") for name in ("layer", "at"))
+    pooled = trunks.head_pools(module, image_size)
     return {
         "format": FORMAT,
         "network": name,
@@ -70,7 +71,11 @@ def identity(
         "image_size": image_size,
         "crop": crop,
         "data": _fingerprint(source),
-    } | {name: path for name, path in (("layer", layer), ("at", at)) if path}
+    } | {
+        name: value
+        for name, value in (("layer", layer), ("at", at), ("pooled", pooled))
+        if value
+    }
 
 
 def _fingerprint(source: sources.Source) -> str:

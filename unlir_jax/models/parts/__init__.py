@@ -120,6 +120,11 @@ class PartNet(nn.Module):
         return self.classifier.traits(self.grid(maps), train)
 
     @property
+    def looks_at_cells(self) -> bool:
+        """Say that the mean of the maps is not enough for the head."""
+        return True
+
+    @property
     def knows(self) -> tuple[str, ...]:
         """List the traits that this decision has, and others may not."""
         return self.classifier.knows
