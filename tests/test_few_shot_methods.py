@@ -85,6 +85,19 @@ def test_low_ranks_are_added_to_all_but_depthwise_convolutions():
     assert list(names) == ["block7/expand/conv/kernel", "block7/project/conv/kernel"]
 
 
+def test_what_is_frozen_has_no_state_in_the_optimiser():
+    made = methods.adaptation(
+        "filters", "cifar_resnet8", RESNET, "layer3.*", "layer3.*"
+    )
+    head = {"kernel": np.zeros((64, 3), np.float32), "bias": np.zeros(3, np.float32)}
+    learnt = training.Learnt(made.start, head)
+    state = training._optimizer(training.Plan()).init(learnt)
+    sizes = [np.size(leaf) for leaf in jax.tree.leaves(state)]
+    # Adam keeps two numbers for each that learns; counts of steps are single ones.
+    assert sum(size for size in sizes if size > 1) == 2 * (made.count + 64 * 3 + 3)
+    assert made.count == sum(leaf.size for leaf in made.start.values()) < 1000
+
+
 def test_a_linear_head_starts_as_ridge_regression():
     random = np.random.default_rng(0)
     labels = np.repeat(np.arange(3), 6)

@@ -130,7 +130,7 @@ def _combined(settings: Any) -> tuple[list[str], list[int]]:
 def _labelled(train: source.Source) -> source.Source:
     """Know the class of each picture, of which some are to be drawn."""
     train = source.labelled(train)
-    without = np.flatnonzero(train.labels < 0)
+    without = np.flatnonzero(np.asarray(train.labels) < 0)
     if len(without):
         raise ValueError(
             f"{train.name(int(without[0]))!r} and {len(without) - 1} other pictures to "
@@ -143,9 +143,10 @@ def _check_counts(
     settings: Any, train: source.Source, most: int, unlabelled: int | None
 ) -> None:
     """Refuse more pictures than any of the draws can have."""
+    labels = np.asarray(train.labels)
     # Which classes are drawn decides which have few pictures.
     for number in range(settings.draws if settings.ways else 1):
-        chosen, _ = draws.draw(train.labels, most, number, settings.ways, train.classes)
+        chosen, _ = draws.draw(labels, most, number, settings.ways, train.classes)
         draws.others(train.size, chosen, unlabelled, number)
 
 
