@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from unlir_jax import pretrained, tree
+from unlir_jax import pretrained, tree, zoo
 from unlir_jax.models import parts
 from unlir_jax.models.parts import cells
 from unlir_jax.weights import exported
@@ -179,6 +179,35 @@ def test_bad_settings_get_one_sentence(network):
         build(parts=257)
     with pytest.raises(ValueError, match="`temperature`=0.0; expected a number above"):
         build(temperature=0.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "layer"),
+    [
+        ("mobilenet_v2", "block13"),
+        ("efficientnet_lite0", "block11"),
+        ("resnet18", "layer3"),
+        ("cifar_resnet8", "layer2"),
+        ("vgg11", "conv4_2"),
+    ],
+)
+def test_every_kind_of_backbone_gives_a_finer_layer(name, layer):
+    """The last one with twice the rows: shapes alone, nothing is computed."""
+    known = zoo.networks()[name]
+    module = parts.assemble(known.build(), DECISION | {"parts": 4}, 3, known.image_size)
+    assert module.layer == layer
+    images = jax.ShapeDtypeStruct((2, known.image_size, known.image_size, 3), "float32")
+
+    def run(images):
+        key = jax.random.key(0)
+        maps, variables = module.init_with_output(key, images, method="features")
+        both = module.init_with_output(key, maps, method="read")
+        return maps, both[0], variables
+
+    maps, reading, _ = jax.eval_shape(run, images)
+    rows = maps.shape[1]
+    assert reading.scores.shape == (2, 2 * rows, 2 * rows, 4)
+    assert reading.contributions.shape == (2, 4, 3)
 
 
 @pytest.mark.parametrize(
