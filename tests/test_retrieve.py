@@ -2,6 +2,7 @@
 
 import json
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -47,6 +48,32 @@ def test_pictures_of_one_colour_find_each_other(pictures, tmp_path, pool, whiten
     stored = json.loads((tmp_path / "out" / "results.json").read_text())
     assert stored["index"] == 8
     assert "red" in (tmp_path / "out" / "retrieval.html").read_text()
+
+
+def test_descriptors_are_whitened_at_unit_length(pictures, tmp_path):
+    found = search(pictures, tmp_path / "out", pool="average", whiten=3)
+    network = pretrained.load("cifar_resnet8", "random")
+    files = sorted(pictures.glob("*/*.png"))
+    images = np.stack([network.preprocess(file) for file in files])
+    maps = jax.jit(network.module.apply, static_argnames="method")(
+        network.variables, images, method="features"
+    )
+
+    def unit(rows):
+        return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+    rows = unit(np.asarray(maps, np.float64).mean((1, 2)))
+    rows -= rows.mean(0)
+    _, values, directions = np.linalg.svd(rows, full_matrices=False)
+    rows = rows @ directions[:3].T
+    total = (values**2).sum() / 8 / directions.shape[1]
+    rows = unit(rows / np.sqrt(values[:3] ** 2 / 8 + 1e-4 * total))
+    asked = rows[files.index(pictures / "red" / "0.png")]
+    scores = dict(zip(map(str, files), rows @ asked, strict=True))
+    matches = found.document["queries"][0]["matches"]
+    assert len(matches) == 3
+    for match in matches:
+        assert match["score"] == pytest.approx(scores[match["file"]], abs=0.02)
 
 
 def test_bad_input_gets_one_sentence(pictures, tmp_path):

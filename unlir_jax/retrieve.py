@@ -158,12 +158,14 @@ def _describe(
     failed: list[dict[str, str]],
     progress: Progress,
 ) -> dict[Path, np.ndarray]:
-    """Pool the maps of all pictures that can be read."""
+    """Pool the maps of all pictures that can be read, at unit length."""
 
     @jax.jit
     def describe(variables: Any, images: Any) -> Any:
         maps = network.module.apply(variables, images, method="features")
-        return pooling.POOLINGS[pool](maps[..., : _channels(network, maps)])
+        pooled = pooling.POOLINGS[pool](maps[..., : _channels(network, maps)])
+        # At one length before whitening too, or bright pictures would shape it.
+        return clustering.unit(pooled)
 
     frame = preprocessing.framing(network.image_size, network.crop)
     found: dict[Path, np.ndarray] = {}
