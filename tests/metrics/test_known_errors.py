@@ -246,3 +246,26 @@ def test_fake_cam_wins_the_average_drop_and_nothing_else(model, pictures):
     assert (metrics.average_gain(model)(*inputs)["average_gain"] < 0.01).all()
     assert (metrics.complexity(model)(*inputs)["complexity"] > 0.99).all()
     assert (metrics.sparseness(model)(*inputs)["sparseness"] < 0.01).all()
+
+
+def test_pair_saliency_lets_one_lucky_step_lift_the_rest_of_a_curve(model, pictures):
+    """Scores that fall again are kept as they are, and count as they are."""
+    saliency = np.broadcast_to(np.linspace(1, 0, 32)[None, :, None], (4, 32, 32))
+    for name in ("insertion", "deletion"):
+        metric = metrics.METRICS[name](model, steps=8)
+        found = metric({}, pictures, LABELS, saliency.astype(np.float32))
+        steps = np.diff(np.asarray(found[f"{name}_curve"]), axis=1)
+        assert ((steps > 0).any(1) & (steps < 0).any(1)).any(), name
+
+
+def test_pytorch_grad_cam_says_geometric_and_computes_a_harmonic_mean(model, pictures):
+    def explain(variables, images, labels, *, key=None):
+        return images.mean(-1)
+
+    maps = jnp.asarray(pictures).mean(-1)
+    found = metrics.adcc(model, explain)({}, pictures, LABELS, maps)
+    parts = [
+        found["coherency"],
+        *(1 - found[n] for n in ("complexity", "average_drop")),
+    ]
+    np.testing.assert_allclose(found["adcc"], 3 / sum(1 / p for p in parts), atol=1e-5)

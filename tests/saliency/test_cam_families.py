@@ -280,7 +280,7 @@ def test_noiseless_smoothing_is_the_method_itself(curved, pictures):
 
 
 def test_error_of_the_field_grad_cam_plus_plus_divides(x64):
-    """The weights of one place and two filters, worked out by hand."""
+    """By hand; torch-cam divides a copy, and xplique has means for these sums."""
     stack = jnp.asarray([[[[1.0, 2.0]], [[3.0, 0.0]]]])
     cut = split.from_functions(
         lambda v, images: images, lambda v, s: (s * v[None]).sum((1, 2))
@@ -336,6 +336,41 @@ def test_a_region_of_a_dense_output(unchecked, pictures):
     np.testing.assert_allclose(found, 2 * chosen * mask, atol=1e-6)
     with pytest.raises(ValueError, match="region"):
         saliency.hires_cam(dense)({}, pictures, LABELS % 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("grad_cam", {}),
+        ("score_cam", {}),
+        ("ablation_cam", {}),
+        ("full_grad", {}),
+        ("guided_backpropagation", {}),
+        ("occlusion", {"window": 16}),
+    ],
+)
+def test_a_region_is_the_logit_of_a_network_that_sums_it_up(
+    unchecked, pictures, name, settings
+):
+    module = toy.nn.Sequential(
+        [toy.nn.Conv(6, (3, 3)), toy.nn.relu, toy.nn.Conv(4, (1, 1))]
+    )
+    images = jnp.asarray(pictures[:, :16, :16])
+    variables = toy.random_variables(module, images)
+    dense = split.from_linen(module, "layers_0")
+    mask = np.zeros((16, 16), np.float32)
+    mask[2:9, 5:7] = 1
+
+    def summed(variables, features):
+        return jnp.einsum("bhwc,hw->bc", dense.head(variables, features), mask)
+
+    inputs = (variables, images, LABELS)
+    given = settings | {"target": targets.region(mask)}
+    found = saliency.METHODS[name](dense, **given)(*inputs)
+    plain = split.SplitModel(dense.features, summed)
+    expected = saliency.METHODS[name](plain, **settings)(*inputs)
+    assert np.ptp(expected) > 0
+    np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
 
 
 def test_finer_cam_is_grad_cam_of_a_contrast(curved, pictures):
