@@ -265,6 +265,20 @@ def test_links_to_folders_are_followed_and_end(photos, tmp_path):
         "3.png",
         "linked/1.png",
     ]
+    # A pattern goes as deep, and ends as well.
+    (there / "deep" / "here").symlink_to(there / "deep")
+    names = {}
+    for pattern in ("**/*.png", "*/**/1.png", "**/linked/*", "**/deep", "**", "**/2.*"):
+        found = files.find_pictures([str(here / pattern)]).files
+        names[pattern] = [path.name for path in found]
+    assert names == {
+        "**/*.png": ["3.png", "1.png"],
+        "*/**/1.png": ["1.png"],
+        "**/linked/*": ["1.png", "2.png"],
+        "**/deep": ["2.png"],
+        "**": ["3.png", "1.png"],
+        "**/2.*": ["2.png"],
+    }
     (here / "3.png").unlink()
     found = files.find_pictures([str(here)], outside=there / "deep").files
     assert [path.name for path in found] == ["1.png"]

@@ -3,7 +3,7 @@
 import glob
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import NamedTuple
 
 SUFFIXES = frozenset(
@@ -53,7 +53,13 @@ def find_pictures(asked: Sequence[str], outside: str | os.PathLike[str] = "") ->
 
 def _pictures_like(pattern: str, barred: Path | None) -> list[Path]:
     found: list[Path] = []
-    for match in sorted(glob.glob(pattern, recursive=True)):
+    head, deep, tail = pattern.partition("**")
+    if deep:
+        # `glob` would follow links that lead back for ever.
+        for place in sorted(glob.glob(head)) if head else ["."]:
+            found += _pictures_below(Path(place), barred, tail)
+        return found
+    for match in sorted(glob.glob(pattern)):
         path = Path(match)
         found += (
             _pictures_below(path, barred) if path.is_dir() else _allowed([path], barred)
@@ -61,8 +67,15 @@ def _pictures_like(pattern: str, barred: Path | None) -> list[Path]:
     return found
 
 
-def _pictures_below(folder: Path, barred: Path | None) -> list[Path]:
-    paths = (folder / name for name in walk(folder))
+def _fits(name: str, tail: str) -> bool:
+    """Tell whether a picture or a folder it is in ends as a pattern does after `**`."""
+    tail = tail.strip("/" + os.sep)
+    path = PurePath(name)
+    return not tail or any(part.match(tail) for part in (path, *path.parents))
+
+
+def _pictures_below(folder: Path, barred: Path | None, tail: str = "") -> list[Path]:
+    paths = (folder / name for name in walk(folder) if _fits(name, tail))
     return _allowed((path for path in paths if path.is_file()), barred)
 
 
