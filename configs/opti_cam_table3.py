@@ -65,7 +65,9 @@ def get_config(argument=""):
         method_options=OPTIONS,
         steps=224,
     )
-    found.metric_options = {name: {"steps": given.steps} for name in found.metrics}
+    for options in found.metric_options.values():
+        if "steps" in options:
+            options.steps = given.steps
     found.labels = "predicted"
     found.batch_size = 8
     return found

@@ -57,11 +57,7 @@ def get_config(argument=""):
         model="resnet50",
         methods=METHODS,
         metrics=("aopc_morf", "max_sensitivity", "adcc"),
+        metric_options=OPTIONS,
     )
-    found.metric_options = {
-        name: dict(options)
-        for name, options in OPTIONS.items()
-        if name in found.metrics
-    }
     found.batch_size = 8
     return found

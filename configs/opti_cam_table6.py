@@ -48,12 +48,9 @@ def get_config(argument=""):
         layer="",
     )
     found.model.layer = given.layer
-    found.method_options = {
-        "opti_cam": {
-            "objective": given.objective,
-            "normalization": given.normalization,
-            "steps": given.steps,
-        }
-    }
+    for options in found.method_options.values():
+        for name in ("objective", "normalization", "steps"):
+            if name in options:
+                options[name] = getattr(given, name)
     found.batch_size = 8
     return found

@@ -65,12 +65,11 @@ METRICS = {
 def get_config(argument=""):
     """Give the settings."""
     found, _ = settings.choose(
-        argument, model="resnet50", methods=METHODS, metrics=tuple(METRICS)
+        argument,
+        model="resnet50",
+        methods=METHODS,
+        metrics=tuple(METRICS),
+        metric_options=METRICS,
     )
-    found.metric_options = {
-        name: dict(options)
-        for name, options in METRICS.items()
-        if name in found.metrics and options
-    }
     found.batch_size = 8
     return found

@@ -38,6 +38,7 @@ def test_a_config_has_the_settings_of_all(path):
     known = set(config._flatten(config.to_dict(whole)))
     free = ("data.options", "data.train_options", "data.test_options")
     free += ("objective.terms", "model.decision", "method_options", "metric_options")
+    free += ("objective.anneal",)
     for name in config._flatten(config.to_dict(settings)):
         optional = name.startswith((*free, "optimizer.options"))
         assert name in known or optional, name
@@ -57,6 +58,27 @@ def test_evaluations_name_what_there_is(name):
     less = config.load(f"configs/{name}.py:methods=cam,metrics=road,model=resnet18")
     assert (less.methods, less.metrics) == (("cam",), ("road",))
     assert less.model.name == "resnet18"
+
+
+def test_every_setting_of_a_method_and_a_metric_can_be_given():
+    wanted = (
+        "configs/evaluate.py:methods=gradcam+occlusion,metrics=max_iou+deletion@mean"
+    )
+    given = {"method_options.grad_cam.target": "margin", "labels": "predicted"}
+    given |= {"method_options.occlusion.window": 8, "metric_options.deletion.steps": 3}
+    given |= {"metric_options.max_iou.chosen_on": "evaluated"}
+    found = config.load(wanted, config.as_overrides(given))
+    chosen = task._parameters(("grad_cam", "occlusion"), found.method_options.to_dict())
+    assert chosen["grad_cam"] == {"target": "margin", "rectify": True}
+    assert chosen["occlusion"]["window"] == 8
+    values = scorers._values(found.metrics, found.metric_options.to_dict(), ())
+    assert values["deletion@mean"]["steps"] == 3
+    assert values["deletion@mean"]["baseline"] == "mean"
+    assert values["max_iou"]["chosen_on"] == "evaluated"
+    # Whoever changes the methods afterwards need not clear away their defaults.
+    task._parameters(("cam", "occlusion"), config.load(wanted).method_options.to_dict())
+    with pytest.raises(ValueError, match="did you mean .*grad_cam.target"):
+        config.load(wanted, ["method_options.grad_cam.targets=margin"])
 
 
 def test_steps_of_the_paper():

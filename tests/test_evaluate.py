@@ -34,9 +34,9 @@ def pictures(tmp_path_factory):
 def settings(folder, *more):
     given = {"data.path": folder, "model.weights": "random", "batch_size": 4}
     given |= {"statistics.resamples": 200, "metric_options.insertion.steps": 4}
+    given |= {"metric_options.deletion.steps": 4}
     overrides = [f"--config.{name}={value}" for name, value in given.items()]
-    found = config.load(CONFIG, [o for o in overrides if "insertion" not in o])
-    found.metric_options = {"insertion": {"steps": 4}, "deletion": {"steps": 4}}
+    found = config.load(CONFIG, overrides)
     for name, value in more:
         group, _, last = name.rpartition(".")
         (found[group] if group else found)[last] = value

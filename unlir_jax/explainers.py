@@ -65,13 +65,16 @@ def check(
 
 def settings(name: str, steps: int | None) -> dict[str, Any]:
     """List a method's settings: its factory's defaults, and what was asked for."""
-    if name == PARTS:
+    found = defaults(name)
+    return found | ({} if steps is None or "steps" not in found else {"steps": steps})
+
+
+def defaults(name: str) -> dict[str, Any]:
+    """List the settings of a method's factory; none where there is no such method."""
+    if name not in saliency.METHODS:
         return {}
     _, *own = inspect.signature(saliency.METHODS[name]).parameters.values()
-    defaults = {setting.name: setting.default for setting in own}
-    return defaults | (
-        {} if steps is None or "steps" not in defaults else {"steps": steps}
-    )
+    return {setting.name: setting.default for setting in own}
 
 
 def make(

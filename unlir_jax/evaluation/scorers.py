@@ -141,19 +141,25 @@ def _values(
 ) -> dict[str, dict[str, Any]]:
     """Give the settings of each metric: defaults, then options, then its variant."""
     plain = dict.fromkeys(registry.base(name) for name in names)
-    found = {name: _defaults(name) for name in plain}
-    for settings in found.values():
-        if "order" in settings:
+    found = {name: defaults(name) for name in plain}
+    merge(found, options, "metric_options", defaults)
+    for name, settings in found.items():
+        if name.endswith("_randomization"):
             settings["order"] = order
-    merge(found, options, "metric_options")
     return {name: found[registry.base(name)] | registry.variant(name) for name in names}
 
 
-def _defaults(name: str) -> dict[str, Any]:
+def defaults(name: str) -> dict[str, Any]:
+    """List the settings of a metric's factory; none where there is no such metric.
+
+    The order in which layers are redrawn is the network's, and no setting.
+    """
+    if name not in metrics.FACTORIES:
+        return {}
     explaining = metrics.EXPLAINER_METRICS | metrics.SANITY_METRICS
     own = list(inspect.signature(metrics.FACTORIES[name]).parameters.values())
     own = own[2 if name in explaining else 1 :]
-    return {setting.name: setting.default for setting in own}
+    return {each.name: each.default for each in own if each.name != "order"}
 
 
 def _add_sanity(
@@ -190,13 +196,19 @@ def merge(
     found: dict[str, dict[str, Any]],
     options: Mapping[str, Mapping[str, Any]],
     what: str,
+    defaults: Callable[[str], dict[str, Any]],
 ) -> None:
     """Change settings as options say.
+
+    Defaults of what is not asked for are passed over: a config lists all of them, and
+    its methods or metrics may have been changed since.
 
     Raises:
         ValueError: An option of something else, or one that there is not.
     """
     for name, changed in options.items():
+        if name not in found and changed and dict(changed) == defaults(name):
+            continue
         if name not in found:
             raise ValueError(
                 f"`{what}.{name}` is about nothing that was asked for; expected some "

@@ -1,12 +1,14 @@
 """Every setting of an evaluation, with its default; configs change some of them."""
 
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict, config_dict
 
-from unlir_jax import config, presets
+from unlir_jax import config, explainers, presets, saliency
+from unlir_jax.evaluation import scorers
+from unlir_jax.metrics import registry
 
 
 def choose(
@@ -17,6 +19,7 @@ def choose(
     metrics: Sequence[str] = (),
     data: str = "folder",
     method_options: Mapping[str, Mapping[str, Any]] | None = None,
+    metric_options: Mapping[str, Mapping[str, Any]] | None = None,
     **more: Any,
 ) -> tuple[ConfigDict, types.SimpleNamespace]:
     """Give the settings for a config file, as its argument changes them.
@@ -27,11 +30,13 @@ def choose(
         methods: Likewise; those of `evaluation` without it.
         metrics: Likewise.
         data: Likewise, see `presets.choose_data`.
-        method_options: Settings of methods, kept for those that are asked for.
+        method_options: Settings of methods that are not their defaults.
+        metric_options: Likewise of metrics, without their variants.
         **more: Further arguments of the config file, with their defaults.
 
     Returns:
-        The settings, and all arguments as they were given.
+        The settings, and all arguments as they were given. Every setting of each method
+        and metric that is asked for is there, to be changed on the command line.
     """
     found: Any = evaluation()
     given = config.parse_arguments(
@@ -48,12 +53,21 @@ def choose(
     found.model.name = given.model
     found.methods = tuple(given.methods.split("+"))
     found.metrics = tuple(given.metrics.split("+"))
-    found.method_options = {
-        name: dict(options)
-        for name, options in (method_options or {}).items()
-        if name in found.methods
-    }
+    plain = (saliency.SYNONYMS.get(name, name) for name in found.methods)
+    found.method_options = _whole(plain, explainers.defaults, method_options or {})
+    plain = (registry.base(name) for name in found.metrics)
+    found.metric_options = _whole(plain, scorers.defaults, metric_options or {})
     return found, given
+
+
+def _whole(
+    names: Iterable[str],
+    defaults: Callable[[str], dict[str, Any]],
+    changed: Mapping[str, Mapping[str, Any]],
+) -> dict[str, dict[str, Any]]:
+    """Give all settings of what is asked for, and nothing for what is not known."""
+    found = {name: defaults(name) | dict(changed.get(name, {})) for name in names}
+    return {name: settings for name, settings in found.items() if settings}
 
 
 def evaluation() -> ConfigDict:

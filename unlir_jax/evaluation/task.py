@@ -188,7 +188,7 @@ def _parameters(
 ) -> dict[str, dict[str, Any]]:
     """Give the settings of every method, as changed by `method_options`."""
     found = {name: explainers.settings(name, None) for name in names}
-    scoring.merge(found, options, "method_options")
+    scoring.merge(found, options, "method_options", explainers.defaults)
     return found
 
 
