@@ -11,7 +11,10 @@ becomes a cell of a training picture, then the classifier learns again.
 
 `method=fine_tune` goes on from a workdir of the default, given likewise: the whole
 network learns, from augmented pictures, with terms on the parts
-(`--config.objective.terms.NAME`, as for all methods that take steps).
+(`--config.objective.terms.NAME`, as for all methods that take steps). Which class a
+part of `method=bag` speaks for is learnt by gates, open or shut, with
+`--config.model.decision.assignment=learned`; `--config.objective.anneal=0.1` cools
+them.
 
 `method=unsupervised` finds fewer parts and whitens what they look like by what differs
 between nearest neighbours, without a label, and measures retrieval; `few_label` lets
@@ -322,6 +325,8 @@ def _constrain(settings, label_smoothing=0.1, **weights):
     settings.objective = {
         "name": "parts",
         "label_smoothing": label_smoothing,
+        # Of the temperature of learned gates, at the end.
+        "anneal": 1.0,
         "terms": dict.fromkeys(TERMS, 0.0) | weights,
     }
 

@@ -238,11 +238,37 @@ def test_a_batch_on_two_devices_is_one_batch():
         np.testing.assert_allclose(metrics[name].ravel(), want.metrics[name], 1e-4)
 
 
+@pytest.mark.parametrize("done", [0.0, 0.5, 1.0])
+def test_gates_are_annealed_to_what_a_lower_temperature_gives(done):
+    """Straight through: the same decision, and slopes of a colder sigmoid."""
+
+    def slopes(temperature, **settings):
+        settings_of_gates = {"assignment": "learned", "gate_temperature": temperature}
+        module, variables, _ = network_by("bag", **settings_of_gates)
+        ours = objective(module, terms={"binary": 0.5}, **settings)
+        _, _, inputs = network_by("bag")
+        rows = batch(inputs, done=np.full(ROWS, done, np.float32))
+
+        def total(variables):
+            return ours.train(variables, rows, KEY).loss.sum()
+
+        loss, found = jax.jit(jax.value_and_grad(total))(variables)
+        return loss, found["params"]["classifier"]["gates"]
+
+    loss, found = slopes(1.0, anneal=0.25)
+    expected_loss, expected = slopes(0.25**done)
+    np.testing.assert_allclose(loss, expected_loss, rtol=1e-5)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+    _, warm = slopes(1.0)
+    assert np.allclose(found, warm, atol=1e-4) == (done == 0)
+
+
 @pytest.mark.parametrize(
     ("decision", "settings", "match"),
     [
         ("bag", {"label_smoothing": 1.0}, "`label_smoothing`=1.0"),
         ("bag", {"mixup": 0.2}, "`mixup`=0.2"),
+        ("bag", {"anneal": 0.5}, "`anneal`=0.5; .*assignment='learned'"),
         ("bag", {"terms": {"diverse": 1.0}}, "did you mean 'diversity'"),
         ("bag", {"terms": {"balance": -1.0}}, "`terms.balance`=-1.0"),
         ("bag", {"terms": {"binary": 1.0}}, "assignment='learned'"),

@@ -144,7 +144,9 @@ def _train(
     while step < job.steps and not stopping:
         batch = next(rows)
         wish = np.full(len(batch["label"]), bool(asked()), np.float32)
-        state, report = update(state, mesh.put_batch(laid, batch | {"stop": wish}))
+        done = np.full_like(wish, step / job.steps)
+        rows_of_step = batch | {"stop": wish, "done": done}
+        state, report = update(state, mesh.put_batch(laid, rows_of_step))
         # Devices work on this step while the host reads the one before.
         stopping = pending is not None and settle(*pending)
         step += 1

@@ -120,7 +120,7 @@ def test_proposals_learn_with_the_trunk_that_they_look_at(tmp_path):
     changed.start.parts = changed.start.classifier = "random"
     with changed.unlocked():
         terms = {"binary": 0.1, "consistency": 0.1, "equivariance": 0.1}
-        changed.objective = {"name": "parts", "terms": terms}
+        changed.objective = {"name": "parts", "terms": terms, "anneal": 0.5}
         changed.optimizer.table = ((".*", {}),)
     before = tree.flatten(job.prepare(changed).state.params)
     before = {path: np.asarray(leaf) for path, leaf in before.items()}

@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 from unlir_jax.types import Array, Logits, PerImage, RandomKey, Variables
 
 Batch = Mapping[str, Any]
-"""Rows of a batch by name: `image` or `features`, `label`, `weight`, `position`, …"""
+"""Rows of a batch by name: `image` or `features`, `label`, `weight`, `position`, …;
+and in each `done`, the share of the training that is behind it."""
 
 
 class Outcome(NamedTuple):

@@ -23,6 +23,7 @@ def parts(
     mixup: float = 0.0,
     cutmix: float = 0.0,
     terms: Mapping[str, float] = NONE,
+    anneal: float = 1.0,
 ) -> Objective:
     """Minimise the cross-entropy of the right class, and weighted terms on parts.
 
@@ -36,6 +37,8 @@ def parts(
         mixup: Must be 0: of a mixture, no part is one class's.
         cutmix: Must be 0.
         terms: Weights of `constraints.TERMS`, by name; 0 for those not given.
+        anneal: What the temperature of learned gates falls to in the course of the
+            training, of what it is at first; geometrically, by the batch's `done`.
 
     Raises:
         ValueError: A network without parts, a setting out of range, or a term that
@@ -53,12 +56,19 @@ def parts(
             "`objective.name`='parts' needs a network that decides by parts; expected "
             "a `model.decision`, or 'classify'."
         )
+    if not 0 < anneal <= 1 or (anneal < 1 and "gates" not in apply.knows):
+        raise ValueError(
+            f"`anneal`={anneal}; expected 1, or with decision.assignment='learned' "
+            "more than 0 and at most 1: it is the temperature of gates."
+        )
     look, active = apply.traits, constraints.active(terms, apply)
 
     def train(variables: Variables, batch: Batch, key: RandomKey) -> Outcome:
         # Devices of `pmap` would draw alike; the first row's place tells them apart.
         key, other = jax.random.split(jax.random.fold_in(key, batch["position"][0]))
         labels, inputs = batch["label"], network.pixels(batch[apply.inputs])
+        if anneal < 1:
+            variables = _annealed(variables, anneal ** jnp.asarray(batch["done"])[0])
         traits, statistics = look(variables, inputs, key)
         seen = constraints.Seen(traits, labels, batch["weight"], apply.axis_name)
         if "equivariance" in active:
@@ -73,3 +83,11 @@ def parts(
         return Outcome(loss, metrics, statistics)
 
     return Objective(train, *evaluation(apply, classes))
+
+
+def _annealed(variables: Variables, temperature: jax.Array) -> Variables:
+    """Divide gates by a temperature: what is open stays so, and slopes are steeper."""
+    params = variables["params"]
+    classifier = dict(params["classifier"])
+    classifier["gates"] = classifier["gates"] / temperature
+    return {**variables, "params": {**params, "classifier": classifier}}
