@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import toy
+from flax import linen as nn
 
 from unlir_jax import maps, saliency, split
 
@@ -69,10 +70,51 @@ def test_every_objective_is_climbed(model, pictures, objective, normalization):
     assert (values[1] > values[0]).all()
 
 
-def test_a_map_does_not_depend_on_its_neighbours(model, pictures):
+@pytest.fixture(scope="module")
+def many(pictures):
+    """Cut a network of more filters than cells, as last layers are."""
+    module = Many()
+    return split.from_linen(module, "conv"), toy.random_variables(module, pictures)
+
+
+class Many(nn.Module):
+    """Sixty-four maps of 16 cells."""
+
+    @nn.compact
+    def __call__(self, images):
+        side = images.shape[1] // 4
+        found = nn.relu(
+            nn.Conv(64, (side, side), (side, side), name="conv")(images - 0.5)
+        )
+        found = nn.relu(nn.Conv(32, (2, 2), name="second")(found))
+        return nn.Dense(5, name="dense")(jnp.mean(found, (1, 2)))
+
+
+@pytest.mark.parametrize("normalization", ["range", "max"])
+def test_projected_climbs_as_high_as_adam_in_fewer_passes(
+    many, pictures, normalization
+):
+    cut, variables = many
+
+    def value(**settings):
+        explain = saliency.opti_cam(cut, normalization=normalization, **settings)
+        found = explain(variables, pictures, LABELS)
+        images = jnp.asarray(pictures)
+        return masked_logits(cut, variables, images, LABELS, found, normalization)[0]
+
+    start, slow = value(steps=0), value(steps=30)
+    fast = value(steps=12, learning_rate=0.2, solver="projected")
+    assert (slow > start).all() and (fast > start).all()
+    assert fast.mean() >= slow.mean()
+
+
+@pytest.mark.parametrize("solver", ["adam", "projected"])
+def test_a_map_does_not_depend_on_its_neighbours(x64, model, pictures, solver):
     cut, variables = model
+    # In float64, as a search makes much of roundings.
+    variables, pictures = jax.tree.map(np.float64, (variables, pictures))
     # A coarse tolerance, so that the images stop at different steps.
-    explain = saliency.opti_cam(cut, steps=30, tolerance=2e-4)
+    explain = saliency.opti_cam(cut, steps=30, tolerance=2e-4, solver=solver)
     together = explain(variables, pictures, LABELS)
     for index in range(4):
         part = slice(index, index + 1)
@@ -82,24 +124,30 @@ def test_a_map_does_not_depend_on_its_neighbours(model, pictures):
     np.testing.assert_allclose(turned[::-1], together, rtol=1e-4)
 
 
-def test_an_image_that_has_converged_stays(model, pictures):
+@pytest.mark.parametrize("solver", ["adam", "projected"])
+def test_an_image_that_has_converged_stays(model, pictures, solver):
     cut, variables = model
-    start = saliency.opti_cam(cut, steps=1)(variables, pictures, LABELS)
+    explain = saliency.opti_cam(cut, steps=1, solver=solver)
+    start = explain(variables, pictures, LABELS)
     # Every change is below this tolerance, so the second step is never taken.
     for loop in ("host", "device"):
-        explain = saliency.opti_cam(cut, steps=9, tolerance=1e9, loop=loop)
+        explain = saliency.opti_cam(
+            cut, steps=9, tolerance=1e9, loop=loop, solver=solver
+        )
         found = explain(variables, pictures, LABELS)
         np.testing.assert_allclose(found, start, atol=1e-6)
 
 
-def test_host_and_device_agree(model, pictures):
+@pytest.mark.parametrize("solver", ["adam", "projected"])
+def test_host_and_device_agree(model, pictures, solver):
     cut, variables = model
+    settings = {"steps": 10, "solver": solver}
     found = [
-        saliency.opti_cam(cut, steps=10, loop=loop)(variables, pictures, LABELS)
+        saliency.opti_cam(cut, loop=loop, **settings)(variables, pictures, LABELS)
         for loop in ("host", "device")
     ]
     np.testing.assert_allclose(*found, rtol=1e-3, atol=1e-4)
-    explain = saliency.opti_cam(cut, steps=10)
+    explain = saliency.opti_cam(cut, **settings)
     compiled = jax.jit(explain)(variables, pictures, LABELS)
     np.testing.assert_allclose(compiled, found[1], rtol=1e-3, atol=1e-4)
 
@@ -111,21 +159,26 @@ def test_the_host_cannot_drive_a_compiled_loop(model, pictures):
         jax.jit(explain)(variables, pictures, LABELS)
 
 
-def test_a_map_is_a_convex_combination(model, pictures):
+@pytest.mark.parametrize("solver", ["adam", "projected"])
+def test_a_map_is_a_convex_combination(model, pictures, solver):
     cut, variables = model
     stack = cut.features(variables, pictures).maps
-    found = saliency.opti_cam(cut, steps=15)(variables, pictures, LABELS)
+    explain = saliency.opti_cam(cut, steps=15, solver=solver)
+    found = explain(variables, pictures, LABELS)
     assert (found <= stack.max(-1) + 1e-5).all()
     assert (found >= stack.min(-1) - 1e-5).all()
-    start = saliency.opti_cam(cut, steps=0)(variables, pictures, LABELS)
+    explain = saliency.opti_cam(cut, steps=0, solver=solver)
+    start = explain(variables, pictures, LABELS)
     np.testing.assert_allclose(start, stack.mean(-1), rtol=1e-4, atol=1e-6)
 
 
-def test_flat_maps_give_no_nan(pictures):
+@pytest.mark.parametrize("solver", ["adam", "projected"])
+def test_flat_maps_give_no_nan(pictures, solver):
     flat = split.from_functions(
         lambda v, images: 0 * images, lambda v, maps_: maps_.mean((1, 2))
     )
-    found = saliency.opti_cam(flat, steps=3)({}, jnp.asarray(pictures), LABELS % 3)
+    explain = saliency.opti_cam(flat, steps=3, solver=solver)
+    found = explain({}, jnp.asarray(pictures), LABELS % 3)
     assert (found == 0).all()
 
 
@@ -136,6 +189,11 @@ def test_flat_maps_give_no_nan(pictures):
         ({"normalization": "minmax"}, "'range', 'max', 'sigmoid'"),
         ({"steps": -1}, "0 or more"),
         ({"learning_rate": 0.0}, "more than 0"),
+        ({"solver": "sgd"}, "`solver`='sgd' is unknown; expected one of .'adam'"),
+        (
+            {"solver": "projected", "normalization": "sigmoid"},
+            "expected 'range' or 'max', or `solver`='adam'",
+        ),
     ],
 )
 def test_wrong_settings_are_refused(unchecked, model, settings, message):
