@@ -3,13 +3,14 @@
 import json
 import os
 import signal
+import time
 
 import numpy as np
 import pytest
 from PIL import Image
 from pyarrow import parquet
 
-from unlir_jax import cli, config, evaluate, mesh
+from unlir_jax import adapters, cli, config, evaluate, filters, mesh, pretrained
 from unlir_jax.data import source
 from unlir_jax.evaluation import comparison, gallery, labels
 from unlir_jax.report import cautions
@@ -28,6 +29,19 @@ def pictures(tmp_path_factory):
     for index in range(COUNT):
         noise = random.integers(0, 256, (6, 6, 3), np.uint8)
         Image.fromarray(noise).resize((40, 40)).save(folder / f"{index}_{index}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def boxed(tmp_path_factory):
+    """Write four pictures that are nothing but object, with a table of their boxes."""
+    folder, random = tmp_path_factory.mktemp("boxed"), np.random.default_rng(0)
+    lines = ["path,class,x0,y0,x1,y1"]
+    for index in range(4):
+        pixels = random.integers(0, 256, (40, 40, 3), np.uint8)
+        Image.fromarray(pixels).save(folder / f"{index}.png")
+        lines.append(f"{index}.png,{index},0,0,40,40")
+    (folder / "index.csv").write_text("\n".join(lines) + "\n")
     return folder
 
 
@@ -84,7 +98,18 @@ def test_every_picture_method_and_metric_has_a_line(evaluated, pictures):
     assert "Mean curves" in page
     assert "Explained best" in page
     assert (folder / "per_image.csv").read_text().count("\n") == len(rows) + 1
-    assert "| Grad-CAM |" in (folder / "summary.md").read_text()
+    words = (folder / "summary.md").read_text()
+    assert "| Grad-CAM |" in words
+    # Noise, and a network that has learned nothing: no method beats chance.
+    assert any(text.startswith("Insertion: Grad-CAM") for text in summary["cautions"])
+    for text in summary["cautions"]:
+        assert text in words and text in page
+
+
+def test_the_time_that_is_left_is_said():
+    begun = time.monotonic() - 60
+    assert evaluate._doing("rise", begun, 0.5, 0.0, 2) == "rise, 3 min left"
+    assert evaluate._doing("rise", begun, 0.0, 0.0, 2) == "rise"
 
 
 def test_one_device_gives_the_table_of_four(evaluated, pictures, tmp_path):
@@ -149,16 +174,9 @@ def test_a_broken_picture_is_counted(pictures, tmp_path):
     assert found["grad_cam/insertion"]["n"] == 3
 
 
-def test_maps_are_compared_with_boxes_and_explainers_are_asked_again(tmp_path):
-    random = np.random.default_rng(0)
-    lines = ["path,class,x0,y0,x1,y1"]
-    for index in range(4):
-        pixels = random.integers(0, 256, (40, 40, 3), np.uint8)
-        Image.fromarray(pixels).save(tmp_path / f"{index}.png")
-        lines.append(f"{index}.png,{index},0,0,40,40")
-    (tmp_path / "index.csv").write_text("\n".join(lines) + "\n")
+def test_maps_are_compared_with_boxes_and_explainers_are_asked_again(boxed, tmp_path):
     wanted = ("pointing_game", "official_metric", "energy_pointing_game", "coherency")
-    given = settings(tmp_path, ("metrics", wanted), ("metric_options", {}))
+    given = settings(boxed, ("metrics", wanted), ("metric_options", {}))
     found = evaluate.run(given, tmp_path / "out").summary
     # The box is the whole picture: every map points into it.
     assert found["center/pointing_game"]["mean"] == 1
@@ -267,14 +285,7 @@ def test_cautions_are_one_sentence_a_metric():
     ]
 
 
-def test_sanity_chosen_thresholds_and_baselines_in_one_run(tmp_path):
-    random = np.random.default_rng(0)
-    lines = ["path,class,x0,y0,x1,y1"]
-    for index in range(4):
-        pixels = random.integers(0, 256, (40, 40, 3), np.uint8)
-        Image.fromarray(pixels).save(tmp_path / f"{index}.png")
-        lines.append(f"{index}.png,{index},0,0,40,40")
-    (tmp_path / "index.csv").write_text("\n".join(lines) + "\n")
+def test_sanity_chosen_thresholds_and_baselines_in_one_run(boxed, tmp_path):
     wanted = (
         *("cascading_randomization", "cascading_randomization@hog"),
         *("max_iou", "max_box_accuracy_v2", "pixel_average_precision"),
@@ -285,7 +296,7 @@ def test_sanity_chosen_thresholds_and_baselines_in_one_run(tmp_path):
         "max_box_accuracy_v2": {"thresholds": 5},
         "cascading_randomization": {"stages": 2},
     }
-    given = settings(tmp_path, ("metrics", wanted), ("metric_options", {}))
+    given = settings(boxed, ("metrics", wanted), ("metric_options", {}))
     with given.unlocked():
         given.metric_options = options
     found = evaluate.run(given, tmp_path / "out").summary
@@ -311,6 +322,41 @@ def test_a_network_of_random_labels_has_to_be_named(pictures, tmp_path):
     given = settings(pictures, ("metrics", ("random_labels",)), ("metric_options", {}))
     with pytest.raises(ValueError, match="`model.random_labels` is missing"):
         evaluate.run(given, tmp_path / "out")
+
+
+def test_weighted_filters_are_evaluated_beside_a_network_of_other_labels(
+    pictures, tmp_path
+):
+    frozen, random = (
+        pretrained.load("cifar_resnet8", "random"),
+        np.random.default_rng(0),
+    )
+    weights = {
+        name: random.uniform(0.1, 2, np.shape(leaf)).astype(np.float32)
+        for name, leaf in filters.init(frozen.variables, "layer3/.*", "output").items()
+    }
+    adapter = adapters.save(
+        tmp_path / "adapter.safetensors",
+        weights,
+        backbone=frozen.name,
+        fingerprint=adapters.fingerprint(frozen.variables),
+    )
+    adapted = str(tmp_path / "adapted.safetensors")
+    command = ["adapters", "apply", "cifar_resnet8", str(adapter), adapted]
+    assert cli.main([*command, "--weights", "random"]) == 0
+    wanted = ("random_labels", "random_labels@spearman")
+    given = settings(
+        pictures,
+        *(("metrics", wanted), ("metric_options", {}), ("model.weights", adapted)),
+        *(("methods", ("grad_cam",)), ("method_options", {})),
+        ("model.random_labels", "random"),
+    )
+    found = evaluate.run(given, tmp_path / "run").summary
+    assert found["about"]["weights"]["source"] == adapted
+    for name in wanted:
+        # What knows nothing of the network stays; what shows it does not.
+        assert found[f"edges/{name}"]["mean"] == pytest.approx(1, abs=1e-3)
+        assert found[f"grad_cam/{name}"]["mean"] < 0.99
 
 
 def test_the_gallery_has_the_best_the_worst_and_the_disputed():
