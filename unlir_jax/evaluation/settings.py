@@ -51,9 +51,10 @@ def choose(
     if given.data == "folder":
         found.data.options = {}
     found.model.name = given.model
-    found.methods = tuple(given.methods.split("+"))
+    asked: list[str] = given.methods.split("+")
+    found.methods = tuple(asked)
     found.metrics = tuple(given.metrics.split("+"))
-    plain = (saliency.SYNONYMS.get(name, name) for name in found.methods)
+    plain = (saliency.SYNONYMS.get(name, name) for name in asked)
     found.method_options = _whole(plain, explainers.defaults, method_options or {})
     plain = (registry.base(name) for name in found.metrics)
     found.metric_options = _whole(plain, scorers.defaults, metric_options or {})
