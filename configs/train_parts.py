@@ -261,7 +261,7 @@ def _scratch(settings, parts):
     settings.model.decision = {
         "name": "bag",
         "layer": "",
-        "parts": parts or 24,
+        "parts": parts or 48,
         "dimensions": (0, 0),
         "region": "cells",
         "pooling": "top_k",
