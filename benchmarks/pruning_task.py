@@ -16,6 +16,7 @@ JSON.
 
 import argparse
 import functools
+import io
 import json
 import statistics
 import time
@@ -24,6 +25,8 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+from matplotlib import figure as figures
+from matplotlib.backends import backend_agg
 
 from unlir_jax import adapters, filters, pretrained, pruning, record
 from unlir_jax.adaptation import settings as all_settings
@@ -120,6 +123,39 @@ def measured(kept, pictures, size, options):
     return rows
 
 
+def drawn(rows):
+    """Draw accuracy against multiply-adds and against speed, as a PNG."""
+    figure = figures.Figure((9.0, 3.6), dpi=110, layout="constrained")
+    backend_agg.FigureCanvasAgg(figure)
+    left, right = figure.subplots(1, 2, sharey=True)
+    for panel, what, title in (
+        (left, "million_multiply_adds", "million multiply-adds a picture"),
+        (right, "speed_up", "times as fast as the whole network"),
+    ):
+        for name in rows[0]["accuracy"]:
+            values = [row[what] for row in rows]
+            heights = [100 * row["accuracy"][name] for row in rows]
+            panel.plot(values, heights, "o-", markersize=4.5, label=name)
+        for row in rows:
+            at = row[what], 100 * min(row["accuracy"].values())
+            panel.annotate(
+                f"{row['share']:.0%} gone",
+                at,
+                (0, -13),
+                textcoords="offset points",
+                ha="center",
+                fontsize=8,
+            )
+        panel.set_xlabel(title, fontsize=9)
+        panel.margins(0.12, 0.18)
+        panel.grid(alpha=0.3)
+    left.set_ylabel("accuracy, %", fontsize=9)
+    left.legend(frameon=False, fontsize=9)
+    data = io.BytesIO()
+    figure.savefig(data, format="png")
+    return data.getvalue()
+
+
 def listed(numbers):
     """Write numbers as the options take them."""
     return ",".join(map(str, numbers))
@@ -149,6 +185,7 @@ def main():
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=11)
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--figure", default="", help="PNG that gets the curves")
     options = parser.parse_args()
     settings, network, data, chosen, adapter = opened(options.workdir)
     size = settings.data.image_size or network.image_size
@@ -202,6 +239,8 @@ def main():
         if len(places)
     }
     rows = measured(kept, pictures, size, options)
+    if options.figure:
+        record.write_bytes(Path(options.figure), drawn(rows))
     if options.json:
         document = {"versions": record.versions(), "model": network.name}
         counts = {name: len(labels) for name, (_, labels) in pictures.items()}

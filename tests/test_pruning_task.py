@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 
 import few_colours
+import numpy as np
+from PIL import Image
 
 from unlir_jax import few_shot, pretrained, pruning
 
@@ -22,11 +24,13 @@ def test_it_prunes_the_network_of_a_workdir(tmp_path, monkeypatch, capsys):
     benchmark = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(benchmark)
     words = f"pruning_task {work} --shares 0.3 --steps 1 --keep-at-least 2"
-    words += " --batch 2 --rounds 1 --on both --json"
+    figure = tmp_path / "curves.png"
+    words += f" --batch 2 --rounds 1 --on both --json --figure {figure}"
     monkeypatch.setattr(sys, "argv", words.split())
     benchmark.main()
     out = capsys.readouterr().out
     document = json.loads(out[out.index("{") :])
+    assert np.asarray(Image.open(figure)).std() > 5
     # Of fifteen pictures to learn from six were drawn.
     assert document["pictures"] == {"held_out": 9, "test": 12}
     whole = pretrained.load("cifar_resnet8", "random").module
