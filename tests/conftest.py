@@ -1,5 +1,6 @@
 """Strict numerics, several CPU devices, and the shared material where it exists."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -22,6 +23,19 @@ jax.config.update("jax_num_cpu_devices", 4)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 SHARED = Path(__file__).parents[2] / "shared"
+# Linux lets a process have 65,530; a compiled program keeps some, and beyond the limit
+# the compiler crashes.
+MOST_MAPPINGS = 30_000
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _few_programs():
+    """Let programs go before there are too many of them for one process."""
+    yield
+    mappings = Path("/proc/self/maps")
+    if mappings.exists() and mappings.read_bytes().count(b"\n") > MOST_MAPPINGS:
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture(scope="session")
