@@ -48,7 +48,8 @@ division 88.6 +- 1.1 %. How the settings were chosen, and how far that flatters 
 in docs/parts.md.
 
 Time: on two CPU cores 15 ms a picture for the features, once; then a minute and a
-quarter on 1500 pictures for parts, classifier, baselines, figures and the gallery.
+quarter on 1500 pictures for parts, classifier, baselines, figures and the gallery, and
+one to two more for interventions (taken on a busy machine).
 """
 
 from unlir_jax import config, defaults, presets
