@@ -7,6 +7,7 @@ import time
 
 import numpy as np
 import pytest
+import small_network
 from PIL import Image
 from pyarrow import parquet
 
@@ -24,12 +25,7 @@ COUNT = 10
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("pictures")
-    random = np.random.default_rng(0)
-    for index in range(COUNT):
-        noise = random.integers(0, 256, (6, 6, 3), np.uint8)
-        Image.fromarray(noise).resize((40, 40)).save(folder / f"{index}_{index}.png")
-    return folder
+    return small_network.write_noise(tmp_path_factory.mktemp("pictures"), COUNT)
 
 
 @pytest.fixture(scope="module")

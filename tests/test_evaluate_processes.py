@@ -9,19 +9,14 @@ import time
 
 import numpy as np
 import pytest
-from PIL import Image
+import small_network
 
 COUNT = 8
 
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("pictures")
-    random = np.random.default_rng(0)
-    for index in range(COUNT):
-        noise = random.integers(0, 256, (6, 6, 3), np.uint8)
-        Image.fromarray(noise).resize((40, 40)).save(folder / f"{index}_{index}.png")
-    return folder
+    return small_network.write_noise(tmp_path_factory.mktemp("pictures"), COUNT)
 
 
 @pytest.fixture(scope="module")

@@ -124,11 +124,11 @@ def part_network(name):
 
 
 @pytest.mark.parametrize("name", sorted(parts.DECISIONS))
-@pytest.mark.parametrize("asked", [True, False])
-def test_parts_need_every_cell(name, asked, monkeypatch):
-    """Landmarks whose weights are large deal every cell to one part, as its mean."""
-    monkeypatch.setattr(parts.PartNet, "looks_at_cells", asked)
-    assert not trunks.head_pools(part_network(name).module, SIZE)
+def test_parts_need_every_cell(name, tmp_path):
+    """Landmarks with large weights deal all cells to one part: a trial is misled."""
+    of = part_network(name)
+    assert not trunks.head_pools(of.module, SIZE)
+    assert cached(pictures(), of, tmp_path).features.shape[1:3] == (8, 8)
 
 
 def test_pooled_maps_are_not_mistaken_for_whole_ones(network, monkeypatch):
