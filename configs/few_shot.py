@@ -17,7 +17,8 @@ without their labels.
 Arguments: `backbone`, a name of `unlir models`; `data`, see `unlir_jax/presets.py`;
 `k`, one or several; `method`, one, several or `all`: filters (three adapters of 15,296
 weights each), filters_single, probe_average, probe_max, probe_gem, probe_gem_crops,
-ridge, cosine, prototypes, cosine_head, norm_affine, bias, ia3, lora, last_block, full.
+ridge, lda, cosine, prototypes, cosine_head, norm_affine, bias, ia3, lora, last_block,
+full.
 
 Expected: on 50 species of CUB-200-2011, k=5, five draws: filters_single 83.9 +- 1.5 %,
 probe_gem 82.5 +- 1.2 %, see docs/few_shot.md.

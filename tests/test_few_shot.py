@@ -25,7 +25,7 @@ def settings(folder, method="probe_gem", **more):
 
 @pytest.mark.parametrize(
     "method",
-    ["probe_average", "ridge", "prototypes", "filters", "lora", "last_block", "full"],
+    ["probe_average", "lda", "prototypes", "filters", "lora", "last_block", "full"],
 )
 def test_every_kind_of_method_learns_colours(pictures, tmp_path, method):
     found = few_shot.run(settings(pictures, method), tmp_path / "run").summary

@@ -6,9 +6,18 @@ import few_colours
 import jax
 import numpy as np
 import pytest
+from scipy import stats
 
 from unlir_jax import adapters, cli, few_shot, pretrained, tree
-from unlir_jax.adaptation import fitting, methods, pictures, probes, task, training
+from unlir_jax.adaptation import (
+    discriminant,
+    fitting,
+    methods,
+    pictures,
+    probes,
+    task,
+    training,
+)
 
 RESNET = pretrained.load("cifar_resnet8", "random").variables
 
@@ -122,6 +131,58 @@ def test_a_linear_head_starts_as_ridge_regression():
         best = max(best, np.corrcoef(*map(np.ravel, flat))[0, 1])
     assert best > 0.9999
     assert (logits.argmax(1) == labels).mean() > 0.9
+
+
+def test_covariances_shrink_as_much_as_ledoit_and_wolf_say():
+    rows = np.random.default_rng(0).normal(size=(12, 5)) * np.arange(1, 6)
+    covariance, share = discriminant.shrunken(rows - rows.mean(0))
+    # sklearn.covariance.ledoit_wolf of scikit-learn 1.9.1, assume_centered=True.
+    assert share == pytest.approx(0.3465330586969267, rel=1e-12)
+    found = covariance[0, 0], covariance[3, 4]
+    assert found == pytest.approx((3.5143300593931643, 5.9294597554740545), rel=1e-12)
+
+
+def test_discriminants_are_ratios_of_gaussian_densities():
+    random = np.random.default_rng(1)
+    labels = np.repeat(np.arange(3), (9, 5, 7))
+    rows = random.normal(size=(21, 6)) @ random.normal(size=(6, 6)) + labels[:, None]
+    means = np.stack([rows[labels == label].mean(0) for label in range(3)])
+    covariance, _ = discriminant.shrunken(rows - means[labels])
+    expected = np.stack(
+        [
+            stats.multivariate_normal.logpdf(rows, mean, covariance) + np.log(share)
+            for mean, share in zip(means, np.bincount(labels) / 21, strict=True)
+        ],
+        axis=1,
+    )
+    kernel, bias = discriminant.classifier(rows, labels, 3)
+    found = rows @ kernel + bias
+    np.testing.assert_allclose(
+        found - found[:, :1], expected - expected[:, :1], rtol=1e-4, atol=1e-4
+    )
+
+
+def test_discriminants_of_one_picture_a_class_are_the_nearest_mean():
+    rows = np.random.default_rng(2).normal(size=(4, 6))
+    kernel, bias = discriminant.classifier(rows, np.arange(4), 4)
+    test = np.random.default_rng(3).normal(size=(50, 6))
+    nearest = np.square(test[:, None] - rows).sum(2).argmin(1)
+    np.testing.assert_array_equal((test @ kernel + bias).argmax(1), nearest)
+    with pytest.raises(ValueError, match="one and the same descriptor"):
+        discriminant.classifier(np.ones((4, 6)), np.arange(4), 4)
+    with pytest.raises(ValueError, match="expected each of 5"):
+        discriminant.classifier(rows, np.arange(4), 5)
+
+
+def test_a_linear_head_starts_as_discriminants_if_asked(colours):
+    views = np.random.default_rng(0).normal(size=(2, 9, 4)).astype(np.float32)
+    labels = np.arange(9) % 3
+    plan = training.Plan(head="linear", head_start="lda")
+    head = training.start_head(plan, views, labels, 3)
+    kernel, _ = discriminant.classifier(views.mean(0), labels, 3)
+    np.testing.assert_array_equal(head["kernel"], kernel)
+    with pytest.raises(ValueError, match="starts from the means"):
+        prepared(colours, "filters_single", head_start="lda")
 
 
 def test_an_adapter_with_a_linear_head_becomes_a_plain_network(

@@ -187,6 +187,7 @@ def _prepare(task: Any, pictures: int) -> tuple[methods.Adaptation, training.Pla
         learning_rate=method.rate,
         head_rate=task.settings.head_rate,
         head=task.settings.head,
+        head_start=task.settings.head_start,
         pooling=method.pooling,
         penalty=sparsity.Penalty(**task.settings.penalty),
     )

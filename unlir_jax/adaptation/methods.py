@@ -48,6 +48,7 @@ METHODS: dict[str, Method] = {
     "probe_gem": Method(probe="logistic"),
     "probe_gem_crops": Method(probe="logistic", crops=True),
     "ridge": Method(probe="ridge"),
+    "lda": Method(probe="lda"),
     "cosine": Method(probe="cosine"),
     "prototypes": Method(probe="prototypes"),
     "cosine_head": Method(adapters=("flips",)),

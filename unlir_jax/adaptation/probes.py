@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Integer
 
+from unlir_jax.adaptation import discriminant
 from unlir_jax.parts import logistic, ridge
 from unlir_jax.types import Array
 
@@ -58,6 +59,14 @@ def by_ridge(
 ) -> Callable[[Views], np.ndarray]:
     """Fit ridge regression in closed form to the mean of the views."""
     kernel, bias = ridge.classifier(np.mean(views, axis=0), labels, classes)
+    return lambda test: log_probabilities(np.mean(test, axis=0) @ kernel + bias)
+
+
+def by_lda(
+    views: Views, labels: Integer[Array, " pictures"], classes: int
+) -> Callable[[Views], np.ndarray]:
+    """Fit linear discriminants in closed form to the mean of the views."""
+    kernel, bias = discriminant.classifier(np.mean(views, axis=0), labels, classes)
     return lambda test: log_probabilities(np.mean(test, axis=0) @ kernel + bias)
 
 
@@ -115,6 +124,7 @@ def _stacked(views: Views) -> tuple[np.ndarray, np.ndarray]:
 PROBES: dict[str, Callable[..., Callable[[Views], np.ndarray]]] = {
     "logistic": by_logistic,
     "ridge": by_ridge,
+    "lda": by_lda,
     "cosine": by_cosine,
     "prototypes": by_prototypes,
 }

@@ -95,12 +95,21 @@ def _check_settings(settings: Any, names: list[str], shots: list[int]) -> None:
     ):
         if value < 1:
             raise ValueError(f"`{name}`={value}; expected 1 or more.")
-    for name, allowed in (("head", training.HEADS), ("pooling", ("", *POOLINGS))):
+    for name, allowed in (
+        ("head", training.HEADS),
+        ("head_start", training.STARTS),
+        ("pooling", ("", *POOLINGS)),
+    ):
         if settings[name] not in allowed:
             raise ValueError(
                 f"`{name}`={settings[name]!r}; expected one of "
                 f"{', '.join(map(repr, allowed))}."
             )
+    if settings.head == "cosine" and settings.head_start != training.STARTS[0]:
+        raise ValueError(
+            f"`head_start`={settings.head_start!r} with a head of cosines, which "
+            "starts from the means of the classes; expected head='linear'."
+        )
     for name in names:
         sparsity.check(
             sparsity.Penalty(**settings.penalty), methods.METHODS[name].trunk

@@ -10,12 +10,13 @@ import optax
 from jaxtyping import Float, Integer
 
 from unlir_jax import loops, pooling
-from unlir_jax.adaptation import probes, sparsity
-from unlir_jax.parts import clustering
+from unlir_jax.adaptation import discriminant, probes, sparsity
+from unlir_jax.parts import clustering, ridge
 from unlir_jax.types import Array, RandomKey, Variables
 
 BETA = 0.3
 HEADS = ("cosine", "linear")
+STARTS = ("ridge", "lda")
 
 
 class Plan(NamedTuple):
@@ -28,6 +29,7 @@ class Plan(NamedTuple):
         head_rate: Of the head.
         penalty: What is added to the loss, so that weights go to 0 or stay at 1.
         head: `cosine` or `linear`.
+        head_start: Of a linear head: `ridge` or `lda`.
         scale: Of the cosine head's logits.
         pooling: Of the maps, see `pooling.POOLINGS`.
     """
@@ -38,6 +40,7 @@ class Plan(NamedTuple):
     head_rate: float = 1e-3
     penalty: sparsity.Penalty = sparsity.Penalty()
     head: str = "cosine"
+    head_start: str = "ridge"
     scale: float = probes.SCALE
     pooling: str = "gem"
 
@@ -71,11 +74,12 @@ class Learnt(NamedTuple):
 def start_head(
     plan: Plan, views: probes.Views, labels: Integer[Array, " n"], classes: int
 ) -> dict[str, np.ndarray]:
-    """Start a head from closed forms: class means, or ridge regression."""
+    """Start a head from closed forms: class means, ridge regression, discriminants."""
     if plan.head == "cosine":
         kernel = probes.class_means(views, labels, classes).T
         return {"kernel": kernel, "bias": np.zeros(classes, np.float32)}
-    kernel, bias = probes.ridge.classifier(np.mean(views, axis=0), labels, classes)
+    fit = (discriminant if plan.head_start == "lda" else ridge).classifier
+    kernel, bias = fit(np.mean(views, axis=0), labels, classes)
     return {"kernel": kernel, "bias": bias}
 
 
