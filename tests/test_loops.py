@@ -37,18 +37,24 @@ def test_unknown_and_impossible_loops_are_refused(unchecked):
 @pytest.mark.parametrize(
     ("size", "loop", "expected"),
     [
-        ((224, 224), "auto", 4),
+        ((224, 224), "auto", 2),
         ((320, 320), "host", 1),
         ((1000, 1000), "host", 1),
         ((32, 32), "host", 32),
         ((224, 224), "device", 32),
     ],
 )
-def test_few_large_images_at_once_where_the_host_drives(size, loop, expected):
-    """As many as have the pixels of 4 images of 224 x 224, but one at least."""
+def test_few_large_images_at_once_where_the_host_drives(
+    monkeypatch, size, loop, expected
+):
+    """As many as have the pixels of 2 images of 224 x 224 a core, but one at least."""
+    monkeypatch.setattr(loops, "cores", lambda: 1)
     assert loops.few_enough(32, size, loop) == expected
     assert loops.few_enough(1, size, loop) == 1
     cells = [side // 8 for side in size]  # As many cells as 8 maps of 28 x 28.
     most = loops.CACHED_CELLS
     found = loops.few_enough(32, cells, loop, most=most)
     assert found == (32 if expected == 32 else min(32, max(1, 6272 // prod(cells))))
+    monkeypatch.setattr(loops, "cores", lambda: 3)
+    if expected == 2:
+        assert loops.few_enough(32, size, loop) == 6

@@ -53,6 +53,28 @@ def test_curves_are_those_of_a_slow_loop(pictures, name, steps, loop):
     np.testing.assert_allclose(found[name], area, atol=1e-5)
 
 
+@pytest.mark.parametrize("loop", ["host", "device"])
+def test_both_curves_share_the_image(pictures, loop):
+    """Five steps of two curves are eleven images, not twelve."""
+    seen, plain = [], pixel_model()
+
+    def head(v, features):
+        jax.debug.callback(lambda rows: seen.append(len(rows)), features.maps)
+        return plain.head(v, features)
+
+    saliency = np.random.default_rng(0).normal(size=(4, 7, 7)).astype(np.float32)
+    options = {"steps": 5, "loop": loop}
+    both = metrics.insertion_minus_deletion(plain._replace(head=head), **options)
+    found = jax.block_until_ready(both({}, pictures, LABELS, saliency))
+    jax.effects_barrier()
+    assert 4 * 11 <= sum(seen) < 4 * 12
+    assert set(found) > {"insertion_minus_deletion", "insertion", "deletion_curve"}
+    for factory in (metrics.insertion, metrics.deletion):
+        alone = factory(plain, **options)({}, pictures, LABELS, saliency)
+        for name, values in alone.items():
+            np.testing.assert_allclose(found[name], values, atol=1e-6)
+
+
 def test_a_perfect_map_inserts_early_and_deletes_early(pictures):
     light = jnp.asarray(pictures).mean(-1)
     inserted = metrics.insertion(pixel_model(), baseline="black")

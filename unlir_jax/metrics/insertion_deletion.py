@@ -4,8 +4,9 @@ Petsiuk et al., *RISE: Randomized Input Sampling for Explanation of Black-box Mo
 BMVC 2018, Section 4.1.
 """
 
-from collections.abc import Callable
-from typing import get_args
+import functools
+from collections.abc import Mapping
+from typing import Any, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -48,7 +49,7 @@ def insertion(
         A metric with `insertion`, `[batch]`, and `insertion_curve`,
         `[batch, steps + 1]`.
     """
-    return _curve(model, "insertion", baseline, steps, loop)
+    return _curves(model, {"insertion": baseline}, steps, loop)
 
 
 @factories.remember
@@ -67,7 +68,7 @@ def deletion(
         A metric with `deletion`, `[batch]`, and `deletion_curve`,
         `[batch, steps + 1]`.
     """
-    return _curve(model, "deletion", baseline, steps, loop)
+    return _curves(model, {"deletion": baseline}, steps, loop)
 
 
 @factories.remember
@@ -95,10 +96,14 @@ def insertion_minus_deletion(
         A metric with `insertion_minus_deletion`, `[batch]`, and all that `insertion`
         and `deletion` give.
     """
-    inserted = insertion(model, baseline=insertion_baseline, steps=steps, loop=loop)
-    deleted = deletion(model, baseline=deletion_baseline, steps=steps, loop=loop)
+    score = _curves(
+        model,
+        {"insertion": insertion_baseline, "deletion": deletion_baseline},
+        steps,
+        loop,
+    )
 
-    def score(
+    def difference(
         variables: Variables,
         images: Images,
         labels: Labels,
@@ -106,25 +111,28 @@ def insertion_minus_deletion(
         *,
         key: RandomKey | None = None,
     ) -> dict[str, jax.Array]:
-        inputs = (variables, images, labels, saliency)
-        both = inserted(*inputs, key=key) | deleted(*inputs, key=key)
-        difference = both["insertion"] - both["deletion"]
-        return {"insertion_minus_deletion": difference} | both
+        both = score(variables, images, labels, saliency, key=key)
+        return {"insertion_minus_deletion": both["insertion"] - both["deletion"]} | both
 
-    return score
+    return difference
 
 
-def _curve(
-    model: SplitModel, name: str, baseline: maps.Baseline, steps: int, loop: loops.Loop
+def _curves(
+    model: SplitModel,
+    baselines: Mapping[str, maps.Baseline],
+    steps: int,
+    loop: loops.Loop,
 ) -> Metric:
+    """Compute curves of images; of two, the second ends at its start with the first."""
     if steps < 1:
         raise ValueError(f"`steps`={steps}; expected 1 or more.")
-    if baseline not in get_args(maps.Baseline):
-        raise ValueError(
-            f"`baseline`={baseline!r} is unknown; expected one of "
-            f"{get_args(maps.Baseline)}."
-        )
-    probability = _probability(model)
+    for baseline in baselines.values():
+        if baseline not in get_args(maps.Baseline):
+            raise ValueError(
+                f"`baseline`={baseline!r} is unknown; expected one of "
+                f"{get_args(maps.Baseline)}."
+            )
+    chunk, step = _chances(model)
 
     @jax.jit
     def prepare(
@@ -133,8 +141,11 @@ def _curve(
         enlarged = maps.resize(saliency, images.shape[1:3])
         # Not normalised: rounding could make ties. A flat map is all ties.
         enlarged = jnp.where(maps.is_flat(enlarged)[:, None, None], 0, enlarged)
-        background = maps.background(images, baseline, mean=model.mean, key=key)
-        return background, rank(enlarged)
+        backgrounds = [
+            maps.background(images, baseline, mean=model.mean, key=key)
+            for baseline in baselines.values()
+        ]
+        return jnp.stack(backgrounds), rank(enlarged)
 
     def score(
         variables: Variables,
@@ -147,41 +158,107 @@ def _curve(
         split.check_batch(model, variables, images, labels)
         maps.check_saliency(saliency, images)
         images, labels = jnp.asarray(images), jnp.asarray(labels)
-        background, ranks = prepare(images, jnp.asarray(saliency), key)
-        counts = np.round(np.linspace(0, ranks[0].size, steps + 1)).astype(np.int32)
-        first, last = (
-            (images, background) if name == "insertion" else (background, images)
-        )
-        arguments = (variables, first, last, labels, ranks)
-        curve = loops.map_steps(
-            probability, jnp.asarray(counts), *arguments, loop=loop
-        ).T
-        area = (jnp.sum(curve, axis=1) - (curve[:, 0] + curve[:, -1]) / 2) / steps
-        return {name: area, f"{name}_curve": curve}
+        backgrounds, ranks = prepare(images, jnp.asarray(saliency), key)
+        points = _points(tuple(baselines), steps, ranks[0].size)
+        arguments = (variables, images, labels, ranks, backgrounds, points)
+        if loops.place(loop, *arguments) == "host":
+            few = loops.few_enough(max(len(images), 32), images.shape[1:3], loop)
+            sizes = len(images), len(points.count), few
+            found = loops.map_pairs(chunk, *sizes, *arguments, loop=loop)
+        else:
+            # Whole batches, which several devices share without moving images.
+            numbers = jnp.arange(len(points.count))
+            found = loops.map_steps(step, numbers, *arguments, loop=loop).T
+        result = {}
+        for place, name in enumerate(baselines):
+            # The second begins with the image, where the first has ended.
+            curve = found[:, place * steps : (place + 1) * steps + 1]
+            area = (jnp.sum(curve, axis=1) - (curve[:, 0] + curve[:, -1]) / 2) / steps
+            result |= {name: area, f"{name}_curve": curve}
+        return result
 
     return score
 
 
+class _Points(NamedTuple):
+    """Say what is shown at each point of the curves, `[points]` each.
+
+    Attributes:
+        count: So many pixels are chosen, the most salient first.
+        hidden: Whether the chosen pixels are of the background, and all others of the
+            image, instead of the reverse.
+        background: Of which curve.
+    """
+
+    count: jax.Array
+    hidden: jax.Array
+    background: jax.Array
+
+
+def _points(names: tuple[str, ...], steps: int, pixels: int) -> _Points:
+    """List the points of one curve after the other, without the image a second time."""
+    counts = np.round(np.linspace(0, pixels, steps + 1)).astype(np.int32)
+    rows = [
+        (count, name == "deletion", place)
+        for place, name in enumerate(names)
+        for count in counts[min(place, 1) :]
+    ]
+    return _Points(*(jnp.asarray(column) for column in zip(*rows, strict=True)))
+
+
 @factories.remember
-def _probability(model: SplitModel) -> Callable[..., jax.Array]:
-    """Compile what insertion and deletion have in common, one step of a curve."""
+def _chances(model: SplitModel) -> tuple[Any, Any]:
+    """Compile the label's probability for a chunk of pairs, and for a whole batch."""
     network = split.whole(model)
 
-    @jax.jit
-    def probability(
-        count: jax.Array,
+    def chances(
         variables: Variables,
-        first: Images,
-        last: Images,
+        images: Images,
         labels: Labels,
         ranks: jax.Array,
+        backgrounds: Images,
+        count: jax.Array,
+        hidden: jax.Array,
     ) -> jax.Array:
-        """Show the `count` highest ranks of `first`, and all else of `last`."""
-        shown = jnp.where((ranks < count)[..., None], first, last)
-        chances = jax.nn.softmax(network(variables, shown))
-        return jnp.take_along_axis(chances, labels[:, None], axis=1)[:, 0]
+        chosen = (ranks < count) != hidden
+        shown = jnp.where(chosen[..., None], images, backgrounds)
+        found = jax.nn.softmax(network(variables, shown))
+        return jnp.take_along_axis(found, labels[:, None], axis=1)[:, 0]
 
-    return probability
+    @functools.partial(jax.jit, static_argnums=0)
+    def chunk(
+        size: int,
+        start: jax.Array,
+        variables: Variables,
+        images: Images,
+        labels: Labels,
+        ranks: jax.Array,
+        backgrounds: jax.Array,
+        points: _Points,
+    ) -> jax.Array:
+        own, number = loops.pairs(size, start, len(images), len(points.count))
+        count, hidden, background = (each[number] for each in points)
+        return chances(
+            variables,
+            *(images[own], labels[own], ranks[own], backgrounds[background, own]),
+            *(count[:, None, None], hidden[:, None, None]),
+        )
+
+    @jax.jit
+    def step(
+        number: jax.Array,
+        variables: Variables,
+        images: Images,
+        labels: Labels,
+        ranks: jax.Array,
+        backgrounds: jax.Array,
+        points: _Points,
+    ) -> jax.Array:
+        count, hidden, background = (each[number] for each in points)
+        shown = backgrounds[background]
+        return chances(variables, images, labels, ranks, shown, count, hidden)
+
+    return chunk, step
 
 
 def rank(saliency: Saliency) -> jax.Array:

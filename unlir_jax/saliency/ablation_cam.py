@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from unlir_jax import factories, loops, split
-from unlir_jax.saliency import filter_passes, targets
+from unlir_jax.saliency import targets
 from unlir_jax.saliency.cam import check_maps, rectified, weigh
 from unlir_jax.types import (
     Explainer,
@@ -88,14 +88,14 @@ def ablation_cam(
             *(batch_size, features.maps.shape[1:3], loop, *arguments),
             most=loops.CACHED_CELLS,
         )
-        lost = filter_passes.score(without, batch, filters, few, *arguments, loop=loop)
+        lost = loops.map_pairs(without, batch, filters, few, *arguments, loop=loop)
         return combine(features.maps, whole, lost)
 
     return explain
 
 
 def _ablated_scores(model: SplitModel, score: targets.Score) -> Any:
-    """Compile one chunk of pairs, see `filter_passes.score`."""
+    """Compile one chunk of pairs, see `loops.map_pairs`."""
 
     @functools.partial(jax.jit, static_argnums=0)
     def without(
@@ -106,7 +106,7 @@ def _ablated_scores(model: SplitModel, score: targets.Score) -> Any:
         labels: Labels,
     ) -> jax.Array:
         images, filters = features.maps.shape[0], features.maps.shape[-1]
-        image, number = filter_passes.pairs(size, start, images, filters)
+        image, number = loops.pairs(size, start, images, filters)
         kept = jnp.arange(filters)[None] != number[:, None]
         chosen = jax.tree.map(lambda leaf: _take(leaf, image, images), features)
         maps = chosen.maps * kept[:, None, None].astype(chosen.maps.dtype)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from unlir_jax import factories, loops, maps, split
-from unlir_jax.saliency import filter_passes, targets
+from unlir_jax.saliency import targets
 from unlir_jax.types import Images, Labels, RandomKey, SplitModel, Variables
 
 MakeMasks = Callable[..., jax.Array]
@@ -62,12 +62,12 @@ def score(
     arguments = variables, images, labels, *own
     few = loops.few_enough(batch_size, images.shape[1:3], loop, *arguments)
     sizes = len(images), count, few
-    return filter_passes.score(counted, *sizes, *arguments, loop=loop)
+    return loops.map_pairs(counted, *sizes, *arguments, loop=loop)
 
 
 @factories.remember
 def compiled(model: SplitModel, score: targets.Score, make: MakeMasks) -> Any:
-    """Compile one chunk of pairs of an image and a mask, see `filter_passes.score`."""
+    """Compile one chunk of pairs of an image and a mask, see `loops.map_pairs`."""
     network = split.whole(model)
 
     @functools.partial(jax.jit, static_argnums=(0, 1))
@@ -81,7 +81,7 @@ def compiled(model: SplitModel, score: targets.Score, make: MakeMasks) -> Any:
         backgrounds: Images,
         *own: jax.Array,
     ) -> jax.Array:
-        image, number = filter_passes.pairs(size, start, len(images), count)
+        image, number = loops.pairs(size, start, len(images), count)
         mask = make(images.shape[1:3], number, *(array[image] for array in own))
         mask = mask.astype(images.dtype)
         shown = maps.apply_mask(images[image], mask, backgrounds[image])

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from unlir_jax import factories, loops, maps, split
-from unlir_jax.saliency import accumulation, filter_passes, targets
+from unlir_jax.saliency import accumulation, targets
 from unlir_jax.saliency.cam import check_maps, weigh
 from unlir_jax.types import (
     Explainer,
@@ -216,7 +216,7 @@ def _masking(
         batch, *_, filters = stack.shape
         few = loops.few_enough(batch_size, images.shape[1:3], loop, item, *arguments)
         sizes, item = (batch, filters, few), jnp.asarray(item)
-        found = filter_passes.score(masked, *sizes, item, *arguments, loop=loop)
+        found = loops.map_pairs(masked, *sizes, item, *arguments, loop=loop)
         return total + found.astype(total.dtype)
 
     def explain(
@@ -248,7 +248,7 @@ def _masking(
 
 
 def _masked_scores(model: SplitModel, score: targets.Score, mask: Mask) -> Any:
-    """Compile one chunk of pairs, see `filter_passes.score`."""
+    """Compile one chunk of pairs, see `loops.map_pairs`."""
     network = split.whole(model)
 
     @functools.partial(jax.jit, static_argnums=0)
@@ -263,7 +263,7 @@ def _masked_scores(model: SplitModel, score: targets.Score, mask: Mask) -> Any:
         image_keys: jax.Array,
     ) -> jax.Array:
         batch, *_, filters = stack.shape
-        image, number = filter_passes.pairs(size, start, batch, filters)
+        image, number = loops.pairs(size, start, batch, filters)
         chosen = stack[image, :, :, number]
         shown = mask(chosen, images[image], image_keys[image], number, item)
         return score(network(variables, shown), labels[image])
