@@ -43,6 +43,7 @@ def training() -> ConfigDict:
                 "mixup": 0.0,
                 "cutmix": 0.0,
             },
+            "penalty": _penalty(),
             "optimizer": _optimizer(),
             # Steps between evaluations, 0: at the end only; what the best is chosen
             # by, and whether more of it is better.
@@ -68,6 +69,11 @@ def _model() -> dict:
         # A file of an adapter that weighs the filters of the trunk, such as
         # `configs/few_shot.py` writes; it learnt on the weights above.
         "adapter": "",
+        # One number for each filter learns, `filters/…` in the optimiser's table: those
+        # of layers whose whole path matches `select`, or of all behind the block
+        # `after` ("auto": 40 % of the blocks are in front). Neither: none does. `mode`
+        # is one of `filters.Mode`.
+        "filters": {"select": "", "after": "", "mode": "output"},
         # Of the computation; the state is float32 in any case.
         "dtype": "float32",
         # Of products in float32: highest, or default for the accelerator's faster,
@@ -106,6 +112,18 @@ def _data() -> dict:
         "threads": 0,
         # Stop at a picture that cannot be read, instead of counting it.
         "strict": False,
+    }
+
+
+def _penalty() -> dict:
+    return {
+        # On weights of filters: towards_one, l1 or hard_concrete, see
+        # `adaptation.sparsity`.
+        "name": "",
+        # Factor on it.
+        "weight": 0.0,
+        # The last two are about weights in whose names this is found.
+        "select": "",
     }
 
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from unlir_jax import checkpoint, tree, zoo
+from unlir_jax.objectives import filter_weights
 from unlir_jax.weights import exported, hub, layouts, readers
 
 
@@ -93,7 +94,6 @@ def _read_folder(folder: Path) -> dict[str, np.ndarray]:
     if (folder / exported.FILE).is_file():
         return readers.read(folder / exported.FILE)
     state = checkpoint.read_arrays(folder)
-    if state.get("average"):
-        return tree.flatten(state["average"])
     known = {"params": state["params"], "batch_stats": state.get("statistics") or {}}
-    return tree.flatten(known)
+    # Files of weights are plain networks, so checkpoints are read as such as well.
+    return tree.flatten(filter_weights.plain(state.get("average") or known))

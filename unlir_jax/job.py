@@ -19,8 +19,10 @@ from unlir_jax import (
     zoo,
 )
 from unlir_jax import state as states
+from unlir_jax.adaptation import sparsity
 from unlir_jax.data import augmentation, splits
 from unlir_jax.models import layers
+from unlir_jax.objectives import filter_weights
 from unlir_jax.objectives import network as networks
 from unlir_jax.objectives.objective import Objective
 from unlir_jax.parts import start
@@ -71,27 +73,25 @@ def prepare(settings: Settings) -> Job:
         rows, columns = trunks.map_shape(network.module, image_size, network.image_size)
         network.module.classifier.check(rows, columns)
     _check_start(settings, network, data, taken)
+    penalty = sparsity.Penalty(**settings.penalty)
+    weights = filter_weights.start(network, settings, penalty, image_size)
+    variables["params"] = variables["params"] | weights
     rules = optim.rules(variables["params"], settings.optimizer.table)
+    notices = notices + _check_weights(settings, network, rules, weights)
     steps = optim.steps(
         settings.steps, settings.epochs, data.train.size, settings.batch_size
     )
     learning_rate = optim.schedule(
         settings.optimizer.learning_rate, steps, **settings.optimizer.schedule
     )
-    optimizer = optim.make(
-        rules,
-        learning_rate,
-        name=settings.optimizer.name,
-        weight_decay=settings.optimizer.weight_decay,
-        clip_norm=settings.optimizer.clip_norm,
-        options=settings.optimizer.options.to_dict(),
-    )
+    optimizer = _optimizer(settings, rules, learning_rate, penalty)
+    objective = _objective(settings, network, rules, image_size)
     return Job(
         settings=settings,
         laid=laid,
         data=data,
         network=network,
-        objective=_objective(settings, network, rules, image_size),
+        objective=filter_weights.weighted(objective, penalty, weights),
         rules=rules,
         learning_rate=learning_rate,
         optimizer=optimizer,
@@ -101,6 +101,43 @@ def prepare(settings: Settings) -> Job:
         crop=settings.data.crop or network.crop,
         notices=notices,
     )
+
+
+def _check_weights(
+    settings: Settings,
+    network: pretrained.Pretrained,
+    rules: Mapping[str, optim.Rule],
+    weights: Mapping[str, Any],
+) -> list[str]:
+    """Refuse weights of filters that do not learn; say what will not be written."""
+    if not weights:
+        return []
+    own = [p for p in rules if p.startswith(f"{filter_weights.FOLDER}/")]
+    if not any(rules[path].train for path in own):
+        raise ValueError(
+            "`optimizer.table` freezes the weights of filters that model.filters asks "
+            f"for; expected ('{filter_weights.FOLDER}/.*', {{}}) in front, or no "
+            "model.filters."
+        )
+    reason = adapters.reason(settings, network.module, rules)
+    return [f"no {adapters.learnt.FILE} will be written: {reason}"] if reason else []
+
+
+def _optimizer(
+    settings: Settings,
+    rules: Mapping[str, optim.Rule],
+    learning_rate: optax.Schedule,
+    penalty: sparsity.Penalty,
+) -> optax.GradientTransformation:
+    made = optim.make(
+        rules,
+        learning_rate,
+        name=settings.optimizer.name,
+        weight_decay=settings.optimizer.weight_decay,
+        clip_norm=settings.optimizer.clip_norm,
+        options=settings.optimizer.options.to_dict(),
+    )
+    return filter_weights.stopping(made, penalty)
 
 
 def _check_start(

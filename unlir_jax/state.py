@@ -204,8 +204,9 @@ def _average(state: State, keep: float) -> Any:
         return {}
     step = state.step.astype(jnp.float32)
     share = jnp.minimum(keep, (1 + step) / (10 + step))
+    # What is frozen stays bit for bit as it is, which a sum of shares would not.
     return jax.tree.map(
-        lambda old, new: share * old + (1 - share) * new,
+        lambda old, new: jnp.where(old == new, new, share * old + (1 - share) * new),
         state.average,
         _current(state),
     )

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from unlir_jax import (
+    adapters,
     batches,
     checkpoint,
     config,
@@ -28,6 +29,7 @@ from unlir_jax import job as jobs
 from unlir_jax import state as states
 from unlir_jax.data import pipeline
 from unlir_jax.job import Job, Settings
+from unlir_jax.objectives import filter_weights
 from unlir_jax.parts import start
 
 Say = Callable[[str], None]
@@ -175,6 +177,10 @@ def _train(
             "all is saved, and the same command goes on from there.",
         )
     known = mesh.gather(laid, states.variables(state))
+    if mesh.is_first():
+        adapters.write(folder, job, known)
+    notes["filters"] = filter_weights.summary(known)
+    known = filter_weights.plain(known)
     if settings.model.decision.name and mesh.is_first():
         log.show(step, "measuring the parts")
         gallery = part_gallery.collect(job, known, reader)

@@ -194,6 +194,7 @@ def finish(
     summary = dict(notes.get("test", {})) | dict(notes.get("train", {})) | best
     summary |= speed
     summary |= notes.get("start", {}) | notes.get("measured", {})
+    summary |= notes.get("filters", {})
     summary |= {
         "seed": job.settings.seed,
         "steps": job.steps,

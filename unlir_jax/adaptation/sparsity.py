@@ -12,7 +12,7 @@ from unlir_jax import filters
 from unlir_jax.types import Array, RandomKey
 
 Name = Literal["", "towards_one", "l1", "hard_concrete"]
-LOGITS = "/logits"
+LOGITS = "_logits"
 # Of hard concrete gates: all but open, see `filters.hard_concrete`.
 OPEN = 3.0
 

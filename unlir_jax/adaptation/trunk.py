@@ -65,13 +65,16 @@ def units(module: Any, image_size: int) -> list[str]:
     return [path for path in paths if UNIT.fullmatch(path)]
 
 
-def behind(module: Any, image_size: int, after: str = "auto") -> str:
+def behind(
+    module: Any, image_size: int, after: str = "auto", setting: str = "model.after"
+) -> str:
     """Name the block behind which a trunk learns.
 
     Args:
         module: The network.
         image_size: Side in pixels of the pictures.
         after: A block, or "auto" for the last one of the first 40 per cent.
+        setting: What that is called where it was given.
 
     Raises:
         ValueError: There is no such block, or nothing behind it.
@@ -83,7 +86,7 @@ def behind(module: Any, image_size: int, after: str = "auto") -> str:
         near = difflib.get_close_matches(after, known[:-1], n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise ValueError(
-            f"`model.after`={after!r} is no block with others behind it; {hint}"
+            f"`{setting}`={after!r} is no block with others behind it; {hint}"
             f"expected 'auto' or one of {', '.join(known[:-1])}."
         )
     return after

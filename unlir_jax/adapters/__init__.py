@@ -1,5 +1,6 @@
 """Adapters: what was learnt for one task beside a frozen network, in small files."""
 
+from unlir_jax.adapters import learnt as learnt
 from unlir_jax.adapters.arithmetic import LayerDifference as LayerDifference
 from unlir_jax.adapters.arithmetic import diff as diff
 from unlir_jax.adapters.arithmetic import merge as merge
@@ -13,6 +14,8 @@ from unlir_jax.adapters.file import check as check
 from unlir_jax.adapters.file import fingerprint as fingerprint
 from unlir_jax.adapters.file import load as load
 from unlir_jax.adapters.file import save as save
+from unlir_jax.adapters.learnt import reason as reason
+from unlir_jax.adapters.learnt import write as write
 from unlir_jax.adapters.network import apply as apply
 from unlir_jax.adapters.network import decides as decides
 from unlir_jax.adapters.network import weigh as weigh
