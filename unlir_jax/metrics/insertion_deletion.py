@@ -5,7 +5,7 @@ BMVC 2018, Section 4.1.
 """
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, get_args
 
 import jax
@@ -124,15 +124,8 @@ def _curves(
     loop: loops.Loop,
 ) -> Metric:
     """Compute curves of images; of two, the second ends at its start with the first."""
-    if steps < 1:
-        raise ValueError(f"`steps`={steps}; expected 1 or more.")
-    for baseline in baselines.values():
-        if baseline not in get_args(maps.Baseline):
-            raise ValueError(
-                f"`baseline`={baseline!r} is unknown; expected one of "
-                f"{get_args(maps.Baseline)}."
-            )
-    chunk, step = _chances(model)
+    _check(baselines, steps)
+    scored = _scored(model, loop)
 
     @jax.jit
     def prepare(
@@ -161,15 +154,7 @@ def _curves(
         backgrounds, ranks = prepare(images, jnp.asarray(saliency), key)
         points = _points(tuple(baselines), steps, ranks[0].size)
         arguments = (variables, images, labels, ranks, backgrounds, points)
-        if loops.place(loop, *arguments) == "host":
-            few = loops.few_enough(max(len(images), 32), images.shape[1:3], loop)
-            sizes = len(images), len(points.count), few
-            found = loops.map_pairs(chunk, *sizes, *arguments, loop=loop)
-        else:
-            # Whole batches, which several devices share without moving images.
-            numbers = jnp.arange(len(points.count))
-            found = loops.map_steps(step, numbers, *arguments, loop=loop).T
-        result = {}
+        found, result = scored(*arguments), {}
         for place, name in enumerate(baselines):
             # The second begins with the image, where the first has ended.
             curve = found[:, place * steps : (place + 1) * steps + 1]
@@ -178,6 +163,17 @@ def _curves(
         return result
 
     return score
+
+
+def _check(baselines: Mapping[str, maps.Baseline], steps: int) -> None:
+    if steps < 1:
+        raise ValueError(f"`steps`={steps}; expected 1 or more.")
+    for baseline in baselines.values():
+        if baseline not in get_args(maps.Baseline):
+            raise ValueError(
+                f"`baseline`={baseline!r} is unknown; expected one of "
+                f"{get_args(maps.Baseline)}."
+            )
 
 
 class _Points(NamedTuple):
@@ -204,6 +200,26 @@ def _points(names: tuple[str, ...], steps: int, pixels: int) -> _Points:
         for count in counts[min(place, 1) :]
     ]
     return _Points(*(jnp.asarray(column) for column in zip(*rows, strict=True)))
+
+
+def _scored(model: SplitModel, loop: loops.Loop) -> Callable[..., jax.Array]:
+    """Score all points of all images, `[batch, points]`, no more at once than images.
+
+    On a CPU's host fewer images than there are go through the network at once;
+    elsewhere whole batches do, which several devices share without moving images.
+    """
+    chunk, step = _chances(model)
+
+    def scored(variables: Variables, images: Images, *others: Any) -> jax.Array:
+        arguments, points = (variables, images, *others), len(others[-1].count)
+        if loops.place(loop, *arguments) == "device":
+            numbers = jnp.arange(points)
+            return loops.map_steps(step, numbers, *arguments, loop=loop).T
+        few = loops.few_enough(len(images), images.shape[1:3], loop)
+        sizes = len(images), points, few
+        return loops.map_pairs(chunk, *sizes, *arguments, loop=loop)
+
+    return scored
 
 
 @factories.remember
