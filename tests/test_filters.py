@@ -11,7 +11,7 @@ from unlir_jax import filters, pretrained, tree, zoo
 from unlir_jax.models import fold as folding
 from unlir_jax.models.layers import ConvNorm, Style
 
-MODES = ("output", "input", "output+input", "filter", "kronecker")
+MODES = ("output", "input", "output+input", "filter", "kronecker", "shift")
 RANDOM = np.random.default_rng(0)
 
 
@@ -184,6 +184,27 @@ def test_what_each_mode_multiplies():
     outer = np.multiply.outer(weights["input"], weights["gain"])
     np.testing.assert_allclose(found["kernel"], kernel * outer, rtol=1e-6)
     np.testing.assert_array_equal(found["bias"], bias)
+    weights, found = changed("shift")
+    np.testing.assert_array_equal(found["kernel"], kernel)
+    np.testing.assert_allclose(found["bias"], bias + weights["shift"] - 1)
+
+
+def test_shifts_come_after_products():
+    images, variables = known(Small)
+    scales, shifts = (
+        moved(filters.init(variables, "project/.*", mode), seed)
+        for seed, mode in enumerate(("output", "shift"))
+    )
+    for weights in (scales | shifts, shifts | scales):
+        found = filters.fold(variables, weights)
+        norm = found["params"]["project"]["norm"]
+        old = variables["params"]["project"]["norm"]
+        scale, shift = scales["project/norm/output"], shifts["project/norm/shift"]
+        np.testing.assert_allclose(norm["scale"], old["scale"] * scale, rtol=1e-6)
+        expected = old["bias"] * scale + shift - 1
+        np.testing.assert_allclose(norm["bias"], expected, rtol=1e-6, atol=1e-7)
+        back = filters.unfold(found, weights)["params"]["project"]["norm"]
+        np.testing.assert_allclose(back["bias"], old["bias"], atol=1e-6)
 
 
 @pytest.mark.parametrize("groups", [1, 2, 6])
@@ -251,7 +272,9 @@ def test_fold_is_apply_and_unfold_undoes_it(mode):
     back = filters.unfold(folded, weights)
     for path, leaf in tree.flatten(variables).items():
         found = tree.flatten(back)[path]
-        np.testing.assert_allclose(found, leaf, rtol=5e-7, err_msg=path)
+        # What was added and taken off again is rounded as the sum was.
+        away = 2e-7 if mode == "shift" else 0
+        np.testing.assert_allclose(found, leaf, rtol=5e-7, atol=away, err_msg=path)
 
 
 def test_what_zeros_multiplied_is_lost():
@@ -378,6 +401,8 @@ def test_penalties(unchecked):
     assert filters.penalty({}) == 0
     with pytest.raises(ValueError, match="`kind`='l3'"):
         filters.penalty(weights, "l3")
+    with pytest.raises(ValueError, match="shifted by -1"):
+        filters.penalty({"a/shift": np.ones(3)}, "l1")
 
 
 def test_hard_concrete_gates_are_open_as_often_as_the_penalty_says():
@@ -432,6 +457,7 @@ def test_bad_input_is_refused_in_one_sentence(unchecked):
         *(filters.init, ours, "(stem|depthwise)/.*"),
         pairing={"stem/conv": "stem/norm", "depthwise/conv": "stem/norm"},
     )
+    error("has no bias", filters.init, {"kernel": np.ones((3, 4))}, mode="shift")
     error("did you mean 'resnet18'", filters.pairs, "resnet17")
     other = filters.init(foreign, mode="filter")
     error("the network lacks", filters.apply, ours, other)

@@ -74,11 +74,18 @@ def begin(weights: Any, penalty: Penalty) -> Any:
     """Add the gates that a penalty needs to what learns.
 
     Raises:
-        ValueError: `select` selects no weight.
+        ValueError: `select` selects no weight, or shifts.
     """
     if not sparse(penalty):
         return weights
     chosen = [name for name in weights if re.search(penalty.select, name)]
+    shifts = [name for name in chosen if name.endswith("/shift")]
+    if shifts:
+        raise ValueError(
+            f"`penalty.name`={penalty.name!r} of {shifts[0]!r}, which says nothing "
+            "when it is 1, not 0; expected towards_one, or a `penalty.select` of "
+            "weights that multiply."
+        )
     if not chosen:
         raise ValueError(
             f"`penalty.select`={penalty.select!r} is in no name of a weight; expected "

@@ -192,3 +192,17 @@ def check_layer(layer: str, norm: str | None, params: Mapping[str, Any]) -> None
                 f"{path} of shape {length} does not fit the kernel of {layer} of shape "
                 f"{shape}; expected {outgoing} numbers."
             )
+
+
+def check_bias(module: str, params: Mapping[str, Any]) -> None:
+    """Refuse to shift what has no bias.
+
+    Raises:
+        ValueError: It has none.
+    """
+    if parameters.join(module, "bias") not in params:
+        raise ValueError(
+            f"{module} has no bias that `mode`='shift' could move; expected a `select` "
+            "of layers that have one, themselves or in the norm that follows, or "
+            "mode 'output'."
+        )

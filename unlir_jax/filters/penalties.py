@@ -23,7 +23,8 @@ def penalty(weights: Mapping[str, Array], kind: Penalty = "towards_one") -> jax.
       logits; Louizos et al., ICLR 2018 (arXiv 1712.01312), equation 12.
 
     Raises:
-        ValueError: The kind is unknown.
+        ValueError: The kind is unknown, or `l1` is asked of shifts, which say nothing
+            when they are 1, not 0.
     """
     functions: dict[str, Callable[[jax.Array], jax.Array]] = {
         "towards_one": lambda leaf: jnp.square(leaf - 1),
@@ -34,6 +35,12 @@ def penalty(weights: Mapping[str, Array], kind: Penalty = "towards_one") -> jax.
     }
     if kind not in functions:
         raise ValueError(f"`kind`={kind!r}; expected one of {', '.join(functions)}.")
+    shifts = [name for name in weights if name.endswith("/shift")]
+    if kind == "l1" and shifts:
+        raise ValueError(
+            f"`kind`='l1' of {shifts[0]!r}, which would be shifted by -1; expected "
+            "'towards_one', or weights that multiply."
+        )
     sums = [jnp.sum(functions[kind](jnp.asarray(leaf))) for leaf in weights.values()]
     return jnp.sum(jnp.stack(sums)) if sums else jnp.zeros(())
 

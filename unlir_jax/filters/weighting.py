@@ -1,8 +1,8 @@
 """Weights of filters: made, applied, folded in and taken out again."""
 
 import operator
-from collections.abc import Callable, Mapping
-from typing import Any, Literal, get_args
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -14,12 +14,13 @@ from unlir_jax.filters import parameters
 from unlir_jax.filters.pairing import Pairing
 from unlir_jax.types import Array, Variables
 
-Mode = Literal["output", "input", "output+input", "filter", "kronecker"]
+Mode = Literal["output", "input", "output+input", "filter", "kronecker", "shift"]
 Weights = Mapping[str, Array]
 
-KINDS = ("output", "gain", "input", "filter")
+KINDS = ("output", "gain", "input", "filter", "shift")
 """`output`: [out], of the kernel or the norm's scale, and of the bias; `gain`: the same
-without the bias; `input`: [in], of the kernel; `filter`: [in, out], of the kernel."""
+without the bias; `input`: [in], of the kernel; `filter`: [in, out], of the kernel;
+`shift`: [out], 1 more than what is added to the bias after all products."""
 
 
 def init(
@@ -39,6 +40,10 @@ def init(
     - `output+input`: both.
     - `filter`: one for each pair of input and output, biases left alone. Those of a
       kernel that sees one channel multiply the scale of the norm that follows.
+    - `shift`: one for each output that moves instead of multiplying it: `weight - 1` is
+      added to the bias, of the norm that follows or else of the layer. To be used alone
+      or joined with another mode, `init(…, "output") | init(…, "shift")`, which is the
+      scaling and shifting of Lian et al. (NeurIPS 2022).
     - `kronecker`: as `filter`, but an outer product of a weight for each output (of the
       norm's scale where one follows) and a weight for each input.
 
@@ -76,7 +81,7 @@ def init(
     for layer in layers:
         incoming, outgoing = np.shape(params[parameters.join(layer, "kernel")])[-2:]
         norm = None
-        if mode in ("output", "output+input", "kronecker") or (
+        if mode in ("output", "output+input", "kronecker", "shift") or (
             mode == "filter" and incoming == 1
         ):
             norm = pairings.norm_after(layer, params, pairing)
@@ -89,6 +94,9 @@ def init(
             )
         if mode in ("output", "output+input"):
             weights[parameters.join(target, "output")] = jnp.ones(outgoing)
+        elif mode == "shift":
+            pairings.check_bias(target, params)
+            weights[parameters.join(target, "shift")] = jnp.ones(outgoing)
         elif mode == "kronecker" or (mode == "filter" and incoming == 1):
             weights[parameters.join(target, "gain")] = jnp.ones(outgoing)
         elif mode == "filter":
@@ -104,7 +112,7 @@ def init(
 
 
 def apply(variables: Variables, weights: Weights) -> Variables:
-    """Multiply the filters of a network by their weights; pure and differentiable.
+    """Multiply (or shift) filters by their weights; pure and differentiable.
 
     Args:
         variables: Of the frozen network, see `init`; they are not changed.
@@ -118,18 +126,18 @@ def apply(variables: Variables, weights: Weights) -> Variables:
     Raises:
         ValueError: The weights belong to another network.
     """
-    return _multiply(variables, weights, operator.mul)
+    return _change(variables, weights)
 
 
 def fold(variables: Variables, weights: Weights) -> Variables:
     """Multiply the weights into a network for good: `apply`, in NumPy, to be stored.
 
-    Every product is rounded once, and scales are kept: nothing is normalised.
+    Every product and sum is rounded once, and scales are kept: nothing is normalised.
 
     Raises:
         ValueError: The weights belong to another network.
     """
-    return _multiply(_on_host(variables), _on_host(dict(weights)), operator.mul)
+    return _change(_on_host(variables), _on_host(dict(weights)))
 
 
 def unfold(variables: Variables, weights: Weights) -> Variables:
@@ -140,12 +148,12 @@ def unfold(variables: Variables, weights: Weights) -> Variables:
             multiplied is lost.
     """
     for name, leaf in weights.items():
-        if not np.all(np.asarray(leaf)):
+        if not name.endswith("/shift") and not np.all(np.asarray(leaf)):
             raise ValueError(
                 f"`weights`[{name!r}] has zeros, and what they multiplied is lost; "
                 "expected none, or the variables from before `fold`."
             )
-    return _multiply(_on_host(variables), _on_host(dict(weights)), operator.truediv)
+    return _change(_on_host(variables), _on_host(dict(weights)), back=True)
 
 
 def check(variables: Variables, weights: Weights) -> None:
@@ -154,19 +162,24 @@ def check(variables: Variables, weights: Weights) -> None:
     Raises:
         ValueError: They were not; the message says where they first differ.
     """
-    _factors(parameters.named(variables), weights)
+    _changes(parameters.named(variables), weights)
 
 
-def _factors(
-    params: Mapping[str, Any], weights: Weights
-) -> dict[str, list[tuple[Array, tuple[int, ...]]]]:
-    """Find what each parameter is multiplied by, and in which shape."""
-    found: dict[str, list[tuple[Array, tuple[int, ...]]]] = {}
+class _Change(NamedTuple):
+    """Say how a weight changes one parameter."""
+
+    weight: Array
+    shape: tuple[int, ...]
+    shifts: bool = False
+
+
+def _changes(params: Mapping[str, Any], weights: Weights) -> dict[str, list[_Change]]:
+    """Find what each parameter is multiplied by, and then shifted by."""
+    found: dict[str, list[_Change]] = {}
     for name, gate in weights.items():
         module, _, kind = name.rpartition("/")
-        main = parameters.join(
-            module, "scale" if parameters.is_norm(module, params) else "kernel"
-        )
+        own = "scale" if parameters.is_norm(module, params) else "kernel"
+        main = parameters.join(module, "bias" if kind == "shift" else own)
         if kind not in KINDS or main not in params:
             raise ValueError(
                 f"`weights` has {name!r}, which the network lacks; expected weights "
@@ -183,29 +196,35 @@ def _factors(
         spread = [1] * len(shape)
         for axis in axes:
             spread[axis] = shape[axis]
-        found.setdefault(main, []).append((gate, tuple(spread)))
+        change = _Change(gate, tuple(spread), kind == "shift")
+        found.setdefault(main, []).append(change)
         if kind == "output" and parameters.join(module, "bias") in params:
-            found.setdefault(parameters.join(module, "bias"), []).append(
-                (gate, expected)
-            )
-    return found
+            bias = parameters.join(module, "bias")
+            found.setdefault(bias, []).append(_Change(gate, expected))
+    return {
+        path: sorted(each, key=lambda change: change.shifts)
+        for path, each in found.items()
+    }
 
 
-def _multiply(
-    variables: Variables, weights: Weights, operation: Callable[[Any, Any], Any]
-) -> Variables:
-    factors = _factors(parameters.named(variables), weights)
+def _change(variables: Variables, weights: Weights, back: bool = False) -> Variables:
+    """Multiply, then shift; `back` undoes both, the last first."""
+    changes = _changes(parameters.named(variables), weights)
+    multiply, add = (
+        (operator.truediv, operator.sub) if back else (operator.mul, operator.add)
+    )
 
-    def change(path: str, leaf: Any) -> Any:
+    def changed(path: str, leaf: Any) -> Any:
         name = parameters.plain(path)
-        if name not in factors:
+        if name not in changes:
             return leaf
-        changed = leaf
-        for gate, shape in factors[name]:
-            changed = operation(changed, gate.reshape(shape))
-        return changed.astype(leaf.dtype)
+        found = leaf
+        for own in reversed(changes[name]) if back else changes[name]:
+            weight = own.weight.reshape(own.shape)
+            found = add(found, weight - 1) if own.shifts else multiply(found, weight)
+        return found.astype(leaf.dtype)
 
-    return tree.map_with_path(change, variables)
+    return tree.map_with_path(changed, variables)
 
 
 def _on_host(leaves: Any) -> Any:
