@@ -215,6 +215,37 @@ def test_an_adapter_with_a_linear_head_becomes_a_plain_network(
     assert draw["right"] == right and sum(right) > 9
 
 
+def test_shifts_vote_beside_weights_and_have_files(colours, tmp_path):
+    given = prepared(colours, "filters", steps=4)
+    chosen, labels = np.asarray([0, 1, 5, 6, 10, 11]), np.repeat(np.arange(3), 2)
+    seen = pictures.Pictures(given)
+    seen.prepare(chosen, crops=True)
+    fitted, voices = fitting.fit(given, seen, chosen, labels, 3, 0), []
+    for method in methods.groups(given.method):
+        alone = given._replace(method=method)
+        own = fitting.fit(alone, seen, chosen, labels, 3, 0)
+        voices.append((len(method.adapters), own))
+    assert [count for count, _ in voices] == [3, 1]
+    assert fitted.count == sum(own.count for _, own in voices)
+    shown = seen.tested(np.arange(12))
+    # Logarithms of probabilities, up to what is the same for all classes.
+    found, weighted, shifted = (
+        scores - scores.mean(1, keepdims=True)
+        for scores in (each.classify(shown) for each in (fitted, voices[0][1], own))
+    )
+    np.testing.assert_allclose(found, (3 * weighted + shifted) / 4, atol=1e-4)
+    assert np.abs(weighted - shifted).max() > 1e-2
+    fitting.save(fitted, given, tmp_path / "adapters", few_colours.CLASSES)
+    files = sorted((tmp_path / "adapters").glob("*.safetensors"))
+    names = ["0_flips", "1_crops", "2_mixup", "3_shifts_mixup"]
+    assert [file.stem for file in files] == names
+    last = adapters.load(files[-1])
+    assert last.mode == "shift" and all(
+        name.endswith("/shift") for name in last.weights
+    )
+    assert max(np.abs(leaf - 1).max() for leaf in last.weights.values()) > 1e-3
+
+
 def test_some_of_the_classes_are_drawn(colours, tmp_path):
     settings = few_colours.settings(colours, "k=2,method=cosine", ways=2)
     summary = few_shot.run(settings, tmp_path / "run").summary

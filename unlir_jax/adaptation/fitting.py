@@ -24,6 +24,10 @@ Voter = Callable[[pictures.Shown], np.ndarray]
 FEWEST_STEPS, MOST_STEPS, PICTURES = 150, 600, 250
 
 
+# What learns nothing from one picture a class.
+RESTING = ("filters", "shifts")
+
+
 class Lesson(NamedTuple):
     """Hold what is learnt from.
 
@@ -43,21 +47,33 @@ class Lesson(NamedTuple):
         return self.targets.argmax(1)
 
 
+class Group(NamedTuple):
+    """Hold adapters of one kind, along the first axis of every leaf.
+
+    Attributes:
+        method: Of these alone.
+        weights: What adapts the trunk.
+        head: Of the adapters.
+    """
+
+    method: methods.Method
+    weights: Any
+    head: Any
+
+
 class Fitted(NamedTuple):
     """Hold what was learnt from a draw.
 
     Attributes:
         classify: From pictures to log probabilities, `[pictures, classes]`.
         count: Numbers that learnt.
-        weights: What adapts the trunk, adapters in front; None for a probe.
-        head: Of the adapters; None for a probe.
+        groups: Adapters; () for a probe.
         notes: For the draw's file.
     """
 
     classify: Voter
     count: int
-    weights: Any
-    head: Any
+    groups: tuple[Group, ...]
     notes: dict[str, Any]
 
 
@@ -102,7 +118,10 @@ def fit(
 
 def crops(method: methods.Method) -> bool:
     """Tell whether a method learns from crops."""
-    return method.crops or any("crops" in kind for kind in method.adapters)
+    return any(
+        own.crops or any("crops" in kind for kind in own.adapters)
+        for own in methods.groups(method)
+    )
 
 
 def _fit(task: Any, seen: Any, lesson: Lesson, number: int) -> Fitted:
@@ -123,20 +142,28 @@ def _fit(task: Any, seen: Any, lesson: Lesson, number: int) -> Fitted:
             return decide(shown.pooled(method.pooling))
 
     if not method.adapters:
-        return Fitted(_vote(by_probe, []), count, None, None, {})
-    return _adapt(task, seen, lesson, views, number, by_probe, count)
+        return Fitted(_vote(by_probe, []), count, (), {})
+    voters: list[Voter] = []
+    groups, notes = [], {"steps": steps(task, len(lesson.chosen))}
+    for own in methods.groups(method):
+        alone = task._replace(method=own)
+        group, some, each, made = _adapt(alone, seen, lesson, views, number)
+        groups.append(group)
+        voters += some
+        count += each * len(some)
+        notes.setdefault("adapter_parameters", made)
+    return Fitted(_vote(by_probe, voters), count, tuple(groups), notes)
 
 
 def _adapt(
-    task: Any,
-    seen: Any,
-    lesson: Lesson,
-    views: np.ndarray,
-    number: int,
-    by_probe: Voter | None,
-    count: int,
-) -> Fitted:
-    """Train the adapters of a method, and let them vote, with the probe if any."""
+    task: Any, seen: Any, lesson: Lesson, views: np.ndarray, number: int
+) -> tuple[Group, list[Voter], int, int]:
+    """Train the adapters of one kind.
+
+    Returns:
+        They, what each says of pictures, and how many numbers learn of each, with its
+        head and without.
+    """
     method, network = task.method, task.network
     made, plan = _prepare(task, len(lesson.chosen))
     head = training.start_head(plan, views, lesson.labels, lesson.targets.shape[1])
@@ -164,13 +191,7 @@ def _adapt(
         for own, deciding in _each((weights, learnt.head), len(method.adapters))
     ]
     each = made.count + sum(int(np.size(head[name])) for name in _counted(plan.head))
-    return Fitted(
-        _vote(by_probe, voters),
-        count + each * len(method.adapters),
-        weights,
-        learnt.head,
-        {"steps": plan.steps, "adapter_parameters": made.count},
-    )
+    return Group(method, weights, learnt.head), voters, each, made.count
 
 
 def _prepare(task: Any, pictures: int) -> tuple[methods.Adaptation, training.Plan]:
@@ -231,35 +252,37 @@ def save(fitted: Fitted, task: Any, folder: Path, names: Sequence[str]) -> None:
         folder: Where to; made if it is missing.
         names: Of the classes.
     """
-    network, method = task.network, task.method
-    if method.trunk not in ("filters", "input_filters"):
-        return
-    folder.mkdir(exist_ok=True)
+    network, place = task.network, 0
     select = trunk.pattern(network.module, task.image_size, task.after)
     kind_of_head = task.settings.head
-    every = _each((fitted.weights, fitted.head), len(method.adapters))
-    for place, (kind, own) in enumerate(zip(method.adapters, every, strict=True)):
-        weights, head = jax.tree.map(np.asarray, own)
-        head = {name: head[name] for name in _counted(kind_of_head)}
-        adapters.save(
-            folder / f"{place}_{kind}.safetensors",
-            weights,
-            backbone=network.name,
-            fingerprint=adapters.fingerprint(network.variables),
-            select=select,
-            mode="output" if method.trunk == "filters" else "input",
-            head=head,
-            metadata={
-                "head": kind_of_head,
-                "scale": probes.SCALE,
-                "pooling": method.pooling,
-                "class_names": list(names),
-                "image_size": task.image_size,
-                "crop": task.crop,
-            },
-            head_type="int8",
-            overwrite=True,
-        )
+    for method, *learnt in fitted.groups:
+        if method.trunk not in methods.MODES:
+            continue
+        folder.mkdir(exist_ok=True)
+        every = _each(tuple(learnt), len(method.adapters))
+        for kind, own in zip(method.adapters, every, strict=True):
+            weights, head = jax.tree.map(np.asarray, own)
+            name = f"shifts_{kind}" if method.trunk == "shifts" else kind
+            adapters.save(
+                folder / f"{place}_{name}.safetensors",
+                weights,
+                backbone=network.name,
+                fingerprint=adapters.fingerprint(network.variables),
+                select=select,
+                mode=methods.MODES[method.trunk],
+                head={name: head[name] for name in _counted(kind_of_head)},
+                metadata={
+                    "head": kind_of_head,
+                    "scale": probes.SCALE,
+                    "pooling": method.pooling,
+                    "class_names": list(names),
+                    "image_size": task.image_size,
+                    "crop": task.crop,
+                },
+                head_type="int8",
+                overwrite=True,
+            )
+            place += 1
 
 
 def steps(task: Any, pictures: int) -> int:
@@ -271,7 +294,7 @@ def steps(task: Any, pictures: int) -> int:
     """
     if task.settings.steps:
         return task.settings.steps
-    if task.settings.k < 2 and task.method.trunk == "filters":
+    if task.settings.k < 2 and task.method.trunk in RESTING:
         return 0
     grown = FEWEST_STEPS * (pictures / PICTURES) ** 0.5
     return int(np.clip(grown, FEWEST_STEPS, MOST_STEPS))

@@ -17,7 +17,7 @@ class Method(NamedTuple):
 
     Attributes:
         trunk: What learns of the trunk: "" for nothing, `filters`, `input_filters`,
-            `norms`, `biases`, `last_block`, `lora` or `full`.
+            `shifts`, `norms`, `biases`, `last_block`, `lora` or `full`.
         adapters: Views that each adapter learns from: `flips`, `crops`, `mixup` (of
             flips) or `crops+mixup`.
         probe: Name in `probes.PROBES` of what is fitted to the frozen trunk, or "".
@@ -27,6 +27,7 @@ class Method(NamedTuple):
         pooling: Of the maps.
         back: How far weights of filters are drawn back to 1 after learning, in [0, 1].
         rate: Of learning, for the trunk.
+        also: Adapters of another kind, that learn and vote beside these.
     """
 
     trunk: str = ""
@@ -36,13 +37,17 @@ class Method(NamedTuple):
     pooling: str = "gem"
     back: float = 0.0
     rate: float = 1e-2
+    also: tuple[Any, ...] = ()
 
 
 METHODS: dict[str, Method] = {
     "filters": Method(
-        "filters", ("flips", "crops", "mixup"), probe="logistic", back=0.5
+        *("filters", ("flips", "crops", "mixup"), "logistic"),
+        back=0.5,
+        also=(Method("shifts", ("mixup",), rate=3e-3),),
     ),
     "filters_single": Method("filters", ("mixup",), back=0.5),
+    "shifts_single": Method("shifts", ("mixup",), rate=3e-3),
     "probe_average": Method(probe="logistic", pooling="average"),
     "probe_max": Method(probe="logistic", pooling="max"),
     "probe_gem": Method(probe="logistic"),
@@ -61,7 +66,15 @@ METHODS: dict[str, Method] = {
 }
 """The first is the best we know; the others are what it is compared with."""
 
+MODES = {"filters": "output", "input_filters": "input", "shifts": "shift"}
+"""Of `filters.init`, for trunks that have weights of filters."""
+
 RANK = 4
+
+
+def groups(method: Method) -> tuple[Method, ...]:
+    """List the kinds of adapters of a method, each as a method of its own."""
+    return (method._replace(also=()), *method.also)
 
 
 class Adaptation(NamedTuple):
@@ -92,8 +105,8 @@ def adaptation(
     """
     if not kind:
         return Adaptation({}, lambda known, learnt: known, 0)
-    if kind in ("filters", "input_filters"):
-        mode = "output" if kind == "filters" else "input"
+    if kind in MODES:
+        mode = MODES[kind]
         start = filters.init(variables, behind, mode, pairing=filters.pairs(name))
         return Adaptation(start, filters.apply, _size(start))
     if kind == "lora":

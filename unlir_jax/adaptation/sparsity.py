@@ -65,8 +65,8 @@ def check(penalty: Penalty, trunk: str = "filters") -> None:
         )
     if sparse(penalty) and trunk not in ("filters", "input_filters"):
         raise ValueError(
-            f"`penalty.name`={penalty.name!r} with a `method` that learns no weights "
-            "of filters; expected filters, filters_single or ia3."
+            f"`penalty.name`={penalty.name!r} with a `method` that learns more than "
+            "weights that multiply filters; expected filters_single or ia3."
         )
 
 

@@ -75,7 +75,8 @@ def prepare(settings: Any) -> list[Task]:
     for name in names:
         method = methods.METHODS[name]
         if method.adapters and settings.pooling:
-            method = method._replace(pooling=settings.pooling)
+            also = tuple(own._replace(pooling=settings.pooling) for own in method.also)
+            method = method._replace(pooling=settings.pooling, also=also)
         at = "" if method.trunk == "full" else after
         for k in shots:
             own = _alone(settings, name, k)
@@ -111,9 +112,8 @@ def _check_settings(settings: Any, names: list[str], shots: list[int]) -> None:
             "starts from the means of the classes; expected head='linear'."
         )
     for name in names:
-        sparsity.check(
-            sparsity.Penalty(**settings.penalty), methods.METHODS[name].trunk
-        )
+        for own in methods.groups(methods.METHODS[name]):
+            sparsity.check(sparsity.Penalty(**settings.penalty), own.trunk)
 
 
 def _combined(settings: Any) -> tuple[list[str], list[int]]:

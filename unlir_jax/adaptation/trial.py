@@ -87,7 +87,7 @@ def _draw(
     scores = fitted.classify(seen.tested(tested))
     right = scores.argmax(1) == target
     names = [train.classes[int(label)] for label in classes]
-    if fitted.weights is not None and number == 0:
+    if number == 0:
         fitting.save(fitted, given, folder / ADAPTERS, names)
     return {
         "draw": number,

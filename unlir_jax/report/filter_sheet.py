@@ -72,7 +72,9 @@ def filter_title(entry: Mapping[str, Any]) -> str:
 
 
 def weight_title(entry: Mapping[str, Any]) -> str:
-    """Print a weight as what it adds or takes, in per cent."""
+    """Print a weight as what it adds or takes: in per cent, or shifts as they are."""
+    if entry["name"].endswith("/shift"):
+        return f"shifted by {entry['weight'] - 1:+.3f}"
     change = 100 * (entry["weight"] - 1)
     return f"× {entry['weight']:.3f} ({part_panel.signed(change)[:-1]} %)"
 
