@@ -195,11 +195,12 @@ def check_one_before(restored, messages):
 @pytest.mark.parametrize("how", ["one", "sharded"])
 def test_a_flipped_byte_in_any_file(two, tmp_path, how):
     """Either it does no harm, or it is noticed: never another state."""
-    files = [path for path in (two[how] / "2").rglob("*") if path.is_file()]
+    files = sorted(path for path in (two[how] / "2").rglob("*") if path.is_file())
     skipped = 0
-    for number, file in enumerate(sorted(files)):
+    # Half of them each, for a restore takes half a second.
+    for number, file in enumerate(files[how == "sharded" :: 2]):
         name, size = file.relative_to(two[how] / "2"), file.stat().st_size
-        # One place in each file, each time another: a restore takes half a second.
+        # One place in each file, each time another.
         place = (size // 3, size // 2, size - 1)[number % 3]
 
         def flip(folder, name=name, place=place):
@@ -214,7 +215,7 @@ def test_a_flipped_byte_in_any_file(two, tmp_path, how):
         else:
             assert restored.step == 2
             same(restored.state, numbers(2))
-    assert skipped > 3
+    assert skipped > 1
 
 
 @pytest.mark.parametrize("how", ["one", "sharded"])
