@@ -80,7 +80,8 @@ def _nearest(
     scores = jnp.matmul(queries, index.T, precision="highest")
     # Rows that fill up the last device are not there.
     real = jnp.arange(index.shape[0])[None] < rows
-    return tuple(jax.lax.top_k(jnp.where(real, scores, -jnp.inf), count))
+    best, places = jax.lax.top_k(jnp.where(real, scores, -jnp.inf), count)
+    return best, places
 
 
 def _unit(rows: np.ndarray) -> np.ndarray:

@@ -126,7 +126,7 @@ def cost(penalty: Penalty, start: Any) -> Callable[[Any], Array]:
                 trunk,
                 start,
             )
-            return penalty.weight * sum(jax.tree.leaves(away))
+            return penalty.weight * jnp.asarray(sum(jax.tree.leaves(away)))
         if penalty.name == "l1":
             some = {n: w for n, w in trunk.items() if re.search(penalty.select, n)}
             return penalty.weight * filters.penalty(some, "l1")
