@@ -184,7 +184,7 @@ def seeds(
     return centres[jax.lax.top_k(own - all_, parts)[1]]
 
 
-def _highest(regions: jax.Array, parts: Array) -> jax.Array:
+def _highest(regions: Array, parts: Array) -> jax.Array:
     """Score the best cell of each image with each part, `[images, parts]`."""
 
     def one(cells):
@@ -337,12 +337,15 @@ def discriminate(
     Returns:
         `[width, dimensions]`, and the variance of all directions.
     """
-    matrix, variance, found = None, None, rows
-    for _ in range(rounds):
+
+    def once(found: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         near = np.asarray(_neighbours(jnp.asarray(found, jnp.float32), neighbours))
         matrix, variance = _discriminate(rows, near, shrinkage)
-        matrix = matrix[:, :dimensions]
-        found = rows @ matrix
+        return matrix[:, :dimensions], variance
+
+    matrix, variance = once(rows)
+    for _ in range(rounds - 1):
+        matrix, variance = once(rows @ matrix)
     return matrix, variance
 
 

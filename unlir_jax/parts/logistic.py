@@ -1,7 +1,7 @@
 """Multinomial logistic regression, tuned: what parts are compared with."""
 
 import functools
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -144,7 +144,8 @@ def _fit(
         change, state = solver.update(
             gradient, state, fitted, value=value, grad=gradient, value_fn=loss
         )
-        return (optax.apply_updates(fitted, change), state), None
+        moved = optax.apply_updates(fitted, change)
+        return (cast(tuple[jax.Array, jax.Array], moved), state), None
 
     (fitted, _), _ = jax.lax.scan(step, (fitted, solver.init(fitted)), length=steps)
     return fitted

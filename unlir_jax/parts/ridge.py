@@ -4,7 +4,7 @@ Descriptors of many parts have far more numbers than there are pictures: the cla
 is then a combination of the pictures, and only their inner products are needed.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 
@@ -83,7 +83,8 @@ def solve(
         for temperature in TEMPERATURES:
             loss = _loss(temperature * left_out, labels)
             best = min(best, (loss, penalty, temperature, correct))
-    _, penalty, temperature, correct = best
+    # A finite loss has taken the place of the first.
+    _, penalty, temperature, correct = cast(tuple[float, float, float, float], best)
     solved = vectors @ (turned / (values + penalty * examples)[:, None]) / size
     return Ridge(
         (temperature * solved).astype(np.float32),

@@ -7,7 +7,7 @@ may go on from there, and has to where there are too many pictures.
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import numpy as np
@@ -232,7 +232,8 @@ def _whiten(
 
         def compute(rows: np.ndarray, layer: str = layer) -> Array:
             grid = unpack(rows, module.channels, module.others)
-            return grid.maps if layer == "last" else grid.finer
+            # What has a kernel has maps.
+            return grid.maps if layer == "last" else cast(jax.Array, grid.finer)
 
         regions = _sample(compute, maps, key)
         white = clustering.whitening(regions, dimensions)
