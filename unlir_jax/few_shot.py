@@ -62,11 +62,12 @@ def run(settings: Any, folder: str | Path, *, say: Say = lambda text: None) -> O
         return Outcome(done, f"Done before: {result(folder, done)}")
     tasks = task.prepare(settings)
     places = {each.name: folder / each.name if several else folder for each in tasks}
-    found = {each.name: trial.finished(each, places[each.name]) for each in tasks}
+    before = {each.name: trial.finished(each, places[each.name]) for each in tasks}
+    found = {name: own for name, own in before.items() if own is not None}
     folder.mkdir(parents=True, exist_ok=True)
     record.write_text(folder / workdir.CONFIG, record.to_json(dict(plain)))
     with interruption.watch() as asked:
-        for group in task.cuts(each for each in tasks if found[each.name] is None):
+        for group in task.cuts(each for each in tasks if each.name not in found):
             # At another cut pictures are other numbers: those before are let go.
             seen = pictures.Pictures(group[0])
             for each in group:
@@ -77,10 +78,11 @@ def run(settings: Any, folder: str | Path, *, say: Say = lambda text: None) -> O
                     return Outcome(None, _stopped(asked(), places[each.name], each))
                 found[each.name] = summary
             del seen
+    in_order = [found[each.name] for each in tasks]
     if not several:
-        (summary,) = found.values()
+        (summary,) = in_order
         return Outcome(summary, f"Done: {result(folder, summary)}")
-    summary = comparison.compare(list(found.values()))
+    summary = comparison.compare(in_order)
     png = few_shots.draw(summary)
     record.write_bytes(folder / workdir.CURVES, png)
     record.write_text(folder / REPORT, few_shots.page(summary, png))

@@ -17,6 +17,7 @@ from unlir_jax.adaptation import (
     training,
     trunk,
 )
+from unlir_jax.types import Array
 
 Voter = Callable[[pictures.Shown], np.ndarray]
 
@@ -127,20 +128,11 @@ def crops(method: methods.Method) -> bool:
 def _fit(task: Any, seen: Any, lesson: Lesson, number: int) -> Fitted:
     method, classes = task.method, lesson.targets.shape[1]
     views = seen.pool(seen.train(lesson.chosen), method.pooling)
-    by_probe, count = None, 0
+    by_probe: Voter | None = None
+    count = 0
     if method.probe and not (method.adapters and steps(task, len(lesson.chosen))):
-        options = {"sure": lesson.sure} if method.probe == "logistic" else {}
-        shown_to_it = views
-        if method.crops:
-            cut = seen.pool(seen.cropped(lesson.chosen), method.pooling)
-            shown_to_it = np.concatenate([views, cut])
-        fit_probe = probes.PROBES[method.probe]
-        decide = fit_probe(shown_to_it, lesson.labels, classes, **options)
+        by_probe = _probe(method, seen, lesson, views)
         count = (views.shape[-1] + 1) * classes
-
-        def by_probe(shown: pictures.Shown) -> np.ndarray:
-            return decide(shown.pooled(method.pooling))
-
     if not method.adapters:
         return Fitted(_vote(by_probe, []), count, (), {})
     voters: list[Voter] = []
@@ -153,6 +145,19 @@ def _fit(task: Any, seen: Any, lesson: Lesson, number: int) -> Fitted:
         count += each * len(some)
         notes.setdefault("adapter_parameters", made)
     return Fitted(_vote(by_probe, voters), count, tuple(groups), notes)
+
+
+def _probe(
+    method: methods.Method, seen: Any, lesson: Lesson, views: np.ndarray
+) -> Voter:
+    """Fit a method's probe to pooled views, and to crops where it learns from them."""
+    options = {"sure": lesson.sure} if method.probe == "logistic" else {}
+    if method.crops:
+        cut = seen.pool(seen.cropped(lesson.chosen), method.pooling)
+        views = np.concatenate([views, cut])
+    fit_probe = probes.PROBES[method.probe]
+    decide = fit_probe(views, lesson.labels, lesson.targets.shape[1], **options)
+    return lambda shown: decide(shown.pooled(method.pooling))
 
 
 def _adapt(
@@ -230,7 +235,7 @@ def _each(leaves: Any, count: int) -> list[Any]:
 
 def _voter(
     plan: training.Plan,
-    describe: Callable[[Any, np.ndarray], jax.Array],
+    describe: Callable[[Any, Array], jax.Array],
     head: Any,
     variables: Any,
 ) -> Voter:

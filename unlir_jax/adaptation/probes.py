@@ -76,7 +76,11 @@ def by_cosine(
     """Compare with the mean direction of each class by cosine."""
     directions = class_means(views, labels, classes)
     return lambda test: np.mean(
-        [log_probabilities(SCALE * unit(view) @ directions.T) for view in test], axis=0
+        [
+            log_probabilities(SCALE * unit(view) @ directions.T)
+            for view in np.asarray(test)
+        ],
+        axis=0,
     )
 
 
@@ -91,7 +95,7 @@ def by_prototypes(
 
     def classify(test: Views) -> np.ndarray:
         found = []
-        for view in test:
+        for view in np.asarray(test):
             square = np.square(view).sum(1)[:, None] + np.square(means).sum(1)
             found.append(log_probabilities((2 * view @ means.T - square) / size))
         return np.mean(found, axis=0)

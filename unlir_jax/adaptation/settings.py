@@ -1,5 +1,7 @@
 """Every setting of learning from few pictures; configs change some of them."""
 
+from typing import cast
+
 from ml_collections import ConfigDict
 
 from unlir_jax import defaults
@@ -30,7 +32,7 @@ def few_shot() -> ConfigDict:
             "data": whole.data,
             "model": {
                 "name": "mobilenet_v2",
-                "weights": whole.model.get_ref("weights"),
+                "weights": cast(ConfigDict, whole.model).get_ref("weights"),
                 # Filters behind this block have weights; "auto": 40 % of the blocks
                 # are in front of it.
                 "after": "auto",

@@ -1,7 +1,7 @@
 """Learn weights of filters and a head on few pictures, several adapters at once."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -92,7 +92,7 @@ def logits(
         length = jnp.linalg.norm(kernel, axis=0, keepdims=True)
         directions = kernel / jnp.maximum(length, 1e-12)
         return plan.scale * clustering.unit(descriptors) @ directions
-    return descriptors @ head["kernel"] + head["bias"][None]
+    return jnp.asarray(descriptors) @ head["kernel"] + head["bias"][None]
 
 
 def train(
@@ -136,7 +136,7 @@ def train(
     ) -> tuple[Any, Any]:
         slope = gradient(learnt, variables, rows, targets, key)
         change, state = optimizer.update(slope, state, learnt)
-        moved = optax.apply_updates(learnt, change)
+        moved = cast(Learnt, optax.apply_updates(learnt, change))
         kept = sparsity.stop_at_zero(
             plan.penalty, learnt.trunk, moved.trunk, slope.trunk
         )
