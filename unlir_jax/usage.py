@@ -38,7 +38,7 @@ examples:
   unlir retrieve bird.jpg --index birds/test --output alike
   unlir retrieve queries/ --index birds/test --model runs/birds --pool rmac --whiten 128
   unlir retrieve bird.jpg --index birds/test --model mobilenet_v2 \\
-      --adapter runs/few/adapters/0_mixup.safetensors
+      --adapter runs/few/adapters/0_crops.safetensors
 
 Writes results.json and retrieval.html. Where the folders of the index name classes, the
 mean average precision with which its pictures find their own class is given too.

@@ -42,9 +42,9 @@ class Method(NamedTuple):
 
 METHODS: dict[str, Method] = {
     "filters": Method(
-        *("filters", ("flips", "crops", "mixup"), "logistic"),
+        *("filters", ("crops",), "logistic"),
         back=0.5,
-        also=(Method("shifts", ("mixup",), rate=3e-3),),
+        also=(Method("shifts", ("flips", "mixup"), rate=3e-3),),
     ),
     "filters_single": Method("filters", ("mixup",), back=0.5),
     "shifts_single": Method("shifts", ("mixup",), rate=3e-3),
