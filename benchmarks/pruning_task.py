@@ -21,6 +21,7 @@ import json
 import statistics
 import time
 from pathlib import Path
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -60,7 +61,7 @@ def opened(workdir):
     """Open what a workdir of learning from few pictures is about."""
     folder = Path(workdir)
     plain = json.loads((folder / "config.json").read_text("utf-8"))
-    settings = all_settings.few_shot()
+    settings = cast(Any, all_settings.few_shot())
     settings.update(plain)
     network = pretrained.load(settings.model.name, settings.model.weights)
     data = splits.open_splits(settings.data)
@@ -77,7 +78,9 @@ def compiled(adapted):
     module, variables = fold.fold_batchnorm(adapted.module, adapted.variables)
     variables = jax.tree.map(jnp.asarray, variables)
     return jax.jit(
-        lambda images: decide(module.apply(variables, images, method="features"))
+        lambda images: decide(
+            cast(jax.Array, module.apply(variables, images, method="features"))
+        )
     )
 
 
@@ -227,9 +230,11 @@ def main():
         kept[share] = each
         print(f"{share:.0%} after {time.perf_counter() - begun:.0f} s", flush=True)
     others = np.setdiff1d(np.arange(data.train.size), chosen)
+    # Learning from few pictures refuses data without a test.
+    test = cast(source.Source, data.test)
     tested = {
         "held_out": (data.train, others),
-        "test": (data.test, np.arange(data.test.size)),
+        "test": (test, np.arange(test.size)),
     }
     if options.on != "both":
         tested = {options.on: tested[options.on]}

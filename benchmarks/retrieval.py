@@ -227,7 +227,7 @@ def halves(names, seed, choose):
 
 def arguments():
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("birds", type=Path)
     parser.add_argument("--model", default="mobilenet_v2")
     parser.add_argument("--weights")

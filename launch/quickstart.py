@@ -9,7 +9,9 @@ import sys
 from pathlib import Path
 
 from PIL import Image
-from skimage import data
+
+# Of the extra `quickstart`, which types are checked without.
+from skimage import data  # pyright: ignore[reportMissingImports]
 
 from unlir_jax import cli
 

@@ -49,7 +49,9 @@ def measure(
         where features are kept; and with `start.whitening`, `test/retrieval_…` and
         `baseline/…_retrieval_map`.
     """
-    measured = _baselines(job, reader) if reader.train is not None else {}
+    measured = {}
+    if reader.train is not None:
+        measured |= _baselines(job, reader.train, reader.test)
     measured |= _retrieval(job, variables, reader)
     module = job.network.module
     kernel = np.asarray(variables["params"]["classifier"]["parts"]["kernel"])
@@ -169,10 +171,9 @@ def _places(shape: tuple[int, ...]) -> np.ndarray:
     return np.broadcast_to(near, (pictures, rows, columns, parts))
 
 
-def _baselines(job: Any, reader: Batches) -> dict[str, float]:
+def _baselines(job: Any, train: Features, test: Features | None) -> dict[str, float]:
     """Fit tuned logistic regression to the pooled maps of the frozen trunk."""
     channels = job.network.module.channels
-    train, test = reader.train, reader.test
     wanted = job.settings.start
     own = np.flatnonzero(train.weight > 0)
     key = jax.random.key(job.settings.seed)
