@@ -66,7 +66,11 @@ METHODS: dict[str, Method] = {
 }
 """The first is the best we know; the others are what it is compared with."""
 
-MODES = {"filters": "output", "input_filters": "input", "shifts": "shift"}
+MODES: dict[str, filters.Mode] = {
+    "filters": "output",
+    "input_filters": "input",
+    "shifts": "shift",
+}
 """Of `filters.init`, for trunks that have weights of filters."""
 
 RANK = 4
