@@ -45,10 +45,10 @@ def test_a_difference_gives_its_curves(watched, inputs):
     assert list(own.columns) == ["deletion@mean"]
     found = both.score(*inputs)
     jax.effects_barrier()
-    assert sum(seen) == 2 * 8
+    assert sum(seen) == 2 * 7  # The image is shared.
     for name in ("insertion", "deletion"):
         alone = metrics.METRICS[name](model, steps=3)(*inputs)
-        np.testing.assert_array_equal(found[both.columns[name]], alone[name])
+        np.testing.assert_allclose(found[name], alone[name], atol=1e-6)
     # Not where they differ.
     options["insertion"] = {"steps": 4}
     apart = made(model, names[:3], options)
