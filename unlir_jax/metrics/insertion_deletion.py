@@ -242,16 +242,8 @@ def _chances(model: SplitModel) -> tuple[Any, Any]:
         return jnp.take_along_axis(found, labels[:, None], axis=1)[:, 0]
 
     @functools.partial(jax.jit, static_argnums=0)
-    def chunk(
-        size: int,
-        start: jax.Array,
-        variables: Variables,
-        images: Images,
-        labels: Labels,
-        ranks: jax.Array,
-        backgrounds: jax.Array,
-        points: _Points,
-    ) -> jax.Array:
+    def chunk(size: int, start: jax.Array, *inputs: Any) -> jax.Array:
+        variables, images, labels, ranks, backgrounds, points = inputs
         own, number = loops.pairs(size, start, len(images), len(points.count))
         count, hidden, background = (each[number] for each in points)
         return chances(
@@ -261,15 +253,8 @@ def _chances(model: SplitModel) -> tuple[Any, Any]:
         )
 
     @jax.jit
-    def step(
-        number: jax.Array,
-        variables: Variables,
-        images: Images,
-        labels: Labels,
-        ranks: jax.Array,
-        backgrounds: jax.Array,
-        points: _Points,
-    ) -> jax.Array:
+    def step(number: jax.Array, *inputs: Any) -> jax.Array:
+        variables, images, labels, ranks, backgrounds, points = inputs
         count, hidden, background = (each[number] for each in points)
         shown = backgrounds[background]
         return chances(variables, images, labels, ranks, shown, count, hidden)
