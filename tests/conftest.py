@@ -28,6 +28,18 @@ SHARED = Path(__file__).parents[2] / "shared"
 MOST_MAPPINGS = 30_000
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _compiled_once(tmp_path_factory):
+    """Compile a program once a worker: tests make the same again, as new functions.
+
+    Each worker has a folder of its own, so that none reads what another writes.
+    """
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        folder = tmp_path_factory.mktemp("compiled")
+        jax.config.update("jax_compilation_cache_dir", str(folder))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _few_programs():
     """Let programs go before there are too many of them for one process."""

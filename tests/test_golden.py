@@ -52,7 +52,7 @@ def test_cam_and_grad_cam(reference):
 def test_opti_cam_follows_the_masked_logit(reference):
     loaded, images, labels, _, read = reference
     images, labels, expected = images[:4], labels[:4], read("opticam")["logit"][:4]
-    for steps, tolerance in ((0, 1e-3), (10, 0.05), (20, 0.2)):
+    for steps, tolerance in ((0, 1e-3), (20, 0.2)):
         explain = saliency.opti_cam(loaded.model, steps=steps)
         found = explain(loaded.variables, images, labels)
         mask = maps.normalize(maps.resize(found, images.shape[1:3]))

@@ -140,27 +140,26 @@ POLE = 20
 
 @pytest.mark.slow
 def test_inner_layer_with_real_weights(shared):
-    name = "mobilenetv2"
+    name, some = "mobilenetv2", slice(8)
     loaded, images, labels, expected = load(shared, name, "inner_cams", "features.13")
     for method, settings, key, _, tolerance in CAMS:
         explain = saliency.METHODS[method](loaded.model, **settings)
-        found = explain(loaded.variables, images, labels)
-        stable = np.arange(25) != (POLE if method == "grad_cam_plus_plus" else -1)
-        assert worst(found[stable], expected[key][stable]) < tolerance, key
+        found = explain(loaded.variables, images[some], labels[some])
+        assert worst(found, expected[key][some]) < tolerance, key
 
 
 @pytest.mark.slow
 def test_inner_layer_with_real_weights_in_double_precision(x64, shared):
-    name = "mobilenetv2"
+    name, one = "mobilenetv2", slice(POLE, POLE + 1)
     loaded, _, labels, expected = load(shared, name, "inner_cams", "features.13")
     with np.load(shared / "golden" / f"{name}_images.npz") as file:
-        image = jnp.asarray(file["images"][POLE : POLE + 1] / 255)
+        image = jnp.asarray(file["images"][one] / 255)
     variables = jax.tree.map(lambda leaf: leaf.astype(jnp.float64), loaded.variables)
-    for method, settings, key, *_ in CAMS:
+    for method, settings, key, *_ in CAMS[1:3]:
         explain = saliency.METHODS[method](loaded.model, **settings)
-        found = explain(variables, image, labels[POLE : POLE + 1])
+        found = explain(variables, image, labels[one])
         # The references were rounded to float32.
-        assert worst(found, expected[key][POLE : POLE + 1]) < 1e-6, key
+        assert worst(found, expected[key][one]) < 1e-6, key
 
 
 @pytest.mark.slow
