@@ -7,7 +7,6 @@ import pytest
 
 MACHINES = {
     "one device": {"processes": 1, "devices": 1},
-    "four devices": {"processes": 1, "devices": 4},
     "two processes of two devices": {"processes": 2, "devices": 2},
 }
 STEPS = 24
