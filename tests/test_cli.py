@@ -151,7 +151,7 @@ def test_models(capsys):
 @pytest.mark.slow
 def test_models_knows_every_count():
     assert set(catalogue.PARAMETERS) == set(zoo.networks())
-    # Those of torchvision and timm are counted where their logits are compared.
+    # The others are counted where other libraries' arrays are put into them.
     for name, network in zoo.networks().items():
         if name.startswith("cifar") or name.endswith("lite0"):
             counted = catalogue.count_parameters(network)
