@@ -26,6 +26,7 @@ FLOORS = {
     2: (
         *("saliency", "metrics", "attacks", "parts", "zoo", "pretrained"),
         "retrieval",
+        "heads",
     ),
     3: (
         *("objectives", "state", "checkpoint", "record", "report", "initial"),

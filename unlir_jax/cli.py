@@ -174,7 +174,9 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 
     watched = sys.stderr.isatty() and not arguments.quiet
     with _progress() if watched else _silence() as progress:
-        outcome = evaluate.run(settings, arguments.workdir, progress=progress)
+        outcome = evaluate.run(
+            settings, arguments.workdir, progress=progress, say=_complain
+        )
     if outcome.message and not arguments.quiet:
         _say(outcome.message)
     return DONE

@@ -112,6 +112,8 @@ def _data() -> dict:
         "threads": 0,
         # Stop at a picture that cannot be read, instead of counting it.
         "strict": False,
+        # Look for pictures that are both trained and tested on, and say so.
+        "duplicates": True,
     }
 
 

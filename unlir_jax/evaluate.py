@@ -16,6 +16,7 @@ import numpy as np
 from unlir_jax import config, interruption, maps, mesh, record, split, workdir
 from unlir_jax.data import pipeline, source
 from unlir_jax.evaluation import comparison, gallery, scorers, settled, store, task
+from unlir_jax.evaluation import settings as default_settings
 from unlir_jax.metrics import boxes
 from unlir_jax.report import evaluation as report
 from unlir_jax.types import Explainer
@@ -38,6 +39,7 @@ def run(
     folder: str | Path,
     *,
     progress: Progress = lambda doing, share: None,
+    say: Callable[[str], None] = lambda text: None,
 ) -> Outcome:
     """Evaluate as a config says, or go on with it.
 
@@ -48,16 +50,20 @@ def run(
         settings: See `evaluation.settings.evaluation`.
         folder: The workdir: new, or that of an earlier start with the same settings.
         progress: Told what is being done, and the share of all that is done.
+        say: Told what people should know of it, a sentence at a time.
 
     Raises:
         ValueError: A setting that makes no sense, or a folder of something else.
     """
     folder, plain = Path(folder), config.to_dict(settings)
-    done = workdir.check(folder, plain, FREE)
+    known = config.to_dict(default_settings.evaluation())
+    done = workdir.check(folder, plain, FREE, known)
     if done is not None:
         return Outcome(done, f"Done before: {_result(folder)}")
     progress("loading the network", 0.0)
     job = task.prepare(settings)
+    for notice in job.notices:
+        say(notice)
     _claim(folder, plain)
     batches = pipeline.evaluation_batches(job.data.size, settings.batch_size)
     own = range(jax.process_index(), batches, jax.process_count())

@@ -85,6 +85,9 @@ def _fingerprint(source: sources.Source) -> str:
         digest.update(source.name(index).encode("utf-8", "surrogateescape") + b"\n")
     if source.labels is not None:
         digest.update(np.asarray(source.labels, "<i4").tobytes())
+    else:
+        # Labels that only reading tells follow from the order of the classes.
+        digest.update("\n".join(source.classes).encode("utf-8", "surrogateescape"))
     if source.fingerprint is not None:
         digest.update(source.fingerprint().encode())
     for index in np.linspace(0, source.size - 1, 8).astype(int):

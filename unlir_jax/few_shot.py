@@ -12,6 +12,8 @@ import numpy as np
 
 from unlir_jax import config, interruption, record, workdir
 from unlir_jax.adaptation import comparison, pictures, task, trial
+from unlir_jax.adaptation import settings as default_settings
+from unlir_jax.data import duplicates
 from unlir_jax.report import few_shots
 
 REPORT = "report.html"
@@ -57,13 +59,16 @@ def run(settings: Any, folder: str | Path, *, say: Say = lambda text: None) -> O
     folder, plain = Path(folder), config.to_dict(settings)
     several = task.several(settings)
     result = _results if several else _result
-    done = workdir.check(folder, plain, trial.FREE)
+    known = config.to_dict(default_settings.few_shot())
+    done = workdir.check(folder, plain, trial.FREE, known)
     if done is not None:
         return Outcome(done, f"Done before: {result(folder, done)}")
     tasks = task.prepare(settings)
     places = {each.name: folder / each.name if several else folder for each in tasks}
     before = {each.name: trial.finished(each, places[each.name]) for each in tasks}
     found = {name: own for name, own in before.items() if own is not None}
+    if len(found) < len(tasks):
+        tasks = _compared(tasks, say)
     folder.mkdir(parents=True, exist_ok=True)
     record.write_text(folder / workdir.CONFIG, record.to_json(dict(plain)))
     with interruption.watch() as asked:
@@ -88,6 +93,17 @@ def run(settings: Any, folder: str | Path, *, say: Say = lambda text: None) -> O
     record.write_text(folder / REPORT, few_shots.page(summary, png))
     record.write_text(folder / workdir.SUMMARY, record.to_json(summary))
     return Outcome(summary, f"Done: {result(folder, summary)}")
+
+
+def _compared(tasks: list[task.Task], say: Say) -> list[task.Task]:
+    """Look for pictures that are both trained and tested on, and say so."""
+    data, wanted = tasks[0].data, tasks[0].settings.data.duplicates
+    if data.test is None or not wanted:
+        return tasks
+    found = duplicates.between(data.train, data.test)
+    for sentence in found.sentences():
+        say(sentence)
+    return [each._replace(duplicates=found.document()) for each in tasks]
 
 
 def _stopped(signal: str, folder: Path, given: task.Task) -> str:

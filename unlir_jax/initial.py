@@ -1,12 +1,14 @@
 """Where training starts from: weights of another run, as far as they fit."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
-from unlir_jax import checkpoint, tree, zoo
+from unlir_jax import checkpoint, heads, pretrained, tree, workdir, zoo
 from unlir_jax.objectives import filter_weights
 from unlir_jax.weights import exported, hub, layouts, readers
 
@@ -20,6 +22,8 @@ class Start(NamedTuple):
         kept: Paths that nothing there was for.
         misshaped: Paths that are of another shape there, and why they were kept.
         unused: Names there that the network does not have.
+        classes: A sentence about which classes of the classifier are taken; "" where
+            they are the same ones.
     """
 
     variables: dict[str, Any]
@@ -27,6 +31,7 @@ class Start(NamedTuple):
     kept: list[str]
     misshaped: list[str]
     unused: list[str]
+    classes: str = ""
 
     def sentences(self) -> list[str]:
         """Say it, name by name."""
@@ -39,11 +44,20 @@ class Start(NamedTuple):
         ):
             if names:
                 lines.append(f"  {what}: {', '.join(names)}")
-        return lines
+        return [*lines, self.classes] if self.classes else lines
 
 
-def start_from(place: str, variables: Mapping[str, Any], network: zoo.Network) -> Start:
+def start_from(
+    place: str,
+    variables: Mapping[str, Any],
+    network: zoo.Network,
+    names: Sequence[str] = (),
+    *,
+    blocks: bool = False,
+) -> Start:
     """Replace variables by those of another run or file that have their name and shape.
+
+    The classifier is taken over class by class, as their names say.
 
     Args:
         place: A file of weights or `hf:owner/name`, in any layout that `load` reads; a
@@ -51,31 +65,33 @@ def start_from(place: str, variables: Mapping[str, Any], network: zoo.Network) -
             checkpoint of it, `WORKDIR/checkpoints/STEP`.
         variables: Of this network.
         network: Which it is.
+        names: Of its classes; without, a classifier of as many is taken as it is.
+        blocks: See `heads.carry`.
 
     Raises:
         FileNotFoundError: There is no such place.
         ValueError: Nothing there fits, or it cannot be read.
     """
     expected = tree.flatten(variables)
-    if Path(place).is_dir():
-        arrays = _read_folder(Path(place))
-    else:
-        arrays = readers.read(hub.resolve(place))
-    leaves, fit = layouts.translate(arrays, expected, network.layouts)
-    shapes = {path: np.shape(leaf) for path, leaf in expected.items()}
-    taken = [path for path in expected if path in leaves]
-    if not taken:
+    arrays, theirs = _read(place, network)
+    there = _sized(expected, len(names), len(theirs), blocks) if names else expected
+    leaves, fit = layouts.translate(arrays, there, network.layouts)
+    if not leaves:
         raise ValueError(
             f"`init_from`={place!r} has nothing for this network: of its "
             f"{len(arrays)} arrays ({', '.join(list(arrays)[:4])}, …) none has the "
             "name and shape of one here; expected weights of the same network."
         )
-    broken = [path for path in taken if not np.isfinite(leaves[path]).all()]
+    broken = [path for path in leaves if not np.isfinite(leaves[path]).all()]
     if broken:
         raise ValueError(
             f"`init_from`={place!r} holds values that are not finite in "
             f"{', '.join(broken)}; expected numbers."
         )
+    carried = _carried(leaves, expected, theirs, names, blocks) if names else None
+    if carried is not None:
+        others = {p: x for p, x in leaves.items() if p not in carried.leaves}
+        leaves = others | (carried.leaves if carried.taken else {})
     wrong = {text.split(" for ")[1].split(" ")[0]: text for text in fit.misshaped}
     started = {
         path: np.asarray(leaves[path], leaf.dtype) if path in leaves else leaf
@@ -83,17 +99,109 @@ def start_from(place: str, variables: Mapping[str, Any], network: zoo.Network) -
     }
     return Start(
         tree.unflatten(started),
-        taken,
-        [path for path in shapes if path not in leaves and path not in wrong],
+        [path for path in expected if path in leaves],
+        [path for path in expected if path not in leaves and path not in wrong],
         list(wrong.values()),
         list(fit.unexpected),
+        carried.sentence(f"init_from={place!r}") if carried else "",
     )
 
 
-def _read_folder(folder: Path) -> dict[str, np.ndarray]:
+def _sized(
+    expected: Mapping[str, Any], own: int, theirs: int, blocks: bool
+) -> dict[str, jax.ShapeDtypeStruct]:
+    """Expect as many classes as there are over there."""
+    sizes = heads.shapes(expected, own, theirs, blocks=blocks)
+    return {
+        path: jax.ShapeDtypeStruct(sizes[path], leaf.dtype)
+        for path, leaf in expected.items()
+    }
+
+
+def own_classes(
+    network: pretrained.Pretrained,
+    names: Sequence[str],
+    *,
+    blocks: bool = False,
+    seed: int = 0,
+) -> tuple[pretrained.Pretrained, list[str]]:
+    """Number the classifier of a loaded network as the classes of data are.
+
+    Only where its weights came with a classifier of as many classes; one that knows
+    none of them is drawn anew.
+
+    Args:
+        network: Loaded for so many classes.
+        names: Of the data's.
+        blocks: See `heads.carry`.
+        seed: Of a new classifier.
+
+    Returns:
+        The network with the data's names, and sentences about what was taken.
+    """
+    named = network._replace(class_names=tuple(names))
+    if network.new_classifier or heads.is_same(network.class_names, names):
+        return named, []
+    found = zoo.find(network.name)[1]
+    leaves = tree.flatten(network.variables)
+    drawn = tree.flatten(pretrained.random_variables(network.module, found, seed))
+    own = {
+        path: leaf
+        for path, leaf in drawn.items()
+        if heads.class_axes(path, np.ndim(leaf), blocks)
+    }
+    carried = heads.carry(leaves, own, network.class_names, names, blocks=blocks)
+    variables = tree.unflatten(
+        {path: carried.leaves.get(path, leaf) for path, leaf in leaves.items()}
+    )
+    variables = jax.tree.map(jnp.asarray, variables)
+    return named._replace(variables=variables), [carried.sentence(network.source)]
+
+
+def _carried(
+    leaves: Mapping[str, np.ndarray],
+    expected: Mapping[str, Any],
+    theirs: Sequence[str],
+    names: Sequence[str],
+    blocks: bool,
+) -> heads.Carried | None:
+    """Number the classifier as the classes here are; None where all are the same."""
+    own = {
+        path: leaf
+        for path, leaf in expected.items()
+        if path in leaves and heads.class_axes(path, np.ndim(leaf), blocks)
+    }
+    if not own or heads.is_same(theirs, names):
+        return None
+    return heads.carry(leaves, own, theirs, names, blocks=blocks)
+
+
+def _read(
+    place: str, network: zoo.Network
+) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
+    """Read arrays, and what their classes are called."""
+    folder = Path(place)
+    if not folder.is_dir():
+        path = hub.resolve(place)
+        return _read_file(path, network)
     if (folder / exported.FILE).is_file():
-        return readers.read(folder / exported.FILE)
+        return _read_file(folder / exported.FILE, network)
     state = checkpoint.read_arrays(folder)
     known = {"params": state["params"], "batch_stats": state.get("statistics") or {}}
     # Files of weights are plain networks, so checkpoints are read as such as well.
-    return tree.flatten(filter_weights.plain(state.get("average") or known))
+    arrays = tree.flatten(filter_weights.plain(state.get("average") or known))
+    return arrays, _names(arrays, network, workdir.classes_of(folder))
+
+
+def _read_file(
+    path: Path, network: zoo.Network
+) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
+    arrays, purpose = readers.read(path), exported.purpose(path)
+    return arrays, _names(arrays, network, purpose.class_names if purpose else ())
+
+
+def _names(
+    arrays: Mapping[str, np.ndarray], network: zoo.Network, told: Sequence[str]
+) -> tuple[str, ...]:
+    count = pretrained.classes_in(arrays, network)
+    return tuple(told) if len(told) == count else pretrained.class_names(count)

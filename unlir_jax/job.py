@@ -60,13 +60,7 @@ def prepare(settings: Settings) -> Job:
     laid = mesh.layout(settings.mesh.mode, settings.mesh.shard_above)
     mesh.check_batch_size(laid, settings.batch_size, settings.optimizer.accumulate)
     data = splits.open_splits(settings.data)
-    network = _open_network(settings, laid, len(data.train.classes))
-    variables = jax.tree.map(np.asarray, dict(network.variables))
-    notices, taken = [], []
-    if settings.init_from:
-        found = zoo.find(network.name)[1]
-        begun = initial.start_from(settings.init_from, variables, found)
-        variables, notices, taken = begun.variables, begun.sentences(), begun.taken
+    network, variables, taken, notices = _begin(settings, laid, data.train.classes)
     image_size = settings.data.image_size or network.image_size
     augmentation.build(settings.data.augment, image_size)  # Complains early.
     if settings.model.decision.name:
@@ -101,6 +95,32 @@ def prepare(settings: Settings) -> Job:
         crop=settings.data.crop or network.crop,
         notices=notices,
     )
+
+
+def _begin(
+    settings: Settings, laid: mesh.Layout, names: tuple[str, ...]
+) -> tuple[pretrained.Pretrained, dict[str, Any], list[str], list[str]]:
+    """Load the network, its classifier numbered as the data's classes are.
+
+    Returns:
+        The network, its variables, the paths that `init_from` gave, and sentences.
+    """
+    network = _open_network(settings, laid, len(names))
+    blocks = "blocks" in getattr(network.module, "knows", ())
+    network, notices = initial.own_classes(
+        network, names, blocks=blocks, seed=settings.seed
+    )
+    variables = jax.tree.map(np.asarray, dict(network.variables))
+    if not settings.init_from:
+        return network, variables, [], notices
+    begun = initial.start_from(
+        settings.init_from,
+        variables,
+        zoo.find(network.name)[1],
+        names,
+        blocks=blocks,
+    )
+    return network, begun.variables, begun.taken, begun.sentences()
 
 
 def _check_weights(

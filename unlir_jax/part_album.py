@@ -1,16 +1,14 @@
 """Training pictures, read again to show the regions that parts are learnt from."""
 
 import functools
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ml_collections import ConfigDict
 from PIL import Image
 
 from unlir_jax import workdir
-from unlir_jax.data import preprocessing, splits
+from unlir_jax.data import preprocessing
 from unlir_jax.data import source as sources
 
 # A region is shown with what is round it: so many times its side, and at least so
@@ -48,14 +46,9 @@ def open_album(folder: Path, side: int, crop: float) -> Album:
         crop: Share of the shorter side that is kept.
     """
     try:
-        settings = json.loads((Path(folder) / workdir.CONFIG).read_text("utf-8"))
-        data = ConfigDict(settings["data"] | {"test": "", "cache": "none"})
-        source = splits.open_splits(data).train
-    except (ValueError, OSError, KeyError, ImportError) as error:
-        return nothing(
-            "The training pictures are not where they were, so no regions of them are "
-            f"shown: {error}"
-        )
+        source = workdir.training_pictures(folder)
+    except ValueError as error:
+        return nothing(f"No regions of training pictures are shown. {error}")
     framed = preprocessing.framing(side, crop)
 
     @functools.lru_cache(maxsize=KEPT)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from unlir_jax import part_account, part_album, part_gallery, receptive
-from unlir_jax.data import preprocessing, source
+from unlir_jax.data import classes, preprocessing, source
 from unlir_jax.pretrained import Pretrained
 
 # So many pictures of a class, evenly spread, are looked at.
@@ -93,7 +93,9 @@ def _pictures(
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     if split is None or split.labels is None:
         return
-    own = np.flatnonzero(split.labels == label)
+    # The data may have gained or lost classes since.
+    (place,) = classes.known_places([network.class_names[label]], split.classes)
+    own = np.flatnonzero((split.labels == place) & (split.labels >= 0))
     if len(own) > MOST:
         own = own[np.linspace(0, len(own) - 1, MOST).astype(int)]
     framed = preprocessing.preprocessing(network.image_size, network.crop)

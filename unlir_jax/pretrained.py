@@ -2,7 +2,7 @@
 
 import difflib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from unlir_jax import allocator, split, tree, zoo
+from unlir_jax.data import classes as data_classes
 from unlir_jax.data import preprocessing
 from unlir_jax.models import channels, parts
 from unlir_jax.models import fold as folding
@@ -35,6 +36,7 @@ class Pretrained(NamedTuple):
         source: Where the weights came from.
         sha256: Hash of that file; of the arrays for random weights.
         crop: Share of the shorter side that `preprocess` keeps.
+        new_classifier: Whether the classifier was drawn, and knows no class.
     """
 
     model: SplitModel
@@ -48,6 +50,7 @@ class Pretrained(NamedTuple):
     source: str
     sha256: str
     crop: float
+    new_classifier: bool = False
 
 
 def load(
@@ -99,7 +102,7 @@ def load(
         classes = network.classes if num_classes is None else num_classes
         module = _build(network, classes, dtype, decision or {})
         variables = random_variables(module, network, seed)
-        source, sha256, purpose = RANDOM, tree.sha256(variables), None
+        source, sha256, purpose, trained = RANDOM, tree.sha256(variables), None, 0
     else:
         path = _find(name, weights)
         source, sha256 = str(weights or path), readers.sha256(path)
@@ -107,11 +110,14 @@ def load(
         _check_origin(path, name)
         if _is_timm_lite(asked, name, str(weights), arrays):
             name, network = zoo.find(f"timm_{name}")
-        classes = _classes_in(arrays, network) if num_classes is None else num_classes
+        trained = classes_in(arrays, network)
+        classes = trained if num_classes is None else num_classes
         known = purpose.decision if purpose else {}
         module = channels.as_wide_as(_build(network, classes, dtype, known), arrays)
         variables = fill(module, network, arrays, name, source, seed)
-        module, variables = _decide(module, variables, network, decision, seed)
+        if decision and decision != parts.specification(module):
+            module, variables = _decide(module, variables, network, decision, seed)
+            trained = 0
     if fold and not folding.dissolves(layer):
         module, variables = folding.fold_batchnorm(module, variables)
     variables = jax.tree.map(jnp.asarray, variables)
@@ -120,7 +126,7 @@ def load(
         model=_cut(module, network, layer),
         variables=variables,
         preprocess=preprocessing.preprocessing(made_for.image_size, made_for.crop),
-        class_names=_class_names(module.num_classes, made_for),
+        class_names=class_names(module.num_classes, made_for.class_names),
         image_size=made_for.image_size,
         layer=layer,
         name=name,
@@ -128,6 +134,7 @@ def load(
         source=source,
         sha256=sha256,
         crop=made_for.crop,
+        new_classifier=trained != module.num_classes,
     )
 
 
@@ -227,12 +234,10 @@ def _decide(
     module: Any,
     variables: Mapping[str, Any],
     network: zoo.Network,
-    decision: Mapping[str, Any] | None,
+    decision: Mapping[str, Any],
     seed: int,
 ) -> tuple[Any, dict[str, Any]]:
-    """Put a new decision by parts on the trunk of a network, where one is wanted."""
-    if not decision or decision == parts.specification(module):
-        return module, dict(variables)
+    """Put a new decision by parts on the trunk of a network."""
     backbone = getattr(module, "backbone", module)
     new = parts.assemble(backbone, decision, module.num_classes, network.image_size)
     drawn = tree.flatten(random_variables(new, network, seed))
@@ -278,7 +283,8 @@ def _draw(generator: np.random.Generator, path: str, leaf: Any) -> np.ndarray:
     return generator.normal(0, fan**-0.5, leaf.shape).astype(np.float32)
 
 
-def _classes_in(arrays: Mapping[str, np.ndarray], network: zoo.Network) -> int:
+def classes_in(arrays: Mapping[str, np.ndarray], network: zoo.Network) -> int:
+    """Count the classes of the classifier in a file's arrays."""
     for table in network.layouts.values():
         bias = arrays.get(f"{table['classifier']}.bias")
         if bias is not None and bias.ndim == 1:
@@ -347,9 +353,10 @@ def _cut(module: Any, network: zoo.Network, layer: str) -> SplitModel:
     return split.from_linen(module, inside, mean=mean)
 
 
-def _class_names(classes: int, made_for: exported.Purpose) -> tuple[str, ...]:
-    if len(made_for.class_names) == classes:
-        return made_for.class_names
-    if classes == 1000:
+def class_names(count: int, told: Sequence[str] = ()) -> tuple[str, ...]:
+    """Name a network's classes: as it was told, as ImageNet's 1,000, or by index."""
+    if len(told) == count:
+        return tuple(told)
+    if count == len(data_classes.wordnet_ids()):
         return preprocessing.imagenet_classes()
-    return tuple(f"class {index}" for index in range(classes))
+    return data_classes.placeholders(count)

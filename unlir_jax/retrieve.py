@@ -13,6 +13,7 @@ from PIL import Image
 
 from unlir_jax import adapters, pooling, pretrained, record, retrieval
 from unlir_jax.data import files, preprocessing
+from unlir_jax.data.classes import in_order
 from unlir_jax.metrics import retrieval as measures
 from unlir_jax.models import fold
 from unlir_jax.parts import clustering
@@ -51,8 +52,9 @@ def run(
 ) -> Outcome:
     """Search, and write `results.json` and `retrieval.html`.
 
-    Where all pictures of the index lie in folders that name their class, the mean
-    average precision and recall with which they find each other are given too.
+    Where all pictures of the index lie in folders that name their class, see
+    `files.classes_of`, the mean average precision and recall with which they find each
+    other are given too.
 
     Args:
         queries: Files, folders and patterns.
@@ -118,7 +120,7 @@ def run(
             for path, row in rows.items()
         }
     document = _search(table, asking, searched, top)
-    document["measured"] = _measure(table, searched)
+    document["measured"] = _measure(table, searched, index)
     document |= {
         "schema": record.SCHEMA,
         "model": network.name,
@@ -216,11 +218,14 @@ def _search(
 
 
 def _measure(
-    table: dict[Path, np.ndarray], searched: Sequence[Path]
+    table: dict[Path, np.ndarray], searched: Sequence[Path], index: Sequence[str]
 ) -> dict[str, float] | None:
     """Let the index find itself by class, where folders name classes."""
-    names = [path.parent.name for path in searched]
-    classes = sorted(set(names))
+    named = files.classes_of(searched, [Path(asked) for asked in index])
+    names = [name for name in named if name is not None]
+    if len(names) < len(named):
+        return None
+    classes = in_order(names)
     counts = [names.count(name) for name in classes]
     if len(classes) < 2 or max(counts) < 2:
         return None

@@ -14,6 +14,7 @@ from unlir_jax import (
     batches,
     checkpoint,
     config,
+    defaults,
     features,
     interruption,
     journal,
@@ -27,7 +28,7 @@ from unlir_jax import (
 )
 from unlir_jax import job as jobs
 from unlir_jax import state as states
-from unlir_jax.data import pipeline
+from unlir_jax.data import duplicates, pipeline
 from unlir_jax.job import Job, Settings
 from unlir_jax.objectives import filter_weights
 from unlir_jax.parts import start
@@ -70,14 +71,16 @@ def run(
     """
     folder = Path(folder)
     plain = config.to_dict(settings)
-    finished = workdir.check(folder, plain)
+    known = config.to_dict(defaults.training())
+    finished = workdir.check(folder, plain, defaults=known)
     if finished is not None:
         return Outcome(finished, f"Nothing to do: {workdir.result(folder, finished)}")
     job = jobs.prepare(settings)
     leads = mesh.is_first()
     say = say if leads else lambda text: None
     if leads:
-        workdir.claim(folder, plain, optim.describe(job.state.params, job.rules))
+        parameters = optim.describe(job.state.params, job.rules)
+        workdir.claim(folder, plain, parameters, job.data.train.classes)
         say(preview.describe(job, depth=1))
     measured = f"test/{settings.evaluate.best}"
     manager = checkpoint.open_manager(
@@ -112,6 +115,8 @@ def _train(
         checkpoint.set_aside(manager, step)
         state = mesh.put_state(laid, state)
         say(f"Going on from step {step} of {job.steps}.")
+    if mesh.is_first():
+        _compare(job, notes, say)
     log, board = journal.silent(), settings.log.tensorboard
     if mesh.is_first():
         log = journal.start(
@@ -189,6 +194,17 @@ def _train(
         part_gallery.write(folder, gallery)
     summary = workdir.finish(folder, job, known, notes, clock.values())
     return Outcome(summary, f"Done: {workdir.result(folder, summary)}")
+
+
+def _compare(job: Job, notes: dict[str, Any], say: Say) -> None:
+    """Look once for pictures that are both trained and tested on, and say so."""
+    if job.data.test is None or not job.settings.data.duplicates:
+        return
+    if notes.get("duplicates") is None:
+        found = duplicates.between(job.data.train, job.data.test)
+        notes["duplicates"] = found.document()
+        for sentence in found.sentences():
+            say(sentence)
 
 
 def _start(

@@ -2,26 +2,37 @@
 
 import json
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+from ml_collections import ConfigDict
 
 from unlir_jax import checkpoint, config, journal, mesh, record, tree
+from unlir_jax.data import source as sources
+from unlir_jax.data import splits
 from unlir_jax.models import parts
 from unlir_jax.report import training
 from unlir_jax.weights import exported, readers
 
 CONFIG, SUMMARY, PARAMETERS = "config.json", "summary.json", "parameters.txt"
+CLASSES = "classes.json"
 DIVERGED, CURVES = "diverged.json", "curves.png"
 # May change from one start to the next: results are the same.
-FREE = ("checkpoint", "data.cache", "data.threads", "data.workers", "log", "mesh")
+FREE = (
+    *("data.cache", "data.duplicates", "data.threads", "data.workers"),
+    *("checkpoint", "log", "mesh"),
+)
 
 
 def check(
-    folder: Path, settings: Mapping[str, Any], free: Sequence[str] = FREE
+    folder: Path,
+    settings: Mapping[str, Any],
+    free: Sequence[str] = FREE,
+    defaults: Mapping[str, Any] | None = None,
 ) -> dict[str, Any] | None:
     """Tell what a folder means to a run of these settings.
 
@@ -29,6 +40,8 @@ def check(
         folder: The workdir; it need not exist.
         settings: See `config.to_dict`.
         free: What may differ from an earlier start.
+        defaults: What a setting meant before there was it: an earlier version did not
+            write it down.
 
     Returns:
         The summary if this very run has been finished there, else None.
@@ -51,6 +64,7 @@ def check(
                 "expected a new folder, or that of an earlier start of this training."
             )
         return None
+    theirs = _completed(theirs, defaults or {})
     differing = config.differences(settings, theirs, free)
     if differing:
         more = f" and {len(differing) - 8} more" if len(differing) > 8 else ""
@@ -60,6 +74,17 @@ def check(
             "same config."
         )
     return _read(folder / SUMMARY)
+
+
+def _completed(settings: Any, defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Add the settings that are missing, group by group."""
+    found = dict(settings)
+    for name, value in defaults.items():
+        if name not in found:
+            found[name] = value
+        elif isinstance(value, Mapping) and isinstance(found[name], Mapping):
+            found[name] = _completed(found[name], value)
+    return found
 
 
 def _read(path: Path) -> dict[str, Any] | None:
@@ -78,21 +103,88 @@ def _read(path: Path) -> dict[str, Any] | None:
     return document
 
 
-def claim(folder: Path, settings: Mapping[str, Any], parameters: str) -> None:
-    """Note in a folder which training it belongs to, and its table of parameters.
+def claim(
+    folder: Path, settings: Mapping[str, Any], parameters: str, classes: Sequence[str]
+) -> None:
+    """Note in a folder which training it belongs to, its classes and its parameters.
+
+    Args:
+        folder: The workdir.
+        settings: See `config.to_dict`.
+        parameters: A table of them.
+        classes: Names of the data's classes by label.
 
     Raises:
-        ValueError: It cannot be written to.
+        ValueError: It cannot be written to, or was begun with other classes.
     """
+    _check_classes(folder, classes)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         record.write_text(folder / CONFIG, record.to_json(dict(settings)))
         record.write_text(folder / PARAMETERS, parameters + "\n")
+        record.write_text(folder / CLASSES, json.dumps(list(classes), indent=0) + "\n")
     except OSError as error:
         raise ValueError(
             f"Workdir {str(folder)!r} cannot be written to ({error.strerror}); "
             "expected a place that can."
         ) from error
+
+
+def classes_of(folder: str | os.PathLike[str]) -> tuple[str, ...]:
+    """Read what the classes of a training are called, by label; () where unknown.
+
+    Args:
+        folder: The workdir, a folder of its checkpoints, or one of them.
+    """
+    for place in (Path(folder), *Path(folder).resolve().parents[:2]):
+        try:
+            found = json.loads((place / CLASSES).read_text("utf-8"))
+        except (OSError, ValueError):
+            continue
+        if isinstance(found, list) and all(isinstance(name, str) for name in found):
+            return tuple(found)
+    return ()
+
+
+def training_pictures(folder: str | os.PathLike[str]) -> sources.Source:
+    """Open the pictures that the network in a workdir was trained on.
+
+    Raises:
+        ValueError: They are not where they were, or the folder does not say where.
+    """
+    try:
+        settings = json.loads((Path(folder) / CONFIG).read_text("utf-8"))
+        data = ConfigDict(settings["data"] | {"test": "", "cache": "none"})
+        return splits.open_splits(data).train
+    except (ValueError, OSError, KeyError, TypeError, ImportError) as error:
+        raise ValueError(
+            f"The training pictures are not where they were: {error}"
+        ) from error
+
+
+def _check_classes(folder: Path, classes: Sequence[str]) -> None:
+    """Refuse to go on where labels would mean other classes than before."""
+    known = classes_of(folder) if (folder / CLASSES).is_file() else ()
+    if known and known != tuple(classes):
+        gone = [name for name in known if name not in classes]
+        new = [name for name in classes if name not in known]
+        shown = ", ".join(
+            f"{word} {', '.join(map(repr, names[:5]))}"
+            for word, names in (("without", gone), ("with", new))
+            if names
+        )
+        raise ValueError(
+            f"Workdir {str(folder)!r} was begun with {len(known)} classes, and the "
+            f"data has {len(classes)} now, {shown or 'in another order'}; expected the "
+            "same data, or another workdir."
+        )
+    begun = (folder / checkpoint.FOLDER).is_dir()
+    if begun and not known and tuple(classes) != tuple(sorted(classes)):
+        raise ValueError(
+            f"Workdir {str(folder)!r} was begun by a version that may have numbered "
+            f"the classes {', '.join(classes[:3])}, … in another order; expected "
+            "another workdir."
+        )
 
 
 def first_notes() -> dict[str, Any]:
@@ -201,6 +293,7 @@ def finish(
         "train_examples": train.size,
         "test_examples": test.size if test else 0,
         "unreadable": notes["unreadable"],
+        "duplicates": notes.get("duplicates"),
         "devices": job.laid.mesh.size,
         "processes": jax.process_count(),
         "versions": record.versions(),

@@ -26,6 +26,8 @@ class Task(NamedTuple):
         image_size: Side in pixels of the pictures.
         crop: See `preprocessing`.
         unlabelled: How many other pictures are learnt from; None: all.
+        duplicates: Pictures that are both trained and tested on, see
+            `data.duplicates`; None where nobody looked.
     """
 
     settings: Any
@@ -37,6 +39,7 @@ class Task(NamedTuple):
     image_size: int
     crop: float
     unlabelled: int | None
+    duplicates: dict[str, Any] | None = None
 
     @property
     def name(self) -> str:

@@ -13,10 +13,11 @@ import numpy as np
 
 from unlir_jax import config, record, workdir
 from unlir_jax.adaptation import draws, fitting, pictures, task
+from unlir_jax.adaptation import settings as default_settings
 from unlir_jax.metrics import statistics
 
 DRAWS, ADAPTERS = "draws", "adapters"
-FREE = ("data.cache", "data.threads", "data.workers")
+FREE = ("data.cache", "data.duplicates", "data.threads", "data.workers")
 
 
 def finished(given: task.Task, folder: Path) -> dict[str, Any] | None:
@@ -25,7 +26,8 @@ def finished(given: task.Task, folder: Path) -> dict[str, Any] | None:
     Raises:
         ValueError: The folder is of something else.
     """
-    return workdir.check(folder, config.to_dict(given.settings), FREE)
+    known = config.to_dict(default_settings.few_shot())
+    return workdir.check(folder, config.to_dict(given.settings), FREE, known)
 
 
 def run(
@@ -122,6 +124,7 @@ def _summary(given: task.Task, folder: Path) -> dict[str, Any]:
         "k": settings.k,
         "ways": settings.ways or len(given.data.train.classes),
         "unlabelled": found[0].get("unlabelled", 0),
+        "duplicates": given.duplicates,
         "model": given.network.name,
         "after": given.after,
         "pooling": given.method.pooling,

@@ -45,8 +45,8 @@ def merge(
 ) -> Adapter:
     """Average adapters of one network.
 
-    Heads are averaged where all have the same arrays and say the same of them;
-    otherwise the merged adapter has none.
+    Heads are averaged where all have the same arrays and say the same of them, class by
+    class of the same name; otherwise the merged adapter has none.
 
     Args:
         adapters: At least one.
@@ -71,6 +71,7 @@ def merge(
         return np.tensordot(shares, np.stack(leaves), 1).astype(np.float32)
 
     first = adapters[0]
+    adapters = [first, *(_numbered_as(first, other) for other in adapters[1:])]
     same = all(
         other.metadata == first.metadata
         and {n: a.shape for n, a in other.head.items()}
@@ -82,6 +83,21 @@ def merge(
         weights={n: average([a.weights[n] for a in adapters]) for n in first.weights},
         head=heads,
         metadata=dict(first.metadata) if same else {},
+    )
+
+
+def _numbered_as(first: Adapter, other: Adapter) -> Adapter:
+    """Put the classes of a head into the order of another, where both have the same."""
+    names, own = (each.metadata.get("class_names", []) for each in (first, other))
+    distinct = len(set(names)) == len(names)
+    if names == own or not distinct or sorted(names) != sorted(own):
+        return other
+    places = [own.index(name) for name in names]
+    if any(leaf.shape[-1] != len(places) for leaf in other.head.values()):
+        return other
+    return other._replace(
+        head={name: leaf[..., places] for name, leaf in other.head.items()},
+        metadata={**other.metadata, "class_names": list(names)},
     )
 
 

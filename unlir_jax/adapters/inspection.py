@@ -10,6 +10,7 @@ import numpy as np
 from unlir_jax import pooling, pretrained, receptive, split, tree
 from unlir_jax.adaptation import training
 from unlir_jax.adapters.file import HEAD, Adapter
+from unlir_jax.data import classes as class_names
 from unlir_jax.types import Array, Images, SplitModel, Variables
 
 # Sides of what is shown of a picture: so many cells, and at least such a share of it.
@@ -244,7 +245,7 @@ def decision(
 
     names = tuple(map(str, says.get("class_names", ())))
     if len(names) != kernel.shape[1]:
-        names = tuple(f"class {index}" for index in range(kernel.shape[1]))
+        names = class_names.placeholders(kernel.shape[1])
     mean = network.model.mean
     return split.from_functions(features, classify, mean=mean), names, True
 

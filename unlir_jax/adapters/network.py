@@ -7,6 +7,7 @@ import numpy as np
 from unlir_jax import filters, pretrained, tree
 from unlir_jax.adapters import file
 from unlir_jax.adapters.file import Adapter
+from unlir_jax.data import classes as class_names
 from unlir_jax.data import preprocessing
 from unlir_jax.models import parts
 
@@ -51,7 +52,7 @@ def apply(adapter: Adapter, network: pretrained.Pretrained) -> pretrained.Pretra
         module = module.clone(num_classes=classes)
         names = tuple(map(str, adapter.metadata.get("class_names", ())))
         if len(names) != classes:
-            names = tuple(f"class {index}" for index in range(classes))
+            names = class_names.placeholders(classes)
     changed = pretrained.changed(network, module, tree.unflatten(leaves))
     size, crop = framed(adapter, network)
     return changed._replace(

@@ -10,6 +10,7 @@ from typing import BinaryIO
 
 import numpy as np
 
+from unlir_jax.data import classes as class_names
 from unlir_jax.data import folder
 from unlir_jax.data.source import Example, Source
 
@@ -32,8 +33,9 @@ def npz(
     Its arrays are `x_train`, `y_train`, `x_test`, `y_test` as Keras calls them, or
     `train_images`, `train_labels`, … as MedMNIST does, or `images` and `labels`, with
     an array `split` of names or without. Names of the classes may be in `classes` or
-    `class_names`. Pictures are uint8, or floating point in [0, 1]; `[n, h, w, 3]`,
-    `[n, h, w]` or `[n, h, w, 1]`. Labels are integers `[n]` or `[n, 1]`.
+    `class_names`, and are numbered anew, by `classes.in_order`. Pictures are uint8, or
+    floating point in [0, 1]; `[n, h, w, 3]`, `[n, h, w]` or `[n, h, w, 1]`. Labels are
+    integers `[n]` or `[n, 1]`.
 
     Args:
         path: The file.
@@ -68,12 +70,14 @@ def npz(
     chosen = np.concatenate([labels[part][places] for part, places in kept.items()])
     pictures = [stored[part][place] for part, place in names]
 
-    return Source(
-        functools.partial(_read, pictures, chosen),
-        len(pictures),
-        classes,
-        functools.partial(_name, path.stem, names),
-        chosen,
+    return class_names.ordered(
+        Source(
+            functools.partial(_read, pictures, chosen),
+            len(pictures),
+            classes,
+            functools.partial(_name, path.stem, names),
+            chosen,
+        )
     )
 
 
@@ -157,7 +161,7 @@ def _classes(
         raise ValueError(f"File {str(path)!r} holds no pictures; expected some.")
     classes = tuple(map(str, range(int(everything.max()) + 1)))
     if given:
-        classes = tuple(str(name) for name in _array(file, given, path).ravel())
+        classes = tuple(map(_text, _array(file, given, path).ravel()))
     if everything.min() < 0 or everything.max() >= len(classes):
         raise ValueError(
             f"File {str(path)!r} has labels from {everything.min()} to "
@@ -172,6 +176,14 @@ def _classes(
                 "every class to train on."
             )
     return classes
+
+
+def _text(name: np.generic) -> str:
+    """Read the name of a class, which may be stored as bytes or as a number."""
+    if isinstance(name, bytes):
+        return name.decode("utf-8", "replace")
+    text = str(name)
+    return class_names.plain_number(text) if isinstance(name, np.floating) else text
 
 
 def _chosen(

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from unlir_jax.data import annotations, preprocessing
+from unlir_jax.data import classes as class_names
 from unlir_jax.data.source import Source
 
 
@@ -33,7 +34,7 @@ class Known(NamedTuple):
         most: The largest number of boxes of a picture.
         mask: Key of the mask, "" if it has none.
         values: What turns the stored values of a mask into 0 and parts.
-        classes: Names of the classes, where those of the data set are codes.
+        codes: What the data set calls ImageNet's classes, where it has those.
     """
 
     test: str = "test"
@@ -41,7 +42,7 @@ class Known(NamedTuple):
     most: int = 1
     mask: str = ""
     values: Callable[[np.ndarray], np.ndarray] = annotations.part_values
-    classes: Callable[[], tuple[str, ...]] | None = None
+    codes: Callable[[], tuple[str, ...]] | None = None
 
 
 KNOWN = {
@@ -49,7 +50,7 @@ KNOWN = {
     "cars196": Known(boxes=("bbox",)),
     "cifar10": Known(),
     "cifar100": Known(),
-    "imagenet2012": Known("validation", classes=preprocessing.imagenet_classes),
+    "imagenet2012": Known("validation", codes=class_names.wordnet_ids),
     "oxford_flowers102": Known(),
     "oxford_iiit_pet": Known(mask="segmentation_mask", values=_trimap),
     # How many dogs a picture has is known only when all are read.
@@ -100,21 +101,24 @@ def tfds(
     classes: tuple[str, ...] = ()
     if "label" in features:
         classes = tuple(getattr(features["label"], "names", None) or ())
-    if known.classes and len(classes) == len(known.classes()):
-        classes = known.classes()
+    if known.codes and classes == known.codes():
+        classes = preprocessing.imagenet_classes()
     title = f"{builder.name}/{split}"
 
     # The worker that reads opens the files; what is pickled is where they are.
     read = functools.partial(_read, directory, split, keys, known, title, bool(classes))
     kinds = [("boxes", known.boxes), ("mask", known.mask)]
-    return Source(
-        read,
-        size,
-        classes,
-        lambda index: f"{title}/{index}",
-        annotations=tuple(kind for kind, there in kinds if there),
-        boxes=known.most,
-        label=functools.partial(_label, directory, split, keys) if classes else None,
+    label = functools.partial(_label, directory, split, keys) if classes else None
+    return class_names.ordered(
+        Source(
+            read,
+            size,
+            classes,
+            lambda index: f"{title}/{index}",
+            annotations=tuple(kind for kind, there in kinds if there),
+            boxes=known.most,
+            label=label,
+        )
     )
 
 

@@ -60,7 +60,14 @@ def elpv(
     labels = np.asarray([float(row[1]) > 0.5 for row in chosen], np.int32)
 
     read = functools.partial(_read, root, names, labels)
-    return Source(read, len(names), CLASSES, lambda index: names[index], labels)
+    return Source(
+        read,
+        len(names),
+        CLASSES,
+        lambda index: names[index],
+        labels,
+        file=lambda index: str(root / names[index]),
+    )
 
 
 def _read(root: Path, names: list[str], labels: np.ndarray, index: int) -> Example:

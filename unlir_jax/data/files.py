@@ -9,6 +9,7 @@ from typing import NamedTuple
 SUFFIXES = frozenset(
     ".avif .bmp .gif .jpeg .jpg .pgm .png .ppm .tif .tiff .webp".split()
 )
+SPLITS = ("train", "test", "val", "validation", "valid", "dev")
 LONGEST_NAME = 160
 
 
@@ -107,6 +108,52 @@ def walk(
             yield from walk(root, name, (*above, real))
         elif os.path.splitext(entry.name)[1].lower() in SUFFIXES:
             yield name
+
+
+def classes_of(paths: Sequence[Path], roots: Sequence[Path]) -> list[str | None]:
+    """Name the class of each picture by the folder that it is in.
+
+    Below one of `roots` that is the first folder, however deep the picture lies in it,
+    or the one below a split (`train/cat/1.jpg`); elsewhere the picture's own folder.
+    None for a picture that lies beside such folders.
+    """
+    folders = [root for root in roots if root.is_dir()]
+    split = {root: has_splits(root) for root in folders}
+    found: list[str | None] = []
+    for path in paths:
+        root = next((own for own in folders if path.is_relative_to(own)), None)
+        if root is None:
+            found.append(path.absolute().parent.name)
+            continue
+        inner = path.relative_to(root).parts[:-1]
+        depth = int(split[root])
+        found.append(inner[depth] if len(inner) > depth else None)
+    beside = {root for root in folders if not any(map(Path.is_dir, root.iterdir()))}
+    return [
+        path.absolute().parent.name if path.parent in beside else name
+        for path, name in zip(paths, found, strict=True)
+    ]
+
+
+def folders(root: str | os.PathLike[str]) -> list[str]:
+    """List the folders in a folder, sorted; no hidden ones."""
+    names = (path.name for path in Path(root).iterdir() if path.is_dir())
+    return sorted(name for name in names if not name.startswith("."))
+
+
+def has_splits(root: str | os.PathLike[str], inner: Sequence[str] = ()) -> bool:
+    """Tell `train/cat/1.jpg` from `train/1.jpg` where trains are a class.
+
+    Args:
+        root: The folder.
+        inner: Those of its folders that may be splits; all by default.
+    """
+    root, inner = Path(root), inner or folders(root)
+    main = [name for name in ("train", "test") if name in inner]
+    return bool(main) and (
+        all(name in SPLITS for name in inner)
+        or any(folders(root / name) for name in main)
+    )
 
 
 def _allowed(paths: Iterable[Path], barred: Path | None) -> list[Path]:

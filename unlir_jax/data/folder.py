@@ -11,13 +11,13 @@ from typing import NamedTuple
 import numpy as np
 
 from unlir_jax.data import annotations, files, preprocessing, tables
+from unlir_jax.data import classes as class_names
 from unlir_jax.data.source import Example, Source
 
 TABLES = ("index.csv", "labels.csv")
 PARTS = "parts.csv"
 # Folders of these names are no classes.
 SPECIAL = (tables.IMAGES, annotations.MASKS)
-SPLITS = ("train", "test", "val", "validation", "valid", "dev")
 
 
 class Listing(NamedTuple):
@@ -91,6 +91,7 @@ def folder(
         notes.parts,
         notes.most,
         functools.partial(_fingerprint, root, pictures),
+        file=lambda index: str(root / pictures[index]),
     )
 
 
@@ -124,16 +125,11 @@ def _existing(root: Path) -> Path:
     return root.absolute()
 
 
-def _folders(root: Path) -> list[str]:
-    names = (path.name for path in root.iterdir() if path.is_dir())
-    return sorted(name for name in names if not name.startswith("."))
-
-
 def _list(root: Path, split: str) -> tuple[Listing, tables.Table | None]:
     """Tell which layout a folder has, and list it so."""
-    inner = [name for name in _folders(root) if name not in SPECIAL]
+    inner = [name for name in files.folders(root) if name not in SPECIAL]
     table = next((root / name for name in TABLES if (root / name).is_file()), None)
-    if _has_splits(root, inner):
+    if files.has_splits(root, inner):
         listing = _by_split(root, inner, split)
         return listing, table and tables.read(table, listing.pictures)
     outside = f"{annotations.MASKS}/"
@@ -145,7 +141,7 @@ def _list(root: Path, split: str) -> tuple[Listing, tables.Table | None]:
         )
     index = table and tables.read(table, pictures)
     deep = root / tables.IMAGES
-    if not inner and not index and deep.is_dir() and _folders(deep):
+    if not inner and not index and deep.is_dir() and files.folders(deep):
         raise ValueError(
             f"Folder {str(root)!r} has its classes in {tables.IMAGES!r}; expected "
             f"`path`={str(deep)!r}, or a table {TABLES[0]} in the former."
@@ -160,21 +156,14 @@ def _list(root: Path, split: str) -> tuple[Listing, tables.Table | None]:
     return listing, index
 
 
-def _has_splits(root: Path, inner: Sequence[str]) -> bool:
-    """Tell `train/cat/1.jpg` from `train/1.jpg` where trains are a class."""
-    main = [name for name in ("train", "test") if name in inner]
-    return bool(main) and (
-        all(name in SPLITS for name in inner)
-        or any(_folders(root / name) for name in main)
-    )
-
-
 def _by_split(root: Path, splits: list[str], split: str) -> Listing:
     check_split(split, splits, f"folder {str(root)!r}")
     asked = splits if split == "all" else [split]
     has_train = "train" in splits
     naming = ["train"] if has_train else splits
-    classes = sorted({name for part in naming for name in _folders(root / part)})
+    classes = class_names.in_order(
+        name for part in naming for name in files.folders(root / part)
+    )
     known = frozenset(classes)
     for name in classes if has_train else ():
         if not any(True for _ in files.walk(root, f"train/{name}")):
@@ -184,7 +173,7 @@ def _by_split(root: Path, splits: list[str], split: str) -> Listing:
             )
     pictures, labels, belonging = [], [], []
     for part in asked:
-        for strange in [x for x in _folders(root / part) if x not in known]:
+        for strange in [x for x in files.folders(root / part) if x not in known]:
             raise ValueError(
                 f"Class {strange!r} is in {str(root / part)!r} but not in "
                 f"{str(root / 'train')!r}; expected the classes of train in every "
@@ -199,7 +188,7 @@ def _by_split(root: Path, splits: list[str], split: str) -> Listing:
         pictures += found
         labels += [_class_of(root, name, 1, known) for name in found]
         belonging += [part] * len(found)
-    return Listing(pictures, labels, belonging, tuple(classes))
+    return Listing(pictures, labels, belonging, classes)
 
 
 def _class_of(root: Path, name: str, depth: int, classes: frozenset[str]) -> str:
@@ -224,7 +213,7 @@ def _by_class(root: Path, pictures: list[str], classes: list[str]) -> Listing:
                 f"Class {name!r} has no pictures in {str(root / name)!r}; expected at "
                 "least one, or no such folder."
             )
-    return Listing(pictures, labels, None, tuple(classes))
+    return Listing(pictures, labels, None, class_names.in_order(classes))
 
 
 def _class_column(table: tables.Table) -> str:
@@ -253,9 +242,10 @@ def _by_table(table: tables.Table) -> Listing:
             )
     if not labels:
         raise ValueError(f"Table {str(table.file)!r} has no rows; expected some.")
-    numeric = all(name.isdecimal() for name in labels.values())
-    order = (lambda name: (int(name), name)) if numeric else str
-    classes = tuple(sorted(set(labels.values()), key=order)) if column else ()
+    if all(class_names.number(name) is not None for name in labels.values()):
+        # Tables write whole numbers with a point where some are missing.
+        labels = {p: class_names.plain_number(name) for p, name in labels.items()}
+    classes = class_names.in_order(labels.values()) if column else ()
     splits = _splits_of(table, list(labels)) if "split" in table.columns else None
     listing = Listing(list(labels), list(labels.values()), splits, classes)
     if column and splits and "train" in splits:

@@ -1,5 +1,6 @@
 """What a data set is: examples by index, and what is known of them unread."""
 
+import functools
 import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -33,6 +34,7 @@ class Source(NamedTuple):
         labels: int32 `[size]`, where known without reading the pictures.
         label: `index -> int`, where that is quicker than to read the picture, for who
             has to know all labels that are not known; -1 for none.
+        file: `index -> str`, where an example's picture is a file of its own.
         annotations: Those of "boxes", "mask" and "keypoints" that every example has.
         parts: Names of the keypoints, or of the mask's values from 1.
         boxes: The largest number of boxes that an example has.
@@ -50,6 +52,7 @@ class Source(NamedTuple):
     boxes: int = 1
     fingerprint: Callable[[], str] | None = None
     label: Callable[[int], int] | None = None
+    file: Callable[[int], str] | None = None
 
 
 def labelled(source: Source) -> Source:
@@ -66,16 +69,52 @@ def labelled(source: Source) -> Source:
     return source._replace(labels=labels)
 
 
+def relabelled(source: Source, places: np.ndarray, classes: tuple[str, ...]) -> Source:
+    """Give the classes of a source other numbers.
+
+    Args:
+        source: The examples.
+        places: The new label of each old one, int32 `[classes of the source]`.
+        classes: Names of the classes by their new labels.
+    """
+    labels = source.labels
+    if labels is not None:
+        labels = _replaced(places, labels)
+    # Partial functions reach worker processes, closures do not.
+    label = source.label and functools.partial(_label_of, source.label, places)
+    return source._replace(
+        read=functools.partial(_read_as, source.read, places),
+        classes=classes,
+        labels=labels,
+        label=label,
+    )
+
+
+def _replaced(places: np.ndarray, labels: Any) -> np.ndarray:
+    labels = np.asarray(labels, np.int32)
+    return np.where(labels < 0, -1, places[labels]).astype(np.int32)
+
+
+def _label_of(label: Callable[[int], int], places: np.ndarray, index: int) -> int:
+    return int(_replaced(places, label(index)))
+
+
+def _read_as(read: Callable[[int], Example], places: np.ndarray, index: int) -> Example:
+    example = read(index)
+    return {**example, "label": int(_replaced(places, example["label"]))}
+
+
 def subset(source: Source, indices: np.ndarray) -> Source:
     """Keep the examples at some indices, in that order."""
     indices = np.asarray(indices)
-    label = source.label
+    label, file = source.label, source.file
     return source._replace(
         read=lambda index: source.read(int(indices[index])),
         size=len(indices),
         name=lambda index: source.name(int(indices[index])),
         labels=None if source.labels is None else source.labels[indices],
         label=label and (lambda index: label(int(indices[index]))),
+        file=file and (lambda index: file(int(indices[index]))),
     )
 
 

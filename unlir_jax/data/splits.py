@@ -2,6 +2,7 @@
 
 from typing import Any, NamedTuple
 
+from unlir_jax.data import classes as class_names
 from unlir_jax.data import registry, source
 
 CACHES = ("none", "memory")
@@ -22,9 +23,14 @@ def open_splits(settings: Any) -> Splits:
     Args:
         settings: The group `data` of `defaults.training`.
 
+    Returns:
+        The splits; classes of the test are those of the training that `classes.match`
+        finds.
+
     Raises:
-        ValueError: A split is empty or they have other classes, there are fewer than
-            two classes, pictures without one, or a class without pictures.
+        ValueError: A split is empty, the test has a class that the training has not,
+            there are fewer than two classes, pictures without one, or a class without
+            pictures.
     """
     if settings.cache not in CACHES:
         raise ValueError(f"`data.cache`={settings.cache!r}; expected one of {CACHES}.")
@@ -43,14 +49,16 @@ def open_splits(settings: Any) -> Splits:
             options = common | own.to_dict()
             opened[split] = registry.open_source(settings.source, split, **options)
     classes = opened[train].classes
-    for split, found in opened.items():
+    for split, found in list(opened.items()):
         if not found.size:
             raise ValueError(f"The split {split!r} is empty; expected examples.")
         if found.classes != classes:
-            raise ValueError(
-                f"The splits {train!r} and {split!r} have other classes "
-                f"({len(classes)} and {len(found.classes)}); expected the same."
+            named = f"the split {train!r}"
+            matched = class_names.match(
+                found.classes, classes, data=f"The split {split!r}", network=named
             )
+            found = source.relabelled(found, matched.places, classes)
+            opened[split] = found
         if found.labels is not None and (found.labels < 0).any():
             raise ValueError(
                 f"The split {split!r} has {int((found.labels < 0).sum())} examples "

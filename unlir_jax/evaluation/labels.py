@@ -6,84 +6,100 @@ from collections.abc import Sequence
 import numpy as np
 
 from unlir_jax.data import classes
+from unlir_jax.data import source as sources
 from unlir_jax.data.source import Source
 
-NUMBERED = re.compile(r"(\d+)[_.\- ]")
+NUMBERED = re.compile(r"(\d+)[_.\- ](.*)")
+WORD = re.compile(r"[^\W\d_]{2,}")
+FILES, NOTHING = "numbers in file names", "none"
+SETTING = ", or --config.labels=predicted"
 
 
 def of_source(
-    source: Source, names: Sequence[str], count: int
+    source: Source, names: Sequence[str], count: int, *, numbered: bool = False
 ) -> tuple[np.ndarray, str]:
     """Find the network's class of every example.
 
-    In this order: classes with the network's own names; classes that are numbers, the
-    network's indices; names by which `find_class` knows the network's; as many classes
-    as the network has, in order; and without classes, pictures whose names begin with
-    the index of their class, as in `281_cat.jpg`.
+    Classes are found by name, as `data.classes.match` says. Pictures without classes
+    may have names that begin with the index of their class, as in `281_tabby.jpg`:
+    where the words behind it are most often words of that class's name.
 
     Args:
         source: The examples.
         names: Of the network's classes; may be empty.
         count: Number of the network's classes.
+        numbered: Whether numbers of file names are classes whatever follows them.
 
     Returns:
         int32 `[size]`, -1 for all where nothing is known, and how they were found.
 
     Raises:
-        ValueError: Classes that the network does not have.
+        ValueError: Classes that the network does not have, or numbers in file names of
+            which nothing says that they are classes.
     """
-    if source.labels is None or not source.classes:
-        return _by_file_name(source, count)
-    labels = np.asarray(source.labels, np.int32)
-    if tuple(names) == source.classes:
-        return labels, "names of classes"
-    if all(name.isdecimal() for name in source.classes):
-        found = np.asarray([int(name) for name in source.classes])
-        _check(found, source.classes, count)
-        return _mapped(labels, found), "numbers of classes"
-    matched = _by_name(source.classes, names)
-    if matched is not None:
-        return _mapped(labels, matched), "names of classes"
-    if len(source.classes) == count:
-        return labels, "order of classes"
-    shown = ", ".join(source.classes[:3])
-    raise ValueError(
-        f"The data has {len(source.classes)} classes ({shown}, …), and the network "
-        f"{count}; expected its own classes by name, index or order, or "
-        "--config.labels=predicted."
+    if not source.classes or numbered:
+        return _by_file_name(source, names, count, numbered)
+    found = np.asarray(sources.labelled(source).labels, np.int32)
+    matched = classes.match(
+        source.classes, names, count=count, otherwise=f" by number{SETTING}"
     )
+    known = np.where(found < 0, 0, found)
+    return np.where(found < 0, -1, matched.places[known]), matched.how
 
 
-def _by_name(wanted: Sequence[str], names: Sequence[str]) -> np.ndarray | None:
-    """Find all classes by what a person calls them; None where one is not found."""
-    found = []
-    for name in wanted:
-        try:
-            found.append(classes.find_class(name, names))
-        except ValueError:
-            return None
-    return np.asarray(found) if len(set(found)) == len(found) else None
+def said(how: str) -> str:
+    """Say how classes were found where that is no proof; "" for names and numbers."""
+    if how == classes.ORDER:
+        return (
+            "The network has no names of classes: those of the data were taken for its "
+            "own in their order."
+        )
+    if how == FILES:
+        return "The classes are the numbers that the names of the pictures begin with."
+    return ""
 
 
-def _mapped(labels: np.ndarray, found: np.ndarray) -> np.ndarray:
-    known = np.where(labels < 0, 0, labels)
-    return np.where(labels < 0, -1, found[known]).astype(np.int32)
-
-
-def _check(found: np.ndarray, shown: Sequence[str], count: int) -> None:
+def _by_file_name(
+    source: Source, names: Sequence[str], count: int, numbered: bool
+) -> tuple[np.ndarray, str]:
+    files = [source.name(index).rsplit("/", 1)[-1] for index in range(source.size)]
+    matches = [match for match in map(NUMBERED.match, files) if match]
+    if len(matches) < len(files) or not files:
+        if numbered:
+            shown = next((f for f in files if not NUMBERED.match(f)), "nothing")
+            raise ValueError(
+                f"The picture {shown!r} has no number in front; expected all to have "
+                "one for `labels`='numbers', as in 281_tabby.jpg."
+            )
+        return np.full(source.size, -1, np.int32), NOTHING
+    found = np.asarray([int(match[1]) for match in matches])
     beyond = np.flatnonzero(found >= count)
     if len(beyond):
         raise ValueError(
-            f"The data has the class {shown[beyond[0]]!r}, but the network has {count} "
-            f"classes; expected 0 to {count - 1}."
+            f"The picture {files[beyond[0]]!r} begins with a number, but the network "
+            f"has {count} classes; expected 0 to {count - 1}{SETTING}."
         )
+    if not numbered and not _told_by_words(found, [m[2] for m in matches], names):
+        raise ValueError(
+            f"The pictures have numbers in front, such as {files[0]!r}, which may be "
+            "classes or a counter; expected --config.labels=numbers or "
+            "--config.labels=predicted to say which."
+        )
+    return found.astype(np.int32), FILES
 
 
-def _by_file_name(source: Source, count: int) -> tuple[np.ndarray, str]:
-    names = [source.name(index).rsplit("/", 1)[-1] for index in range(source.size)]
-    matches = [NUMBERED.match(name) for name in names]
-    if not all(matches):
-        return np.full(source.size, -1, np.int32), "none"
-    found = np.asarray([int(match[1]) for match in matches if match])
-    _check(found, names, count)
-    return found.astype(np.int32), "numbers in file names"
+def _told_by_words(
+    found: np.ndarray, texts: Sequence[str], names: Sequence[str]
+) -> bool:
+    """Tell whether most pictures are called as the class of their number is."""
+    if not names:
+        return False
+    right = [
+        bool(_words(text.rpartition(".")[0]) & _words(names[place]))
+        for place, text in zip(found.tolist(), texts, strict=True)
+    ]
+    return 2 * sum(right) > len(right)
+
+
+def _words(text: str) -> set[str]:
+    return set(WORD.findall(text.casefold()))

@@ -91,7 +91,8 @@ def evaluation() -> ConfigDict:
                 "random_labels": config_dict.placeholder(str),
             },
             "data": _data(),
-            # Which class is explained: the data's own ("true") or the "predicted" one.
+            # Which class is explained: the data's own ("true"), the "predicted" one, or
+            # the "numbers" with which the names of pictures begin.
             "labels": "true",
             # Names of `unlir methods`, and settings of single ones.
             "methods": ("grad_cam", "opti_cam"),

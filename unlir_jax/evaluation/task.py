@@ -1,13 +1,14 @@
 """What the config of an evaluation stands for: data, network, methods and metrics."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from unlir_jax import explainers, mesh, part_panels, pretrained, saliency, tree
-from unlir_jax.data import registry, source
+from unlir_jax import explainers, mesh, part_panels, pretrained, saliency, tree, workdir
+from unlir_jax.data import duplicates, registry, source
 from unlir_jax.data.splits import PLACE
 from unlir_jax.evaluation import labels
 from unlir_jax.evaluation import scorers as scoring
@@ -16,18 +17,23 @@ from unlir_jax.models.parts import PartNet
 from unlir_jax.split import module_paths
 from unlir_jax.types import Explainer
 
-LABELS = ("true", "predicted")
+LABELS = ("true", "predicted", "numbers")
 SPLITS = ("test", "validation", "val")
 
 
 class Task(NamedTuple):
-    """Hold what a config stands for, before the first picture."""
+    """Hold what a config stands for, before the first picture.
+
+    `notices` are sentences for people about what was taken for granted.
+    """
 
     settings: Any
     network: pretrained.Pretrained
     data: source.Source
     labels: np.ndarray
     labelled_by: str
+    notices: tuple[str, ...]
+    duplicates: dict[str, Any] | None
     explainers: dict[str, Explainer]
     controls: tuple[str, ...]
     parameters: dict[str, Any]
@@ -68,6 +74,8 @@ def prepare(settings: Any) -> Task:
         model.name, model.weights, model.layer or None, fold=True, seed=settings.seed
     )
     found, labelled_by = _labels(settings.labels, data, network)
+    seen = _seen_in_training(model.name, data)
+    twice = seen.sentences("pictures") if seen else []
     chosen = explainers.check(chosen, by_parts=isinstance(network.module, PartNet))
     controls = tuple(
         name for name in saliency.CONTROLS if settings.controls and name not in chosen
@@ -89,6 +97,8 @@ def prepare(settings: Any) -> Task:
         data=data,
         labels=found,
         labelled_by=labelled_by,
+        notices=tuple(filter(None, (labels.said(labelled_by), *twice))),
+        duplicates=seen and seen.document(),
         explainers=made,
         controls=controls + tuple(c for c in saliency.CONTROLS if c in chosen),
         parameters=parameters,
@@ -100,6 +110,17 @@ def prepare(settings: Any) -> Task:
         crop=settings.data.crop or network.crop,
         laid=laid,
     )
+
+
+def _seen_in_training(model: str, data: source.Source) -> duplicates.Duplicates | None:
+    """Find pictures that the network in a workdir was trained on; None if unknown."""
+    if not Path(model).is_dir():
+        return None
+    try:
+        train = workdir.training_pictures(model)
+    except ValueError:
+        return None  # A network can be tested where its training pictures are not.
+    return duplicates.between(train, data)
 
 
 def _order(network: pretrained.Pretrained, wanted: bool) -> tuple[str, ...]:
@@ -141,12 +162,12 @@ def _labels(
     """Give the class that is explained of each picture, -1 for the predicted one."""
     if which == "predicted":
         return np.full(data.size, -1, np.int32), "prediction"
-    count = network.module.num_classes
-    found, how = labels.of_source(data, network.class_names, count)
+    count, numbered = network.module.num_classes, which == "numbers"
+    found, how = labels.of_source(data, network.class_names, count, numbered=numbered)
     if (found < 0).any():
         raise ValueError(
             f"{int((found < 0).sum())} of {data.size} pictures have no class; expected "
-            "class folders, file names such as 281_cat.jpg, a table index.csv, or "
+            "class folders, a table index.csv, file names such as 281_tabby.jpg, or "
             "--config.labels=predicted."
         )
     return found, how

@@ -29,6 +29,7 @@ def document(
         facts: See `settled.settle`.
     """
     found: dict[str, Any] = dict(figures.means) | facts.pooled
+    known = job.settings.labels != "predicted"
     wrong = int(np.count_nonzero(rows.predicted != rows.label))
     found["about"] = {
         "model": job.network.name,
@@ -38,7 +39,8 @@ def document(
         "unreadable": [job.data.name(int(place)) for place in rows.unreadable],
         "labels": job.settings.labels,
         "labelled_by": job.labelled_by,
-        "accuracy": 1 - wrong / len(names) if job.settings.labels == "true" else None,
+        "duplicates": job.duplicates,
+        "accuracy": 1 - wrong / len(names) if known else None,
         "methods": [name for name in job.explainers if name not in job.controls],
         "controls": list(job.controls),
         "metrics": list(job.columns),
@@ -59,7 +61,8 @@ def document(
     found["comparisons"] = figures.pairs
     found["rankings"] = facts.rankings
     found["thresholds"] = facts.thresholds
-    found["cautions"] = cautions.sentences(figures.unbeaten, job.controls)
+    unbeaten = cautions.sentences(figures.unbeaten, job.controls)
+    found["cautions"] = [*job.notices, *unbeaten]
     return found
 
 
