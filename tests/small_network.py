@@ -41,9 +41,11 @@ def jpeg(path: pathlib.Path) -> bytes:
 
 
 def write_noise(folder: pathlib.Path, count: int) -> pathlib.Path:
-    """Write coarse noise as a flat folder: picture i is of class i."""
+    """Write coarse noise as a flat folder: two pictures of each class."""
     random = np.random.default_rng(0)
     for index in range(count):
         noise = random.integers(0, 256, (6, 6, 3), np.uint8)
-        Image.fromarray(noise).resize((40, 40)).save(folder / f"{index}_{index}.png")
+        Image.fromarray(noise).resize((40, 40)).save(
+            folder / f"{index // 2}_{index}.png"
+        )
     return folder

@@ -162,7 +162,7 @@ def test_who_is_asked_to_stop_keeps_what_is_done_and_leaves_nobody_waiting(
 def test_a_broken_picture_is_counted(pictures, tmp_path):
     broken = tmp_path / "broken"
     broken.mkdir()
-    for path in list(pictures.iterdir())[:3]:
+    for path in sorted(pictures.iterdir())[:3]:
         (broken / path.name).write_bytes(path.read_bytes())
     (broken / "5_broken.png").write_bytes(b"no picture")
     found = evaluate.run(settings(broken), tmp_path / "out").summary
@@ -222,23 +222,50 @@ def make(classes, found, files=()):
     return source.Source(lambda i: {}, len(names), classes, names.__getitem__, found)
 
 
+NETWORK = ("tiger cat", "tabby", "great white shark")
+
+
+def found_of(classes, labels_, files=(), names=NETWORK, **settings):
+    made = make(classes, labels_, files)
+    found, how = labels.of_source(made, names, len(names) or 3, **settings)
+    return found.tolist(), how
+
+
 def test_labels_are_found_by_name_number_order_or_file():
-    network = ("tiger cat", "tabby", "great white shark")
-    own, how = labels.of_source(make(network, [0, 2]), network, 3)
-    assert own.tolist() == [0, 2] and how == "names of classes"
-    named, _ = labels.of_source(make(("shark", "tabby"), [0, 1, 0]), network, 3)
-    assert named.tolist() == [2, 1, 2]
-    numbers, how = labels.of_source(make(("1", "2"), [0, 1]), network, 3)
-    assert numbers.tolist() == [1, 2] and how == "numbers of classes"
-    order, how = labels.of_source(make(("a", "b", "c"), [2, 0]), network, 3)
-    assert order.tolist() == [2, 0] and how == "order of classes"
-    files = make((), None, ["d/002_x.jpg", "001-y.jpg"])
-    assert labels.of_source(files, network, 3)[0].tolist() == [2, 1]
-    assert labels.of_source(make((), None, ["x.jpg"]), network, 3)[0].tolist() == [-1]
-    with pytest.raises(ValueError, match="expected 0 to 2"):
-        labels.of_source(make((), None, ["7_x.jpg"]), network, 3)
-    with pytest.raises(ValueError, match="its own classes by name, index or order"):
-        labels.of_source(make(("a", "b"), [0, 1]), network, 3)
+    assert found_of(NETWORK, [0, 2]) == ([0, 2], "names of classes")
+    other = ("Great_White-Shark", "tabby")
+    assert found_of(other, [0, 1, 0])[0] == [2, 1, 2]
+    assert found_of(("1", "2"), [0, 1, -1]) == ([1, 2, -1], "numbers of classes")
+    assert found_of(("a", "b", "c"), [2, 0], names=()) == ([2, 0], "order of classes")
+    told = (["d/002_shark.jpg", "001-tabby.jpg"], [2, 1])
+    assert found_of((), None, told[0])[0] == told[1]
+    # A number that comes twice is no counter.
+    assert found_of((), None, ["2_x.jpg", "2_y.jpg"])[0] == [2, 2]
+    assert found_of((), None, ["2_x.jpg", "1_y.jpg"], numbered=True)[0] == [2, 1]
+    assert found_of((), None, ["x.jpg"]) == ([-1], "none")
+
+
+@pytest.mark.parametrize(
+    ("classes", "files", "sentence"),
+    [
+        ((), ["7_x.jpg"], "expected 0 to 2"),
+        ((), ["2_x.jpg", "1_y.jpg"], "expected --config.labels=numbers or"),
+        (("a", "b", "tabby"), (), "2 are not among the 3 of the network"),
+        (("shark", "tabby"), (), "'shark' .did you mean 'great white shark'"),
+        (("0", "3"), (), "has the class '3', but the network has 3 classes"),
+        (("tabby", "Tabby"), (), "'tabby' and 'Tabby', which would both be 'tabby'"),
+    ],
+)
+def test_classes_that_are_none_are_refused_by_name(classes, files, sentence):
+    known = np.arange(len(classes)) if classes else None
+    with pytest.raises(ValueError, match=sentence):
+        found_of(classes, known, files)
+
+
+def test_what_is_taken_for_granted_is_said():
+    assert "in their order" in labels.said("order of classes")
+    assert "names of the pictures" in labels.said("numbers in file names")
+    assert not labels.said("names of classes")
 
 
 def test_a_method_that_does_not_beat_a_control_is_named():

@@ -48,7 +48,7 @@ def open_album(folder: Path, side: int, crop: float) -> Album:
     try:
         source = workdir.training_pictures(folder)
     except ValueError as error:
-        return nothing(f"No regions of training pictures are shown. {error}")
+        return nothing(f"{error} No regions of them are shown.")
     framed = preprocessing.framing(side, crop)
 
     @functools.lru_cache(maxsize=KEPT)

@@ -16,7 +16,8 @@ import tensorflow_datasets
 from PIL import Image
 
 from unlir_jax import config, evaluate, few_shot
-from unlir_jax.data import datasets, source
+from unlir_jax.data import classes as class_names
+from unlir_jax.data import datasets, preprocessing, source
 
 RANDOM = np.random.default_rng(0)
 WIDTH, HEIGHT = 40, 20
@@ -106,10 +107,18 @@ def test_every_known_data_set(name, tmp_path):
             assert set(example) == {"image", "label", *source.annotations}
             assert example["image"].mode == "RGB"
             assert 0 <= example["label"] < len(source.classes)
-        train = sorted(i % 3 for i in range(5))
-        test = sorted(i % 3 for i in range(3))
-        wanted = {"train": train, "test": test, "all": sorted(train + test)}
-        assert sorted(example["label"] for example in found) == wanted[split]
+        # Whatever number a class has here, it is the class that was stored.
+        stored = tensorflow_datasets.builder(name, data_dir=tmp_path)
+        theirs = stored.info.features["label"].names
+        if name == "imagenet2012":
+            theirs = preprocessing.imagenet_classes()
+        train, test = [i % 3 for i in range(5)], [i % 3 for i in range(3)]
+        wanted = {"train": train, "test": test, "all": train + test}[split]
+        named = sorted(source.classes[example["label"]] for example in found)
+        assert named == sorted(theirs[label] for label in wanted)
+        assert source.classes == class_names.in_order(source.classes)
+        known = [source.label(i) for i in range(size)]
+        assert known == [example["label"] for example in found]
     part = "validation" if name == "imagenet2012" else "test"
     tested = datasets.tfds(name, "test", data_dir=tmp_path)
     assert tested.name(2) == f"{name}/{part}/2"

@@ -328,7 +328,9 @@ def _check_found(
         return
     hints = []
     for name in strange[:MOST_SHOWN]:
-        near = difflib.get_close_matches(name, names, n=1)
+        near = difflib.get_close_matches(name, names, n=1) or [
+            other for other in names if f" {_fold(name)} " in f" {_fold(other)} "
+        ]
         hints.append(f"{name!r}" + (f" (did you mean {near[0]!r}?)" if near else ""))
     more = len(strange) - len(hints)
     shown = ", ".join(hints) + (f" and {more} more" if more > 0 else "")

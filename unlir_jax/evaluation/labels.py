@@ -21,8 +21,9 @@ def of_source(
     """Find the network's class of every example.
 
     Classes are found by name, as `data.classes.match` says. Pictures without classes
-    may have names that begin with the index of their class, as in `281_tabby.jpg`:
-    where the words behind it are most often words of that class's name.
+    may have names that begin with the index of their class, as in `281_tabby.jpg`. That
+    it is no counter shows where numbers come twice, or where the words behind them are
+    most often words of that class's name.
 
     Args:
         source: The examples.
@@ -40,9 +41,7 @@ def of_source(
     if not source.classes or numbered:
         return _by_file_name(source, names, count, numbered)
     found = np.asarray(sources.labelled(source).labels, np.int32)
-    matched = classes.match(
-        source.classes, names, count=count, otherwise=f" by number{SETTING}"
-    )
+    matched = classes.match(source.classes, names, count=count, otherwise=SETTING)
     known = np.where(found < 0, 0, found)
     return np.where(found < 0, -1, matched.places[known]), matched.how
 
@@ -79,7 +78,9 @@ def _by_file_name(
             f"The picture {files[beyond[0]]!r} begins with a number, but the network "
             f"has {count} classes; expected 0 to {count - 1}{SETTING}."
         )
-    if not numbered and not _told_by_words(found, [m[2] for m in matches], names):
+    # A counter gives no number twice.
+    sure = numbered or len(set(found.tolist())) < len(found)
+    if not sure and not _told_by_words(found, [m[2] for m in matches], names):
         raise ValueError(
             f"The pictures have numbers in front, such as {files[0]!r}, which may be "
             "classes or a counter; expected --config.labels=numbers or "
