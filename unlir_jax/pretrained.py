@@ -93,11 +93,9 @@ def load(
             listed).
     """
     allocator.keep_freed_memory()  # Before JAX starts its threads.
-    name, weights = _workdir(name, weights)
-    asked = name
-    name, network = zoo.find(name)
-    # A layer is checked first: it needs no weights, and reading them takes a moment.
-    layer = find_layer(name, network, layer)
+    asked, weights = _workdir(name, weights)
+    name, network = zoo.find(asked)
+    layer = find_layer(name, network, layer)  # First: reading weights takes a moment.
     if weights == RANDOM:
         classes = network.classes if num_classes is None else num_classes
         module = _build(network, classes, dtype, decision or {})
@@ -107,24 +105,22 @@ def load(
         path = _find(name, weights)
         source, sha256 = str(weights or path), readers.sha256(path)
         arrays, purpose = readers.read(path), exported.purpose(path)
-        _check_origin(path, name)
         if _is_timm_lite(asked, name, str(weights), arrays):
             name, network = zoo.find(f"timm_{name}")
-        trained = classes_in(arrays, network)
+        trained, known = classes_in(arrays, network), purpose and purpose.decision
         classes = trained if num_classes is None else num_classes
-        known = purpose.decision if purpose else {}
-        module = channels.as_wide_as(_build(network, classes, dtype, known), arrays)
+        module = _build(network, classes, dtype, known or {})
+        module = channels.as_wide_as(module, arrays)
         variables = fill(module, network, arrays, name, source, seed)
         if decision and decision != parts.specification(module):
             module, variables = _decide(module, variables, network, decision, seed)
-            trained = 0
+            trained = 0  # Its classifier is new.
     if fold and not folding.dissolves(layer):
         module, variables = folding.fold_batchnorm(module, variables)
-    variables = jax.tree.map(jnp.asarray, variables)
     made_for = purpose or exported.Purpose(name, (), network.image_size, network.crop)
     return Pretrained(
         model=_cut(module, network, layer),
-        variables=variables,
+        variables=jax.tree.map(jnp.asarray, variables),
         preprocess=preprocessing.preprocessing(made_for.image_size, made_for.crop),
         class_names=class_names(module.num_classes, made_for.class_names),
         image_size=made_for.image_size,
@@ -173,7 +169,9 @@ def _workdir(
 
 def _find(name: str, weights: str | os.PathLike[str] | None) -> Path:
     if weights is not None:
-        return hub.resolve(weights)
+        path = hub.resolve(weights)
+        _check_origin(path, name)
+        return path
     path = packages.find(name)
     if path is None:
         raise ValueError(

@@ -62,13 +62,7 @@ def prepare(settings: Any) -> Task:
     wanted = scoring.check(tuple(settings.metrics))
     if settings.labels not in LABELS:
         raise ValueError(f"`labels`={settings.labels!r}; expected one of {LABELS}.")
-    devices = jax.local_devices()
-    if not 0 <= settings.devices <= len(devices):
-        raise ValueError(
-            f"`devices`={settings.devices}; expected 0 for all, or 1 to {len(devices)}."
-        )
-    laid = mesh.layout(devices=devices[: settings.devices or len(devices)])
-    mesh.check_batch_size(laid, settings.batch_size)
+    laid = _layout(settings)
     data, model = _open(settings.data), settings.model
     network = pretrained.load(
         model.name, model.weights, model.layer or None, fold=True, seed=settings.seed
@@ -110,6 +104,17 @@ def prepare(settings: Any) -> Task:
         crop=settings.data.crop or network.crop,
         laid=laid,
     )
+
+
+def _layout(settings: Any) -> mesh.Layout:
+    devices = jax.local_devices()
+    if not 0 <= settings.devices <= len(devices):
+        raise ValueError(
+            f"`devices`={settings.devices}; expected 0 for all, or 1 to {len(devices)}."
+        )
+    laid = mesh.layout(devices=devices[: settings.devices or len(devices)])
+    mesh.check_batch_size(laid, settings.batch_size)
+    return laid
 
 
 def _seen_in_training(model: str, data: source.Source) -> duplicates.Duplicates | None:
