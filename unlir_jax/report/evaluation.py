@@ -38,6 +38,7 @@ def document(
         "unreadable": [job.data.name(int(place)) for place in rows.unreadable],
         "labels": job.settings.labels,
         "labelled_by": job.labelled_by,
+        "masks": job.data.masks,
         "accuracy": 1 - wrong / len(names) if job.settings.labels == "true" else None,
         "methods": [name for name in job.explainers if name not in job.controls],
         "controls": list(job.controls),
