@@ -226,7 +226,7 @@ def _opened(path: Path, orientation: int = 1) -> Stored:
         raise FileNotFoundError(f"Mask {str(path)!r} does not exist; expected a PNG.")
     try:
         with Image.open(path) as image:
-            raw = image.tile[0].args if image.tile else None
+            raw = image.tile[0][3] if image.tile else None
             image.load()
             own = image.getexif().get(EXIF_ORIENTATION, 1)
             turn = TURNS.get(own if own != 1 else orientation)
