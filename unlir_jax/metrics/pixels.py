@@ -66,9 +66,9 @@ def pointing_game(
         raise ValueError(f"`tolerance`={tolerance}; expected 0 pixels or more.")
 
     def play(saliency: Saliency, regions: Inside, known: Inside) -> Found:
+        del known  # Void pixels hold the least value, which points only if all is flat.
         flat, columns = maps.is_flat(saliency), saliency.shape[2]
-        pointing = jnp.where(known, saliency, -jnp.inf)
-        place = jnp.argmax(pointing.reshape((len(saliency), -1)), axis=1)
+        place = jnp.argmax(saliency.reshape((len(saliency), -1)), axis=1)
         y, x = (axis[:, None, None] for axis in jnp.divmod(place, columns))
         down = jnp.arange(saliency.shape[1])[None, :, None] - y
         across = jnp.arange(columns)[None, None] - x
