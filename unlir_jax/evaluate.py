@@ -202,7 +202,8 @@ def _score(
 def _known(job: task.Task, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Give what localisation compares with: the object's boxes and region.
 
-    Boxes are whole pixels with both ends included, as `metrics.boxes` takes them.
+    Boxes are whole pixels with both ends included, as `metrics.boxes` takes them; void
+    pixels of a region are -1.
     """
     known = {}
     if "boxes" in job.annotations:
@@ -216,7 +217,9 @@ def _known(job: task.Task, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray
         size = (job.image_size, job.image_size)
         known["regions"] = np.asarray(boxes.fill(known["boxes"], size))
     if "mask" in job.annotations:
-        known["regions"] = np.asarray(batch["mask"]) > 0
+        mask = np.asarray(batch["mask"])
+        # A batch may have no object but void, which 255 would not tell from white.
+        known["regions"] = np.where(mask == source.VOID, -1, mask > 0).astype(np.int8)
     return known
 
 

@@ -3,6 +3,8 @@
 import difflib
 from typing import Any
 
+from ml_collections import config_dict
+
 # Other names under which people know them.
 SYNONYMS = {
     "cub": "caltech_birds2011",
@@ -45,6 +47,7 @@ def choose_data(settings: Any, name: str) -> None:
         source, options = "tfds", {"name": name.removeprefix("tfds:")}
     elif name in ("folder", "npz"):
         source, options = name, {"holdout": 0.0}
+        options |= masks() if name == "folder" else {}
     elif name in ("elpv", "synthetic_parts"):
         source = name
         options = {"classes": 10} if name == "synthetic_parts" else {"share": 0.25}
@@ -60,3 +63,12 @@ def choose_data(settings: Any, name: str) -> None:
     settings.data.options = options
     if name in SMALL:
         settings.data.augment = "pad_crop(4)|flip"
+
+
+def masks() -> dict[str, Any]:
+    """Give the options of a folder that say what its masks are.
+
+    `mask` is auto, object, classes or trimap, see `data.masks.read_mask`; `ignore` is
+    the stored value of void, none if there is none.
+    """
+    return {"mask": "auto", "ignore": config_dict.FieldReference(255, field_type=int)}

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from unlir_jax.data import annotations, folder
+from unlir_jax.data import folder
 
 WIDTH, HEIGHT = 40, 20
 
@@ -245,58 +245,6 @@ def test_masks_by_table(data):
     (data / "labels" / "1.png").unlink()
     with pytest.raises(FileNotFoundError, match=r"Mask .*1.png' does not exist"):
         source.read(0)
-
-
-@pytest.mark.parametrize(
-    ("stored", "mode", "expected"),
-    [
-        (values(1, 2, 9), None, values(1, 2, 9)),
-        (values(255), None, values(1)),
-        (values(128, 127), None, values(1, 0)),
-        (values(255), "RGB", values(1)),
-        (values(3, 4), "RGB", values(3, 4)),
-        (values(255), "1", values(1)),
-        (values(255), "LA", values(1)),
-        (values(1, 200, 255), "P", values(1, 200)),
-        (values(255), "P", values(1)),
-        (values(0), None, values(0)),
-    ],
-)
-def test_values_of_masks(tmp_path, stored, mode, expected):
-    path = save_mask(tmp_path / "mask.png", stored, mode)
-    mask = annotations.read_mask(path, (WIDTH, HEIGHT))
-    np.testing.assert_array_equal(mask, expected)
-    assert mask.dtype == np.uint8
-
-
-def test_a_jpeg_is_cut_at_the_middle(tmp_path):
-    Image.fromarray(values(255, 255)).save(tmp_path / "mask.jpg", quality=60)
-    mask = annotations.read_mask(tmp_path / "mask.jpg", (WIDTH, HEIGHT))
-    assert set(np.unique(mask)) == {0, 1}
-    np.testing.assert_array_equal(mask[:, 4:16], 1)
-    np.testing.assert_array_equal(mask[:, 24:], 0)
-    # Its values are never numbers of parts.
-    Image.fromarray(values(100, 100)).save(tmp_path / "mask.jpg")
-    assert not annotations.read_mask(tmp_path / "mask.jpg", (WIDTH, HEIGHT)).any()
-
-
-def test_wrong_masks(tmp_path):
-    size = WIDTH, HEIGHT
-    path = save_mask(tmp_path / "mask.png", values(1))
-    with pytest.raises(ValueError, match="has 40 x 20 pixels; expected 20 x 40 as its"):
-        annotations.read_mask(path, (HEIGHT, WIDTH))
-    cut = tmp_path / "cut.png"
-    noise = np.random.default_rng(0).integers(0, 9, (HEIGHT, WIDTH))
-    whole = save_mask(tmp_path / "noise.png", noise).read_bytes()
-    cut.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ValueError, match=r"cut.png' cannot be read as a picture"):
-        annotations.read_mask(cut, size)
-    Image.new("RGB", size, (1, 2, 3)).save(path)
-    with pytest.raises(ValueError, match="is coloured; expected grey values or a pal"):
-        annotations.read_mask(path, size)
-    Image.fromarray(np.full((HEIGHT, WIDTH), 999, np.uint16)).save(path)
-    with pytest.raises(ValueError, match="has 16 bits; expected 8"):
-        annotations.read_mask(path, size)
 
 
 def test_a_mask_of_another_size_is_named_when_it_is_read(data):

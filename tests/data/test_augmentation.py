@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from unlir_jax.data import augmentation, geometry, preprocessing, rand_augment
+from unlir_jax.data import augmentation, geometry, preprocessing, rand_augment, source
 
 WIDTH, HEIGHT, SIZE = 120, 96, 80
 # Two rectangles by colour channel, which is part - 1.
@@ -361,3 +361,28 @@ def test_a_text_that_makes_no_sense_is_refused(text, message):
 def test_a_size_of_nothing_is_refused():
     with pytest.raises(ValueError, match="`image_size`=0"):
         augmentation.build("", 0)
+
+
+@pytest.mark.parametrize("text", ["pad_crop(6)", "pad_crop(6)|flip(1.0)"])
+def test_a_mask_is_void_where_the_picture_ends(text):
+    """Nobody has looked beyond the edge: that is not background."""
+    white = np.full((SIZE, SIZE, 3), 255, np.uint8)
+    example = {**rectangles(SIZE, SIZE), "image": white}
+    beyond = 0
+    for seed in range(6):
+        random = np.random.default_rng(seed)
+        result = augmentation.build(text, SIZE)(example, random)
+        outside = (result["image"] == 0).all(-1)
+        np.testing.assert_array_equal(result["mask"] == source.VOID, outside)
+        beyond += outside.any()
+    assert beyond >= 4
+
+
+@pytest.mark.parametrize("name", GEOMETRIC)
+def test_what_rand_augment_brings_in_is_void(name):
+    example = {**rectangles(), "image": np.full((HEIGHT, WIDTH, 3), 255, np.uint8)}
+    kind = rand_augment.KINDS[name]
+    moved = geometry.closed(kind.apply(geometry.opened(example), kind.strongest))
+    void = moved["mask"] == source.VOID
+    # They may differ along the edge, where a pixel is both.
+    assert void.any() and (void != (moved["image"] < 128).all(-1)).mean() < 0.01

@@ -169,11 +169,16 @@ def test_masks(tmp_path):
     # The head's box is of no whole pet.
     assert pets.annotations == ("mask",)
     mask = pets.read(0)["mask"]
-    np.testing.assert_array_equal(mask, np.array([9, 1, 0, 1])[TRIMAP])
+    # The pet, the background, and the border that nobody decides.
+    np.testing.assert_array_equal(mask, np.array([9, 1, 0, source.VOID])[TRIMAP])
     prepare("caltech_birds2011", tmp_path)
     birds = datasets.tfds("caltech_birds2011", "train", data_dir=tmp_path)
     np.testing.assert_array_equal(birds.read(0)["mask"], OBJECT)
     assert birds.read(0)["mask"].dtype == mask.dtype == np.uint8
+    # Levels of agreement, as the five annotators of CUB gave them.
+    levels = np.arange(0, 256, 51, dtype=np.uint8)[None]
+    of_birds = datasets.KNOWN["caltech_birds2011"].values
+    np.testing.assert_array_equal(of_birds(levels), [[0, 0, 0, 1, 1, 1]])
 
 
 def test_an_evaluation_takes_a_data_set_by_its_name(tmp_path):

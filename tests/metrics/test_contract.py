@@ -11,7 +11,7 @@ from unlir_jax.metrics import registry
 
 TERMS = {
     *("metric", "mask_space", "score", "baseline", "ties", "normalization"),
-    *("flat_map", "resize", "higher_is_better", "settings"),
+    *("flat_map", "void", "resize", "higher_is_better", "settings"),
 }
 
 

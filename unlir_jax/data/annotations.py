@@ -5,9 +5,9 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 
-from unlir_jax.data import source, tables
+from unlir_jax.data import masks, source, tables
+from unlir_jax.data.masks import Reading, read_mask
 from unlir_jax.data.tables import Row, Table
 
 BOX = ("x0", "y0", "x1", "y1")
@@ -24,12 +24,14 @@ class Notes(NamedTuple):
         masks: The file of the mask of each picture; None if there are none.
         points: Keypoints, `[pictures, k, 3]`; None if there are none.
         parts: Names of the keypoints.
+        reading: How the masks are read.
     """
 
     boxes: list[np.ndarray] | None
     masks: list[Path] | None
     points: np.ndarray | None
     parts: tuple[str, ...]
+    reading: Reading = Reading()
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -44,7 +46,13 @@ class Notes(NamedTuple):
 
 
 def gather(
-    root: Path, pictures: Sequence[str], index: Table | None, parts: Table | None
+    root: Path,
+    pictures: Sequence[str],
+    index: Table | None,
+    parts: Table | None,
+    *,
+    mask: masks.Kind = "auto",
+    ignore: int | None = masks.VOID,
 ) -> Notes:
     """Collect boxes, masks and keypoints of some pictures of a folder.
 
@@ -53,18 +61,18 @@ def gather(
         pictures: The pictures, relative to it.
         index: A table that may have the columns x0, y0, x1, y1 and `mask`.
         parts: A table with the columns NAME_x, NAME_y and NAME_vis for each part.
+        mask: What the masks are, see `masks.read_mask`.
+        ignore: The value of void in them; None if there is none.
 
     Raises:
         ValueError: A table says something of one picture and nothing of another, or
-            what it says makes no sense.
+            what it says makes no sense; or masks do not tell what they are.
     """
     names, points = _keypoints(parts, pictures) if parts else ((), None)
-    return Notes(
-        _boxes(index, pictures) if index else None,
-        _masks(root, index, pictures),
-        points,
-        names,
-    )
+    boxes = _boxes(index, pictures) if index else None
+    files = _masks(root, index, pictures)
+    reading = masks.reading(files or (), mask, ignore)
+    return Notes(boxes, files, points, names, reading)
 
 
 def noted(
@@ -86,7 +94,7 @@ def noted(
     if notes.boxes is not None:
         known["boxes"] = _fitted(notes.boxes[index], size, str(where))
     if notes.masks is not None:
-        known["mask"] = read_mask(notes.masks[index], size)
+        known["mask"] = read_mask(notes.masks[index], size, **notes.reading._asdict())
     if notes.points is not None:
         known["keypoints"] = _seen(notes.points[index], size)
     return known
@@ -223,56 +231,3 @@ def _mask_of(root: Path, picture: str) -> str:
         if (root / name).is_file():
             return name
     return ""
-
-
-def read_mask(path: Path, size: tuple[int, int]) -> np.ndarray:
-    """Read a mask, uint8 `[height, width]`, 0 for the background.
-
-    A grey picture with values above 127, and any JPEG, is cut there into 0 and 1; so is
-    a palette of 0 and 255 only. Otherwise its values are the parts; 255 in a palette
-    means "not said", as in Pascal VOC, and becomes background.
-
-    Args:
-        path: The picture of the mask.
-        size: Width and height of the picture that it belongs to.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: It is no picture, has another size, or is coloured.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f"Mask {str(path)!r} does not exist; expected a PNG.")
-    try:
-        with Image.open(path) as image:
-            image.load()
-            values, lossy = np.asarray(image), image.format == "JPEG"
-            palette = image.mode == "P"
-    except (OSError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-        raise ValueError(
-            f"Mask {str(path)!r} cannot be read as a picture ({error}); expected a PNG."
-        ) from error
-    if values.shape[1::-1] != tuple(size):
-        raise ValueError(
-            f"Mask {str(path)!r} has {values.shape[1]} x {values.shape[0]} pixels; "
-            f"expected {size[0]} x {size[1]} as its picture has."
-        )
-    if values.ndim == 3:
-        colours = values[..., : 1 if values.shape[-1] < 3 else 3]
-        if (colours != colours[..., :1]).any():
-            raise ValueError(
-                f"Mask {str(path)!r} is coloured; expected grey values or a palette."
-            )
-        values = colours[..., 0]
-    if values.max(initial=0) > 255:
-        raise ValueError(f"Mask {str(path)!r} has 16 bits; expected 8.")
-    return part_values(values.astype(np.uint8), lossy=lossy, palette=palette)
-
-
-def part_values(
-    values: np.ndarray, *, lossy: bool = False, palette: bool = False
-) -> np.ndarray:
-    """Tell a picture of an object from numbers of parts, as `read_mask` says."""
-    object_only = np.isin(values, (0, 255)).all() if palette else values.max() > 127
-    if lossy or object_only:
-        return (values > 127).astype(np.uint8)
-    return np.where(values == 255, 0, values).astype(np.uint8)

@@ -11,18 +11,22 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from unlir_jax.data import annotations, preprocessing
 from unlir_jax.data import classes as class_names
+from unlir_jax.data import masks, preprocessing
 from unlir_jax.data.source import Source
 
 
 def _trimap(values: np.ndarray) -> np.ndarray:
-    """Take the pet (1) and its border (3) as the object; 2 is the background.
+    """Take the pet (1) as the object; 2 is the background, and the border (3) void.
 
-    The border is what the annotators left open: the outline and, say, a collar. It is
-    counted in, so that an object has no holes.
+    The border is what the annotators left open: the outline and, say, a collar.
     """
-    return (values != 2).astype(np.uint8)
+    return masks.part_values(values, kind="trimap")
+
+
+def _object(values: np.ndarray) -> np.ndarray:
+    """Take what most annotators marked: greys are the share of five who did."""
+    return masks.part_values(values, kind="object")
 
 
 class Known(NamedTuple):
@@ -33,7 +37,7 @@ class Known(NamedTuple):
         boxes: Keys to normalised boxes, ymin, xmin, ymax, xmax; () if it has none.
         most: The largest number of boxes of a picture.
         mask: Key of the mask, "" if it has none.
-        values: What turns the stored values of a mask into 0 and parts.
+        values: What turns the stored values of a mask into 0, parts and void.
         codes: What the data set calls ImageNet's classes, where it has those.
     """
 
@@ -41,12 +45,14 @@ class Known(NamedTuple):
     boxes: tuple[str, ...] = ()
     most: int = 1
     mask: str = ""
-    values: Callable[[np.ndarray], np.ndarray] = annotations.part_values
+    values: Callable[[np.ndarray], np.ndarray] = masks.part_values
     codes: Callable[[], tuple[str, ...]] | None = None
 
 
 KNOWN = {
-    "caltech_birds2011": Known(boxes=("bbox",), mask="segmentation_mask"),
+    "caltech_birds2011": Known(
+        boxes=("bbox",), mask="segmentation_mask", values=_object
+    ),
     "cars196": Known(boxes=("bbox",)),
     "cifar10": Known(),
     "cifar100": Known(),

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from unlir_jax.data import annotations, files, preprocessing, tables
+from unlir_jax.data import annotations, files, masks, preprocessing, tables
 from unlir_jax.data import classes as class_names
 from unlir_jax.data.source import Example, Source
 
@@ -37,7 +37,13 @@ class Listing(NamedTuple):
 
 
 def folder(
-    path: str | os.PathLike[str], split: str, *, holdout: float = 0.0, seed: int = 0
+    path: str | os.PathLike[str],
+    split: str,
+    *,
+    holdout: float = 0.0,
+    seed: int = 0,
+    mask: masks.Kind = "auto",
+    ignore: int | None = masks.VOID,
 ) -> Source:
     """List the pictures of a folder.
 
@@ -54,7 +60,7 @@ def folder(
 
     Boxes are columns x0, y0, x1, y1 of the table, several lines for several boxes; its
     column `mask`, or else `masks/PICTURE.png`, says where the masks are (see
-    `annotations.read_mask`); keypoints are in `parts.csv`, a point beyond the edge
+    `masks.read_mask`); keypoints are in `parts.csv`, a point beyond the edge
     counts as not visible. Each has to be there for all pictures of the split or none.
     Hidden files and files without the suffix of a picture are left out.
 
@@ -64,9 +70,13 @@ def folder(
         holdout: Share of every class, in [0, 1), that is "test" where the folder itself
             has no splits; the rest is "train".
         seed: What `holdout` draws by.
+        mask: What the masks show: an "object", "classes" (or parts) or a "trimap";
+            "auto" tells the first two by the values of some, see `masks.reading`.
+        ignore: The value of void in them; None if there is none.
 
     Raises:
-        ValueError: The folder is not laid out so, or a table contradicts it.
+        ValueError: The folder is not laid out so, a table contradicts it, or its masks
+            do not tell what they are.
     """
     if not 0 <= holdout < 1:
         raise ValueError(f"`holdout`={holdout} is a share; expected a value in [0, 1).")
@@ -79,7 +89,7 @@ def folder(
     parts = None
     if (root / PARTS).is_file():
         parts = tables.read(root / PARTS, listing.pictures)
-    notes = annotations.gather(root, pictures, index, parts)
+    notes = annotations.gather(root, pictures, index, parts, mask=mask, ignore=ignore)
 
     return Source(
         functools.partial(_read, root, pictures, labels, notes),
@@ -92,6 +102,7 @@ def folder(
         notes.most,
         functools.partial(_fingerprint, root, pictures),
         file=lambda index: str(root / pictures[index]),
+        masks="" if notes.masks is None else masks.described(notes.reading),
     )
 
 

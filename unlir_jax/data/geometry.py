@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from unlir_jax.data import preprocessing, source
+from unlir_jax.data.source import VOID
 
 Number = int | float
 Box = tuple[Number, Number, Number, Number]
@@ -50,7 +51,7 @@ def window(
     Args:
         example: As `opened` gives it.
         box: x0, y0, x1, y1 in pixels. What lies outside the picture becomes black, and
-            background in the mask; such a box must be of whole pixels and of `size`.
+            void in the mask; such a box must be of whole pixels and of `size`.
         size: Width and height of the result.
         mirrored: Whether left and right, top and bottom change places.
     """
@@ -69,8 +70,9 @@ def move(
 
     Enlarging and reducing along the axes is antialiased; a map that turns or shears is
     interpolated bilinearly, and shows black where the picture ends. The mask takes its
-    nearest value. A box becomes the upright box round its moved corners, cut at the
-    border. A box or keypoint that leaves the picture becomes zeros.
+    nearest value, and is void where the picture ends: nobody has looked there. A box
+    becomes the upright box round its moved corners, cut at the border. A box or
+    keypoint that leaves the picture becomes zeros.
 
     Args:
         example: As `opened` gives it.
@@ -78,9 +80,10 @@ def move(
         size: Width and height of the result.
     """
     moved: dict[str, Any] = dict(example)
-    moved["image"] = _draw(example["image"], matrix, size, Image.Resampling.BILINEAR)
+    smooth, nearest = Image.Resampling.BILINEAR, Image.Resampling.NEAREST
+    moved["image"] = _draw(example["image"], matrix, size, smooth)
     if "mask" in example:
-        moved["mask"] = _draw(example["mask"], matrix, size, Image.Resampling.NEAREST)
+        moved["mask"] = _draw(example["mask"], matrix, size, nearest, VOID)
     inverse = _inverse(matrix)
     if "boxes" in example:
         moved["boxes"] = _boxes(np.asarray(example["boxes"]), inverse, size)
@@ -99,16 +102,18 @@ def _draw(
     matrix: np.ndarray,
     size: tuple[int, int],
     resampling: Image.Resampling,
+    outside: int = 0,
 ) -> Image.Image:
     (a, b, c), (d, e, f) = matrix.tolist()
     if b or d:
         data = (a, b, c, d, e, f)
-        return image.transform(size, Image.Transform.AFFINE, data, resampling)
+        affine = Image.Transform.AFFINE
+        return image.transform(size, affine, data, resampling, fillcolor=outside)
     (left, right), (top, bottom) = (c, c + a * size[0]), (f, f + e * size[1])
     mirrored = a < 0, e < 0
     box = min(left, right), min(top, bottom), max(left, right), max(top, bottom)
     if (abs(a), abs(e)) == (1, 1) and all(side == round(side) for side in box):
-        image = image.crop(box)
+        image = _cut(image, box, outside)
     else:
         # A rounding error may put the box a hair outside, which Pillow refuses.
         width, height = image.size
@@ -116,6 +121,17 @@ def _draw(
         box = max(x0, 0.0), max(y0, 0.0), min(x1, width), min(y1, height)
         image = image.resize(size, resampling, box=box)
     return image.transpose(MIRRORS[mirrored]) if any(mirrored) else image
+
+
+def _cut(image: Image.Image, box: Box, outside: int) -> Image.Image:
+    """Cut out a box of whole pixels."""
+    inside = min(box[:2]) >= 0 and box[2] <= image.width and box[3] <= image.height
+    if inside or not outside:
+        return image.crop(box)
+    left, top, right, bottom = (round(side) for side in box)
+    canvas = Image.new(image.mode, (right - left, bottom - top), outside)
+    canvas.paste(image, (-left, -top))
+    return canvas
 
 
 def _boxes(boxes: np.ndarray, inverse: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -27,7 +27,8 @@ Batch = dict[str, np.ndarray]
 - `index`: int32, the place in the source, -1 for padding.
 - `position`: int32, the place in the global batch.
 - `boxes` `[rows, source.boxes, 4]`, `mask` uint8 `[rows, size, size]` and `keypoints`
-  `[rows, len(source.parts), 3]`, where asked for; missing boxes are zeros.
+  `[rows, len(source.parts), 3]`, where asked for; missing boxes are zeros, and what an
+  augmentation brings in from outside the picture is void in its mask.
 
 A row without weight is zeros throughout, but for its index and position.
 """

@@ -7,13 +7,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+VOID = 255
+"""In a mask: nobody says what this pixel is, and metrics leave it out."""
+
 Example = dict[str, Any]
 """One picture and what is known of it.
 
 - `image`: 8-bit RGB, a Pillow image or uint8 `[height, width, 3]`.
 - `label`: index of its class, -1 where there is none.
 - `boxes`: `[n, 4]` as x0, y0, x1, y1 in its pixels, half-open.
-- `mask`: uint8 `[height, width]`, 0 for the background, k for the k-th part.
+- `mask`: uint8 `[height, width]`, 0 for the background, k for the k-th part, and
+  `VOID` where nobody says what there is.
 - `keypoints`: `[k, 3]` as x, y, visible; (0, 0, 0) where it cannot be seen.
 
 The centre of a pixel lies at + 0.5: the left edge of a picture is x = 0.
@@ -40,6 +44,7 @@ class Source(NamedTuple):
         boxes: The largest number of boxes that an example has.
         fingerprint: Tells whether what lies on the disk has changed; None where
             nothing does.
+        masks: How the values of its masks are read, in words; "" if that is fixed.
     """
 
     read: Callable[[int], Example]
@@ -53,6 +58,7 @@ class Source(NamedTuple):
     fingerprint: Callable[[], str] | None = None
     label: Callable[[int], int] | None = None
     file: Callable[[int], str] | None = None
+    masks: str = ""
 
 
 def labelled(source: Source) -> Source:

@@ -194,7 +194,9 @@ def _open(settings: Any) -> source.Source:
             found = registry.open_source(settings.source, split, **options)
             break
         except ValueError as error:
-            # What is said of "all" is about the data, not about the name of a split.
+            # Another split is for where there is no such one, not for bad data.
+            if not str(error).startswith("`split`="):
+                raise
             refused = error
     if found is None:
         raise refused or ValueError(f"`data.source`={settings.source!r} has no split.")

@@ -7,14 +7,19 @@ with equal ends. A box whose end lies before its start is none: rows of
 
 import jax.numpy as jnp
 import numpy as np
+from jax import core
 from jaxtyping import Bool, Integer
 
 from unlir_jax.types import Array, Images
 
 Boxes = Integer[Array, "batch boxes 4"]
-Regions = Bool[Array, "batch height width"]
+Inside = Bool[Array, "batch height width"]
+Regions = Inside | Integer[Array, "batch height width"]
+"""Where the object is: True; or a mask of classes, in which 0 is not the object, 255 or
+a negative number is void, not said and so left out, and anything else is the object."""
 
 NONE = (0, 0, -1, -1)
+VOID = 255
 
 
 def exists(boxes: Integer[Array, "*some 4"]) -> np.ndarray:
@@ -52,8 +57,11 @@ def fill(boxes: Boxes, size: tuple[int, ...]) -> np.ndarray:
 
 
 def around(masks: Regions) -> np.ndarray:
-    """Draw the smallest box around each mask: int `[batch, 4]`, none if it is empty."""
-    masks = np.asarray(masks, bool)
+    """Draw the smallest box around each mask: int `[batch, 4]`, none if it is empty.
+
+    Void pixels are no part of the object, as in Pascal VOC.
+    """
+    masks = np.asarray(told(masks)[0])
     found = np.tile(np.asarray(NONE), (len(masks), 1))
     for box, mask in zip(found, masks, strict=True):
         rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
@@ -82,12 +90,26 @@ def check_boxes(boxes: Boxes, images: Images) -> None:
         )
 
 
+def told(regions: Regions) -> tuple[Array, Array | None]:
+    """Split masks into what is the object and what is void.
+
+    Returns:
+        Bool `[batch, height, width]` both; None for the latter of booleans, which leave
+        nothing out.
+    """
+    if jnp.result_type(regions) == jnp.bool_:
+        return regions, None
+    numbers = regions.astype(np.int32)
+    void = (numbers == VOID) | (numbers < 0)
+    return (numbers != 0) & ~void, void
+
+
 def check_regions(regions: Regions, images: Images) -> None:
     """Refuse masks of objects that do not belong to these images.
 
     Raises:
-        TypeError: They are not booleans.
-        ValueError: They do not have the images' size.
+        TypeError: They are neither booleans nor whole numbers.
+        ValueError: They do not have the images' size, or 255 is their only object.
     """
     if jnp.shape(regions) != jnp.shape(images)[:3]:
         raise ValueError(
@@ -95,8 +117,24 @@ def check_regions(regions: Regions, images: Images) -> None:
             f"{jnp.shape(images)[:3]}, one mask of the images' size each; boxes.fill "
             "makes masks of boxes."
         )
-    if jnp.result_type(regions) != jnp.bool_:
+    kind = jnp.result_type(regions)
+    if kind == jnp.bool_:
+        return
+    if not jnp.issubdtype(kind, jnp.integer):
         raise TypeError(
-            f"`regions` are {jnp.result_type(regions)}; expected booleans, True on the "
-            "object."
+            f"`regions` are {kind}; expected booleans, True on the object, or whole "
+            "numbers: 0 for what is not the object, 255 for void, others the object."
+        )
+    if isinstance(regions, core.Tracer):
+        return
+    _check_white(np.asarray(regions))
+
+
+def _check_white(values: np.ndarray) -> None:
+    """Refuse masks of black and white, all of whose objects would be void."""
+    numbers = set(np.unique(values).tolist())
+    if VOID in numbers and numbers <= {0, VOID}:
+        raise ValueError(
+            "`regions` holds 0 and 255 only, and 255 means void; expected "
+            "`regions == 255` where that is the object, or -1 for void."
         )

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from unlir_jax import factories
-from unlir_jax.metrics import localization
+from unlir_jax.metrics import boxes, localization
 from unlir_jax.metrics.pixels import (
     LocalizationMetric,
     Scaling,
@@ -42,6 +42,7 @@ def max_iou(
     Returns:
         A metric `(variables, images, labels, saliency, regions, *, key)` with
         `max_iou_curve`, `[batch, thresholds + 1]`, NaN for an image without an object.
+        Void pixels are left out, see `pixels`.
     """
 
     def divide(inside: jax.Array, outside: jax.Array, area: jax.Array) -> jax.Array:
@@ -138,9 +139,9 @@ def _of_counts(
             found[f"pixels_{where}"].astype(jnp.float32)
             for where in ("inside", "outside")
         )
-        # A map that is scaled is at least 0 everywhere.
-        area = jnp.sum(jnp.asarray(arguments[4]), axis=(1, 2))[:, None]
-        curve = measure(inside, outside, area.astype(jnp.float32))
+        region, _ = boxes.told(jnp.asarray(arguments[4]))
+        area = jnp.sum(region, axis=(1, 2), dtype=jnp.float32)[:, None]
+        curve = measure(inside, outside, area)
         return {f"{name}_curve": jnp.where(area > 0, curve, jnp.nan)}
 
     return score

@@ -18,6 +18,7 @@ RANGE = "range, (s - min) / (max - min), after enlarging"
 ORDER_ONLY = "none: only the order of values matters"
 RAW = "none: raw values after enlarging"
 LABEL = "softmax probability of the label"
+LEFT_OUT = "left out: of the counts, and of the map's maximum, mean and range"
 
 
 class _Terms(NamedTuple):
@@ -27,6 +28,7 @@ class _Terms(NamedTuple):
     ties: str
     normalization: str
     flat_map: str
+    void: str = NOTHING
 
 
 _MASKED = _Terms(PIXELS, LABEL, "black", NOTHING, RANGE, "masks everything: n(0) = 0")
@@ -41,7 +43,8 @@ _PATCHES = _Terms(
     "none: patches are ordered by the mean of the enlarged map",
     "all ties: row-major order",
 )
-_REGION = _Terms(NOTHING, NOTHING, NOTHING, NOTHING, "{scaling}, after enlarging", "0")
+_MAP = _Terms(NOTHING, NOTHING, NOTHING, NOTHING, "{scaling}, after enlarging", "0")
+_REGION = _MAP._replace(void=LEFT_OUT)
 _BOX = _Terms(
     NOTHING,
     NOTHING,
@@ -87,8 +90,8 @@ _TERMS: dict[str, _Terms] = {
         RAW + ", times the factor that fits best if scaled ({scaled})",
         "foretells nothing: zeros",
     ),
-    "complexity": _REGION._replace(normalization=RANGE),
-    "sparseness": _REGION._replace(normalization="absolute values after enlarging"),
+    "complexity": _MAP._replace(normalization=RANGE),
+    "sparseness": _MAP._replace(normalization="absolute values after enlarging"),
     "saliency_metric": _BOX._replace(
         mask_space="pixels in [0, 1], cut out and enlarged bilinearly",
         score="natural logarithm of the label's softmax probability",
@@ -119,7 +122,7 @@ _TERMS: dict[str, _Terms] = {
     ),
     "official_metric": _BOX._replace(score="predicted class, the first of equal ones"),
     "localization_error": _BOX,
-    "box_accuracy": _REGION._replace(
+    "box_accuracy": _MAP._replace(
         ties="values equal to the threshold are outside", flat_map="no box: 0"
     ),
     "cascading_randomization": _SANITY,
@@ -130,7 +133,9 @@ _TERMS: dict[str, _Terms] = {
     "max_iou": _CHOSEN,
     "max_f1": _CHOSEN,
     "max_box_accuracy_v2": _CHOSEN._replace(
-        ties="values equal to the threshold are outside", flat_map="no box: 0"
+        ties="values equal to the threshold are outside",
+        flat_map="no box: 0",
+        void=NOTHING,
     ),
 }
 
@@ -145,9 +150,9 @@ def contract(name: str, settings: Mapping[str, Any] | None = None) -> dict[str, 
     Returns:
         `metric`; `mask_space` that masks act in; `score` that is compared; `baseline`
         that stands for "nothing there"; `ties`; `normalization` of the map;
-        `flat_map`, what a map that says nothing gets; `resize` of the map;
-        `higher_is_better`; and `settings`, all of them. Everything can be written as
-        JSON.
+        `flat_map`, what a map that says nothing gets; `void`, what becomes of pixels
+        of which nobody says what they are; `resize` of the map; `higher_is_better`; and
+        `settings`, all of them. Everything can be written as JSON.
 
     Raises:
         ValueError: An unknown metric, or a setting that it does not have.

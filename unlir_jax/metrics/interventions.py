@@ -107,7 +107,8 @@ def claimed_effects(
     Args:
         contributions: Of each cell to the label's logit, of either sign: the model's
             own additive explanation.
-        masks: `[batch, height, width]`, true parts from 1 on, 0 for the background.
+        masks: `[batch, height, width]`, true parts from 1 on, 0 for the background and
+            255 for void, which gets no share of a cell.
         parts: Number of true parts.
         background: Whether the background gets its share of a cell. Otherwise a cell is
             divided among the parts in it by their pixels, however few, and only cells

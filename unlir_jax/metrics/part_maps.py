@@ -9,13 +9,14 @@ from collections.abc import Iterator
 import numpy as np
 from jaxtyping import Float, Integer
 
+from unlir_jax.metrics.boxes import VOID
 from unlir_jax.types import Array
 
 Scores = Float[Array, "images rows columns parts"]
 """How much each cell of each picture is each part."""
 
 Masks = Integer[Array, "images height width"]
-"""The true part of each pixel, from 1 on; 0 is the background."""
+"""The true part of each pixel, from 1 on; 0 is the background, 255 void: not said."""
 
 # So many numbers are held at once: 32 MiB of float64.
 HELD = 2**22
@@ -140,13 +141,13 @@ def part_cosine(parts: Float[Array, "parts channels"]) -> float:
 def count_pixels(masks: Masks, rows: int, columns: int, values: int) -> np.ndarray:
     """Count the pixels of each value of a mask in each cell of a grid.
 
-    A pixel belongs to the cell that its centre is in.
+    A pixel belongs to the cell that its centre is in; void pixels are not counted.
 
     Args:
         masks: `[images, height, width]`.
         rows: Rows of the grid.
         columns: Columns of the grid.
-        values: One more than the largest value.
+        values: One more than the largest value but for void.
 
     Returns:
         int64 `[images, rows, columns, values]`.
@@ -160,11 +161,13 @@ def count_pixels(masks: Masks, rows: int, columns: int, values: int) -> np.ndarr
             f"`masks` has {height} x {width} pixels; expected at least as many as the "
             f"{rows} x {columns} cells."
         )
-    low, high = int(masks.min(initial=0)), int(masks.max(initial=0))
+    void = masks == VOID
+    low = int(masks.min(initial=0))
+    high = int(masks.max(initial=0, where=~void))
     if low < 0 or high >= values:
         raise ValueError(
-            f"`masks` holds {low if low < 0 else high}; expected 0 for the background "
-            f"and 1 to {values - 1} for parts."
+            f"`masks` holds {low if low < 0 else high}; expected 0 for the background, "
+            f"1 to {values - 1} for parts, and {VOID} for void."
         )
     row = (2 * np.arange(height) + 1) * rows // (2 * height)
     column = (2 * np.arange(width) + 1) * columns // (2 * width)
@@ -174,7 +177,7 @@ def count_pixels(masks: Masks, rows: int, columns: int, values: int) -> np.ndarr
     for some in chunks(images, height * width + size):
         number = some.stop - some.start
         first = np.arange(number)[:, None, None] * size
-        flat = (masks[some] + cell + first).reshape(-1)
+        flat = (masks[some] + cell + first)[~void[some]]
         found = np.bincount(flat, minlength=number * size)
         counts[some] = found.reshape(number, rows, columns, values)
     return counts

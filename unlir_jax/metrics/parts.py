@@ -13,6 +13,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from unlir_jax.metrics import keypoints as reader
+from unlir_jax.metrics.boxes import VOID
 from unlir_jax.metrics.consistency import Consistency, consistency, stability
 from unlir_jax.metrics.keypoints import Keypoints, KeypointShare, merge_sides
 from unlir_jax.metrics.part_maps import (
@@ -196,34 +197,35 @@ def mask_labels(
     """List the true part and the highest-scoring part of each cell of all pictures.
 
     The true part is the most frequent value of the pixels whose centre is in the cell,
-    the lowest if several are.
+    the lowest if several are. Void pixels are left out, and cells that are all void.
 
     Args:
         scores: `[images, rows, columns, parts]`.
         masks: `[images, height, width]`, of the picture that the network saw: 0 for the
-            background, true parts from 1 on.
+            background, true parts from 1 on, 255 for void.
         background: Keep the cells that are background, as one more true part.
 
     Returns:
         Both `[cells]`.
 
     Raises:
-        ValueError: Shapes that do not fit, or only background.
+        ValueError: Shapes that do not fit, or only background and void.
     """
     scores = check_scores(scores)
     masks = check_masks(masks, len(scores))
     _, rows, columns, parts = scores.shape
-    values = int(masks.max(initial=0)) + 1
+    values = int(masks.max(initial=0, where=masks != VOID)) + 1
     true = np.empty(scores.shape[:3], np.int64)
-    found = np.empty_like(true)
+    found, kept = np.empty_like(true), np.empty_like(true, bool)
     for some in chunks(len(scores), rows * columns * (values + parts)):
-        true[some] = count_pixels(masks[some], rows, columns, values).argmax(-1)
+        pixels = count_pixels(masks[some], rows, columns, values)
+        true[some] = pixels.argmax(-1)
+        kept[some] = pixels.any(-1) & (background | (true[some] > 0))
         found[some] = scores[some].argmax(-1)
-    kept = np.ones_like(true, bool) if background else true > 0
     if not kept.any():
         raise ValueError(
-            "`masks` has no cell that is mostly one part; expected parts from 1 on, or "
-            "background=True."
+            "`masks` has no cell that is mostly one part; expected parts from 1 on, "
+            "other than 255, which is void, or background=True."
         )
     return true[kept], found[kept]
 

@@ -1,8 +1,12 @@
 """Whether the map lies on the object, pixel by pixel.
 
-The metrics here take one argument more, `regions`: which pixels belong to the object.
-An image without any has nothing to point to: its value is NaN, to be left out and
-counted.
+The metrics here take one argument more, `regions`: which pixels belong to the object,
+as booleans or as a mask of classes with void, see `boxes.Regions`. An image without any
+has nothing to point to: its value is NaN, to be left out and counted.
+
+Void pixels, of which nobody says what they are, count neither for a map nor against it,
+as in Pascal VOC, COCO and PxAP. Every metric is what it would be of the other pixels
+alone: the map's maximum, its mean, its range and whether it is flat are theirs.
 
 Zhang, Bargal, Lin, Brandt, Shen & Sclaroff, *Top-down neural attention by excitation
 backprop*, IJCV 2018 (pointing game); Wang et al., *Score-CAM*, CVPR Workshops 2020
@@ -19,7 +23,8 @@ import numpy as np
 from jaxtyping import Integer
 
 from unlir_jax import factories, maps, split
-from unlir_jax.metrics.boxes import Regions, check_regions
+from unlir_jax.metrics import boxes
+from unlir_jax.metrics.boxes import Inside, Regions
 from unlir_jax.types import (
     Array,
     Images,
@@ -35,6 +40,7 @@ LocalizationMetric = Callable[..., dict[str, jax.Array]]
 
 Scaling = Literal["range", "max", "none"]
 Counts = Integer[Array, "batch thresholds"]
+Found = dict[str, jax.Array]
 
 
 @factories.remember
@@ -44,7 +50,8 @@ def pointing_game(
     """Tell whether the map's maximum lies on the object, or close to it: 1 or 0.
 
     Of several maxima of the enlarged map the first in row-major order points. A flat
-    map points nowhere, which is a miss.
+    map points nowhere, which is a miss. Void pixels never point: the maximum is that
+    of the others.
 
     Args:
         model: The cut network.
@@ -58,7 +65,8 @@ def pointing_game(
     if not tolerance >= 0:
         raise ValueError(f"`tolerance`={tolerance}; expected 0 pixels or more.")
 
-    def play(saliency: Saliency, regions: Regions) -> dict[str, jax.Array]:
+    def play(saliency: Saliency, regions: Inside, known: Inside) -> Found:
+        del known  # Void pixels hold the least value, which points only if all is flat.
         flat, columns = maps.is_flat(saliency), saliency.shape[2]
         place = jnp.argmax(saliency.reshape((len(saliency), -1)), axis=1)
         y, x = (axis[:, None, None] for axis in jnp.divmod(place, columns))
@@ -91,8 +99,8 @@ def energy_pointing_game(
         A metric with `energy_pointing_game`, `[batch]` in [0, 1].
     """
 
-    def share(saliency: Saliency, regions: Regions) -> dict[str, jax.Array]:
-        return {"energy_pointing_game": _precision(saliency, regions)}
+    def share(saliency: Saliency, regions: Inside, known: Inside) -> Found:
+        return {"energy_pointing_game": _precision(saliency, regions, known)}
 
     return _metric(model, share, scaling)
 
@@ -113,8 +121,8 @@ def f1(model: SplitModel, *, scaling: Scaling = "range") -> LocalizationMetric:
         A metric with `f1`, `precision` and `recall`, each `[batch]` in [0, 1].
     """
 
-    def combine(saliency: Saliency, regions: Regions) -> dict[str, jax.Array]:
-        precision = _precision(saliency, regions)
+    def combine(saliency: Saliency, regions: Inside, known: Inside) -> Found:
+        precision = _precision(saliency, regions, known)
         area = jnp.sum(regions, axis=(1, 2))
         inside = jnp.sum(jnp.where(regions, saliency, 0), axis=(1, 2))
         recall = inside / jnp.maximum(area, 1)
@@ -145,9 +153,9 @@ def iou(
             f"`threshold`={threshold}; expected a value in [0, 1) or None."
         )
 
-    def divide(saliency: Saliency, regions: Regions) -> dict[str, jax.Array]:
-        mean = jnp.mean(saliency, axis=(1, 2), keepdims=True)
-        marked = saliency > (mean if threshold is None else threshold)
+    def divide(saliency: Saliency, regions: Inside, known: Inside) -> Found:
+        mean = jnp.mean(saliency, axis=(1, 2), keepdims=True, where=known)
+        marked = known & (saliency > (mean if threshold is None else threshold))
         shared = jnp.sum(marked & regions, axis=(1, 2))
         either = jnp.sum(marked | regions, axis=(1, 2))
         return {"iou": shared / jnp.maximum(either, 1).astype(saliency.dtype)}
@@ -174,20 +182,27 @@ def pixel_average_precision(
         A metric with `pixel_average_precision`, `[batch]` in [0, 1], and the numbers of
         pixels on and off the object at each threshold from 0 to 1, `pixels_inside` and
         `pixels_outside`, `[batch, thresholds + 1]`.
+
+    Note:
+        Choe et al. scale the map by all its pixels, and leave void out of the counts
+        only. That differs where the map's extremes are void, unless `scaling="none"`.
     """
     if thresholds < 1:
         raise ValueError(f"`thresholds`={thresholds}; expected 1 or more.")
     cuts = np.append(np.arange(thresholds) / thresholds, 1.0)
 
-    def count(saliency: Saliency, regions: Regions) -> dict[str, jax.Array]:
+    def count(saliency: Saliency, regions: Inside, known: Inside) -> Found:
         levels = jnp.asarray(cuts, saliency.dtype)
-        flat = saliency.reshape((len(saliency), -1))
-        on = regions.reshape((len(regions), -1))
         inside, outside = (
-            _at_least(jnp.where(some, flat, -jnp.inf), levels) for some in (on, ~on)
+            _at_least(
+                jnp.where(some, saliency, -jnp.inf).reshape((len(saliency), -1)), levels
+            )
+            for some in (regions, known & ~regions)
         )
         return {
-            "pixel_average_precision": _average_precision(inside, outside, flat.dtype),
+            "pixel_average_precision": _average_precision(
+                inside, outside, saliency.dtype
+            ),
             "pixels_inside": inside,
             "pixels_outside": outside,
         }
@@ -214,9 +229,9 @@ def pooled_average_precision(inside: Counts, outside: Counts) -> float:
     return float(np.sum(precision * found) / one[-1]) if one[-1] else float("nan")
 
 
-def _precision(saliency: Saliency, regions: Regions) -> jax.Array:
+def _precision(saliency: Saliency, regions: Inside, known: Inside) -> jax.Array:
     inside = jnp.sum(jnp.where(regions, saliency, 0), axis=(1, 2))
-    total = jnp.sum(saliency, axis=(1, 2))
+    total = jnp.sum(jnp.where(known, saliency, 0), axis=(1, 2))
     return inside / jnp.where(total > 0, total, 1)
 
 
@@ -235,7 +250,7 @@ def _average_precision(inside: jax.Array, outside: jax.Array, dtype: Any) -> jax
 
 def _metric(
     model: SplitModel,
-    measure: Callable[[Saliency, Regions], dict[str, jax.Array]],
+    measure: Callable[[Saliency, Inside, Inside], Found],
     scaling: Scaling,
 ) -> LocalizationMetric:
     """Enlarge and scale maps, measure, and mark what has no object."""
@@ -245,11 +260,12 @@ def _metric(
         )
 
     @jax.jit
-    def run(
-        images: Images, saliency: Saliency, regions: Regions
-    ) -> dict[str, jax.Array]:
-        found = measure(scaled(saliency, images.shape[1:3], scaling), regions)
-        empty = ~jnp.any(regions, axis=(1, 2))
+    def run(images: Images, saliency: Saliency, regions: Regions) -> Found:
+        inside, void = boxes.told(regions)
+        ready = scaled(saliency, images.shape[1:3], scaling, void)
+        known = jnp.ones_like(inside) if void is None else ~void
+        found = measure(ready, inside, known)
+        empty = ~jnp.any(inside, axis=(1, 2))
         return {
             name: jnp.where(empty, jnp.nan, value) if value.ndim == 1 else value
             for name, value in found.items()
@@ -267,13 +283,18 @@ def _metric(
         del key  # Nothing here is random.
         split.check_batch(model, variables, images, labels)
         maps.check_saliency(saliency, images)
-        check_regions(regions, images)
+        boxes.check_regions(regions, images)
         return run(jnp.asarray(images), jnp.asarray(saliency), jnp.asarray(regions))
 
     return score
 
 
-def scaled(saliency: Saliency, size: tuple[int, ...], scaling: Scaling) -> jax.Array:
+def scaled(
+    saliency: Saliency,
+    size: tuple[int, ...],
+    scaling: Scaling,
+    void: Inside | None = None,
+) -> jax.Array:
     """Enlarge maps and bring them into [0, 1]; flat ones are zeros.
 
     Args:
@@ -281,8 +302,13 @@ def scaled(saliency: Saliency, size: tuple[int, ...], scaling: Scaling) -> jax.A
         size: Of the images.
         scaling: `range` or `max` as in `maps.normalize`; `none` leaves values as they
             are.
+        void: Pixels that say nothing; they get the least value of the others, which
+            leaves range and flatness to these.
     """
     enlarged = maps.resize(saliency, size)
+    if void is not None:
+        least = jnp.min(enlarged, (1, 2), keepdims=True, where=~void, initial=jnp.inf)
+        enlarged = jnp.where(void, jnp.where(jnp.isinf(least), 0, least), enlarged)
     if scaling != "none":
         return maps.normalize(enlarged, scaling)
     return jnp.where(maps.is_flat(enlarged)[:, None, None], 0, enlarged)

@@ -40,6 +40,7 @@ def document(
         "labels": job.settings.labels,
         "labelled_by": job.labelled_by,
         "duplicates": job.duplicates,
+        "masks": job.data.masks,
         "accuracy": 1 - wrong / len(names) if known else None,
         "methods": [name for name in job.explainers if name not in job.controls],
         "controls": list(job.controls),

@@ -14,6 +14,7 @@ TERMS = {
     "ties": "Ties",
     "normalization": "Normalisation of the map",
     "flat_map": "A flat map",
+    "void": "Void pixels",
 }
 
 
