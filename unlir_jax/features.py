@@ -87,10 +87,11 @@ def _fingerprint(source: sources.Source) -> str:
         digest.update(np.asarray(source.labels, "<i4").tobytes())
     if source.fingerprint is not None:
         digest.update(source.fingerprint().encode())
+    read = sources.narrowed(source).read
     for index in np.linspace(0, source.size - 1, 8).astype(int):
         # One that cannot be read is told by its name alone.
         with contextlib.suppress(ValueError, OSError):
-            digest.update(np.asarray(source.read(int(index))["image"]).tobytes())
+            digest.update(np.asarray(read(int(index))["image"]).tobytes())
     return digest.hexdigest()
 
 

@@ -50,7 +50,7 @@ def open_album(folder: Path, side: int, crop: float) -> Album:
     try:
         settings = json.loads((Path(folder) / workdir.CONFIG).read_text("utf-8"))
         data = ConfigDict(settings["data"] | {"test": "", "cache": "none"})
-        source = splits.open_splits(data).train
+        source = sources.narrowed(splits.open_splits(data).train)
     except (ValueError, OSError, KeyError, ImportError) as error:
         return nothing(
             "The training pictures are not where they were, so no regions of them are "

@@ -110,12 +110,13 @@ class Pictures:
 
     def _crop(self, chosen: list[int]) -> None:
         change = augmentation.build(CROP, self.image_size)
+        read = source.narrowed(self.data.train).read
         count = self.settings.crops
         for first in range(0, len(chosen), BATCH):
             some = chosen[first : first + BATCH]
             pixels = []
             for index in some:
-                example = self.data.train.read(index)
+                example = read(index)
                 for crop in range(count):
                     random = np.random.default_rng([self.settings.seed, 3, index, crop])
                     pixels.append(np.asarray(change(dict(example), random)["image"]))

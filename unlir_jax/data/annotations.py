@@ -5,15 +5,12 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 
-from unlir_jax.data import source, tables
+from unlir_jax.data import frames, geometry, preprocessing, source, tables
 from unlir_jax.data.tables import Row, Table
 
 BOX = ("x0", "y0", "x1", "y1")
 MASKS = "masks"
-# Tables round, and some count the last pixel in: so much may a box stick out.
-SLACK = 1.0
 
 
 class Notes(NamedTuple):
@@ -24,12 +21,16 @@ class Notes(NamedTuple):
         masks: The file of the mask of each picture; None if there are none.
         points: Keypoints, `[pictures, k, 3]`; None if there are none.
         parts: Names of the keypoints.
+        frame: Of which pixels they are, one of `frames.FRAMES`.
+        outside: What becomes of a keypoint beyond the edge, one of `frames.OUTSIDE`.
     """
 
     boxes: list[np.ndarray] | None
     masks: list[Path] | None
     points: np.ndarray | None
     parts: tuple[str, ...]
+    frame: str = frames.STORED
+    outside: str = frames.REFUSE
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -44,7 +45,12 @@ class Notes(NamedTuple):
 
 
 def gather(
-    root: Path, pictures: Sequence[str], index: Table | None, parts: Table | None
+    root: Path,
+    pictures: Sequence[str],
+    index: Table | None,
+    parts: Table | None,
+    frame: str = frames.STORED,
+    outside: str = frames.REFUSE,
 ) -> Notes:
     """Collect boxes, masks and keypoints of some pictures of a folder.
 
@@ -53,42 +59,63 @@ def gather(
         pictures: The pictures, relative to it.
         index: A table that may have the columns x0, y0, x1, y1 and `mask`.
         parts: A table with the columns NAME_x, NAME_y and NAME_vis for each part.
+        frame: "stored": they are places in the stored pixels, and turn with a photo
+            that EXIF turns; "seen": they are places in the upright photo.
+        outside: Whether "refuse" or "hide" is done to keypoints beyond the edge.
 
     Raises:
-        ValueError: A table says something of one picture and nothing of another, or
-            what it says makes no sense.
+        ValueError: A setting is none of these, a table says something of one picture
+            and nothing of another, or what it says makes no sense.
     """
+    frames.check(frame, outside)
     names, points = _keypoints(parts, pictures) if parts else ((), None)
     return Notes(
         _boxes(index, pictures) if index else None,
         _masks(root, index, pictures),
         points,
         names,
+        frame,
+        outside,
+    )
+
+
+def narrowed(notes: Notes, kinds: Sequence[str]) -> Notes:
+    """Keep annotations of some kinds only."""
+    return notes._replace(
+        boxes=notes.boxes if "boxes" in kinds else None,
+        masks=notes.masks if "mask" in kinds else None,
+        points=notes.points if "keypoints" in kinds else None,
     )
 
 
 def noted(
-    notes: Notes, index: int, size: tuple[int, int], where: Path
+    notes: Notes, index: int, size: tuple[int, int], where: Path, turned: int = 1
 ) -> source.Example:
-    """Give the annotations of one picture.
+    """Give the annotations of one picture, as places in the upright picture.
 
     Args:
         notes: The annotations of all.
         index: Which of the pictures.
-        size: Its width and height.
+        size: Width and height of the upright picture.
         where: Its file, for messages.
+        turned: The EXIF orientation by which it was turned, 1 … 8.
 
     Raises:
         FileNotFoundError: Its mask is missing.
-        ValueError: A box is not in the picture, or the mask is not a mask of it.
+        ValueError: A box or keypoint is not in the picture, or the mask is not a mask
+            of it.
     """
-    known: source.Example = {}
+    frame = frames.frame(where, notes.frame, size, turned)
+    places: source.Example = {}
     if notes.boxes is not None:
-        known["boxes"] = _fitted(notes.boxes[index], size, str(where))
-    if notes.masks is not None:
-        known["mask"] = read_mask(notes.masks[index], size)
+        places["boxes"] = frames.fit_boxes(notes.boxes[index], frame)
     if notes.points is not None:
-        known["keypoints"] = _seen(notes.points[index], size)
+        places["keypoints"] = frames.fit_keypoints(
+            notes.points[index], notes.parts, frame, notes.outside
+        )
+    known = geometry.turn(places, frame.turned, frame.size)
+    if notes.masks is not None:
+        known["mask"] = read_mask(notes.masks[index], size, orientation=frame.turned)
     return known
 
 
@@ -115,19 +142,6 @@ def _boxes(table: Table, pictures: Sequence[str]) -> list[np.ndarray] | None:
         some.append(box)
     tables.check_all(table, pictures, found)
     return [np.asarray(found[p], np.float32).reshape(-1, 4) for p in pictures]
-
-
-def _fitted(boxes: np.ndarray, size: tuple[int, int], where: str) -> np.ndarray:
-    width, height = size
-    fitted = np.clip(boxes, 0, [width, height, width, height]).astype(np.float32)
-    out = np.abs(fitted - boxes).max(-1, initial=0) > SLACK
-    empty = (fitted[:, 0] >= fitted[:, 2]) | (fitted[:, 1] >= fitted[:, 3])
-    for box in boxes[out | empty]:
-        raise ValueError(
-            f"Image {where!r} has {width} x {height} pixels and the box {_shown(box)}; "
-            "expected a box in it, in pixels of the stored picture."
-        )
-    return fitted
 
 
 def _shown(box: Sequence[float] | np.ndarray) -> str:
@@ -176,12 +190,6 @@ def _point(row: Row, name: str) -> tuple[float, float, float]:
     return tables.number(row, x), tables.number(row, y), 1.0
 
 
-def _seen(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Count points beyond the edge, as crops have them, as not visible."""
-    inside = (points[:, :2] >= 0).all(-1) & (points[:, :2] <= size).all(-1)
-    return np.where(inside[:, None], points, np.float32(0))
-
-
 def _masks(
     root: Path, table: Table | None, pictures: Sequence[str]
 ) -> list[Path] | None:
@@ -225,8 +233,8 @@ def _mask_of(root: Path, picture: str) -> str:
     return ""
 
 
-def read_mask(path: Path, size: tuple[int, int]) -> np.ndarray:
-    """Read a mask, uint8 `[height, width]`, 0 for the background.
+def read_mask(path: Path, size: tuple[int, int], *, orientation: int = 1) -> np.ndarray:
+    """Read a mask, uint8 `[height, width]`, 0 for the background, upright.
 
     A grey picture with values above 127, and any JPEG, is cut there into 0 and 1; so is
     a palette of 0 and 255 only. Otherwise its values are the parts; 255 in a palette
@@ -234,28 +242,17 @@ def read_mask(path: Path, size: tuple[int, int]) -> np.ndarray:
 
     Args:
         path: The picture of the mask.
-        size: Width and height of the picture that it belongs to.
+        size: Width and height of the upright picture that it belongs to.
+        orientation: The EXIF orientation that turns it where it has none of its own.
 
     Raises:
         FileNotFoundError: There is no such file.
         ValueError: It is no picture, has another size, or is coloured.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"Mask {str(path)!r} does not exist; expected a PNG.")
-    try:
-        with Image.open(path) as image:
-            image.load()
-            values, lossy = np.asarray(image), image.format == "JPEG"
-            palette = image.mode == "P"
-    except (OSError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-        raise ValueError(
-            f"Mask {str(path)!r} cannot be read as a picture ({error}); expected a PNG."
-        ) from error
-    if values.shape[1::-1] != tuple(size):
-        raise ValueError(
-            f"Mask {str(path)!r} has {values.shape[1]} x {values.shape[0]} pixels; "
-            f"expected {size[0]} x {size[1]} as its picture has."
-        )
+    where = f"Mask {str(path)!r}"
+    found = preprocessing.decode_file(path, where)
+    values = np.asarray(frames.upright_mask(found, size, orientation, where))
+    lossy, palette = found.format == "JPEG", found.image.mode == "P"
     if values.ndim == 3:
         colours = values[..., : 1 if values.shape[-1] < 3 else 3]
         if (colours != colours[..., :1]).any():

@@ -1,7 +1,7 @@
 """What a data set is: examples by index, and what is known of them unread."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -38,6 +38,9 @@ class Source(NamedTuple):
         boxes: The largest number of boxes that an example has.
         fingerprint: Tells whether what lies on the disk has changed; None where
             nothing does.
+        reading: `annotations -> read`, where it saves work to read no others, and
+            spares who does not ask for them what is wrong with them.
+        notices: Sentences about what was left out, for whoever reads the data.
     """
 
     read: Callable[[int], Example]
@@ -50,6 +53,22 @@ class Source(NamedTuple):
     boxes: int = 1
     fingerprint: Callable[[], str] | None = None
     label: Callable[[int], int] | None = None
+    reading: Callable[[tuple[str, ...]], Callable[[int], Example]] | None = None
+    notices: tuple[str, ...] = ()
+
+
+def narrowed(source: Source, annotations: Sequence[str] = ()) -> Source:
+    """Read no other annotations than these."""
+    kinds = tuple(kind for kind in source.annotations if kind in annotations)
+    if source.reading is not None:
+        return source._replace(read=source.reading(kinds), annotations=kinds)
+    unwanted = set(ANNOTATIONS).difference(kinds)
+
+    def read(index: int) -> Example:
+        example = source.read(index)
+        return {name: value for name, value in example.items() if name not in unwanted}
+
+    return source._replace(read=read, annotations=kinds)
 
 
 def labelled(source: Source) -> Source:
@@ -57,10 +76,12 @@ def labelled(source: Source) -> Source:
     if source.labels is not None:
         return source
 
+    read = narrowed(source).read
+
     def look(index: int) -> int:
         if source.label is not None:
             return source.label(index)
-        return int(source.read(index)["label"])
+        return int(read(index)["label"])
 
     labels = np.asarray([look(index) for index in range(source.size)], np.int32)
     return source._replace(labels=labels)
@@ -69,31 +90,50 @@ def labelled(source: Source) -> Source:
 def subset(source: Source, indices: np.ndarray) -> Source:
     """Keep the examples at some indices, in that order."""
     indices = np.asarray(indices)
-    label = source.label
+    label, reading = source.label, source.reading
+
+    def among(read: Callable[[int], Any]) -> Callable[[int], Any]:
+        return lambda index: read(int(indices[index]))
+
     return source._replace(
-        read=lambda index: source.read(int(indices[index])),
+        read=among(source.read),
         size=len(indices),
-        name=lambda index: source.name(int(indices[index])),
+        name=among(source.name),
         labels=None if source.labels is None else source.labels[indices],
-        label=label and (lambda index: label(int(indices[index]))),
+        label=label and among(label),
+        reading=reading and (lambda kinds: among(reading(kinds))),
     )
 
 
 def cached(source: Source) -> Source:
     """Keep every example in memory, decoded, once it has been read.
 
-    Worker processes each fill a memory of their own; threads share one.
+    Worker processes each fill a memory of their own; threads share one. What is read
+    with other annotations is kept apart.
     """
+    reads: dict[tuple[str, ...], Callable[[int], Example]] = {}
+    lock = threading.Lock()
+
+    def reading(kinds: tuple[str, ...]) -> Callable[[int], Example]:
+        with lock:
+            if kinds not in reads:
+                reads[kinds] = _remembered(narrowed(source, kinds).read)
+            return reads[kinds]
+
+    return source._replace(read=_remembered(source.read), reading=reading)
+
+
+def _remembered(read: Callable[[int], Example]) -> Callable[[int], Example]:
     memory: dict[int, Example] = {}
     lock = threading.Lock()
 
-    def read(index: int) -> Example:
+    def recall(index: int) -> Example:
         found = memory.get(index)
         if found is None:
             # Two threads may read the same one, which is waste, not harm.
-            found = source.read(index)
+            found = read(index)
             with lock:
                 found = memory.setdefault(index, found)
         return dict(found)
 
-    return source._replace(read=read)
+    return recall

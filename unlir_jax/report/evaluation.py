@@ -36,6 +36,7 @@ def document(
         "weights": {"source": job.network.source, "sha256": job.network.sha256},
         "images": len(names),
         "unreadable": [job.data.name(int(place)) for place in rows.unreadable],
+        "notices": list(job.data.notices),
         "labels": job.settings.labels,
         "labelled_by": job.labelled_by,
         "accuracy": 1 - wrong / len(names) if job.settings.labels == "true" else None,
@@ -138,6 +139,7 @@ def _sentences(found: Mapping[str, Any]) -> list[str]:
             f"{len(about['unreadable'])} pictures could not be read, among them "
             f"{about['unreadable'][0]}."
         )
+    sentences += about["notices"]
     return [*sentences, *found["cautions"], *terms.ranking_sentences(found)]
 
 
