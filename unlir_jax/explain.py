@@ -171,9 +171,7 @@ def run(
     }
     articles: list[str] = []
     with record.new_folder(output) as folder:
-        frame = preprocessing.framing(
-            network.image_size, network.crop, white_level=white_level
-        )
+        frame = preprocessing.framing(network.image_size, network.crop, white_level)
         for batch, padding in _batches(names, frame, batch_size, failed):
             before = len(document["images"])
 

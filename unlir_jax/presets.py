@@ -23,6 +23,12 @@ PREPARED = (
     "stanford_dogs",
 )
 SMALL = ("cifar10", "cifar100")
+# How a folder's pictures and what lies beside them are read, see `data.folder`.
+FOLDER = {
+    "annotations": "stored",
+    "keypoints_outside": "refuse",
+    "white_level": "auto",
+}
 
 
 def choose_data(settings: Any, name: str) -> None:
@@ -45,6 +51,7 @@ def choose_data(settings: Any, name: str) -> None:
         source, options = "tfds", {"name": name.removeprefix("tfds:")}
     elif name in ("folder", "npz"):
         source, options = name, {"holdout": 0.0}
+        options |= FOLDER if name == "folder" else {}
     elif name in ("elpv", "synthetic_parts"):
         source = name
         options = {"classes": 10} if name == "synthetic_parts" else {"share": 0.25}

@@ -98,9 +98,7 @@ def run(
         network = network._replace(image_size=image_size)
     failed = [failure for listed in found for failure in listed.failures()]
     every = list(dict.fromkeys([*found[1].files, *found[0].files]))
-    frame = preprocessing.framing(
-        network.image_size, network.crop, white_level=white_level
-    )
+    frame = preprocessing.framing(network.image_size, network.crop, white_level)
     rows = _describe(network, every, frame, pool, batch_size, failed, progress)
     known = [path for path in every if path in rows]
     searched = [path for path in found[1].files if path in rows]

@@ -62,7 +62,7 @@ class _Task(NamedTuple):
     white_level: int | float | str
 
     def frame(self, size: int) -> Callable[[Any], Image.Image]:
-        return preprocessing.framing(size, self.crop, white_level=self.white_level)
+        return preprocessing.framing(size, self.crop, self.white_level)
 
 
 def run(
@@ -106,8 +106,7 @@ def run(
     found = files.find_pictures(images, outside=output)
     if not found.files:
         raise ValueError(
-            f"No picture matches {', '.join(map(repr, images))}; expected picture "
-            "files, folders or patterns."
+            f"No picture is {', '.join(map(repr, images))}; expected files or folders."
         )
     record.check_folder(output, {PAGE, *PICTURES}, overwrite=overwrite)
     progress("loading the network", 0.0)

@@ -132,9 +132,10 @@ def fit_keypoints(
     if outside == REFUSE:
         for place in np.flatnonzero(out):
             point, name = points[place, :2], names[place]
+            fits = bool(_inside(point[None], frame.other).all())
             raise ValueError(
                 f"{frame.where} and the keypoint {name!r} at {_shown(point)}; expected "
-                f"it inside{_advice(frame, bool(_inside(point, frame.other)))}, "
+                f"it inside{_advice(frame, fits)}, "
                 f"{name}_vis=0 where it cannot be seen, or `keypoints_outside`='hide' "
                 "(--config.data.options.keypoints_outside=hide)."
             )

@@ -138,7 +138,7 @@ def _converted(image: Image.Image, white_level: WhiteLevel) -> Image.Image:
 
 
 def framing(
-    size: int, crop: float, *, white_level: WhiteLevel = AUTO
+    size: int, crop: float, white_level: WhiteLevel = AUTO
 ) -> Callable[[Picture], Image.Image]:
     """Make the frame of evaluation: shorter side to `size / crop`, central square.
 

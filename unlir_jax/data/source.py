@@ -71,6 +71,15 @@ def narrowed(source: Source, annotations: Sequence[str] = ()) -> Source:
     return source._replace(read=read, annotations=kinds)
 
 
+def reason(source: Source, index: int, annotations: Sequence[str] = ()) -> str:
+    """Say why an example cannot be read with these annotations, "" if it can."""
+    try:
+        narrowed(source, annotations).read(index)
+    except (ValueError, OSError) as error:
+        return str(error)
+    return ""
+
+
 def labelled(source: Source) -> Source:
     """Find out the labels that only reading tells, one by one."""
     if source.labels is not None:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from unlir_jax import record
+from unlir_jax.data import source
 from unlir_jax.report import cautions, curves, html, overlay, terms, words
 
 KINDS = {
@@ -36,6 +37,7 @@ def document(
         "weights": {"source": job.network.source, "sha256": job.network.sha256},
         "images": len(names),
         "unreadable": [job.data.name(int(place)) for place in rows.unreadable],
+        "unreadable_why": _why(job, rows),
         "notices": list(job.data.notices),
         "labels": job.settings.labels,
         "labelled_by": job.labelled_by,
@@ -62,6 +64,13 @@ def document(
     found["thresholds"] = facts.thresholds
     found["cautions"] = cautions.sentences(figures.unbeaten, job.controls)
     return found
+
+
+def _why(job: Any, rows: Any) -> str:
+    """Say why the first picture that cannot be read cannot."""
+    if not len(rows.unreadable):
+        return ""
+    return source.reason(job.data, int(rows.unreadable[0]), job.annotations)
 
 
 def markdown(found: Mapping[str, Any]) -> str:
@@ -137,7 +146,7 @@ def _sentences(found: Mapping[str, Any]) -> list[str]:
     if about["unreadable"]:
         sentences.append(
             f"{len(about['unreadable'])} pictures could not be read, among them "
-            f"{about['unreadable'][0]}."
+            f"{about['unreadable'][0]}: {about['unreadable_why']}"
         )
     sentences += about["notices"]
     return [*sentences, *found["cautions"], *terms.ranking_sentences(found)]
