@@ -167,6 +167,8 @@ def test_a_broken_picture_is_counted(pictures, tmp_path):
     (broken / "5_broken.png").write_bytes(b"no picture")
     found = evaluate.run(settings(broken), tmp_path / "out").summary
     assert found["about"]["unreadable"] == ["5_broken.png"]
+    words = (tmp_path / "out" / evaluate.WORDS).read_text("utf-8")
+    assert "5_broken.png: Image " in words and "(no known format)" in words
     assert found["grad_cam/insertion"]["n"] == 3
 
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import warnings
 
 import jax
 import numpy as np
@@ -173,6 +174,24 @@ def test_scores_are_those_of_the_library(photos, weights, results):
         for metric in ("average_drop", "average_gain", "insertion"):
             assert row[metric] == pytest.approx(float(scores[metric][0]), abs=2e-5)
         assert row["flat"] == bool(maps.is_flat(drawn)[0])
+
+
+def test_pictures_of_shares_of_white(photos, weights, tmp_path, capsys):
+    Image.fromarray(np.full((40, 40), 0.6, np.float32)).save(tmp_path / "deep.tif")
+    (tmp_path / "phone.heic").touch()
+    words = ["explain", str(tmp_path), "--model", small_network.NAME]
+    words += ["--weights", weights, "--method", "grad_cam", "--no-controls"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        assert cli.main([*words, "--output", str(tmp_path / "out")]) == 2
+    said = capsys.readouterr().err
+    assert "`white_level`=1 or `white_level`=255" in said
+    assert said.count("1 file in folders left out") == 1 and ".heic (1)" in said
+    (tmp_path / "phone.heic").unlink()
+    words += ["--white-level", "1", "--output", str(tmp_path / "out")]
+    assert cli.main(words) == 0
+    results = json.loads((tmp_path / "out" / record.RESULTS).read_text("utf-8"))
+    assert results["settings"]["white_level"] == "1"
 
 
 def test_label_by_name(photos, weights, tmp_path):

@@ -64,7 +64,18 @@ def explain(parser: argparse.ArgumentParser) -> None:
     add("--seed", type=int, default=0, metavar="N", help="of random maps, default: 0")
     add("--steps", type=int, metavar="N", help="of Opti-CAM, default: 100")
     add("--no-controls", action="store_true", help="leave out the maps to compare with")
+    white_level(parser)
     add("--quiet", action="store_true", help="print nothing but complaints")
+
+
+def white_level(parser: argparse.ArgumentParser) -> None:
+    """Add what tells the brightness of pictures of more than 8 bits."""
+    parser.add_argument(
+        "--white-level",
+        default="auto",
+        metavar="N",
+        help="white in pictures of 16 or 32 bits; maximum: of each its own",
+    )
 
 
 def parts(parser: argparse.ArgumentParser) -> None:
@@ -91,6 +102,7 @@ def retrieve(parser: argparse.ArgumentParser) -> None:
     add("--adapter", metavar="FILE", help="weights of filters that were learnt for it")
     add("--image-size", type=int, metavar="N", help="default: the adapter's, if any")
     add("--top", type=int, default=10, metavar="N", help="default: 10")
+    white_level(parser)
     add("--output", default="retrieval", metavar="DIR", help="default: retrieval")
     add("--overwrite", action="store_true", help="replace a previous search in DIR")
     add("--quiet", action="store_true", help="print nothing but complaints")
@@ -131,6 +143,7 @@ def adapters(parser: argparse.ArgumentParser) -> None:
     add("--output", default="filters", metavar="DIR", help="default: filters")
     add("--weights", metavar="FILE", help="of the frozen network")
     add("--filters", type=int, default=8, metavar="N", help="of each kind, default: 8")
+    white_level(explain)
     add("--overwrite", action="store_true", help="replace a previous report in DIR")
 
 

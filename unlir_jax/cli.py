@@ -9,6 +9,7 @@ import json
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn
@@ -49,6 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments = _parser().parse_args(words, argparse.Namespace(overrides=overrides))
     except SystemExit as leave:
         return int(leave.code or 0)
+    warnings.showwarning = lambda message, *_: _complain(str(message))
     try:
         code = arguments.run(arguments)
         sys.stdout.flush()
@@ -116,7 +118,6 @@ def _parser() -> argparse.ArgumentParser:
 
 def _train(arguments: argparse.Namespace) -> int:
     import logging
-    import warnings
 
     from absl import logging as absl_logging
 
@@ -125,7 +126,6 @@ def _train(arguments: argparse.Namespace) -> int:
     # Orbax writes down there what it also raises, at length.
     absl_logging.set_verbosity(absl_logging.FATAL)
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
-    warnings.showwarning = lambda message, *_: _complain(str(message))
     settings = config.load(arguments.config, arguments.overrides)
     if not (arguments.workdir or arguments.dry_run):
         raise ValueError("--workdir is missing; expected a folder, or --dry-run.")
@@ -205,6 +205,7 @@ def _explain(arguments: argparse.Namespace) -> int:
             seed=arguments.seed,
             steps=arguments.steps,
             controls=not arguments.no_controls,
+            white_level=arguments.white_level,
             progress=progress,
         )
     for failure in outcome.failed:
@@ -253,6 +254,7 @@ def _retrieve(arguments: argparse.Namespace) -> int:
             whiten=arguments.whiten,
             top=arguments.top,
             image_size=arguments.image_size,
+            white_level=arguments.white_level,
             overwrite=arguments.overwrite,
             progress=progress,
         )

@@ -253,7 +253,8 @@ def _finish(job: task.Task, folder: Path, batches: int) -> dict[str, Any]:
     """Write the tables, the figures and the page."""
     rows = store.read(folder, batches)
     if not len(rows.index):
-        raise ValueError("No picture of the data can be read; expected some.")
+        why = source.reason(job.data, 0, job.annotations)
+        raise ValueError(f"No picture of the data can be read: {why}")
     rows, facts = settled.settle(job, rows)
     names = [job.data.name(int(index)) for index in rows.index]
     methods = list(job.explainers)

@@ -68,6 +68,7 @@ def run(
     seed: int = 0,
     steps: int | None = None,
     controls: bool = True,
+    white_level: int | float | str = "auto",
     progress: Progress = lambda doing, share: None,
 ) -> Outcome:
     """Explain pictures and write overlays, sheets, `results.json` and `report.html`.
@@ -93,6 +94,7 @@ def run(
         seed: Of whatever is random.
         steps: Of Opti-CAM; the method's own default without.
         controls: Whether to score maps that know nothing of the network as well.
+        white_level: Of pictures of more than 8 bits, see `data.levels`.
         progress: Told how far the work is.
 
     Raises:
@@ -138,10 +140,7 @@ def run(
         name: explainers.make(name, network, values, teller and teller.centres)
         for name, values in parameters.items()
     }
-    failed = [
-        {"file": item, "error": f"No picture matches {item!r}."}
-        for item in found.unmatched
-    ]
+    failed = found.failures()
     document: dict[str, Any] = {
         "schema": record.SCHEMA,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -160,6 +159,7 @@ def run(
             "batch_size": batch_size,
             "image_size": network.image_size,
             "crop": network.crop,
+            "white_level": white_level,
             "score": "softmax probability",
             "mask": "pixels in [0,1] before the network's normalisation",
             "normalization": "range",
@@ -171,7 +171,7 @@ def run(
     }
     articles: list[str] = []
     with record.new_folder(output) as folder:
-        frame = preprocessing.framing(network.image_size, network.crop)
+        frame = preprocessing.framing(network.image_size, network.crop, white_level)
         for batch, padding in _batches(names, frame, batch_size, failed):
             before = len(document["images"])
 

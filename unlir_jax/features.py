@@ -90,10 +90,11 @@ def _fingerprint(source: sources.Source) -> str:
         digest.update("\n".join(source.classes).encode("utf-8", "surrogateescape"))
     if source.fingerprint is not None:
         digest.update(source.fingerprint().encode())
+    read = sources.narrowed(source).read
     for index in np.linspace(0, source.size - 1, 8).astype(int):
         # One that cannot be read is told by its name alone.
         with contextlib.suppress(ValueError, OSError):
-            digest.update(np.asarray(source.read(int(index))["image"]).tobytes())
+            digest.update(np.asarray(read(int(index))["image"]).tobytes())
     return digest.hexdigest()
 
 

@@ -46,7 +46,7 @@ def open_album(folder: Path, side: int, crop: float) -> Album:
         crop: Share of the shorter side that is kept.
     """
     try:
-        source = workdir.training_pictures(folder)
+        source = sources.narrowed(workdir.training_pictures(folder))
     except ValueError as error:
         return nothing(f"{error} No regions of them are shown.")
     framed = preprocessing.framing(side, crop)

@@ -113,7 +113,7 @@ def _pictures(
 
 def _read(split: source.Source, index: int) -> Any:
     try:
-        return split.read(index)["image"]
+        return source.narrowed(split).read(index)["image"]
     except (ValueError, OSError):
         return None
 

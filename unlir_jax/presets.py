@@ -47,7 +47,7 @@ def choose_data(settings: Any, name: str) -> None:
         source, options = "tfds", {"name": name.removeprefix("tfds:")}
     elif name in ("folder", "npz"):
         source, options = name, {"holdout": 0.0}
-        options |= masks() if name == "folder" else {}
+        options |= folder_options() if name == "folder" else {}
     elif name in ("elpv", "synthetic_parts"):
         source = name
         options = {"classes": 10} if name == "synthetic_parts" else {"share": 0.25}
@@ -65,10 +65,17 @@ def choose_data(settings: Any, name: str) -> None:
         settings.data.augment = "pad_crop(4)|flip"
 
 
-def masks() -> dict[str, Any]:
-    """Give the options of a folder that say what its masks are.
+def folder_options() -> dict[str, Any]:
+    """Give the options of a folder that say how what lies in it is read.
 
+    `annotations`, `keypoints_outside` and `white_level` are those of `data.folder`;
     `mask` is auto, object, classes or trimap, see `data.masks.read_mask`; `ignore` is
     the stored value of void, none if there is none.
     """
-    return {"mask": "auto", "ignore": config_dict.FieldReference(255, field_type=int)}
+    return {
+        "annotations": "stored",
+        "keypoints_outside": "refuse",
+        "white_level": "auto",
+        "mask": "auto",
+        "ignore": config_dict.FieldReference(255, field_type=int),
+    }

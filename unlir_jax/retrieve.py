@@ -1,6 +1,5 @@
 """The job: find the pictures of a folder that are most like others."""
 
-import io
 import os
 from collections.abc import Callable, Sequence
 from html import escape
@@ -48,6 +47,7 @@ def run(
     image_size: int | None = None,
     overwrite: bool = False,
     batch_size: int = 16,
+    white_level: int | float | str = "auto",
     progress: Progress = lambda doing, share: None,
 ) -> Outcome:
     """Search, and write `results.json` and `retrieval.html`.
@@ -71,6 +71,7 @@ def run(
             of the network.
         overwrite: Whether to replace a previous search.
         batch_size: Pictures that go through the network together.
+        white_level: Of pictures of more than 8 bits, see `data.levels`.
         progress: Told how far the work is.
 
     Raises:
@@ -97,13 +98,10 @@ def run(
     network = _network(model, weights, adapter)
     if image_size is not None:
         network = network._replace(image_size=image_size)
-    failed = [
-        {"file": item, "error": f"No picture matches {item!r}."}
-        for listed in found
-        for item in listed.unmatched
-    ]
+    failed = [failure for listed in found for failure in listed.failures()]
     every = list(dict.fromkeys([*found[1].files, *found[0].files]))
-    rows = _describe(network, every, pool, batch_size, failed, progress)
+    frame = preprocessing.framing(network.image_size, network.crop, white_level)
+    rows = _describe(network, every, frame, pool, batch_size, failed, progress)
     known = [path for path in every if path in rows]
     searched = [path for path in found[1].files if path in rows]
     asking = [path for path in found[0].files if path in rows]
@@ -127,6 +125,7 @@ def run(
         "weights": {"source": network.source, "sha256": network.sha256},
         "adapter": None if adapter is None else readers.sha256(adapter),
         "image_size": network.image_size,
+        "white_level": white_level,
         "pool": pool,
         "whiten": whiten,
         "failed": failed,
@@ -155,6 +154,7 @@ def _network(
 def _describe(
     network: pretrained.Pretrained,
     paths: Sequence[Path],
+    frame: Callable[[Path], Image.Image],
     pool: str,
     batch_size: int,
     failed: list[dict[str, str]],
@@ -169,7 +169,6 @@ def _describe(
         # At one length before whitening too, or bright pictures would shape it.
         return clustering.unit(pooled)
 
-    frame = preprocessing.framing(network.image_size, network.crop)
     found: dict[Path, np.ndarray] = {}
     batch: list[tuple[Path, np.ndarray]] = []
     for number, path in enumerate(paths, 1):
@@ -248,10 +247,11 @@ def _page(document: dict[str, Any]) -> str:
         if measured
         else ""
     )
-    articles = []
+    articles, white = [], document["white_level"]
     for row in document["queries"]:
-        figures = [_figure(row["file"], "asked for")] + [
-            _figure(match["file"], f"{match['score']:.2f}") for match in row["matches"]
+        figures = [_figure(row["file"], "asked for", white)] + [
+            _figure(match["file"], f"{match['score']:.2f}", white)
+            for match in row["matches"]
         ]
         articles.append(
             f'<article><div class="panels">{"".join(figures)}</div></article>'
@@ -265,10 +265,9 @@ def _page(document: dict[str, Any]) -> str:
     )
 
 
-def _figure(file: str, caption: str) -> str:
-    with Image.open(io.BytesIO(Path(file).read_bytes())) as opened:
-        thumb = opened.convert("RGB")
-        thumb.thumbnail((THUMB, THUMB))
+def _figure(file: str, caption: str, white_level: int | float | str) -> str:
+    thumb = preprocessing.read_image(file, white_level=white_level)
+    thumb.thumbnail((THUMB, THUMB))
     drawn = html.image(thumb, Path(file).name)
     return (
         f"<div><figure>{drawn}<figcaption><strong>{escape(caption)}</strong> "

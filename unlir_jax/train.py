@@ -29,6 +29,7 @@ from unlir_jax import (
 from unlir_jax import job as jobs
 from unlir_jax import state as states
 from unlir_jax.data import duplicates, pipeline
+from unlir_jax.data import source as sources
 from unlir_jax.job import Job, Settings
 from unlir_jax.objectives import filter_weights
 from unlir_jax.parts import start
@@ -269,6 +270,7 @@ def _evaluate(
             sums[metric] = sums.get(metric, 0.0) + float(value)
     weight = sums.pop("weight")
     if not weight:
-        raise ValueError("No picture of the test split can be read; expected some.")
+        why = sources.reason(job.data.test or job.data.train, 0)
+        raise ValueError(f"No picture of the test split can be read: {why}")
     notes["test"] = {f"test/{name}": value / weight for name, value in sums.items()}
     return notes["test"]

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from unlir_jax.data import folder
+from unlir_jax.data import folder, source
 
 WIDTH, HEIGHT = 40, 20
 
@@ -151,11 +151,54 @@ def test_keypoints_without_a_column_of_visibility(data):
     assert not b["keypoints"].any()
 
 
-def test_keypoints_beyond_the_edge_are_not_visible(data):
+def test_a_keypoint_may_be_a_pixel_out(data):
     lines = ["name,eye_x,eye_y,eye_vis", "a,-0.1,3,1", "b,3,20.5,1"]
     table(data, *lines, name="parts.csv")
-    for example in examples(data)[1]:
-        assert not example["keypoints"].any()
+    a, b = (example["keypoints"] for example in examples(data)[1])
+    np.testing.assert_array_equal(a, [[0, 3, 1]])
+    np.testing.assert_array_equal(b, [[3, 20, 1]])
+
+
+@pytest.mark.parametrize("place", ["-1.5,3", "3,22", "41.5,3", "100,-100"])
+def test_a_keypoint_beyond_the_edge_is_refused_or_hidden(data, place):
+    lines = ["name,tip_x,tip_y,tip_vis,eye_x,eye_y,eye_vis", f"a,5,6,1,{place},1"]
+    table(data, *lines, "b,1,1,1,-50,-50,0", name="parts.csv")
+    source = folder.folder(data, "all")
+    message = (
+        r"a.png' has 40 x 20 pixels and the keypoint 'eye' at .*; expected it inside, "
+        r"eye_vis=0 where .* or `keypoints_outside`='hide'"
+    )
+    with pytest.raises(ValueError, match=message) as caught:
+        source.read(0)
+    assert "\n" not in str(caught.value)
+    # One that is said to be invisible may lie anywhere.
+    np.testing.assert_array_equal(source.read(1)["keypoints"], [[1, 1, 1], [0, 0, 0]])
+    source = folder.folder(data, "all", keypoints_outside="hide")
+    np.testing.assert_array_equal(source.read(0)["keypoints"], [[5, 6, 1], [0, 0, 0]])
+
+
+def test_who_does_not_ask_for_keypoints_is_spared_them(data):
+    lines = ["name,eye_x,eye_y", "a,99,3", "b,3,3"]
+    table(data, *lines, name="parts.csv")
+    table(data, "path,x0,y0,x1,y1", "a.png,1,2,3,4", "b.png,1,2,3,4")
+    whole = folder.folder(data, "all")
+    ways = [source.subset(whole, np.array([0])), source.cached(whole), whole]
+    for each in ways:
+        bare = source.narrowed(each)
+        assert bare.annotations == () and set(bare.read(0)) == {"image", "label"}
+        boxed = source.narrowed(each, ("boxes",))
+        assert boxed.annotations == ("boxes",) and "boxes" in boxed.read(0)
+        with pytest.raises(ValueError, match="keypoint 'eye'"):
+            source.narrowed(each, ("keypoints",)).read(0)
+        assert "keypoint 'eye'" in source.reason(each, 0, ("keypoints",))
+        assert source.reason(each, 0) == ""
+
+
+def test_settings_of_annotations(data):
+    with pytest.raises(ValueError, match="`annotations`='shown'; expected 'stored'"):
+        folder.folder(data, "all", annotations="shown")
+    with pytest.raises(ValueError, match="`keypoints_outside`='cut'; expected 'refuse"):
+        folder.folder(data, "all", keypoints_outside="cut")
 
 
 PARTS = {

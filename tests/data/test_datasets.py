@@ -4,6 +4,7 @@ Their features are the library's own; the examples are ours, written by the libr
 ArrayRecord. (`tfds.testing.mock_data` writes nothing, and encodes by TensorFlow.)
 """
 
+import io
 import json
 import subprocess
 import sys
@@ -179,6 +180,33 @@ def test_masks(tmp_path):
     levels = np.arange(0, 256, 51, dtype=np.uint8)[None]
     of_birds = datasets.KNOWN["caltech_birds2011"].values
     np.testing.assert_array_equal(of_birds(levels), [[0, 0, 0, 1, 1, 1]])
+
+
+@pytest.mark.parametrize("value", range(1, 9))
+def test_exif_turns_pictures_boxes_and_masks(value):
+    """Boxes and masks are places in the stored pixels."""
+    pixels = np.zeros((20, 40, 3), np.uint8)
+    pixels[2:7, 4:16] = 255
+    exif = Image.Exif()
+    exif[0x0112] = value
+    files = {}
+    for key, image, tags in (
+        ("image", Image.fromarray(pixels), {"exif": exif}),
+        ("mask", Image.fromarray(pixels[..., 0] // 255), {}),
+    ):
+        stream = io.BytesIO()
+        image.save(stream, "PNG", **tags)
+        files[key] = stream.getvalue()
+    known = datasets.Known(boxes=("bbox",), mask="mask", values=lambda values: values)
+    example = files | {"bbox": np.array([2 / 20, 4 / 40, 7 / 20, 16 / 40])}
+    found = datasets._converted(example, known, "x")
+    bright = np.asarray(found["image"])[..., 0] > 127
+    assert bright.shape == ((20, 40) if value < 5 else (40, 20))
+    np.testing.assert_array_equal(found["mask"], bright)
+    inside = np.zeros_like(bright)
+    x0, y0, x1, y1 = found["boxes"][0].round().astype(int)
+    inside[y0:y1, x0:x1] = True
+    np.testing.assert_array_equal(inside, bright)
 
 
 def test_an_evaluation_takes_a_data_set_by_its_name(tmp_path):

@@ -47,7 +47,8 @@ class Pictures:
         test = self.data.test
         pixels, labels, kept = self._read(test, np.arange(test.size))
         if not kept.any():
-            raise ValueError("No picture of the test can be read; expected some.")
+            why = source.reason(test, 0)
+            raise ValueError(f"No picture of the test can be read: {why}")
         self.test_labels = labels[kept]
         self.test = self._views(pixels[kept])
         self.unreadable = int(np.count_nonzero(~kept))
@@ -58,9 +59,10 @@ class Pictures:
         if new:
             pixels, _, kept = self._read(self.data.train, np.asarray(new))
             if not kept.all():
-                lost = self.data.train.name(new[int(np.argmin(kept))])
+                lost = new[int(np.argmin(kept))]
                 raise ValueError(
-                    f"{lost!r} was drawn and cannot be read; expected pictures."
+                    f"{self.data.train.name(lost)!r} was drawn and cannot be read: "
+                    f"{source.reason(self.data.train, lost)}"
                 )
             views = self._views(pixels).swapaxes(0, 1)
             self.kept.update(zip(new, views, strict=True))
@@ -110,12 +112,13 @@ class Pictures:
 
     def _crop(self, chosen: list[int]) -> None:
         change = augmentation.build(CROP, self.image_size)
+        read = source.narrowed(self.data.train).read
         count = self.settings.crops
         for first in range(0, len(chosen), BATCH):
             some = chosen[first : first + BATCH]
             pixels = []
             for index in some:
-                example = self.data.train.read(index)
+                example = read(index)
                 for crop in range(count):
                     random = np.random.default_rng([self.settings.seed, 3, index, crop])
                     pixels.append(np.asarray(change(dict(example), random)["image"]))

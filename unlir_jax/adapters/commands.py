@@ -50,6 +50,7 @@ def command(
         weights=given.weights,
         count=given.filters,
         overwrite=given.overwrite,
+        white_level=given.white_level,
         progress=progress,
     )
     text = f"Explained {given.adapter}: open {found.folder / explanation.PAGE}"

@@ -59,6 +59,10 @@ class _Task(NamedTuple):
     network: pretrained.Pretrained
     size: int
     crop: float
+    white_level: int | float | str
+
+    def frame(self, size: int) -> Callable[[Any], Image.Image]:
+        return preprocessing.framing(size, self.crop, self.white_level)
 
 
 def run(
@@ -72,6 +76,7 @@ def run(
     shown: int = 6,
     overwrite: bool = False,
     batch_size: int = 16,
+    white_level: int | float | str = "auto",
     progress: Progress = lambda doing, share: None,
 ) -> Outcome:
     """Show which filters an adapter uses, and write a page, pictures and results.
@@ -89,6 +94,7 @@ def run(
         shown: Pictures whose saliency is shown.
         overwrite: Whether to replace a previous report.
         batch_size: Pictures that go through the network together.
+        white_level: Of pictures of more than 8 bits, see `data.levels`.
         progress: Told how far the work is.
 
     Raises:
@@ -100,19 +106,15 @@ def run(
     found = files.find_pictures(images, outside=output)
     if not found.files:
         raise ValueError(
-            f"No picture matches {', '.join(map(repr, images))}; expected picture "
-            "files, folders or patterns."
+            f"No picture is {', '.join(map(repr, images))}; expected files or folders."
         )
     record.check_folder(output, {PAGE, *PICTURES}, overwrite=overwrite)
     progress("loading the network", 0.0)
     chosen = file.load(adapter)
     network = pretrained.load(chosen.backbone, weights)
     file.check(chosen, network.name, network.variables)
-    task = _Task(chosen, network, *networks.framed(chosen, network))
-    failed = [
-        {"file": item, "error": f"No picture matches {item!r}."}
-        for item in found.unmatched
-    ]
+    task = _Task(chosen, network, *networks.framed(chosen, network), white_level)
+    failed = found.failures()
     seen = _read(found.files, task, failed)
     entries, crops = _filters(task, seen, count, best, batch_size, progress)
     progress("comparing saliency", 0.85)
@@ -132,7 +134,7 @@ def _check(**settings: int) -> None:
 
 def _read(paths: Sequence[Path], task: _Task, failed: list[dict[str, str]]) -> _Seen:
     """Read all pictures that can be read, at the size of the network."""
-    frame = preprocessing.framing(task.size, task.crop)
+    frame = task.frame(task.size)
     kept, pixels = [], []
     for path in paths:
         try:
@@ -193,7 +195,7 @@ def _regions(
 ) -> tuple[list[dict[str, Any]], filter_page.Crops]:
     """Cut out where one filter responds most, and say where that is."""
     # People see more than the network does, but not other parts of the picture.
-    large = preprocessing.framing(max(LARGE, task.size), task.crop)
+    large = task.frame(max(LARGE, task.size))
     regions, crops = [], []
     for place, cell, value in zip(
         spots.pictures[number].tolist(),
@@ -320,6 +322,7 @@ def _document(
         "source": {"weights": network.source, "sha256": network.sha256},
         "image_size": task.size,
         "crop": task.crop,
+        "white_level": task.white_level,
         "count": tree.count(weights),
         "pictures": len(seen.files),
         "weights": {

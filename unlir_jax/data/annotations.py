@@ -6,14 +6,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from unlir_jax.data import masks, source, tables
+from unlir_jax.data import frames, geometry, masks, source, tables
 from unlir_jax.data.masks import Reading, read_mask
 from unlir_jax.data.tables import Row, Table
 
 BOX = ("x0", "y0", "x1", "y1")
 MASKS = "masks"
-# Tables round, and some count the last pixel in: so much may a box stick out.
-SLACK = 1.0
 
 
 class Notes(NamedTuple):
@@ -24,6 +22,8 @@ class Notes(NamedTuple):
         masks: The file of the mask of each picture; None if there are none.
         points: Keypoints, `[pictures, k, 3]`; None if there are none.
         parts: Names of the keypoints.
+        frame: Of which pixels they are, one of `frames.FRAMES`.
+        outside: What becomes of a keypoint beyond the edge, one of `frames.OUTSIDE`.
         reading: How the masks are read.
     """
 
@@ -31,6 +31,8 @@ class Notes(NamedTuple):
     masks: list[Path] | None
     points: np.ndarray | None
     parts: tuple[str, ...]
+    frame: str = frames.STORED
+    outside: str = frames.REFUSE
     reading: Reading = Reading()
 
     @property
@@ -51,6 +53,8 @@ def gather(
     index: Table | None,
     parts: Table | None,
     *,
+    frame: str = frames.STORED,
+    outside: str = frames.REFUSE,
     mask: masks.Kind = "auto",
     ignore: int | None = masks.VOID,
 ) -> Notes:
@@ -61,42 +65,67 @@ def gather(
         pictures: The pictures, relative to it.
         index: A table that may have the columns x0, y0, x1, y1 and `mask`.
         parts: A table with the columns NAME_x, NAME_y and NAME_vis for each part.
+        frame: "stored": they are places in the stored pixels, and turn with a photo
+            that EXIF turns; "seen": they are places in the upright photo.
+        outside: Whether "refuse" or "hide" is done to keypoints beyond the edge.
         mask: What the masks are, see `masks.read_mask`.
         ignore: The value of void in them; None if there is none.
 
     Raises:
-        ValueError: A table says something of one picture and nothing of another, or
-            what it says makes no sense; or masks do not tell what they are.
+        ValueError: A setting is none of these, a table says something of one picture
+            and nothing of another, or what it says makes no sense; or masks do not
+            tell what they are.
     """
+    frames.check(frame, outside)
     names, points = _keypoints(parts, pictures) if parts else ((), None)
     boxes = _boxes(index, pictures) if index else None
     files = _masks(root, index, pictures)
     reading = masks.reading(files or (), mask, ignore)
-    return Notes(boxes, files, points, names, reading)
+    return Notes(boxes, files, points, names, frame, outside, reading)
+
+
+def narrowed(notes: Notes, kinds: Sequence[str]) -> Notes:
+    """Keep annotations of some kinds only."""
+    return notes._replace(
+        boxes=notes.boxes if "boxes" in kinds else None,
+        masks=notes.masks if "mask" in kinds else None,
+        points=notes.points if "keypoints" in kinds else None,
+    )
 
 
 def noted(
-    notes: Notes, index: int, size: tuple[int, int], where: Path
+    notes: Notes, index: int, size: tuple[int, int], where: Path, turned: int = 1
 ) -> source.Example:
-    """Give the annotations of one picture.
+    """Give the annotations of one picture, as places in the upright picture.
 
     Args:
         notes: The annotations of all.
         index: Which of the pictures.
-        size: Its width and height.
+        size: Width and height of the upright picture.
         where: Its file, for messages.
+        turned: The EXIF orientation by which it was turned, 1 … 8.
 
     Raises:
         FileNotFoundError: Its mask is missing.
-        ValueError: A box is not in the picture, or the mask is not a mask of it.
+        ValueError: A box or keypoint is not in the picture, or the mask is not a mask
+            of it.
     """
-    known: source.Example = {}
+    frame = frames.frame(where, notes.frame, size, turned)
+    places: source.Example = {}
     if notes.boxes is not None:
-        known["boxes"] = _fitted(notes.boxes[index], size, str(where))
-    if notes.masks is not None:
-        known["mask"] = read_mask(notes.masks[index], size, **notes.reading._asdict())
+        places["boxes"] = frames.fit_boxes(notes.boxes[index], frame)
     if notes.points is not None:
-        known["keypoints"] = _seen(notes.points[index], size)
+        places["keypoints"] = frames.fit_keypoints(
+            notes.points[index], notes.parts, frame, notes.outside
+        )
+    known = geometry.turn(places, frame.turned, frame.size)
+    if notes.masks is not None:
+        known["mask"] = read_mask(
+            notes.masks[index],
+            size,
+            orientation=frame.turned,
+            **notes.reading._asdict(),
+        )
     return known
 
 
@@ -123,19 +152,6 @@ def _boxes(table: Table, pictures: Sequence[str]) -> list[np.ndarray] | None:
         some.append(box)
     tables.check_all(table, pictures, found)
     return [np.asarray(found[p], np.float32).reshape(-1, 4) for p in pictures]
-
-
-def _fitted(boxes: np.ndarray, size: tuple[int, int], where: str) -> np.ndarray:
-    width, height = size
-    fitted = np.clip(boxes, 0, [width, height, width, height]).astype(np.float32)
-    out = np.abs(fitted - boxes).max(-1, initial=0) > SLACK
-    empty = (fitted[:, 0] >= fitted[:, 2]) | (fitted[:, 1] >= fitted[:, 3])
-    for box in boxes[out | empty]:
-        raise ValueError(
-            f"Image {where!r} has {width} x {height} pixels and the box {_shown(box)}; "
-            "expected a box in it, in pixels of the stored picture."
-        )
-    return fitted
 
 
 def _shown(box: Sequence[float] | np.ndarray) -> str:
@@ -182,12 +198,6 @@ def _point(row: Row, name: str) -> tuple[float, float, float]:
     if not visible:
         return 0.0, 0.0, 0.0
     return tables.number(row, x), tables.number(row, y), 1.0
-
-
-def _seen(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Count points beyond the edge, as crops have them, as not visible."""
-    inside = (points[:, :2] >= 0).all(-1) & (points[:, :2] <= size).all(-1)
-    return np.where(inside[:, None], points, np.float32(0))
 
 
 def _masks(

@@ -3,16 +3,21 @@
 import difflib
 import functools
 import importlib
-import io
 import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from unlir_jax.data import classes as class_names
-from unlir_jax.data import masks, preprocessing
+from unlir_jax.data import (
+    frames,
+    geometry,
+    levels,
+    masks,
+    orientation,
+    preprocessing,
+)
 from unlir_jax.data.source import Source
 
 
@@ -70,8 +75,9 @@ def tfds(
     """Read a data set that tensorflow-datasets has prepared as ArrayRecord.
 
     Boxes and masks come with those in `KNOWN`; all others give `image` and `label`. Of
-    more than `Known.most` boxes, the largest are kept. Pictures stay as stored, their
-    EXIF orientation is not applied, since boxes and masks know nothing of it.
+    more than `Known.most` boxes, the largest are kept. Boxes and masks are places in
+    the stored pixels, as TensorFlow decodes them; where EXIF turns a picture, they turn
+    with it.
 
     Args:
         name: Its name there, also `name/config:version`, or that of a builder of one's
@@ -211,33 +217,25 @@ def _label(directory: str, split: str, keys: tuple[str, ...], index: int) -> int
     return int(_opened(directory, split, keys)[index]["label"])
 
 
-def _decoded(data: bytes, where: str) -> Image.Image:
-    try:
-        image = Image.open(io.BytesIO(data))
-        image.load()
-    except (OSError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-        raise ValueError(
-            f"Image {where} cannot be read as a picture ({error})."
-        ) from error
-    return image
-
-
 def _converted(example: dict, known: Known, where: str) -> dict:
-    image = preprocessing.to_rgb(_decoded(example["image"], where))
+    """Turn a picture upright, and with it what is known of places in it."""
+    name = f"Image {where}"
+    found = preprocessing.decode_bytes(example["image"], name)
+    image = levels.to_rgb(found.image, white=found.white, where=name)
+    turned = found.orientation or orientation.UPRIGHT
     converted: dict[str, Any] = {"image": image}
     if known.boxes:
-        found: Any = example
+        boxes: Any = example
         for key in known.boxes:
-            found = found[key]
-        converted["boxes"] = _pixels(found, image.size, known.most)
+            boxes = boxes[key]
+        size = orientation.turned_size(image.size, turned)
+        places = {"boxes": _pixels(boxes, size, known.most)}
+        converted |= geometry.turn(places, turned, size)
     if known.mask:
-        mask = known.values(np.asarray(_decoded(example[known.mask], where)))
-        if mask.shape[::-1] != image.size:
-            raise ValueError(
-                f"The mask of {where} has {mask.shape[1]} x {mask.shape[0]} pixels; "
-                f"expected {image.width} x {image.height} as its picture has."
-            )
-        converted["mask"] = mask
+        name = f"The mask of {where}"
+        mask = preprocessing.decode_bytes(example[known.mask], name)
+        upright = frames.upright_mask(mask, image.size, turned, name)
+        converted["mask"] = known.values(np.asarray(upright))
     return converted
 
 

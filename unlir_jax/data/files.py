@@ -2,12 +2,20 @@
 
 import glob
 import os
+import warnings
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
 SUFFIXES = frozenset(
-    ".avif .bmp .gif .jpeg .jpg .pgm .png .ppm .tif .tiff .webp".split()
+    ".avif .bmp .gif .j2k .jfif .jp2 .jpe .jpeg .jpg .mpo .pbm .pgm .png .pnm .ppm "
+    ".tga .tif .tiff .webp".split()
+)
+# What usually lies beside pictures, and nobody takes for one.
+COMPANIONS = frozenset(
+    ".csv .db .html .ini .json .jsonl .log .mat .md .npy .npz .parquet .pdf .rst .tsv "
+    ".txt .xml .yaml .yml".split()
 )
 SPLITS = ("train", "test", "val", "validation", "valid", "dev")
 LONGEST_NAME = 160
@@ -19,6 +27,33 @@ class Found(NamedTuple):
     files: list[Path]
     unmatched: list[str]
 
+    def failures(self) -> list[dict[str, str]]:
+        """Say of what matched nothing that it did not, as of files that are broken."""
+        return [
+            {"file": item, "error": f"No picture matches {item!r}."}
+            for item in self.unmatched
+        ]
+
+
+def left_out(names: Sequence[str], where: str) -> str:
+    """Count the files that were not taken, by suffix; "" where there were none.
+
+    Args:
+        names: Of the files.
+        where: Where they are, for the sentence.
+    """
+    if not names:
+        return ""
+    counts = Counter(os.path.splitext(name)[1].lower() or "none" for name in names)
+    shown = ", ".join(f"{suffix} ({count})" for suffix, count in counts.most_common(5))
+    further = ", …" if len(counts) > 5 else ""
+    files = "1 file" if len(names) == 1 else f"{len(names)} files"
+    known = " ".join(sorted(SUFFIXES))
+    return (
+        f"{files} {where} left out, whose suffix is no picture's: {shown}{further}; "
+        f"pictures are {known}."
+    )
+
 
 def find_pictures(asked: Sequence[str], outside: str | os.PathLike[str] = "") -> Found:
     """Expand files, folders and patterns into picture files, each of them once.
@@ -27,7 +62,8 @@ def find_pictures(asked: Sequence[str], outside: str | os.PathLike[str] = "") ->
     links are followed, hidden files and folders are left out. A pattern such as
     `photos/*.jpg` is expanded here where the shell did not. A file named as such is
     taken whatever its suffix, even if it is missing, so that reading it says what is
-    wrong.
+    wrong. Files in a folder whose suffix is neither a picture's nor that of usual
+    company are counted in one warning.
 
     Args:
         asked: Paths and patterns.
@@ -37,33 +73,38 @@ def find_pictures(asked: Sequence[str], outside: str | os.PathLike[str] = "") ->
     files: dict[Path, Path] = {}
     unmatched = []
     barred = Path(outside).resolve() if outside else None
+    strange: list[str] = []
     for item in asked:
         path = Path(item)
         if path.is_dir():
-            matches = _pictures_below(path, barred)
+            matches = _pictures_below(path, barred, strange)
         elif not path.exists() and glob.has_magic(item):
-            matches = _pictures_like(item, barred)
+            matches = _pictures_like(item, barred, strange)
         else:
             matches = [path]
         if not matches:
             unmatched.append(item)
         for match in matches:
             files.setdefault(match.resolve(), match)
+    if strange:
+        warnings.warn(left_out(strange, "in folders"), stacklevel=2)
     return Found(list(files.values()), unmatched)
 
 
-def _pictures_like(pattern: str, barred: Path | None) -> list[Path]:
+def _pictures_like(pattern: str, barred: Path | None, strange: list[str]) -> list[Path]:
     found: list[Path] = []
     head, deep, tail = pattern.partition("**")
     if deep:
         # `glob` would follow links that lead back for ever.
         for place in sorted(glob.glob(head)) if head else ["."]:
-            found += _pictures_below(Path(place), barred, tail)
+            found += _pictures_below(Path(place), barred, strange, tail)
         return found
     for match in sorted(glob.glob(pattern)):
         path = Path(match)
         found += (
-            _pictures_below(path, barred) if path.is_dir() else _allowed([path], barred)
+            _pictures_below(path, barred, strange)
+            if path.is_dir()
+            else _allowed([path], barred)
         )
     return found
 
@@ -75,13 +116,22 @@ def _fits(name: str, tail: str) -> bool:
     return not tail or any(part.match(tail) for part in (path, *path.parents))
 
 
-def _pictures_below(folder: Path, barred: Path | None, tail: str = "") -> list[Path]:
-    paths = (folder / name for name in walk(folder) if _fits(name, tail))
-    return _allowed((path for path in paths if path.is_file()), barred)
+def _pictures_below(
+    folder: Path, barred: Path | None, strange: list[str], tail: str = ""
+) -> list[Path]:
+    others: list[str] = []
+    paths = (folder / name for name in walk(folder, others=others) if _fits(name, tail))
+    found = _allowed((path for path in paths if path.is_file()), barred)
+    asked = (folder / name for name in others if _fits(name, tail))
+    strange += map(str, _allowed(asked, barred))
+    return found
 
 
 def walk(
-    root: str | os.PathLike[str], below: str = "", above: tuple[str, ...] = ()
+    root: str | os.PathLike[str],
+    below: str = "",
+    above: tuple[str, ...] = (),
+    others: list[str] | None = None,
 ) -> Iterator[str]:
     """Give the pictures below a folder, told by their suffix, sorted, links followed.
 
@@ -89,6 +139,8 @@ def walk(
         root: The folder.
         below: A folder in it to which the search is limited, relative to it.
         above: Real paths of the folders on the way, which are not gone into again.
+        others: Takes the paths of files whose suffix is neither a picture's nor that
+            of usual company.
 
     Yields:
         Paths relative to `root`, parts parted by slashes; no hidden ones.
@@ -105,9 +157,18 @@ def walk(
         if entry.name.startswith("."):
             continue
         if entry.is_dir():
-            yield from walk(root, name, (*above, real))
-        elif os.path.splitext(entry.name)[1].lower() in SUFFIXES:
+            yield from walk(root, name, (*above, real), others)
+            continue
+        suffix = os.path.splitext(entry.name)[1].lower()
+        if suffix in SUFFIXES:
             yield name
+        elif others is not None and not _is_company(entry.name, suffix):
+            others.append(name)
+
+
+def _is_company(name: str, suffix: str) -> bool:
+    """Tell documents and tables: README and LICENSE have no suffix."""
+    return suffix in COMPANIONS or (not suffix and name.isupper())
 
 
 def classes_of(paths: Sequence[Path], roots: Sequence[Path]) -> list[str | None]:

@@ -4,20 +4,22 @@ import difflib
 import functools
 import hashlib
 import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from unlir_jax.data import annotations, files, masks, preprocessing, tables
 from unlir_jax.data import classes as class_names
+from unlir_jax.data import files, frames, levels, masks, preprocessing, tables
+from unlir_jax.data.annotations import MASKS, Notes, gather, narrowed, noted
 from unlir_jax.data.source import Example, Source
 
 TABLES = ("index.csv", "labels.csv")
 PARTS = "parts.csv"
 # Folders of these names are no classes.
-SPECIAL = (tables.IMAGES, annotations.MASKS)
+SPECIAL = (tables.IMAGES, MASKS)
 
 
 class Listing(NamedTuple):
@@ -42,6 +44,9 @@ def folder(
     *,
     holdout: float = 0.0,
     seed: int = 0,
+    annotations: str = frames.STORED,
+    keypoints_outside: str = frames.REFUSE,
+    white_level: levels.WhiteLevel = levels.AUTO,
     mask: masks.Kind = "auto",
     ignore: int | None = masks.VOID,
 ) -> Source:
@@ -60,9 +65,9 @@ def folder(
 
     Boxes are columns x0, y0, x1, y1 of the table, several lines for several boxes; its
     column `mask`, or else `masks/PICTURE.png`, says where the masks are (see
-    `masks.read_mask`); keypoints are in `parts.csv`, a point beyond the edge
-    counts as not visible. Each has to be there for all pictures of the split or none.
-    Hidden files and files without the suffix of a picture are left out.
+    `masks.read_mask`); keypoints are in `parts.csv`. Each has to be there for all
+    pictures of the split or none. Hidden files and files without the suffix of a
+    picture are left out, the latter counted in `Source.notices`.
 
     Args:
         path: The folder.
@@ -70,18 +75,27 @@ def folder(
         holdout: Share of every class, in [0, 1), that is "test" where the folder itself
             has no splits; the rest is "train".
         seed: What `holdout` draws by.
+        annotations: "stored": boxes, masks and keypoints are places in the pixels of
+            the file and turn with a photo that EXIF turns; "seen": they are places in
+            the photo as it is seen.
+        keypoints_outside: What becomes of a keypoint more than a pixel beyond the edge,
+            "refuse" or "hide".
+        white_level: Which value is white in grey pictures of more than 8 bits, "auto",
+            "maximum" or a number; see `levels`.
         mask: What the masks show: an "object", "classes" (or parts) or a "trimap";
             "auto" tells the first two by the values of some, see `masks.reading`.
         ignore: The value of void in them; None if there is none.
 
     Raises:
-        ValueError: The folder is not laid out so, a table contradicts it, or its masks
-            do not tell what they are.
+        ValueError: The folder is not laid out so, a table contradicts it, a setting
+            makes no sense, or its masks do not tell what they are.
     """
+    white_level = levels.check_white_level(white_level)
     if not 0 <= holdout < 1:
         raise ValueError(f"`holdout`={holdout} is a share; expected a value in [0, 1).")
     root = _existing(Path(path))
-    listing, index = _list(root, split)
+    others: list[str] = []
+    listing, index = _list(root, split, others)
     chosen = _choose(root, listing, split, holdout, seed)
     pictures = [listing.pictures[i] for i in chosen]
     number = {name: label for label, name in enumerate(listing.classes)}
@@ -89,10 +103,24 @@ def folder(
     parts = None
     if (root / PARTS).is_file():
         parts = tables.read(root / PARTS, listing.pictures)
-    notes = annotations.gather(root, pictures, index, parts, mask=mask, ignore=ignore)
+    notes = gather(
+        root,
+        pictures,
+        index,
+        parts,
+        frame=annotations,
+        outside=keypoints_outside,
+        mask=mask,
+        ignore=ignore,
+    )
 
+    notice = files.left_out(others, f"in {str(root)!r}")
+    if notice:
+        warnings.warn(notice, stacklevel=2)
+
+    read = functools.partial(_read, root, pictures, labels, white_level)
     return Source(
-        functools.partial(_read, root, pictures, labels, notes),
+        functools.partial(read, notes),
         len(pictures),
         listing.classes,
         lambda index: pictures[index],
@@ -100,9 +128,11 @@ def folder(
         notes.kinds,
         notes.parts,
         notes.most,
-        functools.partial(_fingerprint, root, pictures),
+        functools.partial(_fingerprint, root, pictures, white_level),
         file=lambda index: str(root / pictures[index]),
         masks="" if notes.masks is None else masks.described(notes.reading),
+        reading=lambda kinds: functools.partial(read, narrowed(notes, kinds)),
+        notices=(notice,) if notice else (),
     )
 
 
@@ -110,18 +140,23 @@ def _read(
     root: Path,
     pictures: list[str],
     labels: np.ndarray,
-    notes: annotations.Notes,
+    white_level: levels.WhiteLevel,
+    notes: Notes,
     index: int,
 ) -> Example:
     file = root / pictures[index]
-    image = preprocessing.read_image(file)
+    image, turned = preprocessing.read_turned(file, white_level=white_level)
     example: Example = {"image": image, "label": int(labels[index])}
-    return example | annotations.noted(notes, index, image.size, file)
+    return example | noted(notes, index, image.size, file, turned)
 
 
-def _fingerprint(root: Path, pictures: list[str]) -> str:
+def _fingerprint(
+    root: Path, pictures: list[str], white_level: levels.WhiteLevel
+) -> str:
     """Hash sizes and times of the files, which is quicker than what is in them."""
     digest = hashlib.sha256()
+    if white_level != levels.AUTO:
+        digest.update(f"{white_level}\n".encode())
     for name in pictures:
         known = os.stat(root / name)
         digest.update(f"{known.st_size} {known.st_mtime_ns}\n".encode())
@@ -136,15 +171,19 @@ def _existing(root: Path) -> Path:
     return root.absolute()
 
 
-def _list(root: Path, split: str) -> tuple[Listing, tables.Table | None]:
+def _list(
+    root: Path, split: str, others: list[str]
+) -> tuple[Listing, tables.Table | None]:
     """Tell which layout a folder has, and list it so."""
     inner = [name for name in files.folders(root) if name not in SPECIAL]
     table = next((root / name for name in TABLES if (root / name).is_file()), None)
     if files.has_splits(root, inner):
-        listing = _by_split(root, inner, split)
+        listing = _by_split(root, inner, split, others)
         return listing, table and tables.read(table, listing.pictures)
-    outside = f"{annotations.MASKS}/"
-    pictures = [name for name in files.walk(root) if not name.startswith(outside)]
+    outside = f"{MASKS}/"
+    listed = files.walk(root, others=others)
+    pictures = [name for name in listed if not name.startswith(outside)]
+    others[:] = [name for name in others if not name.startswith(outside)]
     if not pictures:
         raise ValueError(
             f"Folder {str(root)!r} has no pictures; expected some of "
@@ -167,7 +206,7 @@ def _list(root: Path, split: str) -> tuple[Listing, tables.Table | None]:
     return listing, index
 
 
-def _by_split(root: Path, splits: list[str], split: str) -> Listing:
+def _by_split(root: Path, splits: list[str], split: str, others: list[str]) -> Listing:
     check_split(split, splits, f"folder {str(root)!r}")
     asked = splits if split == "all" else [split]
     has_train = "train" in splits
@@ -190,7 +229,7 @@ def _by_split(root: Path, splits: list[str], split: str) -> Listing:
                 f"{str(root / 'train')!r}; expected the classes of train in every "
                 "split."
             )
-        found = list(files.walk(root, part))
+        found = list(files.walk(root, part, others=others))
         if not found:
             raise ValueError(
                 f"Folder {str(root / part)!r} has no pictures; expected some of "

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from unlir_jax.data import preprocessing, source
+from unlir_jax.data import orientation, preprocessing, source
 from unlir_jax.data.source import VOID
 
 Number = int | float
@@ -90,6 +90,23 @@ def move(
     if "keypoints" in example:
         moved["keypoints"] = _keypoints(np.asarray(example["keypoints"]), inverse, size)
     return moved
+
+
+def turn(places: source.Example, upright: int, size: tuple[int, int]) -> source.Example:
+    """Turn boxes and keypoints of stored pixels as EXIF turns their picture.
+
+    Args:
+        places: `boxes` and `keypoints`, or one of them, inside the stored picture.
+        upright: The EXIF orientation of the picture, 1 … 8.
+        size: Width and height of the stored picture.
+    """
+    if upright == orientation.UPRIGHT:
+        return places
+    inverse = _inverse(orientation.matrix(upright, size))
+    size = orientation.turned_size(size, upright)
+    moves = {"boxes": _boxes, "keypoints": _keypoints}
+    moved = {n: moves[n](np.asarray(v), inverse, size) for n, v in places.items()}
+    return places | moved
 
 
 def _inverse(matrix: np.ndarray) -> np.ndarray:

@@ -18,24 +18,13 @@ from typing import Literal, NamedTuple, get_args
 import numpy as np
 from PIL import Image
 
-from unlir_jax.data import mask_values
+from unlir_jax.data import frames, mask_values, preprocessing
 from unlir_jax.data.mask_values import Stored
 from unlir_jax.data.source import VOID
 
 Kind = Literal["auto", "object", "classes", "trimap"]
 Told = Literal["auto", "object", "classes"]
 
-EXIF_ORIENTATION = 0x0112
-# What brings stored pixels of each EXIF orientation upright.
-TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 # Of 2- and 4-bit grey, Pillow gives the samples times these.
 SCALES = {"L;2": 85, "L;4": 17}
 # So many masks of a data set are looked at to tell its convention.
@@ -164,7 +153,7 @@ def read_mask(
 
     Args:
         path: The picture of the mask.
-        size: Width and height of the picture that it belongs to.
+        size: Width and height of the upright picture that it belongs to.
         kind: `object` takes white, or the one value that there is, as the object;
             `classes` takes values as they are; `trimap` takes 1 as the object, 2 as the
             background and 3 as void; `auto` tells the first two by their values.
@@ -180,13 +169,7 @@ def read_mask(
             not tell what it is.
     """
     check_settings(kind, ignore)
-    stored = _opened(path, orientation)
-    if stored.values.shape[::-1] != tuple(size):
-        height, width = stored.values.shape
-        raise ValueError(
-            f"Mask {str(path)!r} has {width} x {height} pixels; "
-            f"expected {size[0]} x {size[1]} as its picture has."
-        )
+    stored = _opened(path, size, orientation)
     return _parts(stored, Reading(kind, ignore, told), f"Mask {str(path)!r}")
 
 
@@ -220,25 +203,23 @@ def _parts(stored: Stored, how: Reading, where: str) -> np.ndarray:
     return mask_values.classes_of(stored, how.ignore, where)
 
 
-def _opened(path: Path, orientation: int = 1) -> Stored:
-    """Open a mask, the one place where that is done, and bring it upright."""
-    if not path.is_file():
-        raise FileNotFoundError(f"Mask {str(path)!r} does not exist; expected a PNG.")
-    try:
-        with Image.open(path) as image:
-            raw = image.tile[0][3] if image.tile else None
-            image.load()
-            own = image.getexif().get(EXIF_ORIENTATION, 1)
-            turn = TURNS.get(own if own != 1 else orientation)
-            upright = image if turn is None else image.transpose(turn)
-            lossy = image.format in ("JPEG", "MPO")
-            scale = SCALES.get(raw, 1) if isinstance(raw, str) else 1
-    except (OSError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-        raise ValueError(
-            f"Mask {str(path)!r} cannot be read as a picture ({error}); expected a PNG."
-        ) from error
-    values = np.asarray(upright)
+def _opened(
+    path: Path, size: tuple[int, int] | None = None, orientation: int = 1
+) -> Stored:
+    """Open a mask, the one place where that is done, and bring it upright.
+
+    Args:
+        path: The file.
+        size: Width and height of its upright picture; None where that is not asked.
+        orientation: See `read_mask`.
+    """
     where = f"Mask {str(path)!r}"
+    found = preprocessing.decode_file(path, where)
+    upright = found.image
+    if size is not None:
+        upright = frames.upright_mask(found, size, orientation, where)
+    lossy, scale = found.format in ("JPEG", "MPO"), SCALES.get(found.samples, 1)
+    values = np.asarray(upright)
     if values.ndim == 3:
         values = mask_values.grey(values, where)
     if upright.mode in ("P", "PA"):

@@ -16,7 +16,7 @@ import numpy as np
 from absl import flags
 
 from unlir_jax.data import augmentation
-from unlir_jax.data.source import ANNOTATIONS, Example, Source
+from unlir_jax.data.source import Example, Source, narrowed
 
 Batch = dict[str, np.ndarray]
 """Rows of a global batch, as many as this process has of it.
@@ -115,7 +115,8 @@ def training(
     change = augmentation.build(augment, image_size)
     known = _known(source, annotations)
     stop = None if workers else threading.Event()
-    plan = Plan(source, change, known, image_size, batch_size, seed, strict, stop)
+    seen = narrowed(source, known)
+    plan = Plan(seen, change, known, image_size, batch_size, seed, strict, stop)
     order = grain.MapDataset.range(source.size).seed(seed).shuffle()
     order = order.repeat(MOST_ROWS // source.size)
     blocks = order.batch(share)[start * processes + process :: processes]
@@ -155,7 +156,8 @@ def evaluation(
     change = augmentation.evaluation(image_size, crop)
     known = _known(source, annotations)
     stop = None if workers else threading.Event()
-    plan = Plan(source, change, known, image_size, batch_size, 0, strict, stop)
+    seen = narrowed(source, known)
+    plan = Plan(seen, change, known, image_size, batch_size, 0, strict, stop)
     steps = grain.MapDataset.range(evaluation_batches(source.size, batch_size))
 
     def make(step: int) -> Batch:
@@ -294,9 +296,9 @@ def _empty(plan: Plan, rows: int) -> Batch:
 
 
 def _read(plan: Plan, index: int) -> Example | None:
-    """Read an example without the annotations that nobody asked for."""
+    """Read an example, None where it cannot be read."""
     try:
-        example = plan.source.read(index)
+        return plan.source.read(index)
     except (ValueError, OSError) as error:
         if not plan.strict:
             return None
@@ -304,8 +306,6 @@ def _read(plan: Plan, index: int) -> Example | None:
             f"Example {plan.source.name(index)!r} cannot be read ({error}); expected a "
             "good picture, or strict=False, which gives it no weight."
         ) from error
-    unwanted = set(ANNOTATIONS).difference(plan.annotations)
-    return {name: value for name, value in example.items() if name not in unwanted}
 
 
 @atexit.register

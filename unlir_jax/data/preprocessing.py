@@ -1,80 +1,107 @@
 """From a picture file to the array that a network sees."""
 
+import io
 import os
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
-# A decoder should not be made to fill the memory by a small file.
+from unlir_jax.data import decoding, levels, orientation
+from unlir_jax.data.levels import AUTO, WhiteLevel, to_rgb
+
+# A decoder should not be made to fill the memory by a small file. The variable
+# UNLIR_JAX_MOST_PIXELS of the environment sets another limit.
 MOST_PIXELS = 200_000_000
-PAPER = (255, 255, 255)
 
 Picture = Image.Image | np.ndarray | str | os.PathLike[str]
 
 
-def read_image(path: str | os.PathLike[str]) -> Image.Image:
+def read_image(
+    path: str | os.PathLike[str], *, white_level: WhiteLevel = AUTO
+) -> Image.Image:
     """Read one picture as 8-bit RGB, upright, whatever it is stored as.
 
     The EXIF orientation is applied; grey, palette and CMYK pictures are converted,
-    16-bit ones scaled, transparent ones laid on white.
+    those of more than 8 bits scaled as `levels` says, transparent ones laid on white.
+    Of 16-bit colour, Pillow keeps the upper 8 bits.
+
+    Args:
+        path: The file.
+        white_level: Which value is white in grey pictures of more than 8 bits: "auto",
+            a number or "maximum", see `levels.to_rgb`.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file is not a picture, is truncated, or is absurdly large;
+            nothing tells which of its values is white.
+    """
+    return read_turned(path, white_level=white_level)[0]
+
+
+def read_turned(
+    path: str | os.PathLike[str], *, white_level: WhiteLevel = AUTO
+) -> tuple[Image.Image, int]:
+    """Read one picture as `read_image` does, and by which EXIF orientation it turned.
+
+    Raises:
+        FileNotFoundError: As `read_image` does.
+        ValueError: As `read_image` does.
+    """
+    where = f"Image {os.fspath(path)!r}"
+    found = decode_file(path, where)
+    image = to_rgb(found.image, white_level, white=found.white, where=where)
+    return image, found.orientation or orientation.UPRIGHT
+
+
+def decode_file(path: str | os.PathLike[str], where: str) -> decoding.Decoded:
+    """Decode a picture file, upright and in its own mode.
+
+    Args:
+        path: The file.
+        where: What it is called in messages, such as "Mask 'a.png'".
 
     Raises:
         FileNotFoundError: There is no such file.
         ValueError: The file is not a picture, is truncated, or is absurdly large.
     """
     path = Path(path)
+    most = decoding.most_pixels(MOST_PIXELS)
     if not path.is_file():
         kind = "is a folder" if path.is_dir() else "does not exist"
-        raise FileNotFoundError(f"Image {str(path)!r} {kind}; expected a picture file.")
+        raise FileNotFoundError(f"{where} {kind}; expected a picture file.")
     try:
-        with Image.open(path) as image:
-            width, height = image.size
-            if width * height > MOST_PIXELS:
-                raise ValueError(
-                    f"Image {str(path)!r} has {width} x {height} pixels; expected at "
-                    f"most {MOST_PIXELS:,}."
-                )
-            image.load()
-            return to_rgb(ImageOps.exif_transpose(image))
-    except (OSError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-        raise ValueError(
-            f"Image {str(path)!r} cannot be read as a picture ({error}); expected "
-            "JPEG, PNG, WebP or another format that Pillow reads."
-        ) from error
+        with path.open("rb") as stream:
+            return decoding.decode(stream, where, most, str(path))
+    except OSError as error:
+        raise ValueError(f"{where} cannot be read ({error}).") from error
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Convert a picture of any mode to 8-bit RGB."""
-    if image.mode.startswith("I") or image.mode == "F":
-        values = np.asarray(image, np.float64)
-        # 16-bit pictures open in several modes; the largest value tells the scale.
-        top = 65535 if image.mode.startswith("I") or values.max() > 255 else 255
-        top = 1 if image.mode == "F" and values.max() <= 1 else top
-        grey = np.clip(np.round(values * (255 / top)), 0, 255).astype(np.uint8)
-        return Image.fromarray(grey).convert("RGB")
-    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        paper = Image.new("RGBA", image.size, (*PAPER, 255))
-        return Image.alpha_composite(paper, image).convert("RGB")
-    return image.convert("RGB")
+def decode_bytes(data: bytes, where: str) -> decoding.Decoded:
+    """Decode a picture in memory, as `decode_file` does one on the disk."""
+    most = decoding.most_pixels(MOST_PIXELS)
+    return decoding.decode(io.BytesIO(data), where, most)
 
 
-def to_picture(picture: Picture) -> Image.Image:
-    """Accept a path, a Pillow image or an array, and give 8-bit RGB.
+def to_picture(picture: Picture, *, white_level: WhiteLevel = AUTO) -> Image.Image:
+    """Accept a path, a Pillow image or an array, and give 8-bit RGB, upright.
 
     Arrays are `[height, width]` or `[height, width, 1 | 3 | 4]`, uint8 in 0 … 255 or
     floating point in [0, 1].
+
+    Args:
+        picture: What is to be seen.
+        white_level: Of files and Pillow images, see `read_image`.
 
     Raises:
         ValueError: An array of another shape or range.
         TypeError: Something else.
     """
     if isinstance(picture, str | os.PathLike):
-        return read_image(picture)
+        return read_image(picture, white_level=white_level)
     if isinstance(picture, Image.Image):
-        return to_rgb(ImageOps.exif_transpose(picture))
+        return _converted(picture, white_level)
     if not hasattr(picture, "shape"):
         raise TypeError(
             f"`picture` is a {type(picture).__name__}; expected a path, a PIL image or "
@@ -97,17 +124,28 @@ def to_picture(picture: Picture) -> Image.Image:
         array = np.round(array * 255).astype(np.uint8)
     if array.dtype != np.uint8:
         raise TypeError(
-            f"`picture` is {array.dtype}; expected uint8 or floating point."
+            f"`picture` is {array.dtype}; expected uint8, or floating point in [0, 1] "
+            "(16 bits are divided by 65535)."
         )
     return to_rgb(Image.fromarray(array))
 
 
-def framing(size: int, crop: float) -> Callable[[Picture], Image.Image]:
+def _converted(image: Image.Image, white_level: WhiteLevel) -> Image.Image:
+    # What Pillow turns as it loads it says no longer how it was.
+    image.load()
+    turned = orientation.upright(image, orientation.read(image))
+    return to_rgb(turned, white_level, white=levels.white_of(image))
+
+
+def framing(
+    size: int, crop: float, white_level: WhiteLevel = AUTO
+) -> Callable[[Picture], Image.Image]:
     """Make the frame of evaluation: shorter side to `size / crop`, central square.
 
     Args:
         size: Side of the result in pixels.
         crop: Share of the shorter side that is kept, in (0, 1].
+        white_level: See `read_image`.
 
     Returns:
         `picture -> Image` of `size` x `size` pixels, 8-bit RGB. Interpolation is
@@ -115,9 +153,10 @@ def framing(size: int, crop: float) -> Callable[[Picture], Image.Image]:
     """
     if not 0 < crop <= 1:
         raise ValueError(f"`crop`={crop} is a share; expected a value in (0, 1].")
+    levels.check_white_level(white_level)
 
     def frame(picture: Picture) -> Image.Image:
-        image = to_picture(picture)
+        image = to_picture(picture, white_level=white_level)
         width, height = image.size
         shorter = max(round(size / crop), size)
         scale = shorter / min(width, height)

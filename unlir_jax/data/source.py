@@ -2,7 +2,7 @@
 
 import functools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -45,6 +45,9 @@ class Source(NamedTuple):
         fingerprint: Tells whether what lies on the disk has changed; None where
             nothing does.
         masks: How the values of its masks are read, in words; "" if that is fixed.
+        reading: `annotations -> read`, where it saves work to read no others, and
+            spares who does not ask for them what is wrong with them.
+        notices: Sentences about what was left out, for whoever reads the data.
     """
 
     read: Callable[[int], Example]
@@ -59,6 +62,31 @@ class Source(NamedTuple):
     label: Callable[[int], int] | None = None
     file: Callable[[int], str] | None = None
     masks: str = ""
+    reading: Callable[[tuple[str, ...]], Callable[[int], Example]] | None = None
+    notices: tuple[str, ...] = ()
+
+
+def narrowed(source: Source, annotations: Sequence[str] = ()) -> Source:
+    """Read no other annotations than these."""
+    kinds = tuple(kind for kind in source.annotations if kind in annotations)
+    if source.reading is not None:
+        return source._replace(read=source.reading(kinds), annotations=kinds)
+    unwanted = set(ANNOTATIONS).difference(kinds)
+
+    def read(index: int) -> Example:
+        example = source.read(index)
+        return {name: value for name, value in example.items() if name not in unwanted}
+
+    return source._replace(read=read, annotations=kinds)
+
+
+def reason(source: Source, index: int, annotations: Sequence[str] = ()) -> str:
+    """Say why an example cannot be read with these annotations, "" if it can."""
+    try:
+        narrowed(source, annotations).read(index)
+    except (ValueError, OSError) as error:
+        return str(error)
+    return ""
 
 
 def labelled(source: Source) -> Source:
@@ -66,10 +94,12 @@ def labelled(source: Source) -> Source:
     if source.labels is not None:
         return source
 
+    read = narrowed(source).read
+
     def look(index: int) -> int:
         if source.label is not None:
             return source.label(index)
-        return int(source.read(index)["label"])
+        return int(read(index)["label"])
 
     labels = np.asarray([look(index) for index in range(source.size)], np.int32)
     return source._replace(labels=labels)
@@ -88,8 +118,11 @@ def relabelled(source: Source, places: np.ndarray, classes: tuple[str, ...]) -> 
         labels = _replaced(places, labels)
     # Partial functions reach worker processes, closures do not.
     label = source.label and functools.partial(_label_of, source.label, places)
+    reading = source.reading
     return source._replace(
         read=functools.partial(_read_as, source.read, places),
+        reading=reading
+        and (lambda kinds: functools.partial(_read_as, reading(kinds), places)),
         classes=classes,
         labels=labels,
         label=label,
@@ -113,32 +146,51 @@ def _read_as(read: Callable[[int], Example], places: np.ndarray, index: int) -> 
 def subset(source: Source, indices: np.ndarray) -> Source:
     """Keep the examples at some indices, in that order."""
     indices = np.asarray(indices)
-    label, file = source.label, source.file
+    label, reading, file = source.label, source.reading, source.file
+
+    def among(read: Callable[[int], Any]) -> Callable[[int], Any]:
+        return lambda index: read(int(indices[index]))
+
     return source._replace(
-        read=lambda index: source.read(int(indices[index])),
+        read=among(source.read),
         size=len(indices),
-        name=lambda index: source.name(int(indices[index])),
+        name=among(source.name),
         labels=None if source.labels is None else source.labels[indices],
-        label=label and (lambda index: label(int(indices[index]))),
-        file=file and (lambda index: file(int(indices[index]))),
+        label=label and among(label),
+        file=file and among(file),
+        reading=reading and (lambda kinds: among(reading(kinds))),
     )
 
 
 def cached(source: Source) -> Source:
     """Keep every example in memory, decoded, once it has been read.
 
-    Worker processes each fill a memory of their own; threads share one.
+    Worker processes each fill a memory of their own; threads share one. What is read
+    with other annotations is kept apart.
     """
+    reads: dict[tuple[str, ...], Callable[[int], Example]] = {}
+    lock = threading.Lock()
+
+    def reading(kinds: tuple[str, ...]) -> Callable[[int], Example]:
+        with lock:
+            if kinds not in reads:
+                reads[kinds] = _remembered(narrowed(source, kinds).read)
+            return reads[kinds]
+
+    return source._replace(read=_remembered(source.read), reading=reading)
+
+
+def _remembered(read: Callable[[int], Example]) -> Callable[[int], Example]:
     memory: dict[int, Example] = {}
     lock = threading.Lock()
 
-    def read(index: int) -> Example:
+    def recall(index: int) -> Example:
         found = memory.get(index)
         if found is None:
             # Two threads may read the same one, which is waste, not harm.
-            found = source.read(index)
+            found = read(index)
             with lock:
                 found = memory.setdefault(index, found)
         return dict(found)
 
-    return source._replace(read=read)
+    return recall

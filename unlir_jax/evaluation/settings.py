@@ -49,7 +49,7 @@ def choose(
     )
     presets.choose_data(found, given.data)
     if given.data == "folder":
-        found.data.options = presets.masks()
+        found.data.options = presets.folder_options()
     found.model.name = given.model
     asked: list[str] = given.methods.split("+")
     found.methods = tuple(asked)

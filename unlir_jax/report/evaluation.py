@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from unlir_jax import record
+from unlir_jax.data import source
 from unlir_jax.report import cautions, curves, html, overlay, terms, words
 
 KINDS = {
@@ -37,6 +38,8 @@ def document(
         "weights": {"source": job.network.source, "sha256": job.network.sha256},
         "images": len(names),
         "unreadable": [job.data.name(int(place)) for place in rows.unreadable],
+        "unreadable_why": _why(job, rows),
+        "notices": list(job.data.notices),
         "labels": job.settings.labels,
         "labelled_by": job.labelled_by,
         "duplicates": job.duplicates,
@@ -65,6 +68,13 @@ def document(
     unbeaten = cautions.sentences(figures.unbeaten, job.controls)
     found["cautions"] = [*job.notices, *unbeaten]
     return found
+
+
+def _why(job: Any, rows: Any) -> str:
+    """Say why the first picture that cannot be read cannot."""
+    if not len(rows.unreadable):
+        return ""
+    return source.reason(job.data, int(rows.unreadable[0]), job.annotations)
 
 
 def markdown(found: Mapping[str, Any]) -> str:
@@ -140,8 +150,9 @@ def _sentences(found: Mapping[str, Any]) -> list[str]:
     if about["unreadable"]:
         sentences.append(
             f"{len(about['unreadable'])} pictures could not be read, among them "
-            f"{about['unreadable'][0]}."
+            f"{about['unreadable'][0]}: {about['unreadable_why']}"
         )
+    sentences += about["notices"]
     return [*sentences, *found["cautions"], *terms.ranking_sentences(found)]
 
 

@@ -1,0 +1,208 @@
+"""Open the picture files of strangers: one limit of size, one sentence for a fault."""
+
+import contextlib
+import io
+import os
+import struct
+import sys
+import threading
+import zlib
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import PIL
+from PIL import Image
+
+from unlir_jax.data import levels, orientation
+
+# How many pixels a picture may have that is not refused unread: the variable of the
+# environment that says so.
+SETTING = "UNLIR_JAX_MOST_PIXELS"
+# What Pillow's plugins raise for a file that is none of theirs; and for a broken one,
+# where AVIF's raises a RuntimeError.
+NOT_THIS_FORMAT = (SyntaxError, IndexError, TypeError, struct.error)
+FAULTS = (
+    *(OSError, EOFError, ValueError, KeyError, OverflowError, RuntimeError, zlib.error),
+    *NOT_THIS_FORMAT,
+)
+# What people have and Pillow may not read: where a file says so, its name, the remedy.
+FOREIGN = (
+    (4, b"ftypavif", "AVIF", "a newer Pillow (pip install -U pillow)"),
+    (4, b"ftypavis", "AVIF", "a newer Pillow (pip install -U pillow)"),
+    (4, b"ftyphei", "HEIC", "it converted, for example to JPEG"),
+    (4, b"ftypmif1", "HEIF", "it converted, for example to JPEG"),
+    (4, b"JXL ", "JPEG XL", "it converted, for example to PNG"),
+    (0, b"\xff\x0a", "JPEG XL", "it converted, for example to PNG"),
+)
+
+
+class Decoded(NamedTuple):
+    """Hold a picture as its file has it, but upright.
+
+    Attributes:
+        image: In the mode of the file.
+        orientation: The EXIF orientation by which it was turned, 1 … 8; None where the
+            file says nothing.
+        white: The value that is white; None where the file does not say so, see
+            `levels`.
+        format: The name that Pillow gives to the file's format, such as "JPEG".
+        samples: The name that it gives to how samples are packed, such as "L;4".
+    """
+
+    image: Image.Image
+    orientation: int | None
+    white: int | None
+    format: str
+    samples: str = ""
+
+
+def most_pixels(otherwise: int) -> int:
+    """Read how many pixels a picture may have, or raise ValueError."""
+    text = os.environ.get(SETTING, "").replace("_", "").strip()
+    if text and not (text.isascii() and text.isdecimal() and int(text)):
+        raise ValueError(
+            f"{SETTING}={os.environ[SETTING]!r} in the environment; expected a number "
+            f"of pixels, such as {otherwise}."
+        )
+    return int(text or otherwise)
+
+
+def decode(stream: io.BufferedIOBase, where: str, most: int, file: str = "") -> Decoded:
+    """Decode a picture and turn it upright, as its EXIF orientation asks.
+
+    EXIF that is broken or asks for something else counts as upright, as in Pillow.
+
+    Args:
+        stream: The bytes of the file, which may be sought in.
+        where: What the picture is called in messages, such as "Image 'a.jpg'".
+        most: How many pixels it may have.
+        file: Its path, where it is a file.
+
+    Raises:
+        ValueError: It is no picture that can be read, or has too many pixels.
+    """
+    with _readable(where, most), _lifting(most) as lift:
+        image = _identify(stream, file, lift)
+        _check_size(image.size, where, most)
+        lift(image.width * image.height)
+        asked = orientation.read(image)
+        samples = image.tile[0][3] if image.tile else ""
+        image.load()
+        # Pillow turns TIFF as it loads it; PNG may say last how it is to be turned.
+        left = orientation.read(image)
+        white, kind = levels.white_of(image), image.format or ""
+        turned = orientation.upright(image, left)
+    packed = samples if isinstance(samples, str) else ""
+    return Decoded(turned, left if asked is None else asked, white, kind, packed)
+
+
+class _TooLarge(ValueError):
+    """Tell our own refusal from Pillow's errors."""
+
+
+def _check_size(size: tuple[int, int], where: str, most: int) -> None:
+    width, height = size
+    if width * height > most:
+        raise _TooLarge(
+            f"{where} has {width} x {height} = {width * height:,} pixels; expected at "
+            f"most {most:,}, or {SETTING}={width * height} in the environment."
+        )
+
+
+@contextlib.contextmanager
+def _readable(where: str, most: int) -> Iterator[None]:
+    try:
+        yield
+    except _TooLarge as error:
+        raise ValueError(str(error)) from None
+    except Image.DecompressionBombError as error:
+        raise ValueError(
+            f"{where} has more than twice as many pixels as {most:,}; expected at most "
+            f"these, or {SETTING}=NUMBER in the environment."
+        ) from error
+    except FAULTS as error:
+        raise ValueError(
+            f"{where} cannot be read as a picture ({error}); expected JPEG, PNG, WebP "
+            "or another format that Pillow reads."
+        ) from error
+
+
+class _Limit:
+    """Hold how Pillow's limit was before it was lifted, and by how many at a time."""
+
+    lock = threading.Lock()
+    count = 0
+    before: int | None = None
+
+
+@contextlib.contextmanager
+def _lifting(most: int) -> Iterator[Callable[[int], None]]:
+    """Let a picture pass Pillow's own limit, half of which it warns from.
+
+    Pillow has one limit for the whole process. It is lifted to ours only while a
+    picture above it is decoded, and put back by the last thread that does so.
+
+    Yields:
+        `lift(pixels)`, to be called as soon as the size is known.
+    """
+    lifted = []
+
+    def lift(pixels: int) -> None:
+        with _Limit.lock:
+            if lifted:
+                return
+            limit = _Limit.before if _Limit.count else Image.MAX_IMAGE_PIXELS
+            if limit is not None and pixels > limit:
+                lifted.append(True)
+                _Limit.before, _Limit.count = limit, _Limit.count + 1
+                Image.MAX_IMAGE_PIXELS = max(most, limit)
+
+    try:
+        yield lift
+    finally:
+        with _Limit.lock:
+            if lifted:
+                _Limit.count -= 1
+                if not _Limit.count:
+                    Image.MAX_IMAGE_PIXELS = _Limit.before
+
+
+def _identify(
+    stream: io.BufferedIOBase, file: str, lift: Callable[[int], None]
+) -> Image.Image:
+    """Open a picture without decoding it, as `Image.open` does but for its limit."""
+    start = stream.read(16)
+    tried: set[str] = set()
+    missing = []
+    # The few common formats first: to load the others takes a while.
+    for prepare in (Image.preinit, Image.init):
+        prepare()
+        for kind in tuple(kind for kind in Image.ID if kind not in tried):
+            tried.add(kind)
+            factory, accept = Image.OPEN[kind]
+            verdict = accept is None or accept(start)
+            if isinstance(verdict, str):
+                missing.append(verdict)
+            elif verdict:
+                with contextlib.suppress(*NOT_THIS_FORMAT):
+                    return _made(factory, stream, file, lift)
+    for place, mark, name, remedy in FOREIGN:
+        if start[place:].startswith(mark):
+            missing = [
+                f"it is {name}, which Pillow {PIL.__version__} here does not "
+                f"read; {remedy} is"
+            ]
+    raise OSError("; ".join(missing) or "no known format")
+
+
+def _made(
+    factory: Callable, stream: io.BufferedIOBase, file: str, lift: Callable[[int], None]
+) -> Image.Image:
+    stream.seek(0)
+    try:
+        return factory(stream, file)
+    except Image.DecompressionBombError:
+        # WebP asks for Pillow's limit before it tells its size.
+        lift(sys.maxsize)
+        stream.seek(0)
+        return factory(stream, file)
