@@ -5,19 +5,17 @@ complaints about the arguments come at once.
 """
 
 import argparse
-import json
 import os
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 import unlir_jax
-from unlir_jax import arguments_of, usage
+from unlir_jax import arguments_of, console, usage
 
-DONE, SOME_FAILED, BAD_INPUT, DIVERGED = 0, 1, 2, 3
+DONE, SOME_FAILED, BAD_INPUT, DIVERGED = console.DONE, 1, 2, 3
 INTERRUPTED, PIPE_CLOSED = 130, 141
 DEBUG = "UNLIR_TRACEBACK"
 OVERRIDE = "--config."
@@ -50,25 +48,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments = _parser().parse_args(words, argparse.Namespace(overrides=overrides))
     except SystemExit as leave:
         return int(leave.code or 0)
-    warnings.showwarning = lambda message, *_: _complain(str(message))
+    warnings.showwarning = lambda message, *_: console.complain(str(message))
     try:
         code = arguments.run(arguments)
         sys.stdout.flush()
         return code
     except KeyboardInterrupt:
-        _complain("interrupted.")
+        console.complain("interrupted.")
         return INTERRUPTED
     except BrokenPipeError:
         # The interpreter would complain when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return PIPE_CLOSED
     except FloatingPointError as error:
-        _complain(str(error))
+        console.complain(str(error))
         return DIVERGED
     except (ValueError, TypeError, ImportError, OSError) as error:
         if os.environ.get(DEBUG):
             traceback.print_exc()
-        _complain(str(error) or type(error).__name__)
+        console.complain(str(error) or type(error).__name__)
         return BAD_INPUT
 
 
@@ -144,10 +142,10 @@ def _train(arguments: argparse.Namespace) -> int:
         settings,
         arguments.workdir,
         live=sys.stderr.isatty() and not quiet,
-        say=(lambda text: None) if quiet else _say,
+        say=(lambda text: None) if quiet else console.say,
     )
     if not quiet and mesh.is_first():
-        _say(outcome.message)
+        console.say(outcome.message)
     return DONE
 
 
@@ -159,7 +157,7 @@ def _few_shot(settings: Any, arguments: argparse.Namespace) -> int:
         print(config.text(settings))
         print(f"\n{len(task.data.train.classes)} classes, cut after {task.after!r}")
         return DONE
-    say = (lambda text: None) if arguments.quiet else _say
+    say = (lambda text: None) if arguments.quiet else console.say
     outcome = few_shot.run(settings, arguments.workdir, say=say)
     say(outcome.message)
     return DONE
@@ -173,24 +171,20 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     from unlir_jax import evaluate
 
     watched = sys.stderr.isatty() and not arguments.quiet
-    with _progress() if watched else _silence() as progress:
+    with console.progress() if watched else console.silence() as progress:
         outcome = evaluate.run(
-            settings, arguments.workdir, progress=progress, say=_complain
+            settings, arguments.workdir, progress=progress, say=console.complain
         )
     if outcome.message and not arguments.quiet:
-        _say(outcome.message)
+        console.say(outcome.message)
     return DONE
-
-
-def _say(text: str) -> None:
-    print(text, flush=True)
 
 
 def _explain(arguments: argparse.Namespace) -> int:
     from unlir_jax import explain
 
     watched = sys.stderr.isatty() and not arguments.quiet
-    with _progress() if watched else _silence() as progress:
+    with console.progress() if watched else console.silence() as progress:
         outcome = explain.run(
             arguments.images,
             arguments.output,
@@ -209,7 +203,7 @@ def _explain(arguments: argparse.Namespace) -> int:
             progress=progress,
         )
     for failure in outcome.failed:
-        _complain(failure["error"])
+        console.complain(failure["error"])
     if not arguments.quiet:
         count = len(outcome.explained)
         pictures = "1 picture" if count == 1 else f"{count} pictures"
@@ -221,7 +215,11 @@ def _parts(arguments: argparse.Namespace) -> int:
     from unlir_jax import part_report
 
     quiet = arguments.quiet or arguments.json
-    with _progress() if sys.stderr.isatty() and not quiet else _silence() as progress:
+    with (
+        console.progress()
+        if sys.stderr.isatty() and not quiet
+        else console.silence() as progress
+    ):
         outcome = part_report.run(
             arguments.workdir,
             arguments.output,
@@ -231,7 +229,7 @@ def _parts(arguments: argparse.Namespace) -> int:
             progress=progress,
         )
     if arguments.json:
-        return _print_json(outcome.document)
+        return console.print_json(outcome.document)
     if not quiet:
         count = len(outcome.document["shown"]["parts"])
         print(f"Showed {count} parts: open {outcome.folder / part_report.PAGE}")
@@ -242,7 +240,7 @@ def _retrieve(arguments: argparse.Namespace) -> int:
     from unlir_jax import retrieve
 
     watched = sys.stderr.isatty() and not arguments.quiet
-    with _progress() if watched else _silence() as progress:
+    with console.progress() if watched else console.silence() as progress:
         outcome = retrieve.run(
             arguments.queries,
             [arguments.index],
@@ -259,7 +257,7 @@ def _retrieve(arguments: argparse.Namespace) -> int:
             progress=progress,
         )
     for failure in outcome.failed:
-        _complain(failure["error"])
+        console.complain(failure["error"])
     if not arguments.quiet:
         measured = outcome.document["measured"]
         if measured:
@@ -275,42 +273,20 @@ def _listed(text: str | None) -> list[str] | None:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
-@contextmanager
-def _progress() -> Iterator[Callable[[str, float], None]]:
-    from rich import console, progress
-
-    bar = progress.Progress(
-        progress.TextColumn("{task.description:<22}"),
-        progress.BarColumn(bar_width=36),
-        progress.TaskProgressColumn(),
-        progress.TimeElapsedColumn(),
-        console=console.Console(stderr=True),
-        transient=True,
-    )
-    with bar:
-        task = bar.add_task("reading", total=1.0)
-        yield lambda doing, share: bar.update(task, description=doing, completed=share)
-
-
-@contextmanager
-def _silence() -> Iterator[Callable[[str, float], None]]:
-    yield lambda doing, share: None
-
-
 def _models(arguments: argparse.Namespace) -> int:
     from unlir_jax import catalogue
 
     if arguments.name is not None:
         rows = catalogue.layers(arguments.name)
         if arguments.json:
-            return _print_json(rows)
+            return console.print_json(rows)
         table = [
             (row["layer"], " x ".join(str(n) for n in row["shape"])) for row in rows
         ]
-        return _print_table(("layer", "rows x columns x filters"), table)
+        return console.print_table(("layer", "rows x columns x filters"), table)
     rows = catalogue.models()
     if arguments.json:
-        return _print_json(rows)
+        return console.print_json(rows)
     table = [
         (
             row["name"],
@@ -322,7 +298,7 @@ def _models(arguments: argparse.Namespace) -> int:
         for row in rows
     ]
     head = ("name", "size", "layer", "parameters", "weights")
-    _print_table(head, table, right=(1, 3))
+    console.print_table(head, table, right=(1, 3))
     print("\nfile: --weights FILE (.pth, .pt, .safetensors, .npz) or hf:owner/name")
     return DONE
 
@@ -338,10 +314,10 @@ def _methods(arguments: argparse.Namespace) -> int:
 
     described = catalogue.methods()
     if arguments.json:
-        return _print_json(described)
-    _print_table(("explainer", ""), list(described["explainers"].items()))
+        return console.print_json(described)
+    console.print_table(("explainer", ""), list(described["explainers"].items()))
     print()
-    return _print_table(("metric", ""), list(described["metrics"].items()))
+    return console.print_table(("metric", ""), list(described["metrics"].items()))
 
 
 def _convert(arguments: argparse.Namespace) -> int:
@@ -366,36 +342,12 @@ def _adapters(arguments: argparse.Namespace) -> int:
     from unlir_jax import adapters
 
     watched = sys.stderr.isatty() and arguments.way == "explain"
-    with _progress() if watched else _silence() as progress:
+    with console.progress() if watched else console.silence() as progress:
         text, failed = adapters.command(arguments, progress)
     for sentence in failed:
-        _complain(sentence)
+        console.complain(sentence)
     print(text)
     return SOME_FAILED if failed else DONE
-
-
-def _print_table(
-    head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()
-) -> int:
-    """Print aligned columns; those numbered in `right` to the right."""
-    lines = [head, *rows]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
-    for line in lines:
-        cells = [
-            text.rjust(width) if index in right else text.ljust(width)
-            for index, (text, width) in enumerate(zip(line, widths, strict=True))
-        ]
-        print("  ".join(cells).rstrip())
-    return DONE
-
-
-def _print_json(value: Any) -> int:
-    print(json.dumps(value, indent=2, ensure_ascii=False))
-    return DONE
-
-
-def _complain(message: str) -> None:
-    print(f"unlir: {' '.join(message.split())}", file=sys.stderr)
 
 
 if __name__ == "__main__":

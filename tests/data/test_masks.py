@@ -5,7 +5,7 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw, ImageFilter, ImageOps
+from PIL import ExifTags, Image, ImageDraw, ImageFilter, ImageOps
 
 from unlir_jax.data import folder, masks, source
 
@@ -242,7 +242,7 @@ def test_wrong_masks(tmp_path):
     path = save(tmp_path / "mask.png", bands(1)[:20])
     with pytest.raises(ValueError, match="has 40 x 20 pixels; expected 20 x 40 as its"):
         read(path, (20, 40))
-    with pytest.raises(FileNotFoundError, match="no.png' does not exist; expected a P"):
+    with pytest.raises(FileNotFoundError, match="no.png' does not exist; expected a p"):
         read(tmp_path / "no.png")
     cut = tmp_path / "cut.png"
     noise = np.random.default_rng(0).integers(0, 9, (SIDE, SIDE))
@@ -317,7 +317,7 @@ def test_grey_of_four_bits(tmp_path):
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_a_mask_turns_with_its_picture(tmp_path, orientation):
     exif = Image.Exif()
-    exif[masks.EXIF_ORIENTATION] = orientation
+    exif[ExifTags.Base.Orientation] = orientation
     stored = rimmed(15)[:, :35]
     stored[12, 12] = 3
     plain = save(tmp_path / "plain.png", stored)

@@ -85,8 +85,9 @@ def decode(stream: io.BufferedIOBase, where: str, most: int, file: str = "") -> 
         image = _identify(stream, file, lift)
         _check_size(image.size, where, most)
         lift(image.width * image.height)
-        asked = orientation.read(image)
+        # PNG is decoded by the question for its EXIF already.
         samples = image.tile[0][3] if image.tile else ""
+        asked = orientation.read(image)
         image.load()
         # Pillow turns TIFF as it loads it; PNG may say last how it is to be turned.
         left = orientation.read(image)

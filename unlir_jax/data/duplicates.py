@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from unlir_jax.data.source import Source
+from unlir_jax.data.source import Source, narrowed
 
 # Beyond so much, looking would take longer than many trainings do.
 MOST_PICTURES, MOST_PIXELS = 50_000, 5_000_000_000
@@ -65,6 +65,7 @@ def between(train: Source, test: Source) -> Duplicates:
         train: The training pictures.
         test: Those of the test.
     """
+    train, test = narrowed(train), narrowed(test)
     of = train.size + test.size
     if of > MOST_PICTURES:
         return Duplicates(0, [], 0, of)
