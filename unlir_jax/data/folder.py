@@ -72,8 +72,7 @@ def folder(
     white_level = levels.check_white_level(white_level)
     if not 0 <= holdout < 1:
         raise ValueError(f"`holdout`={holdout} is a share; expected a value in [0, 1).")
-    root = _existing(Path(path))
-    others: list[str] = []
+    root, others = _existing(Path(path)), []
     listing, index = list_folder(root, split, others)
     chosen = _choose(root, listing, split, holdout, seed)
     pictures = [listing.pictures[i] for i in chosen]
