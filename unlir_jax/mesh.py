@@ -2,7 +2,7 @@
 
 The same program runs on one CPU, on eight GPUs and on a slice of TPUs: arrays carry
 where they lie, and the compiler adds what must be exchanged. `mode="pmap"` writes the
-exchange out instead; both give the same numbers.
+exchange out instead; both give the same numbers to rounding.
 """
 
 import os

@@ -59,7 +59,15 @@ def compiled(tmp_path_factory):
 def start(compiled):
     """Start a training on so many processes of so many devices each."""
 
-    def launch(folder, *arguments, processes=1, devices=1, config=TINY, **variables):
+    def launch(
+        folder,
+        *arguments,
+        processes=1,
+        devices=1,
+        config=TINY,
+        program=("-m", "unlir_jax.cli"),
+        **variables,
+    ):
         environment = os.environ | {
             "JAX_NUM_CPU_DEVICES": str(devices),
             "JAX_PLATFORMS": "cpu",
@@ -74,7 +82,7 @@ def start(compiled):
                 port = probe.getsockname()[1]
             environment["UNLIR_COORDINATOR"] = f"127.0.0.1:{port}"
             environment["UNLIR_PROCESSES"] = str(processes)
-        command = [sys.executable, "-m", "unlir_jax.cli", "train"]
+        command = [sys.executable, *program, "train"]
         command += ["--config", str(config), "--workdir", str(folder), *arguments]
         started = []
         for index in range(processes):
