@@ -94,8 +94,8 @@ def real(rows):
 
 
 def close(actual, expected, tolerance=1e-6):
-    for path, leaf in tree.flatten(expected).items():
-        found = tree.flatten(actual)[path]
+    for path, leaf in tree.listed(expected).items():
+        found = tree.listed(actual)[path]
         np.testing.assert_allclose(found, leaf, rtol=1e-5, atol=tolerance)
 
 
@@ -172,7 +172,7 @@ def test_what_is_frozen_stays_bit_for_bit():
         )
         assert (after.params["head"]["kernel"] != PARAMS["head"]["kernel"]).all()
     kept = [
-        path for path in tree.flatten(states[0].optimizer) if path.endswith("kernel")
+        path for path in tree.listed(states[0].optimizer) if path.endswith("kernel")
     ]
     assert len(kept) == 1, "the optimiser remembers what does not learn"
 

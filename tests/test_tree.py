@@ -1,8 +1,10 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
-from unlir_jax import tree
+from unlir_jax import optim, tree
 
 TREE = {"a": {"kernel": jnp.ones((2, 3)), "bias": jnp.zeros(3)}, "b": [1.0, 2.0]}
 
@@ -20,6 +22,38 @@ def test_unflatten_is_the_inverse():
 def test_a_leaf_is_not_a_folder(paths):
     with pytest.raises(ValueError, match="leaf"):
         tree.unflatten(dict.fromkeys(paths, 0))
+
+
+class Slashed(nn.Module):
+    """Linen takes such a name."""
+
+    @nn.compact
+    def __call__(self, values):
+        return nn.Dense(2, name="a/b")(values)
+
+
+NAMED_BY_PATH = {
+    "flatten": tree.flatten,
+    "map_with_path": lambda given: tree.map_with_path(lambda path, leaf: leaf, given),
+    "sha256": tree.sha256,
+    "select": lambda given: tree.select(given, ".*"),
+    "covered": lambda given: optim.rules(given, ((".*", {}),)),
+    "listed": tree.listed,
+}
+
+
+@pytest.mark.parametrize("name", NAMED_BY_PATH)
+def test_a_name_with_a_slash_and_two_leaves_of_one_path_are_refused(name):
+    function = NAMED_BY_PATH[name]
+    twice = {"a": {"b": jnp.ones(2)}, "a/b": jnp.zeros(3)}
+    with pytest.raises(ValueError, match="two leaves of one path, `a/b`; expected"):
+        function(twice)
+    slashed = Slashed().init(jax.random.key(0), jnp.ones((1, 2)))
+    if name == "listed":
+        assert set(function(slashed)) == {"params/a/b/kernel", "params/a/b/bias"}
+        return
+    with pytest.raises(ValueError, match="the name 'a/b' on the path `params/a/b/bia"):
+        function(slashed)
 
 
 def test_map_with_path_sees_the_path():

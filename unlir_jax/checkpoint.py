@@ -168,7 +168,7 @@ def _guard(action: Callable[[], Any], manager: ocp.CheckpointManager) -> None:
 def _describe(state: Any) -> dict[str, Any]:
     """Note shape, type and, of leaves that are whole here, the checksum."""
     described = {}
-    for path, leaf in tree.flatten(state).items():
+    for path, leaf in tree.listed(state).items():
         entry: dict[str, Any] = {
             "shape": list(np.shape(leaf)),
             "dtype": str(leaf.dtype),
@@ -294,7 +294,7 @@ def _drop_other_reads() -> None:
 
 
 def _check_sums(leaves: Mapping[str, Any], state: Any) -> None:
-    for path, leaf in tree.flatten(state).items():
+    for path, leaf in tree.listed(state).items():
         expected = leaves.get(path, {}).get("crc32")
         if expected is not None and _is_whole(leaf) and _crc(leaf) != expected:
             raise ValueError(f"{path} is not what was saved")
@@ -303,7 +303,7 @@ def _check_sums(leaves: Mapping[str, Any], state: Any) -> None:
 def _check_same_model(
     leaves: Mapping[str, Any], like: Any, manager: ocp.CheckpointManager, step: int
 ) -> None:
-    mine = {path: list(np.shape(leaf)) for path, leaf in tree.flatten(like).items()}
+    mine = {path: list(np.shape(leaf)) for path, leaf in tree.listed(like).items()}
     theirs = {path: entry["shape"] for path, entry in leaves.items()}
     if mine == theirs:
         return

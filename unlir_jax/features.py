@@ -65,7 +65,7 @@ def identity(
     return {
         "format": FORMAT,
         "network": name,
-        "weights": tree.sha256(trunk),
+        "weights": tree.sha256(tree.unflatten(trunk)),
         "dtype": str(jnp.dtype(module.style.dtype or jnp.float32)),
         "precision": module.style.precision,
         "image_size": image_size,

@@ -14,10 +14,44 @@ def path_of(key_path: Iterable[Any]) -> str:
     return jax.tree_util.keystr(tuple(key_path), simple=True, separator="/")
 
 
-def flatten(tree: Any) -> dict[str, Any]:
-    """List the leaves of a tree by path, in the tree's own order."""
+def listed(tree: Any) -> dict[str, Any]:
+    """List the leaves of a tree by path, where a name may be a path itself.
+
+    So are the parameters in the state of an optimiser, see `optim.split_by_rule`.
+
+    Raises:
+        ValueError: Two leaves have one path.
+    """
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return {path_of(key_path): leaf for key_path, leaf in leaves}
+    found = {path_of(key_path): leaf for key_path, leaf in leaves}
+    if len(found) < len(leaves):
+        paths = [path_of(key_path) for key_path, _ in leaves]
+        twice = next(path for path in paths if paths.count(path) > 1)
+        raise ValueError(
+            f"The tree has two leaves of one path, `{twice}`; expected names without "
+            "a slash: rename the module."
+        )
+    return found
+
+
+def flatten(tree: Any) -> dict[str, Any]:
+    """List the leaves of a tree by path, in the tree's own order.
+
+    Raises:
+        ValueError: Two leaves have one path; or a name holds a slash, which Linen
+            accepts, so that a path does not say what lies in what.
+    """
+    found = listed(tree)
+    for key_path, _ in jax.tree_util.tree_leaves_with_path(tree):
+        if path_of(key_path).count("/") >= max(1, len(key_path)):
+            names = [path_of([key]) for key in key_path]
+            wrong = next(name for name in names if "/" in name)
+            raise ValueError(
+                f"The tree has the name {wrong!r} on the path `{path_of(key_path)}`; "
+                "expected names without a slash, which stands between the names of a "
+                "path: rename the module."
+            )
+    return found
 
 
 def unflatten(leaves: Mapping[str, Any]) -> dict[str, Any]:
@@ -41,10 +75,13 @@ def unflatten(leaves: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def map_with_path(function: Callable[[str, Any], Any], tree: Any) -> Any:
-    """Apply `function(path, leaf)` to every leaf."""
-    return jax.tree_util.tree_map_with_path(
-        lambda key_path, leaf: function(path_of(key_path), leaf), tree
-    )
+    """Apply `function(path, leaf)` to every leaf.
+
+    Raises:
+        ValueError: As `flatten`.
+    """
+    changed = [function(path, leaf) for path, leaf in flatten(tree).items()]
+    return jax.tree.unflatten(jax.tree.structure(tree), changed)
 
 
 def select(tree: Any, pattern: str) -> dict[str, Any]:

@@ -280,7 +280,7 @@ def test_noiseless_smoothing_is_the_method_itself(curved, pictures):
 
 
 def test_error_of_the_field_grad_cam_plus_plus_divides(x64):
-    """By hand; torch-cam divides a copy, and xplique has means for these sums."""
+    """By hand; torchcam 0.5.0 divides a copy, and xplique has means for these sums."""
     stack = jnp.asarray([[[[1.0, 2.0]], [[3.0, 0.0]]]])
     cut = split.from_functions(
         lambda v, images: images, lambda v, s: (s * v[None]).sum((1, 2))
@@ -293,6 +293,11 @@ def test_error_of_the_field_grad_cam_plus_plus_divides(x64):
     first, second = 0.125 + 0.2, 0.25
     expected = [[[first + 2 * second], [3 * first]]]
     np.testing.assert_allclose(found, expected, atol=1e-12)
+    # Without the denominator, as torchcam: sum(relu(g)^3) is 8.125 and 1.
+    cubes = (np.maximum(slopes, 0) ** 3).sum((0, 1))
+    assert cubes.tolist() == [8.125, 1]
+    one, two = (np.asarray(stack) @ cubes).ravel()
+    assert abs(found[0, 0, 0] / found[0, 1, 0] - one / two) > 0.1
 
 
 LOGITS = jnp.asarray([[2.0, 1.0, -1.0, 1.5], [0.0, 3.0, 2.0, -4.0]])

@@ -244,6 +244,45 @@ def by_hand(variables, images, labels, guided):
     return back1(gate(before, slope, 6))[0] / 0.2
 
 
+@pytest.mark.parametrize(
+    ("method", "mode"),
+    [
+        ("guided_backpropagation", "forward"),
+        ("deconvolution", "reverse"),
+        ("guided_grad_cam", "reverse"),
+    ],
+)
+def test_the_second_derivative_is_that_of_the_modified_gradient(x64, method, mode):
+    """Central differences of the map itself; a rule applied twice gives others."""
+    random = np.random.default_rng(5)
+    shapes = {"one": (3, 8), "two": (8, 8), "three": (8, 5)}
+    variables = {name: random.normal(size=shape) for name, shape in shapes.items()}
+
+    def head(variables, stack):
+        # Bent before, between and after the rectifiers: no derivative is flat.
+        inner = jnp.tanh(jax.nn.relu(stack)) @ variables["two"]
+        outer = jax.nn.softplus(jnp.minimum(jax.nn.relu(inner), 6))
+        return outer.mean((1, 2)) @ variables["three"]
+
+    cut = split.from_functions(lambda v, x: jnp.sin(3 * x) @ v["one"], head)
+    explain = saliency.METHODS[method](cut, channels="keep")
+    images, towards, weights = (
+        jnp.asarray(random.normal(0.5, 1, size=(4, 4, 4, 3))) for _ in range(3)
+    )
+
+    def total(images):
+        return jnp.sum(weights * explain(variables, images, LABELS))
+
+    if mode == "forward":
+        found = jax.jvp(total, (images,), (towards,))[1]
+    else:
+        found = jnp.sum(jax.grad(total)(images) * towards)
+    step = 1e-6 * towards
+    expected = (total(images + step) - total(images - step)) / 2e-6
+    assert abs(expected) > 1e-3
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
 def test_a_network_without_relus_is_refused(smooth, pictures):
     cut, variables = smooth
     with pytest.raises(ValueError, match="no ReLU"):

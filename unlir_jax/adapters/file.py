@@ -68,9 +68,8 @@ class Adapter(NamedTuple):
 def fingerprint(variables: Variables) -> str:
     """Hash all of a network but its classifier, which adapters do without."""
     leaves = tree.flatten(variables)
-    return tree.sha256(
-        {p: leaf for p, leaf in leaves.items() if not p.startswith(HEAD)}
-    )
+    rest = {p: leaf for p, leaf in leaves.items() if not p.startswith(HEAD)}
+    return tree.sha256(tree.unflatten(rest))
 
 
 def save(

@@ -1,67 +1,23 @@
-"""Cut a classifier in two at the layer to explain; nothing else knows how."""
+"""Cut a Linen module in two, at its methods or at any of its submodules."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import linen as nn
-from jax import core
 
-from unlir_jax import factories
+from unlir_jax.split import mode
+from unlir_jax.split.functions import BLACK
 from unlir_jax.types import (
     Array,
     Features,
     Images,
-    Labels,
     Logits,
     SplitModel,
     Variables,
 )
-
-BLACK = (0.0, 0.0, 0.0)
-
-
-def from_functions(
-    features: Callable[[Variables, Images], Any],
-    head: Callable[[Variables, Any], Logits],
-    *,
-    mean: tuple[float, ...] = BLACK,
-) -> SplitModel:
-    """Make a cut model of two pure functions, whatever they are written in.
-
-    Args:
-        features: `(variables, images) -> maps`, or `Features(maps, context)`.
-        head: `(variables, maps) -> logits`; it receives `Features` if that is what
-            `features` returns.
-        mean: The colour in [0, 1] that the network sees as zero.
-    """
-
-    def cut_features(variables: Variables, images: Images) -> Features:
-        result = features(variables, images)
-        return result if isinstance(result, Features) else Features(result, _PLAIN)
-
-    def cut_head(variables: Variables, cut: Features) -> Logits:
-        plain = isinstance(cut.context, _Plain)
-        return head(variables, cut.maps if plain else cut)
-
-    return SplitModel(jax.jit(cut_features), jax.jit(cut_head), tuple(mean))
-
-
-@jax.tree_util.register_static
-class _Plain:
-    """Mark features whose head takes the bare maps."""
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Plain)
-
-    def __hash__(self) -> int:
-        return hash(_Plain)
-
-
-_PLAIN = _Plain()
 
 
 def from_methods(
@@ -70,6 +26,7 @@ def from_methods(
     head: str = "head",
     *,
     mean: tuple[float, ...] = BLACK,
+    allow_training: bool = False,
     **arguments: Any,
 ) -> SplitModel:
     """Cut a Linen module that offers its two halves as methods.
@@ -79,10 +36,12 @@ def from_methods(
         features: Name of the first method.
         head: Name of the second method.
         mean: The colour in [0, 1] that the network sees as zero.
+        allow_training: As in `from_linen`.
         **arguments: Passed to both methods, for example `train=False`.
 
     Raises:
-        ValueError: The module lacks one of the methods.
+        ValueError: The module lacks one of the methods, or is in training mode: see
+            `from_linen`.
     """
     for name in (features, head):
         if not callable(getattr(type(module), name, None)):
@@ -90,14 +49,14 @@ def from_methods(
                 f"`{type(module).__name__}` has no method {name!r}; "
                 "split.from_linen cuts any Linen module at a module path instead."
             )
+        _check_arguments(module, {"method": name} | arguments, allow_training)
+    run = functools.partial(mode.apply, module, training=allow_training, **arguments)
 
     def first(variables: Variables, images: Images) -> Features:
-        maps = module.apply(dict(variables), images, method=features, **arguments)
-        return Features(maps)
+        return Features(run(variables, images, method=features))
 
     def second(variables: Variables, cut: Features) -> Logits:
-        logits = module.apply(dict(variables), cut.maps, method=head, **arguments)
-        return cast(jax.Array, logits)
+        return cast(jax.Array, run(variables, cut.maps, method=head))
 
     return SplitModel(jax.jit(first), jax.jit(second), tuple(mean))
 
@@ -107,6 +66,7 @@ def from_linen(
     at: str,
     *,
     mean: tuple[float, ...] = BLACK,
+    allow_training: bool = False,
     **arguments: Any,
 ) -> SplitModel:
     """Cut any unmodified Linen module at the output of one of its submodules.
@@ -118,20 +78,28 @@ def from_linen(
         module: A module whose `__call__(images)` gives logits.
         at: Path of the submodule, such as `"layer4/block2"` (see `module_paths`).
         mean: The colour in [0, 1] that the network sees as zero.
+        allow_training: Take a network in training mode as it is: batch normalisation
+            of the pictures at hand, and dropout by the keys that stand among the
+            variables, `{**variables, "rngs": {"dropout": key}}`, one draw a key. What
+            the network writes is thrown away.
         **arguments: Passed to `__call__`, for example `train=False`.
 
     Raises:
-        ValueError: When the functions are first called: the path matches no module,
-            or one that runs several times (shared or scanned), so that its output is
-            not one thing. The message lists the module paths.
+        ValueError: The call says training (`train=True`, also as a default). When the
+            functions are first called: a submodule says so, writes statistics, or
+            draws random numbers; the path matches no module, or one that runs several
+            times (shared or scanned), so that its output is not one thing. The
+            message lists the module paths.
     """
+    _check_arguments(module, arguments, allow_training)
+    run = functools.partial(_run, module, at, arguments, training=allow_training)
 
     def features(variables: Variables, images: Images) -> Features:
-        maps, _ = _run(module, at, arguments, variables, images, None)
+        maps, _ = run(variables, images, None)
         return Features(maps, images)
 
     def head(variables: Variables, cut: Features) -> Logits:
-        _, logits = _run(module, at, arguments, variables, cut.context, cut.maps)
+        _, logits = run(variables, cut.context, cut.maps)
         return logits
 
     return SplitModel(jax.jit(features), jax.jit(head), tuple(mean))
@@ -210,7 +178,7 @@ def watch(
         return output
 
     with nn.intercept_methods(intercept):
-        module.apply(dict(variables), images, method="features")
+        mode.apply(module, variables, images, method="features")
     missing = [path for path in paths if path not in seen]
     if missing:
         raise ValueError(
@@ -227,6 +195,8 @@ def _run(
     variables: Variables,
     images: Images,
     replacement: Any,
+    *,
+    training: bool = False,
 ) -> tuple[Any, Any]:
     """Apply a module; give the output at a path, replaced if asked for, and logits."""
     seen: dict[str, None] = {}
@@ -244,7 +214,7 @@ def _run(
         return output if replacement is None else replacement
 
     with nn.intercept_methods(intercept):
-        logits = module.apply(dict(variables), images, **arguments)
+        logits = mode.apply(module, variables, images, training=training, **arguments)
     if len(outputs) != 1:
         found = "no module" if not outputs else f"{len(outputs)} calls"
         raise ValueError(
@@ -259,59 +229,17 @@ def _run(
     return outputs[0], logits
 
 
-def from_nnx(
-    module: Any,
-    features: str = "features",
-    head: str = "head",
-    *,
-    mean: tuple[float, ...] = BLACK,
-    **arguments: Any,
-) -> tuple[SplitModel, Variables]:
-    """Cut an NNX module that offers its two halves as methods.
-
-    Args:
-        module: An `nnx.Module`; its method `features(images)` gives maps and
-            `head(maps)` logits. Call its `eval()` first.
-        features: Name of the first method.
-        head: Name of the second method.
-        mean: The colour in [0, 1] that the network sees as zero.
-        **arguments: Passed to both methods.
-
-    Returns:
-        The cut model and the variables (the module's state) to call it with.
-
-    Raises:
-        ValueError: The module lacks one of the methods.
-    """
-    from flax import nnx  # Slow to import, and only NNX users need it.
-
-    for name in (features, head):
-        if not callable(getattr(module, name, None)):
-            raise ValueError(
-                f"`{type(module).__name__}` has no method {name!r}; name the two "
-                "methods that give maps and logits."
-            )
-    graph, state = nnx.split(module)
-
-    def first(variables: Variables, images: Images) -> Features:
-        return Features(
-            getattr(nnx.merge(graph, variables), features)(images, **arguments)
+def _check_arguments(
+    module: nn.Module, arguments: Mapping[str, Any], allow_training: bool
+) -> None:
+    """Refuse arguments of `apply` that say training, or change what it returns."""
+    if arguments.get("mutable", False) is not False:
+        raise ValueError(
+            f"`mutable`={arguments['mutable']!r} is for training; expected none of it: "
+            "with `allow_training=True` a network may write, and nothing is kept."
         )
-
-    def second(variables: Variables, cut: Features) -> Logits:
-        return getattr(nnx.merge(graph, variables), head)(cut.maps, **arguments)
-
-    return SplitModel(jax.jit(first), jax.jit(second), tuple(mean)), state
-
-
-@factories.remember
-def whole(model: SplitModel) -> Callable[[Variables, Images], Logits]:
-    """Join the two halves again, compiled: `(variables, images) -> logits`."""
-
-    def network(variables: Variables, images: Images) -> Logits:
-        return model.head(variables, model.features(variables, images))
-
-    return jax.jit(network)
+    if not allow_training:
+        mode.check_arguments(module, arguments.get("method", "__call__"), arguments)
 
 
 def module_paths(module: nn.Module, *example: Any, **arguments: Any) -> list[str]:
@@ -334,59 +262,3 @@ def module_paths(module: nn.Module, *example: Any, **arguments: Any) -> list[str
             functools.partial(module.init, jax.random.key(0), **arguments), *example
         )
     return list(seen)
-
-
-def check_batch(
-    model: SplitModel, variables: Variables, images: Images, labels: Labels
-) -> None:
-    """Refuse a batch that would give wrong or NaN results, before any work.
-
-    Shapes and types are always checked; the range of the labels only where their
-    values are known, that is outside `jax.jit`.
-
-    Raises:
-        TypeError: Images that are not floating point or labels that are not integer.
-        ValueError: A wrong number of axes, as many labels as images, or a label that
-            is not a class.
-    """
-    check_shapes(images, labels)
-    if not isinstance(labels, core.Tracer):
-        logits = jax.eval_shape(whole(model), variables, images)
-        check_labels(labels, logits.shape[-1])
-
-
-def check_shapes(images: Images, labels: Labels) -> None:
-    """Refuse images or labels of a wrong shape or type; see `check_batch`."""
-    if jnp.ndim(images) != 4:
-        raise ValueError(
-            f"`images` has shape {jnp.shape(images)}; expected "
-            "[batch, height, width, channels] with values in [0, 1]."
-        )
-    if not jnp.issubdtype(jnp.result_type(images), jnp.floating):
-        raise TypeError(
-            f"`images` are {jnp.result_type(images)}; expected floating point in "
-            "[0, 1]: divide 8-bit pictures by 255."
-        )
-    if not jnp.issubdtype(jnp.result_type(labels), jnp.integer):
-        raise TypeError(
-            f"`labels` are {jnp.result_type(labels)}; expected one integer an image."
-        )
-    if jnp.shape(labels) != jnp.shape(images)[:1]:
-        raise ValueError(
-            f"`labels` has shape {jnp.shape(labels)}; expected one class index for "
-            f"each of the {jnp.shape(images)[0]} images."
-        )
-
-
-def check_labels(labels: Labels, classes: int) -> None:
-    """Refuse labels that are not classes, where their values are known."""
-    if isinstance(labels, core.Tracer) or not jnp.size(labels):
-        return
-    # As NumPy's: what is known inside `jax.jit` would be traced there otherwise.
-    known = np.asarray(labels)
-    low, high = int(known.min()), int(known.max())
-    if low < 0 or high >= classes:
-        raise ValueError(
-            f"`labels` holds {low if low < 0 else high}; the network has classes 0 to "
-            f"{classes - 1}."
-        )
