@@ -59,6 +59,7 @@ class _Task(NamedTuple):
     network: pretrained.Pretrained
     size: int
     crop: float
+    interpolation: str
 
 
 def run(
@@ -67,6 +68,7 @@ def run(
     output: str | os.PathLike[str],
     *,
     weights: str | os.PathLike[str] | None = None,
+    weights_key: str = "",
     count: int = 8,
     best: int = 8,
     shown: int = 6,
@@ -76,14 +78,14 @@ def run(
 ) -> Outcome:
     """Show which filters an adapter uses, and write a page, pictures and results.
 
-    Writes `filters.html`, `weights.png`, `filters.png`, `saliency.png` and
-    `results.json`.
+    Writes `filters.html`, the pictures `weights`, `filters`, `saliency`, and results.
 
     Args:
         adapter: A file.
         images: Files, folders and patterns.
         output: Folder to write to.
         weights: Of the frozen network, see `pretrained.load`.
+        weights_key: Likewise.
         count: Of the most raised, and of the most lowered filters.
         best: Regions of each.
         shown: Pictures whose saliency is shown.
@@ -106,7 +108,9 @@ def run(
     record.check_folder(output, {PAGE, *PICTURES}, overwrite=overwrite)
     progress("loading the network", 0.0)
     chosen = file.load(adapter)
-    network = pretrained.load(chosen.backbone, weights)
+    network = pretrained.load(
+        chosen.backbone, weights, weights_key=weights_key, trunk_only=True
+    )
     file.check(chosen, network.name, network.variables)
     task = _Task(chosen, network, *networks.framed(chosen, network))
     failed = [
@@ -132,7 +136,7 @@ def _check(**settings: int) -> None:
 
 def _read(paths: Sequence[Path], task: _Task, failed: list[dict[str, str]]) -> _Seen:
     """Read all pictures that can be read, at the size of the network."""
-    frame = preprocessing.framing(task.size, task.crop)
+    frame = preprocessing.framing(task.size, task.crop, task.interpolation)
     kept, pixels = [], []
     for path in paths:
         try:
@@ -193,7 +197,7 @@ def _regions(
 ) -> tuple[list[dict[str, Any]], filter_page.Crops]:
     """Cut out where one filter responds most, and say where that is."""
     # People see more than the network does, but not other parts of the picture.
-    large = preprocessing.framing(max(LARGE, task.size), task.crop)
+    large = preprocessing.framing(max(LARGE, task.size), task.crop, task.interpolation)
     regions, crops = [], []
     for place, cell, value in zip(
         spots.pictures[number].tolist(),
@@ -318,8 +322,7 @@ def _document(
         },
         "model": network.name,
         "source": {"weights": network.source, "sha256": network.sha256},
-        "image_size": task.size,
-        "crop": task.crop,
+        **pretrained.prepared(network, *task[2:]),
         "count": tree.count(weights),
         "pictures": len(seen.files),
         "weights": {
