@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import protocol
 
-from unlir_jax import allocator, maps, metrics, pretrained, saliency, split
+from unlir_jax import allocator, filling, maps, metrics, pretrained, saliency, split
 from unlir_jax.data import files
 
 MAP_SIDE = 7
@@ -144,7 +144,7 @@ def _methods(
 
     grad_cam = saliency.grad_cam(model)
     opti_cam = saliency.opti_cam(model, steps=settings["steps"])
-    if settings["weights"] == pretrained.RANDOM:
+    if settings["weights"] == filling.RANDOM:
         # An untrained network's logit may move by less than the tolerance, and a search
         # that stops early cannot be compared with so many steps.
         opti_cam = saliency.opti_cam(model, steps=settings["steps"], tolerance=0.0)

@@ -24,7 +24,7 @@ FLOORS = {
         "pooling",
     ),
     2: (
-        *("saliency", "metrics", "attacks", "parts", "zoo", "pretrained"),
+        *("saliency", "metrics", "attacks", "parts", "zoo", "pretrained", "filling"),
         "retrieval",
         "heads",
     ),
@@ -34,6 +34,7 @@ FLOORS = {
         *("part_measures", "part_gallery", "part_account", "part_album"),
         *("part_panels", "part_contrast", "receptive", "trunks", "explainers"),
         "part_interventions",
+        "explained",
         *("evaluation", "adaptation", "adapters", "pruning"),
     ),
     4: (
@@ -44,7 +45,10 @@ FLOORS = {
 }
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names}
 # On one floor a few steps sideways are allowed; all others are not.
-SIDEWAYS = {("pretrained", "zoo"), ("zoo", "models"), ("zoo", "weights")}
+SIDEWAYS = {
+    *(("pretrained", "zoo"), ("pretrained", "filling"), ("filling", "zoo")),
+    *(("zoo", "models"), ("zoo", "weights")),
+}
 LINEN = ("models", "split")
 
 

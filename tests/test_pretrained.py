@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import unlir_jax
-from unlir_jax import pretrained, split, tree, zoo
+from unlir_jax import filling, pretrained, split, tree, zoo
 from unlir_jax.weights import layouts, packages, readers
 
 
@@ -197,7 +197,7 @@ def test_timm_names_say_which_efficientnet_lite_is_meant(tmp_path):
     """One set of names stands for two networks; the name or the file tells."""
     name, network = zoo.find("efficientnet_lite0")
     module = network.build(num_classes=2)
-    variables = pretrained.random_variables(module, network)
+    variables = filling.random_variables(module, network)
     arrays = {}
     for path, leaf in tree.flatten(variables).items():
         leaf = np.asarray(leaf)
@@ -249,7 +249,7 @@ def test_every_layout_names_every_leaf_once():
     for name in ("cifar_resnet20", "cifar_resnet50", "efficientnet_lite1", "vgg11_bn"):
         _, network = zoo.find(name)
         shapes = jax.eval_shape(
-            network.build().init, jax.random.key(0), pretrained.example(network)
+            network.build().init, jax.random.key(0), filling.example(network)
         )
         for layout, prefixes in network.layouts.items():
             names = [layouts.their_name(p, prefixes) for p in tree.flatten(shapes)]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import unlir_jax
-from unlir_jax import pretrained, pruning, saliency, split, tree, zoo
+from unlir_jax import filling, pretrained, pruning, saliency, split, tree, zoo
 from unlir_jax.models import (
     calls,
     channels,
@@ -51,7 +51,7 @@ def trained(module, network, seed=0):
             return leaf
         return random.uniform(low[name], 1.5, leaf.shape).astype(np.float32)
 
-    return tree.map_with_path(draw, pretrained.random_variables(module, network, seed))
+    return tree.map_with_path(draw, filling.random_variables(module, network, seed))
 
 
 def build(name, **attributes):

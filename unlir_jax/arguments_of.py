@@ -1,6 +1,11 @@
 """What the commands take: their arguments, and what each means."""
 
 import argparse
+from typing import Any
+
+KEY = "of several in FILE, such as state_dict; default: the averaged ones, if any"
+CROP = "of the shorter side that is kept, default: as the weights want it"
+INTERPOLATION = "bilinear, bicubic, lanczos, …; default: as the weights want it"
 
 
 def convert(convert: argparse.ArgumentParser) -> None:
@@ -10,6 +15,7 @@ def convert(convert: argparse.ArgumentParser) -> None:
         "weights", metavar="FILE", help=".pth, .pt, .safetensors, .npz or hf:owner/name"
     )
     convert.add_argument("output", metavar="OUTPUT", help="a .safetensors file")
+    convert.add_argument("--weights-key", default="", metavar="KEY", help=KEY)
     convert.add_argument(
         "--num-classes", type=int, metavar="N", help="of the classifier"
     )
@@ -49,6 +55,9 @@ def explain(parser: argparse.ArgumentParser) -> None:
         help="see `unlir models`",
     )
     add("--weights", metavar="FILE", help="weights: a file, or hf:owner/name")
+    add("--weights-key", default="", metavar="KEY", help=KEY)
+    add("--crop", type=float, metavar="SHARE", help=CROP)
+    add("--interpolation", metavar="NAME", help=INTERPOLATION)
     add("--layer", metavar="PATH", help="where to look, see `unlir models NAME`")
     add(
         "--method",
@@ -97,6 +106,9 @@ def retrieve(parser: argparse.ArgumentParser) -> None:
     add("--index", required=True, metavar="DIR", help="pictures to search")
     add("--model", default="efficientnet_lite0", metavar="NAME", help="or a workdir")
     add("--weights", metavar="FILE", help="weights: a file, or hf:owner/name")
+    add("--weights-key", default="", metavar="KEY", help=KEY)
+    add("--crop", type=float, metavar="SHARE", help=CROP)
+    add("--interpolation", metavar="NAME", help=INTERPOLATION)
     add("--pool", default="gem", metavar="NAME", help="average, max, gem or rmac")
     add("--whiten", type=int, default=0, metavar="N", help="directions, default: none")
     add("--adapter", metavar="FILE", help="weights of filters that were learnt for it")
@@ -127,6 +139,7 @@ def adapters(parser: argparse.ArgumentParser) -> None:
     apply.add_argument("adapter", metavar="ADAPTER", help="a .safetensors file")
     apply.add_argument("output", metavar="OUTPUT", help="a .safetensors file")
     apply.add_argument("--weights", metavar="FILE", help="of the frozen network")
+    apply.add_argument("--weights-key", default="", metavar="KEY", help=KEY)
     merge = ways.add_parser("merge", help="average adapters of one network")
     merge.add_argument("adapters", nargs="+", metavar="ADAPTER")
     merge.add_argument("--output", required=True, metavar="FILE")
@@ -142,9 +155,16 @@ def adapters(parser: argparse.ArgumentParser) -> None:
     add("--images", nargs="+", required=True, metavar="IMAGE", help="files, folders")
     add("--output", default="filters", metavar="DIR", help="default: filters")
     add("--weights", metavar="FILE", help="of the frozen network")
+    add("--weights-key", default="", metavar="KEY", help=KEY)
     add("--filters", type=int, default=8, metavar="N", help="of each kind, default: 8")
     white_level(explain)
     add("--overwrite", action="store_true", help="replace a previous report in DIR")
+
+
+def weights(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Give the arguments that say which weights, and how pictures reach them."""
+    names = "weights", "weights_key", "crop", "interpolation"
+    return {name: getattr(arguments, name) for name in names}
 
 
 ADD = {

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from unlir_jax import features, interruption
-from unlir_jax.data import pipeline
+from unlir_jax.data import pipeline, preprocessing
 from unlir_jax.data import splits as datasets
 
 Batch = dict[str, np.ndarray]
@@ -30,7 +30,12 @@ class Batches(NamedTuple):
 
 
 def of_pictures(
-    splits: datasets.Splits, settings: Any, *, image_size: int, crop: float
+    splits: datasets.Splits,
+    settings: Any,
+    *,
+    image_size: int,
+    crop: float,
+    interpolation: str = preprocessing.BILINEAR,
 ) -> Batches:
     """Read pictures, augmented for training.
 
@@ -39,6 +44,7 @@ def of_pictures(
         settings: Of the training.
         image_size: Side of the pictures in pixels.
         crop: Share of the shorter side that evaluation keeps.
+        interpolation: By which it resizes.
     """
     common: dict[str, Any] = {"image_size": image_size}
     common |= _reading(settings) | _place(settings)
@@ -52,7 +58,9 @@ def of_pictures(
     def evaluation() -> Iterator[Batch]:
         if splits.test is None:
             return iter(())
-        return pipeline.evaluation(splits.test, crop=crop, **common)
+        return pipeline.evaluation(
+            splits.test, crop=crop, interpolation=interpolation, **common
+        )
 
     return Batches(training, evaluation)
 

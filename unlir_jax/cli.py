@@ -189,7 +189,7 @@ def _explain(arguments: argparse.Namespace) -> int:
             arguments.images,
             arguments.output,
             model=arguments.model,
-            weights=arguments.weights,
+            **arguments_of.weights(arguments),
             layer=arguments.layer,
             methods=_listed(arguments.method),
             label=arguments.label,
@@ -246,7 +246,7 @@ def _retrieve(arguments: argparse.Namespace) -> int:
             [arguments.index],
             arguments.output,
             model=arguments.model,
-            weights=arguments.weights,
+            **arguments_of.weights(arguments),
             adapter=arguments.adapter,
             pool=arguments.pool,
             whiten=arguments.whiten,
@@ -328,6 +328,7 @@ def _convert(arguments: argparse.Namespace) -> int:
         arguments.weights,
         arguments.output,
         num_classes=arguments.num_classes,
+        weights_key=arguments.weights_key,
         overwrite=arguments.overwrite,
     )
     print(

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from unlir_jax import pretrained, tree
-from unlir_jax.weights import readers
+from unlir_jax.weights import exported, readers
 
 SUFFIX = ".safetensors"
 
@@ -27,6 +27,7 @@ def convert(
     output: str | os.PathLike[str],
     *,
     num_classes: int | None = None,
+    weights_key: str = "",
     overwrite: bool = False,
 ) -> Written:
     """Read weights in any known layout and write them as `.safetensors` in ours.
@@ -38,6 +39,7 @@ def convert(
         weights: A file or `hf:owner/name`, as for `pretrained.load`.
         output: A file name that ends in `.safetensors`.
         num_classes: Of the classifier; another number than the file's makes a new one.
+        weights_key: Which weights of a file that holds several.
         overwrite: Whether a file at `output` may be replaced.
 
     Raises:
@@ -59,14 +61,14 @@ def convert(
         raise ValueError(
             f"`output`={str(path)!r} lies in a folder that does not exist."
         )
-    network = pretrained.load(name, weights, num_classes=num_classes)
+    network = pretrained.load(
+        name, weights, num_classes=num_classes, weights_key=weights_key
+    )
     leaves = {
         leaf: np.asarray(array)
         for leaf, array in tree.flatten(network.variables).items()
     }
-    metadata = {
-        "format": "unlir_jax",
-        "network": network.name,
+    metadata = exported.metadata(pretrained.purpose(network)) | {
         "source": network.source,
         "sha256": network.sha256,
     }

@@ -19,8 +19,9 @@ def training() -> ConfigDict:
             "steps": 0,
             "epochs": 0.0,
             # A workdir, a checkpoint or a file of weights to start from, as far as
-            # names and shapes agree.
+            # names and shapes agree; and which of several, as `model.weights_key`.
             "init_from": "",
+            "init_key": "",
             # Share of a moving average of the weights that each step keeps; 0: none.
             "average": 0.0,
             "data": _data(),
@@ -66,6 +67,9 @@ def _model() -> dict:
         "name": "cifar_resnet8",
         # A file, hf:owner/name, "random", or none: those at hand.
         "weights": config_dict.placeholder(str),
+        # Of a file with several: what stands before their names, such as "state_dict";
+        # "": the averaged ones where there are some.
+        "weights_key": "",
         # A file of an adapter that weighs the filters of the trunk, such as
         # `configs/few_shot.py` writes; it learnt on the weights above.
         "adapter": "",
@@ -100,9 +104,12 @@ def _data() -> dict:
         "options": {},
         "train_options": {},
         "test_options": {},
-        # Side in pixels; 0: what the network is made for. So is the crop.
+        # Side in pixels; 0: what the network is made for. So are the share of the
+        # shorter side that is kept in evaluation, and how it is resized: bilinear,
+        # bicubic or another of `preprocessing.INTERPOLATIONS`.
         "image_size": 0,
         "crop": 0.0,
+        "interpolation": "",
         "augment": "random_resized_crop|flip",
         # memory keeps decoded pictures.
         "cache": "none",

@@ -120,6 +120,7 @@ def _batches(
             batch_size=size,
             image_size=job.image_size,
             crop=job.crop,
+            interpolation=job.interpolation,
             annotations=job.annotations,
             workers=left.workers,
             threads=left.threads or None,

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from unlir_jax import (
+    explained,
     explainers,
     maps,
     metrics,
@@ -30,7 +31,6 @@ from unlir_jax.types import Explainer
 
 BASELINES: dict[str, maps.Baseline] = {"insertion": "blur", "deletion": "black"}
 CURVE_STEPS = 28
-TOP = 5
 PAGE = "report.html"
 
 Progress = Callable[[str, float], None]
@@ -59,6 +59,9 @@ def run(
     *,
     model: str = "efficientnet_lite0",
     weights: str | None = None,
+    weights_key: str = "",
+    crop: float | None = None,
+    interpolation: str | None = None,
     layer: str | None = None,
     methods: Sequence[str] | None = None,
     label: str | None = None,
@@ -81,7 +84,10 @@ def run(
         output: Folder to write to: new, empty, or with `overwrite` one that holds a
             previous report, whose files are replaced.
         model: Name of the network, or the workdir of a training.
-        weights: Its weights, see `pretrained.load`.
+        weights: Its weights, see `pretrained.load`; so for the next three.
+        weights_key: Which of them.
+        crop: Share of the shorter side that is kept.
+        interpolation: By which pictures are resized.
         layer: Where to cut it, see `pretrained.load`.
         methods: Names in `explainers.KNOWN`; by default Grad-CAM and Opti-CAM, after
             the class map of the parts where the network decides by parts.
@@ -126,7 +132,15 @@ def run(
     record.check_folder(output, {PAGE, *expected}, overwrite=overwrite)
 
     progress("loading the network", 0.0)
-    network = pretrained.load(model, weights, layer, fold=True)
+    network = pretrained.load(
+        model,
+        weights,
+        layer,
+        weights_key=weights_key,
+        crop=crop,
+        interpolation=interpolation,
+        fold=True,
+    )
     given, rival = (
         None if name is None else classes.find_class(name, network.class_names)
         for name in (label, against)
@@ -146,7 +160,7 @@ def run(
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "model": network.name,
         "layer": network.layer,
-        "weights": {"source": network.source, "sha256": network.sha256},
+        "weights": pretrained.provenance(network),
         "settings": {
             "methods": list(methods),
             "controls": compared,
@@ -160,6 +174,7 @@ def run(
             "image_size": network.image_size,
             "crop": network.crop,
             "white_level": white_level,
+            "preprocessing": pretrained.prepared(network),
             "score": "softmax probability",
             "mask": "pixels in [0,1] before the network's normalisation",
             "normalization": "range",
@@ -171,7 +186,12 @@ def run(
     }
     articles: list[str] = []
     with record.new_folder(output) as folder:
-        frame = preprocessing.framing(network.image_size, network.crop, white_level)
+        frame = preprocessing.framing(
+            network.image_size,
+            network.crop,
+            network.interpolation,
+            white_level=white_level,
+        )
         for batch, padding in _batches(names, frame, batch_size, failed):
             before = len(document["images"])
 
@@ -196,9 +216,9 @@ def run(
                 )
                 document["images"].append(entry)
         if not document["images"]:
-            raise ValueError(_nothing_read(failed))
+            raise ValueError(explained.nothing_read(failed))
         progress("writing the report", 1.0)
-        document["mean"], document["flat"] = _summarise(document["images"])
+        document["mean"], document["flat"] = explained.summarise(document["images"])
         written = [path.name for path in folder.iterdir()]
         document["files"] = sorted([*written, PAGE, record.RESULTS])
         record.write_text(folder / PAGE, html.page(document, articles))
@@ -230,7 +250,9 @@ def _explain(
     labels = predicted if given is None else np.full(len(batch), given)
     labels = jnp.asarray(labels, jnp.int32)
     entries = [
-        _describe(picture, int(label), row, network.class_names, given is not None)
+        explained.describe(
+            picture.file, int(label), row, network.class_names, given is not None
+        )
         for picture, label, row in zip(batch, labels, probabilities, strict=True)
     ]
     scorers = [metrics.average_scores(model)] + [
@@ -255,7 +277,8 @@ def _explain(
         arrays = {metric: np.asarray(values) for metric, values in scores.items()}
         for index, entry in enumerate(entries):
             entry["methods"][name] = {
-                metric: _plain(values[index]) for metric, values in arrays.items()
+                metric: explained.plain(values[index])
+                for metric, values in arrays.items()
             }
     return entries, masks
 
@@ -295,28 +318,6 @@ def _account(
 
 def _stacked(batch: Sequence[Picture]) -> np.ndarray:
     return np.stack([np.asarray(picture.framed, np.float32) / 255 for picture in batch])
-
-
-def _describe(
-    picture: Picture, label: int, row: np.ndarray, names: Sequence[str], given: bool
-) -> dict[str, Any]:
-    def named(index: int) -> dict[str, Any]:
-        probability = _plain(row[index])
-        return {"index": index, "name": names[index], "probability": probability}
-
-    return {
-        "file": picture.file,
-        "label": named(label) | {"source": "given" if given else "predicted"},
-        "top5": [named(int(index)) for index in np.argsort(-row, kind="stable")[:TOP]],
-        "methods": {},
-    }
-
-
-def _plain(value: np.ndarray | np.generic) -> Any:
-    """Turn an array's values into Python's, to the digits that float32 has."""
-    if value.dtype == bool:
-        return bool(value)
-    return np.round(value.astype(float), 7).tolist()
 
 
 def _batches(
@@ -371,28 +372,3 @@ def _png(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
     return buffer.getvalue()
-
-
-def _summarise(
-    entries: Sequence[Mapping[str, Any]],
-) -> tuple[dict[str, dict[str, float]], dict[str, int]]:
-    """Average the scores of each method over the pictures, and count its flat maps."""
-    means, flat = {}, {}
-    rows = [entry["methods"] | entry["controls"] for entry in entries]
-    for name in rows[0]:
-        means[name] = {
-            metric: _plain(np.mean([row[name][metric] for row in rows]))
-            for metric in (*metrics.METRICS, "masked_probability")
-            if metric in rows[0][name]
-        }
-        flat[name] = sum(row[name]["flat"] for row in rows)
-    return means, flat
-
-
-def _nothing_read(failed: Sequence[Mapping[str, str]]) -> str:
-    first = failed[0]["error"]
-    return (
-        first
-        if len(failed) == 1
-        else f"None of {len(failed)} pictures is usable: {first}"
-    )

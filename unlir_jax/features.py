@@ -16,7 +16,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from unlir_jax import mesh, tree, trunks
-from unlir_jax.data import pipeline
+from unlir_jax.data import pipeline, preprocessing
 from unlir_jax.data import source as sources
 
 # Whoever changes what is computed, or how it is stored, counts up.
@@ -55,6 +55,7 @@ def identity(
     name: str,
     image_size: int,
     crop: float,
+    interpolation: str = preprocessing.BILINEAR,
 ) -> dict[str, Any]:
     """Describe all that the features of a source follow from."""
     head = trunks.head_paths(module, image_size)
@@ -70,12 +71,20 @@ def identity(
         "precision": module.style.precision,
         "image_size": image_size,
         "crop": crop,
+        "interpolation": interpolation,
+        "colours": _colours(module),
         "data": _fingerprint(source),
     } | {
         name: value
         for name, value in (("layer", layer), ("at", at), ("pooled", pooled))
         if value
     }
+
+
+def _colours(module: Any) -> list[list[float]]:
+    """Give mean and deviation of the colours, which are no part of the weights."""
+    inner = getattr(module, "backbone", module)
+    return [list(getattr(inner, name, ())) for name in ("mean", "deviation")]
 
 
 def _fingerprint(source: sources.Source) -> str:
@@ -106,6 +115,7 @@ def cached(
     name: str,
     image_size: int,
     crop: float,
+    interpolation: str = preprocessing.BILINEAR,
     batch_size: int,
     folder: str | os.PathLike[str] | None = None,
     threads: int | None = None,
@@ -125,6 +135,7 @@ def cached(
         name: Its name.
         image_size: Side of the pictures in pixels.
         crop: Share of the shorter side that is kept.
+        interpolation: See `preprocessing.INTERPOLATIONS`.
         batch_size: Over all devices.
         folder: Where features are kept, `default_folder()` by default; with several
             processes a folder that all see.
@@ -137,9 +148,9 @@ def cached(
         ValueError: A picture cannot be read and `strict`, or a process does not see
             the folder.
     """
-    described = identity(
-        source, variables, module, name=name, image_size=image_size, crop=crop
-    )
+    frame: dict[str, Any] = {"image_size": image_size, "crop": crop}
+    frame["interpolation"] = interpolation
+    described = identity(source, variables, module, name=name, **frame)
     key = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
     final = Path(folder or default_folder()).expanduser() / key[:32]
     partial = final.with_name(f"{final.name}.partial")
@@ -152,8 +163,7 @@ def cached(
             rest = pipeline.evaluation(
                 sources.subset(source, np.arange(done, source.size)),
                 batch_size=-(-batch_size // devices) * devices,
-                image_size=image_size,
-                crop=crop,
+                **frame,
                 process=jax.process_index(),
                 processes=jax.process_count(),
                 workers=workers,

@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unlir_jax import checkpoint, heads, pretrained, tree, workdir, zoo
+from unlir_jax import checkpoint, filling, heads, pretrained, tree, workdir, zoo
 from unlir_jax.objectives import filter_weights
-from unlir_jax.weights import exported, hub, layouts, readers
+from unlir_jax.weights import exported, hub, layouts, readers, selection
 
 
 class Start(NamedTuple):
@@ -24,6 +24,7 @@ class Start(NamedTuple):
         unused: Names there that the network does not have.
         classes: A sentence about which classes of the classifier are taken; "" where
             they are the same ones.
+        remark: Which of several weights there were taken.
     """
 
     variables: dict[str, Any]
@@ -32,11 +33,13 @@ class Start(NamedTuple):
     misshaped: list[str]
     unused: list[str]
     classes: str = ""
+    remark: str = ""
 
     def sentences(self) -> list[str]:
         """Say it, name by name."""
         total = len(self.taken) + len(self.kept) + len(self.misshaped)
-        lines = [f"init_from: {len(self.taken)} of {total} arrays are taken."]
+        taken = f"{len(self.taken)} of {total} arrays are taken{self.remark}"
+        lines = [f"init_from: {taken}."]
         for what, names in (
             ("not there, kept as they are", self.kept),
             ("of another shape there, kept as they are", self.misshaped),
@@ -54,6 +57,7 @@ def start_from(
     names: Sequence[str] = (),
     *,
     blocks: bool = False,
+    key: str = "",
 ) -> Start:
     """Replace variables by those of another run or file that have their name and shape.
 
@@ -67,13 +71,14 @@ def start_from(
         network: Which it is.
         names: Of its classes; without, a classifier of as many is taken as it is.
         blocks: See `heads.carry`.
+        key: Which weights of a file that holds several, see `selection.select`.
 
     Raises:
         FileNotFoundError: There is no such place.
         ValueError: Nothing there fits, or it cannot be read.
     """
     expected = tree.flatten(variables)
-    arrays, theirs = _read(place, network)
+    arrays, theirs, remark = _read(place, network, expected, key)
     there = _sized(expected, len(names), len(theirs), blocks) if names else expected
     leaves, fit = layouts.translate(arrays, there, network.layouts)
     if not leaves:
@@ -104,6 +109,7 @@ def start_from(
         list(wrong.values()),
         list(fit.unexpected),
         carried.sentence(f"init_from={place!r}") if carried else "",
+        remark,
     )
 
 
@@ -144,7 +150,7 @@ def own_classes(
         return named, []
     found = zoo.find(network.name)[1]
     leaves = tree.flatten(network.variables)
-    drawn = tree.flatten(pretrained.random_variables(network.module, found, seed))
+    drawn = tree.flatten(filling.random_variables(network.module, found, seed))
     own = {
         path: leaf
         for path, leaf in drawn.items()
@@ -177,31 +183,30 @@ def _carried(
 
 
 def _read(
-    place: str, network: zoo.Network
-) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
-    """Read arrays, and what their classes are called."""
+    place: str, network: zoo.Network, expected: Mapping[str, Any], key: str
+) -> tuple[dict[str, np.ndarray], tuple[str, ...], str]:
+    """Read arrays, what their classes are called, and which of several they are."""
     folder = Path(place)
-    if not folder.is_dir():
-        path = hub.resolve(place)
-        return _read_file(path, network)
-    if (folder / exported.FILE).is_file():
-        return _read_file(folder / exported.FILE, network)
-    state = checkpoint.read_arrays(folder)
-    known = {"params": state["params"], "batch_stats": state.get("statistics") or {}}
-    # Files of weights are plain networks, so checkpoints are read as such as well.
-    arrays = tree.flatten(filter_weights.plain(state.get("average") or known))
-    return arrays, _names(arrays, network, workdir.classes_of(folder))
-
-
-def _read_file(
-    path: Path, network: zoo.Network
-) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
-    arrays, purpose = readers.read(path), exported.purpose(path)
-    return arrays, _names(arrays, network, purpose.class_names if purpose else ())
+    if folder.is_dir() and not (folder / exported.FILE).is_file():
+        state = checkpoint.read_arrays(folder)
+        statistics = state.get("statistics") or {}
+        known = {"params": state["params"], "batch_stats": statistics}
+        # Files of weights are plain networks, and checkpoints are read as such as well.
+        arrays = tree.flatten(filter_weights.plain(state.get("average") or known))
+        return arrays, _names(arrays, network, workdir.classes_of(folder)), ""
+    path = folder / exported.FILE if folder.is_dir() else hub.resolve(place)
+    contents, purpose = readers.open_weights(path), exported.purpose(path)
+    tables = network.layouts
+    chosen = selection.select(
+        contents, expected, tables, key=key, source=place, setting="init_key"
+    )
+    arrays = selection.take(contents, chosen, place)
+    told = purpose.class_names if purpose else ()
+    return arrays, _names(arrays, network, told), chosen.remark
 
 
 def _names(
     arrays: Mapping[str, np.ndarray], network: zoo.Network, told: Sequence[str]
 ) -> tuple[str, ...]:
-    count = pretrained.classes_in(arrays, network)
+    count = filling.classes_in(arrays, network)
     return tuple(told) if len(told) == count else pretrained.class_names(count)

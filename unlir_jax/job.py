@@ -48,7 +48,17 @@ class Job(NamedTuple):
     steps: int
     image_size: int
     crop: float
+    interpolation: str
     notices: list[str]
+
+    @property
+    def frame(self) -> dict[str, Any]:
+        """Say how pictures are framed, in the words of `pipeline.evaluation`."""
+        return {
+            "image_size": self.image_size,
+            "crop": self.crop,
+            "interpolation": self.interpolation,
+        }
 
 
 def prepare(settings: Settings) -> Job:
@@ -93,6 +103,7 @@ def prepare(settings: Settings) -> Job:
         steps=steps,
         image_size=image_size,
         crop=settings.data.crop or network.crop,
+        interpolation=settings.data.interpolation or network.interpolation,
         notices=notices,
     )
 
@@ -119,6 +130,7 @@ def _begin(
         zoo.find(network.name)[1],
         names,
         blocks=blocks,
+        key=settings.init_key,
     )
     return network, begun.variables, begun.taken, begun.sentences()
 
@@ -194,6 +206,9 @@ def _open_network(
         model.name,
         model.weights,
         num_classes=classes,
+        weights_key=model.weights_key,
+        crop=settings.data.crop or None,
+        interpolation=settings.data.interpolation or None,
         seed=settings.seed,
         decision=decision if decision["name"] else None,
     )

@@ -37,19 +37,20 @@ def nothing(sentence: str) -> Album:
     return Album(None, lambda region: None, sentence)
 
 
-def open_album(folder: Path, side: int, crop: float) -> Album:
+def open_album(folder: Path, side: int, crop: float, interpolation: str) -> Album:
     """Open the training pictures that the config of a workdir names.
 
     Args:
         folder: The workdir.
         side: Of the framed pictures in pixels; they show the same at any.
         crop: Share of the shorter side that is kept.
+        interpolation: See `preprocessing.INTERPOLATIONS`.
     """
     try:
         source = sources.narrowed(workdir.training_pictures(folder))
     except ValueError as error:
         return nothing(f"{error} No regions of them are shown.")
-    framed = preprocessing.framing(side, crop)
+    framed = preprocessing.framing(side, crop, interpolation)
 
     @functools.lru_cache(maxsize=KEPT)
     def read(index: int, name: str) -> Image.Image | None:

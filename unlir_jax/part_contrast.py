@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from unlir_jax import part_account, part_album, part_gallery, receptive
-from unlir_jax.data import classes, preprocessing, source
+from unlir_jax.data import classes, source
 from unlir_jax.pretrained import Pretrained
 
 # So many pictures of a class, evenly spread, are looked at.
@@ -98,7 +98,7 @@ def _pictures(
     own = np.flatnonzero((split.labels == place) & (split.labels >= 0))
     if len(own) > MOST:
         own = own[np.linspace(0, len(own) - 1, MOST).astype(int)]
-    framed = preprocessing.preprocessing(network.image_size, network.crop)
+    framed = network.preprocess
     batch: list[np.ndarray] = []
     places: list[int] = []
     for number, index in enumerate(own.tolist(), 1):

@@ -250,7 +250,7 @@ def _maps(
             variables, images.astype(jnp.float32) / 255, method="features"
         )
     )
-    frame = {"image_size": job.image_size, "crop": job.crop}
+    frame = job.frame
     for batch in pipeline.evaluation(job.data.train, batch_size=ROWS, **frame):
         good = batch["weight"] > 0
         maps = np.asarray(trunk(batch["image"]), np.float32)[good]
@@ -319,7 +319,7 @@ def _centres(job: Any, variables: Any, grid: tuple[int, int]) -> receptive.Centr
     """Ask the network about some training pictures where its cells look."""
     module, source = job.network.module, job.data.train
     some = np.linspace(0, source.size - 1, ASKED).astype(int)
-    frame = {"image_size": job.image_size, "crop": job.crop}
+    frame = job.frame
     batches = pipeline.evaluation(
         sources.subset(source, some), batch_size=ASKED, **frame
     )
@@ -342,7 +342,7 @@ def _keypoints(job: Any, regions: list[list[dict[str, Any]]]) -> list[Any]:
     if "keypoints" not in source.annotations:
         return [None] * len(regions)
     needed = np.unique([region["index"] for some in regions for region in some])
-    frame = {"image_size": job.image_size, "crop": job.crop}
+    frame = job.frame
     batches = pipeline.evaluation(
         sources.subset(source, needed),
         batch_size=ROWS,

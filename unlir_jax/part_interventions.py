@@ -214,6 +214,7 @@ def _pictures(job: Any) -> dict[str, np.ndarray]:
         batch_size=count,
         image_size=job.image_size,
         crop=job.crop,
+        interpolation=job.interpolation,
         annotations=known,
     )
     (batch,) = batches

@@ -124,6 +124,7 @@ def _rows(
         batch_size=ROWS,
         image_size=job.image_size,
         crop=job.crop,
+        interpolation=job.interpolation,
         annotations=known,
     ):
         if kept is None:

@@ -110,7 +110,9 @@ def _gallery(
         return None, part_album.nothing(
             f"No training regions are shown: {part_gallery.FILE} is of another network."
         )
-    return gallery, part_album.open_album(folder, FRAMED, network.crop)
+    return gallery, part_album.open_album(
+        folder, FRAMED, network.crop, network.interpolation
+    )
 
 
 def _view(picture: Image.Image, heat: np.ndarray) -> Image.Image:

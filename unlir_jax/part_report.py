@@ -75,7 +75,7 @@ def run(
     chosen = [class_names.find_class(name, names) for name in classes]
     pair = _pair(contrast, names)
     record.check_folder(output, (PAGE, SHEET), overwrite=overwrite)
-    album = part_album.open_album(folder, FRAMED, purpose.crop)
+    album = part_album.open_album(folder, FRAMED, purpose.crop, purpose.interpolation)
     if pair and album.source is None:
         raise ValueError(
             f"`contrast` needs the training pictures, but: {album.missing}"

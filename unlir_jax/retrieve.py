@@ -40,11 +40,14 @@ def run(
     *,
     model: str = "efficientnet_lite0",
     weights: str | None = None,
+    weights_key: str = "",
     adapter: str | os.PathLike[str] | None = None,
     pool: str = "gem",
     whiten: int = 0,
     top: int = 10,
     image_size: int | None = None,
+    crop: float | None = None,
+    interpolation: str | None = None,
     overwrite: bool = False,
     batch_size: int = 16,
     white_level: int | float | str = "auto",
@@ -61,7 +64,8 @@ def run(
         index: What is searched, likewise.
         output: Folder to write to.
         model: Name of the network, or the workdir of a training.
-        weights: Its weights, see `pretrained.load`.
+        weights: Its weights, see `pretrained.load`; they need no classifier.
+        weights_key: Which of them.
         adapter: A file of weights of its filters, which are folded in; its pictures'
             size is taken then.
         pool: Of its maps, one of `pooling.POOLINGS`.
@@ -69,6 +73,8 @@ def run(
         top: How many to find for each query.
         image_size: Side in pixels of the pictures; by default that of the adapter, or
             of the network.
+        crop: Share of the shorter side that is kept; likewise.
+        interpolation: By which pictures are resized; likewise.
         overwrite: Whether to replace a previous search.
         batch_size: Pictures that go through the network together.
         white_level: Of pictures of more than 8 bits, see `data.levels`.
@@ -95,12 +101,17 @@ def run(
                 f"There is no {what}; expected files, folders or patterns."
             )
     record.check_folder(output, {PAGE}, overwrite=overwrite)
-    network = _network(model, weights, adapter)
+    network = _network(model, weights, weights_key, adapter, crop, interpolation)
     if image_size is not None:
         network = network._replace(image_size=image_size)
     failed = [failure for listed in found for failure in listed.failures()]
     every = list(dict.fromkeys([*found[1].files, *found[0].files]))
-    frame = preprocessing.framing(network.image_size, network.crop, white_level)
+    frame = preprocessing.framing(
+        network.image_size,
+        network.crop,
+        network.interpolation,
+        white_level=white_level,
+    )
     rows = _describe(network, every, frame, pool, batch_size, failed, progress)
     known = [path for path in every if path in rows]
     searched = [path for path in found[1].files if path in rows]
@@ -122,10 +133,11 @@ def run(
     document |= {
         "schema": record.SCHEMA,
         "model": network.name,
-        "weights": {"source": network.source, "sha256": network.sha256},
+        "weights": pretrained.provenance(network),
         "adapter": None if adapter is None else readers.sha256(adapter),
         "image_size": network.image_size,
         "white_level": white_level,
+        "preprocessing": pretrained.prepared(network),
         "pool": pool,
         "whiten": whiten,
         "failed": failed,
@@ -139,14 +151,28 @@ def run(
 
 
 def _network(
-    model: str, weights: str | None, adapter: str | os.PathLike[str] | None
+    model: str,
+    weights: str | None,
+    weights_key: str,
+    adapter: str | os.PathLike[str] | None,
+    crop: float | None,
+    interpolation: str | None,
 ) -> pretrained.Pretrained:
     """Load a network with its norms folded, and an adapter before them if there is."""
+    network = pretrained.load(
+        model,
+        weights,
+        weights_key=weights_key,
+        crop=crop,
+        interpolation=interpolation,
+        fold=adapter is None,
+        trunk_only=True,
+    )
     if adapter is None:
-        return pretrained.load(model, weights, fold=True)
-    chosen = adapters.load(adapter)
-    frozen = pretrained.load(model, weights)
-    adapted = adapters.apply(chosen, frozen)
+        return network
+    asked = {"crop": crop, "interpolation": interpolation}
+    asked = {name: value for name, value in asked.items() if value is not None}
+    adapted = adapters.apply(adapters.load(adapter), network)._replace(**asked)
     folded = fold.fold_batchnorm(adapted.module, adapted.variables)
     return pretrained.changed(adapted, *folded)
 

@@ -235,7 +235,7 @@ def _start(
 
 
 def _batches(job: Job, show: Say, asked: Callable[[], str]) -> batches.Batches:
-    settings, frame = job.settings, {"image_size": job.image_size, "crop": job.crop}
+    settings, frame = job.settings, job.frame
     if not settings.features.cache:
         return batches.of_pictures(job.data, settings, **frame)
     compute = functools.partial(

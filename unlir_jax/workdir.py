@@ -11,10 +11,9 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from unlir_jax import checkpoint, config, journal, mesh, record, tree
+from unlir_jax import checkpoint, config, journal, mesh, pretrained, record, tree
 from unlir_jax.data import source as sources
 from unlir_jax.data import splits
-from unlir_jax.models import parts
 from unlir_jax.report import training
 from unlir_jax.weights import exported, readers
 
@@ -272,13 +271,8 @@ def finish(
     """
     train, test = job.data
     leaves = {path: np.asarray(leaf) for path, leaf in tree.flatten(variables).items()}
-    purpose = exported.Purpose(
-        job.network.name,
-        train.classes,
-        job.image_size,
-        job.crop,
-        parts.specification(job.network.module),
-    )
+    network = job.network._replace(class_names=train.classes, **job.frame)
+    purpose = pretrained.purpose(network)
     best = {
         f"best/{name.removeprefix('test/')}": value
         for name, value in notes["best"].items()
@@ -297,10 +291,8 @@ def finish(
         "devices": job.laid.mesh.size,
         "processes": jax.process_count(),
         "versions": record.versions(),
-        "initial_weights": {
-            "source": job.network.source,
-            "sha256": job.network.sha256,
-        },
+        "initial_weights": pretrained.provenance(job.network),
+        "preprocessing": pretrained.prepared(job.network, **job.frame),
         "config": config.to_dict(job.settings),
     }
     if mesh.is_first():

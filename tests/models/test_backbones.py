@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from unlir_jax import catalogue, pretrained, split, tree, zoo
+from unlir_jax import catalogue, filling, pretrained, split, tree, zoo
 
 FOLDER = Path(__file__).parents[1] / "golden" / "backbones"
 sys.path.insert(0, str(FOLDER))
@@ -74,7 +74,7 @@ def built(path, file, arrays):
     module = network.build()
     np.testing.assert_allclose(module.mean, file["mean"], rtol=1e-6)
     np.testing.assert_allclose(module.deviation, file["std"], rtol=1e-6)
-    return name, module, pretrained.fill(module, network, arrays, name, path.stem)
+    return name, module, filling.fill(module, network, arrays, name, path.stem)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
@@ -112,7 +112,7 @@ def test_torchvision_pools_vgg_to_seven_cells_at_any_size():
         expected = file["logits_256x288"]
     name, network = zoo.find("vgg11")
     module = network.build()
-    variables = pretrained.fill(module, network, arrays, name, path.stem)
+    variables = filling.fill(module, network, arrays, name, path.stem)
     found = jax.jit(module.apply)(variables, jnp.asarray(random_state.images(256, 288)))
     np.testing.assert_allclose(found, expected, atol=1e-4, rtol=0)
 
@@ -146,7 +146,7 @@ def test_both_cuts_of_the_default_layer_give_the_same_numbers():
     _, network = zoo.find("mobilenet_v2")
     module = network.build(num_classes=7)
     images = jnp.asarray(random_state.images(64, 64))
-    variables = pretrained.random_variables(module, network)
+    variables = filling.random_variables(module, network)
     by_methods = split.from_methods(module)
     by_path = split.from_linen(module, network.layer)
     np.testing.assert_array_equal(
@@ -200,7 +200,7 @@ def test_training_mode_updates_the_statistics():
     _, network = zoo.find("cifar_resnet20")
     module = network.build()
     images = jnp.asarray(random_state.images(32, 32))
-    variables = pretrained.random_variables(module, network)
+    variables = filling.random_variables(module, network)
     training = functools.partial(module.apply, train=True, mutable=["batch_stats"])
     _, moved = jax.jit(training)(variables, images)
     before = tree.flatten(variables["batch_stats"])

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from unlir_jax import pretrained, tree
+from unlir_jax import filling, pretrained, tree
 from unlir_jax.models import parts
 from unlir_jax.parts import encoding, groups, products, start
 
@@ -20,7 +20,7 @@ def planted():
     shapes = jax.eval_shape(
         lambda: module.init(jax.random.key(0), np.zeros((1, 32, 32, 3), np.float32))
     )
-    variables = pretrained.random_variables(
+    variables = filling.random_variables(
         module, pretrained.zoo.find("cifar_resnet8")[1]
     )
     assert jax.tree.structure(shapes) == jax.tree.structure(variables)

@@ -161,3 +161,25 @@ def test_the_package_is_optional(monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(ImportError, match=r"pip install 'unlir_jax\[hf\]'"):
         hub.resolve("hf:a/b")
+
+
+def test_a_companion_comes_from_the_same_place(client, tmp_path):
+    file = tmp_path / "folder" / "model.safetensors"
+    file.parent.mkdir()
+    assert hub.companion(str(file), file, "config.json") is None
+    assert client.calls == []
+    assert hub.companion("hf:a/b@main", file, "config.json") is None
+    assert client.calls == [("download", "a/b", "config.json", "main")]
+    (tmp_path / "config.json").write_text("{}")
+    found = hub.companion("hf:a/b", file, "config.json")
+    assert found == tmp_path / "config.json"
+    (file.parent / "config.json").write_text("{}")
+    assert hub.companion("hf:a/b", file, "config.json").parent == file.parent
+
+
+def test_a_companion_that_is_absent_or_out_of_reach(client, tmp_path):
+    client.failure = client.errors.EntryNotFoundError("no such entry")
+    assert hub.companion("hf:a/b", tmp_path / "w", "config.json") is None
+    client.failure = client.errors.LocalEntryNotFoundError("offline")
+    with pytest.raises(ConnectionError, match="offline"):
+        hub.companion("hf:a/b", tmp_path / "w", "config.json")

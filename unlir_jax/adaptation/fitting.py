@@ -283,6 +283,7 @@ def save(fitted: Fitted, task: Any, folder: Path, names: Sequence[str]) -> None:
                     "class_names": list(names),
                     "image_size": task.image_size,
                     "crop": task.crop,
+                    "interpolation": task.interpolation,
                 },
                 head_type="int8",
                 overwrite=True,

@@ -38,6 +38,7 @@ class Pictures:
         self.network, self.data = task.network, task.data
         self.settings, self.at = task.settings, task.at
         self.image_size, self.crop = task.image_size, task.crop
+        self.interpolation = task.interpolation
         self.cut = trunk.cut(self.network.module, task.at, self.image_size)
         self.before = jax.jit(self.cut.before)
         self.flips = 2 if self.settings.flips else 1
@@ -137,6 +138,7 @@ class Pictures:
                 batch_size=min(BATCH, len(places)),
                 image_size=self.image_size,
                 crop=self.crop,
+                interpolation=self.interpolation,
                 workers=settings.workers,
                 threads=settings.threads or None,
                 strict=settings.strict,

@@ -33,8 +33,8 @@ def few_shot() -> ConfigDict:
             "model": {
                 "name": "mobilenet_v2",
                 "weights": cast(ConfigDict, whole.model).get_ref("weights"),
-                # Filters behind this block have weights; "auto": 40 % of the blocks
-                # are in front of it.
+                "weights_key": "",
+                # Filters behind this block have weights; "auto": 40 % are in front.
                 "after": "auto",
             },
             # Steps of an adapter, 0: as many as suit the number of pictures.
@@ -55,7 +55,7 @@ def few_shot() -> ConfigDict:
             "penalty": {"name": "", "weight": 0.0, "select": ""},
             # Both sides of a picture, in training and at test.
             "flips": True,
-            # Random crops of each picture, of an adapter that learns from them.
+            # Random crops of each picture, for adapters that learn from them.
             "crops": 4,
         }
     )

@@ -25,6 +25,7 @@ class Task(NamedTuple):
         at: Where the trunk is cut: the same, or "" where all of it learns.
         image_size: Side in pixels of the pictures.
         crop: See `preprocessing`.
+        interpolation: Likewise.
         unlabelled: How many other pictures are learnt from; None: all.
         duplicates: Pictures that are both trained and tested on, see
             `data.duplicates`; None where nobody looked.
@@ -38,6 +39,7 @@ class Task(NamedTuple):
     at: str
     image_size: int
     crop: float
+    interpolation: str
     unlabelled: int | None
     duplicates: dict[str, Any] | None = None
 
@@ -70,10 +72,22 @@ def prepare(settings: Any) -> list[Task]:
     data = data._replace(train=_labelled(data.train))
     _check_counts(settings, data.train, max(shots), unlabelled)
     model = settings.model
-    network = pretrained.load(model.name, model.weights, fold=False)
+    network = pretrained.load(
+        model.name,
+        model.weights,
+        weights_key=model.weights_key,
+        crop=settings.data.crop or None,
+        interpolation=settings.data.interpolation or None,
+        trunk_only=True,
+    )
     image_size = settings.data.image_size or network.image_size
     after = trunk.behind(network.module, network.image_size, model.after)
-    common = image_size, settings.data.crop or network.crop, unlabelled
+    common = (
+        image_size,
+        settings.data.crop or network.crop,
+        settings.data.interpolation or network.interpolation,
+        unlabelled,
+    )
     found = []
     for name in names:
         method = methods.METHODS[name]

@@ -1,6 +1,5 @@
 """What `unlir adapters apply`, `merge`, `diff` and `explain` do."""
 
-import json
 import os
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -11,7 +10,6 @@ import numpy as np
 from unlir_jax import pretrained, tree
 from unlir_jax.adapters import arithmetic, file
 from unlir_jax.adapters import network as networks
-from unlir_jax.models import parts
 from unlir_jax.weights import exported, readers
 
 
@@ -39,7 +37,8 @@ def command(
         return merge_command(some, target, overwrite=given.overwrite), []
     if given.way == "apply":
         what = given.name, given.weights, given.adapter, given.output
-        return apply_command(*what, overwrite=given.overwrite), []
+        key = given.weights_key
+        return apply_command(*what, weights_key=key, overwrite=given.overwrite), []
     # Draws, and so imports what the others do without.
     from unlir_jax.adapters import explanation
 
@@ -48,6 +47,7 @@ def command(
         given.images,
         given.output,
         weights=given.weights,
+        weights_key=given.weights_key,
         count=given.filters,
         overwrite=given.overwrite,
         white_level=given.white_level,
@@ -63,6 +63,7 @@ def apply_command(
     adapter: str | os.PathLike[str],
     output: str | os.PathLike[str],
     *,
+    weights_key: str = "",
     overwrite: bool = False,
 ) -> str:
     """Write a network with an adapter folded in, in our layout; say what was done.
@@ -74,20 +75,12 @@ def apply_command(
     """
     output = file.output(output, overwrite)
     chosen = file.load(adapter)
-    frozen = pretrained.load(name, weights)
+    frozen = pretrained.load(name, weights, weights_key=weights_key, trunk_only=True)
     network = networks.apply(chosen, frozen)
-    metadata = {
-        "format": exported.FORMAT,
-        "network": network.name,
-        "class_names": json.dumps(network.class_names, ensure_ascii=False),
-        "image_size": str(network.image_size),
-        "crop": repr(network.crop),
+    metadata = exported.metadata(pretrained.purpose(network)) | {
         "adapter": readers.sha256(adapter),
         "source": network.source,
     }
-    decision = parts.specification(network.module)
-    if decision:
-        metadata["decision"] = json.dumps(decision)
     leaves = tree.flatten(jax.tree.map(np.asarray, network.variables))
     readers.write_safetensors(output, leaves, metadata, overwrite=overwrite)
     head = (

@@ -59,10 +59,13 @@ class _Task(NamedTuple):
     network: pretrained.Pretrained
     size: int
     crop: float
+    interpolation: str
     white_level: int | float | str
 
     def frame(self, size: int) -> Callable[[Any], Image.Image]:
-        return preprocessing.framing(size, self.crop, self.white_level)
+        return preprocessing.framing(
+            size, self.crop, self.interpolation, white_level=self.white_level
+        )
 
 
 def run(
@@ -71,6 +74,7 @@ def run(
     output: str | os.PathLike[str],
     *,
     weights: str | os.PathLike[str] | None = None,
+    weights_key: str = "",
     count: int = 8,
     best: int = 8,
     shown: int = 6,
@@ -81,14 +85,14 @@ def run(
 ) -> Outcome:
     """Show which filters an adapter uses, and write a page, pictures and results.
 
-    Writes `filters.html`, `weights.png`, `filters.png`, `saliency.png` and
-    `results.json`.
+    Writes `filters.html`, the pictures `weights`, `filters`, `saliency`, and results.
 
     Args:
         adapter: A file.
         images: Files, folders and patterns.
         output: Folder to write to.
         weights: Of the frozen network, see `pretrained.load`.
+        weights_key: Likewise.
         count: Of the most raised, and of the most lowered filters.
         best: Regions of each.
         shown: Pictures whose saliency is shown.
@@ -111,7 +115,9 @@ def run(
     record.check_folder(output, {PAGE, *PICTURES}, overwrite=overwrite)
     progress("loading the network", 0.0)
     chosen = file.load(adapter)
-    network = pretrained.load(chosen.backbone, weights)
+    network = pretrained.load(
+        chosen.backbone, weights, weights_key=weights_key, trunk_only=True
+    )
     file.check(chosen, network.name, network.variables)
     task = _Task(chosen, network, *networks.framed(chosen, network), white_level)
     failed = found.failures()
@@ -320,8 +326,7 @@ def _document(
         },
         "model": network.name,
         "source": {"weights": network.source, "sha256": network.sha256},
-        "image_size": task.size,
-        "crop": task.crop,
+        **pretrained.prepared(network, *task[2:5]),
         "white_level": task.white_level,
         "count": tree.count(weights),
         "pictures": len(seen.files),

@@ -60,6 +60,7 @@ def write(folder: Path, job: Any, variables: Variables) -> Path | None:
         "class_names": list(job.data.train.classes),
         "image_size": size,
         "crop": job.crop,
+        "interpolation": job.interpolation,
     }
     head = {}
     exact = layers.with_style(module, module.style._replace(dtype=None))

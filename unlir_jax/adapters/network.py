@@ -54,25 +54,28 @@ def apply(adapter: Adapter, network: pretrained.Pretrained) -> pretrained.Pretra
         if len(names) != classes:
             names = class_names.placeholders(classes)
     changed = pretrained.changed(network, module, tree.unflatten(leaves))
-    size, crop = framed(adapter, network)
+    size, crop, interpolation = framed(adapter, network)
     return changed._replace(
         class_names=names,
         image_size=size,
         crop=crop,
-        preprocess=preprocessing.preprocessing(size, crop),
+        interpolation=interpolation,
+        preprocess=preprocessing.preprocessing(size, crop, interpolation),
     )
 
 
-def framed(adapter: Adapter, network: pretrained.Pretrained) -> tuple[int, float]:
-    """Give the side of pictures and the crop that an adapter was learnt on.
+def framed(adapter: Adapter, network: pretrained.Pretrained) -> tuple[int, float, str]:
+    """Give the side of pictures, crop and interpolation that an adapter learnt on.
 
     Those of the network where it does not say.
     """
     size, crop = adapter.metadata.get("image_size"), adapter.metadata.get("crop")
     if type(size) is int and isinstance(crop, int | float):
         if 1 <= size <= 4096 and 0 < crop <= 1:
-            return size, float(crop)
-    return network.image_size, network.crop
+            said = adapter.metadata.get("interpolation")
+            known = said in preprocessing.INTERPOLATIONS
+            return size, float(crop), str(said) if known else network.interpolation
+    return network.image_size, network.crop, network.interpolation
 
 
 def weigh(adapter: Adapter, network: pretrained.Pretrained) -> pretrained.Pretrained:

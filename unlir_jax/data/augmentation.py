@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageEnhance, ImageFilter
 
-from unlir_jax.data import geometry, rand_augment, source
+from unlir_jax.data import geometry, preprocessing, rand_augment, source
 
 Range = tuple[float, float]
 Operation = Callable[[source.Example, np.random.Generator], source.Example]
@@ -52,10 +52,12 @@ def build(text: str, image_size: int) -> Operation:
     return _chain([_make(name, call, image_size) for name, call in calls])
 
 
-def evaluation(image_size: int, crop: float) -> Operation:
+def evaluation(
+    image_size: int, crop: float, interpolation: str = preprocessing.BILINEAR
+) -> Operation:
     """Make what stands for augmentation in evaluation: `frame`, and nothing random."""
     _check_size(image_size)
-    return _chain([frame(image_size, crop)])
+    return _chain([frame(image_size, crop, interpolation)])
 
 
 def _chain(operations: list[Operation]) -> Operation:
@@ -227,25 +229,24 @@ def resize(size: int) -> Operation:
     return apply
 
 
-def frame(size: int, crop: float = 0.875) -> Operation:
+def frame(
+    size: int, crop: float = 0.875, interpolation: str = preprocessing.BILINEAR
+) -> Operation:
     """Take the frame of evaluation: shorter side to `size / crop`, central square.
 
-    The picture's pixels are those of `preprocessing.framing(size, crop)`, which cannot
-    take masks, boxes and keypoints along.
+    The picture's pixels are those of `preprocessing.framing`, which cannot take masks,
+    boxes and keypoints along.
     """
-    if not 0 < crop <= 1:
-        raise ValueError(f"`crop`={crop} is a share; expected a value in (0, 1].")
-    shorter = max(round(size / crop), size)
+    preprocessing.check_frame(crop, interpolation)
 
     def apply(example: source.Example, random: np.random.Generator) -> source.Example:
         width, height = example["image"].size
-        scale = shorter / min(width, height)
-        target = (
-            max(int(width * scale + 1e-9), shorter),
-            max(int(height * scale + 1e-9), shorter),
-        )
+        target = preprocessing.framed_size(width, height, size, crop)
         if (width, height) != target:
-            example = geometry.window(example, (0, 0, width, height), target)
+            whole = 0, 0, width, height
+            example = geometry.window(
+                example, whole, target, interpolation=interpolation
+            )
         left, top = (round((side - size) / 2) for side in target)
         box = left, top, left + size, top + size
         return geometry.window(example, box, (size, size))

@@ -45,6 +45,8 @@ def window(
     box: Box,
     size: tuple[int, int],
     mirrored: tuple[bool, bool] = (False, False),
+    *,
+    interpolation: str = preprocessing.BILINEAR,
 ) -> source.Example:
     """Cut a box out, resize it, and mirror the result if wished.
 
@@ -54,33 +56,40 @@ def window(
             void in the mask; such a box must be of whole pixels and of `size`.
         size: Width and height of the result.
         mirrored: Whether left and right, top and bottom change places.
+        interpolation: Of the picture, see `preprocessing.INTERPOLATIONS`.
     """
     scales = (box[2] - box[0]) / size[0], (box[3] - box[1]) / size[1]
     matrix = np.array([[scales[0], 0, box[0]], [0, scales[1], box[1]]])
     for axis in (0, 1):
         if mirrored[axis]:
             matrix[axis, axis], matrix[axis, 2] = -scales[axis], box[axis + 2]
-    return move(example, matrix, size)
+    return move(example, matrix, size, interpolation)
 
 
 def move(
-    example: source.Example, matrix: np.ndarray, size: tuple[int, int]
+    example: source.Example,
+    matrix: np.ndarray,
+    size: tuple[int, int],
+    interpolation: str = preprocessing.BILINEAR,
 ) -> source.Example:
     """Apply an affine map to the picture and all that belongs to it.
 
     Enlarging and reducing along the axes is antialiased; a map that turns or shears is
-    interpolated bilinearly, and shows black where the picture ends. The mask takes its
-    nearest value, and is void where the picture ends: nobody has looked there. A box
-    becomes the upright box round its moved corners, cut at the border. A box or
-    keypoint that leaves the picture becomes zeros.
+    not, and shows black where the picture ends. The mask takes its nearest value, and
+    is void where the picture ends: nobody has looked there. A box becomes the upright
+    box round its moved corners, cut at the border. A box or keypoint that leaves the
+    picture becomes zeros.
 
     Args:
         example: As `opened` gives it.
         matrix: `[2, 3]`, takes places in the result to places in the example.
         size: Width and height of the result.
+        interpolation: Of the picture; a map that turns or shears takes the nearest,
+            the bilinear or the bicubic value.
     """
     moved: dict[str, Any] = dict(example)
-    smooth, nearest = Image.Resampling.BILINEAR, Image.Resampling.NEAREST
+    smooth = preprocessing.INTERPOLATIONS[interpolation]
+    nearest = Image.Resampling.NEAREST
     moved["image"] = _draw(example["image"], matrix, size, smooth)
     if "mask" in example:
         moved["mask"] = _draw(example["mask"], matrix, size, nearest, VOID)

@@ -15,7 +15,7 @@ import grain
 import numpy as np
 from absl import flags
 
-from unlir_jax.data import augmentation
+from unlir_jax.data import augmentation, preprocessing
 from unlir_jax.data.source import Example, Source, narrowed
 
 Batch = dict[str, np.ndarray]
@@ -134,6 +134,7 @@ def evaluation(
     batch_size: int,
     image_size: int,
     crop: float = 0.875,
+    interpolation: str = preprocessing.BILINEAR,
     annotations: Sequence[str] = (),
     process: int = 0,
     processes: int = 1,
@@ -145,15 +146,15 @@ def evaluation(
 
     All processes get the same number of batches, `evaluation_batches`; the last one is
     filled up with rows of weight 0 and index -1. The pixels are those of
-    `preprocessing.preprocessing(image_size, crop)`, which sees `crop` of the shorter
-    side. The other arguments are those of `training`.
+    `preprocessing.preprocessing(image_size, crop, interpolation)`, which sees `crop` of
+    the shorter side. The other arguments are those of `training`.
 
     Raises:
         ValueError: As `training` does.
     """
     share = _share(source, batch_size, process, processes)
     workers, threads = _hands(workers, threads)
-    change = augmentation.evaluation(image_size, crop)
+    change = augmentation.evaluation(image_size, crop, interpolation)
     known = _known(source, annotations)
     stop = None if workers else threading.Event()
     seen = narrowed(source, known)

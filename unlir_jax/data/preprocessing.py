@@ -15,6 +15,17 @@ from unlir_jax.data.levels import AUTO, WhiteLevel, to_rgb
 # UNLIR_JAX_MOST_PIXELS of the environment sets another limit.
 MOST_PIXELS = 200_000_000
 
+BILINEAR = "bilinear"
+INTERPOLATIONS = {
+    BILINEAR: Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+    "hamming": Image.Resampling.HAMMING,
+    "box": Image.Resampling.BOX,
+    "nearest": Image.Resampling.NEAREST,
+}
+"""Pillow's, by timm's words; all but the nearest are antialiased."""
+
 Picture = Image.Image | np.ndarray | str | os.PathLike[str]
 
 
@@ -137,48 +148,76 @@ def _converted(image: Image.Image, white_level: WhiteLevel) -> Image.Image:
     return to_rgb(turned, white_level, white=levels.white_of(image))
 
 
+def framed_size(width: int, height: int, size: int, crop: float) -> tuple[int, int]:
+    """Give the size to which a picture is resized before its centre is cut out.
+
+    The shorter side becomes `size / crop`, rounded down as timm 1.0.31 does, and so
+    does the longer one, as torchvision does.
+    """
+    shorter = max(int(size / crop + 1e-6), size)
+    scale = shorter / min(width, height)
+    return (
+        max(int(width * scale + 1e-9), shorter),
+        max(int(height * scale + 1e-9), shorter),
+    )
+
+
+def check_frame(crop: float, interpolation: str) -> None:
+    """Refuse a frame that makes no sense.
+
+    Raises:
+        ValueError: The crop is no share, or the interpolation is not known.
+    """
+    if not 0 < crop <= 1:
+        raise ValueError(f"`crop`={crop} is a share; expected a value in (0, 1].")
+    if interpolation not in INTERPOLATIONS:
+        raise ValueError(
+            f"`interpolation`={interpolation!r} is not known; expected one of "
+            f"{', '.join(INTERPOLATIONS)}."
+        )
+
+
 def framing(
-    size: int, crop: float, white_level: WhiteLevel = AUTO
+    size: int,
+    crop: float,
+    interpolation: str = BILINEAR,
+    *,
+    white_level: WhiteLevel = AUTO,
 ) -> Callable[[Picture], Image.Image]:
     """Make the frame of evaluation: shorter side to `size / crop`, central square.
 
     Args:
         size: Side of the result in pixels.
         crop: Share of the shorter side that is kept, in (0, 1].
+        interpolation: One of `INTERPOLATIONS`.
         white_level: See `read_image`.
 
     Returns:
-        `picture -> Image` of `size` x `size` pixels, 8-bit RGB. Interpolation is
-        Pillow's antialiased bilinear.
+        `picture -> Image` of `size` x `size` pixels, 8-bit RGB.
     """
-    if not 0 < crop <= 1:
-        raise ValueError(f"`crop`={crop} is a share; expected a value in (0, 1].")
+    check_frame(crop, interpolation)
     levels.check_white_level(white_level)
+    resampling = INTERPOLATIONS[interpolation]
 
     def frame(picture: Picture) -> Image.Image:
         image = to_picture(picture, white_level=white_level)
-        width, height = image.size
-        shorter = max(round(size / crop), size)
-        scale = shorter / min(width, height)
-        # The longer side is cut, not rounded, as the references of ImageNet do.
-        target = (
-            max(int(width * scale + 1e-9), shorter),
-            max(int(height * scale + 1e-9), shorter),
-        )
+        target = framed_size(*image.size, size, crop)
         if image.size != target:
-            image = image.resize(target, Image.Resampling.BILINEAR)
+            image = image.resize(target, resampling)
         left, top = (round((side - size) / 2) for side in target)
         return image.crop((left, top, left + size, top + size))
 
     return frame
 
 
-def preprocessing(size: int, crop: float) -> Callable[[Picture], np.ndarray]:
+def preprocessing(
+    size: int, crop: float, interpolation: str = BILINEAR
+) -> Callable[[Picture], np.ndarray]:
     """Make the preprocessing of evaluation: `picture -> [size, size, 3]` in [0, 1].
 
     Mean and standard deviation are not applied here: they belong to the network.
     """
-    frame = framing(size, crop)
+    frame = framing(size, crop, interpolation)
 
     def preprocess(picture: Picture) -> np.ndarray:
         return np.asarray(frame(picture), np.float32) / 255

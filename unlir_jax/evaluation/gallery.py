@@ -89,6 +89,7 @@ def draw(job: Any, rows: store.Rows, names: Sequence[str]) -> list[Shown]:
         batch_size=len(at),
         image_size=job.image_size,
         crop=job.crop,
+        interpolation=job.interpolation,
     )
     pixels = next(batches)["image"]
     masks: dict[str, list[np.ndarray]] = {name: [] for name in methods}

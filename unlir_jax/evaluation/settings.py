@@ -87,6 +87,8 @@ def evaluation() -> ConfigDict:
             "model": {
                 "name": "efficientnet_lite0",
                 "weights": config_dict.placeholder(str),
+                # Of a file with several: what stands before their names.
+                "weights_key": "",
                 "layer": "",
                 "random_labels": config_dict.placeholder(str),
             },
@@ -128,6 +130,7 @@ def _data() -> dict:
         # 0: as the network was trained.
         "image_size": 0,
         "crop": 0.0,
+        "interpolation": "",
         # Stop at a picture that cannot be read, instead of counting it.
         "strict": False,
         "workers": 0,

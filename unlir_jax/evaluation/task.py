@@ -43,6 +43,7 @@ class Task(NamedTuple):
     annotations: tuple[str, ...]
     image_size: int
     crop: float
+    interpolation: str
     laid: mesh.Layout
 
     @property
@@ -64,9 +65,7 @@ def prepare(settings: Any) -> Task:
         raise ValueError(f"`labels`={settings.labels!r}; expected one of {LABELS}.")
     laid = _layout(settings)
     data, model = _open(settings.data), settings.model
-    network = pretrained.load(
-        model.name, model.weights, model.layer or None, fold=True, seed=settings.seed
-    )
+    network = _load(settings, model.weights)
     found, labelled_by = _labels(settings.labels, data, network)
     seen = _seen_in_training(model.name, data)
     twice = seen.sentences("pictures") if seen else []
@@ -102,6 +101,7 @@ def prepare(settings: Any) -> Task:
         annotations=annotations,
         image_size=settings.data.image_size or network.image_size,
         crop=settings.data.crop or network.crop,
+        interpolation=settings.data.interpolation or network.interpolation,
         laid=laid,
     )
 
@@ -126,6 +126,20 @@ def _seen_in_training(model: str, data: source.Source) -> duplicates.Duplicates 
     except ValueError:
         return None  # A network can be tested where its training pictures are not.
     return duplicates.between(train, data)
+
+
+def _load(settings: Any, weights: str | None) -> pretrained.Pretrained:
+    model, data = settings.model, settings.data
+    return pretrained.load(
+        model.name,
+        weights,
+        model.layer or None,
+        weights_key=model.weights_key if weights == model.weights else "",
+        crop=data.crop or None,
+        interpolation=data.interpolation or None,
+        fold=True,
+        seed=settings.seed,
+    )
 
 
 def _order(network: pretrained.Pretrained, wanted: bool) -> tuple[str, ...]:
@@ -155,9 +169,7 @@ def _others(
                 "`model.random_labels` is missing, the weights of the same network "
                 "trained on random labels; expected --config.model.random_labels=FILE."
             )
-        found["random_labels"] = pretrained.load(
-            model.name, model.random_labels, model.layer or None, fold=True
-        ).variables
+        found["random_labels"] = _load(settings, model.random_labels).variables
     return found
 
 

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from unlir_jax import pretrained, tree
-from unlir_jax.models import parts
 from unlir_jax.pruning import surgery
 from unlir_jax.pruning.choice import Choice
 from unlir_jax.pruning.inputs import Moments
@@ -64,11 +63,5 @@ def save(network: pretrained.Pretrained, folder: str | os.PathLike[str]) -> Path
     path = Path(folder) / exported.FILE
     if path.exists():
         raise FileExistsError(f"`folder`={str(folder)!r} has {path.name} already.")
-    purpose = exported.Purpose(
-        network.name,
-        network.class_names,
-        network.image_size,
-        network.crop,
-        parts.specification(network.module),
-    )
+    purpose = pretrained.purpose(network)
     return exported.write(folder, tree.flatten(network.variables), purpose)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from unlir_jax import record
+from unlir_jax import pretrained, record
 from unlir_jax.data import source
 from unlir_jax.report import cautions, curves, html, overlay, terms, words
 
@@ -35,7 +35,7 @@ def document(
     found["about"] = {
         "model": job.network.name,
         "layer": job.network.layer,
-        "weights": {"source": job.network.source, "sha256": job.network.sha256},
+        "weights": pretrained.provenance(job.network),
         "images": len(names),
         "unreadable": [job.data.name(int(place)) for place in rows.unreadable],
         "unreadable_why": _why(job, rows),
@@ -55,6 +55,9 @@ def document(
         },
         "image_size": job.image_size,
         "crop": job.crop,
+        "preprocessing": pretrained.prepared(
+            job.network, job.image_size, job.crop, job.interpolation
+        ),
         "seed": job.settings.seed,
         "statistics": job.settings.statistics.to_dict(),
         "versions": record.versions(),

@@ -22,6 +22,9 @@ class Purpose(NamedTuple):
         crop: Share of the shorter side that the central crop keeps.
         decision: How a part network decides, see `models.parts.assemble`; {} where the
             network's own classifier does.
+        interpolation: See `preprocessing.INTERPOLATIONS`.
+        mean: Of the colours, where it is not the network's usual one.
+        deviation: Likewise.
     """
 
     network: str
@@ -29,6 +32,9 @@ class Purpose(NamedTuple):
     image_size: int
     crop: float
     decision: dict[str, Any] = {}
+    interpolation: str = "bilinear"
+    mean: tuple[float, ...] = ()
+    deviation: tuple[float, ...] = ()
 
 
 def write(
@@ -42,17 +48,26 @@ def write(
         purpose: What they are for.
     """
     path = Path(folder) / FILE
-    metadata = {
+    readers.write_safetensors(path, leaves, metadata(purpose), overwrite=True)
+    return path
+
+
+def metadata(purpose: Purpose) -> dict[str, str]:
+    """Put in the words of a header what weights are for; `purpose` reads them."""
+    said = {
         "format": FORMAT,
         "network": purpose.network,
         "class_names": json.dumps(purpose.class_names, ensure_ascii=False),
         "image_size": str(purpose.image_size),
         "crop": repr(purpose.crop),
+        "interpolation": purpose.interpolation,
     }
     if purpose.decision:
-        metadata["decision"] = json.dumps(purpose.decision)
-    readers.write_safetensors(path, leaves, metadata, overwrite=True)
-    return path
+        said["decision"] = json.dumps(purpose.decision)
+    for name in ("mean", "deviation"):
+        if getattr(purpose, name):
+            said[name] = json.dumps(getattr(purpose, name))
+    return said
 
 
 def find(folder: str | os.PathLike[str]) -> Path:
@@ -83,17 +98,23 @@ def purpose(path: str | os.PathLike[str]) -> Purpose | None:
     """
     if Path(path).suffix != ".safetensors":
         return None
-    metadata = readers.read_metadata(path)
-    if metadata.get("format") != FORMAT or "class_names" not in metadata:
+    said = readers.read_metadata(path)
+    if said.get("format") != FORMAT or "class_names" not in said:
         return None
     try:
-        names = json.loads(metadata["class_names"])
+        names = json.loads(said["class_names"])
         found = Purpose(
-            metadata["network"],
+            said["network"],
             tuple(names),
-            int(metadata["image_size"]),
-            float(metadata["crop"]),
-            dict(json.loads(metadata.get("decision", "{}"))),
+            int(said["image_size"]),
+            float(said["crop"]),
+            dict(json.loads(said.get("decision", "{}"))),
+            # Files of older builds do not say; they were made by bilinear ones.
+            said.get("interpolation", "bilinear"),
+            *(
+                tuple(float(v) for v in json.loads(said.get(name, "[]")))
+                for name in ("mean", "deviation")
+            ),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
@@ -101,10 +122,13 @@ def purpose(path: str | os.PathLike[str]) -> Purpose | None:
             f"({type(error).__name__}: {error}); expected one that `unlir train` wrote."
         ) from error
     sensible = found.image_size >= 1 and 0 < found.crop <= 1
+    sensible &= len(found.mean) in (0, 3) and len(found.deviation) in (0, 3)
+    sensible &= all(value > 0 for value in found.deviation)
     if not sensible or not all(isinstance(name, str) for name in found.class_names):
         raise ValueError(
             f"The header of {str(path)!r} has image_size={found.image_size}, "
-            f"crop={found.crop} and {len(found.class_names)} classes; expected a "
-            "size from 1, a crop in (0, 1] and classes by name."
+            f"crop={found.crop}, mean={found.mean}, deviation={found.deviation} and "
+            f"{len(found.class_names)} classes; expected a size from 1, a crop in "
+            "(0, 1], three colours or none, and classes by name."
         )
     return found

@@ -55,6 +55,40 @@ def resolve(weights: str | os.PathLike) -> pathlib.Path:
     return pathlib.Path(path)
 
 
+def companion(weights: object, path: pathlib.Path, name: str) -> pathlib.Path | None:
+    """Return another file of the same folder or repository, None where there is none.
+
+    Args:
+        weights: as `resolve` was asked for.
+        path: what it returned.
+        name: of the other file.
+
+    Raises:
+        ConnectionError: the Hub cannot be reached, and the file is not at hand.
+        ImportError: as `resolve`.
+    """
+    beside = path.parent / name
+    if beside.is_file():
+        return beside
+    if not isinstance(weights, str):
+        return None
+    match = _REFERENCE.fullmatch(weights)
+    if match is None:
+        return None
+    hub = _import_hub()
+    repository, revision = match.group("repository", "revision")
+    try:
+        found = hub.hf_hub_download(repository, filename=name, revision=revision)
+    # Which library carries the requests, and so its errors, changes with the version.
+    except Exception as error:
+        errors = hub.errors
+        absent = isinstance(error, errors.EntryNotFoundError)
+        if absent and not isinstance(error, errors.LocalEntryNotFoundError):
+            return None
+        raise ConnectionError(str(_explain(error, hub, weights))) from error
+    return pathlib.Path(found) if pathlib.Path(found).is_file() else None
+
+
 def _ask(hub: ModuleType, weights: str, function: str, /, *args, **kwargs):
     try:
         return getattr(hub, function)(*args, **kwargs)

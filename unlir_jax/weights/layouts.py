@@ -12,6 +12,9 @@ import numpy as np
 LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias"}
 STATISTICS = {"mean": "running_mean", "var": "running_var"}
 
+OWN = "unlir_jax"
+"""Our own names, as `tree.flatten` gives them."""
+
 Prefixes = dict[str, str]
 """Path of a `conv`, `norm` or dense layer of ours -> the prefix of its tensors."""
 
@@ -25,8 +28,14 @@ class Fit(NamedTuple):
     unexpected: list[str]
     misshaped: list[str]
 
-    def sentence(self, source: str, network: str) -> str:
-        """Describe what does not fit, every name of it."""
+    def sentence(self, source: str, network: str, after: str = "") -> str:
+        """Describe what does not fit, every name of it.
+
+        Args:
+            source: Of the file.
+            network: That it was meant for.
+            after: What stands before the names in the file.
+        """
         parts = [
             f"{len(names)} {kind}: {', '.join(names)}"
             for kind, names in (
@@ -36,8 +45,11 @@ class Fit(NamedTuple):
             )
             if names
         ]
+        behind = f" after {after!r}" if after else ""
+        total = self.matched + len(self.missing)
         likeness = (
-            f"closest layout: {self.layout}, {self.matched} names match"
+            f"closest layout: {self.layout}, {self.matched} of {total} names match"
+            f"{behind}"
             if self.matched
             else "no name matches: these are weights of another network"
         )
@@ -57,13 +69,13 @@ def translate(
     Args:
         arrays: A file's arrays by their own names.
         expected: Leaves of our variables by path, with `.shape`.
-        layouts: Tables by layout name; `"unlir_jax"`, our own names, is always tried.
+        layouts: Tables by layout name; `OWN`, our own names, is always tried.
 
     Returns:
         Our leaves that could be filled, and how well the file fits.
     """
     own = {path: path for path in expected}
-    tables = {"unlir_jax": own}
+    tables = {OWN: own}
     for name, prefixes in layouts.items():
         tables[name] = {path: their_name(path, prefixes) for path in expected}
     best = max(tables, key=lambda name: sum(t in arrays for t in tables[name].values()))
@@ -74,7 +86,7 @@ def translate(
             missing.append(name)
             continue
         shape = tuple(expected[path].shape)
-        leaf = arrays[name] if best == "unlir_jax" else _transpose(arrays[name], shape)
+        leaf = arrays[name] if best == OWN else _transpose(arrays[name], shape)
         if leaf.shape != shape:
             found = tuple(arrays[name].shape)
             misshaped.append(f"{name} {found} for {path} {shape}")

@@ -11,14 +11,15 @@ import os
 import pathlib
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import safetensors
 import safetensors.numpy
 
-from unlir_jax.weights import bounded_zip, torch_file
+from unlir_jax.weights import bounded_zip, safetensors_types, torch_file
+from unlir_jax.weights.contents import Contents
 
 MAX_HEADER_BYTES = 100_000_000
 """The longest header of a safetensors file, as its specification has it."""
@@ -30,22 +31,6 @@ _EXPECTED = (
     "expected a PyTorch file (.pth, .pt, .bin), a .safetensors file or a NumPy .npz "
     "archive"
 )
-_SAFETENSORS_DTYPES = {
-    "F64": "float64",
-    "F32": "float32",
-    "F16": "float16",
-    "BF16": "bfloat16",
-    "I64": "int64",
-    "I32": "int32",
-    "I16": "int16",
-    "I8": "int8",
-    "U64": "uint64",
-    "U32": "uint32",
-    "U16": "uint16",
-    "U8": "uint8",
-    "BOOL": "bool",
-    "C64": "complex64",
-}
 _KNOWN_OTHERS = (
     (b"\x93NUMPY", "one NumPy array without a name (.npy)"),
     (b"\x89HDF", "an HDF5 file"),
@@ -59,13 +44,13 @@ _NPY_ORDER = re.compile(rb"'fortran_order': *(True|False)")
 _NPY_SHAPE = re.compile(rb"'shape': *\(((?: *[0-9]{1,18} *,?){0,32})\)")
 
 
-def read(path: str | os.PathLike) -> dict[str, np.ndarray]:
-    """Return the arrays by name of a file of weights, its format told by its content.
+def open_weights(path: str | os.PathLike) -> Contents:
+    """Return what a file of weights holds, its format told by its content.
 
     Args:
-        path: a PyTorch file (see `torch_file.read_torch` for what is unwrapped), a
-            safetensors file of bool, integers, float16 to float64, bfloat16 or
-            complex64, or an .npz archive of numbers.
+        path: a PyTorch file (see `torch_file.open_torch`), a safetensors file of bool,
+            integers, float16 to float64, bfloat16, float8 or complex64, or an .npz
+            archive of numbers.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -75,11 +60,24 @@ def read(path: str | os.PathLike) -> dict[str, np.ndarray]:
     path = _existing(path)
     match _sniff(path):
         case "safetensors":
-            return _read_safetensors(path)
+            return _open_safetensors(path)
         case "npz":
-            return _read_npz(path)
+            arrays = _read_npz(path)
+            shapes = {name: array.shape for name, array in arrays.items()}
+            return Contents(shapes, lambda names: {n: arrays[n] for n in names})
         case _:
-            return torch_file.read_torch(path)
+            return torch_file.open_torch(path)
+
+
+def read(path: str | os.PathLike) -> dict[str, np.ndarray]:
+    """Return all arrays of a file of weights by their full names.
+
+    Raises:
+        FileNotFoundError: as `open_weights`.
+        ValueError: as `open_weights`.
+    """
+    found = open_weights(path)
+    return found.read(found.shapes)
 
 
 def read_metadata(path: str | os.PathLike) -> dict[str, str]:
@@ -231,20 +229,31 @@ def _is_npz(path: pathlib.Path) -> bool:
     )
 
 
-def _read_safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:
+def _open_safetensors(path: pathlib.Path) -> Contents:
     try:
-        with safetensors.safe_open(path, framework="np") as file:
-            arrays = {}
-            for name in file.keys():  # noqa: SIM118 (the file is no dict)
-                dtype = file.get_slice(name).get_dtype()
-                if dtype not in _SAFETENSORS_DTYPES:
-                    raise ValueError(f"{name!r:.100} has the dtype {dtype}")
-                arrays[name] = file.get_tensor(name)
+        # The library checks the header: shapes, offsets and the length of the file.
+        with safetensors.safe_open(path, framework="np"):
+            entries = safetensors_types.read_header(path)
     except (safetensors.SafetensorError, OSError, ValueError, MemoryError) as error:
         raise _damaged(path, "a safetensors file", error) from error
-    if not arrays:
+    if not entries:
         raise ValueError(f"`path`={str(path)!r} holds no arrays; {_EXPECTED}.")
-    return arrays
+
+    def read(names: Iterable[str]) -> dict[str, np.ndarray]:
+        found = {}
+        try:
+            with path.open("rb") as file:
+                for name in names:
+                    found[name] = safetensors_types.read_array(file, entries[name])
+        except (OSError, MemoryError) as error:
+            raise _damaged(path, "a safetensors file", error) from error
+        except ValueError as error:
+            raise ValueError(
+                f"`path`={str(path)!r} cannot be read: {error}."
+            ) from error
+        return found
+
+    return Contents({name: entry.shape for name, entry in entries.items()}, read)
 
 
 def _read_npz(path: pathlib.Path) -> dict[str, np.ndarray]:
@@ -308,12 +317,10 @@ def _serialise(arrays: Mapping[str, Any], metadata: Mapping[str, str] | None) ->
     plain = {}
     for name, values in arrays.items():
         array = np.asarray(values)
-        if array.dtype.name not in _SAFETENSORS_DTYPES.values() or (
-            name == "__metadata__"
-        ):
+        if array.dtype.name not in safetensors_types.WRITTEN or name == "__metadata__":
             raise ValueError(
                 f"`arrays`[{name!r:.100}] has the dtype {array.dtype} or a reserved "
-                f"name; expected one of {', '.join(_SAFETENSORS_DTYPES.values())}."
+                f"name; expected one of {', '.join(safetensors_types.WRITTEN)}."
             )
         # The library takes the memory as it lies, so it must lie in C order.
         plain[name] = np.array(array, array.dtype.newbyteorder("="), order="C")

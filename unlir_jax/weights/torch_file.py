@@ -12,52 +12,44 @@ import io
 import mmap
 import os
 import pathlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import numpy as np
 
 from unlir_jax.weights import bounded_zip, inert_pickle, torch_tensors
-
-NESTINGS = (
-    "state_dict",
-    "model_state_dict",
-    "model",
-    "net",
-    "state_dict_ema",
-    "model_ema",
-)
-"""Names under which a checkpoint keeps its weights; the first that has any wins."""
-
-PREFIXES = ("module.", "_orig_mod.")
-"""Taken off the names when every name has it (data parallel, compiled models)."""
+from unlir_jax.weights.contents import NEST, Contents
 
 MAX_REUSE = 16
 """Tensors that share storages may take this times the bytes of all storages (a few
 expanded scalars, up to `bounded_zip.FREE_BYTES`, are never refused)."""
 
-_MAX_NESTING = 3
+_MAX_NESTING = 8
+_MAX_VISITS = 8
+_MAX_KEY = 200
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _LEGACY_PROTOCOL = 1001
 _TAR_MAGIC = slice(257, 262)
 
 
+_Reader = Callable[[str], bytes]
+
+
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class _Content:
-    """The value of a file's pickle, and the bytes of its storages by key."""
+    """The value of a file's pickle, and how to get at the storages by key."""
 
     value: object
     sizes: Mapping[str, int]
-    read: Callable[[str], bytes]
+    opened: Callable[[], contextlib.AbstractContextManager[_Reader]]
     byteorder: str
 
 
-def read_torch(path: str | os.PathLike) -> dict[str, np.ndarray]:
-    """Return the arrays by name of a file that `torch.save` wrote.
+def open_torch(path: str | os.PathLike) -> Contents:
+    """Return what a file that `torch.save` wrote holds, by full names.
 
-    Nothing of the file is run. A checkpoint is unwrapped by `NESTINGS` (in that
-    order; a name counts only when it holds a dict with a tensor), else its own tensors
-    are taken; what is no tensor (epoch, optimiser, …) is left out. Then `PREFIXES` are
-    taken off. Arrays are writable, C-contiguous copies in native byte order.
+    Nothing of the file is run. All tensors in dicts and lists count, whatever the keys
+    and depth; what is no tensor (epoch, settings, …) is left out. Arrays are writable,
+    C-contiguous copies in native byte order.
 
     Args:
         path: a file in the zip or in the older layout. Dtypes: float16 to float64,
@@ -65,8 +57,8 @@ def read_torch(path: str | os.PathLike) -> dict[str, np.ndarray]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is not such a file, is damaged or cut short, holds TorchScript,
-            a whole pickled model, or tensors that point outside their bytes.
+        ValueError: it is not such a file, is damaged or cut short, holds TorchScript or
+            a whole pickled model; when read, that tensors point outside their bytes.
     """
     path = pathlib.Path(path)
     if not path.exists():
@@ -74,12 +66,24 @@ def read_torch(path: str | os.PathLike) -> dict[str, np.ndarray]:
             f"`path`={str(path)!r} does not exist; expected a PyTorch file "
             "(.pth, .pt, .bin)."
         )
-    try:
+    with _explained(path):
         with path.open("rb") as file:
             start = file.read(512)
-        opened = _open_zip(path) if start[:2] == b"PK" else _open_legacy(path, start)
-        with opened as content:
-            return _to_arrays(content)
+        content = _open_zip(path) if start[:2] == b"PK" else _open_legacy(path, start)
+        tensors, unnamed = _find_tensors(content.value)
+
+    def read(names: Iterable[str]) -> dict[str, np.ndarray]:
+        with _explained(path):
+            return _to_arrays(content, {name: tensors[name] for name in names})
+
+    return Contents({name: t.shape for name, t in tensors.items()}, read, unnamed)
+
+
+@contextlib.contextmanager
+def _explained(path: pathlib.Path) -> Iterator[None]:
+    """Turn what goes wrong in a file into one sentence."""
+    try:
+        yield
     except (ValueError, OSError, MemoryError) as error:
         reason = str(error).rstrip(".") or type(error).__name__
         raise ValueError(
@@ -89,8 +93,7 @@ def read_torch(path: str | os.PathLike) -> dict[str, np.ndarray]:
         ) from error
 
 
-@contextlib.contextmanager
-def _open_zip(path: pathlib.Path) -> Iterator[_Content]:
+def _open_zip(path: pathlib.Path) -> _Content:
     with bounded_zip.open_zip(path) as archive:
         names = archive.sizes
         pickles = [name for name in names if name.split("/")[1:] == ["data.pkl"]]
@@ -114,20 +117,22 @@ def _open_zip(path: pathlib.Path) -> Iterator[_Content]:
         if byteorder not in ("little", "big"):
             raise ValueError(f"its byte order is {byteorder[:20]!r}")
         folder = f"{prefix}data/"
-        yield _Content(
-            _load(io.BytesIO(archive.read(pickles[0]))),
-            {
-                name.removeprefix(folder): size
-                for name, size in names.items()
-                if name.startswith(folder)
-            },
-            lambda key: archive.read(folder + key),
-            byteorder,
-        )
+        value = _load(io.BytesIO(archive.read(pickles[0])))
+
+    @contextlib.contextmanager
+    def opened() -> Iterator[_Reader]:
+        with bounded_zip.open_zip(path) as again:
+            yield lambda key: again.read(folder + key)
+
+    sizes = {
+        name.removeprefix(folder): size
+        for name, size in names.items()
+        if name.startswith(folder)
+    }
+    return _Content(value, sizes, opened, byteorder)
 
 
-@contextlib.contextmanager
-def _open_legacy(path: pathlib.Path, start: bytes) -> Iterator[_Content]:
+def _open_legacy(path: pathlib.Path, start: bytes) -> _Content:
     if not start:
         raise ValueError("the file is empty")
     if start[_TAR_MAGIC] == b"ustar":
@@ -150,12 +155,19 @@ def _open_legacy(path: pathlib.Path, start: bytes) -> Iterator[_Content]:
         widths: dict[str, int] = {}
         value = _load(stream, widths)
         spans = _find_spans(stream, _load(stream), widths)
-        yield _Content(
-            value,
-            {key: end - first for key, (first, end) in spans.items()},
-            lambda key: stream[slice(*spans[key])],
-            "little",
-        )
+
+    @contextlib.contextmanager
+    def opened() -> Iterator[_Reader]:
+        with path.open("rb") as file:
+            yield lambda key: _read_span(file, *spans[key])
+
+    sizes = {key: end - first for key, (first, end) in spans.items()}
+    return _Content(value, sizes, opened, "little")
+
+
+def _read_span(file: io.BufferedReader, first: int, end: int) -> bytes:
+    file.seek(first)
+    return file.read(end - first)
 
 
 def _find_spans(
@@ -199,8 +211,9 @@ def _load(
     return inert_pickle.load(stream, torch_tensors.GLOBALS, resolve)
 
 
-def _to_arrays(content: _Content) -> dict[str, np.ndarray]:
-    tensors = _strip_prefixes(_select(content.value))
+def _to_arrays(
+    content: _Content, tensors: Mapping[str, torch_tensors.Tensor]
+) -> dict[str, np.ndarray]:
     needed = sum(tensor.size_bytes for tensor in tensors.values())
     stored = sum(content.sizes.values())
     if needed > max(bounded_zip.FREE_BYTES, MAX_REUSE * stored):
@@ -210,70 +223,79 @@ def _to_arrays(content: _Content) -> dict[str, np.ndarray]:
         )
     raw: dict[str, bytes] = {}
     arrays = {}
-    for name, tensor in tensors.items():
-        key = tensor.storage.key
-        if key not in content.sizes:
-            raise ValueError(f"the storage {key[:50]!r} of {name[:100]!r} is missing")
-        if key not in raw:
-            raw[key] = content.read(key)
-        arrays[name] = torch_tensors.build(
-            tensor, raw[key], byteorder=content.byteorder
-        )
+    with content.opened() as read:
+        for name, tensor in tensors.items():
+            key = tensor.storage.key
+            if key not in content.sizes:
+                raise ValueError(
+                    f"the storage {key[:50]!r} of {name[:100]!r} is missing"
+                )
+            if key not in raw:
+                raw[key] = read(key)
+            arrays[name] = torch_tensors.build(
+                tensor, raw[key], byteorder=content.byteorder
+            )
     return arrays
 
 
-def _select(value: object) -> dict[str, torch_tensors.Tensor]:
-    """Return the tensors by name of the innermost dict that holds the weights."""
+def _find_tensors(
+    value: object,
+) -> tuple[dict[str, torch_tensors.Tensor], dict[str, int]]:
+    """Return all tensors by full name, and how many each list has without names."""
     if not isinstance(value, dict):
         raise ValueError("it holds no dict of tensors by name")
-    weights: dict = value
-    for _ in range(_MAX_NESTING):
-        inner = next(
-            (weights[name] for name in NESTINGS if _has_weights(weights.get(name))),
-            None,
-        )
-        if inner is None:
-            break
-        weights = inner
-    tensors = {}
-    for name, entry in weights.items():
+    walk = _Walk({}, {}, {})
+    walk.enter(value, "", 0)
+    if walk.tensors:
+        return walk.tensors, walk.unnamed
+    for name, entry in value.items():
         if torch_tensors.is_numpy_array(entry):
             raise ValueError(f"its entry {name!r:.100} is a NumPy array and no tensor")
         if isinstance(entry, torch_tensors.Tensor):
-            if not isinstance(name, str):
-                raise ValueError(f"the name {name!r:.100} of a tensor is no text")
-            tensors[name] = entry
-    if not tensors:
-        names = ", ".join(f"{name!r:.40}" for name in list(weights)[:8]) or "none"
-        raise ValueError(
-            f"it holds no tensors by name, also not under {', '.join(NESTINGS)} "
-            f"(its first entries: {names})"
-        )
-    return tensors
+            raise ValueError(f"the name {name!r:.100} of a tensor is no text")
+    names = ", ".join(f"{name!r:.40}" for name in list(value)[:8]) or "none"
+    raise ValueError(f"it holds no tensors by name (its first entries: {names})")
 
 
-def _has_weights(value: object, depth: int = _MAX_NESTING) -> bool:
-    if not isinstance(value, dict) or not depth:
-        return False
-    return any(isinstance(entry, torch_tensors.Tensor) for entry in value.values()) or (
-        any(_has_weights(value.get(name), depth - 1) for name in NESTINGS)
-    )
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class _Walk:
+    """Go through dicts and lists in each other, which a file may nest at will.
 
+    What was entered before and held no tensor is not entered again, and what did is
+    so only a bounded number of times: a hostile file repeats one dict without end.
+    """
 
-def _strip_prefixes(
-    tensors: dict[str, torch_tensors.Tensor],
-) -> dict[str, torch_tensors.Tensor]:
-    # Bounded: a long name of nothing but prefixes would be copied for each of them.
-    for _ in range(2 * len(PREFIXES)):
-        prefix = next(
-            (
-                prefix
-                for prefix in PREFIXES
-                if all(name.startswith(prefix) and name != prefix for name in tensors)
-            ),
-            None,
-        )
-        if prefix is None:
-            break
-        tensors = {name.removeprefix(prefix): entry for name, entry in tensors.items()}
-    return tensors
+    tensors: dict[str, torch_tensors.Tensor]
+    unnamed: dict[str, int]
+    entered: dict[int, int]
+
+    def enter(self, holder: dict | list | tuple, name: str, depth: int) -> bool:
+        """Note what tensors are in it; say whether there are any."""
+        visits = self.entered.get(id(holder), 0)
+        if visits < 0 or depth > _MAX_NESTING:
+            return False
+        self.entered[id(holder)] = visits + 1
+        if visits > _MAX_VISITS:
+            raise ValueError(f"it holds one dict more than {_MAX_VISITS} times")
+        found = False
+        named = isinstance(holder, dict)
+        for key, entry in holder.items() if named else enumerate(holder):
+            if isinstance(entry, torch_tensors.Tensor):
+                found |= self.note(entry, name, key if named else None)
+            elif isinstance(entry, dict | list | tuple):
+                inner = f"{key}"[:_MAX_KEY]
+                full = f"{name}{NEST}{inner}" if name else inner
+                found |= self.enter(entry, full, depth + 1)
+        if not found:
+            self.entered[id(holder)] = -1
+        return found
+
+    def note(self, tensor: torch_tensors.Tensor, holder: str, key: object) -> bool:
+        """Note one tensor by its name, or that it has none."""
+        if not isinstance(key, str):
+            self.unnamed[holder] = self.unnamed.get(holder, 0) + 1
+            return True
+        full = f"{holder}{NEST}{key}" if holder else key
+        if self.tensors.setdefault(full, tensor) is not tensor:
+            raise ValueError(f"two of its tensors have the name {full!r:.100}")
+        return True

@@ -48,7 +48,11 @@ _HARMLESS = (
     "torch.device argparse.Namespace types.SimpleNamespace collections.Counter "
     "pathlib.PosixPath pathlib.WindowsPath pathlib._local.PosixPath "
     "pathlib._local.WindowsPath _codecs.encode numpy.ndarray numpy.dtype "
-    "numpy.core.multiarray.scalar numpy._core.multiarray.scalar"
+    "numpy.core.multiarray.scalar numpy._core.multiarray.scalar "
+    "mmengine.logging.history_buffer.HistoryBuffer "
+    "lightning.fabric.utilities.data.AttributeDict "
+    "lightning_fabric.utilities.data.AttributeDict "
+    "pytorch_lightning.utilities.parsing.AttributeDict"
 ).split()
 _HARMLESS_BUILTINS = (
     "set frozenset complex bytearray slice range int float bool str bytes list tuple "
@@ -227,6 +231,14 @@ def _make_size(arguments: tuple) -> tuple:
     return tuple(arguments[0])
 
 
+def _named_method(arguments: tuple) -> inert_pickle.Opaque:
+    """Stand for a method that MMEngine's buffers of losses name; nothing is called."""
+    holder = arguments[0] if arguments else None
+    if not isinstance(holder, inert_pickle.Global) or holder.name != "HistoryBuffer":
+        raise ValueError("its pickle asks for the attribute of an object")
+    return inert_pickle.Opaque(f"{holder.module}.{holder.name}.method")
+
+
 def _table() -> dict[tuple[str, str], inert_pickle.Global]:
     table = {}
 
@@ -254,6 +266,8 @@ def _table() -> dict[tuple[str, str], inert_pickle.Global]:
     add("collections", "defaultdict", lambda _: {})
     for origin in (*_HARMLESS, *_NUMPY_ARRAYS):
         add_harmless(*origin.rsplit(".", 1))
+    for module in ("builtins", "__builtin__"):
+        add(module, "getattr", _named_method)
     for name in _HARMLESS_BUILTINS:
         add_harmless("builtins", name)
         add_harmless("__builtin__", name)

@@ -1,0 +1,165 @@
+"""How pictures are prepared for weights, where those or their publisher say so."""
+
+import json
+import math
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from unlir_jax.weights import hub, readers
+
+CONFIG = "config.json"
+USUAL = "usual for the network"
+
+TORCHVISION_V2 = {
+    "11ad3fa6": "resnet50",
+    "cd907fc2": "resnet101",
+    "f82ba261": "resnet152",
+    "7ebf99e0": "mobilenet_v2",
+}
+"""Files of torchvision's IMAGENET1K_V2 weights, which are resized to 232 and cut to 224
+pixels where V1's are resized to 256 (torchvision 0.28, `models/resnet.py` and
+`models/mobilenetv2.py`). The digits end a file's name and begin its SHA-256."""
+
+_KEYS = ("input_size", "crop_pct", "interpolation", "mean", "std", "crop_mode")
+
+
+class Preparation(NamedTuple):
+    """Say how pictures are prepared; None where nothing is said.
+
+    Attributes:
+        image_size: Side in pixels.
+        crop: Share of the shorter side that the central crop keeps.
+        interpolation: See `preprocessing.INTERPOLATIONS`.
+        mean: Of the colours in [0, 1], which is subtracted.
+        deviation: Of the colours, by which is divided.
+        origin: Who says so.
+    """
+
+    image_size: int | None = None
+    crop: float | None = None
+    interpolation: str | None = None
+    mean: tuple[float, ...] | None = None
+    deviation: tuple[float, ...] | None = None
+    origin: str = USUAL
+
+
+def find(
+    weights: object, path: Path, sha256: str, is_other: Callable[[str], bool]
+) -> Preparation:
+    """Look for what is said of a file of weights, the nearest to it first.
+
+    That is the header of a safetensors file, timm's `config.json` (of the repository on
+    the Hub, or beside the file), and the list of torchvision's files.
+
+    Args:
+        weights: As they were asked for: a path or `hf:owner/name`.
+        path: Of the file.
+        sha256: Of the file.
+        is_other: Tells whether an architecture is another network that is known here.
+
+    Raises:
+        ValueError: What is said makes no sense, or cannot be followed.
+    """
+    if path.suffix == ".safetensors":
+        header = _decoded(readers.read_metadata(path))
+        found = _of_timm(header, f"the header of {path.name}")
+        if found is not None:
+            return found
+    try:
+        config = hub.companion(weights, path, CONFIG)
+    except ConnectionError as error:
+        return Preparation(origin=f"{USUAL}, as {CONFIG} cannot be reached: {error}")
+    if config is not None:
+        written = _read(config)
+        architecture = written.get("architecture")
+        if isinstance(architecture, str) and not is_other(architecture):
+            found = _of_timm(written, f"{CONFIG} of {architecture}")
+            if found is not None:
+                return found
+    parts = re.split(r"[-.]", path.name)
+    for digits, network in TORCHVISION_V2.items():
+        if sha256.startswith(digits) or {digits, network} <= set(parts):
+            return Preparation(224, 224 / 232, origin="torchvision's IMAGENET1K_V2")
+    return Preparation()
+
+
+def _decoded(metadata: Mapping[str, str]) -> dict[str, Any]:
+    """Give the entries of a header that are about pictures, as the values they are."""
+    found: dict[str, Any] = {}
+    for key in ("pretrained_cfg", *_KEYS):
+        if key in metadata:
+            try:
+                found[key] = json.loads(metadata[key])
+            except json.JSONDecodeError:
+                found[key] = metadata[key]  # A bare word is itself.
+    return found
+
+
+def _read(config: Path) -> dict[str, Any]:
+    try:
+        written = json.loads(config.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"{str(config)!r}, which may say how pictures are prepared for the weights "
+            f"beside it, cannot be read ({error}); expected JSON, or no such file."
+        ) from error
+    return written if isinstance(written, dict) else {}
+
+
+def _of_timm(written: Mapping[str, Any], origin: str) -> Preparation | None:
+    """Read timm's words (1.0.31): those of `pretrained_cfg`, or older files' own.
+
+    As timm does unless it is asked for a test size, `input_size` and `crop_pct` count,
+    not `test_input_size` and `test_crop_pct`.
+    """
+    inner = written.get("pretrained_cfg")
+    says = inner if isinstance(inner, dict) else written
+    says = {key: says[key] for key in _KEYS if says.get(key) is not None}
+    if not says:
+        return None
+    if says.get("crop_mode", "center") != "center":
+        raise _refusal(origin, "crop_mode", says["crop_mode"], "'center'")
+    size = says.get("input_size")
+    if size is not None and not (
+        isinstance(size, list | tuple)
+        and len(size) == 3
+        and all(type(side) is int and side > 0 for side in size)
+        and size[0] == 3
+        and size[1] == size[2]
+    ):
+        raise _refusal(origin, "input_size", size, "[3, side, side]")
+    crop = says.get("crop_pct")
+    if crop is not None and not (_is_number(crop) and 0 < crop <= 1):
+        raise _refusal(origin, "crop_pct", crop, "a share in (0, 1]")
+    interpolation = says.get("interpolation")
+    if interpolation is not None and not isinstance(interpolation, str):
+        raise _refusal(origin, "interpolation", interpolation, "a word")
+    mean, deviation = (says.get(key) for key in ("mean", "std"))
+    for key, values in (("mean", mean), ("std", deviation)):
+        if values is not None and not (
+            isinstance(values, list | tuple)
+            and len(values) == 3
+            and all(_is_number(v) and (key == "mean" or v > 0) for v in values)
+        ):
+            raise _refusal(origin, key, values, "three numbers")
+    return Preparation(
+        size[1] if size else None,
+        None if crop is None else float(crop),
+        interpolation,
+        None if mean is None else tuple(map(float, mean)),
+        None if deviation is None else tuple(map(float, deviation)),
+        origin,
+    )
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
+
+
+def _refusal(origin: str, key: str, value: object, expected: str) -> ValueError:
+    return ValueError(
+        f"{origin} has {key}={value!r:.100}, which is not done here; expected "
+        f"{expected}: correct or remove it."
+    )
