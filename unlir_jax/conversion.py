@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from unlir_jax import pretrained, tree
+from unlir_jax.models import layers
 from unlir_jax.weights import readers
 
 SUFFIX = ".safetensors"
@@ -70,5 +71,7 @@ def convert(
         "source": network.source,
         "sha256": network.sha256,
     }
+    if layers.pooling_of(network.module):
+        metadata["pooling"] = layers.pooling_of(network.module)
     readers.write_safetensors(path, leaves, metadata, overwrite=overwrite)
     return Written(network.name, len(leaves), tree.count(leaves), readers.sha256(path))

@@ -37,6 +37,16 @@ def training() -> ConfigDict:
             },
             # Computes the trunk's maps once and trains the head on them.
             "features": {"cache": False, "folder": ""},
+            # Chooses what is left open on held-out training pictures: the head's
+            # pooling ("": open, or else the network's own), optimizer.weight_decay
+            # (None: open) and steps (0, as epochs: open); and the candidates.
+            "probe": {
+                "choose": False,
+                "pooling": "",
+                "poolings": ("average", "max", "gem"),
+                "weight_decays": (0.1, 1.0, 10.0),
+                "steps": (100, 300, 1000, 3000, 10_000),
+            },
             "objective": {
                 "name": "classify",
                 "label_smoothing": 0.0,
@@ -81,6 +91,9 @@ def _model() -> dict:
         "precision": "highest",
         # Normalise by the statistics of the weights and leave them alone.
         "freeze_norms": False,
+        # Share of what the classifier sees that is dropped in training; None: as the
+        # network has it.
+        "dropout": config_dict.placeholder(float),
         # Decides by parts instead of the network's own classifier; see
         # `models.parts.assemble`. No name: it does not.
         "decision": {"name": ""},

@@ -13,7 +13,7 @@ import numpy as np
 from unlir_jax import allocator, split, tree, zoo
 from unlir_jax.data import classes as data_classes
 from unlir_jax.data import preprocessing
-from unlir_jax.models import channels, parts
+from unlir_jax.models import channels, layers, parts
 from unlir_jax.models import fold as folding
 from unlir_jax.types import SplitModel
 from unlir_jax.weights import exported, hub, layouts, packages, readers
@@ -110,6 +110,7 @@ def load(
         trained, known = classes_in(arrays, network), purpose and purpose.decision
         classes = trained if num_classes is None else num_classes
         module = _build(network, classes, dtype, known or {})
+        module = layers.with_pooling(module, exported.pooling(path))
         module = channels.as_wide_as(module, arrays)
         variables = fill(module, network, arrays, name, source, seed)
         if decision and decision != parts.specification(module):

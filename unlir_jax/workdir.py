@@ -14,13 +14,13 @@ from ml_collections import ConfigDict
 from unlir_jax import checkpoint, config, journal, mesh, record, tree
 from unlir_jax.data import source as sources
 from unlir_jax.data import splits
-from unlir_jax.models import parts
+from unlir_jax.models import layers, parts
 from unlir_jax.report import training
 from unlir_jax.weights import exported, readers
 
 CONFIG, SUMMARY, PARAMETERS = "config.json", "summary.json", "parameters.txt"
 CLASSES = "classes.json"
-DIVERGED, CURVES = "diverged.json", "curves.png"
+DIVERGED, CURVES, CHOICE = "diverged.json", "curves.png", "probe.json"
 # May change from one start to the next: results are the same.
 FREE = (
     *("data.cache", "data.duplicates", "data.threads", "data.workers"),
@@ -54,7 +54,7 @@ def check(
         return None
     if not folder.is_dir():
         raise ValueError(f"Workdir {str(folder)!r} is a file; expected a folder.")
-    theirs = _read(folder / CONFIG)
+    theirs = read(folder / CONFIG)
     if theirs is None:
         ours = (SUMMARY, checkpoint.FOLDER, journal.METRICS)
         strange = [name for name in ours if (folder / name).exists()]
@@ -73,7 +73,7 @@ def check(
             f"{'; '.join(differing[:8])}{more}. Expected another workdir, or the "
             "same config."
         )
-    return _read(folder / SUMMARY)
+    return read(folder / SUMMARY)
 
 
 def _completed(settings: Any, defaults: Mapping[str, Any]) -> dict[str, Any]:
@@ -87,7 +87,8 @@ def _completed(settings: Any, defaults: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _read(path: Path) -> dict[str, Any] | None:
+def read(path: Path) -> dict[str, Any] | None:
+    """Read a document of a workdir; None where there is none."""
     try:
         document = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
@@ -278,6 +279,7 @@ def finish(
         job.image_size,
         job.crop,
         parts.specification(job.network.module),
+        layers.pooling_of(job.network.module),
     )
     best = {
         f"best/{name.removeprefix('test/')}": value
@@ -286,7 +288,7 @@ def finish(
     summary = dict(notes.get("test", {})) | dict(notes.get("train", {})) | best
     summary |= speed
     summary |= notes.get("start", {}) | notes.get("measured", {})
-    summary |= notes.get("filters", {})
+    summary |= notes.get("filters", {}) | notes.get("chosen", {})
     summary |= {
         "seed": job.settings.seed,
         "steps": job.steps,

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from unlir_jax import pretrained, tree
-from unlir_jax.models import parts
+from unlir_jax.models import layers, parts
 from unlir_jax.pruning import surgery
 from unlir_jax.pruning.choice import Choice
 from unlir_jax.pruning.inputs import Moments
@@ -70,5 +70,6 @@ def save(network: pretrained.Pretrained, folder: str | os.PathLike[str]) -> Path
         network.image_size,
         network.crop,
         parts.specification(network.module),
+        layers.pooling_of(network.module),
     )
     return exported.write(folder, tree.flatten(network.variables), purpose)

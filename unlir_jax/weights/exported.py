@@ -22,6 +22,8 @@ class Purpose(NamedTuple):
         crop: Share of the shorter side that the central crop keeps.
         decision: How a part network decides, see `models.parts.assemble`; {} where the
             network's own classifier does.
+        pooling: How its head pools the maps, one of `models.layers.POOLS`; "" for the
+            network's usual way.
     """
 
     network: str
@@ -29,6 +31,7 @@ class Purpose(NamedTuple):
     image_size: int
     crop: float
     decision: dict[str, Any] = {}
+    pooling: str = ""
 
 
 def write(
@@ -51,6 +54,8 @@ def write(
     }
     if purpose.decision:
         metadata["decision"] = json.dumps(purpose.decision)
+    if purpose.pooling:
+        metadata["pooling"] = purpose.pooling
     readers.write_safetensors(path, leaves, metadata, overwrite=True)
     return path
 
@@ -75,6 +80,14 @@ def find(folder: str | os.PathLike[str]) -> Path:
     )
 
 
+def pooling(path: str | os.PathLike[str]) -> str:
+    """Read how the head of a network pools; "" in its usual way, or not said."""
+    if Path(path).suffix != ".safetensors":
+        return ""
+    metadata = readers.read_metadata(path)
+    return metadata.get("pooling", "") if metadata.get("format") == FORMAT else ""
+
+
 def purpose(path: str | os.PathLike[str]) -> Purpose | None:
     """Read what a file of weights is for; None where it does not say.
 
@@ -94,6 +107,7 @@ def purpose(path: str | os.PathLike[str]) -> Purpose | None:
             int(metadata["image_size"]),
             float(metadata["crop"]),
             dict(json.loads(metadata.get("decision", "{}"))),
+            pooling(path),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(

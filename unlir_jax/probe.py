@@ -1,0 +1,447 @@
+"""Choose a linear probe's pooling, weight decay and steps on held-out pictures.
+
+Every candidate is trained as the trainer would train it, by the same objective, batches
+and optimiser, on a part of the training pictures, and measured on the rest of them.
+"""
+
+import functools
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from unlir_jax import features, mesh, tree, trunks
+from unlir_jax import state as states
+from unlir_jax.models import layers
+from unlir_jax.parts import logistic
+
+POOLING, WEIGHT_DECAY, STEPS = "probe.pooling", "optimizer.weight_decay", "steps"
+FOLDS = 3
+# So many pictures tell candidates apart by half a point; more are not held out.
+MOST_HELD_OUT = 10_000
+FEWEST = 20
+# Steps that are worked through without asking whether to stop, and their bytes.
+STRIDE, STRIDE_BYTES = 50, 1 << 26
+
+Learner = Callable[..., tuple[Any, Any]]
+"""`(steps=…, weight_decay=…) -> (schedule, optimizer)`, see `job.learner`."""
+
+
+class Candidate(NamedTuple):
+    """Hold what is chosen together."""
+
+    pooling: str
+    weight_decay: float
+    steps: int
+
+
+class Score(NamedTuple):
+    """Hold what a candidate reached on held-out pictures: means over them."""
+
+    measured: float
+    loss: float
+
+
+class Choice(NamedTuple):
+    """Hold what has been chosen, and why.
+
+    Attributes:
+        candidate: What to train with.
+        reason: A sentence for people.
+        pictures: How many were held out in all.
+        folds: In how many turns.
+        scores: Of all candidates that were tried.
+    """
+
+    candidate: Candidate
+    reason: str
+    pictures: int = 0
+    folds: int = 0
+    scores: Mapping[Candidate, Score] = {}
+
+
+def left_open(settings: Any, module: Any, image_size: int) -> tuple[str, ...]:
+    """List the settings that are to be chosen.
+
+    Args:
+        settings: See `defaults.training`.
+        module: The network.
+        image_size: Side of the pictures in pixels.
+
+    Raises:
+        ValueError: Something is left open and nothing chooses it, or the settings do
+            not allow to choose.
+    """
+    probe = settings.probe
+    if not probe.choose:
+        if settings.optimizer.weight_decay is None:
+            raise ValueError(
+                "`optimizer.weight_decay`=None leaves it open; expected a number, or "
+                "probe.choose=True."
+            )
+        return ()
+    if not settings.features.cache or settings.model.decision.name:
+        raise ValueError(
+            "`probe.choose`=True chooses for a network's own classifier on cached "
+            "features; expected features.cache=True and no model.decision, or "
+            "probe.choose=False."
+        )
+    _check_candidates(probe)
+    pools = hasattr(module, "pooling") and not probe.pooling
+    if pools:
+        pools = trunks.head_pools(module, image_size, module.pooling)
+    found = {
+        POOLING: pools,
+        WEIGHT_DECAY: settings.optimizer.weight_decay is None,
+        STEPS: not settings.steps and not settings.epochs,
+    }
+    return tuple(name for name, is_open in found.items() if is_open)
+
+
+def _check_candidates(probe: Any) -> None:
+    checks: dict[str, tuple[Callable[[Any], bool], str]] = {
+        "poolings": (lambda how: how in layers.POOLS, ", ".join(layers.POOLS)),
+        "weight_decays": (lambda d: math.isfinite(d) and d >= 0, "numbers from 0"),
+        "steps": (lambda steps: steps >= 1, "whole numbers from 1"),
+    }
+    for name, (check, known) in checks.items():
+        values = probe[name]
+        if not values or not all(check(value) for value in values):
+            raise ValueError(f"`probe.{name}`={values!r}; expected some of: {known}.")
+
+
+def poolings(settings: Any, opened: Sequence[str]) -> tuple[str, ...]:
+    """List the ways to pool that are tried; none where that is not left open."""
+    return tuple(settings.probe.poolings) if POOLING in opened else ()
+
+
+def default(settings: Any, opened: Sequence[str], examples: int) -> Candidate:
+    """Give what is taken for want of pictures to hold out, and tried first.
+
+    The network's own pooling, the middle decay, and the fewest steps that show every
+    picture once, of the first three numbers.
+    """
+    decays, steps = settings.probe.weight_decays, sorted(settings.probe.steps)[:3]
+    enough = [each for each in steps if each * settings.batch_size >= examples]
+    usual = enough[0] if enough else steps[-1]
+    return Candidate(
+        settings.probe.pooling,
+        decays[len(decays) // 2]
+        if WEIGHT_DECAY in opened
+        else settings.optimizer.weight_decay,
+        usual if STEPS in opened else settings.steps,
+    )
+
+
+def settle(settings: Any, opened: Sequence[str], candidate: Candidate) -> Any:
+    """Copy settings with what was left open filled in."""
+    if not opened:
+        return settings
+    settled = settings.copy_and_resolve_references()
+    with settled.unlocked():
+        if POOLING in opened:
+            settled.probe.pooling = candidate.pooling
+        if WEIGHT_DECAY in opened:
+            settled.optimizer.weight_decay = candidate.weight_decay
+        if STEPS in opened:
+            settled.steps = candidate.steps
+    return settled.lock()
+
+
+def choose(
+    job: Any,
+    train: features.Features,
+    learner: Learner,
+    *,
+    tried: dict[str, Any],
+    keep: Callable[[], None] = lambda: None,
+    progress: Callable[[str], None] = lambda text: None,
+) -> Choice:
+    """Choose what a job leaves open, on training pictures alone.
+
+    Pooling and decay are chosen together at a usual number of steps, and then the
+    steps: more as long as that helps, or else fewer. The best has the largest
+    `evaluate.best` over all that is held out; of equal ones, the smallest loss.
+
+    Args:
+        job: See `job.Job`; provisional, see `default`.
+        train: Features of the training pictures, pooled in the ways of `poolings`.
+        learner: Makes the optimiser.
+        tried: What an interrupted search had found out; filled in.
+        keep: Called when something has been added to it.
+        progress: Told what is being done; may raise an exception to stop.
+    """
+    settings, opened = job.settings, job.left_open
+    first = default(settings, opened, job.data.train.size)
+    own = first.pooling or getattr(job.network.module, "pooling", "")
+    first = first._replace(pooling=own, steps=job.steps)
+    held = hold_out(np.asarray(train.label), np.asarray(train.weight), settings.seed)
+    if not opened:
+        return Choice(first, "probe: nothing is left to choose.")
+    if not held:
+        return Choice(first, _words_for_few(first, job))
+    ways = poolings(settings, opened) or (first.pooling,)
+    decays = (first.weight_decay,)
+    if WEIGHT_DECAY in opened:
+        decays = tuple(settings.probe.weight_decays)
+    scores: dict[Candidate, Score] = {}
+    # Folds and ways to pool share what is compiled.
+    compiled = functools.cache(functools.partial(_compile, job, learner))
+
+    def measure(pooling: str, some: Sequence[float], steps: int) -> None:
+        """Try candidates that differ in their decay."""
+        new = [d for d in some if Candidate(pooling, d, steps) not in scores]
+        if not new:
+            return
+        place = ways.index(pooling) if len(ways) > 1 else 0
+        sums = np.zeros((3, len(new)))
+        for fold, (inside, outside) in enumerate(held):
+            key = f"{pooling} {steps} {fold} {' '.join(map(repr, new))}"
+            if key not in tried:
+                doing = f"probe: {pooling or 'own'} pooling, {steps} steps, fold {fold}"
+                tried[key] = _measure(
+                    job,
+                    features.pooled_by(train, place) if len(ways) > 1 else train,
+                    (inside, outside),
+                    (steps, new),
+                    compiled,
+                    functools.partial(progress, doing),
+                )
+                keep()
+            sums += np.asarray(tried[key])
+        measured, loss = sums[:2] / sums[2]
+        for decay, *score in zip(new, measured.tolist(), loss.tolist(), strict=True):
+            scores[Candidate(pooling, decay, steps)] = Score(*score)
+
+    for pooling in ways:
+        measure(pooling, decays, first.steps)
+    best = _best(scores, settings)
+    if STEPS in opened:
+        best = _choose_steps(best, measure, scores, settings)
+    pictures = sum(len(outside) for _, outside in held)
+    reason = _words(best, scores, pictures, len(held), settings)
+    return Choice(best, reason, pictures, len(held), scores)
+
+
+def _best(scores: Mapping[Candidate, Score], settings: Any) -> Candidate:
+    """Give the best candidate, the first of equal ones."""
+    sign = 1 if settings.evaluate.largest else -1
+    return max(scores, key=lambda c: (sign * scores[c].measured, -scores[c].loss))
+
+
+def _choose_steps(
+    best: Candidate,
+    measure: Callable[[str, Sequence[float], int], None],
+    scores: dict[Candidate, Score],
+    settings: Any,
+) -> Candidate:
+    """Go to more steps as long as that helps, or else to fewer."""
+    steps, begun = sorted(settings.probe.steps), best.steps
+    more = [each for each in steps if each > begun]
+    fewer = [each for each in reversed(steps) if each < begun]
+    for way in (more, fewer):
+        for each in way:
+            measure(best.pooling, (best.weight_decay,), each)
+            reached = best._replace(steps=each)
+            rivals = {name: scores[name] for name in (best, reached)}
+            if _best(rivals, settings) == best:
+                break
+            best = reached
+        if best.steps != begun:
+            break
+    return best
+
+
+def hold_out(
+    labels: np.ndarray, weight: np.ndarray, seed: int
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Deal pictures out to folds: the places to learn from, and those to measure on.
+
+    A class with a single picture is never held out. At most `MOST_HELD_OUT` pictures
+    are, in one turn, where there are more than three times as many.
+
+    Args:
+        labels: Of the pictures.
+        weight: 0 for one that could not be read.
+        seed: Of the folds.
+
+    Returns:
+        The folds; none where fewer than `FEWEST` pictures or two classes can be held
+        out.
+    """
+    known = np.flatnonzero(weight > 0)
+    _, place, count = np.unique(labels[known], return_inverse=True, return_counts=True)
+    able = count[place] > 1
+    if able.sum() < FEWEST or (count > 1).sum() < 2:
+        return []
+    single = len(known) > FOLDS * MOST_HELD_OUT
+    number = -(-len(known) // MOST_HELD_OUT) if single else FOLDS
+    fold = logistic.folds(labels[known], number, seed)
+    fold[~able] = -1
+    folds = [
+        (known[fold != k], known[fold == k]) for k in range(1 if single else FOLDS)
+    ]
+    return [(inside, outside) for inside, outside in folds if len(outside)]
+
+
+def _measure(
+    job: Any,
+    train: features.Features,
+    split: tuple[np.ndarray, np.ndarray],
+    candidates: tuple[int, Sequence[float]],
+    compiled: Callable[[int, int], tuple[Any, Any, Any]],
+    progress: Callable[[], None],
+) -> list[list[float]]:
+    """Train on one part, measure on the other: sums of score, loss and weight."""
+    (inside, outside), (steps, decays) = split, candidates
+    settings = job.settings
+    stack, advance, measure = compiled(steps, len(decays))
+    strengths = jnp.asarray(decays, jnp.float32)
+    common = {"batch_size": settings.batch_size}
+    rows = features.training(train, seed=settings.seed, known=inside, **common)
+    for batches in _strides(rows, steps, train):
+        progress()
+        stack = advance(stack, strengths, batches)
+    sums = np.zeros((3, len(decays)))
+    known = states.variables(stack)
+    for batch in features.evaluation(train, known=outside, **common):
+        found = measure(known, batch).values
+        names = settings.evaluate.best, "loss", "weight"
+        sums += np.stack([np.asarray(found[name], np.float64) for name in names])
+    return sums.tolist()
+
+
+def _strides(
+    rows: Iterator[dict[str, np.ndarray]], steps: int, train: features.Features
+) -> Iterator[dict[str, np.ndarray]]:
+    """Stack the batches of several steps, as many as memory allows."""
+    size = None
+    done = 0
+    while done < steps:
+        batch = next(rows)
+        if size is None:
+            fit = max(1, min(STRIDE, STRIDE_BYTES // batch["features"].nbytes))
+            size = next(each for each in range(fit, 0, -1) if steps % each == 0)
+        some = [batch, *(next(rows) for _ in range(size - 1))]
+        stacked = {name: np.stack([row[name] for row in some]) for name in batch}
+        share = (done + np.arange(size, dtype=np.float32)) / steps
+        stacked["done"] = np.broadcast_to(share[:, None], stacked["weight"].shape)
+        yield stacked
+        done += size
+
+
+def _compile(
+    job: Any, learner: Learner, steps: int, count: int
+) -> tuple[states.State, Callable[..., states.State], Callable[..., Any]]:
+    """Make the first states of several candidates, and what a stride and a test do."""
+    head = trunks.head_paths(job.network.module, job.image_size)
+    leaves = tree.flatten({"params": job.state.params})
+    known = tree.unflatten({p: leaf for p, leaf in leaves.items() if p in head})
+    rules = {p: rule for p, rule in job.rules.items() if f"params/{p}" in head}
+    settings = job.settings
+
+    def make(decay: jax.Array) -> Any:
+        return learner(rules, steps=steps, weight_decay=decay)[1]
+
+    first = states.create(
+        known, rules, make(jnp.zeros(())), average=settings.average > 0
+    )
+    stack = jax.tree.map(lambda leaf: jnp.stack([jnp.asarray(leaf)] * count), first)
+    # What is drawn at a step is the same for all, and drawn once.
+    stack, axes = stack._replace(step=first.step), states.State(None, 0, 0, 0, 0)
+
+    def one(state: states.State, decay: jax.Array, batch: Any) -> states.State:
+        update = states.make_update(
+            job.objective,
+            make(decay),
+            rules,
+            seed=settings.seed,
+            accumulate=settings.optimizer.accumulate,
+            average=settings.average,
+        )
+        return update(state, batch)[0]
+
+    many = jax.vmap(one, (axes, 0, None), axes)
+
+    @jax.jit
+    def advance(stack: states.State, decays: jax.Array, batches: Any) -> states.State:
+        return jax.lax.scan(
+            lambda each, batch: (many(each, decays, batch), None), stack, batches
+        )[0]
+
+    measure = jax.vmap(states.make_measure(job.objective), (0, None))
+    return stack, advance, jax.jit(measure)
+
+
+def agree(job: Any, chosen: Mapping[str, Any] | None) -> Candidate:
+    """Tell all processes what the first one has chosen.
+
+    Args:
+        job: The same in all of them.
+        chosen: Of the first one, see `notes`.
+    """
+    ways = ("", *layers.POOLS)
+    decays: tuple[float, ...] = (job.settings.optimizer.weight_decay,)
+    if WEIGHT_DECAY in job.left_open:
+        decays = tuple(job.settings.probe.weight_decays)
+    places = 0, 0, 0
+    if chosen:
+        places = ways.index(chosen["pooling"]), decays.index(chosen["weight_decay"])
+        places = *places, chosen["steps"]
+    pooling, decay, steps = mesh.agree(*places)
+    return Candidate(ways[pooling], decays[decay], steps)
+
+
+def _words(
+    best: Candidate,
+    scores: Mapping[Candidate, Score],
+    pictures: int,
+    folds: int,
+    settings: Any,
+) -> str:
+    turns = "" if folds == 1 else f" in {folds} turns"
+    name = settings.evaluate.best
+    lines = [
+        f"probe: chosen on {pictures} training pictures, held out{turns}: "
+        f"{_named(best)}; held-out {name} {scores[best].measured:.4f}."
+    ]
+    ways = dict.fromkeys(candidate.pooling for candidate in scores)
+    reached = []
+    for way in ways if len(ways) > 1 else ():
+        own = {c: score for c, score in scores.items() if c.pooling == way}
+        reached.append(f"{way} {own[_best(own, settings)].measured:.4f}")
+    if reached:
+        lines.append(f"  the best of each pooling: {', '.join(reached)}.")
+    return "\n".join(lines)
+
+
+def _words_for_few(first: Candidate, job: Any) -> str:
+    return (
+        f"probe: {job.data.train.size} training pictures of "
+        f"{len(job.data.train.classes)} classes are too few to hold some out; "
+        f"the defaults are taken: {_named(first)}."
+    )
+
+
+def _named(candidate: Candidate) -> str:
+    return (
+        f"{candidate.pooling or 'own'} pooling, weight decay "
+        f"{candidate.weight_decay:g}, {candidate.steps} steps"
+    )
+
+
+def notes(choice: Choice, opened: Sequence[str]) -> dict[str, Any]:
+    """Say what has been chosen as JSON knows it."""
+    return choice.candidate._asdict() | {
+        "chosen": list(opened),
+        "reason": choice.reason,
+        "held_out_pictures": choice.pictures,
+        "folds": choice.folds,
+        "candidates": [
+            candidate._asdict() | score._asdict()
+            for candidate, score in choice.scores.items()
+        ],
+    }
