@@ -37,16 +37,7 @@ def training() -> ConfigDict:
             },
             # Computes the trunk's maps once and trains the head on them.
             "features": {"cache": False, "folder": ""},
-            # Chooses what is left open on held-out training pictures: the head's
-            # pooling ("": open, or else the network's own), optimizer.weight_decay
-            # (None: open) and steps (0, as epochs: open); and the candidates.
-            "probe": {
-                "choose": False,
-                "pooling": "",
-                "poolings": ("average", "max", "gem"),
-                "weight_decays": (0.1, 1.0, 10.0),
-                "steps": (100, 300, 1000, 3000, 10_000),
-            },
+            "probe": _probe(),
             "objective": {
                 "name": "classify",
                 "label_smoothing": 0.0,
@@ -127,6 +118,20 @@ def _data() -> dict:
         "strict": False,
         # Look for pictures that are both trained and tested on, and say so.
         "duplicates": True,
+    }
+
+
+def _probe() -> dict:
+    return {
+        # Choose what is left open on held-out training pictures: the pooling below,
+        # optimizer.weight_decay where it is None, and steps where there are none.
+        "choose": False,
+        # Of the head: average, gem or max; "": left open, or the network's own.
+        "pooling": "",
+        # Candidates; of ways to pool, the first that is as good as the best.
+        "poolings": ("average", "gem", "max"),
+        "weight_decays": (0.1, 1.0, 10.0),
+        "steps": (100, 300, 1000, 3000, 10_000),
     }
 
 

@@ -150,14 +150,9 @@ def cached(
         ValueError: A picture cannot be read and `strict`, or a process does not see
             the folder.
     """
+    frame: Any = {"image_size": image_size, "crop": crop}
     described = identity(
-        source,
-        variables,
-        module,
-        name=name,
-        image_size=image_size,
-        crop=crop,
-        poolings=poolings,
+        source, variables, module, name=name, poolings=poolings, **frame
     )
     key = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
     final = Path(folder or default_folder()).expanduser() / key[:32]
@@ -172,8 +167,7 @@ def cached(
             rest = pipeline.evaluation(
                 sources.subset(source, np.arange(done, source.size)),
                 batch_size=-(-batch_size // devices) * devices,
-                image_size=image_size,
-                crop=crop,
+                **frame,
                 process=jax.process_index(),
                 processes=jax.process_count(),
                 workers=workers,

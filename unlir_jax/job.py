@@ -84,12 +84,8 @@ def prepare(settings: Settings) -> Job:
     steps = optim.steps(
         settings.steps, settings.epochs, data.train.size, settings.batch_size
     )
-    learning_rate, optimizer = learner(
-        settings,
-        rules,
-        steps=steps,
-        weight_decay=settings.optimizer.weight_decay,
-    )
+    decay = settings.optimizer.weight_decay
+    rate, optimizer = learner(settings, rules, steps=steps, weight_decay=decay)
     objective = _objective(settings, network, rules, image_size)
     return Job(
         settings=settings,
@@ -98,7 +94,7 @@ def prepare(settings: Settings) -> Job:
         network=network,
         objective=filter_weights.weighted(objective, penalty, weights),
         rules=rules,
-        learning_rate=learning_rate,
+        learning_rate=rate,
         optimizer=optimizer,
         state=states.create(variables, rules, optimizer, average=settings.average > 0),
         steps=steps,

@@ -6,28 +6,15 @@ and optimiser, on a part of the training pictures, and measured on the rest of t
 
 import functools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from unlir_jax import features, mesh, tree, trunks
-from unlir_jax import state as states
+from unlir_jax import features, held_out, mesh, trunks
 from unlir_jax.models import layers
-from unlir_jax.parts import logistic
 
 POOLING, WEIGHT_DECAY, STEPS = "probe.pooling", "optimizer.weight_decay", "steps"
-FOLDS = 3
-# So many pictures tell candidates apart by half a point; more are not held out.
-MOST_HELD_OUT = 10_000
-FEWEST = 20
-# Steps that are worked through without asking whether to stop, and their bytes.
-STRIDE, STRIDE_BYTES = 50, 1 << 26
-
-Learner = Callable[..., tuple[Any, Any]]
-"""`(steps=…, weight_decay=…) -> (schedule, optimizer)`, see `job.learner`."""
 
 
 class Candidate(NamedTuple):
@@ -154,7 +141,7 @@ def settle(settings: Any, opened: Sequence[str], candidate: Candidate) -> Any:
 def choose(
     job: Any,
     train: features.Features,
-    learner: Learner,
+    learner: held_out.Learner,
     *,
     tried: dict[str, Any],
     keep: Callable[[], None] = lambda: None,
@@ -163,8 +150,10 @@ def choose(
     """Choose what a job leaves open, on training pictures alone.
 
     Pooling and decay are chosen together at a usual number of steps, and then the
-    steps: more as long as that helps, or else fewer. The best has the largest
-    `evaluate.best` over all that is held out; of equal ones, the smallest loss.
+    steps: more as long as that helps, or else fewer. The best decay has the largest
+    `evaluate.best` over all that is held out; of equal ones, the smallest loss. Of ways
+    to pool, the first one counts that is within one standard error of the best
+    (Breiman et al., Classification and Regression Trees, 1984, section 3.4.3).
 
     Args:
         job: See `job.Job`; provisional, see `default`.
@@ -178,7 +167,9 @@ def choose(
     first = default(settings, opened, job.data.train.size)
     own = first.pooling or getattr(job.network.module, "pooling", "")
     first = first._replace(pooling=own, steps=job.steps)
-    held = hold_out(np.asarray(train.label), np.asarray(train.weight), settings.seed)
+    held = held_out.deal(
+        np.asarray(train.label), np.asarray(train.weight), settings.seed
+    )
     if not opened:
         return Choice(first, "probe: nothing is left to choose.")
     if not held:
@@ -189,7 +180,7 @@ def choose(
         decays = tuple(settings.probe.weight_decays)
     scores: dict[Candidate, Score] = {}
     # Folds and ways to pool share what is compiled.
-    compiled = functools.cache(functools.partial(_compile, job, learner))
+    compiled = held_out.compiler(job, learner)
 
     def measure(pooling: str, some: Sequence[float], steps: int) -> None:
         """Try candidates that differ in their decay."""
@@ -202,7 +193,7 @@ def choose(
             key = f"{pooling} {steps} {fold} {' '.join(map(repr, new))}"
             if key not in tried:
                 doing = f"probe: {pooling or 'own'} pooling, {steps} steps, fold {fold}"
-                tried[key] = _measure(
+                tried[key] = held_out.measure(
                     job,
                     features.pooled_by(train, place) if len(ways) > 1 else train,
                     (inside, outside),
@@ -218,10 +209,10 @@ def choose(
 
     for pooling in ways:
         measure(pooling, decays, first.steps)
-    best = _best(scores, settings)
+    pictures = sum(len(outside) for _, outside in held)
+    best = _choose_pooling(scores, ways, pictures, settings)
     if STEPS in opened:
         best = _choose_steps(best, measure, scores, settings)
-    pictures = sum(len(outside) for _, outside in held)
     reason = _words(best, scores, pictures, len(held), settings)
     return Choice(best, reason, pictures, len(held), scores)
 
@@ -232,6 +223,28 @@ def _best(scores: Mapping[Candidate, Score], settings: Any) -> Candidate:
     return max(scores, key=lambda c: (sign * scores[c].measured, -scores[c].loss))
 
 
+def _choose_pooling(
+    scores: Mapping[Candidate, Score],
+    ways: Sequence[str],
+    pictures: int,
+    settings: Any,
+) -> Candidate:
+    """Give the best decay of the first way to pool that the best cannot be told from.
+
+    Few pictures would else choose by chance a way that is worse by far.
+    """
+    sign = 1 if settings.evaluate.largest else -1
+    top = scores[_best(scores, settings)].measured
+    error = 0.0
+    if settings.evaluate.best.endswith("accuracy"):
+        error = math.sqrt(top * (1 - top) / pictures)
+    own = []
+    for way in ways:
+        rivals = {c: score for c, score in scores.items() if c.pooling == way}
+        own.append(_best(rivals, settings))
+    return next(c for c in own if sign * (top - scores[c].measured) <= error)
+
+
 def _choose_steps(
     best: Candidate,
     measure: Callable[[str, Sequence[float], int], None],
@@ -239,6 +252,7 @@ def _choose_steps(
     settings: Any,
 ) -> Candidate:
     """Go to more steps as long as that helps, or else to fewer."""
+    sign = 1 if settings.evaluate.largest else -1
     steps, begun = sorted(settings.probe.steps), best.steps
     more = [each for each in steps if each > begun]
     fewer = [each for each in reversed(steps) if each < begun]
@@ -246,134 +260,12 @@ def _choose_steps(
         for each in way:
             measure(best.pooling, (best.weight_decay,), each)
             reached = best._replace(steps=each)
-            rivals = {name: scores[name] for name in (best, reached)}
-            if _best(rivals, settings) == best:
+            if sign * (scores[reached].measured - scores[best].measured) <= 0:
                 break
             best = reached
         if best.steps != begun:
             break
     return best
-
-
-def hold_out(
-    labels: np.ndarray, weight: np.ndarray, seed: int
-) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Deal pictures out to folds: the places to learn from, and those to measure on.
-
-    A class with a single picture is never held out. At most `MOST_HELD_OUT` pictures
-    are, in one turn, where there are more than three times as many.
-
-    Args:
-        labels: Of the pictures.
-        weight: 0 for one that could not be read.
-        seed: Of the folds.
-
-    Returns:
-        The folds; none where fewer than `FEWEST` pictures or two classes can be held
-        out.
-    """
-    known = np.flatnonzero(weight > 0)
-    _, place, count = np.unique(labels[known], return_inverse=True, return_counts=True)
-    able = count[place] > 1
-    if able.sum() < FEWEST or (count > 1).sum() < 2:
-        return []
-    single = len(known) > FOLDS * MOST_HELD_OUT
-    number = -(-len(known) // MOST_HELD_OUT) if single else FOLDS
-    fold = logistic.folds(labels[known], number, seed)
-    fold[~able] = -1
-    folds = [
-        (known[fold != k], known[fold == k]) for k in range(1 if single else FOLDS)
-    ]
-    return [(inside, outside) for inside, outside in folds if len(outside)]
-
-
-def _measure(
-    job: Any,
-    train: features.Features,
-    split: tuple[np.ndarray, np.ndarray],
-    candidates: tuple[int, Sequence[float]],
-    compiled: Callable[[int, int], tuple[Any, Any, Any]],
-    progress: Callable[[], None],
-) -> list[list[float]]:
-    """Train on one part, measure on the other: sums of score, loss and weight."""
-    (inside, outside), (steps, decays) = split, candidates
-    settings = job.settings
-    stack, advance, measure = compiled(steps, len(decays))
-    strengths = jnp.asarray(decays, jnp.float32)
-    common = {"batch_size": settings.batch_size}
-    rows = features.training(train, seed=settings.seed, known=inside, **common)
-    for batches in _strides(rows, steps, train):
-        progress()
-        stack = advance(stack, strengths, batches)
-    sums = np.zeros((3, len(decays)))
-    known = states.variables(stack)
-    for batch in features.evaluation(train, known=outside, **common):
-        found = measure(known, batch).values
-        names = settings.evaluate.best, "loss", "weight"
-        sums += np.stack([np.asarray(found[name], np.float64) for name in names])
-    return sums.tolist()
-
-
-def _strides(
-    rows: Iterator[dict[str, np.ndarray]], steps: int, train: features.Features
-) -> Iterator[dict[str, np.ndarray]]:
-    """Stack the batches of several steps, as many as memory allows."""
-    size = None
-    done = 0
-    while done < steps:
-        batch = next(rows)
-        if size is None:
-            fit = max(1, min(STRIDE, STRIDE_BYTES // batch["features"].nbytes))
-            size = next(each for each in range(fit, 0, -1) if steps % each == 0)
-        some = [batch, *(next(rows) for _ in range(size - 1))]
-        stacked = {name: np.stack([row[name] for row in some]) for name in batch}
-        share = (done + np.arange(size, dtype=np.float32)) / steps
-        stacked["done"] = np.broadcast_to(share[:, None], stacked["weight"].shape)
-        yield stacked
-        done += size
-
-
-def _compile(
-    job: Any, learner: Learner, steps: int, count: int
-) -> tuple[states.State, Callable[..., states.State], Callable[..., Any]]:
-    """Make the first states of several candidates, and what a stride and a test do."""
-    head = trunks.head_paths(job.network.module, job.image_size)
-    leaves = tree.flatten({"params": job.state.params})
-    known = tree.unflatten({p: leaf for p, leaf in leaves.items() if p in head})
-    rules = {p: rule for p, rule in job.rules.items() if f"params/{p}" in head}
-    settings = job.settings
-
-    def make(decay: jax.Array) -> Any:
-        return learner(rules, steps=steps, weight_decay=decay)[1]
-
-    first = states.create(
-        known, rules, make(jnp.zeros(())), average=settings.average > 0
-    )
-    stack = jax.tree.map(lambda leaf: jnp.stack([jnp.asarray(leaf)] * count), first)
-    # What is drawn at a step is the same for all, and drawn once.
-    stack, axes = stack._replace(step=first.step), states.State(None, 0, 0, 0, 0)
-
-    def one(state: states.State, decay: jax.Array, batch: Any) -> states.State:
-        update = states.make_update(
-            job.objective,
-            make(decay),
-            rules,
-            seed=settings.seed,
-            accumulate=settings.optimizer.accumulate,
-            average=settings.average,
-        )
-        return update(state, batch)[0]
-
-    many = jax.vmap(one, (axes, 0, None), axes)
-
-    @jax.jit
-    def advance(stack: states.State, decays: jax.Array, batches: Any) -> states.State:
-        return jax.lax.scan(
-            lambda each, batch: (many(each, decays, batch), None), stack, batches
-        )[0]
-
-    measure = jax.vmap(states.make_measure(job.objective), (0, None))
-    return stack, advance, jax.jit(measure)
 
 
 def agree(job: Any, chosen: Mapping[str, Any] | None) -> Candidate:

@@ -114,7 +114,8 @@ def _choose(
         log = journal.silent()
         if leads:
             log = journal.start(folder, 0, job.steps, live=live, say=say)
-        with contextlib.closing(log):
+        with contextlib.ExitStack() as ending:
+            ending.callback(log.close)
             show = functools.partial(log.show, 0)
             reader = _batches(job, show, asked)
 
@@ -126,7 +127,7 @@ def _choose(
                         "kept, and the same command goes on from there."
                     )
 
-            if leads:
+            if leads and reader.train is not None:
                 choice = probe.choose(
                     job,
                     reader.train,

@@ -9,7 +9,16 @@ import pytest
 import safetensors.numpy
 
 import unlir_jax
-from unlir_jax import config, features, interruption, mesh, probe, train, workdir
+from unlir_jax import (
+    config,
+    features,
+    held_out,
+    interruption,
+    mesh,
+    probe,
+    train,
+    workdir,
+)
 from unlir_jax import job as jobs
 from unlir_jax import state as states
 
@@ -53,8 +62,8 @@ def test_every_picture_is_held_out_once_but_the_only_one_of_its_class():
     labels = np.array([0] * 20 + [1] * 11 + [2])
     weight = np.ones(32)
     weight[3] = 0
-    folds = probe.hold_out(labels, weight, seed=0)
-    assert len(folds) == probe.FOLDS
+    folds = held_out.deal(labels, weight, seed=0)
+    assert len(folds) == held_out.FOLDS
     outside = np.sort(np.concatenate([out for _, out in folds]))
     np.testing.assert_array_equal(outside, np.delete(np.arange(31), 3))
     for inside, out in folds:
@@ -65,11 +74,11 @@ def test_every_picture_is_held_out_once_but_the_only_one_of_its_class():
 
 
 def test_too_few_pictures_are_not_held_out_and_too_many_only_in_part(monkeypatch):
-    assert probe.hold_out(np.arange(50), np.ones(50), 0) == []
-    assert probe.hold_out(np.zeros(50, int), np.ones(50), 0) == []
-    assert probe.hold_out(np.arange(18) % 2, np.ones(18), 0) == []
-    monkeypatch.setattr(probe, "MOST_HELD_OUT", 10)
-    ((inside, outside),) = probe.hold_out(np.arange(95) % 2, np.ones(95), 0)
+    assert held_out.deal(np.arange(50), np.ones(50), 0) == []
+    assert held_out.deal(np.zeros(50, int), np.ones(50), 0) == []
+    assert held_out.deal(np.arange(18) % 2, np.ones(18), 0) == []
+    monkeypatch.setattr(held_out, "MOST_HELD_OUT", 10)
+    ((inside, outside),) = held_out.deal(np.arange(95) % 2, np.ones(95), 0)
     assert 8 <= len(outside) <= 10 and len(inside) + len(outside) == 95
 
 
@@ -79,12 +88,12 @@ def test_a_candidate_is_trained_as_the_trainer_trains(settings):
     one = features.pooled_by(train_rows, 1)
     inside, outside = np.arange(22), np.arange(22, 30)
     decays, steps = (0.1, 20.0), 8
-    found = probe._measure(
+    found = held_out.measure(
         job,
         one,
         (inside, outside),
         (steps, decays),
-        functools.partial(probe._compile, job, learner),
+        held_out.compiler(job, learner),
         lambda: None,
     )
     for place, decay in enumerate(decays):
@@ -128,29 +137,44 @@ def test_pooling_and_decay_are_chosen_first_and_then_the_steps(
         accuracy = [1.0 - 2 * abs(way - 1) + right[steps]] * len(decays)
         return [accuracy, [1 / decay for decay in decays], [10.0] * len(decays)]
 
-    monkeypatch.setattr(probe, "_measure", measure)
+    monkeypatch.setattr(held_out, "measure", measure)
     choice = probe.choose(job, rows, learner, tried={})
     # Of equal decays the one with the smaller loss.
-    assert choice.candidate == probe.Candidate("max", 20.0, chosen)
+    assert choice.candidate == probe.Candidate("gem", 20.0, chosen)
     assert list(dict.fromkeys(asked)) == [
         *((way, 4, 2) for way in range(3)),
         *((1, steps, 1) for steps in tried[1:]),
     ]
     assert choice.pictures == 30 and choice.folds == 3
-    assert "max pooling, weight decay 20" in choice.reason
+    assert "gem pooling, weight decay 20" in choice.reason
     assert len(choice.scores) == 6 + len(tried) - 1
+
+
+@pytest.mark.parametrize(("pictures", "chosen"), [(40, "average"), (4000, "max")])
+def test_another_pooling_must_be_better_by_a_standard_error(pictures, chosen, settings):
+    """At 90 % the standard error is 4.7 points of 40 pictures, 0.5 of 4000."""
+    scores = {
+        probe.Candidate("average", 1.0, 4): probe.Score(0.86, 1.0),
+        probe.Candidate("average", 10.0, 4): probe.Score(0.86, 2.0),
+        probe.Candidate("gem", 1.0, 4): probe.Score(0.5, 1.0),
+        probe.Candidate("max", 1.0, 4): probe.Score(0.9, 1.0),
+    }
+    ways = "average", "gem", "max"
+    best = probe._choose_pooling(scores, ways, pictures, settings())
+    assert best == probe.Candidate(chosen, 1.0, 4)
 
 
 def test_a_probe_says_what_it_chose_and_is_a_network(settings, tmp_path):
     lines = []
-    outcome = train.run(settings(), tmp_path / "run", say=lines.append)
-    chosen = outcome.summary["probe"]
+    summary = train.run(settings(), tmp_path / "run", say=lines.append).summary
+    assert summary is not None
+    chosen = summary["probe"]
     assert chosen["chosen"] == [probe.POOLING, probe.WEIGHT_DECAY, probe.STEPS]
     assert chosen["held_out_pictures"] == 36 and chosen["folds"] == 3
     assert len(chosen["candidates"]) >= 7
     assert any(line == chosen["reason"] for line in lines)
-    assert outcome.summary["steps"] == chosen["steps"]
-    with_choice = outcome.summary["config"]
+    assert summary["steps"] == chosen["steps"]
+    with_choice = summary["config"]
     assert with_choice["probe"]["pooling"] == chosen["pooling"]
     assert with_choice["optimizer"]["weight_decay"] == chosen["weight_decay"]
     network = unlir_jax.load(str(tmp_path / "run"))
@@ -212,10 +236,10 @@ def test_a_search_that_is_stopped_goes_on_and_ends_the_same(
     assert stopped.summary is None and "what has been tried is kept" in stopped.message
     kept = json.loads((tmp_path / "parted" / workdir.CHOICE).read_text())["tried"]
     assert kept
-    measured = probe._measure
+    measured = held_out.measure
     again = []
     monkeypatch.setattr(
-        probe, "_measure", lambda *given: again.append(0) or measured(*given)
+        held_out, "measure", lambda *given: again.append(0) or measured(*given)
     )
     train.run(settings(), tmp_path / "parted")
     choice = json.loads((tmp_path / "whole" / workdir.CHOICE).read_text())
