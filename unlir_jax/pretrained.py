@@ -109,9 +109,8 @@ def load(
             name, network = zoo.find(f"timm_{name}")
         trained, known = classes_in(arrays, network), purpose and purpose.decision
         classes = trained if num_classes is None else num_classes
-        module = _build(network, classes, dtype, known or {})
-        module = layers.with_pooling(module, exported.pooling(path))
-        module = channels.as_wide_as(module, arrays)
+        kind = known or {}, exported.pooling(path)
+        module = channels.as_wide_as(_build(network, classes, dtype, *kind), arrays)
         variables = fill(module, network, arrays, name, source, seed)
         if decision and decision != parts.specification(module):
             module, variables = _decide(module, variables, network, decision, seed)
@@ -217,11 +216,15 @@ def _is_timm_lite(
 
 
 def _build(
-    network: zoo.Network, classes: int, dtype: Any, decision: Mapping[str, Any]
+    network: zoo.Network,
+    classes: int,
+    dtype: Any,
+    decision: Mapping[str, Any],
+    pooling: str = "",
 ) -> Any:
     if classes < 1:
         raise ValueError(f"`num_classes`={classes}; expected at least 1.")
-    module = network.build(num_classes=classes)
+    module = layers.with_pooling(network.build(num_classes=classes), pooling)
     if dtype is not None:
         module = module.clone(style=module.style._replace(dtype=dtype))
     if not decision:

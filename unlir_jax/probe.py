@@ -167,46 +167,29 @@ def choose(
     first = default(settings, opened, job.data.train.size)
     own = first.pooling or getattr(job.network.module, "pooling", "")
     first = first._replace(pooling=own, steps=job.steps)
-    held = held_out.deal(
-        np.asarray(train.label), np.asarray(train.weight), settings.seed
-    )
+    label, weight = np.asarray(train.label), np.asarray(train.weight)
+    held = held_out.deal(label, weight, settings.seed)
     if not opened:
         return Choice(first, "probe: nothing is left to choose.")
     if not held:
         return Choice(first, _words_for_few(first, job))
-    ways = poolings(settings, opened) or (first.pooling,)
+    ways = poolings(settings, opened) or (own,)
     decays = (first.weight_decay,)
     if WEIGHT_DECAY in opened:
         decays = tuple(settings.probe.weight_decays)
     scores: dict[Candidate, Score] = {}
-    # Folds and ways to pool share what is compiled.
-    compiled = held_out.compiler(job, learner)
-
-    def measure(pooling: str, some: Sequence[float], steps: int) -> None:
-        """Try candidates that differ in their decay."""
-        new = [d for d in some if Candidate(pooling, d, steps) not in scores]
-        if not new:
-            return
-        place = ways.index(pooling) if len(ways) > 1 else 0
-        sums = np.zeros((3, len(new)))
-        for fold, (inside, outside) in enumerate(held):
-            key = f"{pooling} {steps} {fold} {' '.join(map(repr, new))}"
-            if key not in tried:
-                doing = f"probe: {pooling or 'own'} pooling, {steps} steps, fold {fold}"
-                tried[key] = held_out.measure(
-                    job,
-                    features.pooled_by(train, place) if len(ways) > 1 else train,
-                    (inside, outside),
-                    (steps, new),
-                    compiled,
-                    functools.partial(progress, doing),
-                )
-                keep()
-            sums += np.asarray(tried[key])
-        measured, loss = sums[:2] / sums[2]
-        for decay, *score in zip(new, measured.tolist(), loss.tolist(), strict=True):
-            scores[Candidate(pooling, decay, steps)] = Score(*score)
-
+    measure = functools.partial(
+        _measure,
+        scores,
+        job=job,
+        rows={way: _rows(train, ways, way) for way in ways},
+        held=held,
+        # Folds and ways to pool share what is compiled.
+        compiled=held_out.compiler(job, learner),
+        tried=tried,
+        keep=keep,
+        progress=progress,
+    )
     for pooling in ways:
         measure(pooling, decays, first.steps)
     pictures = sum(len(outside) for _, outside in held)
@@ -215,6 +198,42 @@ def choose(
         best = _choose_steps(best, measure, scores, settings)
     reason = _words(best, scores, pictures, len(held), settings)
     return Choice(best, reason, pictures, len(held), scores)
+
+
+def _rows(train: features.Features, ways: Sequence[str], way: str) -> features.Features:
+    return features.pooled_by(train, ways.index(way)) if len(ways) > 1 else train
+
+
+def _measure(
+    scores: dict[Candidate, Score],
+    pooling: str,
+    decays: Sequence[float],
+    steps: int,
+    *,
+    job: Any,
+    rows: Mapping[str, features.Features],
+    held: Sequence[tuple[np.ndarray, np.ndarray]],
+    compiled: held_out.Compiled,
+    tried: dict[str, Any],
+    keep: Callable[[], None],
+    progress: Callable[[str], None],
+) -> None:
+    """Add the scores of candidates that differ in their decay, over all folds."""
+    sums = np.zeros((3, len(decays)))
+    for fold, split in enumerate(held):
+        key = f"{pooling} {steps} {fold} {' '.join(map(repr, decays))}"
+        if key not in tried:
+            doing = f"probe: {pooling or 'own'} pooling, {steps} steps, fold {fold}"
+            tell = functools.partial(progress, doing)
+            plan = steps, decays
+            tried[key] = held_out.measure(
+                job, rows[pooling], split, plan, compiled, tell
+            )
+            keep()
+        sums += np.asarray(tried[key])
+    measured, loss = sums[:2] / sums[2]
+    for decay, *score in zip(decays, measured.tolist(), loss.tolist(), strict=True):
+        scores[Candidate(pooling, decay, steps)] = Score(*score)
 
 
 def _best(scores: Mapping[Candidate, Score], settings: Any) -> Candidate:
