@@ -204,9 +204,8 @@ def test_maps_pooled_in_several_ways_are_kept_side_by_side(network, tmp_path):
         np.testing.assert_allclose(one.features, alone.features, atol=1e-5)
         # A head that pools in this way takes what is pooled as it takes the maps.
         frame = {"batch_size": 22, "image_size": SIZE, "crop": 1.0}
-        images = next(pipeline.evaluation(pictures(), **frame))["image"] / np.float32(
-            255
-        )
+        (batch,) = pipeline.evaluation(pictures(), **frame)
+        images = batch["image"] / np.float32(255)
         maps = own.apply(network.variables, images, method="features")
         whole = own.apply(network.variables, maps, method="head")
         logits = own.apply(network.variables, one.features, method="head")

@@ -249,13 +249,24 @@ def _open_network(
         axis_name=laid.axis_name,
     )
     module = layers.with_style(network.module, style)
-    if model.dropout is not None and hasattr(module, "dropout"):
-        if not 0 <= model.dropout < 1:
-            raise ValueError(
-                f"`model.dropout`={model.dropout}; expected a share in [0, 1), or none."
-            )
-        module = module.clone(dropout=model.dropout)
+    if model.dropout is not None:
+        module = _dropping(module, model.dropout)
     return network._replace(module=module)
+
+
+def _dropping(module: Any, share: float) -> Any:
+    if not 0 <= share < 1:
+        raise ValueError(
+            f"`model.dropout`={share}; expected a share in [0, 1), or none."
+        )
+    if hasattr(module, "dropout"):
+        return module.clone(dropout=share)
+    if share:
+        raise ValueError(
+            f"`model.dropout`={share}, but a {type(module).__name__} drops nothing; "
+            "expected 0 or none."
+        )
+    return module
 
 
 def _objective(

@@ -11,6 +11,7 @@ import safetensors.numpy
 import unlir_jax
 from unlir_jax import (
     config,
+    conversion,
     features,
     held_out,
     interruption,
@@ -274,6 +275,9 @@ def test_a_new_start_pools_as_the_old_one_did(settings, tmp_path):
     for place in (tmp_path / "max", tmp_path / "max" / "checkpoints" / "2"):
         job = jobs.prepare(settings(*begun, f"init_from={place}"))
         assert job.network.module.pooling == "max"
+    file = tmp_path / "plain.safetensors"
+    conversion.convert(str(tmp_path / "max"), None, file)
+    assert unlir_jax.load("cifar_resnet8", file).module.pooling == "max"
     (tmp_path / "max" / "weights.safetensors").unlink()
     job = jobs.prepare(settings(*begun, f"init_from={tmp_path / 'max'}"))
     assert job.network.module.pooling == "max"
@@ -288,6 +292,9 @@ def test_a_new_start_pools_as_the_old_one_did(settings, tmp_path):
         (["probe.poolings=('rmac',)"], "`probe.poolings`"),
         (["probe.weight_decays=(-1.0,)"], "`probe.weight_decays`"),
         (["probe.steps=(0, 3)"], "`probe.steps`"),
+        (["model.dropout=1.5"], "`model.dropout`=1.5; expected a share"),
+        (["model.dropout=0.5"], "a ResNet drops nothing"),
+        (["model.name=vgg11", "probe.pooling=gem"], "a VGG has a head of its own"),
         (["steps=2", "epochs=1"], "expected one of them"),
     ],
 )
