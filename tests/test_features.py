@@ -189,3 +189,38 @@ def test_evaluation_gives_each_row_once_and_pads():
         for p in range(2)
     ]
     assert len(halves[0]) == len(halves[1]) == 3
+
+
+def test_maps_pooled_in_several_ways_are_kept_side_by_side(network, tmp_path):
+    ways = ("max", "average", "gem")
+    kept = cached(pictures(), network, tmp_path, poolings=ways)
+    assert kept.features.shape == (22, 3, 1, 64)
+    for place, way in enumerate(ways):
+        own = network.module.clone(pooling=way)
+        assert trunks.head_pools(own, SIZE, way)
+        alone = cached(pictures(), network, tmp_path, module=own)
+        one = features.pooled_by(kept, place)
+        assert one.features.shape == alone.features.shape == (22, 1, 1, 64)
+        np.testing.assert_allclose(one.features, alone.features, atol=1e-5)
+        # A head that pools in this way takes what is pooled as it takes the maps.
+        frame = {"batch_size": 22, "image_size": SIZE, "crop": 1.0}
+        (batch,) = pipeline.evaluation(pictures(), **frame)
+        images = batch["image"] / np.float32(255)
+        maps = own.apply(network.variables, images, method="features")
+        whole = own.apply(network.variables, maps, method="head")
+        logits = own.apply(network.variables, one.features, method="head")
+        np.testing.assert_allclose(logits, whole, atol=1e-4)
+    assert not trunks.head_pools(network.module.clone(pooling="gem"), SIZE)
+
+
+def test_batches_of_some_examples_only(network, tmp_path):
+    kept = cached(pictures(), network, tmp_path)
+    known = np.array([3, 5, 8, 13, 21])
+    rows = features.training(kept, batch_size=5, seed=0, known=known)
+    for _ in range(3):
+        np.testing.assert_array_equal(np.sort(next(rows)["index"]), known)
+    tested = list(features.evaluation(kept, batch_size=4, known=known))
+    np.testing.assert_array_equal(
+        np.concatenate([batch["index"] for batch in tested]), [*known, -1, -1, -1]
+    )
+    np.testing.assert_array_equal(tested[1]["label"][:1], [21 % 3])

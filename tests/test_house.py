@@ -17,12 +17,10 @@ FLOORS = {
         *("types", "tree", "keys", "mesh", "factories", "allocator", "loops"),
         *("config", "defaults", "presets", "progress", "interruption", "usage"),
         *("arguments_of", "console"),
-        "gates",
+        *("gates", "pooling"),
     ),
-    1: (
-        *("split", "maps", "filters", "losses", "optim", "models", "weights", "data"),
-        "pooling",
-    ),
+    1: (*("split", "maps", "filters", "losses", "optim", "models", "weights", "data"),),
+    1: (*("split", "maps", "filters", "losses", "optim", "models", "weights", "data"),),
     2: (
         *("saliency", "metrics", "attacks", "parts", "zoo", "pretrained", "filling"),
         "retrieval",
@@ -33,6 +31,7 @@ FLOORS = {
         *("features", "batches", "journal", "workdir", "preview", "job"),
         *("part_measures", "part_gallery", "part_account", "part_album"),
         *("part_panels", "part_contrast", "receptive", "trunks", "explainers"),
+        *("probe", "held_out"),
         "part_interventions",
         "explained",
         *("evaluation", "adaptation", "adapters", "pruning"),

@@ -38,6 +38,7 @@ def training() -> ConfigDict:
             },
             # Computes the trunk's maps once and trains the head on them.
             "features": {"cache": False, "folder": ""},
+            "probe": _probe(),
             "objective": {
                 "name": "classify",
                 "label_smoothing": 0.0,
@@ -85,6 +86,9 @@ def _model() -> dict:
         "precision": "highest",
         # Normalise by the statistics of the weights and leave them alone.
         "freeze_norms": False,
+        # Share of what the classifier sees that is dropped in training; None: as the
+        # network has it.
+        "dropout": config_dict.placeholder(float),
         # Decides by parts instead of the network's own classifier; see
         # `models.parts.assemble`. No name: it does not.
         "decision": {"name": ""},
@@ -121,6 +125,20 @@ def _data() -> dict:
         "strict": False,
         # Look for pictures that are both trained and tested on, and say so.
         "duplicates": True,
+    }
+
+
+def _probe() -> dict:
+    return {
+        # Choose what is left open on held-out training pictures: the pooling below,
+        # optimizer.weight_decay where it is None, and steps where there are none.
+        "choose": False,
+        # Of the head: average, gem or max; "": left open, or the network's own.
+        "pooling": "",
+        # Candidates; of ways to pool, the first that is as good as the best.
+        "poolings": ("average", "gem", "max"),
+        "weight_decays": (0.1, 1.0, 10.0),
+        "steps": (100, 300, 1000, 3000, 10_000),
     }
 
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
-from unlir_jax import mesh, tree, trunks
+from unlir_jax import mesh, pooling, tree, trunks
 from unlir_jax.data import pipeline, preprocessing
 from unlir_jax.data import source as sources
 
@@ -31,7 +31,7 @@ class Features(NamedTuple):
 
     Attributes:
         features: float32 `[size, rows, columns, filters]`, where the head allows it
-            pooled to one row and column.
+            pooled to one row and column; or `[size, poolings, 1, filters]`.
         label: int32 `[size]`.
         weight: float32 `[size]`, 0 for a picture that could not be read.
     """
@@ -56,13 +56,16 @@ def identity(
     image_size: int,
     crop: float,
     interpolation: str = preprocessing.BILINEAR,
+    poolings: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Describe all that the features of a source follow from."""
     head = trunks.head_paths(module, image_size)
     trunk = {p: leaf for p, leaf in tree.flatten(variables).items() if p not in head}
     # Part networks keep the maps of a finer layer as well.
     layer, at = (getattr(module, name, "") for name in ("layer", "at"))
-    pooled = trunks.head_pools(module, image_size)
+    pools = _pools(module, image_size, poolings)
+    # What was kept before there were other ways to pool is found again.
+    pooled = True if pools == ("average",) else list(pools)
     return {
         "format": FORMAT,
         "network": name,
@@ -85,6 +88,14 @@ def _colours(module: Any) -> list[list[float]]:
     """Give mean and deviation of the colours, which are no part of the weights."""
     inner = getattr(module, "backbone", module)
     return [list(getattr(inner, name, ())) for name in ("mean", "deviation")]
+
+
+def _pools(module: Any, image_size: int, asked: Sequence[str]) -> tuple[str, ...]:
+    """List the ways to pool that are kept: those asked for, or all the head sees."""
+    own = getattr(module, "pooling", "average")
+    if asked:
+        return tuple(asked)
+    return (own,) if trunks.head_pools(module, image_size, own) else ()
 
 
 def _fingerprint(source: sources.Source) -> str:
@@ -121,6 +132,7 @@ def cached(
     threads: int | None = None,
     workers: int = 0,
     strict: bool = False,
+    poolings: Sequence[str] = (),
     progress: Callable[[float], None] = lambda share: None,
 ) -> Features:
     """Read the trunk's maps of all pictures from the disk, computed if need be.
@@ -142,6 +154,8 @@ def cached(
         threads: That read, by default one for each core.
         workers: Processes that read; 0 for threads of this one.
         strict: Stop at a picture that cannot be read.
+        poolings: Keep the maps pooled in these ways, of `pooling.POOLINGS`, one row
+            each; by default what the head needs.
         progress: Told the share that is done.
 
     Raises:
@@ -150,13 +164,16 @@ def cached(
     """
     frame: dict[str, Any] = {"image_size": image_size, "crop": crop}
     frame["interpolation"] = interpolation
-    described = identity(source, variables, module, name=name, **frame)
+    described = identity(
+        source, variables, module, name=name, poolings=poolings, **frame
+    )
     key = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
     final = Path(folder or default_folder()).expanduser() / key[:32]
     partial = final.with_name(f"{final.name}.partial")
     leads = mesh.is_first()
     with _alone(final) if leads else contextlib.nullcontext():
-        done = _agree(_rows_done(final, partial, source.size) if leads else 0)
+        done = _rows_done(final, partial, source.size) if leads else 0
+        (done,) = mesh.agree(done)
         if done < source.size:
             laid = mesh.layout()
             devices = laid.mesh.size
@@ -170,7 +187,7 @@ def cached(
                 threads=threads,
                 strict=strict,
             )
-            trunk = _trunk(module, variables, laid, image_size)
+            trunk = _trunk(module, variables, laid, image_size, poolings)
             batches = (trunk(batch) for batch in rest)
             _write(batches, partial if leads else None, done, source.size, progress)
         if leads and not final.exists():
@@ -206,12 +223,6 @@ def _alone(final: Path) -> Iterator[None]:
         yield
 
 
-def _agree(number: int) -> int:
-    if jax.process_count() == 1:
-        return number
-    return int(multihost_utils.broadcast_one_to_all(np.asarray(number)))
-
-
 def _rows_done(final: Path, partial: Path, size: int) -> int:
     if final.is_dir():
         return size
@@ -225,16 +236,21 @@ def _rows_done(final: Path, partial: Path, size: int) -> int:
 
 
 def _trunk(
-    module: Any, variables: Mapping[str, Any], laid: mesh.Layout, image_size: int
+    module: Any,
+    variables: Mapping[str, Any],
+    laid: mesh.Layout,
+    image_size: int,
+    poolings: Sequence[str],
 ) -> Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]:
     """Make the function that computes the rows to be kept of a batch."""
-    pooled = trunks.head_pools(module, image_size)
+    pools = _pools(module, image_size, poolings)
 
     def compute(known: Any, batch: Any) -> dict[str, jax.Array]:
         images = batch["image"].astype(jnp.float32) / 255
         maps = module.apply(known, images, method="features").astype(jnp.float32)
-        if pooled:
-            maps = maps.mean((1, 2), keepdims=True)
+        if pools:
+            vectors = [pooling.POOLINGS[how](maps) for how in pools]
+            maps = jnp.stack(vectors, 1)[:, :, None]
         kept = {name: batch[name] for name in ("label", "weight", "index")}
         return {"features": maps} | kept
 
@@ -292,6 +308,11 @@ def _note(partial: Path, files: Mapping[str, np.memmap], done: int) -> None:
     temporary.replace(partial / "done")
 
 
+def pooled_by(features: Features, place: int) -> Features:
+    """Take one of several ways to pool, by its place; nothing is read yet."""
+    return features._replace(features=features.features[:, place : place + 1])
+
+
 def training(
     features: Features,
     *,
@@ -300,12 +321,14 @@ def training(
     start: int = 0,
     process: int = 0,
     processes: int = 1,
+    known: np.ndarray | None = None,
 ) -> Iterator[dict[str, np.ndarray]]:
     """Give batches for ever, from the `start`-th on; each epoch is a permutation.
 
-    Rows are as `pipeline.training` gives them, with `features` for `image`.
+    Rows are as `pipeline.training` gives them, with `features` for `image`. Where there
+    are places in `known`, those examples are all there are.
     """
-    size = len(features.label)
+    size = len(features.label) if known is None else len(known)
     share = batch_size // processes
     epochs: dict[int, np.ndarray] = {}
     for step in range(start, 2**62):
@@ -319,20 +342,27 @@ def training(
             for epoch in needed
         }
         index = np.array([epochs[p // size][p % size] for p in places.tolist()])
+        index = index if known is None else known[index]
         yield _rows(features, index, positions, np.ones(share, bool))
 
 
 def evaluation(
-    features: Features, *, batch_size: int, process: int = 0, processes: int = 1
+    features: Features,
+    *,
+    batch_size: int,
+    process: int = 0,
+    processes: int = 1,
+    known: np.ndarray | None = None,
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Give every row once, in order; the last batch is padded."""
-    size = len(features.label)
+    """Give every row once, or those of `known`, in order; the last batch is padded."""
+    size = len(features.label) if known is None else len(known)
     share = batch_size // processes
     for first in range(0, size, batch_size):
         positions = np.arange(process * share, (process + 1) * share)
         index = first + positions
         real = index < size
-        yield _rows(features, np.minimum(index, size - 1), positions, real)
+        index = np.minimum(index, size - 1)
+        yield _rows(features, index if known is None else known[index], positions, real)
 
 
 def _rows(

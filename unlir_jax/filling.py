@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from unlir_jax import tree, zoo
-from unlir_jax.models import channels, parts
+from unlir_jax.models import channels, layers, parts
 from unlir_jax.weights import (
     exported,
     hub,
@@ -75,8 +75,9 @@ def read(
     contents, purpose = readers.open_weights(path), exported.purpose(path)
     _check_origin(path, name)
     known = purpose.decision if purpose else {}
+    pooling = exported.pooling(path)
     expected = shapes(
-        _build(network, _classes_seen(contents.shapes, network), dtype, known),
+        _build(network, _classes_seen(contents.shapes, network), dtype, known, pooling),
         network.image_size,
     )
     chosen = selection.select(
@@ -89,7 +90,7 @@ def read(
     colours = {"mean": made_for.mean, "deviation": made_for.deviation}
     colours = {word: values for word, values in colours.items() if values}
     classes = classes_in(arrays, network) if num_classes is None else num_classes
-    module = _build(network, classes, dtype, known, colours)
+    module = _build(network, classes, dtype, known, pooling, colours)
     module = channels.as_wide_as(module, arrays)
     front = "" if chosen.key == selection.ROOT else chosen.key
     variables = fill(
@@ -200,11 +201,13 @@ def _build(
     classes: int,
     dtype: Any,
     decision: Mapping[str, Any],
+    pooling: str = "",
     colours: Mapping[str, tuple[float, ...]] = types.MappingProxyType({}),
 ) -> Any:
     if classes < 1:
         raise ValueError(f"`num_classes`={classes}; expected at least 1.")
-    module = network.build(num_classes=classes, **colours)
+    built = network.build(num_classes=classes, **colours)
+    module = layers.with_pooling(built, pooling)
     if dtype is not None:
         module = module.clone(style=module.style._replace(dtype=dtype))
     if not decision:

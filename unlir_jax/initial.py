@@ -182,6 +182,28 @@ def _carried(
     return heads.carry(leaves, own, theirs, names, blocks=blocks)
 
 
+def pooling(place: str) -> str:
+    """Read how the head of a run or file pools; "" for its network's usual way.
+
+    Args:
+        place: See `start_from`.
+    """
+    folder = Path(place)
+    if not folder.is_dir():
+        return exported.pooling(hub.resolve(place))
+    if (folder / exported.FILE).is_file():
+        return exported.pooling(folder / exported.FILE)
+    # An unfinished training, seen from it or from one of its checkpoints.
+    for near in (folder, folder.parent.parent):
+        chosen = workdir.read(near / workdir.CHOICE) or {}
+        asked = workdir.read(near / workdir.CONFIG) or {}
+        groups = (chosen.get("choice", {}), asked.get("probe", {}))
+        for how in (group.get("pooling", "") for group in groups):
+            if how:
+                return how
+    return ""
+
+
 def _read(
     place: str, network: zoo.Network, expected: Mapping[str, Any], key: str
 ) -> tuple[dict[str, np.ndarray], tuple[str, ...], str]:

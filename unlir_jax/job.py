@@ -15,6 +15,7 @@ from unlir_jax import (
     objectives,
     optim,
     pretrained,
+    probe,
     trunks,
     zoo,
 )
@@ -34,7 +35,10 @@ DTYPES = "float32", "bfloat16", "float16"
 
 
 class Job(NamedTuple):
-    """Hold what a config stands for, before the first step."""
+    """Hold what a config stands for, before the first step.
+
+    Settings that are `left_open` are provisional, until `settle` fills them in.
+    """
 
     settings: Settings
     laid: mesh.Layout
@@ -50,6 +54,7 @@ class Job(NamedTuple):
     crop: float
     interpolation: str
     notices: list[str]
+    left_open: tuple[str, ...]
 
     @property
     def frame(self) -> dict[str, Any]:
@@ -71,7 +76,11 @@ def prepare(settings: Settings) -> Job:
     mesh.check_batch_size(laid, settings.batch_size, settings.optimizer.accumulate)
     data = splits.open_splits(settings.data)
     network, variables, taken, notices = _begin(settings, laid, data.train.classes)
+    network = _pooled(settings, network)
     image_size = settings.data.image_size or network.image_size
+    opened = probe.left_open(settings, network.module, image_size)
+    first = probe.default(settings, opened, data.train.size)
+    settings = probe.settle(settings, opened, first)
     augmentation.build(settings.data.augment, image_size)  # Complains early.
     if settings.model.decision.name:
         rows, columns = trunks.map_shape(network.module, image_size, network.image_size)
@@ -85,10 +94,8 @@ def prepare(settings: Settings) -> Job:
     steps = optim.steps(
         settings.steps, settings.epochs, data.train.size, settings.batch_size
     )
-    learning_rate = optim.schedule(
-        settings.optimizer.learning_rate, steps, **settings.optimizer.schedule
-    )
-    optimizer = _optimizer(settings, rules, learning_rate, penalty)
+    decay = settings.optimizer.weight_decay
+    rate, optimizer = learner(settings, rules, steps=steps, weight_decay=decay)
     objective = _objective(settings, network, rules, image_size)
     return Job(
         settings=settings,
@@ -97,7 +104,7 @@ def prepare(settings: Settings) -> Job:
         network=network,
         objective=filter_weights.weighted(objective, penalty, weights),
         rules=rules,
-        learning_rate=learning_rate,
+        learning_rate=rate,
         optimizer=optimizer,
         state=states.create(variables, rules, optimizer, average=settings.average > 0),
         steps=steps,
@@ -105,6 +112,7 @@ def prepare(settings: Settings) -> Job:
         crop=settings.data.crop or network.crop,
         interpolation=settings.data.interpolation or network.interpolation,
         notices=notices,
+        left_open=opened,
     )
 
 
@@ -135,6 +143,36 @@ def _begin(
     return network, begun.variables, begun.taken, begun.sentences()
 
 
+def settle(job: Job, choice: probe.Candidate) -> Job:
+    """Fill in what was left open, and begin again with that."""
+    settings = probe.settle(job.settings, job.left_open, choice)
+    network = _pooled(settings, job.network)
+    learning_rate, optimizer = learner(
+        settings, job.rules, steps=choice.steps, weight_decay=choice.weight_decay
+    )
+    return job._replace(
+        settings=settings,
+        network=network,
+        objective=_objective(settings, network, job.rules, job.image_size),
+        learning_rate=learning_rate,
+        optimizer=optimizer,
+        state=states.create(
+            states.variables(job.state),
+            job.rules,
+            optimizer,
+            average=settings.average > 0,
+        ),
+        steps=choice.steps,
+    )
+
+
+def _pooled(settings: Settings, network: pretrained.Pretrained) -> Any:
+    """Let a head pool as the settings say, or as where it started from did."""
+    begun = initial.pooling(settings.init_from) if settings.init_from else ""
+    how = settings.probe.pooling or begun
+    return network._replace(module=layers.with_pooling(network.module, how))
+
+
 def _check_weights(
     settings: Settings,
     network: pretrained.Pretrained,
@@ -155,21 +193,27 @@ def _check_weights(
     return [f"no {adapters.learnt.FILE} will be written: {reason}"] if reason else []
 
 
-def _optimizer(
+def learner(
     settings: Settings,
     rules: Mapping[str, optim.Rule],
-    learning_rate: optax.Schedule,
-    penalty: sparsity.Penalty,
-) -> optax.GradientTransformation:
+    *,
+    steps: int,
+    weight_decay: float | jax.Array,
+) -> tuple[optax.Schedule, optax.GradientTransformation]:
+    """Make the learning rate of each step, and the optimiser."""
+    learning_rate = optim.schedule(
+        settings.optimizer.learning_rate, steps, **settings.optimizer.schedule
+    )
     made = optim.make(
         rules,
         learning_rate,
         name=settings.optimizer.name,
-        weight_decay=settings.optimizer.weight_decay,
+        weight_decay=weight_decay,
         clip_norm=settings.optimizer.clip_norm,
         options=settings.optimizer.options.to_dict(),
     )
-    return filter_weights.stopping(made, penalty)
+    penalty = sparsity.Penalty(**settings.penalty)
+    return learning_rate, filter_weights.stopping(made, penalty)
 
 
 def _check_start(
@@ -219,7 +263,25 @@ def _open_network(
         precision=model.precision,
         axis_name=laid.axis_name,
     )
-    return network._replace(module=layers.with_style(network.module, style))
+    module = layers.with_style(network.module, style)
+    if model.dropout is not None:
+        module = _dropping(module, model.dropout)
+    return network._replace(module=module)
+
+
+def _dropping(module: Any, share: float) -> Any:
+    if not 0 <= share < 1:
+        raise ValueError(
+            f"`model.dropout`={share}; expected a share in [0, 1), or none."
+        )
+    if hasattr(module, "dropout"):
+        return module.clone(dropout=share)
+    if share:
+        raise ValueError(
+            f"`model.dropout`={share}, but a {type(module).__name__} drops nothing; "
+            "expected 0 or none."
+        )
+    return module
 
 
 def _objective(

@@ -96,6 +96,16 @@ def is_first() -> bool:
     return jax.process_index() == 0
 
 
+def agree(*numbers: int) -> tuple[int, ...]:
+    """Give all processes the whole numbers that the first one has."""
+    if jax.process_count() == 1:
+        return numbers
+    from jax.experimental import multihost_utils
+
+    told = multihost_utils.broadcast_one_to_all(np.asarray(numbers))
+    return tuple(int(number) for number in told)
+
+
 def wait_for_all(what: str) -> None:
     """Wait until all processes have come here; `what` names the place."""
     if jax.process_count() > 1:

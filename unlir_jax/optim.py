@@ -195,7 +195,7 @@ def make(
     learning_rate: optax.Schedule,
     *,
     name: str = "sgd",
-    weight_decay: float = 0.0,
+    weight_decay: float | jax.Array = 0.0,
     clip_norm: float = 0.0,
     options: Mapping[str, Any] | None = None,
 ) -> optax.GradientTransformation:
@@ -208,7 +208,8 @@ def make(
         found: The rule of each parameter.
         learning_rate: Of each step.
         name: Of a function of optax that takes a learning rate.
-        weight_decay: Strength, for the parameters whose rule says so.
+        weight_decay: Strength, for the parameters whose rule says so. An array, as
+            several decays under `vmap` are, is not checked.
         clip_norm: Largest norm of the whole gradient; 0 for any.
         options: Further arguments of that function, such as `momentum`.
 
@@ -216,7 +217,9 @@ def make(
         ValueError: An unknown optimiser or option, or a negative strength.
     """
     for field, value in (("weight_decay", weight_decay), ("clip_norm", clip_norm)):
-        if not (math.isfinite(value) and value >= 0):
+        if not isinstance(value, jax.Array) and not (
+            math.isfinite(value) and value >= 0
+        ):
             raise ValueError(f"`{field}`={value}; expected a number from 0.")
     build, accepted = _optimizer(name)
     settings = dict(options or {})
@@ -237,7 +240,7 @@ def make(
     masks = [option for option in ("mask", "weight_decay_mask") if option in accepted]
     if "weight_decay" in accepted and masks:
         settings |= {"weight_decay": weight_decay, masks[0]: decays}
-    elif weight_decay:
+    elif isinstance(weight_decay, jax.Array) or weight_decay:
         chain.append(optax.add_decayed_weights(weight_decay, decays))
     chain.append(build(learning_rate=learning_rate, **settings))
     factors = {path: rule.learning_rate for path, rule in found.items() if rule.train}

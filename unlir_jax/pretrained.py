@@ -14,7 +14,7 @@ from unlir_jax import allocator, filling, split, tree, zoo
 from unlir_jax.data import classes as data_classes
 from unlir_jax.data import preprocessing
 from unlir_jax.models import fold as folding
-from unlir_jax.models import parts
+from unlir_jax.models import layers, parts
 from unlir_jax.types import SplitModel
 from unlir_jax.weights import (
     exported,
@@ -186,6 +186,7 @@ def purpose(network: Pretrained) -> exported.Purpose:
         parts.specification(network.module),
         network.interpolation,
         **colours,
+        pooling=layers.pooling_of(network.module),
     )
 
 

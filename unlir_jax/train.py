@@ -23,7 +23,9 @@ from unlir_jax import (
     part_gallery,
     part_measures,
     preview,
+    probe,
     progress,
+    record,
     workdir,
 )
 from unlir_jax import job as jobs
@@ -92,13 +94,61 @@ def run(
     )
     with manager, interruption.watch() as asked, contextlib.ExitStack() as ending:
         try:
-            return _train(job, folder, manager, asked, ending, live and leads, say)
+            job, notes = _choose(job, folder, asked, live and leads, say)
+            return _train(
+                job, notes, folder, manager, asked, ending, live and leads, say
+            )
         except interruption.Stopped as stopped:
             return Outcome(None, str(stopped))
 
 
+def _choose(
+    job: Job, folder: Path, asked: Callable[[], str], live: bool, say: Say
+) -> tuple[Job, dict[str, Any]]:
+    """Choose on held-out training pictures what is left open, or read the choice."""
+    notes = workdir.first_notes()
+    if not job.settings.probe.choose:
+        return job, notes
+    path, leads = folder / workdir.CHOICE, mesh.is_first()
+    known = (workdir.read(path) if leads else None) or {"tried": {}}
+    if mesh.agree("choice" in known) == (0,):
+        log = journal.silent()
+        if leads:
+            log = journal.start(folder, 0, job.steps, live=live, say=say)
+        with contextlib.ExitStack() as ending:
+            ending.callback(log.close)
+            show = functools.partial(log.show, 0)
+            reader = _batches(job, show, asked)
+
+            def progress(doing: str) -> None:
+                show(doing)
+                if asked() and jax.process_count() == 1:
+                    raise interruption.Stopped(
+                        f"Stopped by {asked()} at {doing}; what has been tried is "
+                        "kept, and the same command goes on from there."
+                    )
+
+            if leads and reader.train is not None:
+                choice = probe.choose(
+                    job,
+                    reader.train,
+                    functools.partial(jobs.learner, job.settings),
+                    tried=known["tried"],
+                    keep=lambda: record.write_text(path, record.to_json(dict(known))),
+                    progress=progress,
+                )
+                known = {"choice": probe.notes(choice, job.left_open)}
+                record.write_text(path, record.to_json(dict(known)))
+    if leads:
+        notes["chosen"] = {"probe": known["choice"]}
+        say(known["choice"]["reason"])
+    chosen = probe.agree(job, known.get("choice"))
+    return jobs.settle(job, chosen), notes
+
+
 def _train(
     job: Job,
+    notes: dict[str, Any],
     folder: Path,
     manager: Any,
     asked: Callable[[], str],
@@ -109,10 +159,11 @@ def _train(
     """Restore, loop over the steps, and finish."""
     settings, laid = job.settings, job.laid
     state = mesh.put_state(laid, job.state)
-    step, notes = 0, workdir.first_notes()
+    step = 0
     restored = checkpoint.restore(manager, mesh.get_state(laid, state))
     if restored is not None:
-        step, state, notes = restored
+        step, state, kept = restored
+        notes |= kept
         checkpoint.set_aside(manager, step)
         state = mesh.put_state(laid, state)
         say(f"Going on from step {step} of {job.steps}.")
@@ -238,13 +289,23 @@ def _batches(job: Job, show: Say, asked: Callable[[], str]) -> batches.Batches:
     settings, frame = job.settings, job.frame
     if not settings.features.cache:
         return batches.of_pictures(job.data, settings, **frame)
-    compute = functools.partial(
-        features.cached,
-        variables=states.variables(job.state),
-        module=job.network.module,
-        name=job.network.name,
-        **frame,
-    )
+    tried = probe.poolings(settings, job.left_open)
+
+    def compute(source: Any, **reading: Any) -> features.Features:
+        found = features.cached(
+            source,
+            states.variables(job.state),
+            job.network.module,
+            name=job.network.name,
+            poolings=tried,
+            **frame,
+            **reading,
+        )
+        chosen = settings.probe.pooling
+        return (
+            features.pooled_by(found, tried.index(chosen)) if chosen in tried else found
+        )
+
     return batches.of_features(job.data, settings, compute, show, asked)
 
 

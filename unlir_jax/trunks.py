@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unlir_jax import tree
+from unlir_jax import pooling, tree
 
 
 def head_paths(module: Any, image_size: int) -> frozenset[str]:
@@ -76,8 +76,8 @@ def check_frozen(module: Any, image_size: int, learning: Sequence[str]) -> None:
         )
 
 
-def head_pools(module: Any, image_size: int) -> bool:
-    """Tell whether a head sees no more than the mean of the maps.
+def head_pools(module: Any, image_size: int, how: str = "average") -> bool:
+    """Tell whether a head sees no more than the maps pooled by `pooling.POOLINGS`.
 
     Found out by trial, but for a network that says `looks_at_cells`: with
     large weights a softmax over parts is 0 or 1, and the mean would seem to do.
@@ -95,7 +95,8 @@ def head_pools(module: Any, image_size: int) -> bool:
     known = tree.unflatten({path: draw(leaf.shape) for path, leaf in leaves.items()})
     maps = draw((2, *shape.shape[1:]))
     try:
-        pooled = module.apply(known, maps.mean((1, 2), keepdims=True), method="head")
+        vectors = np.asarray(pooling.POOLINGS[how](maps))[:, None, None]
+        pooled = module.apply(known, vectors, method="head")
     except (TypeError, ValueError, ZeroDivisionError):
         return False  # It needs maps of their full size.
     whole = module.apply(known, maps, method="head")

@@ -19,7 +19,7 @@ from unlir_jax.weights import exported, readers
 
 CONFIG, SUMMARY, PARAMETERS = "config.json", "summary.json", "parameters.txt"
 CLASSES = "classes.json"
-DIVERGED, CURVES = "diverged.json", "curves.png"
+DIVERGED, CURVES, CHOICE = "diverged.json", "curves.png", "probe.json"
 # May change from one start to the next: results are the same.
 FREE = (
     *("data.cache", "data.duplicates", "data.threads", "data.workers"),
@@ -53,7 +53,7 @@ def check(
         return None
     if not folder.is_dir():
         raise ValueError(f"Workdir {str(folder)!r} is a file; expected a folder.")
-    theirs = _read(folder / CONFIG)
+    theirs = read(folder / CONFIG)
     if theirs is None:
         ours = (SUMMARY, checkpoint.FOLDER, journal.METRICS)
         strange = [name for name in ours if (folder / name).exists()]
@@ -72,7 +72,7 @@ def check(
             f"{'; '.join(differing[:8])}{more}. Expected another workdir, or the "
             "same config."
         )
-    return _read(folder / SUMMARY)
+    return read(folder / SUMMARY)
 
 
 def _completed(settings: Any, defaults: Mapping[str, Any]) -> dict[str, Any]:
@@ -86,7 +86,8 @@ def _completed(settings: Any, defaults: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _read(path: Path) -> dict[str, Any] | None:
+def read(path: Path) -> dict[str, Any] | None:
+    """Read a document of a workdir; None where there is none."""
     try:
         document = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
@@ -280,7 +281,7 @@ def finish(
     summary = dict(notes.get("test", {})) | dict(notes.get("train", {})) | best
     summary |= speed
     summary |= notes.get("start", {}) | notes.get("measured", {})
-    summary |= notes.get("filters", {})
+    summary |= notes.get("filters", {}) | notes.get("chosen", {})
     summary |= {
         "seed": job.settings.seed,
         "steps": job.steps,

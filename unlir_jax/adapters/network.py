@@ -9,7 +9,7 @@ from unlir_jax.adapters import file
 from unlir_jax.adapters.file import Adapter
 from unlir_jax.data import classes as class_names
 from unlir_jax.data import preprocessing
-from unlir_jax.models import parts
+from unlir_jax.models import layers, parts
 
 BACKBONE = "backbone/"
 
@@ -28,6 +28,7 @@ def decides(adapter: Adapter, network: pretrained.Pretrained) -> bool:
         and head["kernel"].ndim == 2
         and head["kernel"].shape[1:] == head["bias"].shape
         and not parts.specification(network.module)
+        and not layers.pooling_of(network.module)
         and np.shape(own)[:1] == head["kernel"].shape[:1]
     )
 

@@ -69,7 +69,7 @@ class InvertedResidualNet(nn.Module):
     Submodules `stem`, `block1` … `blockN`, `top`, `classifier`; `top` is the last
     ReLU6 before average pooling, where maps are explained by default. `widths` gives
     the inner width of every block; for a first block without an expansion that is the
-    width of the stem.
+    width of the stem. `pooling` is one of `layers.POOLS`.
     """
 
     stages: tuple[Stage, ...]
@@ -81,6 +81,7 @@ class InvertedResidualNet(nn.Module):
     deviation: tuple[float, ...] = (0.229, 0.224, 0.225)
     style: Style = Style()
     widths: tuple[int, ...] | None = None
+    pooling: str = "average"
 
     def setup(self) -> None:
         relu6, style = layers.relu6, self.style
@@ -129,7 +130,7 @@ class InvertedResidualNet(nn.Module):
 
     def head(self, maps: Array, train: bool = False) -> jax.Array:
         """Pool the maps and classify."""
-        pooled = layers.average_pool(maps)
+        pooled = layers.pool(maps, self.pooling)
         return self.classifier(self.dropout_layer(pooled, deterministic=not train))
 
     def __call__(self, images: Array, train: bool = False) -> jax.Array:

@@ -8,8 +8,12 @@ import jax.numpy as jnp
 from flax import linen as nn
 from flax.linen import dtypes
 
+from unlir_jax import pooling
 from unlir_jax.models import convolution
 from unlir_jax.types import Array
+
+POOLS = ("average", "max", "gem")
+"""Ways of heads to pool; a single cell comes out as it is, if it is not negative."""
 
 
 class Style(NamedTuple):
@@ -146,9 +150,37 @@ def each_width(widths: tuple[int, ...] | None, count: int) -> tuple[int | None, 
     return tuple(widths)
 
 
-def average_pool(maps: Array) -> jax.Array:
-    """Average over space, in float32 or more: `[batch, filters]`."""
-    return jnp.mean(maps, axis=(1, 2), dtype=jnp.promote_types(maps.dtype, jnp.float32))
+def pool(maps: Array, how: str) -> jax.Array:
+    """Pool over space by one of `POOLS`, in float32 or more: `[batch, filters]`."""
+    wide = jnp.asarray(maps, jnp.promote_types(maps.dtype, jnp.float32))
+    return pooling.POOLINGS[how](wide)
+
+
+def pooling_of(module: Any) -> str:
+    """Give the way in which a network's head pools; "" where it is the usual one."""
+    how = getattr(module, "pooling", POOLS[0])
+    return "" if how == POOLS[0] else how
+
+
+def with_pooling(module: Any, how: str) -> Any:
+    """Copy a network of ours whose head pools in another way; "" leaves it as it is.
+
+    Raises:
+        ValueError: There is no such way, or the network does not pool to one vector.
+    """
+    if not how or how == getattr(module, "pooling", None):
+        return module
+    if how not in POOLS:
+        raise ValueError(
+            f"`pooling`={how!r}; expected one of {', '.join(POOLS)}, or '' for the "
+            "network's own."
+        )
+    if not hasattr(module, "pooling"):
+        raise ValueError(
+            f"`pooling`={how!r}, but a {type(module).__name__} has a head of its own "
+            "that does not pool to one vector; expected ''."
+        )
+    return module.clone(pooling=how)
 
 
 def with_style(module: Any, style: Style) -> Any:

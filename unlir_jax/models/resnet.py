@@ -109,7 +109,8 @@ class ResNet(nn.Module):
     Submodules `stem`, `layer1` … `layer4` with `block0` …, `classifier`; the last
     stage is where maps are explained by default. The `cifar` stem keeps the size of
     the picture, the `imagenet` stem divides it by four. `widths` gives, block by block,
-    the width after every convolution but a block's last.
+    the width after every convolution but a block's last; `pooling` is one of
+    `layers.POOLS`.
     """
 
     block: Block
@@ -121,6 +122,7 @@ class ResNet(nn.Module):
     deviation: tuple[float, ...] = (0.229, 0.224, 0.225)
     style: Style = Style()
     widths: tuple[int, ...] | None = None
+    pooling: str = "average"
 
     def setup(self) -> None:
         style = self.style
@@ -163,7 +165,7 @@ class ResNet(nn.Module):
     def head(self, maps: Array, train: bool = False) -> jax.Array:
         """Pool the maps and classify."""
         del train
-        return self.classifier(layers.average_pool(maps))
+        return self.classifier(layers.pool(maps, self.pooling))
 
     def __call__(self, images: Array, train: bool = False) -> jax.Array:
         """Compute logits, `[batch, num_classes]`."""

@@ -25,6 +25,8 @@ class Purpose(NamedTuple):
         interpolation: See `preprocessing.INTERPOLATIONS`.
         mean: Of the colours, where it is not the network's usual one.
         deviation: Likewise.
+        pooling: How its head pools the maps, one of `models.layers.POOLS`; "" for the
+            network's usual way.
     """
 
     network: str
@@ -35,6 +37,7 @@ class Purpose(NamedTuple):
     interpolation: str = "bilinear"
     mean: tuple[float, ...] = ()
     deviation: tuple[float, ...] = ()
+    pooling: str = ""
 
 
 def write(
@@ -67,6 +70,8 @@ def metadata(purpose: Purpose) -> dict[str, str]:
     for name in ("mean", "deviation"):
         if getattr(purpose, name):
             said[name] = json.dumps(getattr(purpose, name))
+    if purpose.pooling:
+        said["pooling"] = purpose.pooling
     return said
 
 
@@ -88,6 +93,14 @@ def find(folder: str | os.PathLike[str]) -> Path:
         f"Folder {str(folder)!r} holds no {FILE}; expected the workdir of a finished "
         "training, or the name of a network (see `unlir models`)."
     )
+
+
+def pooling(path: str | os.PathLike[str]) -> str:
+    """Read how the head of a network pools; "" in its usual way, or not said."""
+    if Path(path).suffix != ".safetensors":
+        return ""
+    metadata = readers.read_metadata(path)
+    return metadata.get("pooling", "") if metadata.get("format") == FORMAT else ""
 
 
 def purpose(path: str | os.PathLike[str]) -> Purpose | None:
@@ -115,6 +128,7 @@ def purpose(path: str | os.PathLike[str]) -> Purpose | None:
                 tuple(float(v) for v in json.loads(said.get(name, "[]")))
                 for name in ("mean", "deviation")
             ),
+            pooling=pooling(path),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
