@@ -20,7 +20,6 @@ FLOORS = {
         *("gates", "pooling"),
     ),
     1: (*("split", "maps", "filters", "losses", "optim", "models", "weights", "data"),),
-    1: (*("split", "maps", "filters", "losses", "optim", "models", "weights", "data"),),
     2: (
         *("saliency", "metrics", "attacks", "parts", "zoo", "pretrained", "filling"),
         "retrieval",

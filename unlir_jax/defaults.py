@@ -26,16 +26,7 @@ def training() -> ConfigDict:
             "average": 0.0,
             "data": _data(),
             "model": _model(),
-            # How a part network starts: parts from kmeans, class_kmeans, project (see
-            # `parts.start`) or random, the classifier from ridge or random; whether
-            # descriptors are whitened before the ridge (none, neighbours), and how many
-            # labels of each class it may know, 0: all.
-            "start": {
-                "parts": "random",
-                "classifier": "random",
-                "whitening": "none",
-                "labels_per_class": 0,
-            },
+            "start": _start(),
             # Computes the trunk's maps once and trains the head on them.
             "features": {"cache": False, "folder": ""},
             "probe": _probe(),
@@ -176,4 +167,17 @@ def _optimizer() -> dict:
             "milestones": (),
             "factor": 0.1,
         },
+    }
+
+
+def _start() -> dict:
+    # How a part network starts: parts from kmeans, class_kmeans, project (see
+    # `parts.start`) or random, the classifier from ridge or random; whether
+    # descriptors are whitened before the ridge (none, neighbours), and how many labels
+    # of each class it may know, 0: all.
+    return {
+        "parts": "random",
+        "classifier": "random",
+        "whitening": "none",
+        "labels_per_class": 0,
     }

@@ -181,7 +181,7 @@ def _filters(
 
     spots = inspection.fire(module, variables, chosen, batches(), best)
     progress("finding where cells look", 0.75)
-    asked = seen.images(_evenly(len(seen.files), ASKED))
+    asked = seen.images(inspection.evenly(len(seen.files), ASKED))
     centres = inspection.centres(module, variables, chosen, asked)
     every = []
     for number, own in enumerate(chosen):
@@ -230,12 +230,6 @@ def _cut(picture: Image.Image, box: Sequence[float]) -> Image.Image:
     return picture.resize((CROP, CROP), Image.Resampling.LANCZOS, box=edges)
 
 
-def _evenly(count: int, wanted: int) -> np.ndarray:
-    """Choose places that lie evenly over a list."""
-    wanted = min(count, wanted)
-    return ((np.arange(wanted) + 0.5) * count / wanted).astype(int)
-
-
 def _saliency(
     task: _Task, seen: _Seen, shown: int
 ) -> tuple[list[tuple[dict[str, Any], Image.Image, list[Image.Image]]], bool]:
@@ -243,7 +237,7 @@ def _saliency(
     model, names, own = inspection.decision(task.adapter, task.network)
     frozen = task.network.variables
     adapted = filters.apply(frozen, _on_device(task.adapter.weights))
-    places = _evenly(len(seen.files), shown)
+    places = inspection.evenly(len(seen.files), shown)
     images, whole = seen.images(places), split.whole(model)
     shares = {
         when: np.asarray(jax.nn.softmax(whole(variables, images)))

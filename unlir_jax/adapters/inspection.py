@@ -207,6 +207,12 @@ def region(
     return left, top, left + side, top + side
 
 
+def evenly(count: int, wanted: int) -> np.ndarray:
+    """Choose places that lie evenly over a list."""
+    wanted = min(count, wanted)
+    return ((np.arange(wanted) + 0.5) * count / wanted).astype(int)
+
+
 def decision(
     adapter: Adapter, network: pretrained.Pretrained
 ) -> tuple[SplitModel, tuple[str, ...], bool]:

@@ -29,7 +29,6 @@ Batch = dict[str, np.ndarray]
 - `boxes` `[rows, source.boxes, 4]`, `mask` uint8 `[rows, size, size]` and `keypoints`
   `[rows, len(source.parts), 3]`, where asked for; missing boxes are zeros, and what an
   augmentation brings in from outside the picture is void in its mask.
-
 A row without weight is zeros throughout, but for its index and position.
 """
 
