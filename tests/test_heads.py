@@ -145,3 +145,13 @@ def test_a_setting_that_came_later_is_at_its_default(tmp_path):
     assert workdir.check(place, later, defaults=later) is None
     with pytest.raises(ValueError, match="another config: data.ignore"):
         workdir.check(place, later, defaults={"data": {"ignore": 0}})
+
+
+def test_options_of_folders_that_came_later_are_at_their_defaults(tmp_path):
+    place = tmp_path / "run"
+    data = {"source": "folder", "options": {"holdout": 0.2}}
+    workdir.claim(place, {"data": data}, "", ("ant", "bee"))
+    later = {"holdout": 0.2, "annotations": "stored", "mask": "auto", "ignore": 255}
+    assert workdir.check(place, {"data": data | {"options": later}}) is None
+    with pytest.raises(ValueError, match="data.options.mask: 'object' here"):
+        workdir.check(place, {"data": data | {"options": later | {"mask": "object"}}})

@@ -85,11 +85,9 @@ def carry(
                 f"{expected} for {len(their_names)} classes."
             )
         leaves[path] = _moved(np.asarray(theirs[path]), np.asarray(leaf), axes, places)
-    known = [
-        [name for name, place in zip(names, places, strict=True) if (place >= 0) == own]
-        for own in (True, False)
-    ]
-    return Carried(leaves, *known, by_order and not known[1])
+    taken = [name for name, place in zip(names, places, strict=True) if place >= 0]
+    new = [name for name, place in zip(names, places, strict=True) if place < 0]
+    return Carried(leaves, taken, new, by_order and not new)
 
 
 def class_axes(path: str, axes: int, blocks: bool) -> tuple[int, ...]:

@@ -11,7 +11,16 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from unlir_jax import checkpoint, config, journal, mesh, pretrained, record, tree
+from unlir_jax import (
+    checkpoint,
+    config,
+    journal,
+    mesh,
+    presets,
+    pretrained,
+    record,
+    tree,
+)
 from unlir_jax.data import source as sources
 from unlir_jax.data import splits
 from unlir_jax.report import training
@@ -64,6 +73,11 @@ def check(
             )
         return None
     theirs = _completed(theirs, defaults or {})
+    options = settings.get("data", {}).get("options", {})
+    known = config.to_dict(ConfigDict(presets.folder_options()))
+    if "options" in theirs.get("data", {}):
+        added = {name: known[name] for name in options if name in known}
+        theirs["data"]["options"] = added | theirs["data"]["options"]
     differing = config.differences(settings, theirs, free)
     if differing:
         more = f" and {len(differing) - 8} more" if len(differing) > 8 else ""

@@ -323,7 +323,7 @@ def _check_found(
             f"{data} has the class {name!r}, which could be {shown} of {network}; "
             f"expected one of its names as it is written{otherwise}."
         )
-    strange = [wanted[place] for place in np.flatnonzero(places < 0)]
+    strange = [wanted[place] for place in np.flatnonzero(places < 0).tolist()]
     if not strange:
         return
     hints = []

@@ -86,7 +86,8 @@ def decode(stream: io.BufferedIOBase, where: str, most: int, file: str = "") -> 
         _check_size(image.size, where, most)
         lift(image.width * image.height)
         # PNG is decoded by the question for its EXIF already.
-        samples = image.tile[0][3] if image.tile else ""
+        tile = getattr(image, "tile", None)
+        samples = tile[0][3] if tile else ""
         asked = orientation.read(image)
         image.load()
         # Pillow turns TIFF as it loads it; PNG may say last how it is to be turned.

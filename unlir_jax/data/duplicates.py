@@ -130,7 +130,10 @@ def _same_files(train: Source, test: Source) -> dict[int, int]:
     """Find files that are the same byte for byte: of those of one size, by hash."""
     if train.file is None or test.file is None:
         return {}
-    files = [[source.file(i) for i in range(source.size)] for source in (train, test)]
+    files = [
+        [file(index) for index in range(source.size)]
+        for source, file in ((train, train.file), (test, test.file))
+    ]
     sizes = [[_size(file) for file in some] for some in files]
     shared = set(sizes[0]) & set(sizes[1]) - {-1}
     hashes = [

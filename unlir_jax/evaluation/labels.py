@@ -80,7 +80,7 @@ def _by_file_name(
         )
     # A counter gives no number twice.
     sure = numbered or len(set(found.tolist())) < len(found)
-    if not sure and not _told_by_words(found, [m[2] for m in matches], names):
+    if not sure and not _told_by_words(found, [str(m[2]) for m in matches], names):
         raise ValueError(
             f"The pictures have numbers in front, such as {files[0]!r}, which may be "
             "classes or a counter; expected --config.labels=numbers or "
@@ -97,7 +97,7 @@ def _told_by_words(
         return False
     right = [
         bool(_words(text.rpartition(".")[0]) & _words(names[place]))
-        for place, text in zip(found.tolist(), texts, strict=True)
+        for place, text in zip(map(int, found), texts, strict=True)
     ]
     return 2 * sum(right) > len(right)
 
