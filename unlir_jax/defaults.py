@@ -129,7 +129,7 @@ def _probe() -> dict:
         # Candidates; of ways to pool, the first that is as good as the best.
         "poolings": ("average", "gem", "max"),
         "weight_decays": (0.1, 1.0, 10.0),
-        "steps": (100, 300, 1000, 3000, 10_000),
+        "steps": (300, 1000, 3000, 10_000),
     }
 
 

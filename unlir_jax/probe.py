@@ -109,9 +109,9 @@ def default(settings: Any, opened: Sequence[str], examples: int) -> Candidate:
     """Give what is taken for want of pictures to hold out, and tried first.
 
     The network's own pooling, the middle decay, and the fewest steps that show every
-    picture once, of the first three numbers.
+    picture once, of the first two numbers.
     """
-    decays, steps = settings.probe.weight_decays, sorted(settings.probe.steps)[:3]
+    decays, steps = settings.probe.weight_decays, sorted(settings.probe.steps)[:2]
     enough = [each for each in steps if each * settings.batch_size >= examples]
     usual = enough[0] if enough else steps[-1]
     return Candidate(
