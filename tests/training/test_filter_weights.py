@@ -13,7 +13,17 @@ from training import double
 from training.conftest import TINY
 
 import unlir_jax
-from unlir_jax import adapters, checkpoint, config, initial, job, state, train, tree
+from unlir_jax import (
+    adapters,
+    checkpoint,
+    config,
+    initial,
+    job,
+    state,
+    train,
+    tree,
+    zoo,
+)
 from unlir_jax.adaptation import sparsity
 from unlir_jax.objectives import filter_weights
 
@@ -125,9 +135,11 @@ def test_the_saved_network_is_plain_and_decides_as_the_weighted_one(begun, finis
     evaluated = jax.jit(begun.objective.evaluate)(known, BATCH)
     np.testing.assert_allclose(evaluated["loss"], losses, rtol=1e-5)
     # A later training that starts from the checkpoint starts from the same network.
-    again = initial._read_folder(finished / "checkpoints" / "4")
+    place, own = str(finished / "checkpoints" / "4"), begun.network.variables
+    again = initial.start_from(place, own, zoo.find(begun.network.name)[1])
+    taken = tree.flatten(again.variables)
     for path, leaf in read(finished).items():
-        np.testing.assert_allclose(again[path], leaf, rtol=1e-6)
+        np.testing.assert_allclose(taken[path], leaf, rtol=1e-6)
 
 
 def test_the_adapter_makes_the_frozen_network_decide_alike(begun, finished):
