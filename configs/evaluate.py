@@ -7,8 +7,8 @@ Arguments: `model`, a name of `unlir models` or the workdir of a training; `meth
 `metrics`, names of `unlir methods` joined by +; `data`, see `unlir_jax/presets.py`.
 
 DIR holds class folders, or files whose names begin with the index of their class
-(281_tabby.jpg), or a table index.csv. Controls, which know nothing of the network, stand
-beside all methods unless `--config.controls=False`.
+(281_tabby.jpg), or a table index.csv. Controls, which know nothing of the network,
+stand beside all methods unless `--config.controls=False`.
 
 Expected: on 200 pictures of ImageNet, see docs/metrics.md.
 
