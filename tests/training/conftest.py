@@ -14,6 +14,8 @@ from PIL import Image
 from unlir_jax.data import synthetic_parts
 
 TINY = Path(__file__).parent / "tiny.py"
+PATIENCE = 900
+"""Seconds until something hangs: on two cores with twenty jobs, 300 were too few."""
 
 
 class Training:
@@ -23,7 +25,7 @@ class Training:
         self.folder = folder
         self.processes = processes
 
-    def wait(self, timeout=300):
+    def wait(self, timeout=PATIENCE):
         """Give the exit code and all output of each process."""
         texts = [process.communicate(timeout=timeout)[0] for process in self.processes]
         codes = [process.returncode for process in self.processes]
@@ -39,7 +41,7 @@ class Training:
         """Wait until a checkpoint is complete; it is written in the background."""
         self._wait_for((self.folder / "checkpoints" / str(step)).is_dir)
 
-    def _wait_for(self, sign, timeout=300):
+    def _wait_for(self, sign, timeout=PATIENCE):
         end = time.monotonic() + timeout
         while not sign():
             if all(process.poll() is not None for process in self.processes):

@@ -90,10 +90,6 @@ def test_mixing_and_smoothing_are_the_same_in_pmap(learn, tolerance):
     assert furthest(jit, pmap) < tolerance
 
 
-def test_float32_spreads_over_devices_as_well(tmp_path):
-    assert train.run(settings("steps=1"), tmp_path / "run").summary["devices"] == 4
-
-
 def test_a_training_goes_on_with_other_devices(tmp_path, start):
     """And what was begun on one device ends on four, where it would have ended."""
     overrides = [f"--config.{text}" for text in CALM]
