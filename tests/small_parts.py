@@ -46,6 +46,8 @@ def job(data):
         data=splits.Splits(train, None),
         image_size=SIZE,
         crop=1.0,
+        interpolation="bilinear",
+        frame={"image_size": SIZE, "crop": 1.0, "interpolation": "bilinear"},
     )
 
 

@@ -254,7 +254,7 @@ def test_only_modules_of_the_trunk_can_be_watched(folder):
 def test_pictures_are_framed_as_the_adapter_saw_them():
     known = network()
     own = adapter(image_size=24, crop=0.5)
-    assert networks.framed(own, known) == (24, 0.5)
+    assert networks.framed(own, known) == (24, 0.5, "bilinear")
     for says in ({}, {"image_size": 0, "crop": 1.0}, {"image_size": "9", "crop": 1.0}):
         found = networks.framed(own._replace(metadata=says), known)
-        assert found == (known.image_size, known.crop)
+        assert found == (known.image_size, known.crop, known.interpolation)

@@ -59,6 +59,7 @@ def job(module, test, name="folder", options=None):
         settings=ConfigDict({"data": data}),
         image_size=SIZE,
         crop=1.0,
+        interpolation="bilinear",
     )
 
 
