@@ -323,10 +323,9 @@ def _methods(arguments: argparse.Namespace) -> int:
 def _convert(arguments: argparse.Namespace) -> int:
     from unlir_jax import conversion
 
+    places = arguments.name, arguments.weights, arguments.output
     written = conversion.convert(
-        arguments.name,
-        arguments.weights,
-        arguments.output,
+        *places,
         num_classes=arguments.num_classes,
         weights_key=arguments.weights_key,
         overwrite=arguments.overwrite,
