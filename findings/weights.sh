@@ -45,6 +45,7 @@ loader = {
     "batch_size": 4,
     "dataset": Data(),
     "sampler": {"type": "DefaultSampler", "shuffle": False},
+    "collate_fn": {"type": "default_collate"},
 }
 runner = Runner(
     model=Model(),
