@@ -45,10 +45,7 @@ loader = {
     "batch_size": 4,
     "dataset": Data(),
     "sampler": {"type": "DefaultSampler", "shuffle": False},
-<<<<<<< HEAD
-=======
     "collate_fn": {"type": "default_collate"},
->>>>>>> 6aab5a87f0819982c188da8a7f982def400f439c
 }
 runner = Runner(
     model=Model(),
