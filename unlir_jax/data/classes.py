@@ -84,19 +84,9 @@ def known_places(wanted: Sequence[str], names: Sequence[str]) -> np.ndarray:
     What could be several classes, or would be one with another, is not there either.
     """
     places, _, _ = _look_up(wanted, names)
-    indices = [number(name) for name in wanted]
-    if (places < 0).all() and not any(number(name) is not None for name in names):
-        places = np.asarray(
-            [
-                int(value)
-                if value is not None
-                and value.denominator == 1
-                and 0 <= value < len(names)
-                else -1
-                for value in indices
-            ],
-            np.int32,
-        )
+    if (places < 0).all() and not _any_number(names):
+        indices = [_as_index(name, len(names)) for name in wanted]
+        places = np.asarray([-1 if i is None else i for i in indices], np.int32)
     found, counts = np.unique(places, return_counts=True)
     return np.where(np.isin(places, found[counts > 1]), -1, places).astype(np.int32)
 
@@ -116,13 +106,13 @@ def find_class(label: str, names: Sequence[str]) -> int:
     if places[0] >= 0:
         return int(places[0])
     matches = several.get(label, several.get(label.strip(), []))
-    value = number(label)
-    if not matches and value is not None and not _all_numbers(names):
-        if value.denominator != 1 or not 0 <= value < len(names):
+    if not matches and number(label) is not None and not _all_numbers(names):
+        index = _as_index(label, len(names))
+        if index is None:
             raise ValueError(
                 f"`label`={label} is not a class; expected 0 to {len(names) - 1}."
             )
-        return int(value)
+        return index
     folded = [_fold(name) or name for name in names]
     wanted = _fold(label) or ""
     if not matches and wanted:
@@ -212,6 +202,18 @@ def _all_numbers(names: Iterable[str]) -> bool:
     return all(number(name) is not None for name in names)
 
 
+def _any_number(names: Iterable[str]) -> bool:
+    return any(number(name) is not None for name in names)
+
+
+def _as_index(name: str, count: int) -> int | None:
+    """Read a name as the index of one of so many classes; None if it is none."""
+    value = number(name)
+    if value is None or value.denominator != 1 or not 0 <= value < count:
+        return None
+    return int(value)
+
+
 def _fold(name: str) -> str | None:
     """Leave out case, and make separators alike; None for numbers."""
     if number(name) is not None:
@@ -290,18 +292,14 @@ def _without_names(
 ) -> tuple[np.ndarray, list[str]] | None:
     """Take numbers for indices, or the order where there are no names."""
     count = len(names)
-    values = [number(name) for name in wanted]
-    numeric = [value for value in values if value is not None]
-    if len(numeric) == len(wanted) and not any(
-        number(name) is not None for name in names
-    ):
-        for name, value in zip(wanted, numeric, strict=True):
-            if value.denominator != 1 or not 0 <= value < count:
-                raise ValueError(
-                    f"{data} has the class {name!r}, but {network} has {count} "
-                    f"classes; expected 0 to {count - 1}, or its names."
-                )
-        return np.asarray([int(value) for value in numeric], np.int32), [NUMBERS]
+    if _all_numbers(wanted) and not _any_number(names):
+        found = [_as_index(name, count) for name in wanted]
+        if None in found:
+            raise ValueError(
+                f"{data} has the class {wanted[found.index(None)]!r}, but {network} "
+                f"has {count} classes; expected 0 to {count - 1}, or its names."
+            )
+        return np.asarray(found, np.int32), [NUMBERS]
     nameless = tuple(names) == placeholders(count) and not (places >= 0).any()
     if nameless and len(wanted) == count:
         return np.arange(count, dtype=np.int32), [ORDER]

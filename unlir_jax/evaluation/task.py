@@ -119,7 +119,8 @@ def _layout(settings: Any) -> mesh.Layout:
 
 def _seen_in_training(model: str, data: source.Source) -> duplicates.Duplicates | None:
     """Find pictures that the network in a workdir was trained on; None if unknown."""
-    if not Path(model).is_dir():
+    # One process says it for all.
+    if not Path(model).is_dir() or not mesh.is_first():
         return None
     try:
         train = workdir.training_pictures(model)
