@@ -163,7 +163,7 @@ def _guesses(entry: Mapping[str, Any]) -> str:
             f'<span class="bar"><i style="width:{width:.1f}%"></i></span></li>'
         )
     return (
-        '<div><h3>What it takes it for</h3><ol class="guesses">'
+        '<div><h3>Predicted classes</h3><ol class="guesses">'
         f"{''.join(items)}</ol></div>"
     )
 

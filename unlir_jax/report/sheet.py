@@ -133,7 +133,7 @@ def _header(page: Page, entry: Mapping[str, Any], subtitle: str) -> None:
 def _top_classes(
     page: Page, entry: Mapping[str, Any], left: Length, top: Length, side: Length
 ) -> None:
-    page.text(left, top - CAPTION / 2, "What it takes it for", 11, color=MUTED)
+    page.text(left, top - CAPTION / 2, "Predicted classes", 11, color=MUTED)
     step = min(side / 6, 64)
     for index, guess in enumerate(entry["top5"]):
         y = top + 16 + index * step
