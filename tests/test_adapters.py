@@ -249,6 +249,18 @@ def test_adapters_share_the_frozen_network_in_memory():
         assert sum(leaves[path].nbytes for path in own) < 0.01 * size
 
 
+def test_heads_are_averaged_class_by_class_of_the_same_name():
+    one = adapter(1, classes=3, class_names=["ant", "bee", "cow"])
+    two = adapter(2, classes=3, class_names=["cow", "ant", "bee"])
+    merged = adapters.merge([one, two])
+    assert merged.metadata["class_names"] == ["ant", "bee", "cow"]
+    for name in ("kernel", "bias"):
+        expected = (one.head[name] + two.head[name][..., [1, 2, 0]]) / 2
+        np.testing.assert_allclose(merged.head[name], expected, rtol=1e-5)
+    other = adapter(3, classes=3, class_names=["ant", "bee", "dog"])
+    assert adapters.merge([one, other]).head == {}
+
+
 def test_merging_averages():
     one, two = adapter(1, classes=2), adapter(2, classes=2)
     name = next(iter(one.weights))

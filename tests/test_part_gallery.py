@@ -7,7 +7,15 @@ import numpy as np
 import pytest
 import small_parts
 
-from unlir_jax import part_album, part_gallery, receptive, workdir
+from unlir_jax import (
+    part_album,
+    part_contrast,
+    part_gallery,
+    pretrained,
+    receptive,
+    workdir,
+)
+from unlir_jax.data import source
 from unlir_jax.features import Features
 
 
@@ -173,3 +181,23 @@ def test_what_is_no_gallery_is_refused(text, message, tmp_path):
         (tmp_path / part_gallery.FILE).write_text(text)
     with pytest.raises(ValueError, match=message):
         part_gallery.read(tmp_path)
+
+
+def test_pictures_of_a_class_are_found_by_its_name():
+    """The data of a workdir may have gained classes, and numbered all anew."""
+    pixels = np.zeros((32, 32, 3), np.uint8)
+    labels = np.asarray([0, 1, 2, 1], np.int32)
+    split = source.Source(
+        lambda index: {"image": pixels, "label": int(labels[index])},
+        4,
+        ("aardvark", "ant", "bee"),
+        str,
+        labels,
+    )
+    network = pretrained.load("cifar_resnet8", "random", num_classes=2)
+    network = network._replace(class_names=("ant", "bee"))
+    for label, places in ((0, [1, 3]), (1, [2])):
+        found = part_contrast._pictures(network, split, label)
+        assert [index.tolist() for _, index in found] == [places]
+    gone = network._replace(class_names=("cat", "bee"))
+    assert not list(part_contrast._pictures(gone, split, 0))

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from unlir_jax import adapters, cli, filters, pretrained, retrieve
+from unlir_jax.data import files
 
 
 @pytest.fixture(scope="module")
@@ -167,3 +168,19 @@ def test_an_adapter_is_folded_in(pictures, tmp_path, capsys):
     capsys.readouterr()
     assert cli.main([*words, "--output", str(tmp_path / "other")]) == 2
     assert "is for cifar_resnet8, not for" in capsys.readouterr().err
+
+
+def test_a_class_is_the_folder_below_the_index_or_below_its_split(tmp_path):
+    names = ("a/deep/1.png", "b/2.png", "train/a/3.png", "test/b/deep/4.png")
+    paths = [tmp_path / ("split" if "t" in name else "plain") / name for name in names]
+    for path in paths:
+        path.parent.mkdir(parents=True)
+        path.touch()
+    roots = [tmp_path / "plain", tmp_path / "split"]
+    assert files.classes_of(paths, roots) == ["a", "b", "a", "b"]
+    # Asked for by themselves, the folder that each is in.
+    assert files.classes_of(paths, []) == ["deep", "b", "a", "deep"]
+    # Pictures beside folders are of no class; a folder of pictures alone is one.
+    beside = tmp_path / "plain" / "5.png"
+    assert files.classes_of([*paths[:2], beside], roots) == ["a", "b", None]
+    assert files.classes_of([paths[1]], [paths[1].parent]) == ["b"]

@@ -89,6 +89,9 @@ def test_a_workdir_is_evaluated_like_any_network(finished, tmp_path):
     found = evaluate.run(wanted, tmp_path / "run").summary
     assert found["about"]["weights"]["source"].startswith(str(folder))
     assert found["about"]["labelled_by"] == "names of classes"
+    # Of the training's 40 pictures and these 6, all are different ones.
+    twice = found["about"]["duplicates"]
+    assert twice["count"] == 0 and twice["compared"] == twice["of"] > 6
     # These pictures come with masks of the object.
     for name in ("parts/average_drop", "parts/pointing_game", "grad_cam/pointing_game"):
         assert found[name]["n"] == 6

@@ -10,6 +10,7 @@ from training.conftest import TINY
 
 import unlir_jax
 from unlir_jax import config, train, tree
+from unlir_jax import job as jobs
 
 
 def settings(*overrides, argument=""):
@@ -41,8 +42,25 @@ def test_a_run_ends_with_a_summary_and_weights(tmp_path):
     assert summary["images_per_second"] > 0 and 0 <= summary["data_wait"] <= 1
     assert {"jax", "flax", "python"} <= set(summary["versions"])
     assert summary["train_examples"] == 40 and summary["test_examples"] == 22
+    twice = {"count": 0, "pairs": [], "compared": 62, "of": 62}
+    assert summary["duplicates"] == twice
     assert "77,782 numbers learn" in lines[0]
     assert "classifier/kernel" in (tmp_path / "run" / "parameters.txt").read_text()
+
+
+def test_pictures_that_are_trained_and_tested_on_are_said_once(tmp_path):
+    job, lines = jobs.prepare(settings("data.test=train")), []
+    notes = {}
+    for _ in range(2):
+        train._compare(job, notes, lines.append)
+    # Splits of synthetic parts are alike in size only where they are the same.
+    count = min(job.data.train.size, job.data.test.size)
+    assert notes["duplicates"]["count"] == count > 0
+    assert len(lines) == 1 and lines[0].startswith(f"{count} test pictures are")
+    with job.settings.unlocked():
+        job.settings.data.duplicates = False
+    train._compare(job, silent := {}, lines.append)
+    assert not silent
 
 
 def test_test_accuracy_is_that_of_the_saved_network_over_all_pictures(
