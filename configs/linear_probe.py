@@ -22,7 +22,7 @@ features of the same network, or more, give or take half a point. On 50 species 
 CUB-200-2011 (30 pictures each for training) 93.0 % with EfficientNet-Lite0, seed 0;
 scikit-learn 1.9.1 with C by cross-validation has 92.8 %.
 
-Time: about half a minute of processor time for the search once features are cached,
+Time: half a minute to two of processor time for the search once features are cached,
 which takes 10 ms a picture on two idle CPU cores.
 """
 
