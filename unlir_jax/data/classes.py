@@ -326,9 +326,9 @@ def _check_found(
         return
     hints = []
     for name in strange[:MOST_SHOWN]:
-        near = difflib.get_close_matches(name, names, n=1) or [
-            other for other in names if f" {_fold(name)} " in f" {_fold(other)} "
-        ]
+        words = f" {_fold(name)} "
+        near = [other for other in names if words in f" {_fold(other)} "]
+        near = near or difflib.get_close_matches(name, names, n=1)
         hints.append(f"{name!r}" + (f" (did you mean {near[0]!r}?)" if near else ""))
     more = len(strange) - len(hints)
     shown = ", ".join(hints) + (f" and {more} more" if more > 0 else "")
