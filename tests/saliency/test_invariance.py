@@ -35,6 +35,12 @@ CAMS = (
     *("is_cam", "ablation_cam", "eigen_cam", "eigen_grad_cam", "shapley_cam"),
     *("finer_cam", "cam"),
 )
+# One of each way to loop over images, masks or steps: dealt out to several devices too.
+SPREAD = (
+    *("grad_cam", "layer_cam", "score_cam", "ablation_cam", "eigen_cam", "full_grad"),
+    *("opti_cam", "gradient", "integrated_gradients", "guided_backpropagation"),
+    *("rise", "lime", "meaningful_perturbation", "occlusion", "random"),
+)
 
 
 class Curved(nn.Module):
@@ -84,6 +90,8 @@ def test_a_map_does_not_depend_on_batch_size_order_neighbours_or_devices(
     np.testing.assert_allclose(turned, together[order], atol=1e-5 * scale)
     alone = explain(variables, images[4:5], LABELS[4:5], key=KEY)
     np.testing.assert_allclose(alone[0], together[4], atol=1e-5 * scale)
+    if name not in SPREAD:
+        return
     laid = mesh.layout()
     assert laid.mesh.size == 4
     eight = np.arange(8) % 7

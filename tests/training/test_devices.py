@@ -9,7 +9,10 @@ from training.double import furthest
 from unlir_jax import config, train
 
 # At large rates a training amplifies whatever moves it.
-CALM = ("steps=20", "optimizer.learning_rate=0.001", "evaluate.every=0")
+CALM = (
+    *("steps=8", "optimizer.learning_rate=0.001"),
+    *("evaluate.every=0", "checkpoint.every=0"),
+)
 
 
 def settings(*overrides):
@@ -92,11 +95,12 @@ def test_mixing_and_smoothing_are_the_same_in_pmap(learn, tolerance):
 
 def test_a_training_goes_on_with_other_devices(tmp_path, start):
     """And what was begun on one device ends on four, where it would have ended."""
-    overrides = [f"--config.{text}" for text in CALM]
-    training = start(tmp_path / "run", *overrides)
+    training = start(
+        tmp_path / "run", *(f"--config.{text}" for text in (*CALM, "steps=20"))
+    )
     training.wait_for_step(9)
     training.processes[0].terminate()
     ((code, text),) = training.wait()
     assert code == 0 and "all is saved" in text
-    summary = train.run(settings(), tmp_path / "run").summary
+    summary = train.run(settings("steps=20"), tmp_path / "run").summary
     assert summary["devices"] == 4 and summary["steps"] == 20
