@@ -114,6 +114,9 @@ def _data() -> dict:
         "threads": 0,
         # Stop at a picture that cannot be read, instead of counting it.
         "strict": False,
+        # By what a later start tells that the files of the data are those that it began
+        # with: times (and sizes), or sizes.
+        "compare": "times",
         # Look for pictures that are both trained and tested on, and say so.
         "duplicates": True,
     }

@@ -22,7 +22,7 @@ from unlir_jax.report import evaluation as report
 from unlir_jax.types import Explainer
 
 SUMMARY, WORDS, PAGE = "summary.json", "summary.md", "report.html"
-FREE = ("data.workers", "data.threads", "devices")
+FREE = ("data.compare", "data.workers", "data.threads", "devices")
 
 Progress = Callable[[str, float], None]
 

@@ -31,7 +31,8 @@ CLASSES = "classes.json"
 DIVERGED, CURVES, CHOICE = "diverged.json", "curves.png", "probe.json"
 # May change from one start to the next: results are the same.
 FREE = (
-    *("data.cache", "data.duplicates", "data.threads", "data.workers"),
+    *("data.cache", "data.compare", "data.duplicates"),
+    *("data.threads", "data.workers"),
     *("checkpoint", "log", "mesh"),
 )
 

@@ -17,7 +17,10 @@ from unlir_jax.adaptation import settings as default_settings
 from unlir_jax.metrics import statistics
 
 DRAWS, ADAPTERS = "draws", "adapters"
-FREE = ("data.cache", "data.duplicates", "data.threads", "data.workers")
+FREE = (
+    *("data.cache", "data.compare", "data.duplicates"),
+    *("data.threads", "data.workers"),
+)
 
 
 def finished(given: task.Task, folder: Path) -> dict[str, Any] | None:

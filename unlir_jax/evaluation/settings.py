@@ -133,6 +133,9 @@ def _data() -> dict:
         "interpolation": "",
         # Stop at a picture that cannot be read, instead of counting it.
         "strict": False,
+        # By what a later start tells that the files of the data are those that it began
+        # with: times (and sizes), or sizes.
+        "compare": "times",
         "workers": 0,
         "threads": 0,
     }
