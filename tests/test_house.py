@@ -16,7 +16,8 @@ FLOORS = {
     0: (
         *("types", "tree", "keys", "mesh", "factories", "allocator", "loops"),
         *("config", "defaults", "presets", "progress", "interruption", "usage"),
-        *("arguments_of", "console", "documents", "locks"),
+        *("arguments_of", "console", "documents", "locks", "places"),
+        *("finite", "ranges"),
         *("gates", "pooling"),
     ),
     1: (*("split", "maps", "filters", "losses", "optim", "models", "weights", "data"),),
@@ -27,6 +28,7 @@ FLOORS = {
     ),
     3: (
         *("objectives", "state", "checkpoint", "record", "report", "initial"),
+        *("checkpoint_record", "training_notes"),
         *("features", "batches", "journal", "workdir", "preview", "job"),
         *("part_measures", "part_gallery", "part_account", "part_album"),
         *("part_panels", "part_contrast", "receptive", "trunks", "explainers"),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from unlir_jax import mesh, origins
+from unlir_jax import mesh, origins, ranges
 from unlir_jax.data import folder as folders
 from unlir_jax.data import source as sources
 
@@ -93,7 +93,7 @@ def test_other_files_are_named_with_both_sizes(tmp_path, data):
     size = path.stat().st_size
     with path.open("ab") as file:
         file.write(b"\0")
-    for compare in origins.COMPARE:
+    for compare in ranges.CHOICES["data.compare"]:
         text = refused(workdir, described(data), compare=compare)
         assert f"'train/b/3.png' ({size} and {size + 1} bytes)" in text
         assert "compare=sizes" not in text
@@ -165,7 +165,7 @@ def test_processes_that_do_not_lead_look_at_nothing(tmp_path, data, monkeypatch)
     monkeypatch.setattr(mesh, "agree", lambda *numbers: (1,))
     now = described(data)
     assert now == {}
-    with pytest.raises(ValueError, match="as the first process says"):
+    with pytest.raises(ValueError, match="The first process could not go on in"):
         origins.settle(tmp_path / "w", now)
     assert not (tmp_path / "w").exists()
 

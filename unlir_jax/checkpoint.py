@@ -2,13 +2,11 @@
 
 import contextlib
 import gc
-import json
 import math
 import os
 import shutil
 import sys
 import warnings
-import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +17,7 @@ import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers
 
-from unlir_jax import tree
+from unlir_jax import checkpoint_record, tree
 
 FOLDER = "checkpoints"
 STATE, RECORD = "state", "record"
@@ -108,7 +106,7 @@ def save(
             disk is full; those before that are as they were.
     """
     _check_room(manager, state)
-    record = {"notes": dict(notes), "leaves": _describe(state)}
+    record = checkpoint_record.make(notes, state)
     _guard(
         lambda: manager.save(
             step,
@@ -148,8 +146,7 @@ def _check_room(manager: ocp.CheckpointManager, state: Any) -> None:
 
 def _complete(manager: ocp.CheckpointManager) -> str:
     # The manager has struck off those that it was about to replace.
-    there = sorted(map(int, filter(str.isdigit, os.listdir(manager.directory))))
-    return ", ".join(map(str, there)) or "none"
+    return ", ".join(map(str, steps(Path(manager.directory)))) or "none"
 
 
 def _guard(action: Callable[[], Any], manager: ocp.CheckpointManager) -> None:
@@ -165,32 +162,11 @@ def _guard(action: Callable[[], Any], manager: ocp.CheckpointManager) -> None:
         ) from error
 
 
-def _describe(state: Any) -> dict[str, Any]:
-    """Note shape, type and, of leaves that are whole here, the checksum."""
-    described = {}
-    for path, leaf in tree.listed(state).items():
-        entry: dict[str, Any] = {
-            "shape": list(np.shape(leaf)),
-            "dtype": str(leaf.dtype),
-        }
-        if _is_whole(leaf):
-            entry["crc32"] = _crc(leaf)
-        described[path] = entry
-    return described
-
-
-def _is_whole(leaf: Any) -> bool:
-    """Tell whether all of a leaf is in the memory of this process's devices."""
-    if not isinstance(leaf, jax.Array):
-        return True
-    return leaf.is_fully_replicated or leaf.is_fully_addressable
-
-
-def _crc(leaf: Any) -> int:
-    return zlib.crc32(np.ascontiguousarray(np.asarray(leaf)))
-
-
-def restore(manager: ocp.CheckpointManager, like: Any) -> Restored | None:
+def restore(
+    manager: ocp.CheckpointManager,
+    like: Any,
+    check_notes: Callable[[Any], None] = lambda notes: None,
+) -> Restored | None:
     """Read the newest checkpoint that is whole, onto the devices of `like`.
 
     A damaged one is skipped with a warning, and the one before it is used.
@@ -198,6 +174,8 @@ def restore(manager: ocp.CheckpointManager, like: Any) -> Restored | None:
     Args:
         manager: See `open_manager`.
         like: A state of the same names and shapes, laid out as the result shall be.
+        check_notes: Raises ValueError where notes are not what was noted: such a
+            checkpoint is damaged as well.
 
     Returns:
         None if there is no checkpoint.
@@ -208,15 +186,16 @@ def restore(manager: ocp.CheckpointManager, like: Any) -> Restored | None:
     steps = sorted(manager.all_steps(), reverse=True)
     for step in steps:
         try:
-            record = _record(Path(manager.directory) / str(step))
+            record = checkpoint_record.read(_place(manager, step))
             leaves, notes = record["leaves"], record["notes"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            check_notes(notes)
+        except (OSError, ValueError) as error:
             _skip(manager, step, error)
             continue
         _check_same_model(leaves, like, manager, step)
         try:
             state = _read(manager, step, like)
-            _check_sums(leaves, state)
+            checkpoint_record.check_sums(leaves, state)
             return Restored(step, state, notes)
         # Whatever a damaged file makes the reader raise, the one before is tried.
         except Exception as error:
@@ -260,8 +239,14 @@ def _meet(where: str) -> None:
         multihost_utils.sync_global_devices(where)
 
 
-def _record(folder: Path) -> dict[str, Any]:
-    return json.loads((folder / RECORD / "metadata").read_text("utf-8"))
+def _place(manager: ocp.CheckpointManager, step: int) -> Path:
+    return Path(manager.directory) / str(step) / RECORD / "metadata"
+
+
+def steps(folder: Path) -> list[int]:
+    """List the steps of which there are checkpoints, whole or not, in order."""
+    names = os.listdir(folder) if folder.is_dir() else []
+    return sorted(int(name) for name in names if name.isdecimal())
 
 
 def _read(manager: ocp.CheckpointManager, step: int, like: Any) -> Any:
@@ -291,13 +276,6 @@ def _drop_other_reads() -> None:
     sys.unraisablehook = lambda unraisable: None
     gc.collect()
     sys.unraisablehook = hook
-
-
-def _check_sums(leaves: Mapping[str, Any], state: Any) -> None:
-    for path, leaf in tree.listed(state).items():
-        expected = leaves.get(path, {}).get("crc32")
-        if expected is not None and _is_whole(leaf) and _crc(leaf) != expected:
-            raise ValueError(f"{path} is not what was saved")
 
 
 def _check_same_model(
@@ -340,7 +318,8 @@ def read_arrays(folder: Path) -> dict[str, Any]:
             arrays = reader.restore(
                 place, args=ocp.args.PyTreeRestore(restore_args=plain)
             )
-        _check_sums(_record(place.parent)["leaves"], arrays)
+        known = checkpoint_record.read(place.parent / RECORD / "metadata")
+        checkpoint_record.check_sums(known["leaves"], arrays)
         return arrays
     # Whatever a damaged file makes the reader raise.
     except Exception as error:

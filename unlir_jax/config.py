@@ -18,6 +18,8 @@ from typing import Any, NamedTuple
 import ml_collections
 from ml_collections import config_dict
 
+from unlir_jax import places
+
 _PACKAGE = Path(__file__).parent
 _BESIDE = _PACKAGE.parent / "configs"
 # In a wheel the configs lie in the package. Beside it they are ours in a checkout only:
@@ -202,7 +204,7 @@ def _read(text: str) -> _File:
 
 
 def _find(name: str) -> Path:
-    if Path(name).is_file():
+    if places.is_file(name):
         return Path(name)
     packaged = {
         f"configs/{path.relative_to(folder).as_posix()}": path
@@ -213,8 +215,9 @@ def _find(name: str) -> Path:
     if asked in packaged:
         return packaged[asked]
     raise FileNotFoundError(
-        f"Config {name!r} is not a file{_suggestion(asked, packaged)} Expected a path "
-        f"or one of the packaged configs: {', '.join(packaged) or 'there are none'}."
+        f"Config {places.shown(name)} is not a file{_suggestion(asked, packaged)} "
+        "Expected a path or one of the packaged configs: "
+        f"{', '.join(packaged) or 'there are none'}."
     )
 
 
@@ -320,7 +323,8 @@ def _convert(option: str, value: str, kind: type, like: Any, optional: bool) -> 
     except (KeyError, ValueError, SyntaxError, TypeError) as error:
         optionally = " or none" if optional else ""
         raise ValueError(
-            f"{option}={value!r} is of another type; expected {expected}{optionally}."
+            f"{option}={places.shown(value)} is of another type; expected "
+            f"{expected}{optionally}."
         ) from error
 
 

@@ -25,6 +25,7 @@ class Start(NamedTuple):
         classes: A sentence about which classes of the classifier are taken; "" where
             they are the same ones.
         remark: Which of several weights there were taken.
+        sha256: Of the file that they come from, or of the arrays of a checkpoint.
     """
 
     variables: dict[str, Any]
@@ -34,6 +35,7 @@ class Start(NamedTuple):
     unused: list[str]
     classes: str = ""
     remark: str = ""
+    sha256: str = ""
 
     def sentences(self) -> list[str]:
         """Say it, name by name."""
@@ -78,7 +80,7 @@ def start_from(
         ValueError: Nothing there fits, or it cannot be read.
     """
     expected = tree.flatten(variables)
-    arrays, theirs, remark = _read(place, network, expected, key)
+    arrays, theirs, remark, sha256 = _read(place, network, expected, key)
     there = _sized(expected, len(names), len(theirs), blocks) if names else expected
     leaves, fit = layouts.translate(arrays, there, network.layouts)
     if not leaves:
@@ -110,6 +112,7 @@ def start_from(
         list(fit.unexpected),
         carried.sentence(f"init_from={place!r}") if carried else "",
         remark,
+        sha256,
     )
 
 
@@ -206,8 +209,8 @@ def pooling(place: str) -> str:
 
 def _read(
     place: str, network: zoo.Network, expected: Mapping[str, Any], key: str
-) -> tuple[dict[str, np.ndarray], tuple[str, ...], str]:
-    """Read arrays, what their classes are called, and which of several they are."""
+) -> tuple[dict[str, np.ndarray], tuple[str, ...], str, str]:
+    """Read arrays, what their classes are called, which they are, and their hash."""
     folder = Path(place)
     if folder.is_dir() and not (folder / exported.FILE).is_file():
         state = checkpoint.read_arrays(folder)
@@ -215,7 +218,8 @@ def _read(
         known = {"params": state["params"], "batch_stats": statistics}
         # Files of weights are plain networks, and checkpoints are read as such as well.
         arrays = tree.flatten(filter_weights.plain(state.get("average") or known))
-        return arrays, _names(arrays, network, workdir.classes_of(folder)), ""
+        named = _names(arrays, network, workdir.classes_of(folder))
+        return arrays, named, "", tree.sha256(tree.unflatten(arrays))
     path = folder / exported.FILE if folder.is_dir() else hub.resolve(place)
     contents, purpose = readers.open_weights(path), exported.purpose(path)
     tables = network.layouts
@@ -224,7 +228,8 @@ def _read(
     )
     arrays = selection.take(contents, chosen, place)
     told = purpose.class_names if purpose else ()
-    return arrays, _names(arrays, network, told), chosen.remark
+    sha256 = readers.sha256(path)
+    return arrays, _names(arrays, network, told), chosen.remark, sha256
 
 
 def _names(

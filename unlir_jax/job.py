@@ -16,6 +16,7 @@ from unlir_jax import (
     optim,
     pretrained,
     probe,
+    ranges,
     trunks,
     zoo,
 )
@@ -27,6 +28,7 @@ from unlir_jax.objectives import filter_weights
 from unlir_jax.objectives import network as networks
 from unlir_jax.objectives.objective import Objective
 from unlir_jax.parts import start
+from unlir_jax.weights import readers
 
 Settings = Any
 """A ConfigDict as of `defaults.training`, whose fields have no types."""
@@ -37,7 +39,8 @@ DTYPES = "float32", "bfloat16", "float16"
 class Job(NamedTuple):
     """Hold what a config stands for, before the first step.
 
-    Settings that are `left_open` are provisional, until `settle` fills them in.
+    Settings that are `left_open` are provisional, until `settle` fills them in;
+    `further` are hashes of weights beside the network's own, by their setting.
     """
 
     settings: Settings
@@ -55,6 +58,7 @@ class Job(NamedTuple):
     interpolation: str
     notices: list[str]
     left_open: tuple[str, ...]
+    further: dict[str, str]
 
     @property
     def frame(self) -> dict[str, Any]:
@@ -72,11 +76,12 @@ def prepare(settings: Settings) -> Job:
     Raises:
         ValueError: See `run`.
     """
+    ranges.check(settings)
     laid = mesh.layout(settings.mesh.mode, settings.mesh.shard_above)
     mesh.check_batch_size(laid, settings.batch_size, settings.optimizer.accumulate)
     data = splits.open_splits(settings.data)
-    network, variables, taken, notices = _begin(settings, laid, data.train.classes)
-    network = _pooled(settings, network)
+    network, begun, notices = _begin(settings, laid, data.train.classes)
+    network, variables = _pooled(settings, network), begun.variables
     image_size = settings.data.image_size or network.image_size
     opened = probe.left_open(settings, network.module, image_size)
     first = probe.default(settings, opened, data.train.size)
@@ -85,7 +90,7 @@ def prepare(settings: Settings) -> Job:
     if settings.model.decision.name:
         rows, columns = trunks.map_shape(network.module, image_size, network.image_size)
         network.module.classifier.check(rows, columns)
-    _check_start(settings, network, data, taken)
+    _check_start(settings, network, data, begun.taken)
     penalty = sparsity.Penalty(**settings.penalty)
     weights = filter_weights.start(network, settings, penalty, image_size)
     variables["params"] = variables["params"] | weights
@@ -94,6 +99,7 @@ def prepare(settings: Settings) -> Job:
     steps = optim.steps(
         settings.steps, settings.epochs, data.train.size, settings.batch_size
     )
+    ranges.check_one("steps", steps)
     decay = settings.optimizer.weight_decay
     rate, optimizer = learner(settings, rules, steps=steps, weight_decay=decay)
     objective = _objective(settings, network, rules, image_size)
@@ -113,16 +119,17 @@ def prepare(settings: Settings) -> Job:
         interpolation=settings.data.interpolation or network.interpolation,
         notices=notices,
         left_open=opened,
+        further=_further(settings, begun),
     )
 
 
 def _begin(
     settings: Settings, laid: mesh.Layout, names: tuple[str, ...]
-) -> tuple[pretrained.Pretrained, dict[str, Any], list[str], list[str]]:
+) -> tuple[pretrained.Pretrained, initial.Start, list[str]]:
     """Load the network, its classifier numbered as the data's classes are.
 
     Returns:
-        The network, its variables, the paths that `init_from` gave, and sentences.
+        The network, what it starts from, and sentences.
     """
     network = _open_network(settings, laid, len(names))
     blocks = "blocks" in getattr(network.module, "knows", ())
@@ -131,7 +138,7 @@ def _begin(
     )
     variables = jax.tree.map(np.asarray, dict(network.variables))
     if not settings.init_from:
-        return network, variables, [], notices
+        return network, initial.Start(variables, [], [], [], []), notices
     begun = initial.start_from(
         settings.init_from,
         variables,
@@ -140,7 +147,14 @@ def _begin(
         blocks=blocks,
         key=settings.init_key,
     )
-    return network, begun.variables, begun.taken, begun.sentences()
+    return network, begun, begun.sentences()
+
+
+def _further(settings: Settings, begun: initial.Start) -> dict[str, str]:
+    """Give the hashes of weights that came from elsewhere, by the setting that does."""
+    adapter = settings.model.adapter
+    found = {"model.adapter": readers.sha256(adapter)} if adapter else {}
+    return found | ({"init_from": begun.sha256} if settings.init_from else {})
 
 
 def settle(job: Job, choice: probe.Candidate) -> Job:

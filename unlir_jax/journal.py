@@ -1,11 +1,12 @@
 """What a training says while it runs: a file of metrics, TensorBoard, a line."""
 
 import json
-import math
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from unlir_jax import documents, finite
 
 METRICS = "metrics.jsonl"
 TENSORBOARD = "tensorboard"
@@ -15,7 +16,8 @@ class Journal(NamedTuple):
     """Hold the functions that a training speaks with.
 
     Attributes:
-        write: `(step, values)`: keeps numbers by name, such as "test/accuracy".
+        write: `(step, values)`: keeps numbers by name, such as "test/accuracy"; raises
+            FloatingPointError where one is not finite.
         show: `(step, text)`: moves the progress line.
         say: `(text)`: prints a line that stays.
         close: Ends it all.
@@ -59,8 +61,8 @@ def start(
     bar, task = _bar(step, steps) if live else (None, None)
 
     def write(step: int, values: Mapping[str, float]) -> None:
-        finite = {n: v if math.isfinite(v) else None for n, v in values.items()}
-        file.write(json.dumps({"step": step} | finite, allow_nan=False) + "\n")
+        finite.check(values, f"step {step}")
+        file.write(json.dumps({"step": step} | dict(values), allow_nan=False) + "\n")
         file.flush()
         if board is not None:
             for name, value in values.items():
@@ -93,15 +95,22 @@ def _truncate(path: Path, step: int) -> None:
         return
     kept = []
     for line in path.read_bytes().splitlines(keepends=True):
-        try:
-            known = json.loads(line)["step"] if line.endswith(b"\n") else math.inf
-        except (ValueError, KeyError, TypeError):
-            known = math.inf
-        if known <= step:
+        known = _step(line)
+        if known is not None and known <= step:
             kept.append(line)
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.write_bytes(b"".join(kept))
     os.replace(temporary, path)
+
+
+def _step(line: bytes) -> int | None:
+    """Read the step of a line; None where an interruption or damage left none."""
+    try:
+        known = documents.parse_json(line, "the line") if line.endswith(b"\n") else {}
+    except ValueError:
+        return None
+    step = known.get("step") if isinstance(known, dict) else None
+    return step if isinstance(step, int) else None
 
 
 def _board(folder: Path, step: int) -> Any:

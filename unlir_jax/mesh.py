@@ -106,6 +106,35 @@ def agree(*numbers: int) -> tuple[int, ...]:
     return tuple(int(number) for number in told)
 
 
+def first_does(action: Callable[[], Any], what: str) -> Any:
+    """Let the first process do something for all, and all fail where it fails.
+
+    Args:
+        action: What it does; all others wait until it is done.
+        what: A sentence's end about what it does, as in "claim the workdir".
+
+    Returns:
+        What the action gives; None in all other processes.
+
+    Raises:
+        ValueError: What the action raises; in the other processes, that it did.
+    """
+    found, refusal = None, None
+    if is_first():
+        try:
+            found = action()
+        except ValueError as error:
+            refusal = error
+    (refused,) = agree(int(refusal is not None))
+    if refusal is not None:
+        raise refusal
+    if refused:
+        raise ValueError(
+            f"The first process could not {what}, and says why; expected it to."
+        )
+    return found
+
+
 def wait_for_all(what: str) -> None:
     """Wait until all processes have come here; `what` names the place."""
     if jax.process_count() > 1:
@@ -282,6 +311,13 @@ def compile_measure(
         )
 
     return run_spread
+
+
+def compile_whole(laid: Layout, function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Compile a function of a state as `get_state` gives it; all devices get all."""
+    if laid.mode == "pmap":
+        return jax.jit(function)
+    return jax.jit(function, out_shardings=NamedSharding(laid.mesh, PartitionSpec()))
 
 
 def _pmap_devices(laid: Layout) -> list[Any] | None:

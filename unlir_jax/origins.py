@@ -1,5 +1,6 @@
 """What a run began with: its weights and its data, told again at each later start."""
 
+import functools
 import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -8,16 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from unlir_jax import documents, mesh, record
+from unlir_jax import documents, mesh, ranges, record
 from unlir_jax.data import source as sources
 
 FILE = "began_with.json"
-# What of its data's files tells that they are the same ones.
-COMPARE = ("times", "sizes")
 # Splits of more examples are told by their hashes only.
 MOST_LISTED = 10_000
 # As a workdir says whose it is: without, nothing has begun there.
 CONFIG = "config.json"
+_WROTE = "what an earlier start wrote"
+# What a document of another shape makes who reads it raise.
+_MALFORMED = (KeyError, TypeError, AttributeError, IndexError, ValueError)
 
 
 def describe(
@@ -120,44 +122,21 @@ def settle(
         ValueError: Weights or data are others than at the first start; or the folder
             cannot be read or written.
     """
-    check_compare(compare)
-    notice, refusal = "", None
-    if mesh.is_first():
-        try:
-            notice = _settle(Path(folder), now, compare)
-        except ValueError as error:
-            refusal = error
-    (refused,) = mesh.agree(int(refusal is not None))
-    if refusal is not None:
-        raise refusal
-    if refused:
-        raise ValueError(
-            f"Workdir {str(folder)!r} was begun with other weights or data, as the "
-            "first process says; expected the same ones, or another workdir."
-        )
-    return notice
+    ranges.check_one("data.compare", compare)
+    action = functools.partial(note, Path(folder), now, compare)
+    return mesh.first_does(action, f"go on in {str(folder)!r}") or ""
 
 
-def check_compare(compare: str) -> None:
-    """Refuse a way to compare that is none."""
-    if compare not in COMPARE:
-        raise ValueError(f"`data.compare`={compare!r}; expected one of {COMPARE}.")
-
-
-def _settle(folder: Path, now: Mapping[str, Any], compare: str) -> str:
+def note(folder: Path, now: Mapping[str, Any], compare: str) -> str:
+    """Do in the first process what `settle` does."""
     path = folder / FILE
     begun = (folder / CONFIG).exists()
-    there = path.exists()
-    if begun and there:
-        expected = "what an earlier start wrote"
-        then = documents.read_object(path, expected)
+    if begun and path.exists():
+        then = documents.read_object(path, _WROTE)
         try:
             differing = differences(then, now, compare)
-        except (KeyError, TypeError, AttributeError, IndexError) as error:
-            raise ValueError(
-                f"{str(path)!r} does not say what the run began with ({error!r}); "
-                f"expected {expected}."
-            ) from error
+        except _MALFORMED as error:
+            raise _malformed(path, error) from error
         if differing:
             raise ValueError(_sentence(folder, differing))
         return ""
@@ -174,6 +153,39 @@ def _settle(folder: Path, now: Mapping[str, Any], compare: str) -> str:
     return (
         f"Workdir {str(folder)!r} does not say which weights and data it began with, "
         "as an earlier version left it: those of now are taken for the same."
+    )
+
+
+def changed(folder: Path, name: str, source: sources.Source) -> str:
+    """Say how a split differs from what a run began with, whenever files were written.
+
+    Args:
+        folder: The workdir.
+        name: What the run calls the split.
+        source: The split as it is now.
+
+    Returns:
+        "" where it does not, or where that is not known.
+
+    Raises:
+        ValueError: What is known of it cannot be read.
+    """
+    if not (folder / FILE).exists():
+        return ""
+    then = documents.read_object(folder / FILE, _WROTE)
+    now = {"weights": {}, "data": {name: _described(source, ())}}
+    try:
+        before = {name: then["data"][name]} if name in then["data"] else {}
+        found = differences({"weights": {}, "data": before}, now, "sizes")
+    except _MALFORMED as error:
+        raise _malformed(folder / FILE, error) from error
+    return "; ".join(found) if before else ""
+
+
+def _malformed(path: Path, error: Exception) -> ValueError:
+    return ValueError(
+        f"{str(path)!r} does not say what the run began with ({error!r}); expected "
+        f"{_WROTE}."
     )
 
 

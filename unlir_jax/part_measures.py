@@ -1,5 +1,6 @@
 """What is measured of a part network when its training is finished."""
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -7,9 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unlir_jax import part_interventions, pooling, receptive
+from unlir_jax import finite, part_interventions, pooling, receptive
 from unlir_jax.batches import Batches
 from unlir_jax.data import pipeline
+from unlir_jax.data.source import VOID
 from unlir_jax.features import Features
 from unlir_jax.metrics import parts as part_metrics
 from unlir_jax.metrics import retrieval
@@ -26,6 +28,8 @@ TOP = 30
 ROWS = 64
 PURE = 10
 CLASSIFIED = ("average", "max", "gem")
+LEFT_OUT = "left_out"
+"""In a summary: what the data has nothing to measure on, by name, and why."""
 
 
 def measure(
@@ -53,6 +57,8 @@ def measure(
     if reader.train is not None:
         measured |= _baselines(job, reader.train, reader.test)
     measured |= _retrieval(job, variables, reader)
+    if _finds_nothing(job, reader):
+        measured[LEFT_OUT] = {"retrieval": "no class of the test has two pictures"}
     module = job.network.module
     kernel = np.asarray(variables["params"]["classifier"]["parts"]["kernel"])
     measured["test/part_cosine"] = part_metrics.part_cosine(kernel.T)
@@ -71,6 +77,7 @@ def measure(
             rows["overlap"] = part_metrics.overlap(rows["scores"])
         if not known:  # Else they are all kept, to be held against the true parts.
             del rows["scores"]
+        _check_finite(job, rows, batch)
         for name, values in rows.items():
             found.setdefault(name, []).append(np.asarray(values)[batch["weight"] > 0])
     gathered = {name: np.concatenate(values) for name, values in found.items()}
@@ -81,11 +88,41 @@ def measure(
     measured["test/parts_for_95_percent"] = float(np.mean(needed))
     if "keypoints" in known:
         measured |= _keypoint_figures(job, gathered)
-    if "mask" in known:
+    if "mask" in known and not _shows_parts(gathered["mask"]):
+        reason = "no mask of the test shows a part"
+        measured.setdefault(LEFT_OUT, {})["test/mask_nmi"] = reason
+    elif "mask" in known:
         measured["test/mask_nmi"] = part_metrics.mask_nmi(
             gathered["scores"], gathered["mask"]
         )
     return measured | part_interventions.measure(job, variables, centres)
+
+
+def _check_finite(job: Any, rows: dict[str, Any], batch: dict[str, np.ndarray]) -> None:
+    """Stop at parts that are no numbers, and name their pictures."""
+    kept = batch["weight"] > 0
+    for name, values in rows.items():
+        flat = np.asarray(values, np.float32).reshape(len(kept), -1)
+        broken = kept & ~np.isfinite(flat).all(1)
+        if name not in ("keypoints", "mask") and broken.any():
+            names = [job.data.test.name(int(i)) for i in batch["index"][broken]]
+            finite.check({name: math.nan}, "the parts of the test split", names)
+
+
+def _finds_nothing(job: Any, reader: Batches) -> bool:
+    """Tell whether retrieval is asked for, where no picture has another to find."""
+    if job.settings.start.whitening == "none" or reader.test is None:
+        return False
+    return not _repeated(reader.test.label[reader.test.weight > 0])
+
+
+def _repeated(labels: np.ndarray) -> bool:
+    """Tell whether some class has two pictures."""
+    return bool((np.unique(labels, return_counts=True)[1] > 1).any())
+
+
+def _shows_parts(masks: np.ndarray) -> bool:
+    return bool(((masks > 0) & (masks != VOID)).any())
 
 
 def _annotations(job: Any) -> tuple[str, ...]:
@@ -194,6 +231,8 @@ def _baselines(job: Any, train: Features, test: Features | None) -> dict[str, fl
             measured[f"baseline/{name}_pooling"] = float(right)
     if wanted.whitening == "none" or test is None:
         return measured
+    if not _repeated(test.label[kept]):
+        return measured
     for name, rows in against.items():
         fitted = clustering.whitening(pooled[name][own], encoding.DIMENSIONS)
         turn = fitted.matrix / np.linalg.norm(fitted.matrix, axis=0)
@@ -213,6 +252,8 @@ def _retrieval(job: Any, variables: Any, reader: Batches) -> dict[str, float]:
     """Retrieve test pictures by the encoding of their parts, learnt without labels."""
     train, test = reader.train, reader.test
     if job.settings.start.whitening == "none" or train is None or test is None:
+        return {}
+    if _finds_nothing(job, reader):
         return {}
     module, own = job.network.module, train.weight > 0
     known = train.features if own.all() else train.features[own]

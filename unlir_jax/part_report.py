@@ -2,7 +2,6 @@
 
 import datetime
 import io
-import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -167,8 +166,7 @@ def _document(
             "choose others with --classes."
         )
         categories = categories[:MOST_CATEGORIES]
-    summary = folder / workdir.SUMMARY
-    known = json.loads(summary.read_text("utf-8")) if summary.is_file() else {}
+    known = workdir.read(folder / workdir.SUMMARY) or {}
     figures = ("test/accuracy", "test/keypoint_share_top30", "test/nmi")
     return {
         "schema": record.SCHEMA,

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from unlir_jax import features, held_out, mesh, trunks
+from unlir_jax import features, finite, held_out, mesh, trunks
 from unlir_jax.models import layers
 
 POOLING, WEIGHT_DECAY, STEPS = "probe.pooling", "optimizer.weight_decay", "steps"
@@ -226,14 +226,34 @@ def _measure(
             doing = f"probe: {pooling or 'own'} pooling, {steps} steps, fold {fold}"
             tell = functools.partial(progress, doing)
             plan = steps, decays
-            tried[key] = held_out.measure(
-                job, rows[pooling], split, plan, compiled, tell
-            )
+            found = held_out.measure(job, rows[pooling], split, plan, compiled, tell)
+            _check_finite(found, doing, decays, settings=job.settings)
+            tried[key] = found
             keep()
         sums += np.asarray(tried[key])
     measured, loss = sums[:2] / sums[2]
     for decay, *score in zip(decays, measured.tolist(), loss.tolist(), strict=True):
         scores[Candidate(pooling, decay, steps)] = Score(*score)
+
+
+def _check_finite(
+    found: Sequence[Sequence[float]],
+    doing: str,
+    decays: Sequence[float],
+    settings: Any,
+) -> None:
+    """Stop at candidates that are no numbers: nothing is better or worse than those."""
+    names = settings.evaluate.best, "loss"
+    values = {
+        f"{name} of weight decay {decay:g}": value
+        for name, row in zip(names, found, strict=False)
+        for decay, value in zip(decays, row, strict=True)
+    }
+    advice = (
+        "expected features that are numbers, a smaller optimizer.learning_rate, or "
+        "other probe.weight_decays"
+    )
+    finite.check(values, doing.replace("probe: ", "the probe with "), advice=advice)
 
 
 def _best(scores: Mapping[Candidate, Score], settings: Any) -> Candidate:

@@ -15,6 +15,7 @@ from typing import Any
 import jax
 
 import unlir_jax
+from unlir_jax import places
 
 SCHEMA = 1
 RESULTS = "results.json"
@@ -95,7 +96,7 @@ def check_folder(
         ValueError: `folder` is a file, or holds something without `overwrite`, or holds
             files of those names that no previous report wrote.
     """
-    folder = Path(folder)
+    folder = places.check(folder, "output")
     if not folder.exists():
         return
     if not folder.is_dir():

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from unlir_jax import loops, losses, mesh, optim
+from unlir_jax import loops, losses, mesh, optim, tree
 from unlir_jax.objectives.objective import Batch, Objective
 
 
@@ -65,12 +65,15 @@ class Report(NamedTuple):
         index: Places of all rows of the global batch in the source, -1 for padding.
         weight: Of all rows; 0 where a picture could not be read.
         stop: More than 0 if some process has been asked to stop.
+        broken: Rows that count and have a value that is not finite, where rows are
+            measured one by one, else None.
     """
 
     values: dict[str, jax.Array]
     index: jax.Array
     weight: jax.Array
     stop: jax.Array
+    broken: jax.Array | None = None
 
 
 def _report(
@@ -212,6 +215,24 @@ def _average(state: State, keep: float) -> Any:
     )
 
 
+def make_check(laid: mesh.Layout) -> Callable[[State], dict[str, jax.Array]]:
+    """Make `check(state)`: whether each array of the network is finite, by path.
+
+    Args:
+        laid: How the state lies on devices; in `pmap` mode without its copies.
+    """
+
+    def check(state: State) -> dict[str, jax.Array]:
+        kept = tree.listed((state.params, state.statistics, state.average))
+        return {
+            path.partition("/")[2]: jnp.isfinite(leaf).all()
+            for path, leaf in kept.items()
+            if jnp.issubdtype(leaf.dtype, jnp.floating)
+        }
+
+    return mesh.compile_whole(laid, check)
+
+
 def make_measure(
     objective: Objective, *, axis_name: str | None = None
 ) -> Callable[[Any, Batch], Report]:
@@ -226,6 +247,8 @@ def make_measure(
         weight = batch["weight"]
         sums = {n: losses.weighted_total(row, weight) for n, row in rows.items()}
         sums = mesh.total(sums | {"weight": jnp.sum(weight)}, axis_name)
-        return _report(sums, batch, axis_name)
+        sound = jnp.stack([jnp.isfinite(row) for row in rows.values()]).all(0)
+        broken = mesh.every_row((weight > 0) & ~sound, axis_name)
+        return _report(sums, batch, axis_name)._replace(broken=broken)
 
     return measure

@@ -20,12 +20,15 @@ from unlir_jax import (
     journal,
     mesh,
     optim,
+    origins,
     part_gallery,
     part_measures,
+    places,
     preview,
     probe,
     progress,
     record,
+    training_notes,
     workdir,
 )
 from unlir_jax import job as jobs
@@ -72,19 +75,55 @@ def run(
         FloatingPointError: The loss or its gradient is no number any more.
         OSError: A checkpoint could not be written.
     """
-    folder = Path(folder)
+    folder, leads = places.check(folder, "workdir"), mesh.is_first()
+    say = say if leads else lambda text: None
     plain = config.to_dict(settings)
     known = config.to_dict(defaults.training())
-    finished = workdir.check(folder, plain, defaults=known)
-    if finished is not None:
-        return Outcome(finished, f"Nothing to do: {workdir.result(folder, finished)}")
-    job = jobs.prepare(settings)
-    leads = mesh.is_first()
-    say = say if leads else lambda text: None
-    if leads:
+    with contextlib.ExitStack() as held:
+        finished = workdir.check(folder, plain, defaults=known)
+        if finished is not None and not workdir.lacking(folder, finished):
+            return _nothing_to_do(folder, finished)
+        # A new folder is made when nothing more can be refused.
+        (begun,) = mesh.agree(int((folder / workdir.CONFIG).exists()))
+        if begun:
+            held.enter_context(workdir.alone(folder))
+        job = jobs.prepare(settings)
+        if not begun:
+            held.enter_context(workdir.alone(folder))
+        # Until it was locked, another process may have been there.
+        finished = workdir.check(folder, plain, defaults=known)
+        lacking = workdir.lacking(folder, finished) if finished is not None else []
+        if finished is not None and not lacking:
+            return _nothing_to_do(folder, finished)
         parameters = optim.describe(job.state.params, job.rules)
-        workdir.claim(folder, plain, parameters, job.data.train.classes)
+        now = origins.describe(job.network, job.further, **job.data._asdict())
+        compare, classes = settings.data.compare, job.data.train.classes
+        notice = workdir.claim(folder, plain, parameters, classes, now, compare)
+        for sentence in (notice, _missing(folder, lacking)):
+            if sentence:
+                say(sentence)
         say(preview.describe(job, depth=1))
+        return _run(job, folder, live and leads, say)
+
+
+def _nothing_to_do(folder: Path, finished: dict[str, Any]) -> Outcome:
+    result = training_notes.result(folder, finished)
+    return Outcome(finished, f"Nothing to do: {result}")
+
+
+def _missing(folder: Path, lacking: list[str]) -> str:
+    """Say what is made again; "" where nothing is missing."""
+    if not lacking:
+        return ""
+    return (
+        f"The training in {str(folder)!r} is finished, but {' and '.join(lacking)} is "
+        "gone: it is made again from the newest checkpoint."
+    )
+
+
+def _run(job: Job, folder: Path, live: bool, say: Say) -> Outcome:
+    """Train in a workdir that is this run's alone."""
+    settings = job.settings
     measured = f"test/{settings.evaluate.best}"
     manager = checkpoint.open_manager(
         folder / checkpoint.FOLDER,
@@ -94,10 +133,8 @@ def run(
     )
     with manager, interruption.watch() as asked, contextlib.ExitStack() as ending:
         try:
-            job, notes = _choose(job, folder, asked, live and leads, say)
-            return _train(
-                job, notes, folder, manager, asked, ending, live and leads, say
-            )
+            job, notes = _choose(job, folder, asked, live, say)
+            return _train(job, notes, folder, manager, asked, ending, live, say)
         except interruption.Stopped as stopped:
             return Outcome(None, str(stopped))
 
@@ -106,7 +143,7 @@ def _choose(
     job: Job, folder: Path, asked: Callable[[], str], live: bool, say: Say
 ) -> tuple[Job, dict[str, Any]]:
     """Choose on held-out training pictures what is left open, or read the choice."""
-    notes = workdir.first_notes()
+    notes = training_notes.first_notes()
     if not job.settings.probe.choose:
         return job, notes
     path, leads = folder / workdir.CHOICE, mesh.is_first()
@@ -160,7 +197,9 @@ def _train(
     settings, laid = job.settings, job.laid
     state = mesh.put_state(laid, job.state)
     step = 0
-    restored = checkpoint.restore(manager, mesh.get_state(laid, state))
+    restored = checkpoint.restore(
+        manager, mesh.get_state(laid, state), training_notes.check_notes
+    )
     if restored is not None:
         step, state, kept = restored
         notes |= kept
@@ -177,18 +216,21 @@ def _train(
     ending.callback(log.close)
     reader = _batches(job, lambda text: log.show(step, text), asked)
     if restored is None:
-        state = mesh.put_state(laid, _start(job, reader, notes, log))
+        state = mesh.put_state(laid, _start(job, folder, reader, notes, log))
     rows = pipeline.timed(reader.training(step))
     ending.callback(rows.close)
     update, measure = jobs.compile_steps(job)
+    sound = states.make_check(laid)
     means, clock = progress.Means(notes["means"]), progress.Clock(notes["clock"])
 
     def settle(at: int, reported: states.Report) -> bool:
         """Read what a step reported; tell whether some process has to stop."""
         report = jax.device_get(reported)
         values = {name: float(value) for name, value in report.values.items()}
-        workdir.check_finite(folder, values, at, report.index, job.data.train.name)
-        workdir.note_unreadable(notes, "train", report, job.data.train.name)
+        training_notes.check_finite(
+            folder, values, at, report.index, job.data.train.name
+        )
+        training_notes.note_unreadable(notes, "train", report, job.data.train.name)
         means.add(values)
         clock.step(settings.batch_size, rows)
         speed = clock.values()["images_per_second"]
@@ -218,11 +260,14 @@ def _train(
         stopping = settle(*pending) or stopping
         pending, metrics, improved = None, {}, False
         if tested:
-            metrics = _evaluate(job, measure, state, reader.evaluation(), notes)
-            improved = workdir.note_best(notes, metrics, step, settings.evaluate)
+            rows_of_test = reader.evaluation()
+            metrics = _evaluate(job, folder, measure, state, rows_of_test, notes)
+            improved = training_notes.note_best(notes, metrics, step, settings.evaluate)
             log.write(step, metrics)
-            log.say(f"step {step}: {workdir.listed(metrics)}")
+            log.say(f"step {step}: {training_notes.listed(metrics)}")
         if saved or stopping or (improved and settings.checkpoint.best):
+            checked = sound(mesh.get_state(laid, state))
+            training_notes.check_state(folder, checked, step)
             notes |= {"means": means.sums(), "clock": clock.sums()}
             checkpoint.save(manager, step, mesh.get_state(laid, state), notes, metrics)
         clock.pause()
@@ -243,9 +288,14 @@ def _train(
         gallery = part_gallery.collect(job, known, reader)
         centres = part_gallery.centres(gallery)
         notes["measured"] = part_measures.measure(job, known, reader, centres)
+        for values, where in (
+            (gallery, f"the parts in {part_gallery.FILE}"),
+            (notes["measured"], "the parts' measures"),
+        ):
+            training_notes.check_measured(folder, values, where)
         part_gallery.write(folder, gallery)
-    summary = workdir.finish(folder, job, known, notes, clock.values())
-    return Outcome(summary, f"Done: {workdir.result(folder, summary)}")
+    summary = training_notes.finish(folder, job, known, notes, clock.values())
+    return Outcome(summary, f"Done: {training_notes.result(folder, summary)}")
 
 
 def _compare(job: Job, notes: dict[str, Any], say: Say) -> None:
@@ -260,7 +310,11 @@ def _compare(job: Job, notes: dict[str, Any], say: Say) -> None:
 
 
 def _start(
-    job: Job, reader: batches.Batches, notes: dict[str, Any], log: journal.Journal
+    job: Job,
+    folder: Path,
+    reader: batches.Batches,
+    notes: dict[str, Any],
+    log: journal.Journal,
 ) -> states.State:
     """Fit what is fitted before the first step."""
     wanted = job.settings.start.to_dict()
@@ -276,6 +330,8 @@ def _start(
         progress=lambda doing: log.show(0, f"start: {doing}"),
         **wanted,
     )
+    advice = "expected features and weights that are numbers"
+    training_notes.check_measured(folder, started.notes, "the start", advice=advice)
     notes["start"] = started.notes
     return states.create(
         started.variables,
@@ -315,6 +371,7 @@ def _due(step: int, every: int) -> bool:
 
 def _evaluate(
     job: Job,
+    folder: Path,
     measure: Callable[..., Any],
     state: states.State,
     rows: Any,
@@ -323,15 +380,19 @@ def _evaluate(
     """Average over exactly the examples that can be read."""
     known, sums = states.variables(state), {}
     name = (job.data.test or job.data.train).name
+    broken: list[str] = []
     for batch in rows:
         measured = measure(known, mesh.put_batch(job.laid, batch))
         report = jax.device_get(measured)
-        workdir.note_unreadable(notes, "test", report, name)
+        training_notes.note_unreadable(notes, "test", report, name)
+        broken += [name(int(place)) for place in report.index[report.broken]]
         for metric, value in report.values.items():
             sums[metric] = sums.get(metric, 0.0) + float(value)
     weight = sums.pop("weight")
     if not weight:
         why = sources.reason(job.data.test or job.data.train, 0)
         raise ValueError(f"No picture of the test split can be read: {why}")
-    notes["test"] = {f"test/{name}": value / weight for name, value in sums.items()}
-    return notes["test"]
+    found = {f"test/{metric}": value / weight for metric, value in sums.items()}
+    training_notes.check_measured(folder, found, "the test split", broken)
+    notes["test"] = found
+    return found

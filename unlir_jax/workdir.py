@@ -1,34 +1,34 @@
 """The folder of a training: whose it is, and what is in it when it is finished."""
 
+import contextlib
 import json
-import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
-import numpy as np
 from ml_collections import ConfigDict
 
 from unlir_jax import (
     checkpoint,
     config,
+    documents,
     journal,
+    locks,
     mesh,
+    origins,
+    part_gallery,
+    places,
     presets,
-    pretrained,
     record,
-    tree,
 )
 from unlir_jax.data import source as sources
 from unlir_jax.data import splits
-from unlir_jax.report import training
 from unlir_jax.weights import exported, readers
 
-CONFIG, SUMMARY, PARAMETERS = "config.json", "summary.json", "parameters.txt"
-CLASSES = "classes.json"
-DIVERGED, CURVES, CHOICE = "diverged.json", "curves.png", "probe.json"
+CONFIG, SUMMARY, PARAMETERS = origins.CONFIG, "summary.json", "parameters.txt"
+CLASSES, CHOICE, CURVES = "classes.json", "probe.json", "curves.png"
+WROTE = "what `unlir train` wrote"
 # May change from one start to the next: results are the same.
 FREE = (
     *("data.cache", "data.compare", "data.duplicates"),
@@ -59,6 +59,7 @@ def check(
         ValueError: It is no folder, holds a training of other settings, or holds
             things that no training of this library left there.
     """
+    places.check(folder, "workdir")
     if not folder.exists():
         return None
     if not folder.is_dir():
@@ -76,9 +77,10 @@ def check(
     theirs = _completed(theirs, defaults or {})
     options = settings.get("data", {}).get("options", {})
     known = config.to_dict(ConfigDict(presets.folder_options()))
-    if "options" in theirs.get("data", {}):
+    data = theirs.get("data")
+    if isinstance(data, dict) and isinstance(data.get("options"), dict):
         added = {name: known[name] for name in options if name in known}
-        theirs["data"]["options"] = added | theirs["data"]["options"]
+        theirs["data"] = data | {"options": added | data["options"]}
     differing = config.differences(settings, theirs, free)
     if differing:
         more = f" and {len(differing) - 8} more" if len(differing) > 8 else ""
@@ -104,45 +106,123 @@ def _completed(settings: Any, defaults: Mapping[str, Any]) -> dict[str, Any]:
 def read(path: Path) -> dict[str, Any] | None:
     """Read a document of a workdir; None where there is none."""
     try:
-        document = json.loads(path.read_text("utf-8"))
+        document = documents.read_object(path, f"{WROTE}, or no such file")
     except FileNotFoundError:
         return None
-    except ValueError as error:
-        raise ValueError(
-            f"{str(path)!r} cannot be read ({error}); expected what `unlir train` "
-            "wrote, or no such file."
-        ) from error
-    if not isinstance(document, dict):
-        raise ValueError(f"{str(path)!r} is no JSON object; expected one.")
     document.pop("not_finite", None)
     return document
 
 
+@contextlib.contextmanager
+def alone(folder: Path, doing: str = "training here") -> Iterator[None]:
+    """Keep a workdir to this run as long as the block runs; it is made if need be.
+
+    Of several processes of one run, the first holds the lock for all.
+
+    Args:
+        folder: The workdir.
+        doing: What another run is doing there, for the sentence of the error.
+
+    Raises:
+        ValueError: Another run is there, or the folder cannot be written to.
+    """
+    with contextlib.ExitStack() as held:
+
+        def lock() -> None:
+            _make(folder)
+            held.enter_context(locks.alone(folder / locks.LOCK, doing=doing))
+
+        mesh.first_does(lock, f"have {str(folder)!r} to itself")
+        yield
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _not_writable(folder, error) from error
+
+
+def _not_writable(folder: Path, error: OSError) -> ValueError:
+    return ValueError(
+        f"Workdir {str(folder)!r} cannot be written to ({error.strerror}); expected a "
+        "place that can."
+    )
+
+
 def claim(
-    folder: Path, settings: Mapping[str, Any], parameters: str, classes: Sequence[str]
-) -> None:
-    """Note in a folder which training it belongs to, its classes and its parameters.
+    folder: Path,
+    settings: Mapping[str, Any],
+    parameters: str,
+    classes: Sequence[str],
+    now: Mapping[str, Any] | None = None,
+    compare: str = "times",
+) -> str:
+    """Note in a folder which training it belongs to, and what that began with.
+
+    All processes of a run call it; the first one writes.
 
     Args:
         folder: The workdir.
         settings: See `config.to_dict`.
         parameters: A table of them.
         classes: Names of the data's classes by label.
+        now: See `origins.describe`.
+        compare: See `origins.settle`.
+
+    Returns:
+        A sentence for people, or "".
 
     Raises:
-        ValueError: It cannot be written to, or was begun with other classes.
+        ValueError: It cannot be written to, or was begun with other classes, weights or
+            data.
     """
-    _check_classes(folder, classes)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        record.write_text(folder / CONFIG, record.to_json(dict(settings)))
-        record.write_text(folder / PARAMETERS, parameters + "\n")
-        record.write_text(folder / CLASSES, json.dumps(list(classes), indent=0) + "\n")
-    except OSError as error:
+
+    def write() -> str:
+        _check_classes(folder, classes)
+        notice = origins.note(folder, now, compare) if now else ""
+        names = json.dumps(list(classes), indent=0)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            record.write_text(folder / CLASSES, names + "\n")
+            record.write_text(folder / PARAMETERS, parameters + "\n")
+            record.write_text(folder / CONFIG, record.to_json(dict(settings)))
+        except OSError as error:
+            raise _not_writable(folder, error) from error
+        return notice
+
+    return mesh.first_does(write, f"go on in {str(folder)!r}") or ""
+
+
+def lacking(folder: Path, summary: Mapping[str, Any]) -> list[str]:
+    """List the files that a finished training has no longer in its workdir.
+
+    Raises:
+        ValueError: They are gone, and there is no checkpoint to make them from; or the
+            weights are not those that the training wrote.
+    """
+    settings = summary.get("config")
+    model = settings.get("model") if isinstance(settings, dict) else None
+    decision = model.get("decision") if isinstance(model, dict) else None
+    by_parts = isinstance(decision, dict) and bool(decision.get("name"))
+    wanted = [exported.FILE, *([part_gallery.FILE] if by_parts else [])]
+    gone = [name for name in wanted if not (folder / name).is_file()]
+    if gone and not checkpoint.steps(folder / checkpoint.FOLDER):
         raise ValueError(
-            f"Workdir {str(folder)!r} cannot be written to ({error.strerror}); "
-            "expected a place that can."
-        ) from error
+            f"Workdir {str(folder)!r} says that the training is finished, but "
+            f"{' and '.join(gone)} is gone, and no checkpoint is left to make it from; "
+            "expected all that the training wrote, or another workdir."
+        )
+    known = summary.get("weights_sha256")
+    if exported.FILE not in gone and known is not None:
+        found = readers.sha256(folder / exported.FILE)
+        if found != known:
+            raise ValueError(
+                f"{str(folder / exported.FILE)!r} has the hash {found[:12]}, and the "
+                f"training wrote {str(known)[:12]}; expected the file as it was: "
+                "delete it, and the same command makes it again from its checkpoint."
+            )
+    return gone
 
 
 def classes_of(folder: str | os.PathLike[str]) -> tuple[str, ...]:
@@ -150,14 +230,19 @@ def classes_of(folder: str | os.PathLike[str]) -> tuple[str, ...]:
 
     Args:
         folder: The workdir, a folder of its checkpoints, or one of them.
+
+    Raises:
+        ValueError: It is written down, but not as `claim` does.
     """
     for place in (Path(folder), *Path(folder).resolve().parents[:2]):
-        try:
-            found = json.loads((place / CLASSES).read_text("utf-8"))
-        except (OSError, ValueError):
+        if not (place / CLASSES).is_file():
             continue
+        found = documents.read_json(place / CLASSES, WROTE)
         if isinstance(found, list) and all(isinstance(name, str) for name in found):
             return tuple(found)
+        raise ValueError(
+            f"{str(place / CLASSES)!r} is no list of names; expected {WROTE}."
+        )
     return ()
 
 
@@ -165,16 +250,24 @@ def training_pictures(folder: str | os.PathLike[str]) -> sources.Source:
     """Open the pictures that the network in a workdir was trained on.
 
     Raises:
-        ValueError: They are not where they were, or the folder does not say where.
+        ValueError: They are not where they were, are others than then, or the folder
+            does not say where.
     """
     try:
-        settings = json.loads((Path(folder) / CONFIG).read_text("utf-8"))
+        settings = read(Path(folder) / CONFIG) or {}
         data = ConfigDict(settings["data"] | {"test": "", "cache": "none"})
-        return splits.open_splits(data).train
-    except (ValueError, OSError, KeyError, TypeError, ImportError) as error:
+        found = splits.open_splits(data).train
+    except (
+        *(ValueError, OSError, KeyError),
+        *(TypeError, AttributeError, ImportError),
+    ) as error:
         raise ValueError(
             f"The training pictures are not where they were: {error}"
         ) from error
+    changed = origins.changed(Path(folder), "train", found)
+    if changed:
+        raise ValueError(f"The training pictures are not what they were: {changed}.")
+    return found
 
 
 def _check_classes(folder: Path, classes: Sequence[str]) -> None:
@@ -200,142 +293,3 @@ def _check_classes(folder: Path, classes: Sequence[str]) -> None:
             f"the classes {', '.join(classes[:3])}, … in another order; expected "
             "another workdir."
         )
-
-
-def first_notes() -> dict[str, Any]:
-    """Give what a training notes beside each checkpoint, as it is at its beginning."""
-    return {
-        "train": {},
-        "test": {},
-        "best": {},
-        "unreadable": {"train": [], "test": []},
-        "means": None,
-        "clock": None,
-    }
-
-
-def check_finite(
-    folder: Path,
-    values: Mapping[str, float],
-    step: int,
-    index: np.ndarray,
-    name: Callable[[int], str],
-) -> None:
-    """Stop a training whose numbers are none any more.
-
-    The names of all pictures of that batch are written to `diverged.json`.
-
-    Raises:
-        FloatingPointError: Says so, with the step and some of the names.
-    """
-    bad = [what for what, value in values.items() if not math.isfinite(value)]
-    if not bad:
-        return
-    names = [name(int(place)) for place in index if place >= 0]
-    if mesh.is_first():
-        document = {"step": step, "not_a_number": bad, "batch": names}
-        record.write_text(folder / DIVERGED, record.to_json(document))
-    more = f" and {len(names) - 6} more, see {DIVERGED}" if len(names) > 6 else ""
-    raise FloatingPointError(
-        f"{' and '.join(bad)} of step {step} is not a finite number, on the batch of "
-        f"{', '.join(names[:6])}{more}; the checkpoint before is kept: try a smaller "
-        "optimizer.learning_rate, or optimizer.clip_norm=1."
-    )
-
-
-def note_unreadable(
-    notes: dict[str, Any], split: str, report: Any, name: Callable[[int], str]
-) -> None:
-    """Remember the names of pictures that could not be read, each once."""
-    known = notes["unreadable"][split]
-    for place in report.index[(report.weight == 0) & (report.index >= 0)].tolist():
-        if name(place) not in known:
-            known.append(name(place))
-
-
-def note_best(
-    notes: dict[str, Any], metrics: Mapping[str, float], step: int, settings: Any
-) -> bool:
-    """Remember the best evaluation; tell whether this one is it."""
-    name = f"test/{settings.best}"
-    before = notes["best"].get(name)
-    sign = 1 if settings.largest else -1
-    if before is not None and sign * metrics[name] <= sign * before:
-        return False
-    notes["best"] = {"step": step} | dict(metrics)
-    return True
-
-
-def finish(
-    folder: Path,
-    job: Any,
-    variables: Mapping[str, Any],
-    notes: Mapping[str, Any],
-    speed: Mapping[str, float],
-) -> dict[str, Any]:
-    """Write the weights and, last of all, the summary of a finished training.
-
-    Args:
-        folder: The workdir.
-        job: See `job.Job`.
-        variables: What has been learnt, whole.
-        notes: Of the last checkpoint.
-        speed: See `progress.Clock.values`.
-
-    Returns:
-        The summary.
-    """
-    train, test = job.data
-    leaves = {path: np.asarray(leaf) for path, leaf in tree.flatten(variables).items()}
-    network = job.network._replace(class_names=train.classes, **job.frame)
-    purpose = pretrained.purpose(network)
-    best = {
-        f"best/{name.removeprefix('test/')}": value
-        for name, value in notes["best"].items()
-    }
-    summary = dict(notes.get("test", {})) | dict(notes.get("train", {})) | best
-    summary |= speed
-    summary |= notes.get("start", {}) | notes.get("measured", {})
-    summary |= notes.get("filters", {}) | notes.get("chosen", {})
-    summary |= {
-        "seed": job.settings.seed,
-        "steps": job.steps,
-        "train_examples": train.size,
-        "test_examples": test.size if test else 0,
-        "unreadable": notes["unreadable"],
-        "duplicates": notes.get("duplicates"),
-        "devices": job.laid.mesh.size,
-        "processes": jax.process_count(),
-        "versions": record.versions(),
-        "initial_weights": pretrained.provenance(job.network),
-        "preprocessing": pretrained.prepared(job.network, **job.frame),
-        "config": config.to_dict(job.settings),
-    }
-    if mesh.is_first():
-        path = exported.write(folder, leaves, purpose)
-        summary["weights_sha256"] = readers.sha256(path)
-        lines = (folder / journal.METRICS).read_text("utf-8").splitlines()
-        record.write_bytes(folder / CURVES, training.draw(training.read(lines)))
-        record.write_text(folder / SUMMARY, record.to_json(summary))
-    return summary
-
-
-def listed(metrics: Mapping[str, float]) -> str:
-    """Write numbers by name for people."""
-    return ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
-
-
-def result(folder: Path, summary: Mapping[str, Any]) -> str:
-    """Say in a sentence how a finished training came out."""
-    # The ends of intervals are in the summary.
-    names = [name for name in summary if name.startswith("test/")]
-    names = [name for name in names if not name.endswith(("_low", "_high"))]
-    names = names or ["train/loss"]
-    found = {name: summary[name] for name in names if summary.get(name) is not None}
-    unread = sum(map(len, summary["unreadable"].values()))
-    skipped = ""
-    if unread:
-        some = [name for names in summary["unreadable"].values() for name in names]
-        more = ", …" if unread > 5 else ""
-        skipped = f" {unread} pictures could not be read: {', '.join(some[:5])}{more}."
-    return f"training is finished in {str(folder)!r}, {listed(found)}.{skipped}"

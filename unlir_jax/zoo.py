@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from unlir_jax import places
 from unlir_jax.models import (
     efficientnet_lite,
     inverted_residual,
@@ -189,7 +190,8 @@ def find(name: str) -> tuple[str, Network]:
         near = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise ValueError(
-            f"`name`={name!r} is not a network; {hint}known: {', '.join(known)}."
+            f"`name`={places.shown(name)} is not a network; {hint}known: "
+            f"{', '.join(known)}."
         )
     return chosen, known[chosen]
 

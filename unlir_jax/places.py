@@ -1,0 +1,70 @@
+"""Places that people name: paths that may be none, and texts that may be very long."""
+
+import os
+from pathlib import Path
+
+# What Linux, macOS and Windows let a name be, and Linux a whole path, in bytes.
+MOST_OF_NAME, MOST_OF_PATH = 255, 4095
+SHOWN = 60
+
+
+def check(place: str | os.PathLike[str], argument: str) -> Path:
+    """Refuse what cannot be the path of a file or folder.
+
+    Args:
+        place: As it was given.
+        argument: What it was given as, for the sentence of the error.
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: It is empty, has a NUL in it, or is longer than file systems allow.
+
+    Example:
+        >>> from unlir_jax import places
+        >>> places.check("runs/a", "workdir").name
+        'a'
+    """
+    text = os.fspath(place)
+    reason = _reason(text)
+    if reason:
+        raise ValueError(
+            f"`{argument}`={shown(text)} {reason}; expected a path of names of at most "
+            f"{MOST_OF_NAME} bytes each."
+        )
+    return Path(text)
+
+
+def _reason(text: str) -> str:
+    """Say why a text is no path; "" if it may be one."""
+    if not text:
+        return "is empty"
+    if "\0" in text:
+        return "has a NUL in it"
+    data = os.fsencode(text)
+    longest = max(map(len, data.split(b"/")))
+    if longest > MOST_OF_NAME:
+        return f"has a name of {longest:,} bytes"
+    if len(data) > MOST_OF_PATH:
+        return f"is a path of {len(data):,} bytes, of at most {MOST_OF_PATH:,}"
+    return ""
+
+
+def is_folder(text: str | os.PathLike[str]) -> bool:
+    """Tell whether a text, which may be anything, is the path of a folder."""
+    text = os.fspath(text)
+    return not _reason(text) and os.path.isdir(text)
+
+
+def is_file(text: str | os.PathLike[str]) -> bool:
+    """Tell whether a text, which may be anything, is the path of a file."""
+    text = os.fspath(text)
+    return not _reason(text) and os.path.isfile(text)
+
+
+def shown(text: str) -> str:
+    """Quote a text, of which only the beginning where it is long."""
+    if len(text) <= SHOWN:
+        return repr(text)
+    return f"{text[:SHOWN]!r}… ({len(text):,} letters)"
