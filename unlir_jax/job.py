@@ -102,6 +102,9 @@ def prepare(settings: Settings) -> Job:
     ranges.check_one("steps", steps)
     decay = settings.optimizer.weight_decay
     rate, optimizer = learner(settings, rules, steps=steps, weight_decay=decay)
+    _check_update(
+        settings, optimizer, optim.split_by_rule(variables["params"], rules)[0]
+    )
     objective = _objective(settings, network, rules, image_size)
     return Job(
         settings=settings,
@@ -228,6 +231,25 @@ def learner(
     )
     penalty = sparsity.Penalty(**settings.penalty)
     return learning_rate, filter_weights.stopping(made, penalty)
+
+
+def _check_update(
+    settings: Settings, optimizer: optax.GradientTransformation, learning: Any
+) -> None:
+    """Refuse options that an optimiser fails on when it is used, by a dry run of it."""
+
+    def update(leaves: Any) -> Any:
+        return optimizer.update(leaves, optimizer.init(leaves), leaves)
+
+    try:
+        jax.eval_shape(update, learning)
+    except (TypeError, ValueError, AttributeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(
+            f"`optimizer.options`={settings.optimizer.options.to_dict()} are refused "
+            f"by optax.{settings.optimizer.name} ({reason}); expected options of the "
+            "types that it documents."
+        ) from error
 
 
 def _check_start(

@@ -98,7 +98,15 @@ def _rule(entry: Sequence[Any]) -> Rule:
             f"The rule of {pattern!r} has {', '.join(map(repr, unknown))}; expected "
             f"{', '.join(Rule._fields)}."
         )
-    return Rule(**fields)
+    rule = Rule(**fields)
+    rate = rule.learning_rate
+    number = isinstance(rate, int | float) and math.isfinite(rate) and rate >= 0
+    if not number or not {type(rule.train), type(rule.weight_decay)} <= {bool}:
+        raise ValueError(
+            f"The rule of {pattern!r} is {dict(fields)!r}; expected true or false for "
+            "train and weight_decay, and a number from 0 for learning_rate."
+        )
+    return rule
 
 
 def _some(names: Sequence[str], most: int = 12) -> str:

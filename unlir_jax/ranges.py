@@ -18,13 +18,13 @@ class Range(NamedTuple):
         zero: What 0 stands for, beside the numbers from `low`; "" where for nothing.
     """
 
-    low: float
-    high: float = math.inf
+    low: int | float
+    high: int | float = math.inf
     above: bool = False
     below: bool = False
     zero: str = ""
 
-    def has(self, value: float) -> bool:
+    def has(self, value: int | float) -> bool:
         """Tell whether a number is among them; NaN and infinity never are."""
         if self.zero and value == 0:
             return True
@@ -54,7 +54,6 @@ RANGES: dict[str, Range] = {
     "steps": COUNT,
     "epochs": Range(0, 1e9),
     "average": Range(0, 1, below=True),
-    "model.dropout": Range(0, 1, below=True),
     "data.image_size": Range(1, MOST_SIDE, zero="what the network is made for"),
     # A crop of a twentieth enlarges pictures by twenty.
     "data.crop": Range(0.05, 1, zero="what the weights want"),

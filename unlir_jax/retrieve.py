@@ -1,7 +1,9 @@
 """The job: find the pictures of a folder that are most like others."""
 
+import functools
+import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,7 +12,7 @@ import jax
 import numpy as np
 from PIL import Image
 
-from unlir_jax import adapters, pooling, pretrained, record, retrieval
+from unlir_jax import adapters, finite, pooling, pretrained, record, retrieval
 from unlir_jax.data import files, preprocessing
 from unlir_jax.data.classes import in_order
 from unlir_jax.metrics import retrieval as measures
@@ -69,7 +71,8 @@ def run(
         adapter: A file of weights of its filters, which are folded in; its pictures'
             size is taken then.
         pool: Of its maps, one of `pooling.POOLINGS`.
-        whiten: Directions of a PCA whitening, fitted to the index; 0: none.
+        whiten: Directions of a PCA whitening, fitted to the index, at most one less
+            than it has pictures; 0: none.
         top: How many to find for each query.
         image_size: Side in pixels of the pictures; by default that of the adapter, or
             of the network.
@@ -83,6 +86,7 @@ def run(
     Raises:
         ValueError: A setting that makes no sense, nothing to search or to search for,
             or an output folder that may not be written to.
+        FloatingPointError: The network gives no numbers for a picture.
     """
     if pool not in pooling.POOLINGS:
         known = ", ".join(pooling.POOLINGS)
@@ -104,6 +108,7 @@ def run(
     network = _network(model, weights, weights_key, adapter, crop, interpolation)
     if image_size is not None:
         network = network._replace(image_size=image_size)
+    _check_whiten(network, whiten, len(found[1].files))
     failed = [failure for listed in found for failure in listed.failures()]
     every = list(dict.fromkeys([*found[1].files, *found[0].files]))
     frame = preprocessing.framing(
@@ -122,14 +127,18 @@ def run(
             f"({failed[0]['error']}); expected pictures."
         )
     table = {path: rows[path] for path in known}
+    _check_finite(rows)
     if whiten:
+        _check_whiten(network, whiten, len(searched))
         fitted = clustering.whitening(np.stack([rows[p] for p in searched]), whiten)
         table = {
             path: np.asarray(clustering.whiten(row[None], fitted))[0]
             for path, row in rows.items()
         }
+    _check_finite(table)
     document = _search(table, asking, searched, top)
     document["measured"] = _measure(table, searched, index)
+    finite.check(document["measured"] or {}, f"the index {', '.join(index)}")
     document |= {
         "schema": record.SCHEMA,
         "model": network.name,
@@ -148,6 +157,31 @@ def run(
         record.write_text(folder / PAGE, _page(document))
         record.write_text(folder / record.RESULTS, record.to_json(document))
     return Outcome(Path(output), document, failed)
+
+
+def _check_whiten(network: pretrained.Pretrained, whiten: int, pictures: int) -> None:
+    """Refuse more directions than channels, or than pictures but one, can have."""
+    size = network.image_size
+    example = jax.ShapeDtypeStruct((1, size, size, 3), np.float32)
+    maps = jax.eval_shape(
+        functools.partial(network.module.apply, method="features"),
+        network.variables,
+        example,
+    )
+    most = min(_channels(network, maps), pictures - 1)
+    if whiten > most:
+        raise ValueError(
+            f"`whiten`={whiten} directions of {_channels(network, maps)} filters and "
+            f"{pictures} pictures in the index; expected at most {most}: one less than "
+            "pictures, and no more than filters."
+        )
+
+
+def _check_finite(rows: Mapping[Path, np.ndarray]) -> None:
+    """Stop at descriptors that are no numbers, and name their pictures."""
+    broken = [str(path) for path, row in rows.items() if not np.isfinite(row).all()]
+    if broken:
+        finite.check({"the descriptor": math.nan}, "the search", broken)
 
 
 def _network(
