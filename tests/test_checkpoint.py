@@ -172,6 +172,20 @@ def damaged(folder, tmp_path, change, how="one"):
     return restored, [text for text in messages if "checkpoint of step" in text]
 
 
+def noted(folder, *changes):
+    """Change the record of a checkpoint."""
+    path = folder / "record" / "metadata"
+    record = json.loads(path.read_text())
+    for change in changes:
+        change(record)
+    path.write_text(json.dumps(record))
+
+
+def without_sums(record):
+    for entry in record["leaves"].values():
+        del entry["crc32"]
+
+
 def largest(folder):
     """Find the file with the arrays."""
     files = [path for path in folder.rglob("*") if path.is_file()]
@@ -236,6 +250,11 @@ def test_truncated_and_missing_files(two, tmp_path):
         lambda folder: (folder / "record" / "metadata").unlink(),
         lambda folder: (folder / "record" / "metadata").write_text("[]"),
         lambda folder: (folder / "record" / "metadata").write_text('{"leaves": {}}'),
+        lambda folder: (folder / "record" / "metadata").write_text("[" * 100_000),
+        lambda folder: noted(folder, lambda record: record.pop("notes")),
+        lambda folder: noted(folder, lambda record: record.update(notes={"step": 3})),
+        lambda folder: noted(folder, without_sums),
+        lambda folder: noted(folder, without_sums, lambda record: record.pop("format")),
         lambda folder: (folder / "state" / "manifest.ocdbt").unlink(),
         lambda folder: shutil.rmtree(folder / "record"),
         lambda folder: shutil.rmtree(folder / "state" / "d"),
@@ -255,6 +274,31 @@ def test_what_was_half_written_is_no_checkpoint(two, tmp_path, left):
     assert restored.step == 2
     assert [step for step in save_all(folder, (3,), keep_last=2) if step] == [2, 3]
     assert restore(folder).step == 3
+
+
+def test_records_of_the_first_format_are_read(two, tmp_path):
+    """They have no sum of their own, and none for what a process has parts of only."""
+
+    def as_before(record):
+        del record["format"], record["crc32"], record["leaves"]["params/half"]["crc32"]
+
+    restored, messages = damaged(
+        two["one"], tmp_path, lambda folder: noted(folder, as_before)
+    )
+    assert restored.step == 2 and not messages
+
+
+def test_notes_of_another_kind_are_damage(two, tmp_path):
+    def check(notes):
+        if notes["step"] == 2:
+            raise ValueError("no notes of ours")
+
+    with (
+        checkpoint.open_manager(two["one"], keep_last=2, read_only=True) as manager,
+        pytest.warns(UserWarning, match="of step 2 .*no notes of ours"),
+    ):
+        like = laid_out("one", numbers(0))
+        assert checkpoint.restore(manager, like, check).step == 1
 
 
 def test_all_are_damaged(two, tmp_path):

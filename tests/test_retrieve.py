@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from unlir_jax import adapters, cli, filters, pretrained, retrieve
+from unlir_jax import adapters, cli, filters, pooling, pretrained, retrieve
 from unlir_jax.data import files
 
 
@@ -84,10 +84,26 @@ def test_bad_input_gets_one_sentence(pictures, tmp_path):
     (tmp_path / "full" / "mine.txt").write_text("mine")
     with pytest.raises(ValueError, match="is not empty"):
         search(pictures, tmp_path / "full")
-    with pytest.raises(ValueError, match="`image_size`=0"):
-        search(pictures, tmp_path / "out", image_size=0)
+    for size in (0, 40_000):
+        with pytest.raises(ValueError, match=f"`image_size`={size}"):
+            search(pictures, tmp_path / "out", image_size=size)
+    # Eight pictures have seven directions, of 64 filters.
+    with pytest.raises(ValueError, match="`whiten`=8 .* expected at most 7"):
+        search(pictures, tmp_path / "out", whiten=8)
+    assert search(pictures, tmp_path / "seven", whiten=7).document["whiten"] == 7
     with pytest.raises(ValueError, match="Nothing to search can be read"):
         retrieve.run([str(pictures)], [str(tmp_path / "none")], tmp_path / "out")
+
+
+def test_a_network_that_gives_no_numbers_is_no_search(pictures, tmp_path, monkeypatch):
+    def none(maps):
+        return maps.mean((1, 2)) * np.nan
+
+    monkeypatch.setitem(pooling.POOLINGS, "gem", none)
+    with pytest.raises(FloatingPointError, match="the descriptor of the search") as e:
+        search(pictures, tmp_path / "out")
+    assert "and 3 more" in str(e.value)
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_command_prints_what_it_measured(pictures, tmp_path, capsys):

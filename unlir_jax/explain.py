@@ -19,6 +19,7 @@ from unlir_jax import (
     metrics,
     part_account,
     part_panels,
+    places,
     pretrained,
     record,
     saliency,
@@ -112,6 +113,7 @@ def run(
         methods = explainers.check(methods, steps)
     if batch_size < 1:
         raise ValueError(f"`batch_size`={batch_size}; expected at least 1.")
+    places.check(output, "output")
     found = files.find_pictures(images, outside=output)
     if not found.files:
         raise ValueError(

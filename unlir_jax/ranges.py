@@ -67,7 +67,7 @@ RANGES: dict[str, Range] = {
     "objective.mixup": Range(0),
     "objective.cutmix": Range(0),
     "penalty.weight": Range(0),
-    "optimizer.learning_rate": Range(0),
+    "optimizer.learning_rate": Range(0, 1e30),
     "optimizer.weight_decay": Range(0),
     "optimizer.clip_norm": Range(0),
     "optimizer.accumulate": Range(1, MOST_BATCH),

@@ -12,7 +12,16 @@ import jax
 import numpy as np
 from PIL import Image
 
-from unlir_jax import adapters, finite, pooling, pretrained, record, retrieval
+from unlir_jax import (
+    adapters,
+    finite,
+    places,
+    pooling,
+    pretrained,
+    ranges,
+    record,
+    retrieval,
+)
 from unlir_jax.data import files, preprocessing
 from unlir_jax.data.classes import in_order
 from unlir_jax.metrics import retrieval as measures
@@ -91,13 +100,15 @@ def run(
     if pool not in pooling.POOLINGS:
         known = ", ".join(pooling.POOLINGS)
         raise ValueError(f"`pool`={pool!r}; expected one of {known}.")
-    if top < 1 or whiten < 0 or batch_size < 1:
+    most = ranges.MOST_SIDE
+    if top < 1 or whiten < 0 or not 1 <= batch_size <= ranges.MOST_BATCH:
         raise ValueError(
             f"`top`={top}, `whiten`={whiten}, `batch_size`={batch_size}; expected 1 or "
-            "more, 0 or more, 1 or more."
+            f"more, 0 or more, 1 to {ranges.MOST_BATCH:,}."
         )
-    if image_size is not None and image_size < 1:
-        raise ValueError(f"`image_size`={image_size}; expected 1 or more pixels.")
+    if image_size is not None and not 1 <= image_size <= most:
+        raise ValueError(f"`image_size`={image_size}; expected 1 to {most:,} pixels.")
+    places.check(output, "output")
     found = [files.find_pictures(asked, outside=output) for asked in (queries, index)]
     for what, listed in zip(("query", "picture to search"), found, strict=True):
         if not listed.files:
@@ -264,12 +275,10 @@ def _search(
     count = min(top + 1, len(searched))
     matches = retrieval.search(queries, index, count)
     rows = []
-    for path, places, scores in zip(
-        asking, matches.places, matches.scores, strict=True
-    ):
+    for path, near, scores in zip(asking, matches.places, matches.scores, strict=True):
         pairs = [
             {"file": str(searched[place]), "score": float(score)}
-            for place, score in zip(places.tolist(), scores.tolist(), strict=True)
+            for place, score in zip(near.tolist(), scores.tolist(), strict=True)
             if searched[place] != path
         ]
         rows.append({"file": str(path), "matches": pairs[:top]})
