@@ -99,9 +99,10 @@ def test_a_network_that_gives_no_numbers_is_no_search(pictures, tmp_path, monkey
     def none(maps):
         return maps.mean((1, 2)) * np.nan
 
-    monkeypatch.setitem(pooling.POOLINGS, "gem", none)
+    ways = pooling.POOLINGS | {"rmac": none}
+    monkeypatch.setattr(pooling, "POOLINGS", ways)
     with pytest.raises(FloatingPointError, match="the descriptor of the search") as e:
-        search(pictures, tmp_path / "out")
+        search(pictures, tmp_path / "out", pool="rmac")
     assert "and 3 more" in str(e.value)
     assert not (tmp_path / "out").exists()
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from unlir_jax import features, finite, held_out, mesh, trunks
+from unlir_jax import features, finite, held_out, trunks
 from unlir_jax.models import layers
 
 POOLING, WEIGHT_DECAY, STEPS = "probe.pooling", "optimizer.weight_decay", "steps"
@@ -307,25 +307,6 @@ def _choose_steps(
     return best
 
 
-def agree(job: Any, chosen: Mapping[str, Any] | None) -> Candidate:
-    """Tell all processes what the first one has chosen.
-
-    Args:
-        job: The same in all of them.
-        chosen: Of the first one, see `notes`.
-    """
-    ways = ("", *layers.POOLS)
-    decays: tuple[float, ...] = (job.settings.optimizer.weight_decay,)
-    if WEIGHT_DECAY in job.left_open:
-        decays = tuple(job.settings.probe.weight_decays)
-    places = 0, 0, 0
-    if chosen:
-        places = ways.index(chosen["pooling"]), decays.index(chosen["weight_decay"])
-        places = *places, chosen["steps"]
-    pooling, decay, steps = mesh.agree(*places)
-    return Candidate(ways[pooling], decays[decay], steps)
-
-
 def _words(
     best: Candidate,
     scores: Mapping[Candidate, Score],
@@ -362,17 +343,3 @@ def _named(candidate: Candidate) -> str:
         f"{candidate.pooling or 'own'} pooling, weight decay "
         f"{candidate.weight_decay:g}, {candidate.steps} steps"
     )
-
-
-def notes(choice: Choice, opened: Sequence[str]) -> dict[str, Any]:
-    """Say what has been chosen as JSON knows it."""
-    return choice.candidate._asdict() | {
-        "chosen": list(opened),
-        "reason": choice.reason,
-        "held_out_pictures": choice.pictures,
-        "folds": choice.folds,
-        "candidates": [
-            candidate._asdict() | score._asdict()
-            for candidate, score in choice.scores.items()
-        ],
-    }

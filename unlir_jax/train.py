@@ -26,6 +26,7 @@ from unlir_jax import (
     places,
     preview,
     probe,
+    probe_choice,
     progress,
     record,
     training_notes,
@@ -99,7 +100,7 @@ def run(
         now = origins.describe(job.network, job.further, **job.data._asdict())
         compare, classes = settings.data.compare, job.data.train.classes
         notice = workdir.claim(folder, plain, parameters, classes, now, compare)
-        for sentence in (notice, _missing(folder, lacking)):
+        for sentence in (notice, workdir.made_again(folder, lacking)):
             if sentence:
                 say(sentence)
         say(preview.describe(job, depth=1))
@@ -109,16 +110,6 @@ def run(
 def _nothing_to_do(folder: Path, finished: dict[str, Any]) -> Outcome:
     result = training_notes.result(folder, finished)
     return Outcome(finished, f"Nothing to do: {result}")
-
-
-def _missing(folder: Path, lacking: list[str]) -> str:
-    """Say what is made again; "" where nothing is missing."""
-    if not lacking:
-        return ""
-    return (
-        f"The training in {str(folder)!r} is finished, but {' and '.join(lacking)} is "
-        "gone: it is made again from the newest checkpoint."
-    )
 
 
 def _run(job: Job, folder: Path, live: bool, say: Say) -> Outcome:
@@ -147,7 +138,9 @@ def _choose(
     if not job.settings.probe.choose:
         return job, notes
     path, leads = folder / workdir.CHOICE, mesh.is_first()
-    known = (workdir.read(path) if leads else None) or {"tried": {}}
+    known = {"tried": {}}
+    if leads and path.exists():
+        known = probe_choice.check_kept(job, workdir.read(path) or {}, path)
     if mesh.agree("choice" in known) == (0,):
         log = journal.silent()
         if leads:
@@ -174,12 +167,12 @@ def _choose(
                     keep=lambda: record.write_text(path, record.to_json(dict(known))),
                     progress=progress,
                 )
-                known = {"choice": probe.notes(choice, job.left_open)}
+                known = {"choice": probe_choice.notes(choice, job.left_open)}
                 record.write_text(path, record.to_json(dict(known)))
     if leads:
         notes["chosen"] = {"probe": known["choice"]}
         say(known["choice"]["reason"])
-    chosen = probe.agree(job, known.get("choice"))
+    chosen = probe_choice.agree(job, known.get("choice"))
     return jobs.settle(job, chosen), notes
 
 

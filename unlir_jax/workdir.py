@@ -225,6 +225,16 @@ def lacking(folder: Path, summary: Mapping[str, Any]) -> list[str]:
     return gone
 
 
+def made_again(folder: Path, gone: Sequence[str]) -> str:
+    """Say that what `lacking` found is made again; "" where nothing is missing."""
+    if not gone:
+        return ""
+    return (
+        f"The training in {str(folder)!r} is finished, but {' and '.join(gone)} is "
+        "gone: it is made again from the newest checkpoint."
+    )
+
+
 def classes_of(folder: str | os.PathLike[str]) -> tuple[str, ...]:
     """Read what the classes of a training are called, by label; () where unknown.
 

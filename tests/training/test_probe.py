@@ -250,6 +250,34 @@ def test_a_search_that_is_stopped_goes_on_and_ends_the_same(
         assert one.read_bytes() == other.read_bytes()
 
 
+def test_a_candidate_that_is_no_number_stops_the_search(
+    settings, tmp_path, monkeypatch
+):
+    measured = held_out.measure
+
+    def broken(*given):
+        values, loss, count = measured(*given)
+        return [values, [float("nan"), *loss[1:]], count]
+
+    monkeypatch.setattr(held_out, "measure", broken)
+    with pytest.raises(FloatingPointError, match="loss of weight decay .* fold 0"):
+        train.run(settings(), tmp_path / "run")
+    assert not (tmp_path / "run" / workdir.CHOICE).exists()
+    assert not (tmp_path / "run" / workdir.SUMMARY).exists()
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["{}", '{"tried": {"a": [[1], 2]}}', '{"choice": {"pooling": "x"}}', "[" * 9],
+)
+def test_a_search_that_is_damaged_is_said(settings, tmp_path, text):
+    given = settings()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / workdir.CHOICE).write_text(text)
+    with pytest.raises(ValueError, match=r"probe.json"):
+        train.run(given, tmp_path / "run")
+
+
 def test_one_picture_a_class_takes_the_defaults_and_says_so(
     settings, pictures, tmp_path
 ):

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,8 +27,8 @@ from unlir_jax.weights import exported
 STEPS = 2
 
 
-def settings(data, *overrides):
-    changed = config.load(str(TINY), [f"steps={STEPS}", *overrides])
+def settings(data, *overrides) -> Any:
+    changed: Any = config.load(str(TINY), [f"steps={STEPS}", *overrides])
     with changed.unlocked():
         changed.data.source, changed.data.path = "folder", str(data)
         for group in ("options", "train_options", "test_options"):
