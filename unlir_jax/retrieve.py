@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
@@ -237,8 +238,10 @@ def _describe(
     def describe(variables: Any, images: Any) -> Any:
         maps = network.module.apply(variables, images, method="features")
         pooled = pooling.POOLINGS[pool](maps[..., : _channels(network, maps)])
-        # At one length before whitening too, or bright pictures would shape it.
-        return clustering.unit(pooled)
+        # At one length before whitening too, or bright pictures would shape it; what
+        # is no number has no length, and would come out as zeros.
+        sound = jnp.isfinite(pooled).all(-1, keepdims=True)
+        return jnp.where(sound, clustering.unit(pooled), jnp.nan)
 
     found: dict[Path, np.ndarray] = {}
     batch: list[tuple[Path, np.ndarray]] = []
