@@ -131,6 +131,9 @@ def alone(folder: Path, doing: str = "training here") -> Iterator[None]:
         def lock() -> None:
             _make(folder)
             held.enter_context(locks.alone(folder / locks.LOCK, doing=doing))
+            # Nobody else writes here now: these were left by a run that was killed.
+            for path in folder.glob(".unlir-*.tmp"):
+                path.unlink()
 
         mesh.first_does(lock, f"have {str(folder)!r} to itself")
         yield

@@ -220,6 +220,7 @@ def test_what_a_killed_run_left_goes_at_the_next_start(copy):
     half = folder / "checkpoints" / "3.orbax-checkpoint-tmp"
     (half / "state").mkdir(parents=True)
     (half / "state" / "x").write_text("half")
+    (folder / ".unlir-0123456789ab.tmp").write_text("half")
     again(copy, "data.compare=sizes")
     names = [path.name for path in folder.rglob("*")]
     assert not [name for name in names if "tmp" in name]
