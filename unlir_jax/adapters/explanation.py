@@ -14,7 +14,6 @@ from PIL import Image
 from unlir_jax import (
     filters,
     maps,
-    places,
     pretrained,
     receptive,
     record,
@@ -108,7 +107,6 @@ def run(
             setting that makes no sense, or an output that may not be written to.
     """
     _check(count=count, best=best, shown=shown, batch_size=batch_size)
-    places.check(output, "output")
     found = files.find_pictures(images, outside=output)
     if not found.files:
         raise ValueError(
