@@ -172,7 +172,8 @@ def test_a_picture_that_is_another_one_is_not_shown(gallery, made):
     ("text", "message"),
     [
         (None, "holds no parts.json"),
-        ("{", "cannot be read"),
+        ("{", "is no JSON"),
+        ("[" * 100_000, "is nested too deeply"),
         ("{}", "is no gallery of parts of this version"),
     ],
 )
