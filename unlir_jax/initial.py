@@ -80,7 +80,7 @@ def start_from(
     expected = tree.flatten(variables)
     arrays, theirs, remark = _read(place, network, expected, key)
     there = _sized(expected, len(names), len(theirs), blocks) if names else expected
-    leaves, fit = layouts.translate(arrays, there, network.layouts)
+    leaves, fit = layouts.translate(arrays, there, network.layouts, place)
     if not leaves:
         raise ValueError(
             f"`init_from`={place!r} has nothing for this network: of its "
@@ -217,6 +217,7 @@ def _read(
         arrays = tree.flatten(filter_weights.plain(state.get("average") or known))
         return arrays, _names(arrays, network, workdir.classes_of(folder)), ""
     path = folder / exported.FILE if folder.is_dir() else hub.resolve(place)
+    exported.check_hash(path, readers.sha256(path))
     contents, purpose = readers.open_weights(path), exported.purpose(path)
     tables = network.layouts
     chosen = selection.select(

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from unlir_jax import documents
+
 METRICS = "metrics.jsonl"
 TENSORBOARD = "tensorboard"
 
@@ -94,7 +96,8 @@ def _truncate(path: Path, step: int) -> None:
     kept = []
     for line in path.read_bytes().splitlines(keepends=True):
         try:
-            known = json.loads(line)["step"] if line.endswith(b"\n") else math.inf
+            row = documents.parse_json(line, repr(str(path)), "an object")
+            known = row["step"] if line.endswith(b"\n") else math.inf
         except (ValueError, KeyError, TypeError):
             known = math.inf
         if known <= step:

@@ -4,7 +4,6 @@ Collected over the training pictures when a part network is finished, and kept i
 workdir as `parts.json`; `unlir parts` and `unlir explain` show it.
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unlir_jax import receptive, record
+from unlir_jax import documents, receptive, record
 from unlir_jax.batches import Batches
 from unlir_jax.data import pipeline
 from unlir_jax.data import source as sources
@@ -122,17 +121,12 @@ def read(folder: Path) -> dict[str, Any]:
     """
     path = Path(folder) / FILE
     try:
-        document = json.loads(path.read_text("utf-8"))
+        document = documents.read_json(path, "what `unlir train` wrote")
     except FileNotFoundError as error:
         raise ValueError(
             f"Workdir {str(folder)!r} holds no {FILE}, which `unlir train` writes at "
             "the end of the training of a part network; expected one: train it again, "
             "in another workdir."
-        ) from error
-    except (OSError, ValueError) as error:
-        raise ValueError(
-            f"{str(path)!r} cannot be read ({error}); expected what `unlir train` "
-            "wrote."
         ) from error
     known = isinstance(document, dict) and document.get("schema") == SCHEMA
     if not known or not {"parts", "categories", "classes"} <= set(document):

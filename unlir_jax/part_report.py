@@ -2,7 +2,6 @@
 
 import datetime
 import io
-import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from unlir_jax import (
+    documents,
     part_album,
     part_contrast,
     part_gallery,
@@ -168,7 +168,7 @@ def _document(
         )
         categories = categories[:MOST_CATEGORIES]
     summary = folder / workdir.SUMMARY
-    known = json.loads(summary.read_text("utf-8")) if summary.is_file() else {}
+    known = documents.read_object(summary) if summary.is_file() else {}
     figures = ("test/accuracy", "test/keypoint_share_top30", "test/nmi")
     return {
         "schema": record.SCHEMA,

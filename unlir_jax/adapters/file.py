@@ -18,7 +18,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
-from unlir_jax import filters, tree
+from unlir_jax import documents, filters, tree
 from unlir_jax.types import Variables
 from unlir_jax.weights import readers
 
@@ -161,8 +161,9 @@ def load(path: str | os.PathLike[str]) -> Adapter:
         arrays |= _head_of(path, texts["head"])
     weights, head = _unpack(arrays, str(path))
     try:
-        metadata = dict(json.loads(texts.get("metadata", "{}")))
-    except (ValueError, TypeError, RecursionError) as error:
+        found = documents.parse_json(texts.get("metadata", "{}"), "its `metadata`")
+        metadata = dict(found)
+    except (ValueError, TypeError) as error:
         raise ValueError(
             f"The header of {str(path)!r} cannot be understood ({error}); expected one "
             "that `adapters.save` wrote."

@@ -1,12 +1,13 @@
 """The curves of a training: loss, accuracy and what else was measured, over steps."""
 
 import io
-import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from matplotlib import figure as figures
 from matplotlib.backends import backend_agg
+
+from unlir_jax import documents
 
 # What is said of the machine is no curve of what is learnt.
 OMITTED = ("data_wait",)
@@ -21,7 +22,7 @@ def read(lines: Iterable[str]) -> dict[str, dict[str, list[tuple[int, float]]]]:
     """
     found: dict[str, dict[str, list[tuple[int, float]]]] = {}
     for line in lines:
-        row = json.loads(line)
+        row = documents.parse_json(line, "A line of the metrics", "an object")
         for name, value in row.items():
             if name == "step" or name in OMITTED or value is None:
                 continue
