@@ -16,7 +16,7 @@ FLOORS = {
     0: (
         *("types", "tree", "keys", "mesh", "factories", "allocator", "loops"),
         *("config", "defaults", "presets", "progress", "interruption", "usage"),
-        *("arguments_of", "console", "documents", "locks"),
+        *("arguments_of", "console", "documents", "locks", "staging"),
         *("gates", "pooling"),
     ),
     1: (*("split", "maps", "filters", "losses", "optim", "models", "weights", "data"),),

@@ -1,3 +1,4 @@
+import errno
 import hashlib
 import io
 import json
@@ -129,10 +130,10 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypat
     readers.write_safetensors(path, {"w": np.zeros(2)})
 
     def fail(_):
-        raise OSError("the disk is full")
+        raise OSError(errno.ENOSPC, "the disk is full")
 
-    monkeypatch.setattr(readers.os, "fsync", fail)
-    with pytest.raises(OSError, match="the disk is full"):
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(ValueError, match="no space .* bytes free .*the disk is full"):
         readers.write_safetensors(path, {"w": np.ones(2)}, overwrite=True)
     assert_same(readers.read(path), {"w": np.zeros(2)})
     assert os.listdir(tmp_path) == ["w.safetensors"]

@@ -10,7 +10,6 @@ import math
 import os
 import pathlib
 import re
-import secrets
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -18,7 +17,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from unlir_jax import documents
+from unlir_jax import documents, staging
 from unlir_jax.weights import bounded_zip, safetensors_types, torch_file
 from unlir_jax.weights.contents import MAX_NAME, Contents
 
@@ -127,16 +126,12 @@ def write_safetensors(
         )
     _refuse_existing(path, overwrite)
     data = _serialise(arrays, metadata)
-    temporary = path.parent / f".{path.name}.{secrets.token_hex(6)}.tmp"
+    staging.sweep(path.parent)
     try:
-        with temporary.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        staging.write_bytes(path, data, replace=overwrite)
+    except FileExistsError:
         _refuse_existing(path, overwrite)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        raise
 
 
 def size(arrays: Mapping[str, Any], metadata: Mapping[str, str] | None = None) -> int:
