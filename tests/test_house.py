@@ -129,6 +129,21 @@ def test_budget_and_bans(path):
             assert not silent, f"exception swallowed in line {node.lineno}"
 
 
+# Written before there was `documents`; to be emptied, and never to grow.
+READ_JSON_THEMSELVES = {"checkpoint.py", "workdir.py", "adaptation/trial.py"}
+
+
+def test_json_is_read_in_one_place():
+    """Whoever wrote it: `documents` knows what a file of JSON can do to a reader."""
+    found = set()
+    for path in FILES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Attribute) and node.attr in ("load", "loads"):
+                if isinstance(node.value, ast.Name) and node.value.id == "json":
+                    found.add(str(path.relative_to(PACKAGE)))
+    assert found - {"documents.py"} <= READ_JSON_THEMSELVES
+
+
 def test_every_dependency_has_its_reason():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     reasons = (ROOT / "docs" / "dependencies.md").read_text()

@@ -1,0 +1,49 @@
+"""Names from anybody do not act on a terminal, and no error ends as a traceback."""
+
+import json
+
+import pytest
+
+from unlir_jax import catalogue, cli, console
+
+HOSTILE = "a\x1b]0;title\x07\x9b31m\u202eb\r\u2066\u200bé\u200d漢"
+SHOWN = "a\\u001b]0;title\\u0007\\u009b31m\\u202eb\\r\\u2066\\u200bé\u200d漢"
+
+
+def test_what_acts_on_a_terminal_is_written_out(capsys):
+    assert console.visible(HOSTILE) == SHOWN
+    assert console.visible("tab\tline\n") == "tab\tline\n"
+    console.say(HOSTILE)
+    console.complain(HOSTILE.replace("\r", ""))
+    console.print_table((HOSTILE, "b"), [("c", HOSTILE)])
+    console.print_json({HOSTILE: [HOSTILE, "\U000e0041"]})
+    out, err = capsys.readouterr()
+    for letter in set(HOSTILE) - set("a]0;title31mb[é\u200d漢"):
+        assert letter not in out + err, repr(letter)
+    assert out.count("title\\u0007") == 5 and err.count("title\\u0007") == 1
+    assert json.loads(out[out.index("{") :]) == {HOSTILE: [HOSTILE, "\U000e0041"]}
+
+
+@pytest.mark.parametrize(
+    "error", [RecursionError("deep"), KeyError("loss"), OverflowError("x" * 5000)]
+)
+def test_what_nobody_foresaw_is_a_sentence_with_a_code_of_its_own(
+    error, monkeypatch, capsys
+):
+    def fail():
+        raise error
+
+    monkeypatch.setattr(catalogue, "models", fail)
+    monkeypatch.delenv(cli.DEBUG, raising=False)
+    assert cli.main(["models"]) == cli.INTERNAL_ERROR == 70
+    told = capsys.readouterr().err
+    assert told.startswith(f"unlir: internal error: {type(error).__name__}: ")
+    assert f"set {cli.DEBUG}=1" in told and told.count("\n") == 1 and len(told) < 500
+    monkeypatch.setenv(cli.DEBUG, "1")
+    assert cli.main(["models"]) == 70
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_an_argument_is_complained_of_as_what_it_is(capsys):
+    assert cli.main(["models", "--\x1b[31m"]) == 2
+    assert "\x1b" not in capsys.readouterr().err
