@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from PIL import Image
 
 from unlir_jax import catalogue, cli, console
 
@@ -47,3 +48,36 @@ def test_what_nobody_foresaw_is_a_sentence_with_a_code_of_its_own(
 def test_an_argument_is_complained_of_as_what_it_is(capsys):
     assert cli.main(["models", "--\x1b[31m"]) == 2
     assert "\x1b" not in capsys.readouterr().err
+
+
+LONG, NUL = "a" * 5_000, "a\0b"
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (["explain", "a.jpg", "--model", LONG], "model"),
+        (["explain", "a.jpg", "--weights", NUL], "weights"),
+        (["convert", "cifar_resnet8", LONG, "a.safetensors"], "weights"),
+        (["convert", "cifar_resnet8", "random", f"{LONG}.safetensors"], "output"),
+        (["adapters", "diff", LONG, "b"], "path"),
+        (["parts", "--workdir", LONG, "--output", "b"], "workdir"),
+    ],
+)
+def test_what_is_no_path_gets_a_sentence(words, name, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (8, 8)).save("a.jpg")
+    assert cli.main(words) == 2
+    told = capsys.readouterr().err
+    assert f"`{name}`='a" in told and "expected" in told and "[Errno" not in told
+    assert len(told) < 400 and sorted(tmp_path.iterdir()) == [tmp_path / "a.jpg"]
+
+
+def test_what_the_system_says_of_a_path_becomes_a_sentence(monkeypatch, capsys):
+    def fail():
+        raise PermissionError(13, "Permission denied", "/x/\x1by")
+
+    monkeypatch.setattr(catalogue, "models", fail)
+    assert cli.main(["models"]) == 2
+    told = "unlir: '/x/\\x1by' cannot be used (Permission denied); expected a path"
+    assert capsys.readouterr().err.startswith(told)

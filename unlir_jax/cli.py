@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, TypeError, ImportError, OSError) as error:
         if os.environ.get(DEBUG):
             traceback.print_exc()
-        console.complain(str(error) or type(error).__name__)
+        console.complain(_told(error))
         return BAD_INPUT
     # The last resort: whatever else is raised was foreseen by nobody.
     except Exception as error:
@@ -80,6 +80,18 @@ def main(argv: Sequence[str] | None = None) -> int:
             "it: please report it)."
         )
         return INTERNAL_ERROR
+
+
+def _told(error: Exception) -> str:
+    """Give the sentence of an error; what the system says of a path has none."""
+    if isinstance(error, OSError) and error.errno and error.filename is not None:
+        name = os.fsdecode(error.filename)
+        shown = name if len(name) <= 100 else f"{name[:100]}…"
+        return (
+            f"{shown!r} cannot be used ({error.strerror}); expected a path that can be "
+            "read or written here."
+        )
+    return str(error) or type(error).__name__
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unlir_jax import allocator, filling, split, tree, zoo
+from unlir_jax import allocator, filling, split, staging, tree, zoo
 from unlir_jax.data import classes as data_classes
 from unlir_jax.data import preprocessing
 from unlir_jax.models import fold as folding
@@ -251,7 +251,10 @@ def _workdir(
     name: str, weights: str | os.PathLike[str] | None
 ) -> tuple[str, str | os.PathLike[str] | None]:
     """Resolve the workdir of a training to the network's name and its weights."""
-    if name in (*zoo.networks(), *zoo.SYNONYMS) or not Path(name).is_dir():
+    if name in (*zoo.networks(), *zoo.SYNONYMS):
+        return name, weights
+    staging.check_path(name, "name")
+    if not Path(name).is_dir():
         return name, weights
     if weights is not None:
         raise ValueError(

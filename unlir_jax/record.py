@@ -96,6 +96,7 @@ def check_folder(
             files of those names that no previous report wrote.
     """
     folder = Path(folder)
+    staging.check_path(folder, "output")
     sweep(folder)
     if not folder.exists():
         return

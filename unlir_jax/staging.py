@@ -186,6 +186,32 @@ def _taken(folder: Path) -> OSError:
     return OSError(errno.EBUSY, "others remove what is written there", str(folder))
 
 
+def check_path(path: str | os.PathLike[str], name: str) -> None:
+    """Refuse what can be no path of a file here, whether there is one or not.
+
+    Args:
+        path: As it was given.
+        name: What it is called where it was given.
+
+    Raises:
+        ValueError: It holds a NUL, is too long, or leads to itself by links.
+    """
+    try:
+        os.stat(path)
+    except ValueError as error:
+        reason = str(error)
+    except OSError as error:
+        if error.errno not in (errno.ENAMETOOLONG, errno.ELOOP):
+            return
+        reason = error.strerror or str(error)
+    else:
+        return
+    shown = str(path) if len(str(path)) <= 100 else f"{str(path)[:100]}…"
+    raise ValueError(
+        f"`{name}`={shown!r} is no path of a file ({reason}); expected one that is."
+    )
+
+
 def refusal(
     path: str | os.PathLike[str], error: OSError, needed: int | None = None
 ) -> ValueError:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from unlir_jax import documents
+from unlir_jax import documents, staging
 from unlir_jax.weights import readers
 
 FILE = "weights.safetensors"
@@ -91,6 +91,7 @@ def find(folder: str | os.PathLike[str]) -> Path:
     Raises:
         ValueError: The folder is none, or the training is not finished.
     """
+    staging.check_path(folder, "workdir")
     path = Path(folder) / FILE
     if path.is_file():
         return path

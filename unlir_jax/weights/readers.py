@@ -119,6 +119,7 @@ def write_safetensors(
             that the format lacks.
     """
     path = pathlib.Path(path)
+    staging.check_path(path, "path")
     if not path.parent.is_dir() or path.is_dir():
         raise ValueError(
             f"`path`={str(path)!r} cannot be written; expected a file name in a "
@@ -161,6 +162,7 @@ def sha256(path: str | os.PathLike) -> str:
 
 def _existing(path: str | os.PathLike) -> pathlib.Path:
     path = pathlib.Path(path)
+    staging.check_path(path, "path")
     if not path.exists():
         raise FileNotFoundError(f"`path`={str(path)!r} does not exist; {_EXPECTED}.")
     if not path.is_file():

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import numpy as np
 
+from unlir_jax import staging
 from unlir_jax.weights import bounded_zip, inert_pickle, torch_tensors
 from unlir_jax.weights.budget import Budget
 from unlir_jax.weights.contents import MAX_NAME, NEST, Contents
@@ -59,6 +60,7 @@ def open_torch(path: str | os.PathLike) -> Contents:
             a whole pickled model; when read, that tensors point outside their bytes.
     """
     path = pathlib.Path(path)
+    staging.check_path(path, "path")
     if not path.exists():
         raise FileNotFoundError(
             f"`path`={str(path)!r} does not exist; expected a PyTorch file "
