@@ -67,10 +67,11 @@ def parse_json(
     """
     if within is None:
         within = FREE_BYTES + FREE_RATIO * len(data)
-    kind = type(data)
-    opened, braces, items, quotes = (
-        data.count(mark if kind is str else mark.encode()) for mark in '[{,"'
-    )
+    if isinstance(data, str):
+        opened, braces, items, quotes = (data.count(mark) for mark in '[{,"')
+    else:
+        marks = b"[", b"{", b",", b'"'
+        opened, braces, items, quotes = (data.count(mark) for mark in marks)
     needed = LIST_BYTES * opened + DICT_BYTES * braces + ITEM_BYTES * items
     needed += TEXT_BYTES * (quotes // 2)
     if needed > within:

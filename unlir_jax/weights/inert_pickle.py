@@ -100,7 +100,7 @@ def _read_step(stream: io.BytesIO | mmap.mmap) -> tuple[str, object]:
     if reader is None:
         return name, None
     try:
-        return name, reader(stream)
+        return name, reader(stream)  # pyright: ignore
     # A bad escape in a text of protocol 0 is only a warning, which the running
     # program may have turned into an exception.
     except (ValueError, OverflowError, DeprecationWarning, SyntaxWarning) as error:
