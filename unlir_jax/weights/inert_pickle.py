@@ -36,8 +36,8 @@ _READERS = {
 
 # Bytes that CPython 3.12 takes for each, with the place that points to it; of a dict
 # and a list with what the first entry adds, since an empty one is made to be filled.
-_SLOT, _LITERAL, _MEMO = 10, 56, 100
-_LIST, _DICT, _TUPLE, _ITEM, _OBJECT = 110, 260, 64, 64, 200
+_SLOT, _LITERAL, _TEXT, _MEMO = 10, 32, 24, 100
+_LIST, _DICT, _TUPLE, _ITEM, _OBJECT = 110, 260, 64, 64, 120
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -300,7 +300,7 @@ def call(made_by: object, arguments: object) -> object:
 def _length(value: object) -> int:
     """Give the bytes of a literal, or the entries of a container; 0 of all else."""
     if isinstance(value, str):
-        return len(value) if value.isascii() else 4 * len(value)
+        return _TEXT + (len(value) if value.isascii() else 4 * len(value))
     if isinstance(value, int):
         return value.bit_length() // 7
     return len(value) if isinstance(value, bytes | bytearray | list | tuple) else 0
