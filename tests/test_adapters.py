@@ -10,7 +10,7 @@ import pytest
 
 from unlir_jax import adapters, cli, filters, pretrained, tree
 from unlir_jax.adapters import file as files
-from unlir_jax.weights import readers
+from unlir_jax.weights import budget, readers
 
 NAME = "cifar_resnet8"
 SELECT = "layer[23]/.*"
@@ -449,10 +449,36 @@ def test_files_that_are_no_adapters_are_refused(tmp_path, file):
     ):
         readers.write_safetensors(path, arrays | broken, texts, overwrite=True)
         refused("no part of an adapter", adapters.load, path)
-    for header in ("{", json.dumps(3)):
+    for header in (
+        *("{", json.dumps(3), "[" * 100_000),
+        *('{"image_size": 40000}', '{"crop": 1e-9}', '{"crop": NaN}', '{"crop": "x"}'),
+        *('{"class_names": "ab"}', '{"class_names": [1]}', '{"scale": 1e999}'),
+    ):
         bad = texts | {"metadata": header}
         readers.write_safetensors(path, arrays, bad, overwrite=True)
         refused("cannot be understood", adapters.load, path)
+
+
+def test_a_packed_head_takes_no_more_than_its_file_allows(tmp_path, file):
+    texts, arrays = readers.read_metadata(file), readers.read(file)
+    packed = np.frombuffer(zlib.compress(bytes(64_000_000), 9), np.uint8)
+    head = {"packed/a": packed, "step/a": np.ones(1_000, np.float32)}
+    path = tmp_path / "other.safetensors"
+    readers.write_safetensors(path, arrays | head, texts)
+    assert path.stat().st_size < 200_000
+    refused("no part of an adapter", adapters.load, path)
+
+
+def test_a_head_that_would_be_packed_too_well_is_not_packed(tmp_path, monkeypatch):
+    monkeypatch.setattr(budget, "FREE_BYTES", 6_000)
+    kept = adapter(classes=5)
+    width = kept.head["kernel"].shape[0]
+    kept = kept._replace(head={"kernel": np.ones((width, 500), np.float32)})
+    path = adapters.save(tmp_path / "a.safetensors", **kept._asdict(), head_type="int8")
+    beside = path.with_suffix(".head")
+    arrays = readers.read(beside if beside.exists() else path)
+    assert "head/kernel" in arrays and "packed/kernel" not in arrays
+    np.testing.assert_allclose(adapters.load(path).head["kernel"], 1, atol=1e-6)
 
 
 def test_files_that_are_too_large_are_refused(file, monkeypatch):

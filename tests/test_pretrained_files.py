@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from unlir_jax import conversion, pretrained, split, tree, zoo
+from unlir_jax import conversion, initial, pretrained, split, tree, zoo
 from unlir_jax.data import pipeline, source
 from unlir_jax.weights import exported, layouts, readers
 
@@ -201,3 +201,73 @@ def test_a_converted_file_keeps_the_frame(prepared, tmp_path):
     readers.write_safetensors(output, arrays, header, overwrite=True)
     assert exported.purpose(output).interpolation == "bilinear"
     assert pretrained.load(NAME, output).model.mean == zoo.CIFAR_MEAN
+
+
+@pytest.mark.parametrize(
+    "dtype", [np.complex64, np.complex128, bool, np.int8, np.int64, np.uint8]
+)
+@pytest.mark.parametrize("every", [True, False])
+def test_only_floating_point_numbers_are_weights(drawn, tmp_path, dtype, every):
+    arrays = theirs(drawn[0])
+    changed = arrays if every else ["fc.weight"]
+    other = {name: arrays[name].astype(dtype) for name in changed}
+    counter = {"bn1.num_batches_tracked": np.array(3)}
+    path = tmp_path / "w.npz"
+    np.savez(path, **arrays | other | counter)
+    name = np.dtype(dtype).name
+    with pytest.raises(ValueError, match=f"{name}.*expected floating point") as caught:
+        pretrained.load(NAME, path)
+    assert str(path) in str(caught.value) and "fc.weight" in str(caught.value) or every
+    np.savez(path, **arrays | counter)
+    assert same(pretrained.load(NAME, path), drawn[0])
+
+
+def test_a_negative_variance_is_refused_by_its_name(drawn, tmp_path):
+    arrays = theirs(drawn[0])
+    name = next(name for name in arrays if name.endswith("running_var"))
+    arrays[name] = arrays[name].copy()
+    arrays[name][1] = -1e-3
+    path = write(tmp_path / "w.safetensors", arrays)
+    with pytest.raises(ValueError, match=rf"variance '{name}' .* -0.001; expected"):
+        pretrained.load(NAME, path)
+    with pytest.raises(ValueError, match=rf"variance '{name}'"):
+        initial.start_from(str(path), drawn[1].variables, zoo.find(NAME)[1])
+
+
+def finished(folder, network):
+    leaves = {p: np.asarray(x) for p, x in tree.flatten(network.variables).items()}
+    path = exported.write(folder, leaves, pretrained.purpose(network))
+    known = {"weights_sha256": readers.sha256(path)}
+    (folder / exported.SUMMARY).write_text(json.dumps(known))
+    return path
+
+
+def test_a_flipped_bit_of_a_finished_training_is_noticed(drawn, tmp_path):
+    path = finished(tmp_path, drawn[0])
+    assert same(pretrained.load(str(tmp_path)), drawn[0])
+    data = bytearray(path.read_bytes())
+    data[-1000] ^= 1
+    path.write_bytes(data)
+    for load in (
+        lambda: pretrained.load(str(tmp_path)),
+        lambda: pretrained.load(NAME, path),
+        lambda: initial.start_from(
+            str(tmp_path), drawn[1].variables, zoo.find(NAME)[1]
+        ),
+    ):
+        with pytest.raises(ValueError, match="SHA-256 .* summary.json beside it says"):
+            load()
+    (tmp_path / exported.SUMMARY).unlink()
+    assert not same(pretrained.load(str(tmp_path)), drawn[0])
+
+
+def test_names_of_classes_are_as_many_as_classes(drawn, tmp_path):
+    purpose = pretrained.purpose(drawn[0])
+    leaves = {p: np.asarray(x) for p, x in tree.flatten(drawn[0].variables).items()}
+    for names in (purpose.class_names[:-1], (*purpose.class_names, "one more")):
+        path = exported.write(tmp_path, leaves, purpose._replace(class_names=names))
+        told = f"names {len(names)} classes, and its classifier has 10; expected"
+        with pytest.raises(ValueError, match=told):
+            pretrained.load(NAME, path)
+        # Another classifier does not ask for them.
+        assert pretrained.load(NAME, path, num_classes=3).class_names[0] == "class 0"

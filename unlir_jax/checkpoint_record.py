@@ -43,7 +43,7 @@ def _describe(state: Any) -> dict[str, Any]:
 def _crc_of_record(record: Mapping[str, Any]) -> int:
     """Sum up a record but for its sum, as it is when read back."""
     own = {name: value for name, value in record.items() if name != "crc32"}
-    plain = json.loads(json.dumps(own))
+    plain = documents.parse_json(json.dumps(own), "The record")
     return zlib.crc32(json.dumps(plain, sort_keys=True).encode())
 
 

@@ -16,6 +16,7 @@ import unlir_jax
 from unlir_jax import arguments_of, console, usage
 
 DONE, SOME_FAILED, BAD_INPUT, DIVERGED = console.DONE, 1, 2, 3
+INTERNAL_ERROR = 70  # EX_SOFTWARE of sysexits.h
 INTERRUPTED, PIPE_CLOSED = 130, 141
 DEBUG = "UNLIR_TRACEBACK"
 OVERRIDE = "--config."
@@ -25,7 +26,7 @@ class _Parser(argparse.ArgumentParser):
     """Complain in one line instead of printing the whole usage."""
 
     def error(self, message: str) -> NoReturn:
-        sentence = " ".join(message.split())
+        sentence = console.visible(" ".join(message.split()))
         self.exit(BAD_INPUT, f"unlir: {sentence} (see `{self.prog} --help`)\n")
 
 
@@ -37,7 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit code: 0 done, 1 some pictures could not be read, 2 bad input, 3
-        training diverged, 130 interrupted, 141 nobody reads the output any more.
+        training diverged, 70 an error of this program, 130 interrupted, 141 nobody
+        reads the output any more.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     overrides = [word for word in words if word.startswith(OVERRIDE)]
@@ -66,8 +68,30 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, TypeError, ImportError, OSError) as error:
         if os.environ.get(DEBUG):
             traceback.print_exc()
-        console.complain(str(error) or type(error).__name__)
+        console.complain(_told(error))
         return BAD_INPUT
+    # The last resort: whatever else is raised was foreseen by nobody.
+    except Exception as error:
+        if os.environ.get(DEBUG):
+            traceback.print_exc()
+        told = f"{type(error).__name__}: {error}".strip(": \n")[:300]
+        console.complain(
+            f"internal error: {told} (set {DEBUG}=1 to see where; nothing is known of "
+            "it: please report it)."
+        )
+        return INTERNAL_ERROR
+
+
+def _told(error: Exception) -> str:
+    """Give the sentence of an error; what the system says of a path has none."""
+    if isinstance(error, OSError) and error.errno and error.filename is not None:
+        name = os.fsdecode(error.filename)
+        shown = name if len(name) <= 100 else f"{name[:100]}…"
+        return (
+            f"{shown!r} cannot be used ({error.strerror}); expected a path that can be "
+            "read or written here."
+        )
+    return str(error) or type(error).__name__
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -133,9 +157,8 @@ def _train(arguments: argparse.Namespace) -> int:
     from unlir_jax import job, preview, train
 
     if arguments.dry_run:
-        print(config.text(settings))
-        print()
-        print(preview.describe(job.prepare(settings)))
+        console.say(config.text(settings))
+        console.say("\n" + preview.describe(job.prepare(settings)))
         return DONE
     quiet = arguments.quiet
     outcome = train.run(
@@ -154,8 +177,10 @@ def _few_shot(settings: Any, arguments: argparse.Namespace) -> int:
 
     if arguments.dry_run:
         task = few_shot.prepare(settings)
-        print(config.text(settings))
-        print(f"\n{len(task.data.train.classes)} classes, cut after {task.after!r}")
+        console.say(config.text(settings))
+        console.say(
+            f"\n{len(task.data.train.classes)} classes, cut after {task.after!r}"
+        )
         return DONE
     say = (lambda text: None) if arguments.quiet else console.say
     outcome = few_shot.run(settings, arguments.workdir, say=say)
@@ -207,7 +232,7 @@ def _explain(arguments: argparse.Namespace) -> int:
     if not arguments.quiet:
         count = len(outcome.explained)
         pictures = "1 picture" if count == 1 else f"{count} pictures"
-        print(f"Explained {pictures}: open {outcome.folder / explain.PAGE}")
+        console.say(f"Explained {pictures}: open {outcome.folder / explain.PAGE}")
     return SOME_FAILED if outcome.failed else DONE
 
 
@@ -232,7 +257,7 @@ def _parts(arguments: argparse.Namespace) -> int:
         return console.print_json(outcome.document)
     if not quiet:
         count = len(outcome.document["shown"]["parts"])
-        print(f"Showed {count} parts: open {outcome.folder / part_report.PAGE}")
+        console.say(f"Showed {count} parts: open {outcome.folder / part_report.PAGE}")
     return DONE
 
 
@@ -261,8 +286,10 @@ def _retrieve(arguments: argparse.Namespace) -> int:
     if not arguments.quiet:
         measured = outcome.document["measured"]
         if measured:
-            print(f"mean average precision {measured['mean_average_precision']:.4f}")
-        print(f"Open {outcome.folder / retrieve.PAGE}")
+            console.say(
+                f"mean average precision {measured['mean_average_precision']:.4f}"
+            )
+        console.say(f"Open {outcome.folder / retrieve.PAGE}")
     return SOME_FAILED if outcome.failed else DONE
 
 
@@ -330,7 +357,7 @@ def _convert(arguments: argparse.Namespace) -> int:
         weights_key=arguments.weights_key,
         overwrite=arguments.overwrite,
     )
-    print(
+    console.say(
         f"Wrote {written.network}, {written.arrays} arrays of "
         f"{written.numbers / 1e6:.1f} million numbers, to {arguments.output} "
         f"(SHA-256 {written.sha256[:12]}…)"
@@ -346,7 +373,7 @@ def _adapters(arguments: argparse.Namespace) -> int:
         text, failed = adapters.command(arguments, progress)
     for sentence in failed:
         console.complain(sentence)
-    print(text)
+    console.say(text)
     return SOME_FAILED if failed else DONE
 
 

@@ -47,13 +47,17 @@ def read_json(path: str | os.PathLike[str], expected: str = "JSON") -> Any:
     return parse_json(data, repr(str(path)), expected)
 
 
-def parse_json(data: bytes | str, name: str, expected: str = "JSON") -> Any:
+def parse_json(
+    data: bytes | str, name: str, expected: str = "JSON", within: int | None = None
+) -> Any:
     """Parse JSON, whoever wrote it.
 
     Args:
         data: The text, or its UTF-8.
         name: What it is, the subject of the sentence of an error.
         expected: What it should be.
+        within: Bytes that it may take in memory; by default what a document of this
+            size may.
 
     Returns:
         What `json.loads` returns.
@@ -61,13 +65,16 @@ def parse_json(data: bytes | str, name: str, expected: str = "JSON") -> Any:
     Raises:
         ValueError: See `read_json`.
     """
-    kind = type(data)
-    opened, braces, items, quotes = (
-        data.count(mark if kind is str else mark.encode()) for mark in '[{,"'
-    )
+    if within is None:
+        within = FREE_BYTES + FREE_RATIO * len(data)
+    if isinstance(data, str):
+        opened, braces, items, quotes = (data.count(mark) for mark in '[{,"')
+    else:
+        marks = b"[", b"{", b",", b'"'
+        opened, braces, items, quotes = (data.count(mark) for mark in marks)
     needed = LIST_BYTES * opened + DICT_BYTES * braces + ITEM_BYTES * items
     needed += TEXT_BYTES * (quotes // 2)
-    if needed > FREE_BYTES + FREE_RATIO * len(data):
+    if needed > within:
         raise ValueError(
             f"{name} has {len(data):,} bytes of so many small parts that they take "
             f"{needed >> 20:,} MB of memory; expected {expected}."

@@ -187,7 +187,7 @@ def run(
         "failed": failed,
     }
     articles: list[str] = []
-    with record.new_folder(output) as folder:
+    with record.new_folder(output, overwrite=overwrite) as folder:
         frame = preprocessing.framing(
             network.image_size,
             network.crop,

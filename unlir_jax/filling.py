@@ -3,7 +3,7 @@
 import functools
 import os
 import types
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -72,6 +72,7 @@ def read(
     name, network = zoo.find(asked)
     path = _find(name, weights)
     source, sha256 = str(weights or path), readers.sha256(path)
+    exported.check_hash(path, sha256)
     contents, purpose = readers.open_weights(path), exported.purpose(path)
     _check_origin(path, name)
     known = purpose.decision if purpose else {}
@@ -90,6 +91,8 @@ def read(
     colours = {"mean": made_for.mean, "deviation": made_for.deviation}
     colours = {word: values for word, values in colours.items() if values}
     classes = classes_in(arrays, network) if num_classes is None else num_classes
+    if num_classes is None and chosen.head:
+        _check_names(made_for.class_names, classes, source)
     module = _build(network, classes, dtype, known, pooling, colours)
     module = channels.as_wide_as(module, arrays)
     front = "" if chosen.key == selection.ROOT else chosen.key
@@ -114,6 +117,15 @@ def _classes_seen(names: Mapping[str, tuple[int, ...]], network: zoo.Network) ->
         if name.endswith(ends) and len(shape) == 1 and shape[0]:
             return shape[0]
     return network.classes
+
+
+def _check_names(names: Sequence[str], classes: int, source: str) -> None:
+    """Refuse names that would be those of other classes."""
+    if names and len(names) != classes:
+        raise ValueError(
+            f"The header of {source!r} names {len(names)} classes, and its classifier "
+            f"has {classes}; expected a name for each class."
+        )
 
 
 def _prepared(
@@ -317,7 +329,7 @@ def fill(
             or values that are not finite floating point numbers.
     """
     expected = shapes(module, network.image_size)
-    leaves, fit = layouts.translate(arrays, expected, network.layouts)
+    leaves, fit = layouts.translate(arrays, expected, network.layouts, source)
     classifier = {path for path in expected if path.startswith(selection.HEAD)}
     lacks_head = set(expected) - set(leaves) == classifier and not fit.unexpected
     if new_head and lacks_head:

@@ -82,7 +82,7 @@ def start_from(
     expected = tree.flatten(variables)
     arrays, theirs, remark, sha256 = _read(place, network, expected, key)
     there = _sized(expected, len(names), len(theirs), blocks) if names else expected
-    leaves, fit = layouts.translate(arrays, there, network.layouts)
+    leaves, fit = layouts.translate(arrays, there, network.layouts, place)
     if not leaves:
         raise ValueError(
             f"`init_from`={place!r} has nothing for this network: of its "
@@ -221,6 +221,7 @@ def _read(
         named = _names(arrays, network, workdir.classes_of(folder))
         return arrays, named, "", tree.sha256(tree.unflatten(arrays))
     path = folder / exported.FILE if folder.is_dir() else hub.resolve(place)
+    exported.check_hash(path, readers.sha256(path))
     contents, purpose = readers.open_weights(path), exported.purpose(path)
     tables = network.layouts
     chosen = selection.select(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from unlir_jax import documents, finite
+from unlir_jax import console, documents, finite
 
 METRICS = "metrics.jsonl"
 TENSORBOARD = "tensorboard"
@@ -75,6 +75,7 @@ def start(
 
     def speak(text: str) -> None:
         if bar is not None:
+            text = console.visible(text)
             bar.console.print(text, highlight=False, markup=False, soft_wrap=True)
         else:
             say(text)
@@ -120,14 +121,15 @@ def _board(folder: Path, step: int) -> Any:
 
 
 def _bar(step: int, steps: int) -> tuple[Any, Any]:
-    from rich import console, progress
+    from rich import console as terminal
+    from rich import progress
 
     bar = progress.Progress(
         progress.TextColumn("step {task.completed}/{task.total}"),
         progress.BarColumn(bar_width=28),
         progress.TimeRemainingColumn(),
         progress.TextColumn("{task.fields[text]}"),
-        console=console.Console(stderr=True),
+        console=terminal.Console(stderr=True),
     )
     bar.start()
     return bar, bar.add_task("training", total=steps, completed=step, text="")

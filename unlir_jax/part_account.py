@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unlir_jax import receptive, split, zoo
+from unlir_jax import places, receptive, split, zoo
 from unlir_jax.models.parts import PartNet
 from unlir_jax.pretrained import Pretrained
 from unlir_jax.types import (
@@ -66,6 +66,9 @@ def decides_by_parts(
     Raises:
         ValueError: A workdir whose training is not finished.
     """
+    for name, given in (("model", model), ("weights", weights)):
+        if given is not None:
+            places.check(given, name)
     path = None if weights is None else Path(weights)
     if model not in (*zoo.networks(), *zoo.SYNONYMS) and Path(model).is_dir():
         path = exported.find(model)

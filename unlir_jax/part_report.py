@@ -87,7 +87,7 @@ def run(
             network, part_gallery.centres(gallery), album, pair, gallery["parts"]
         )
     sections = []
-    with record.new_folder(output) as place:
+    with record.new_folder(output, overwrite=overwrite) as place:
         shown = document["shown"]
         rows = []
         for number, part in enumerate(shown["parts"]):

@@ -1,5 +1,6 @@
 """Places that people name: paths that may be none, and texts that may be very long."""
 
+import errno
 import os
 from pathlib import Path
 
@@ -19,7 +20,8 @@ def check(place: str | os.PathLike[str], argument: str) -> Path:
         The path.
 
     Raises:
-        ValueError: It is empty, has a NUL in it, or is longer than file systems allow.
+        ValueError: It is empty, has a NUL in it, is longer than file systems allow, or
+            leads to itself by links.
 
     Example:
         >>> from unlir_jax import places
@@ -27,7 +29,7 @@ def check(place: str | os.PathLike[str], argument: str) -> Path:
         'a'
     """
     text = os.fspath(place)
-    reason = _reason(text)
+    reason = _reason(text) or _loop(text)
     if reason:
         raise ValueError(
             f"`{argument}`={shown(text)} {reason}; expected a path of names of at most "
@@ -48,6 +50,15 @@ def _reason(text: str) -> str:
         return f"has a name of {longest:,} bytes"
     if len(data) > MOST_OF_PATH:
         return f"is a path of {len(data):,} bytes, of at most {MOST_OF_PATH:,}"
+    return ""
+
+
+def _loop(text: str) -> str:
+    try:
+        os.stat(text)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            return "leads to itself by links"
     return ""
 
 

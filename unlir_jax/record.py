@@ -6,8 +6,7 @@ import json
 import math
 import os
 import platform
-import secrets
-import shutil
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,10 +14,20 @@ from typing import Any
 import jax
 
 import unlir_jax
-from unlir_jax import places
+from unlir_jax import console, documents, places, staging
 
 SCHEMA = 1
 RESULTS = "results.json"
+PAGES = {
+    "report.html": r"report\.html|[^/\x00]+__\w+\.png",
+    "parts.html": r"parts\.(html|png)",
+    "filters.html": r"filters\.html|(weights|filters|saliency)\.png",
+    "retrieval.html": r"retrieval\.html",
+}
+"""The names that the files of a report have, by that of its page."""
+
+write_bytes = staging.write_bytes
+sweep = staging.sweep
 
 
 def versions() -> dict[str, str]:
@@ -33,23 +42,13 @@ def versions() -> dict[str, str]:
     }
 
 
-def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
-    """Write a file that is complete or, should anything go wrong, not there."""
-    path = Path(path)
-    temporary = path.with_name(f".unlir-{secrets.token_hex(6)}.tmp")
-    try:
-        with temporary.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Write UTF-8 text as `write_bytes` does."""
-    write_bytes(path, text.encode("utf-8"))
+    """Write UTF-8 text as `write_bytes` does, with no letter that hides or acts.
+
+    Raises:
+        ValueError: It cannot be written there.
+    """
+    write_bytes(path, console.visible(text).encode("utf-8"))
 
 
 def to_json(document: dict[str, Any]) -> str:
@@ -97,11 +96,12 @@ def check_folder(
             files of those names that no previous report wrote.
     """
     folder = places.check(folder, "output")
+    sweep(folder)
     if not folder.exists():
         return
     if not folder.is_dir():
         raise ValueError(f"Output {str(folder)!r} is a file; expected a folder.")
-    if not any(folder.iterdir()):
+    if not _entries(folder):
         return
     if not overwrite:
         raise ValueError(
@@ -118,58 +118,91 @@ def check_folder(
 
 
 @contextlib.contextmanager
-def new_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
+def new_folder(
+    folder: str | os.PathLike[str], *, overwrite: bool = False
+) -> Iterator[Path]:
     """Give a place to write to, which becomes `folder` if all goes well.
 
     A new folder appears at once and complete. In an existing one, the files of the
     previous report are replaced or removed and all others are left alone; call
-    `check_folder` first. After an exception nothing has changed.
+    `check_folder` first. It is looked at again before anything appears, since another
+    process may have written there meanwhile. After an exception nothing has changed.
+
+    Args:
+        folder: Where results shall go.
+        overwrite: Whether the files of a previous report may be replaced.
 
     Yields:
         A hidden folder on the same disk.
 
     Raises:
-        ValueError: Nothing can be written there.
+        ValueError: Nothing can be written there, or there are results by now.
     """
     folder = Path(folder).resolve()
     above = next(path for path in (folder, *folder.parents) if path.exists())
-    staging = above / f".unlir-{secrets.token_hex(6)}"
-    try:
-        staging.mkdir()
-    except OSError as error:
-        raise ValueError(
-            f"Output folder {str(folder)!r} cannot be written to ({error.strerror}); "
-            "expected a place that can."
-        ) from error
-    try:
-        yield staging
-        _publish(staging, folder)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+    for place in {above, folder.parent}:
+        sweep(place)
+    with contextlib.ExitStack() as stack:
+        try:
+            place = stack.enter_context(staging.new_folder(above))
+        except OSError as error:
+            raise staging.refusal(folder, error) from error
+        yield place
+        try:
+            _publish(place, folder, overwrite)
+        except OSError as error:
+            raise staging.refusal(folder, error) from error
 
 
-def _publish(staging: Path, folder: Path) -> None:
+def _publish(place: Path, folder: Path, overwrite: bool) -> None:
     if not folder.exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
-        staging.replace(folder)
-        return
-    previous = _files_of_report(folder)
-    written = sorted(path.name for path in staging.iterdir())
-    # The list of files goes last: until then the previous one still names what is ours.
-    for name in sorted(written, key=lambda name: name == RESULTS):
-        (staging / name).replace(folder / name)
-    for name in previous.difference(written):
-        (folder / name).unlink(missing_ok=True)
+        try:
+            os.rename(place, folder)
+            return
+        except OSError as error:
+            # It is there by now: in between another process made it.
+            if not folder.exists():
+                raise
+            if not folder.is_dir() or _entries(folder):
+                raise ValueError(
+                    f"Output folder {str(folder)!r} was made by another process "
+                    "meanwhile, and nothing in it is replaced; expected a new one."
+                ) from error
+    names = sorted(path.name for path in place.iterdir())
+    with staging.alone_in(folder):
+        check_folder(folder, names, overwrite=overwrite)
+        previous = _files_of_report(folder)
+        # The list of files goes last: until then the previous one still names ours.
+        for name in sorted(names, key=lambda name: name == RESULTS):
+            (place / name).replace(folder / name)
+        for name in previous.difference(names):
+            (folder / name).unlink(missing_ok=True)
+
+
+def _entries(folder: Path) -> list[str]:
+    """List what is in a folder beside what is just being written there."""
+    return [name for name in os.listdir(folder) if not staging.is_temporary(name)]
 
 
 def _files_of_report(folder: Path) -> set[str]:
-    """List the files that a previous report in this folder says it wrote."""
+    """List the files that a previous report in this folder says it wrote.
+
+    Anybody can have written that list, so it counts only for names that a report of
+    that kind has, and for what is no folder.
+    """
     try:
-        document = json.loads((folder / RESULTS).read_text("utf-8"))
-    except (FileNotFoundError, NotADirectoryError, ValueError):
+        document = documents.read_json(folder / RESULTS)
+    except (FileNotFoundError, ValueError):
         return set()
     files = document.get("files") if isinstance(document, dict) else None
     if not isinstance(files, list) or "schema" not in document:
         return set()
-    # A name with a folder in it would reach out of the report.
-    return {name for name in files if isinstance(name, str) and Path(name).name == name}
+    names = {name for name in files if isinstance(name, str)}
+    kinds = [kind for page, kind in PAGES.items() if page in names]
+    return {
+        name
+        for name in names
+        if (name == RESULTS or any(re.fullmatch(kind, name) for kind in kinds))
+        and not (folder / name).is_dir()
+    }

@@ -165,7 +165,7 @@ def run(
         "versions": record.versions(),
         "files": [PAGE, record.RESULTS],
     }
-    with record.new_folder(output) as folder:
+    with record.new_folder(output, overwrite=overwrite) as folder:
         record.write_text(folder / PAGE, _page(document))
         record.write_text(folder / record.RESULTS, record.to_json(document))
     return Outcome(Path(output), document, failed)

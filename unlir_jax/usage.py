@@ -94,5 +94,6 @@ examples:
   unlir methods                        explainers and metrics
 
 `unlir COMMAND --help` says more. Exit codes: 0 done, 1 some pictures could not be read,
-2 bad input, 3 training diverged. UNLIR_TRACEBACK=1 shows where an error came from.
+2 bad input, 3 training diverged, 70 an error of this program, 130 interrupted. With
+UNLIR_TRACEBACK=1 it is shown where an error came from.
 """

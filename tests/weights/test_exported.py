@@ -1,5 +1,7 @@
 """A trained network as one file says what it is for, and equal ones are equal."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -38,14 +40,53 @@ def test_a_file_of_other_origin_has_no_purpose(tmp_path):
 
 @pytest.mark.parametrize(
     "changed",
-    [{"image_size": "many"}, {"image_size": "0"}, {"crop": "2"}, {"class_names": "{"}],
+    [
+        *({"image_size": size} for size in ("many", "0", "4097", "40000", "9" * 5000)),
+        *({"crop": crop} for crop in ("2", "1e-9", "0.04", "0", "nan", "inf", "x")),
+        {"image_size": "4096", "crop": "0.4"},
+        *(
+            {"class_names": names}
+            for names in ("{", '"ab"', '{"a": 1}', "[1, 2]", "[[]]", "[" * 100_000)
+        ),
+        *({"decision": text} for text in ("[" * 100_000, "3", "{")),
+        *({"mean": text} for text in ("[1, 2]", "[NaN, 0, 0]", "[1e300, 0, 0]", "{}[")),
+        *({"deviation": text} for text in ("[0, 1, 1]", "[1e-30, 1, 1]", "[[], 1, 1]")),
+    ],
 )
 def test_a_header_that_makes_no_sense_is_refused(changed, tmp_path):
     path = exported.write(tmp_path, LEAVES, PURPOSE)
     metadata = readers.read_metadata(path) | changed
     readers.write_safetensors(path, LEAVES, metadata, overwrite=True)
-    with pytest.raises(ValueError, match="header of"):
+    with pytest.raises(ValueError, match=r"[Hh]eader of '.*expected") as caught:
         exported.purpose(path)
+    assert len(str(caught.value)) < 600
+
+
+def test_the_bounds_themselves_are_taken(tmp_path):
+    for size, crop in ((1, 1.0), (4096, 0.5), (224, 0.05), (400, 0.05)):
+        purpose = PURPOSE._replace(image_size=size, crop=crop)
+        assert exported.purpose(exported.write(tmp_path, LEAVES, purpose)) == purpose
+
+
+def test_finished_weights_are_those_of_their_summary(tmp_path):
+    path = exported.write(tmp_path, LEAVES, PURPOSE)
+    true = readers.sha256(path)
+    exported.check_hash(path, true)  # There is no summary yet.
+    summary = tmp_path / exported.SUMMARY
+    summary.write_text(json.dumps({"weights_sha256": true}))
+    exported.check_hash(path, true)
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    now = readers.sha256(path)
+    with pytest.raises(ValueError, match=rf"{now}.*summary.json.*{true}.*expected"):
+        exported.check_hash(path, now)
+    exported.check_hash(tmp_path / "other.safetensors", now)
+    summary.write_text("[]")  # Of an evaluation, or of anybody.
+    exported.check_hash(path, now)
+    summary.write_text("[" * 100_000)
+    with pytest.raises(ValueError, match=r"summary.json' is nested too deeply"):
+        exported.check_hash(path, now)
 
 
 def test_a_folder_without_weights_says_why(tmp_path):

@@ -66,7 +66,7 @@ def test_other_files_of_that_name_say_nothing(file):
         (file.parent / "config.json").write_text(json.dumps(config))
         assert find(file) == preparation.Preparation()
     (file.parent / "config.json").write_text("{")
-    with pytest.raises(ValueError, match="cannot be read"):
+    with pytest.raises(ValueError, match="is no JSON"):
         find(file)
 
 

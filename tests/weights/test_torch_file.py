@@ -10,7 +10,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from unlir_jax.weights import bounded_zip, inert_pickle, torch_file, torch_tensors
+from unlir_jax.weights import budget, inert_pickle, torch_file, torch_tensors
+from unlir_jax.weights.budget import Budget
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden" / "torch_files"
 MAGIC = 0x1950A86A20F9469CFC6C
@@ -428,7 +429,7 @@ def test_many_views_of_one_storage_are_bounded(tmp_path, layout):
     values = np.zeros(2**20, "<f4")
     view = {"shape": (2**20,), "strides": (1,), "length": 2**20}
     value = {str(number): tensor(layout, **view) for number in range(200)}
-    with pytest.raises(ValueError, match="more than 16 times"):
+    with pytest.raises(ValueError, match="tensors need .* more than the size"):
         read_value(tmp_path, layout, value, {"0": values})
 
 
@@ -486,11 +487,11 @@ def test_zip_of_another_method(tmp_path):
 
 
 def test_zip_bomb(tmp_path, monkeypatch):
-    monkeypatch.setattr(bounded_zip, "FREE_BYTES", 2**16)
+    monkeypatch.setattr(budget, "FREE_BYTES", 2**16)
     with zipfile.ZipFile(tmp_path / "f.pth", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("a/data.pkl", pickled({"w": tensor("zip", length=2**18)}))
         archive.writestr("a/data/0", bytes(2**20))
-    with pytest.raises(ValueError, match="claim .* more than 100 times"):
+    with pytest.raises(ValueError, match="claim .* more than the"):
         read_torch(tmp_path / "f.pth")
 
 
@@ -585,5 +586,7 @@ def test_plain_values_are_read_as_the_standard_library_reads_them(protocol):
     }
     data = pickle.dumps(value, protocol)
     globals_ = torch_tensors.GLOBALS
-    found = inert_pickle.load(io.BytesIO(data), globals_, torch_tensors.make_storage)
+    found = inert_pickle.load(
+        io.BytesIO(data), globals_, torch_tensors.make_storage, Budget(len(data))
+    )
     assert found == pickle.loads(data) == value

@@ -127,7 +127,7 @@ def run(
     rows, own = _saliency(task, seen, shown)
     document = _document(task, adapter, seen, entries, rows, own, failed)
     progress("writing", 0.95)
-    with record.new_folder(output) as folder:
+    with record.new_folder(output, overwrite=overwrite) as folder:
         _write(folder, task, document, entries, crops, rows, own)
     return Outcome(Path(output), document, failed)
 

@@ -9,6 +9,7 @@ a file beside it of the same name, `.head`, which the adapter knows by its hash.
 """
 
 import json
+import math
 import os
 import re
 import zlib
@@ -18,9 +19,9 @@ from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
-from unlir_jax import filters, tree
+from unlir_jax import documents, filters, places, tree
 from unlir_jax.types import Variables
-from unlir_jax.weights import readers
+from unlir_jax.weights import budget, exported, readers
 
 SUFFIX = ".safetensors"
 FORMAT = "unlir_jax adapter 1"
@@ -126,6 +127,7 @@ def save(
     for name, leaf in (head or {}).items():
         packed |= _pack_head(name, np.asarray(leaf, np.float32), head_type)
     fields = (backbone, fingerprint, select, mode)
+    _check_metadata(metadata or {})
     texts = {"format": FORMAT} | dict(zip(_FIELDS, fields, strict=True))
     texts["metadata"] = json.dumps(
         dict(metadata or {}), ensure_ascii=False, separators=(",", ":")
@@ -161,8 +163,10 @@ def load(path: str | os.PathLike[str]) -> Adapter:
         arrays |= _head_of(path, texts["head"])
     weights, head = _unpack(arrays, str(path))
     try:
-        metadata = dict(json.loads(texts.get("metadata", "{}")))
-    except (ValueError, TypeError, RecursionError) as error:
+        found = documents.parse_json(texts.get("metadata", "{}"), "its `metadata`")
+        metadata = dict(found)
+        _check_metadata(metadata)
+    except (ValueError, TypeError) as error:
         raise ValueError(
             f"The header of {str(path)!r} cannot be understood ({error}); expected one "
             "that `adapters.save` wrote."
@@ -202,6 +206,7 @@ def output(path: str | os.PathLike[str], overwrite: bool) -> Path:
         raise ValueError(
             f"`path`={str(path)!r}; expected a name that ends in {SUFFIX}."
         )
+    places.check(path, "path")
     if path.exists() and not overwrite:
         raise FileExistsError(
             f"`path`={str(path)!r} exists; expected a new name, or --overwrite."
@@ -209,6 +214,32 @@ def output(path: str | os.PathLike[str], overwrite: bool) -> Path:
     if not path.parent.is_dir():
         raise ValueError(f"`path`={str(path)!r} lies in a folder that does not exist.")
     return path
+
+
+def _check_metadata(said: Mapping[str, Any]) -> None:
+    """Refuse metadata that `apply` or the explanation by filters could not follow.
+
+    Raises:
+        ValueError: They are such.
+    """
+    size, crop, scale = (said.get(word) for word in ("image_size", "crop", "scale"))
+    for word, value in (("image_size", size), ("crop", crop), ("scale", scale)):
+        whole = word == "image_size"
+        fits = type(value) is int or (type(value) is float and not whole)
+        if value is not None and not (fits and math.isfinite(value)):
+            raise ValueError(
+                f"`metadata`[{word!r}]={value!r:.100}; expected a "
+                f"{'whole ' if whole else ''}number."
+            )
+    if size is not None or crop is not None:
+        kept = 1.0 if crop is None else float(crop)
+        exported.check_frame(1 if size is None else size, kept, "`metadata`")
+    names = said.get("class_names")
+    listed = isinstance(names, list | tuple)
+    if names is not None and not (listed and all(isinstance(n, str) for n in names)):
+        raise ValueError(
+            f"`metadata`['class_names']={names!r:.100}; expected a list of texts."
+        )
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:
@@ -271,7 +302,14 @@ def _pack_head(name: str, values: np.ndarray, head_type: str) -> dict[str, np.nd
     if values.ndim > 2:
         return {f"head/{name}": stored, f"step/{name}": step}
     packed = np.frombuffer(zlib.compress(stored.tobytes(), 9), np.uint8)
+    if stored.size > _most_unpacked(packed.size):
+        return {f"head/{name}": stored, f"step/{name}": step}
     return {f"packed/{name}": packed, f"step/{name}": step}
+
+
+def _most_unpacked(packed: int) -> int:
+    """Count the bytes that packed ones may stand for; each takes six in memory."""
+    return (budget.FREE_BYTES + budget.RATIO * packed) // 6
 
 
 def _unpacked(stored: np.ndarray, classes: int) -> np.ndarray:
@@ -279,7 +317,7 @@ def _unpacked(stored: np.ndarray, classes: int) -> np.ndarray:
     opener = zlib.decompressobj()
     try:
         # A few bytes can stand for very many.
-        plain = opener.decompress(stored.tobytes(), MAX_BYTES // 4)
+        plain = opener.decompress(stored.tobytes(), _most_unpacked(stored.size))
     except zlib.error:
         return np.zeros(0, np.int8)
     if not opener.eof or not classes or len(plain) % classes:
@@ -308,7 +346,7 @@ def _unpack(
             weights[rest] = 1 + values
         elif what in ("head", "packed") and stored.dtype == np.int8:
             fits = fits and step.shape == values.shape[-1:] != () and values.size > 0
-            head[rest] = values * step if fits else values
+            head[rest] = np.multiply(values, step, out=values) if fits else values
         elif what == "head":
             head[rest] = values
         else:

@@ -71,11 +71,10 @@ def framed(adapter: Adapter, network: pretrained.Pretrained) -> tuple[int, float
     Those of the network where it does not say.
     """
     size, crop = adapter.metadata.get("image_size"), adapter.metadata.get("crop")
-    if type(size) is int and isinstance(crop, int | float):
-        if 1 <= size <= 4096 and 0 < crop <= 1:
-            said = adapter.metadata.get("interpolation")
-            known = said in preprocessing.INTERPOLATIONS
-            return size, float(crop), str(said) if known else network.interpolation
+    if size is not None and crop is not None:
+        said = adapter.metadata.get("interpolation")
+        known = said in preprocessing.INTERPOLATIONS
+        return size, float(crop), str(said) if known else network.interpolation
     return network.image_size, network.crop, network.interpolation
 
 

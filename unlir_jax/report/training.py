@@ -22,7 +22,7 @@ def read(lines: Iterable[str]) -> dict[str, dict[str, list[tuple[int, float]]]]:
     """
     found: dict[str, dict[str, list[tuple[int, float]]]] = {}
     for line in lines:
-        row = documents.parse_json(line, "A line of metrics.jsonl")
+        row = documents.parse_json(line, "A line of the metrics", "an object")
         for name, value in row.items():
             if name == "step" or name in OMITTED or not isinstance(value, int | float):
                 continue

@@ -14,11 +14,12 @@ ENDS = "./"
 """What ends a prefix of names."""
 
 
-def cuts(name: str) -> Iterator[int]:
-    """Give the places at which a name may be cut into a prefix and the rest."""
-    yield 0
-    for place, character in enumerate(name):
-        if character in ENDS:
+def cuts(name: str, first: int = 0) -> Iterator[int]:
+    """Give the places, from `first` on, between a prefix of a name and the rest."""
+    if not first:
+        yield 0
+    for place in range(max(0, first - 1), len(name)):
+        if name[place] in ENDS:
             yield place + 1
 
 
@@ -42,15 +43,19 @@ def is_averaged(prefix: str, contents: Contents) -> bool:
     `torch.optim.swa_utils` (PyTorch 2.13) is told by its count.
     """
     top = prefix.partition(NEST)[0]
-    places = {name.partition(NEST)[0] for name in contents.shapes}
     exchanged = f"ema_state_dict{NEST}steps" in contents.shapes
     if top == "ema_state_dict" and exchanged:
         return False
-    if top == "state_dict" and (exchanged or "current_model_state" in places):
+    if top == "state_dict" and (exchanged or _keeps_raw_ones(contents)):
         return True
     if prefix.endswith("module.") and f"{prefix[:-7]}n_averaged" in contents.shapes:
         return True
     return says_averaged(prefix)
+
+
+def _keeps_raw_ones(contents: Contents) -> bool:
+    within = f"current_model_state{NEST}"
+    return any(name.startswith(within) for name in contents.shapes)
 
 
 def says_averaged(prefix: str) -> bool:
@@ -62,8 +67,13 @@ def says_averaged(prefix: str) -> bool:
 
 def averaged_holder(name: str) -> str:
     """Give the first part of a name that says that it is an average, or nothing."""
+    if not says_averaged(name):
+        return ""
+    first = 0
+    # Part by part: no word goes over the end of one, and none has but two letters.
     for cut in (*cuts(name), len(name)):
-        if says_averaged(name[:cut]):
+        if cut - first > 2 and says_averaged(name[first:cut]):
             # A last part that says so, as `ema_conv1_weight`, is one of many alike.
             return name[:cut].rstrip(ENDS) if cut < len(name) else "ema_…"
+        first = cut
     return ""

@@ -8,6 +8,9 @@ import numpy as np
 NEST = "/"
 """Between the key of a dict and the names in it, as in `state_dict/conv1.weight`."""
 
+MAX_NAME = 1_000
+"""Characters that the name of an array has at most."""
+
 
 class Contents(NamedTuple):
     """Hold the names and shapes of all arrays of a file, and how to read some.

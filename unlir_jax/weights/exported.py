@@ -1,15 +1,25 @@
 """A trained network as one file: its weights, and in the header what they are for."""
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from unlir_jax import documents, places
 from unlir_jax.weights import readers
 
 FILE = "weights.safetensors"
+SUMMARY = "summary.json"
 FORMAT = "unlir_jax"
+
+MAX_IMAGE_SIZE, MIN_CROP, MAX_RESIZED = 4_096, 0.05, 8_192
+"""Bounds of what a file may ask for: the side of its pictures, the share that is kept,
+and the shorter side that a picture then gets, which is one by the other."""
+
+_COLOURS = 1e-6, 1e6
+_WROTE = "expected one that `unlir train` wrote"
 
 
 class Purpose(NamedTuple):
@@ -81,6 +91,7 @@ def find(folder: str | os.PathLike[str]) -> Path:
     Raises:
         ValueError: The folder is none, or the training is not finished.
     """
+    places.check(folder, "workdir")
     path = Path(folder) / FILE
     if path.is_file():
         return path
@@ -115,17 +126,28 @@ def purpose(path: str | os.PathLike[str]) -> Purpose | None:
     if said.get("format") != FORMAT or "class_names" not in said:
         return None
     try:
-        names = json.loads(said["class_names"])
+        parsed = {
+            word: documents.parse_json(said.get(word, usual), f"its `{word}`", kind)
+            for word, usual, kind in (
+                ("class_names", "[]", "a list of texts"),
+                ("decision", "{}", "an object"),
+                ("mean", "[]", "three numbers"),
+                ("deviation", "[]", "three numbers"),
+            )
+        }
+        names = parsed["class_names"]
+        if not isinstance(names, list) or not all(isinstance(n, str) for n in names):
+            raise ValueError("its `class_names` are no list of texts")
         found = Purpose(
             said["network"],
             tuple(names),
             int(said["image_size"]),
             float(said["crop"]),
-            dict(json.loads(said.get("decision", "{}"))),
+            dict(parsed["decision"]),
             # Files of older builds do not say; they were made by bilinear ones.
             said.get("interpolation", "bilinear"),
             *(
-                tuple(float(v) for v in json.loads(said.get(name, "[]")))
+                tuple(float(value) for value in parsed[name])
                 for name in ("mean", "deviation")
             ),
             pooling=pooling(path),
@@ -133,16 +155,59 @@ def purpose(path: str | os.PathLike[str]) -> Purpose | None:
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"The header of {str(path)!r} cannot be understood "
-            f"({type(error).__name__}: {error}); expected one that `unlir train` wrote."
+            f"({type(error).__name__}: {str(error)[:200]}); {_WROTE}."
         ) from error
-    sensible = found.image_size >= 1 and 0 < found.crop <= 1
-    sensible &= len(found.mean) in (0, 3) and len(found.deviation) in (0, 3)
-    sensible &= all(value > 0 for value in found.deviation)
-    if not sensible or not all(isinstance(name, str) for name in found.class_names):
+    check_frame(found.image_size, found.crop, f"The header of {str(path)!r}")
+    least, most = _COLOURS
+    sensible = len(found.mean) in (0, 3) and len(found.deviation) in (0, 3)
+    sensible &= all(abs(value) <= most for value in found.mean)
+    sensible &= all(least <= value <= most for value in found.deviation)
+    if not sensible:
         raise ValueError(
-            f"The header of {str(path)!r} has image_size={found.image_size}, "
-            f"crop={found.crop}, mean={found.mean}, deviation={found.deviation} and "
-            f"{len(found.class_names)} classes; expected a size from 1, a crop in "
-            "(0, 1], three colours or none, and classes by name."
+            f"The header of {str(path)!r} has mean={found.mean!s:.100}, "
+            f"deviation={found.deviation!s:.100}; expected three finite numbers or "
+            "none, the deviations above 0."
         )
     return found
+
+
+def check_frame(image_size: int, crop: float, origin: str) -> None:
+    """Refuse a size of pictures, or a crop, that no network was trained with.
+
+    Raises:
+        ValueError: It is one, see `MAX_IMAGE_SIZE`.
+    """
+    if not (
+        1 <= image_size <= MAX_IMAGE_SIZE
+        and MIN_CROP <= crop <= 1
+        and math.ceil(image_size / crop) <= MAX_RESIZED
+    ):
+        raise ValueError(
+            f"{origin} has image_size={image_size} and crop={crop}; expected a size "
+            f"from 1 to {MAX_IMAGE_SIZE:,}, a crop from {MIN_CROP} to 1, and their "
+            f"ratio at most {MAX_RESIZED:,}."
+        )
+
+
+def check_hash(path: str | os.PathLike[str], sha256: str) -> None:
+    """Refuse weights of a finished training that are not those it ended with.
+
+    Args:
+        path: Of the file; if it lies in a workdir, the summary beside it knows its
+            hash.
+        sha256: Of the file, as it is now.
+
+    Raises:
+        ValueError: The summary says another hash, or cannot be read.
+    """
+    summary = Path(path).with_name(SUMMARY)
+    if Path(path).name != FILE or not summary.is_file():
+        return
+    known = documents.read_json(summary, "the summary that `unlir train` wrote")
+    noted = known.get("weights_sha256") if isinstance(known, dict) else None
+    if isinstance(noted, str) and noted != sha256:
+        raise ValueError(
+            f"`weights`={str(path)!r} has the SHA-256 {sha256}, but {SUMMARY} beside "
+            f"it says {noted[:64]}: they are damaged or were replaced; expected those "
+            "that the training wrote, or a file in another folder."
+        )

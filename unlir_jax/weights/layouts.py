@@ -63,6 +63,7 @@ def translate(
     arrays: Mapping[str, np.ndarray],
     expected: Mapping[str, Any],
     layouts: Mapping[str, Prefixes],
+    source: str = "",
 ) -> tuple[dict[str, np.ndarray], Fit]:
     """Rename and transpose a file's arrays into ours, under the layout that fits best.
 
@@ -70,9 +71,14 @@ def translate(
         arrays: A file's arrays by their own names.
         expected: Leaves of our variables by path, with `.shape`.
         layouts: Tables by layout name; `OWN`, our own names, is always tried.
+        source: Of the file, for complaints.
 
     Returns:
         Our leaves that could be filled, and how well the file fits.
+
+    Raises:
+        ValueError: An array holds integers, truth values or complex numbers, or a
+            variance is negative.
     """
     own = {path: path for path in expected}
     tables = {OWN: own}
@@ -91,7 +97,18 @@ def translate(
             found = tuple(arrays[name].shape)
             misshaped.append(f"{name} {found} for {path} {shape}")
             continue
+        if leaf.dtype.kind in "iubc":
+            raise ValueError(
+                f"`weights`={source!r} holds {name!r} of {leaf.dtype}; expected "
+                "floating point numbers."
+            )
         leaves[path] = np.ascontiguousarray(leaf, dtype=np.float32)
+        is_variance = path.startswith("batch_stats/") and path.endswith("/var")
+        if is_variance and (lowest := leaves[path].min(initial=0)) < 0:
+            raise ValueError(
+                f"`weights`={source!r} holds the variance {name!r} with the value "
+                f"{lowest:.3g}; expected none below 0."
+            )
     used = set(names.values())
     unexpected = [
         name

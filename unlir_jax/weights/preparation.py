@@ -1,13 +1,13 @@
 """How pictures are prepared for weights, where those or their publisher say so."""
 
-import json
 import math
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from unlir_jax.weights import hub, readers
+from unlir_jax import documents
+from unlir_jax.weights import exported, hub, readers
 
 CONFIG = "config.json"
 USUAL = "usual for the network"
@@ -91,20 +91,18 @@ def _decoded(metadata: Mapping[str, str]) -> dict[str, Any]:
     for key in ("pretrained_cfg", *_KEYS):
         if key in metadata:
             try:
-                found[key] = json.loads(metadata[key])
-            except json.JSONDecodeError:
+                found[key] = documents.parse_json(metadata[key], key)
+            except ValueError:
                 found[key] = metadata[key]  # A bare word is itself.
     return found
 
 
 def _read(config: Path) -> dict[str, Any]:
-    try:
-        written = json.loads(config.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(
-            f"{str(config)!r}, which may say how pictures are prepared for the weights "
-            f"beside it, cannot be read ({error}); expected JSON, or no such file."
-        ) from error
+    written = documents.read_json(
+        config,
+        "JSON that may say how pictures are prepared for the weights beside it, or no "
+        "such file",
+    )
     return written if isinstance(written, dict) else {}
 
 
@@ -133,6 +131,7 @@ def _of_timm(written: Mapping[str, Any], origin: str) -> Preparation | None:
     crop = says.get("crop_pct")
     if crop is not None and not (_is_number(crop) and 0 < crop <= 1):
         raise _refusal(origin, "crop_pct", crop, "a share in (0, 1]")
+    exported.check_frame(size[1] if size else 1, 1.0 if crop is None else crop, origin)
     interpolation = says.get("interpolation")
     if interpolation is not None and not isinstance(interpolation, str):
         raise _refusal(origin, "interpolation", interpolation, "a word")

@@ -10,7 +10,6 @@ import math
 import os
 import pathlib
 import re
-import secrets
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -18,8 +17,9 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from unlir_jax import documents, places, staging
 from unlir_jax.weights import bounded_zip, safetensors_types, torch_file
-from unlir_jax.weights.contents import Contents
+from unlir_jax.weights.contents import MAX_NAME, Contents
 
 MAX_HEADER_BYTES = 100_000_000
 """The longest header of a safetensors file, as its specification has it."""
@@ -93,11 +93,7 @@ def read_metadata(path: str | os.PathLike) -> dict[str, str]:
             f"`path`={str(path)!r} has no metadata; expected a .safetensors file, the "
             "only format here that keeps some."
         )
-    try:
-        with safetensors.safe_open(path, framework="np") as file:
-            return dict(file.metadata() or {})
-    except (safetensors.SafetensorError, OSError) as error:
-        raise _damaged(path, "a safetensors file", error) from error
+    return _header(path)[1]
 
 
 def write_safetensors(
@@ -123,6 +119,7 @@ def write_safetensors(
             that the format lacks.
     """
     path = pathlib.Path(path)
+    places.check(path, "path")
     if not path.parent.is_dir() or path.is_dir():
         raise ValueError(
             f"`path`={str(path)!r} cannot be written; expected a file name in a "
@@ -130,16 +127,12 @@ def write_safetensors(
         )
     _refuse_existing(path, overwrite)
     data = _serialise(arrays, metadata)
-    temporary = path.parent / f".{path.name}.{secrets.token_hex(6)}.tmp"
+    staging.sweep(path.parent)
     try:
-        with temporary.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        staging.write_bytes(path, data, replace=overwrite)
+    except FileExistsError:
         _refuse_existing(path, overwrite)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        raise
 
 
 def size(arrays: Mapping[str, Any], metadata: Mapping[str, str] | None = None) -> int:
@@ -169,6 +162,7 @@ def sha256(path: str | os.PathLike) -> str:
 
 def _existing(path: str | os.PathLike) -> pathlib.Path:
     path = pathlib.Path(path)
+    places.check(path, "path")
     if not path.exists():
         raise FileNotFoundError(f"`path`={str(path)!r} does not exist; {_EXPECTED}.")
     if not path.is_file():
@@ -229,13 +223,22 @@ def _is_npz(path: pathlib.Path) -> bool:
     )
 
 
-def _open_safetensors(path: pathlib.Path) -> Contents:
+def _header(
+    path: pathlib.Path,
+) -> tuple[dict[str, safetensors_types.Entry], dict[str, str]]:
+    """Return the entries and the metadata of a safetensors file."""
     try:
+        # First, because the library below takes memory for whatever is there.
+        found = safetensors_types.read_header(path)
         # The library checks the header: shapes, offsets and the length of the file.
         with safetensors.safe_open(path, framework="np"):
-            entries = safetensors_types.read_header(path)
+            return found
     except (safetensors.SafetensorError, OSError, ValueError, MemoryError) as error:
         raise _damaged(path, "a safetensors file", error) from error
+
+
+def _open_safetensors(path: pathlib.Path) -> Contents:
+    entries, _ = _header(path)
     if not entries:
         raise ValueError(f"`path`={str(path)!r} holds no arrays; {_EXPECTED}.")
 
@@ -259,16 +262,21 @@ def _open_safetensors(path: pathlib.Path) -> Contents:
 def _read_npz(path: pathlib.Path) -> dict[str, np.ndarray]:
     try:
         with bounded_zip.open_zip(path) as archive:
+            names = [name for name in archive.sizes if name.endswith(".npy")]
+            for name in names:
+                if len(name) > MAX_NAME:
+                    raise ValueError(
+                        f"the name {name[:50]!r}… has {len(name):,} characters"
+                    )
             return {
                 name.removesuffix(".npy"): _parse_npy(archive.read(name), name)
-                for name in archive.sizes
-                if name.endswith(".npy")
+                for name in names
             }
     except (OSError, ValueError, MemoryError) as error:
         raise _damaged(path, "an .npz archive", error) from error
 
 
-def _parse_npy(data: bytes, name: str) -> np.ndarray:
+def _parse_npy(data: bytearray, name: str) -> np.ndarray:
     """Return the array of an .npy file whose header fits its bytes."""
     # Read by pattern: the header is a Python literal, and a parser of Python can be
     # made to recurse or to warn.
@@ -333,7 +341,8 @@ def _ordered(data: bytes) -> bytes:
     So equal arrays and metadata give equal files, with equal hashes.
     """
     end = 8 + int.from_bytes(data[:8], "little")
-    header = json.loads(data[8:end])
+    # It is what the library has just written: of any size.
+    header = documents.parse_json(data[8:end], "The header", within=len(data) << 6)
     text = json.dumps(header, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     encoded = text.encode("utf-8")
     encoded += b" " * (-len(encoded) % 8)  # The arrays begin at a multiple of 8.

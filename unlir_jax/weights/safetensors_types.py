@@ -4,7 +4,6 @@ The library's own NumPy reader lacks float8, and reads bfloat16 by its path but 
 its bytes (safetensors 0.8.0); the header says all there is to know.
 """
 
-import json
 import math
 import os
 import pathlib
@@ -12,6 +11,10 @@ from typing import BinaryIO, NamedTuple
 
 import ml_dtypes
 import numpy as np
+
+from unlir_jax import documents
+from unlir_jax.weights import budget
+from unlir_jax.weights.contents import MAX_NAME
 
 TYPES = {
     "F64": np.float64,
@@ -52,18 +55,42 @@ class Entry(NamedTuple):
     end: int
 
 
-def read_header(path: str | os.PathLike) -> dict[str, Entry]:
-    """Return the entries of a file whose header the library has found sound."""
-    with pathlib.Path(path).open("rb") as file:
+def read_header(
+    path: str | os.PathLike,
+) -> tuple[dict[str, Entry], dict[str, str]]:
+    """Return the entries and the metadata of a file, and nothing of its arrays.
+
+    Only what is as it should be can be trusted where the library finds it sound as
+    well: it checks the offsets.
+
+    Raises:
+        ValueError: The header is no JSON, of another form, or of so many small parts
+            that they take more memory than the size of the file allows. The text is a
+            clause for the caller to put in a sentence.
+    """
+    path = pathlib.Path(path)
+    with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(length))
+        data = file.read(length)
+    allowed = budget.FREE_BYTES + budget.RATIO * path.stat().st_size
+    # The entries made here come on top of the document, and some of the library's.
+    header = documents.parse_json(data, "its header", "names", within=allowed // 2)
+    if not isinstance(header, dict):
+        raise ValueError("its header is no object of JSON")
+    metadata = header.pop("__metadata__", None) or {}
     entries = {}
-    for name, entry in header.items():
-        if name == "__metadata__":
-            continue
-        first, end = (8 + length + offset for offset in entry["data_offsets"])
-        entries[name] = Entry(name, entry["dtype"], tuple(entry["shape"]), first, end)
-    return entries
+    try:
+        for name, entry in header.items():
+            if len(name) > MAX_NAME:
+                raise ValueError(
+                    f"the name {name[:50]!r}… has {len(name):,} characters"
+                )
+            first, end = (8 + length + offset for offset in entry["data_offsets"])
+            shape = tuple(entry["shape"])
+            entries[name] = Entry(name, entry["dtype"], shape, first, end)
+        return entries, dict(metadata)
+    except (KeyError, TypeError, IndexError) as error:
+        raise ValueError(f"its header is of another form ({error!r})") from error
 
 
 def read_array(file: BinaryIO, entry: Entry) -> np.ndarray:

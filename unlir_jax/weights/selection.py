@@ -31,7 +31,11 @@ ROOT = "."
 HEAD = "params/classifier/"
 
 MOST_PLACES = 20
-"""How many places that are no whole network are looked at for a key."""
+"""How many places are looked at for a key, if they are no whole network, or for equal
+values."""
+
+MOST_NETWORKS = 100
+"""How many whole networks a file may hold before it is asked which is meant."""
 
 _BYSTANDERS = frozenset(
     "loss losses criterion criterions metric metrics accuracy optimizer optimizers "
@@ -146,11 +150,15 @@ def select(
         chosen = _asked(complete, found, contents, key, source, setting)
     else:
         chosen = best or found[:1] or [_Place("", tables.OWN, 0, False, False)]
+    if len(chosen) > MOST_NETWORKS:
+        raise ValueError(_question(source, chosen, False, setting))
     averaged = [place for place in chosen if is_averaged(place.prefix, contents)]
     if best and not key and not averaged:
         _refuse_unnamed(contents, best, own, source, setting)
     among = averaged or chosen
-    if len(among) > 1 and not _all_equal(contents, among, own):
+    if len(among) > 1 and not (
+        len(among) <= MOST_PLACES and _all_equal(contents, among, own)
+    ):
         raise ValueError(_question(source, among, bool(averaged), setting))
     return _describe(contents, among[0], own, complete)
 
@@ -174,8 +182,11 @@ def _find_places(
     """List where names of the network are found, the most names first."""
     body: Counter[tuple[str, str]] = Counter()
     heads: Counter[tuple[str, str]] = Counter()
+    longest = max((len(name) for names in own.values() for name in names), default=0)
     for name in shapes:
-        for cut in cuts(name):
+        # From where a name of the network can begin: names of strangers may be long.
+        first = max(0, len(name) - longest)
+        for cut in cuts(name, first):
             for layout, names in own.items():
                 is_head = names.get(name[cut:])
                 if is_head is not None:
@@ -279,7 +290,7 @@ def _all_equal(
 
 
 def _question(source: str, among: list[_Place], averaged: bool, setting: str) -> str:
-    keys = ", ".join(repr(place.key) for place in among)
+    keys = ", ".join(repr(place.key) for place in among[:MOST_PLACES])
     kind = "averages of the weights" if averaged else "networks"
     return (
         f"`weights`={source!r} holds {len(among)} {kind} that have all the names and "

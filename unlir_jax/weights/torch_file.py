@@ -16,22 +16,21 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import numpy as np
 
+from unlir_jax import places
 from unlir_jax.weights import bounded_zip, inert_pickle, torch_tensors
-from unlir_jax.weights.contents import NEST, Contents
-
-MAX_REUSE = 16
-"""Tensors that share storages may take this times the bytes of all storages (a few
-expanded scalars, up to `bounded_zip.FREE_BYTES`, are never refused)."""
+from unlir_jax.weights.budget import Budget
+from unlir_jax.weights.contents import MAX_NAME, NEST, Contents
 
 _MAX_NESTING = 8
 _MAX_VISITS = 8
 _MAX_KEY = 200
+_ENTRY_BYTES, _STEP_BYTES = 250, 8  # Of a tensor by name, and of looking at an entry.
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _LEGACY_PROTOCOL = 1001
 _TAR_MAGIC = slice(257, 262)
 
 
-_Reader = Callable[[str], bytes]
+_Reader = Callable[[str], bytes | bytearray]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -61,6 +60,7 @@ def open_torch(path: str | os.PathLike) -> Contents:
             a whole pickled model; when read, that tensors point outside their bytes.
     """
     path = pathlib.Path(path)
+    places.check(path, "path")
     if not path.exists():
         raise FileNotFoundError(
             f"`path`={str(path)!r} does not exist; expected a PyTorch file "
@@ -69,12 +69,19 @@ def open_torch(path: str | os.PathLike) -> Contents:
     with _explained(path):
         with path.open("rb") as file:
             start = file.read(512)
-        content = _open_zip(path) if start[:2] == b"PK" else _open_legacy(path, start)
-        tensors, unnamed = _find_tensors(content.value)
+        size = path.stat().st_size
+        budget = Budget(size)
+        if start[:2] == b"PK":
+            content = _open_zip(path, budget)
+        else:
+            content = _open_legacy(path, start, budget)
+        tensors, unnamed = _find_tensors(content.value, budget)
+        content = dataclasses.replace(content, value=None)  # It may be large.
 
     def read(names: Iterable[str]) -> dict[str, np.ndarray]:
         with _explained(path):
-            return _to_arrays(content, {name: tensors[name] for name in names})
+            chosen = {name: tensors[name] for name in names}
+            return _to_arrays(content, chosen, Budget(size))
 
     return Contents({name: t.shape for name, t in tensors.items()}, read, unnamed)
 
@@ -93,7 +100,7 @@ def _explained(path: pathlib.Path) -> Iterator[None]:
         ) from error
 
 
-def _open_zip(path: pathlib.Path) -> _Content:
+def _open_zip(path: pathlib.Path, budget: Budget) -> _Content:
     with bounded_zip.open_zip(path) as archive:
         names = archive.sizes
         pickles = [name for name in names if name.split("/")[1:] == ["data.pkl"]]
@@ -117,7 +124,11 @@ def _open_zip(path: pathlib.Path) -> _Content:
         if byteorder not in ("little", "big"):
             raise ValueError(f"its byte order is {byteorder[:20]!r}")
         folder = f"{prefix}data/"
-        value = _load(io.BytesIO(archive.read(pickles[0])))
+        length = names[pickles[0]]
+        # Packed, as PyTorch never does, it may be one text, four times as long when
+        # read; as it is, the size of the file already allows for that.
+        budget.spend(length if length <= path.stat().st_size else 6 * length)
+        value = _load(io.BytesIO(archive.read(pickles[0])), budget)
 
     @contextlib.contextmanager
     def opened() -> Iterator[_Reader]:
@@ -132,7 +143,7 @@ def _open_zip(path: pathlib.Path) -> _Content:
     return _Content(value, sizes, opened, byteorder)
 
 
-def _open_legacy(path: pathlib.Path, start: bytes) -> _Content:
+def _open_legacy(path: pathlib.Path, start: bytes, budget: Budget) -> _Content:
     if not start:
         raise ValueError("the file is empty")
     if start[_TAR_MAGIC] == b"ustar":
@@ -147,14 +158,16 @@ def _open_legacy(path: pathlib.Path, start: bytes) -> _Content:
         path.open("rb") as file,
         mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as stream,
     ):
-        if _load(stream) != _LEGACY_MAGIC:
+        if _load(stream, budget) != _LEGACY_MAGIC:
             raise ValueError("it is a pickle that `torch.save` did not write")
-        if _load(stream) != _LEGACY_PROTOCOL:
+        if _load(stream, budget) != _LEGACY_PROTOCOL:
             raise ValueError("its protocol is unknown")
-        _load(stream)  # the sizes of C types where it was written: values need none
+        _load(
+            stream, budget
+        )  # the sizes of C types where it was written: values need none
         widths: dict[str, int] = {}
-        value = _load(stream, widths)
-        spans = _find_spans(stream, _load(stream), widths)
+        value = _load(stream, budget, widths)
+        spans = _find_spans(stream, _load(stream, budget), widths)
 
     @contextlib.contextmanager
     def opened() -> Iterator[_Reader]:
@@ -197,7 +210,9 @@ def _find_spans(
 
 
 def _load(
-    stream: io.BytesIO | mmap.mmap, widths: dict[str, int] | None = None
+    stream: io.BytesIO | mmap.mmap,
+    budget: Budget,
+    widths: dict[str, int] | None = None,
 ) -> object:
     """Return the value of one pickle; note the bytes per value of each storage."""
 
@@ -208,43 +223,44 @@ def _load(
             raise ValueError(f"the storage {storage.key[:50]!r} has two dtypes")
         return storage
 
-    return inert_pickle.load(stream, torch_tensors.GLOBALS, resolve)
+    return inert_pickle.load(stream, torch_tensors.GLOBALS, resolve, budget)
 
 
 def _to_arrays(
-    content: _Content, tensors: Mapping[str, torch_tensors.Tensor]
+    content: _Content, tensors: Mapping[str, torch_tensors.Tensor], budget: Budget
 ) -> dict[str, np.ndarray]:
     needed = sum(tensor.size_bytes for tensor in tensors.values())
-    stored = sum(content.sizes.values())
-    if needed > max(bounded_zip.FREE_BYTES, MAX_REUSE * stored):
+    stored = max(content.sizes.values(), default=0)
+    if needed + stored > budget.bytes_left:
         raise ValueError(
-            f"its tensors need {needed} bytes, more than {MAX_REUSE} times the "
-            f"{stored} of its storages"
+            f"its tensors need {needed:,} bytes, more than the size of the file allows"
         )
-    raw: dict[str, bytes] = {}
-    arrays = {}
+    found: dict[str, np.ndarray] = {}
+    # By storage, so that one at a time is in memory.
+    ordered = sorted(tensors, key=lambda name: tensors[name].storage.key)
+    held, raw = "", b""
     with content.opened() as read:
-        for name, tensor in tensors.items():
+        for name in ordered:
+            tensor = tensors[name]
             key = tensor.storage.key
             if key not in content.sizes:
                 raise ValueError(
                     f"the storage {key[:50]!r} of {name[:100]!r} is missing"
                 )
-            if key not in raw:
-                raw[key] = read(key)
-            arrays[name] = torch_tensors.build(
-                tensor, raw[key], byteorder=content.byteorder
-            )
-    return arrays
+            if key != held or not found:
+                held, raw = key, b""  # First let go of the one before.
+                raw = read(key)
+            found[name] = torch_tensors.build(tensor, raw, byteorder=content.byteorder)
+    return {name: found[name] for name in tensors}
 
 
 def _find_tensors(
-    value: object,
+    value: object, budget: Budget
 ) -> tuple[dict[str, torch_tensors.Tensor], dict[str, int]]:
     """Return all tensors by full name, and how many each list has without names."""
     if not isinstance(value, dict):
         raise ValueError("it holds no dict of tensors by name")
-    walk = _Walk({}, {}, {})
+    walk = _Walk({}, {}, {}, budget)
     walk.enter(value, "", 0)
     if walk.tensors:
         return walk.tensors, walk.unnamed
@@ -268,6 +284,7 @@ class _Walk:
     tensors: dict[str, torch_tensors.Tensor]
     unnamed: dict[str, int]
     entered: dict[int, int]
+    budget: Budget
 
     def enter(self, holder: dict | list | tuple, name: str, depth: int) -> bool:
         """Note what tensors are in it; say whether there are any."""
@@ -279,6 +296,7 @@ class _Walk:
             raise ValueError(f"it holds one dict more than {_MAX_VISITS} times")
         found = False
         named = isinstance(holder, dict)
+        self.budget.spend(_STEP_BYTES * len(holder))
         for key, entry in holder.items() if named else enumerate(holder):
             if isinstance(entry, torch_tensors.Tensor):
                 found |= self.note(entry, name, key if named else None)
@@ -295,7 +313,10 @@ class _Walk:
         if not isinstance(key, str):
             self.unnamed[holder] = self.unnamed.get(holder, 0) + 1
             return True
+        if len(key) > MAX_NAME:
+            raise ValueError(f"the name {key[:50]!r}… has {len(key):,} characters")
         full = f"{holder}{NEST}{key}" if holder else key
+        self.budget.spend(_ENTRY_BYTES + len(full))
         if self.tensors.setdefault(full, tensor) is not tensor:
             raise ValueError(f"two of its tensors have the name {full!r:.100}")
         return True

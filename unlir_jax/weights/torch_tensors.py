@@ -116,7 +116,7 @@ def make_storage(identity: object) -> Storage:
     return dataclasses.replace(storage, start=start, length=part_length)
 
 
-def build(tensor: Tensor, raw: bytes | memoryview, *, byteorder: str) -> np.ndarray:
+def build(tensor: Tensor, raw: bytes | bytearray, *, byteorder: str) -> np.ndarray:
     """Return the array of a tensor from all bytes of its storage, as a copy.
 
     Raises:
@@ -142,14 +142,20 @@ def build(tensor: Tensor, raw: bytes | memoryview, *, byteorder: str) -> np.ndar
             f"a tensor reaches value {last} of the storage {storage.key[:50]!r}, "
             f"which has {length}"
         )
-    flat = _decode(raw, dtype, first, length, swap=byteorder != sys.byteorder)
+    # A byte of a bool that is neither 0 nor 1 would be a third truth value in NumPy.
+    stored = np.dtype(np.uint8) if dtype == np.bool_ else dtype
+    flat = np.frombuffer(raw, stored, length, first)
     # A stride along a dimension of one value is never used and may be any number.
     strides = [
         stride * flat.itemsize if size > 1 else 0
         for size, stride in zip(tensor.shape, tensor.strides, strict=True)
     ]
     view = np.lib.stride_tricks.as_strided(flat[tensor.offset :], tensor.shape, strides)
-    return np.array(view, order="C", copy=True)
+    # Copied before it is decoded: a storage may be far larger than one tensor of it.
+    array = np.array(view, order="C", copy=True)
+    if dtype == np.bool_:
+        return array != 0
+    return array if byteorder == sys.byteorder else _swapped(array)
 
 
 def is_numpy_array(value: object) -> bool:
@@ -157,17 +163,12 @@ def is_numpy_array(value: object) -> bool:
     return isinstance(value, inert_pickle.Opaque) and value.origin in _NUMPY_ARRAYS
 
 
-def _decode(
-    raw: bytes | memoryview, dtype: np.dtype, first: int, length: int, *, swap: bool
-) -> np.ndarray:
-    if dtype == np.bool_:
-        # A byte that is neither 0 nor 1 would be a third truth value in NumPy.
-        return np.frombuffer(raw, np.uint8, length, first) != 0
-    if not swap:
-        return np.frombuffer(raw, dtype, length, first)
-    parts = 2 if dtype.kind == "c" else 1
-    words = np.dtype(f"u{dtype.itemsize // parts}")
-    return np.frombuffer(raw, words, length * parts, first).byteswap().view(dtype)
+def _swapped(array: np.ndarray) -> np.ndarray:
+    """Return values that were stored in the other byte order."""
+    if array.dtype.kind == "c":
+        return array.byteswap()  # Of each of the two parts.
+    words = array.reshape(-1).view(f"u{array.dtype.itemsize}").byteswap()
+    return words.view(array.dtype).reshape(array.shape)
 
 
 def _is_count(value: object) -> bool:
@@ -228,6 +229,11 @@ def _make_ordered_dict(arguments: tuple) -> dict:
 def _make_size(arguments: tuple) -> tuple:
     if len(arguments) != 1 or not isinstance(arguments[0], tuple | list):
         raise ValueError("its pickle describes a torch.Size wrongly")
+    if len(arguments[0]) > _MAX_RANK:
+        raise ValueError(
+            f"its pickle describes a torch.Size of {len(arguments[0]):,} entries; "
+            f"expected at most {_MAX_RANK}"
+        )
     return tuple(arguments[0])
 
 
@@ -242,11 +248,12 @@ def _named_method(arguments: tuple) -> inert_pickle.Opaque:
 def _table() -> dict[tuple[str, str], inert_pickle.Global]:
     table = {}
 
-    def add(module, name, build=None):
-        table[module, name] = inert_pickle.Global(module, name, build)
+    def add(module, name, build=None, copies=False):
+        table[module, name] = inert_pickle.Global(module, name, build, copies)
 
     def add_harmless(module, name):
-        add(module, name, lambda _: inert_pickle.Opaque(f"{module}.{name}"))
+        opaque = inert_pickle.Opaque(f"{module}.{name}")
+        add(module, name, lambda _: opaque)
 
     for name in _STORAGES:
         for module in ("torch", "torch.cuda", "torch.storage"):
@@ -262,7 +269,7 @@ def _table() -> dict[tuple[str, str], inert_pickle.Global]:
     add("torch", "Tensor")
     add("torch.nn.parameter", "Parameter")
     add("torch", "Size", _make_size)
-    add("collections", "OrderedDict", _make_ordered_dict)
+    add("collections", "OrderedDict", _make_ordered_dict, copies=True)
     add("collections", "defaultdict", lambda _: {})
     for origin in (*_HARMLESS, *_NUMPY_ARRAYS):
         add_harmless(*origin.rsplit(".", 1))
