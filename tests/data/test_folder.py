@@ -407,3 +407,19 @@ def test_unlabelled_pictures(shared):
     assert (source.size, source.classes) == (200, ())
     with pytest.raises(ValueError, match="which has no splits"):
         folder.folder(shared / "data/imagenet200", "train")
+
+
+def test_a_fingerprint_tells_sizes_from_times_and_what_vanished(put, tmp_path):
+    put("train/a/1.png")
+    put("train/b/2.png")
+    of = folder.folder(tmp_path, "train")
+    assert of.fingerprint is not None
+    whole, sizes = of.fingerprint(), of.fingerprint(times=False)
+    assert whole != sizes
+    os.utime(tmp_path / "train/a/1.png", (1, 1))
+    assert of.fingerprint() != whole and of.fingerprint(times=False) == sizes
+    with (tmp_path / "train/a/1.png").open("ab") as stream:
+        stream.write(b"\0")
+    assert of.fingerprint(times=False) != sizes
+    (tmp_path / "train/a/1.png").unlink()
+    assert len({whole, sizes, of.fingerprint(), of.fingerprint(times=False)}) == 4

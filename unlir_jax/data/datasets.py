@@ -4,13 +4,15 @@ import difflib
 import functools
 import importlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from unlir_jax.data import classes as class_names
 from unlir_jax.data import (
+    files,
     frames,
     geometry,
     levels,
@@ -129,9 +131,18 @@ def tfds(
             lambda index: f"{title}/{index}",
             annotations=tuple(kind for kind, there in kinds if there),
             boxes=known.most,
+            fingerprint=functools.partial(_fingerprint, directory),
             label=label,
         )
     )
+
+
+def _fingerprint(
+    directory: str, *, times: bool = True, annotations: Sequence[str] = ()
+) -> str:
+    """Hash the files of all splits: annotations lie beside their pictures."""
+    del annotations
+    return files.fingerprint(sorted(Path(directory).iterdir()), times=times)
 
 
 def _library() -> Any:

@@ -2,11 +2,12 @@
 
 import functools
 import importlib.util
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from unlir_jax.data import folder, preprocessing
+from unlir_jax.data import files, folder, preprocessing
 from unlir_jax.data.source import Example, Source
 
 CLASSES = ("functional", "defective")
@@ -66,6 +67,7 @@ def elpv(
         CLASSES,
         lambda index: names[index],
         labels,
+        fingerprint=functools.partial(_fingerprint, root, names),
         file=lambda index: str(root / names[index]),
     )
 
@@ -73,6 +75,13 @@ def elpv(
 def _read(root: Path, names: list[str], labels: np.ndarray, index: int) -> Example:
     image = preprocessing.read_image(root / names[index])
     return {"image": image, "label": int(labels[index])}
+
+
+def _fingerprint(
+    root: Path, names: list[str], *, times: bool = True, annotations: Sequence[str] = ()
+) -> str:
+    del annotations  # There are none.
+    return files.fingerprint([root / name for name in names], times=times)
 
 
 def _installed() -> Path:

@@ -1,6 +1,7 @@
 """Find picture files, and give each a name of its own."""
 
 import glob
+import hashlib
 import os
 import warnings
 from collections import Counter
@@ -194,6 +195,29 @@ def classes_of(paths: Sequence[Path], roots: Sequence[Path]) -> list[str | None]
         path.absolute().parent.name if path.parent in beside else name
         for path, name in zip(paths, found, strict=True)
     ]
+
+
+def fingerprint(
+    paths: Iterable[str | os.PathLike[str]], *, times: bool = True, known: bytes = b""
+) -> str:
+    """Hash sizes and times of files, which is quicker than what is in them.
+
+    Args:
+        paths: The files, in order; one that is not there, or cannot be looked at, is
+            told from one that is.
+        times: Whether it counts when they were written, which a copy may change.
+        known: What else is hashed, before them.
+    """
+    digest = hashlib.sha256(known)
+    for path in paths:
+        try:
+            found = os.stat(path)
+        except (OSError, ValueError):
+            digest.update(b"not there\n")
+            continue
+        time = f" {found.st_mtime_ns}" if times else ""
+        digest.update(f"{found.st_size}{time}\n".encode())
+    return digest.hexdigest()
 
 
 def folders(root: str | os.PathLike[str]) -> list[str]:

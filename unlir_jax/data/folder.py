@@ -102,7 +102,7 @@ def folder(
         notes.kinds,
         notes.parts,
         notes.most,
-        functools.partial(_fingerprint, root, pictures, white_level),
+        functools.partial(_fingerprint, root, pictures, white_level, notes),
         file=lambda index: str(root / pictures[index]),
         masks="" if notes.masks is None else masks.described(notes.reading),
         reading=lambda kinds: functools.partial(read, narrowed(notes, kinds)),
@@ -133,16 +133,22 @@ def _read(
 
 
 def _fingerprint(
-    root: Path, pictures: list[str], white_level: levels.WhiteLevel
+    root: Path,
+    pictures: list[str],
+    white_level: levels.WhiteLevel,
+    notes: Notes,
+    *,
+    times: bool = True,
+    annotations: Sequence[str] = (),
 ) -> str:
-    """Hash sizes and times of the files, which is quicker than what is in them."""
-    digest = hashlib.sha256()
-    if white_level != levels.AUTO:
-        digest.update(f"{white_level}\n".encode())
-    for name in pictures:
-        known = os.stat(root / name)
-        digest.update(f"{known.st_size} {known.st_mtime_ns}\n".encode())
-    return digest.hexdigest()
+    known = b"" if white_level == levels.AUTO else f"{white_level}\n".encode()
+    asked = narrowed(notes, annotations)
+    if asked.boxes is not None:
+        known += b"".join(boxes.tobytes() + b"\n" for boxes in asked.boxes)
+    if asked.points is not None:
+        known += asked.points.tobytes()
+    paths = [root / name for name in pictures] + list(asked.masks or ())
+    return files.fingerprint(paths, times=times, known=known)
 
 
 def _existing(root: Path) -> Path:

@@ -42,8 +42,9 @@ class Source(NamedTuple):
         annotations: Those of "boxes", "mask" and "keypoints" that every example has.
         parts: Names of the keypoints, or of the mask's values from 1.
         boxes: The largest number of boxes that an example has.
-        fingerprint: Tells whether what lies on the disk has changed; None where
-            nothing does.
+        fingerprint: `(*, times=True, annotations=()) -> str`, tells whether what lies
+            on the disk has changed, by sizes of files and, with `times`, when they were
+            written; with these annotations too. None where nothing lies there.
         masks: How the values of its masks are read, in words; "" if that is fixed.
         reading: `annotations -> read`, where it saves work to read no others, and
             spares who does not ask for them what is wrong with them.
@@ -58,7 +59,7 @@ class Source(NamedTuple):
     annotations: tuple[str, ...] = ()
     parts: tuple[str, ...] = ()
     boxes: int = 1
-    fingerprint: Callable[[], str] | None = None
+    fingerprint: Callable[..., str] | None = None
     label: Callable[[int], int] | None = None
     file: Callable[[int], str] | None = None
     masks: str = ""
