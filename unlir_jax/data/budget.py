@@ -17,6 +17,8 @@ from PIL import Image
 # Of the 64 MB, some are for decoders' tables and for what becomes of the picture.
 FREE, RATIO = 56 << 20, 8
 RGB_BYTES = 4
+# Pillow points to each row, of the picture and of what becomes of it.
+ROW_BYTES = 32
 # What Pillow takes for a pixel of a mode; for all others 4.
 BYTES = {"1": 1, "L": 1, "P": 1, "LA": 4, "PA": 4, "I;16": 2, "I;16B": 2, "I;16L": 2}
 # What decoders take for a pixel beside that, as measured with Pillow 13.0: planes of
@@ -84,7 +86,8 @@ def needed(image: Image.Image, stream: io.BufferedIOBase) -> int:
         further = int(_coefficients(image, stream) * pixels)
     if kind == "TIFF":
         further = _strips(image) + pixels * stored * _is_turned(image)
-    return max(pixels * stored + further, pixels * RGB_BYTES)
+    rows = ROW_BYTES * image.height
+    return max(pixels * stored + further, pixels * RGB_BYTES) + rows
 
 
 def _coefficients(image: Image.Image, stream: io.BufferedIOBase) -> float:

@@ -86,8 +86,10 @@ def resized(
     left, top = max(math.floor(x0) - reach[0], 0), max(math.floor(y0) - reach[1], 0)
     right = min(math.ceil(x1) + reach[0], image.width)
     bottom = min(math.ceil(y1) + reach[1], image.height)
-    image = image.crop((left, top, right, bottom))
-    x0, y0, x1, y1 = x0 - left, y0 - top, x1 - left, y1 - top
+    # A second one of all of it would be one too many.
+    if (right - left) * (bottom - top) <= max(FEW, image.width * image.height // 4):
+        image = image.crop((left, top, right, bottom))
+        x0, y0, x1, y1 = x0 - left, y0 - top, x1 - left, y1 - top
     if size[0] * image.height > image.width * size[1]:
         image = image.resize((image.width, size[1]), how, (0, y0, image.width, y1))
         y0, y1 = 0, size[1]
