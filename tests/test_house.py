@@ -27,7 +27,15 @@ FLOORS = {
     ),
     3: (
         *("objectives", "state", "checkpoint", "record", "report", "initial"),
-        *("features", "batches", "journal", "workdir", "preview", "job"),
+        *(
+            "features",
+            "feature_store",
+            "batches",
+            "journal",
+            "workdir",
+            "preview",
+            "job",
+        ),
         *("part_measures", "part_gallery", "part_account", "part_album"),
         *("part_panels", "part_contrast", "receptive", "trunks", "explainers"),
         *("probe", "held_out"),
