@@ -52,8 +52,8 @@ def npz(
     if not 0 <= holdout < 1:
         raise ValueError(f"`holdout`={holdout} is a share; expected a value in [0, 1).")
     path = Path(path)
-    if not path.is_file():
-        kind = "is a folder" if path.is_dir() else "does not exist"
+    if not os.path.isfile(path):
+        kind = "is a folder" if os.path.isdir(path) else "does not exist"
         raise ValueError(f"File {str(path)!r} {kind}; expected an .npz file.")
     # NumPy does not close a file that it opened and could not read.
     with path.open("rb") as stream, _opened(stream, path) as file:

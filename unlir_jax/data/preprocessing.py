@@ -98,8 +98,8 @@ def decode_file(path: str | os.PathLike[str], where: str) -> decoding.Decoded:
     path = Path(path)
     most = decoding.most_pixels(MOST_PIXELS)
     try:
-        if not path.is_file():
-            kind = "is a folder" if path.is_dir() else "does not exist"
+        if not os.path.isfile(path):
+            kind = "is a folder" if os.path.isdir(path) else "does not exist"
             raise FileNotFoundError(f"{where} {kind}; expected a picture file.")
         with path.open("rb") as stream:
             return decoding.decode(stream, where, most, str(path))
