@@ -70,12 +70,13 @@ def stored_bytes(mode: str) -> int:
     return BYTES.get(mode, RGB_BYTES)
 
 
-def needed(image: Image.Image, stream: io.BufferedIOBase) -> int:
+def needed(image: Image.Image, stream: io.BufferedIOBase, beside: int = 0) -> int:
     """Say how many bytes it takes to decode a picture that is opened, and make it RGB.
 
     Args:
         image: As its plugin has opened it, not decoded.
         stream: Its file, where the plugin has left it.
+        beside: Bytes a pixel that are made of it instead of RGB.
     """
     pixels, stored = image.width * image.height, stored_bytes(image.mode)
     kind = image.format or ""
@@ -87,7 +88,8 @@ def needed(image: Image.Image, stream: io.BufferedIOBase) -> int:
     if kind == "TIFF":
         further = _strips(image) + pixels * stored * _is_turned(image)
     rows = ROW_BYTES * image.height
-    return max(pixels * stored + further, pixels * RGB_BYTES) + rows
+    after = max(RGB_BYTES, stored + beside)
+    return max(pixels * stored + further, pixels * after) + rows
 
 
 def _coefficients(image: Image.Image, stream: io.BufferedIOBase) -> float:

@@ -67,7 +67,9 @@ def most_pixels(otherwise: int) -> int:
     return int(text or otherwise)
 
 
-def decode(stream: io.BufferedIOBase, where: str, most: int, file: str = "") -> Decoded:
+def decode(
+    stream: io.BufferedIOBase, where: str, most: int, file: str = "", beside: int = 0
+) -> Decoded:
     """Decode a picture and turn it upright, as its EXIF orientation asks.
 
     EXIF that is broken or asks for something else counts as upright, as in Pillow.
@@ -77,6 +79,7 @@ def decode(stream: io.BufferedIOBase, where: str, most: int, file: str = "") -> 
         where: What the picture is called in messages, such as "Image 'a.jpg'".
         most: How many pixels it may have.
         file: Its path, where it is a file.
+        beside: Bytes a pixel that will be made of it while it is there.
 
     Raises:
         ValueError: It is no picture that can be read, has too many pixels, or would
@@ -86,7 +89,7 @@ def decode(stream: io.BufferedIOBase, where: str, most: int, file: str = "") -> 
     stream.seek(0)
     with readable(where, most), _lifting(most) as lift:
         image = _identify(stream, file, lift, where, limit)
-        _check_size(image, stream, where, limit)
+        _check_size(image, budget.needed(image, stream, beside), where, limit)
         lift(image.width * image.height)
         # PNG is decoded by the question for its EXIF already.
         tile = getattr(image, "tile", None)
@@ -106,19 +109,13 @@ class _TooLarge(ValueError):
     """Tell our own refusal from Pillow's errors."""
 
 
-def _check_size(
-    image: Image.Image,
-    stream: io.BufferedIOBase,
-    where: str,
-    limit: Budget,
-) -> None:
+def _check_size(image: Image.Image, needed: int, where: str, limit: Budget) -> None:
     (width, height), pixels = image.size, image.width * image.height
     if pixels > limit.most:
         raise _TooLarge(
             f"{where} has {width} x {height} = {pixels:,} pixels; expected at "
             f"most {limit.most:,}, or {SETTING}={pixels} in the environment."
         )
-    needed = budget.needed(image, stream)
     if not limit.fits(needed):
         raise _too_large(where, (width, height), needed, limit)
 

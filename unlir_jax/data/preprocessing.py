@@ -84,12 +84,15 @@ def coloured(
         )
 
 
-def decode_file(path: str | os.PathLike[str], where: str) -> decoding.Decoded:
+def decode_file(
+    path: str | os.PathLike[str], where: str, beside: int = 0
+) -> decoding.Decoded:
     """Decode a picture file, upright and in its own mode.
 
     Args:
         path: The file.
         where: What it is called in messages, such as "Mask 'a.png'".
+        beside: Bytes a pixel that are made of it while it is there.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -102,7 +105,7 @@ def decode_file(path: str | os.PathLike[str], where: str) -> decoding.Decoded:
             kind = "is a folder" if os.path.isdir(path) else "does not exist"
             raise FileNotFoundError(f"{where} {kind}; expected a picture file.")
         with path.open("rb") as stream:
-            return decoding.decode(stream, where, most, str(path))
+            return decoding.decode(stream, where, most, str(path), beside)
     except FileNotFoundError:
         raise
     except OSError as error:
