@@ -30,6 +30,8 @@ DECODERS = {
 }
 # Of all others, some are decoded in Python, pixel by pixel, and were not measured.
 OTHERS = 20
+# Pixels of a picture that always fits, so that nobody has to look closer.
+SMALL = 1 << 20
 # Icons hold pictures of other formats, whose size only these tell: PNG, JPEG 2000, BMP.
 INNER = re.compile(
     rb"IHDR(?P<png>.{8})|\xff\x4f\xff\x51.{4}(?P<jp2>.{8})|"
@@ -39,6 +41,7 @@ INNER = re.compile(
 ICONS = b"\0\0\1\0", b"\0\0\2\0", b"icns"
 ICON_BYTES = 40
 PNG, TEXTS, MOST_TEXTS = b"\x89PNG\r\n\x1a\n", (b"zTXt", b"iTXt"), 16
+CHUNK, PIXELS = struct.Struct(">I4s"), b"IDAT"
 # Tags of TIFF 6.0.
 TILE_WIDTH, TILE_LENGTH, ROWS_PER_STRIP = 322, 323, 278
 SAMPLES, BITS, TURNED, COMPRESSION, JPEG = 277, 258, 274, 259, (6, 7)
@@ -80,6 +83,8 @@ def needed(image: Image.Image, stream: io.BufferedIOBase, beside: int = 0) -> in
     """
     pixels, stored = image.width * image.height, stored_bytes(image.mode)
     kind = image.format or ""
+    if pixels <= SMALL and kind != "TIFF":
+        return pixels * (RGB_BYTES + OTHERS)
     further = DECODERS.get(kind, OTHERS) * pixels
     if kind == "JPEG2000":
         further *= len(image.getbands())
@@ -143,13 +148,15 @@ def icon_size(start: bytes, stream: io.BufferedIOBase) -> tuple[int, int]:
 
 
 def packed_texts(start: bytes, stream: io.BufferedIOBase) -> int:
-    """Count the compressed texts of a PNG, each of which may be a megabyte."""
+    """Count the compressed texts before a PNG's pixels, each perhaps a megabyte."""
     if not start.startswith(PNG):
         return 0
     place, count = len(PNG), 0
     stream.seek(place)
     while len(head := stream.read(8)) == 8:
-        length, kind = struct.unpack(">I4s", head)
+        length, kind = CHUNK.unpack(head)
+        if kind == PIXELS:
+            break
         count += kind in TEXTS
         place += length + 12
         stream.seek(place)

@@ -85,8 +85,7 @@ def decode(
         ValueError: It is no picture that can be read, has too many pixels, or would
             take more memory than `budget` allows for its file.
     """
-    limit = Budget(stream.seek(0, io.SEEK_END), bool(os.environ.get(SETTING)), most)
-    stream.seek(0)
+    limit = Budget(_size(stream), bool(os.environ.get(SETTING)), most)
     with readable(where, most), _lifting(most) as lift:
         image = _identify(stream, file, lift, where, limit)
         _check_size(image, budget.needed(image, stream, beside), where, limit)
@@ -103,6 +102,13 @@ def decode(
     packed = samples if isinstance(samples, str) else ""
     upright = left if asked is None else asked
     return Decoded(turned, upright, white, kind, packed, limit)
+
+
+def _size(stream: io.BufferedIOBase) -> int:
+    """Give the size of a file; to seek to its end would forget what was read ahead."""
+    if isinstance(stream, io.BytesIO):
+        return stream.getbuffer().nbytes
+    return os.fstat(stream.fileno()).st_size
 
 
 class _TooLarge(ValueError):

@@ -7,7 +7,6 @@ wide and 20,000 high has a frame of 256 x 5,120,000.
 
 import math
 
-import numpy as np
 from PIL import Image
 
 Number = int | float
@@ -40,10 +39,9 @@ def central(
     """
     left, top = (round((side - size) / 2) for side in target)
     square = left, top, left + size, top + size
-    scales = np.divide(source, target).tolist() * 2
-    seen = [place * scale for place, scale in zip(square, scales, strict=True)]
-    edges = min(seen[2], source[0]), min(seen[3], source[1])
-    return square, (max(seen[0], 0.0), max(seen[1], 0.0), *edges)
+    across, down = source[0] / target[0], source[1] / target[1]
+    x0, y0, x1, y1 = left * across, top * down, square[2] * across, square[3] * down
+    return square, (max(x0, 0.0), max(y0, 0.0), min(x1, source[0]), min(y1, source[1]))
 
 
 def framed(
