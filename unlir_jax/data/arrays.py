@@ -4,6 +4,7 @@ import functools
 import hashlib
 import os
 import re
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
@@ -95,8 +96,7 @@ def _fingerprint(
 
 def _sums(file: np.lib.npyio.NpzFile) -> str:
     """Hash name, size and checksum of each array, as the file has them."""
-    entries = file.zip.infolist()
-    lines = [f"{entry.filename} {entry.file_size} {entry.CRC}" for entry in entries]
+    lines = [f"{x.filename} {x.file_size} {x.CRC}" for x in _entries(file)]
     text = "\n".join(lines).encode("utf-8", "surrogateescape")
     return hashlib.sha256(text).hexdigest()
 
@@ -113,13 +113,17 @@ def _name(stem: str, names: list[tuple[str, int]], index: int) -> str:
     return "/".join(filter(None, (stem, part, str(place))))
 
 
+def _entries(file: np.lib.npyio.NpzFile) -> list[zipfile.ZipInfo]:
+    return [] if file.zip is None else file.zip.infolist()
+
+
 def _check_room(file: np.lib.npyio.NpzFile, names: list[str], path: Path) -> None:
     """Refuse arrays that are far larger than their file, or of far too many pictures.
 
     Raises:
         ValueError: They are.
     """
-    sizes = {entry.filename: entry.file_size for entry in file.zip.infolist()}
+    sizes = {entry.filename: entry.file_size for entry in _entries(file)}
     wanted = {*names, *CLASSES, *SPLIT}
     needed = sum(sizes.get(f"{name}.npy", sizes.get(name, 0)) for name in wanted)
     size = path.stat().st_size

@@ -139,8 +139,8 @@ def _of_several(
         if rest[-1] < WHITE_16 * 3 // 4:
             return Evidence("unclear", f"{why}, of 16 bits, of which classes have 8")
         values = values // 257
-        rest, either = np.flatnonzero(counts(values)[1:]) + 1, False
-        rest = rest.tolist()
+        rest = (np.flatnonzero(counts(values)[1:]) + 1).tolist()
+        either = False
     # If there is a ramp, its greys lie below the largest.
     between = rest if either else rest[:-1]
     top = VOID if either else rest[-1]
