@@ -161,9 +161,9 @@ def test_converted_by_strips(monkeypatch, mode, room):
 def test_cut_before_it_is_enlarged(monkeypatch, size, how):
     """What is seen is the same, but for the roundings between Pillow's two passes."""
     # Of middling values, as what overshoots is cut off between the passes.
-    image = noise(size[1], size[0], 3).point(lambda value: 64 + value // 2)
+    image = noise(size[1], size[0], 3).point([64 + v // 2 for v in range(256)] * 3)
     resampling = preprocessing.INTERPOLATIONS[how]
-    target = preprocessing.framed_size(*size, 28, 0.875)
+    target = preprocessing.framed_size(size[0], size[1], 28, 0.875)
     left, top = (round((side - 28) / 2) for side in target)
     whole = image.resize(target, resampling).crop((left, top, left + 28, top + 28))
     monkeypatch.setattr(resizing, "FEW", 1)
