@@ -1,10 +1,12 @@
 """Features of a frozen trunk are those of the network, and are computed once."""
 
+import json
+
 import jax
 import numpy as np
 import pytest
 
-from unlir_jax import features, pretrained, tree, trunks
+from unlir_jax import feature_store, features, pretrained, tree, trunks
 from unlir_jax.data import pipeline, source
 from unlir_jax.models import parts
 
@@ -224,3 +226,90 @@ def test_batches_of_some_examples_only(network, tmp_path):
         np.concatenate([batch["index"] for batch in tested]), [*known, -1, -1, -1]
     )
     np.testing.assert_array_equal(tested[1]["label"][:1], [21 % 3])
+
+
+def damaged(folder, name, change):
+    (final,) = (path for path in folder.iterdir() if (path / "about.json").is_file())
+    path = final / name
+    data = bytearray(path.read_bytes())
+    changed = change(data)
+    path.unlink() if changed is None else path.write_bytes(changed)
+
+
+def flipped(data):
+    data[-3] ^= 1
+    return data
+
+
+@pytest.mark.parametrize("name", ["features.npy", "label.npy", "weight.npy"])
+@pytest.mark.parametrize(
+    "change",
+    [flipped, lambda data: data[:-4], lambda data: b"", lambda data: None],
+    ids=["bit", "cut", "empty", "gone"],
+)
+def test_what_does_not_fit_is_moved_aside_and_computed_again(
+    network, tmp_path, name, change
+):
+    whole = [np.array(part) for part in cached(pictures(), network, tmp_path)]
+    damaged(tmp_path, name, change)
+    with pytest.warns(UserWarning, match=r"moved to '.*damaged_\w+' and are computed"):
+        again = cached(pictures(), network, tmp_path)
+    for one, other in zip(whole, again, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert len(list(tmp_path.glob("damaged_*"))) == 1
+    cached(pictures(), network, tmp_path)  # No warning any more.
+
+
+@pytest.mark.parametrize("text", [b"", b"[" * 100_000, b"[]", b'{"network": "y"}'])
+def test_a_description_that_does_not_fit_is_no_description(network, tmp_path, text):
+    cached(pictures(), network, tmp_path)
+    damaged(tmp_path, "about.json", lambda data: text)
+    with pytest.warns(UserWarning, match="are computed again"):
+        cached(pictures(), network, tmp_path)
+
+
+def test_features_of_another_network_are_not_taken(network, tmp_path):
+    cached(pictures(), network, tmp_path / "a")
+    other = pretrained.load("cifar_resnet8", "random", seed=1)
+    cached(pictures(), other, tmp_path / "b")
+    (mine,), (others,) = (list((tmp_path / k).glob("*/about.json")) for k in "ab")
+    for part in ("about.json", "features.npy"):
+        (mine.parent / part).write_bytes((others.parent / part).read_bytes())
+        with pytest.warns(UserWarning, match="are computed again"):
+            cached(pictures(), network, tmp_path / "a")
+
+
+def test_what_was_kept_without_checksums_gets_them(network, tmp_path):
+    cached(pictures(), network, tmp_path)
+    (about,) = tmp_path.glob("*/about.json")
+    document = json.loads(about.read_text())
+    sums = document.pop("sums")
+    about.write_text(json.dumps(document))
+    cached(pictures(), network, tmp_path)
+    assert json.loads(about.read_text())["sums"] == sums
+
+
+def test_rows_of_an_interruption_are_checked(network, tmp_path):
+    def interrupt(share):
+        if share > 0.5:
+            raise InterruptedError(share)
+
+    with pytest.raises(InterruptedError):
+        cached(pictures(), network, tmp_path, progress=interrupt)
+    (partial,) = tmp_path.glob("*.partial")
+    data = bytearray((partial / "features.npy").read_bytes())
+    data[200] ^= 1
+    (partial / "features.npy").write_bytes(data)
+    with pytest.warns(UserWarning, match=r"half computed .* have changed"):
+        again = cached(pictures(), network, tmp_path)
+    whole = cached(pictures(), network, tmp_path / "other")
+    np.testing.assert_array_equal(again.features, whole.features)
+
+
+def test_features_that_are_not_finite_are_not_kept(tmp_path):
+    final = tmp_path / "x"
+    assert feature_store.rows_done(final, {}, ["features"], 4) == 0
+    rows = {"features": np.array([[1.0], [np.nan]]), "index": np.array([0, 1])}
+    with pytest.raises(FloatingPointError, match="0 to 1 are not finite"):
+        feature_store.write([rows], final, ["features"], 0, 4, lambda share: None)
+    assert not final.exists()

@@ -28,7 +28,7 @@ FLOORS = {
     ),
     3: (
         *("objectives", "state", "checkpoint", "record", "report", "initial"),
-        *("checkpoint_record", "training_notes"),
+        *("checkpoint_record", "training_notes", "feature_store"),
         *("features", "batches", "journal", "workdir", "preview", "job"),
         *("part_measures", "part_gallery", "part_account", "part_album"),
         *("part_panels", "part_contrast", "receptive", "trunks", "explainers"),

@@ -1,11 +1,9 @@
 """Maps of a frozen trunk, computed once and kept on the disk."""
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,14 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
-from unlir_jax import mesh, pooling, tree, trunks
+from unlir_jax import feature_store, mesh, pooling, tree, trunks
 from unlir_jax.data import pipeline, preprocessing
 from unlir_jax.data import source as sources
 
 # Whoever changes what is computed, or how it is stored, counts up.
 FORMAT = 1
 CACHE = "UNLIR_CACHE"
-FLUSH_EVERY = 20
 PARTS = ("features", "label", "weight")
 
 
@@ -138,7 +135,8 @@ def cached(
     """Read the trunk's maps of all pictures from the disk, computed if need be.
 
     The pictures are framed as for evaluation. What was computed before an interruption
-    is not computed again, and of two runs that need the same, one waits.
+    is not computed again, and of two runs that need the same, one waits. What is found
+    has a checksum; if that does not fit, all is computed again, with a warning.
 
     Args:
         source: The pictures.
@@ -161,6 +159,7 @@ def cached(
     Raises:
         ValueError: A picture cannot be read and `strict`, or a process does not see
             the folder.
+        FloatingPointError: The network gives something that is not finite.
     """
     frame: dict[str, Any] = {"image_size": image_size, "crop": crop}
     frame["interpolation"] = interpolation
@@ -169,10 +168,10 @@ def cached(
     )
     key = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
     final = Path(folder or default_folder()).expanduser() / key[:32]
-    partial = final.with_name(f"{final.name}.partial")
     leads = mesh.is_first()
-    with _alone(final) if leads else contextlib.nullcontext():
-        done = _rows_done(final, partial, source.size) if leads else 0
+    with feature_store.alone(final) if leads else contextlib.nullcontext():
+        known = final, described, PARTS, source.size
+        done = feature_store.rows_done(*known) if leads else 0
         (done,) = mesh.agree(done)
         if done < source.size:
             laid = mesh.layout()
@@ -189,10 +188,10 @@ def cached(
             )
             trunk = _trunk(module, variables, laid, image_size, poolings)
             batches = (trunk(batch) for batch in rest)
-            _write(batches, partial if leads else None, done, source.size, progress)
+            place = final if leads else None
+            feature_store.write(batches, place, PARTS, done, source.size, progress)
         if leads and not final.exists():
-            (partial / "about.json").write_text(json.dumps(described, indent=1))
-            partial.rename(final)
+            feature_store.publish(final, described)
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices("features")
     return _opened(final)
@@ -204,35 +203,7 @@ def _opened(final: Path) -> Features:
             f"Process {jax.process_index()} does not see {str(final)!r}; expected "
             "`features.folder` to be a folder that all processes share."
         )
-    return Features(*(np.load(final / f"{part}.npy", mmap_mode="r") for part in PARTS))
-
-
-@contextlib.contextmanager
-def _alone(final: Path) -> Iterator[None]:
-    """Wait for another run that computes the same, and keep others waiting."""
-    try:
-        final.parent.mkdir(parents=True, exist_ok=True)
-        file = final.with_name(f"{final.name}.lock").open("w")
-    except OSError as error:
-        raise ValueError(
-            f"Features cannot be kept in {str(final.parent)!r} ({error.strerror}); "
-            "expected `features.folder` to be a folder that can be written to."
-        ) from error
-    with file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def _rows_done(final: Path, partial: Path, size: int) -> int:
-    if final.is_dir():
-        return size
-    try:
-        return int((partial / "done").read_text())
-    except (OSError, ValueError):
-        # Nothing was noted, so nothing counts.
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir()
-        return 0
+    return Features(*(feature_store.opened(final / f"{part}.npy") for part in PARTS))
 
 
 def _trunk(
@@ -263,49 +234,6 @@ def _trunk(
         return jax.tree.map(np.asarray, compiled(known, rows))
 
     return run
-
-
-def _write(
-    batches: Any,
-    partial: Path | None,
-    done: int,
-    size: int,
-    progress: Callable[[float], None],
-) -> None:
-    """Put the rows of each batch in their place, and note now and then how many."""
-    files: dict[str, np.memmap] = {}
-    try:
-        for number, batch in enumerate(batches, 1):
-            real = batch["index"] >= 0
-            if partial is None:
-                continue
-            for name in PARTS:
-                rows = batch[name][real]
-                if name not in files:
-                    files[name] = _open(partial / f"{name}.npy", rows, size, done)
-                files[name][done : done + len(rows)] = rows
-            done += int(real.sum())
-            if number % FLUSH_EVERY == 0:
-                _note(partial, files, done)
-            progress(done / size)
-    finally:
-        if partial is not None:
-            _note(partial, files, done)
-
-
-def _open(path: Path, rows: np.ndarray, size: int, done: int) -> np.memmap:
-    if done:
-        return np.lib.format.open_memmap(path, "r+")
-    shape = (size, *rows.shape[1:])
-    return np.lib.format.open_memmap(path, "w+", rows.dtype, shape)
-
-
-def _note(partial: Path, files: Mapping[str, np.memmap], done: int) -> None:
-    for file in files.values():
-        file.flush()
-    temporary = partial / "done.tmp"
-    temporary.write_text(str(done))
-    temporary.replace(partial / "done")
 
 
 def pooled_by(features: Features, place: int) -> Features:

@@ -1,5 +1,6 @@
 """Boxes, keypoints and masks that lie beside the pictures of a folder."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -208,7 +209,7 @@ def _masks(
         asked = set(pictures)
         for row, picture in zip(table.rows, table.pictures, strict=True):
             mask = tables.inside(row, "mask") if row.values["mask"] else ""
-            if picture in asked and not (root / mask).is_file():
+            if picture in asked and not os.path.isfile(root / mask):
                 raise ValueError(
                     f"{row.where} has mask={row.values['mask']!r}; expected "
                     "a file for every picture."
@@ -220,7 +221,7 @@ def _masks(
                 )
         tables.check_all(table, pictures, found)
         return [root / found[picture] for picture in pictures]
-    if not (root / MASKS).is_dir():
+    if not os.path.isdir(root / MASKS):
         return None
     there = [_mask_of(root, picture) for picture in pictures]
     if not any(there):
@@ -238,6 +239,6 @@ def _mask_of(root: Path, picture: str) -> str:
     stem = PurePosixPath(picture.removeprefix(f"{tables.IMAGES}/")).with_suffix("")
     # Not `with_suffix`: a name may hold a dot of its own.
     for name in (f"{MASKS}/{stem}.png", f"{MASKS}/{stem.name}.png"):
-        if (root / name).is_file():
+        if os.path.isfile(root / name):
             return name
     return ""

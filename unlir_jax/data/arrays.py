@@ -5,7 +5,6 @@ import hashlib
 import os
 import re
 import zipfile
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
@@ -14,6 +13,7 @@ import numpy as np
 
 from unlir_jax.data import classes as class_names
 from unlir_jax.data import folder
+from unlir_jax.data.budget import FREE, RATIO
 from unlir_jax.data.source import Example, Source
 
 # Which arrays are the pictures of a split, and what their labels are called.
@@ -52,8 +52,8 @@ def npz(
     if not 0 <= holdout < 1:
         raise ValueError(f"`holdout`={holdout} is a share; expected a value in [0, 1).")
     path = Path(path)
-    if not path.is_file():
-        kind = "is a folder" if path.is_dir() else "does not exist"
+    if not os.path.isfile(path):
+        kind = "is a folder" if os.path.isdir(path) else "does not exist"
         raise ValueError(f"File {str(path)!r} {kind}; expected an .npz file.")
     # NumPy does not close a file that it opened and could not read.
     with path.open("rb") as stream, _opened(stream, path) as file:
@@ -63,6 +63,7 @@ def npz(
                 f"File {str(path)!r} holds {', '.join(file.files) or 'nothing'}; "
                 f"expected {EXPECTED}."
             )
+        _check_room(file, [name for pair in pairs.values() for name in pair], path)
         labels = {part: _labels(file, y, path) for part, (_, y) in pairs.items()}
         classes = _classes(file, labels, path)
         kept = _chosen(file, labels, split, holdout, seed, path)
@@ -95,8 +96,7 @@ def _fingerprint(
 
 def _sums(file: np.lib.npyio.NpzFile) -> str:
     """Hash name, size and checksum of each array, as the file has them."""
-    entries = file.zip.infolist()
-    lines = [f"{entry.filename} {entry.file_size} {entry.CRC}" for entry in entries]
+    lines = [f"{x.filename} {x.file_size} {x.CRC}" for x in _entries(file)]
     text = "\n".join(lines).encode("utf-8", "surrogateescape")
     return hashlib.sha256(text).hexdigest()
 
@@ -113,13 +113,36 @@ def _name(stem: str, names: list[tuple[str, int]], index: int) -> str:
     return "/".join(filter(None, (stem, part, str(place))))
 
 
+def _entries(file: np.lib.npyio.NpzFile) -> list[zipfile.ZipInfo]:
+    return [] if file.zip is None else file.zip.infolist()
+
+
+def _check_room(file: np.lib.npyio.NpzFile, names: list[str], path: Path) -> None:
+    """Refuse arrays that are far larger than their file, or of far too many pictures.
+
+    Raises:
+        ValueError: They are.
+    """
+    sizes = {entry.filename: entry.file_size for entry in _entries(file)}
+    wanted = {*names, *CLASSES, *SPLIT}
+    needed = sum(sizes.get(f"{name}.npy", sizes.get(name, 0)) for name in wanted)
+    size = path.stat().st_size
+    if needed > FREE + RATIO * size:
+        raise ValueError(
+            f"File {str(path)!r} of {size:,} bytes holds arrays of {needed:,} bytes; "
+            f"expected at most 8 times its bytes and 64 MB, or the file as numpy.savez "
+            "writes it, not compressed."
+        )
+
+
 def _opened(stream: BinaryIO, path: Path) -> np.lib.npyio.NpzFile:
     try:
         file = np.load(stream, allow_pickle=False)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    # Damage shows in many ways: of zip, of deflate, of the text that tells the shape.
+    except Exception as error:
         raise ValueError(
-            f"File {str(path)!r} cannot be read ({error}); expected an .npz file, as "
-            "numpy.savez writes it."
+            f"File {str(path)!r} cannot be read ({_reason(error)}); expected an .npz "
+            "file, as numpy.savez writes it."
         ) from error
     if not isinstance(file, np.lib.npyio.NpzFile):
         raise ValueError(
@@ -127,6 +150,10 @@ def _opened(stream: BinaryIO, path: Path) -> np.lib.npyio.NpzFile:
             f"{EXPECTED}."
         )
     return file
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _pairs(names: list[str]) -> dict[str, tuple[str, str]]:
@@ -146,10 +173,10 @@ def _pairs(names: list[str]) -> dict[str, tuple[str, str]]:
 def _array(file: np.lib.npyio.NpzFile, name: str, path: Path) -> np.ndarray:
     try:
         array = file[name]
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except Exception as error:
         raise ValueError(
-            f"Array {name!r} of {str(path)!r} cannot be read ({error}); expected "
-            "numbers or text, and a file that is whole."
+            f"Array {name!r} of {str(path)!r} cannot be read ({_reason(error)}); "
+            "expected numbers or text, and a file that is whole."
         ) from error
     # What is no array comes as bytes.
     if not isinstance(array, np.ndarray):
@@ -275,7 +302,10 @@ def _images(
                 f"{where} holds floating point values outside [0, 1]; expected 8-bit "
                 "pictures as uint8, or divided by 255."
             )
-        images = np.round(images * 255).astype(np.uint8)
+        levels = np.empty(images.shape, np.uint8)
+        for place, picture in enumerate(images):
+            levels[place] = np.round(picture * 255)
+        return levels
     if images.dtype != np.uint8:
         raise ValueError(
             f"{where} is {images.dtype}; expected uint8 or floating point in [0, 1]."

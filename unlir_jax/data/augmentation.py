@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageEnhance, ImageFilter
 
-from unlir_jax.data import geometry, preprocessing, rand_augment, source
+from unlir_jax.data import geometry, preprocessing, rand_augment, resizing, source
 
 Range = tuple[float, float]
 Operation = Callable[[source.Example, np.random.Generator], source.Example]
@@ -242,13 +242,15 @@ def frame(
     def apply(example: source.Example, random: np.random.Generator) -> source.Example:
         width, height = example["image"].size
         target = preprocessing.framed_size(width, height, size, crop)
-        if (width, height) != target:
-            whole = 0, 0, width, height
-            example = geometry.window(
-                example, whole, target, interpolation=interpolation
-            )
-        left, top = (round((side - size) / 2) for side in target)
-        box = left, top, left + size, top + size
+        box, seen = resizing.central((width, height), target, size)
+        if (width, height) == target:
+            return geometry.window(example, box, (size, size))
+        # What would be enlarged only to be cut is cut at once.
+        if not resizing.is_small((width, height), target, size):
+            square = size, size
+            return geometry.window(example, seen, square, interpolation=interpolation)
+        whole = 0, 0, width, height
+        example = geometry.window(example, whole, target, interpolation=interpolation)
         return geometry.window(example, box, (size, size))
 
     return apply

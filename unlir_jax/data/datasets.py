@@ -15,7 +15,6 @@ from unlir_jax.data import (
     files,
     frames,
     geometry,
-    levels,
     masks,
     orientation,
     preprocessing,
@@ -232,7 +231,7 @@ def _converted(example: dict, known: Known, where: str) -> dict:
     """Turn a picture upright, and with it what is known of places in it."""
     name = f"Image {where}"
     found = preprocessing.decode_bytes(example["image"], name)
-    image = levels.to_rgb(found.image, white=found.white, where=name)
+    image = preprocessing.coloured(found, name)
     turned = found.orientation or orientation.UPRIGHT
     converted: dict[str, Any] = {"image": image}
     if known.boxes:

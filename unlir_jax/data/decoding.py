@@ -6,25 +6,23 @@ import os
 import struct
 import sys
 import threading
-import zlib
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import PIL
 from PIL import Image
 
-from unlir_jax.data import levels, orientation
+from unlir_jax.data import budget, levels, orientation, strips
+from unlir_jax.data.budget import UNLIMITED, Budget
 
 # How many pixels a picture may have that is not refused unread: the variable of the
 # environment that says so.
 SETTING = "UNLIR_JAX_MOST_PIXELS"
-# What Pillow's plugins raise for a file that is none of theirs; and for a broken one,
-# where AVIF's raises a RuntimeError.
+# What Pillow's plugins raise for a file that is none of theirs.
 NOT_THIS_FORMAT = (SyntaxError, IndexError, TypeError, struct.error)
-FAULTS = (
-    *(OSError, EOFError, ValueError, KeyError, OverflowError, RuntimeError, zlib.error),
-    *NOT_THIS_FORMAT,
-)
+# Programs in PostScript and drawings, which others would run; holders of pictures whose
+# size is not known before they are unpacked; and what Pillow cannot decode by itself.
+NOT_READ = frozenset("BUFR EPS FITS FPX GRIB HDF5 IPTC MIC MPEG WMF".split())
 # What people have and Pillow may not read: where a file says so, its name, the remedy.
 FOREIGN = (
     (4, b"ftypavif", "AVIF", "a newer Pillow (pip install -U pillow)"),
@@ -47,6 +45,7 @@ class Decoded(NamedTuple):
             `levels`.
         format: The name that Pillow gives to the file's format, such as "JPEG".
         samples: The name that it gives to how samples are packed, such as "L;4".
+        budget: What may be taken to go on with it.
     """
 
     image: Image.Image
@@ -54,6 +53,7 @@ class Decoded(NamedTuple):
     white: int | None
     format: str
     samples: str = ""
+    budget: Budget = UNLIMITED
 
 
 def most_pixels(otherwise: int) -> int:
@@ -67,7 +67,9 @@ def most_pixels(otherwise: int) -> int:
     return int(text or otherwise)
 
 
-def decode(stream: io.BufferedIOBase, where: str, most: int, file: str = "") -> Decoded:
+def decode(
+    stream: io.BufferedIOBase, where: str, most: int, file: str = "", beside: int = 0
+) -> Decoded:
     """Decode a picture and turn it upright, as its EXIF orientation asks.
 
     EXIF that is broken or asks for something else counts as upright, as in Pillow.
@@ -77,13 +79,16 @@ def decode(stream: io.BufferedIOBase, where: str, most: int, file: str = "") -> 
         where: What the picture is called in messages, such as "Image 'a.jpg'".
         most: How many pixels it may have.
         file: Its path, where it is a file.
+        beside: Bytes a pixel that will be made of it while it is there.
 
     Raises:
-        ValueError: It is no picture that can be read, or has too many pixels.
+        ValueError: It is no picture that can be read, has too many pixels, or would
+            take more memory than `budget` allows for its file.
     """
-    with _readable(where, most), _lifting(most) as lift:
-        image = _identify(stream, file, lift)
-        _check_size(image.size, where, most)
+    limit = Budget(_size(stream), bool(os.environ.get(SETTING)), most)
+    with readable(where, most), _lifting(most) as lift:
+        image = _identify(stream, file, lift, where, limit)
+        _check_size(image, budget.needed(image, stream, beside), where, limit)
         lift(image.width * image.height)
         # PNG is decoded by the question for its EXIF already.
         tile = getattr(image, "tile", None)
@@ -93,26 +98,57 @@ def decode(stream: io.BufferedIOBase, where: str, most: int, file: str = "") -> 
         # Pillow turns TIFF as it loads it; PNG may say last how it is to be turned.
         left = orientation.read(image)
         white, kind = levels.white_of(image), image.format or ""
-        turned = orientation.upright(image, left)
+        turned = strips.upright(image, left, limit)
     packed = samples if isinstance(samples, str) else ""
-    return Decoded(turned, left if asked is None else asked, white, kind, packed)
+    upright = left if asked is None else asked
+    return Decoded(turned, upright, white, kind, packed, limit)
+
+
+def _size(stream: io.BufferedIOBase) -> int:
+    """Give the size of a file; to seek to its end would forget what was read ahead."""
+    if isinstance(stream, io.BytesIO):
+        return stream.getbuffer().nbytes
+    return os.fstat(stream.fileno()).st_size
 
 
 class _TooLarge(ValueError):
     """Tell our own refusal from Pillow's errors."""
 
 
-def _check_size(size: tuple[int, int], where: str, most: int) -> None:
-    width, height = size
-    if width * height > most:
+def _check_size(image: Image.Image, needed: int, where: str, limit: Budget) -> None:
+    (width, height), pixels = image.size, image.width * image.height
+    if pixels > limit.most:
         raise _TooLarge(
-            f"{where} has {width} x {height} = {width * height:,} pixels; expected at "
-            f"most {most:,}, or {SETTING}={width * height} in the environment."
+            f"{where} has {width} x {height} = {pixels:,} pixels; expected at "
+            f"most {limit.most:,}, or {SETTING}={pixels} in the environment."
         )
+    if not limit.fits(needed):
+        raise _too_large(where, (width, height), needed, limit)
+
+
+def _too_large(
+    where: str, size: tuple[int, int], needed: int, limit: Budget
+) -> _TooLarge:
+    (width, height), pixels = size, size[0] * size[1]
+    return _TooLarge(
+        f"{where} of {limit.size:,} bytes has {width} x {height} = {pixels:,} pixels, "
+        f"which take {needed / 1e6:,.0f} MB; expected at most 8 times its bytes and 64 "
+        f"MB, or {SETTING}={pixels} in the environment ({limit.most:,} "
+        "where nothing is set)."
+    )
 
 
 @contextlib.contextmanager
-def _readable(where: str, most: int) -> Iterator[None]:
+def readable(where: str, most: int) -> Iterator[None]:
+    """Turn whatever reading a picture raises into a ValueError that names it.
+
+    Decoders have no errors in common: a broken AVIF raises RuntimeError, DDS
+    NotImplementedError, JPEG 2000 MemoryError, EXIF struct.error. So it is all of them.
+
+    Args:
+        where: What the picture is called, such as "Image 'a.jpg'".
+        most: How many pixels it may have.
+    """
     try:
         yield
     except _TooLarge as error:
@@ -122,9 +158,12 @@ def _readable(where: str, most: int) -> Iterator[None]:
             f"{where} has more than twice as many pixels as {most:,}; expected at most "
             f"these, or {SETTING}=NUMBER in the environment."
         ) from error
-    except FAULTS as error:
+    except Exception as error:
+        if isinstance(error, ValueError) and str(error).startswith(where):
+            raise
+        reason = str(error) or type(error).__name__
         raise ValueError(
-            f"{where} cannot be read as a picture ({error}); expected JPEG, PNG, WebP "
+            f"{where} cannot be read as a picture ({reason}); expected JPEG, PNG, WebP "
             "or another format that Pillow reads."
         ) from error
 
@@ -170,10 +209,15 @@ def _lifting(most: int) -> Iterator[Callable[[int], None]]:
 
 
 def _identify(
-    stream: io.BufferedIOBase, file: str, lift: Callable[[int], None]
+    stream: io.BufferedIOBase,
+    file: str,
+    lift: Callable[[int], None],
+    where: str,
+    limit: Budget,
 ) -> Image.Image:
     """Open a picture without decoding it, as `Image.open` does but for its limit."""
     start = stream.read(16)
+    _check_inside(start, stream, where, limit)
     tried: set[str] = set()
     missing = []
     # The few common formats first: to load the others takes a while.
@@ -183,8 +227,12 @@ def _identify(
             tried.add(kind)
             factory, accept = Image.OPEN[kind]
             verdict = accept is None or accept(start)
+            if kind in NOT_READ:
+                verdict = (
+                    f"it is {kind}, which is not read" if accept and verdict else ""
+                )
             if isinstance(verdict, str):
-                missing.append(verdict)
+                missing += [verdict] if verdict else []
             elif verdict:
                 with contextlib.suppress(*NOT_THIS_FORMAT):
                     return _made(factory, stream, file, lift)
@@ -195,6 +243,22 @@ def _identify(
                 f"read; {remedy} is"
             ]
     raise OSError("; ".join(missing) or "no known format")
+
+
+def _check_inside(
+    start: bytes, stream: io.BufferedIOBase, where: str, limit: Budget
+) -> None:
+    """Look at what is unpacked as soon as a file is opened: icons and texts."""
+    icon = budget.icon_size(start, stream)
+    needed = icon[0] * icon[1] * budget.ICON_BYTES
+    if not limit.fits(needed):
+        raise _too_large(where, icon, needed, limit)
+    texts = budget.packed_texts(start, stream)
+    if texts > budget.MOST_TEXTS:
+        raise _TooLarge(
+            f"{where} holds {texts} compressed texts; expected at most "
+            f"{budget.MOST_TEXTS}."
+        )
 
 
 def _made(

@@ -40,11 +40,14 @@ def left_out(names: Sequence[str], where: str) -> str:
     """Count the files that were not taken, by suffix; "" where there were none.
 
     Args:
-        names: Of the files.
+        names: Of the files, and of what cannot be looked into, with a slash at the end.
         where: Where they are, for the sentence.
     """
+    closed = [name.removesuffix("/") for name in names if name.endswith("/")]
+    said = _closed(closed, where)
+    names = [name for name in names if not name.endswith("/")]
     if not names:
-        return ""
+        return said
     counts = Counter(os.path.splitext(name)[1].lower() or "none" for name in names)
     shown = ", ".join(f"{suffix} ({count})" for suffix, count in counts.most_common(5))
     further = ", …" if len(counts) > 5 else ""
@@ -52,8 +55,16 @@ def left_out(names: Sequence[str], where: str) -> str:
     known = " ".join(sorted(SUFFIXES))
     return (
         f"{files} {where} left out, whose suffix is no picture's: {shown}{further}; "
-        f"pictures are {known}."
+        f"pictures are {known}.{said and ' '}{said}"
     )
+
+
+def _closed(names: Sequence[str], where: str) -> str:
+    if not names:
+        return ""
+    shown = ", ".join(map(repr, names[:5])) + (", …" if len(names) > 5 else "")
+    kind = "folder or link" if len(names) == 1 else "folders or links"
+    return f"{len(names)} {kind} {where} left out, which cannot be read: {shown}."
 
 
 def find_pictures(asked: Sequence[str], outside: str | os.PathLike[str] = "") -> Found:
@@ -73,20 +84,21 @@ def find_pictures(asked: Sequence[str], outside: str | os.PathLike[str] = "") ->
     """
     files: dict[Path, Path] = {}
     unmatched = []
-    barred = Path(outside).resolve() if outside else None
+    barred = _real(outside) if outside else None
     strange: list[str] = []
     for item in asked:
         path = Path(item)
-        if path.is_dir():
+        # Those of `os.path` take a name that is too long for one that is not there.
+        if os.path.isdir(path):
             matches = _pictures_below(path, barred, strange)
-        elif not path.exists() and glob.has_magic(item):
+        elif not os.path.exists(path) and glob.has_magic(item):
             matches = _pictures_like(item, barred, strange)
         else:
             matches = [path]
         if not matches:
             unmatched.append(item)
         for match in matches:
-            files.setdefault(match.resolve(), match)
+            files.setdefault(_real(match), match)
     if strange:
         warnings.warn(left_out(strange, "in folders"), stacklevel=2)
     return Found(list(files.values()), unmatched)
@@ -122,10 +134,13 @@ def _pictures_below(
 ) -> list[Path]:
     others: list[str] = []
     paths = (folder / name for name in walk(folder, others=others) if _fits(name, tail))
-    found = _allowed((path for path in paths if path.is_file()), barred)
-    asked = (folder / name for name in others if _fits(name, tail))
-    strange += map(str, _allowed(asked, barred))
-    return found
+    found = _allowed(paths, barred)
+    asked = [name for name in others if _fits(name, tail)]
+    ends = ["/" if name.endswith("/") else "" for name in asked]
+    for name, end in zip(asked, ends, strict=True):
+        strange += [f"{path}{end}" for path in _allowed([folder / name], barred)]
+    strange += [f"{path}/" for path in found if not os.path.isfile(path)]
+    return [path for path in found if os.path.isfile(path)]
 
 
 def walk(
@@ -141,7 +156,8 @@ def walk(
         below: A folder in it to which the search is limited, relative to it.
         above: Real paths of the folders on the way, which are not gone into again.
         others: Takes the paths of files whose suffix is neither a picture's nor that
-            of usual company.
+            of usual company; and of folders and links that cannot be looked into, with
+            a slash at the end.
 
     Yields:
         Paths relative to `root`, parts parted by slashes; no hidden ones.
@@ -151,20 +167,40 @@ def walk(
     # A link to a folder above, or to one that leads back here, would never end.
     if any(outer.startswith(real) for outer in above):
         return
-    with os.scandir(here) as entries:
-        found = sorted(entries, key=lambda entry: entry.name)
+    try:
+        with os.scandir(here) as entries:
+            found = sorted(entries, key=lambda entry: entry.name)
+    except OSError as error:
+        if not below:
+            raise ValueError(
+                f"Folder {str(root)!r} cannot be read ({error.strerror}); expected one "
+                "that can."
+            ) from error
+        if others is not None:
+            others.append(f"{below}/")
+        return
     for entry in found:
         name = f"{below}/{entry.name}" if below else entry.name
         if entry.name.startswith("."):
             continue
-        if entry.is_dir():
-            yield from walk(root, name, (*above, real), others)
-            continue
         suffix = os.path.splitext(entry.name)[1].lower()
-        if suffix in SUFFIXES:
+        leads = _leads(entry)
+        if leads is not None and leads:
+            yield from walk(root, name, (*above, real), others)
+        elif suffix in SUFFIXES:
             yield name
+        elif leads is None and others is not None:
+            others.append(f"{name}/")
         elif others is not None and not _is_company(entry.name, suffix):
             others.append(name)
+
+
+def _leads(entry: os.DirEntry[str]) -> bool | None:
+    """Tell whether it is a folder, None for a link to itself or to what is closed."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return None
 
 
 def _is_company(name: str, suffix: str) -> bool:
@@ -222,8 +258,12 @@ def fingerprint(
 
 def folders(root: str | os.PathLike[str]) -> list[str]:
     """List the folders in a folder, sorted; no hidden ones."""
-    names = (path.name for path in Path(root).iterdir() if path.is_dir())
-    return sorted(name for name in names if not name.startswith("."))
+    try:
+        found = [path.name for path in Path(root).iterdir() if os.path.isdir(path)]
+    except OSError:
+        # Whoever walks through it says so.
+        return []
+    return sorted(name for name in found if not name.startswith("."))
 
 
 def has_splits(root: str | os.PathLike[str], inner: Sequence[str] = ()) -> bool:
@@ -241,10 +281,19 @@ def has_splits(root: str | os.PathLike[str], inner: Sequence[str] = ()) -> bool:
     )
 
 
+def _real(path: str | os.PathLike[str]) -> Path:
+    """Follow links, as `Path.resolve` does, which fails at one to itself."""
+    try:
+        return Path(os.path.realpath(path))
+    except ValueError:  # There is a NUL in it.
+        return Path(path)
+
+
 def _allowed(paths: Iterable[Path], barred: Path | None) -> list[Path]:
     if barred is None:
         return list(paths)
-    return [path for path in paths if barred not in path.resolve().parents]
+    real = ((path, _real(path)) for path in paths)
+    return [path for path, place in real if barred not in place.parents]
 
 
 def distinct_names(files: Sequence[Path]) -> list[str]:

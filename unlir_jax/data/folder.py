@@ -152,8 +152,8 @@ def _fingerprint(
 
 
 def _existing(root: Path) -> Path:
-    if not root.is_dir():
-        kind = "is a file" if root.exists() else "does not exist"
+    if not os.path.isdir(root):
+        kind = "is a file" if os.path.exists(root) else "does not exist"
         raise ValueError(f"Folder {str(root)!r} {kind}; expected a folder of pictures.")
     # Worker processes may run elsewhere.
     return root.absolute()

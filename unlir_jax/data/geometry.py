@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from unlir_jax.data import orientation, preprocessing, source
+from unlir_jax.data import orientation, preprocessing, resizing, source
 from unlir_jax.data.source import VOID
 
-Number = int | float
-Box = tuple[Number, Number, Number, Number]
+Box = resizing.Box
 MIRRORS = {
     (True, False): Image.Transpose.FLIP_LEFT_RIGHT,
     (False, True): Image.Transpose.FLIP_TOP_BOTTOM,
@@ -145,7 +144,7 @@ def _draw(
         width, height = image.size
         x0, y0, x1, y1 = box
         box = max(x0, 0.0), max(y0, 0.0), min(x1, width), min(y1, height)
-        image = image.resize(size, resampling, box=box)
+        image = resizing.resized(image, size, resampling, box)
     return image.transpose(MIRRORS[mirrored]) if any(mirrored) else image
 
 

@@ -9,8 +9,13 @@ dark picture stays dark and the pictures of a data set keep their proportions:
   white, so that they are asked for.
 """
 
+import functools
+
 import numpy as np
 from PIL import Image
+
+from unlir_jax.data import strips
+from unlir_jax.data.budget import RGB_BYTES, UNLIMITED, Budget
 
 AUTO, MAXIMUM = "auto", "maximum"
 BITS_PER_SAMPLE = 258
@@ -58,28 +63,41 @@ def to_rgb(
     *,
     white: int | None = None,
     where: str = "The picture",
+    budget: Budget = UNLIMITED,
 ) -> Image.Image:
     """Convert a picture of any mode to 8-bit RGB.
 
     Args:
         image: In any mode of Pillow.
-        white_level: Which value of a grey picture of more than 8 bits is white: "auto"
+        white_level: Which value of a grey picture of more than 8 bits is white: "auto",
             by the rule above, a number, or "maximum", the picture's own brightest.
         white: What the file says of it, where `image` no longer knows; see `white_of`.
         where: What the picture is called in messages.
+        budget: What may be taken for it; where that does not do for two pictures,
+            `image` is closed, or is itself the result.
 
     Raises:
         ValueError: A value is not finite or is negative, or nothing tells which is
             white.
     """
+    change = _coloured
     if image.mode == "F" or image.mode.startswith("I"):
         white = white_of(image) if white is None else white
-        grey = Image.fromarray(_levels(image, white_level, white, where))
-        # One grey value may stand for "nothing here".
-        empty = image.info.get("transparency")
-        if isinstance(empty, int):
-            grey.paste(255, mask=Image.fromarray(np.asarray(image) == empty))
-        return grey.convert("RGB")
+        top = _top(image, white_level, white, where)
+        change = functools.partial(_grey, top=top)
+    elif image.mode == "RGB" and "transparency" not in image.info:
+        double = 2 * RGB_BYTES * image.width * image.height
+        return image.convert("RGB") if budget.fits(double) else image
+    if image.width * image.height <= strips.STRIP:
+        return change(image)
+
+    def strip(box: strips.Box) -> Image.Image:
+        return change(image.crop(box))
+
+    return strips.rebuilt(image, image.size, "RGB", strip, budget)
+
+
+def _coloured(image: Image.Image) -> Image.Image:
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")
         paper = Image.new("RGBA", image.size, (*PAPER, 255))
@@ -87,11 +105,38 @@ def to_rgb(
     return image.convert("RGB")
 
 
-def _levels(
-    image: Image.Image, white_level: WhiteLevel, white: int | None, where: str
-) -> np.ndarray:
+def _grey(image: Image.Image, top: float) -> Image.Image:
+    """Scale the values of a picture so that `top` is white."""
     values = np.asarray(image)
-    low, high = values.min(initial=0), values.max(initial=0)
+    grey = Image.fromarray(_scaled(values, top))
+    # One grey value may stand for "nothing here".
+    empty = image.info.get("transparency")
+    if isinstance(empty, int):
+        grey.paste(255, mask=Image.fromarray(values == empty))
+    return grey.convert("RGB")
+
+
+def _scaled(values: np.ndarray, top: float) -> np.ndarray:
+    scaled = np.round(np.asarray(values, np.float64) * (255 / top))
+    return np.clip(scaled, 0, 255).astype(np.uint8)
+
+
+def _range(image: Image.Image) -> tuple[float, float]:
+    """Give the least and the largest value, NaN where one is."""
+    low, high = 0.0, 0.0
+    for box in strips.boxes(image.size):
+        values = np.asarray(image.crop(box))
+        # NumPy's, as NaN passes Python's by.
+        low = float(np.minimum(low, values.min(initial=0)))
+        high = float(np.maximum(high, values.max(initial=0)))
+    return low, high
+
+
+def _top(
+    image: Image.Image, white_level: WhiteLevel, white: int | None, where: str
+) -> float:
+    """Say which value is white, and refuse values that cannot be."""
+    low, high = _range(image)
     kind = "floating point" if image.mode == "F" else "integers"
     if not (np.isfinite(low) and np.isfinite(high)):
         raise ValueError(
@@ -118,5 +163,4 @@ def _levels(
             f"{top:.6g}; expected 0 to that, or another `white_level` "
             "(--config.data.options.white_level, --white-level)."
         )
-    scaled = np.round(np.asarray(values, np.float64) * (255 / top))
-    return np.clip(scaled, 0, 255).astype(np.uint8)
+    return top

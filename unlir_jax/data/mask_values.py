@@ -5,6 +5,7 @@ classes a value fills an area. So values are told apart by whether they fill are
 a pixel whose eight neighbours have the same value.
 """
 
+from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -22,6 +23,8 @@ FAINT = 32
 WHITE = 192
 GREYS = 4
 WHITE_16 = 65535
+# Pixels that are counted at a time.
+BLOCK = 1 << 20
 # Greys of masks with two to five levels of agreement or of coverage.
 LEVELS = [
     frozenset(grey for j in range(1, k) for grey in (255 * j // k, -(-255 * j // k)))
@@ -102,7 +105,7 @@ def look(stored: Stored, ignore: int | None) -> Evidence:
     values = stored.values
     if values.dtype == bool:
         return Evidence("object" if values.any() else "empty", "has 1 bit a pixel")
-    present = np.flatnonzero(np.bincount(values.ravel())).tolist()
+    present = np.flatnonzero(counts(values)).tolist()
     rest = [value for value in present if value not in (0, ignore)]
     why = f"has the values {_shown(present)}"
     if stored.lossy and rest + [VOID] * (VOID in present):
@@ -136,15 +139,15 @@ def _of_several(
         if rest[-1] < WHITE_16 * 3 // 4:
             return Evidence("unclear", f"{why}, of 16 bits, of which classes have 8")
         values = values // 257
-        rest, either = np.unique(values[values > 0]).tolist(), False
+        rest = (np.flatnonzero(counts(values)[1:]) + 1).tolist()
+        either = False
     # If there is a ramp, its greys lie below the largest.
     between = rest if either else rest[:-1]
     top = VOID if either else rest[-1]
     if top < SMALL or (either and rest[-1] < FAINT):
         return Evidence("classes", f"{why}, as classes have")
     levels = top == VOID and any(some.issuperset(between) for some in LEVELS)
-    inner = values[1:-1, 1:-1]
-    filled = np.flatnonzero(np.bincount(inner[_same(values)]))
+    filled = np.flatnonzero(_filling(values))
     share = np.isin(between, filled).mean()
     if share >= 0.5 and not levels:
         return Evidence("classes", f"{why}, which fill areas as classes do")
@@ -153,6 +156,39 @@ def _of_several(
         return Evidence("object", f"{why}, as the edge of an object has")
     other = "levels" if levels else "an object's edge"
     return Evidence("unclear", f"{why}, which may be {other} or classes")
+
+
+def _blocks(rows: int, columns: int) -> Iterator[slice]:
+    """Give rows a million pixels at a time: counting takes 8 bytes for each."""
+    step = max(BLOCK // max(columns, 1), 1)
+    for start in range(0, rows, step):
+        yield slice(start, min(start + step, rows))
+
+
+def counts(values: np.ndarray) -> np.ndarray:
+    """Count how often each value is there, `[65536]`."""
+    total = np.zeros(WHITE_16 + 1, np.int64)
+    for block in _blocks(*values.shape):
+        total += np.bincount(values[block].ravel(), minlength=len(total))
+    return total
+
+
+def _filling(values: np.ndarray) -> np.ndarray:
+    """Count how often each value is like all its eight neighbours, `[65536]`."""
+    total = np.zeros(WHITE_16 + 1, np.int64)
+    inner = values[1:-1, 1:-1]
+    for block in _blocks(*inner.shape):
+        around = values[block.start : block.stop + 2]
+        total += np.bincount(inner[block][_same(around)], minlength=len(total))
+    return total
+
+
+def changed(values: np.ndarray, table: np.ndarray) -> np.ndarray:
+    """Look whole numbers up, uint8 `[height, width]`, a block of rows at a time."""
+    result = np.empty(values.shape, np.uint8)
+    for block in _blocks(*values.shape):
+        result[block] = table[values[block].astype(np.intp)]
+    return result
 
 
 def _same(values: np.ndarray) -> np.ndarray:
@@ -187,11 +223,13 @@ def object_of(
             f"{where} {evidence.why}, but `mask` is 'object'; expected `mask`=classes, "
             "in which `ignore` is void."
         )
-    void = np.zeros(values.shape, bool)
+    numbers = np.arange(WHITE_16 + 1)
+    present = counts(values) > 0
+    void = np.zeros(len(numbers), bool)
     if ignore and ignore < values.max(initial=0):
-        void = values == ignore
-    above = np.unique(values[~void & (values > 0)])
-    inside = values > 0
+        void = numbers == ignore
+    above = np.flatnonzero(present & ~void & (numbers > 0))
+    inside = numbers > 0
     if len(above) > 1 or (stored.lossy and len(above)):
         white = WHITE_16 if above[-1] > VOID else 255
         if above[-1] < white * 3 // 4:
@@ -199,8 +237,8 @@ def object_of(
                 f"{where} {evidence.why}, but `mask` is 'object'; expected two values, "
                 f"or greys up to {white}."
             )
-        inside = values > white // 2
-    return np.where(void, VOID, inside).astype(np.uint8)
+        inside = numbers > white // 2
+    return changed(values, np.where(void, VOID, inside).astype(np.uint8))
 
 
 def classes_of(stored: Stored, ignore: int | None, where: str) -> np.ndarray:
@@ -214,15 +252,15 @@ def classes_of(stored: Stored, ignore: int | None, where: str) -> np.ndarray:
             f"{where} is a JPEG, whose values are no numbers of classes; expected "
             "a PNG, or `mask`=object."
         )
-    values = stored.values.astype(np.int64) // stored.scale
-    void = np.zeros(values.shape, bool) if ignore is None else values == ignore
-    most = int(values[~void].max(initial=0))
+    numbers = np.arange(WHITE_16 + 1) // stored.scale
+    void = np.zeros(len(numbers), bool) if ignore is None else numbers == ignore
+    most = int(numbers[~void & (counts(stored.values) > 0)].max(initial=0))
     if most >= VOID:
         raise ValueError(
             f"{where} has the class {most}; expected classes up to 254, or "
             f"`ignore`={most} where that is void."
         )
-    return np.where(void, VOID, values).astype(np.uint8)
+    return changed(stored.values, np.where(void, VOID, numbers).astype(np.uint8))
 
 
 def trimap(stored: Stored, where: str) -> np.ndarray:
@@ -231,11 +269,14 @@ def trimap(stored: Stored, where: str) -> np.ndarray:
     Raises:
         ValueError: There is another value.
     """
-    values = stored.values.astype(np.int64) // stored.scale
-    if stored.lossy or not np.isin(values, (1, 2, 3)).all():
+    numbers = np.arange(WHITE_16 + 1) // stored.scale
+    present = numbers[counts(stored.values) > 0]
+    if stored.lossy or not np.isin(present, (1, 2, 3)).all():
         raise ValueError(
-            f"{where} has values from {values.min(initial=0)} to "
-            f"{values.max(initial=0)}; expected 1 for the object, 2 for the background "
-            "and 3 for void."
+            f"{where} has values from {present.min(initial=0)} to "
+            f"{present.max(initial=0)}; expected 1 for the object, 2 for the "
+            "background and 3 for void."
         )
-    return np.asarray([0, 1, 0, VOID], np.uint8)[values]
+    parts = np.zeros(len(numbers), np.uint8)
+    parts[numbers == 1], parts[numbers == 3] = 1, VOID
+    return changed(stored.values, parts)

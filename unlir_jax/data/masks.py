@@ -18,7 +18,7 @@ from typing import Literal, NamedTuple, get_args
 import numpy as np
 from PIL import Image
 
-from unlir_jax.data import frames, mask_values, preprocessing
+from unlir_jax.data import decoding, frames, mask_values, preprocessing, strips
 from unlir_jax.data.mask_values import Stored
 from unlir_jax.data.source import VOID
 
@@ -214,23 +214,35 @@ def _opened(
         orientation: See `read_mask`.
     """
     where = f"Mask {str(path)!r}"
-    found = preprocessing.decode_file(path, where)
+    found = preprocessing.decode_file(path, where, beside=1)
     upright = found.image
     if size is not None:
         upright = frames.upright_mask(found, size, orientation, where)
     lossy, scale = found.format in ("JPEG", "MPO"), SCALES.get(found.samples, 1)
-    values = np.asarray(upright)
-    if values.ndim == 3:
-        values = mask_values.grey(values, where)
-    if upright.mode in ("P", "PA"):
-        _check_palette(upright, values, where)
-    return Stored(mask_values.whole(values, where), lossy, scale)
+    with decoding.readable(where, found.budget.most):
+        values = _values(upright, where)
+        if upright.mode in ("P", "PA"):
+            _check_palette(upright, values, where)
+        return Stored(mask_values.whole(values, where), lossy, scale)
+
+
+def _values(image: Image.Image, where: str) -> np.ndarray:
+    """Give the stored values, of several channels the one that they all have."""
+    # Strip by strip: Pillow copies all of it twice for an array.
+    kind = np.asarray(image.crop((0, 0, 1, 1))).dtype
+    values = np.empty((image.height, image.width), kind)
+    for box in strips.boxes(image.size):
+        strip = np.asarray(image.crop(box))
+        several = strip.ndim == 3
+        rows = mask_values.grey(strip, where) if several else strip
+        values[box[1] : box[3]] = rows
+    return values
 
 
 def _check_palette(image: Image.Image, values: np.ndarray, where: str) -> None:
     """Refuse a palette of greys in which the number 0 is not the black."""
     palette = np.asarray(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
-    used = np.flatnonzero(np.bincount(values.ravel()))
+    used = np.flatnonzero(mask_values.counts(values))
     used = used[used < len(palette)]
     greys = palette[used]
     if (greys != greys[:, :1]).any() or len(used) < 2:

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from unlir_jax.data import decoding, levels, orientation
+from unlir_jax.data import decoding, levels, orientation, resizing
 from unlir_jax.data.levels import AUTO, WhiteLevel, to_rgb
 
-# A decoder should not be made to fill the memory by a small file. The variable
-# UNLIR_JAX_MOST_PIXELS of the environment sets another limit.
+# However large the file is; see `budget` for small ones. The variable
+# UNLIR_JAX_MOST_PIXELS of the environment sets another limit, which then is the only.
 MOST_PIXELS = 200_000_000
 
 BILINEAR = "bilinear"
@@ -62,16 +62,37 @@ def read_turned(
     """
     where = f"Image {os.fspath(path)!r}"
     found = decode_file(path, where)
-    image = to_rgb(found.image, white_level, white=found.white, where=where)
+    image = coloured(found, where, white_level)
     return image, found.orientation or orientation.UPRIGHT
 
 
-def decode_file(path: str | os.PathLike[str], where: str) -> decoding.Decoded:
+def coloured(
+    found: decoding.Decoded, where: str, white_level: WhiteLevel = AUTO
+) -> Image.Image:
+    """Convert what was decoded to 8-bit RGB.
+
+    Raises:
+        ValueError: As `levels.to_rgb`, or for whatever else fails.
+    """
+    with decoding.readable(where, found.budget.most):
+        return to_rgb(
+            found.image,
+            white_level,
+            white=found.white,
+            where=where,
+            budget=found.budget,
+        )
+
+
+def decode_file(
+    path: str | os.PathLike[str], where: str, beside: int = 0
+) -> decoding.Decoded:
     """Decode a picture file, upright and in its own mode.
 
     Args:
         path: The file.
         where: What it is called in messages, such as "Mask 'a.png'".
+        beside: Bytes a pixel that are made of it while it is there.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -79,14 +100,19 @@ def decode_file(path: str | os.PathLike[str], where: str) -> decoding.Decoded:
     """
     path = Path(path)
     most = decoding.most_pixels(MOST_PIXELS)
-    if not path.is_file():
-        kind = "is a folder" if path.is_dir() else "does not exist"
-        raise FileNotFoundError(f"{where} {kind}; expected a picture file.")
     try:
+        if not os.path.isfile(path):
+            kind = "is a folder" if os.path.isdir(path) else "does not exist"
+            raise FileNotFoundError(f"{where} {kind}; expected a picture file.")
         with path.open("rb") as stream:
-            return decoding.decode(stream, where, most, str(path))
+            return decoding.decode(stream, where, most, str(path), beside)
+    except FileNotFoundError:
+        raise
     except OSError as error:
-        raise ValueError(f"{where} cannot be read ({error}).") from error
+        raise ValueError(
+            f"{where} cannot be read ({error.strerror or error}); expected a picture "
+            "file."
+        ) from error
 
 
 def decode_bytes(data: bytes, where: str) -> decoding.Decoded:
@@ -202,10 +228,7 @@ def framing(
     def frame(picture: Picture) -> Image.Image:
         image = to_picture(picture, white_level=white_level)
         target = framed_size(*image.size, size, crop)
-        if image.size != target:
-            image = image.resize(target, resampling)
-        left, top = (round((side - size) / 2) for side in target)
-        return image.crop((left, top, left + size, top + size))
+        return resizing.framed(image, target, size, resampling)
 
     return frame
 

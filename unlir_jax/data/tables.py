@@ -2,11 +2,16 @@
 
 import csv
 import math
+import sys
 from collections.abc import Container, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
+from unlir_jax.data.budget import FREE, RATIO
+
 IMAGES = "images"
+# What a row takes in memory beside its text.
+ROW_BYTES = 260
 
 
 class Row(NamedTuple):
@@ -79,32 +84,48 @@ def read(file: Path, pictures: Sequence[str]) -> Table:
 
 
 def _rows(file: Path) -> tuple[tuple[str, ...], list[Row]]:
+    rows: list[Row] = []
     try:
+        most = (FREE + RATIO * file.stat().st_size) // ROW_BYTES
         with file.open(encoding="utf-8-sig", newline="") as stream:
             reader = csv.reader(stream, strict=True)
             columns = tuple(name.strip() for name in next(reader, ()))
-            lines = [
-                (reader.line_num, values) for values in reader if any(map(len, values))
-            ]
-    except (UnicodeDecodeError, csv.Error) as error:
+            _check_columns(file, columns)
+            for values in reader:
+                if any(map(len, values)):
+                    rows.append(_row(file, reader.line_num, columns, values))
+                if len(rows) > most:
+                    raise ValueError(
+                        f"Table {str(file)!r} has more than {most:,} rows, but only "
+                        f"{file.stat().st_size:,} bytes; expected a path or name in "
+                        "every row."
+                    )
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ValueError(
             f"Table {str(file)!r} cannot be read ({error}); expected CSV in UTF-8."
         ) from error
+    return columns, rows
+
+
+def _check_columns(file: Path, columns: tuple[str, ...]) -> None:
+    seen: set[str] = set()
     for column in columns:
-        if column and columns.count(column) > 1:
+        if column and column in seen:
             raise ValueError(
                 f"Table {str(file)!r} has two columns {column!r}; expected one."
             )
-    rows = []
-    for line, values in lines:
-        if len(values) != len(columns):
-            raise ValueError(
-                f"Line {line} of {str(file)!r} has {len(values)} values; expected "
-                f"{len(columns)} as its header has, parted by commas."
-            )
-        stripped = (value.strip() for value in values)
-        rows.append(Row(file, line, dict(zip(columns, stripped, strict=True))))
-    return columns, rows
+        seen.add(column)
+
+
+def _row(file: Path, line: int, columns: tuple[str, ...], values: list[str]) -> Row:
+    if len(values) != len(columns):
+        raise ValueError(
+            f"Line {line} of {str(file)!r} has {len(values)} values; expected "
+            f"{len(columns)} as its header has, parted by commas."
+        )
+    # Classes and splits are the same in many rows.
+    stripped = (sys.intern(value.strip()) for value in values)
+    return Row(file, line, dict(zip(columns, stripped, strict=True)))
 
 
 def inside(row: Row, column: str) -> str:
