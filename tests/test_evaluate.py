@@ -13,7 +13,7 @@ from pyarrow import parquet
 
 from unlir_jax import adapters, cli, config, evaluate, filters, mesh, pretrained
 from unlir_jax.data import source
-from unlir_jax.evaluation import comparison, gallery, labels
+from unlir_jax.evaluation import comparison, gallery, labels, scoring
 from unlir_jax.report import cautions
 
 CONFIG = (
@@ -104,8 +104,8 @@ def test_every_picture_method_and_metric_has_a_line(evaluated, pictures):
 
 def test_the_time_that_is_left_is_said():
     begun = time.monotonic() - 60
-    assert evaluate._doing("rise", begun, 0.5, 0.0, 2) == "rise, 3 min left"
-    assert evaluate._doing("rise", begun, 0.0, 0.0, 2) == "rise"
+    assert scoring._doing("rise", begun, 0.5, 0.0, 2) == "rise, 3 min left"
+    assert scoring._doing("rise", begun, 0.0, 0.0, 2) == "rise"
 
 
 def test_one_device_gives_the_table_of_four(evaluated, pictures, tmp_path):
@@ -156,7 +156,7 @@ def test_who_is_asked_to_stop_keeps_what_is_done_and_leaves_nobody_waiting(
     outcome = evaluate.run(given, tmp_path / "run", progress=stop)
     assert outcome.summary is None
     assert "Stopped by SIGTERM after 2 of 3 batches" in outcome.message
-    assert reached == ["claimed", "evaluated"]
+    assert reached == ["evaluated"]
 
 
 def test_a_broken_picture_is_counted(pictures, tmp_path):

@@ -32,7 +32,7 @@ FLOORS = {
         *("features", "batches", "journal", "workdir", "preview", "job"),
         *("part_measures", "part_gallery", "part_account", "part_album"),
         *("part_panels", "part_contrast", "receptive", "trunks", "explainers"),
-        *("probe", "probe_choice", "held_out", "origins"),
+        *("probe", "probe_choice", "held_out", "origins", "sharing"),
         "part_interventions",
         "explained",
         *("evaluation", "adaptation", "adapters", "pruning"),

@@ -28,6 +28,7 @@ from unlir_jax.weights import exported, readers
 
 CONFIG, SUMMARY, PARAMETERS = origins.CONFIG, "summary.json", "parameters.txt"
 CLASSES, CHOICE, CURVES = "classes.json", "probe.json", "curves.png"
+TRACES = (SUMMARY, checkpoint.FOLDER, journal.METRICS)
 WROTE = "what `unlir train` wrote"
 # May change from one start to the next: results are the same.
 FREE = (
@@ -42,6 +43,7 @@ def check(
     settings: Mapping[str, Any],
     free: Sequence[str] = FREE,
     defaults: Mapping[str, Any] | None = None,
+    traces: Sequence[str] = TRACES,
 ) -> dict[str, Any] | None:
     """Tell what a folder means to a run of these settings.
 
@@ -51,6 +53,7 @@ def check(
         free: What may differ from an earlier start.
         defaults: What a setting meant before there was it: an earlier version did not
             write it down.
+        traces: What such a run leaves in the folder, beside its config.
 
     Returns:
         The summary if this very run has been finished there, else None.
@@ -66,12 +69,11 @@ def check(
         raise ValueError(f"Workdir {str(folder)!r} is a file; expected a folder.")
     theirs = read(folder / CONFIG)
     if theirs is None:
-        ours = (SUMMARY, checkpoint.FOLDER, journal.METRICS)
-        strange = [name for name in ours if (folder / name).exists()]
+        strange = [name for name in traces if (folder / name).exists()]
         if strange:
             raise ValueError(
                 f"Workdir {str(folder)!r} holds {', '.join(strange)} but no {CONFIG}; "
-                "expected a new folder, or that of an earlier start of this training."
+                "expected a new folder, or that of an earlier start of this run."
             )
         return None
     theirs = _completed(theirs, defaults or {})

@@ -6,41 +6,18 @@ next one, and the table is the same.
 
 import csv
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
-from unlir_jax import record
+from unlir_jax import record, sharing
+from unlir_jax.evaluation import batch_files
+from unlir_jax.evaluation.batch_files import Rows, Whose
 
 FOLDER = "batches"
 TABLE, COMMA = "per_image.parquet", "per_image.csv"
 COLUMNS: tuple[str, ...] = ("image", "label", "method", "metric", "value")
-
-
-class Rows(NamedTuple):
-    """Hold the scores of some pictures.
-
-    Attributes:
-        index: Places in the data, `[pictures]`; those that could be read.
-        label: The class that is explained, `[pictures]`.
-        predicted: The network's class, `[pictures]`.
-        probability: Of `label`, `[pictures]`.
-        values: `[pictures, methods, metrics]`.
-        flat: Whether maps are flat, `[pictures, methods]`.
-        curves: By metric, `[pictures, methods, steps]`.
-        unreadable: Places of pictures that could not be read.
-    """
-
-    index: np.ndarray
-    label: np.ndarray
-    predicted: np.ndarray
-    probability: np.ndarray
-    values: np.ndarray
-    flat: np.ndarray
-    curves: dict[str, np.ndarray]
-    unreadable: np.ndarray
 
 
 def file_of(folder: Path, batch: int) -> Path:
@@ -48,15 +25,16 @@ def file_of(folder: Path, batch: int) -> Path:
     return folder / FOLDER / f"{batch:06d}.npz"
 
 
-def write(folder: Path, batch: int, rows: Rows) -> None:
-    """Keep a batch."""
-    arrays = {name: getattr(rows, name) for name in rows._fields if name != "curves"}
-    arrays |= {f"curve/{name}": curve for name, curve in rows.curves.items()}
-    buffer = io.BytesIO()
-    np.savez(buffer, **arrays)
+def write(folder: Path, batch: int, rows: Rows, whose: Whose) -> None:
+    """Keep a batch, with the names of its pictures.
+
+    Raises:
+        ValueError: Nothing can be written there.
+    """
     file = file_of(folder, batch)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    record.write_bytes(file, buffer.getvalue())
+    with sharing.writing(folder):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        record.write_bytes(file, batch_files.encode(rows, whose))
 
 
 def missing(folder: Path, batches: int) -> list[int]:
@@ -64,13 +42,42 @@ def missing(folder: Path, batches: int) -> list[int]:
     return [index for index in range(batches) if not file_of(folder, index).is_file()]
 
 
-def read(folder: Path, batches: int) -> Rows:
+def drop_damaged(
+    folder: Path, batches: Iterable[int], whose: Whose, say: Callable[[str], None]
+) -> None:
+    """Delete the batches that are damaged, so that they are made again, and say so.
+
+    Raises:
+        ValueError: A batch is sound, but of another evaluation or of other pictures.
+    """
+    for batch in batches:
+        file = file_of(folder, batch)
+        damage = batch_files.read(file, batch, whose)[1] if file.is_file() else ""
+        if damage:
+            say(f"{str(file)!r} is damaged ({damage}): it is made again.")
+            with sharing.writing(folder):
+                file.unlink(missing_ok=True)
+
+
+def read(folder: Path, batches: int, whose: Whose) -> Rows:
     """Put all batches together, in order.
 
     Raises:
-        ValueError: A file is broken; it may be deleted, and is made again.
+        ValueError: A file is broken, or of another evaluation.
     """
-    found = [_read(file_of(folder, index)) for index in range(batches)]
+    found: list[Rows] = []
+    for batch in range(batches):
+        file = file_of(folder, batch)
+        rows, damage = batch_files.read(file, batch, whose)
+        first = found[0] if found else rows
+        if rows is not None and first is not None:
+            damage = _unlike(first, rows)
+        if rows is None or damage:
+            raise ValueError(
+                f"{str(file)!r} is damaged ({damage}); expected what `unlir evaluate` "
+                "wrote: delete it, and the same command makes it again."
+            )
+        found.append(rows)
     joined = {
         name: np.concatenate([getattr(rows, name) for rows in found])
         for name in Rows._fields
@@ -83,22 +90,13 @@ def read(folder: Path, batches: int) -> Rows:
     return Rows(**joined, curves=curves)
 
 
-def _read(file: Path) -> Rows:
-    try:
-        with np.load(file, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored.files}
-        plain = {name: arrays[name] for name in Rows._fields if name != "curves"}
-    except (ValueError, KeyError, OSError, EOFError) as error:
-        raise ValueError(
-            f"{str(file)!r} cannot be read ({error}); expected what `unlir evaluate` "
-            "wrote: delete it, and the same command makes it again."
-        ) from error
-    curves = {
-        name.removeprefix("curve/"): values
-        for name, values in arrays.items()
-        if name.startswith("curve/")
-    }
-    return Rows(**plain, curves=curves)
+def _unlike(first: Rows, rows: Rows) -> str:
+    """Say which curve has other steps than in the first batch, "" where none."""
+    for name, curve in rows.curves.items():
+        one, other = first.curves[name].shape[2], curve.shape[2]
+        if one != other:
+            return f"{name} has {other} steps, and {one} in the first batch"
+    return ""
 
 
 def lines(

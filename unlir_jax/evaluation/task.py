@@ -1,16 +1,25 @@
 """What the config of an evaluation stands for: data, network, methods and metrics."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from unlir_jax import explainers, mesh, part_panels, pretrained, saliency, tree, workdir
+from unlir_jax import (
+    explainers,
+    mesh,
+    part_panels,
+    places,
+    pretrained,
+    ranges,
+    saliency,
+    tree,
+    workdir,
+)
 from unlir_jax.data import duplicates, registry, source
 from unlir_jax.data.splits import PLACE
-from unlir_jax.evaluation import labels
+from unlir_jax.evaluation import batch_files, labels
 from unlir_jax.evaluation import scorers as scoring
 from unlir_jax.metrics import sanity
 from unlir_jax.models.parts import PartNet
@@ -24,7 +33,8 @@ SPLITS = ("test", "validation", "val")
 class Task(NamedTuple):
     """Hold what a config stands for, before the first picture.
 
-    `notices` are sentences for people about what was taken for granted.
+    `notices` are sentences for people about what was taken for granted, and `further`
+    are hashes of weights beside the network's own, by their setting.
     """
 
     settings: Any
@@ -40,6 +50,7 @@ class Task(NamedTuple):
     scorers: list[scoring.Scorer]
     contracts: dict[str, Any]
     others: dict[str, Any]
+    further: dict[str, str]
     annotations: tuple[str, ...]
     image_size: int
     crop: float
@@ -51,6 +62,18 @@ class Task(NamedTuple):
         """List the metrics in the order asked for."""
         return tuple(dict.fromkeys(self.settings.metrics))
 
+    def whose(self) -> batch_files.Whose:
+        """Say what its batches have to be of."""
+        return batch_files.Whose(
+            {"model": self.network.sha256} | self.further,
+            tuple(self.explainers),
+            self.columns,
+            tuple(curve for scorer in self.scorers for curve in scorer.curves),
+            tuple(self.data.name(index) for index in range(self.data.size)),
+            self.labels,
+            self.settings.batch_size,
+        )
+
 
 def prepare(settings: Any) -> Task:
     """Open the data, load the network and make methods and metrics.
@@ -59,6 +82,7 @@ def prepare(settings: Any) -> Task:
         ValueError: A setting that makes no sense, or data that the network does not
             fit; the sentence says what would.
     """
+    ranges.check(settings)
     chosen = explainers.check(tuple(settings.methods))
     wanted = scoring.check(tuple(settings.metrics))
     if settings.labels not in LABELS:
@@ -67,8 +91,6 @@ def prepare(settings: Any) -> Task:
     data, model = _open(settings.data), settings.model
     network = _load(settings, model.weights)
     found, labelled_by = _labels(settings.labels, data, network)
-    seen = _seen_in_training(model.name, data)
-    twice = seen.sentences("pictures") if seen else []
     chosen = explainers.check(chosen, by_parts=isinstance(network.module, PartNet))
     controls = tuple(
         name for name in saliency.CONTROLS if settings.controls and name not in chosen
@@ -84,20 +106,22 @@ def prepare(settings: Any) -> Task:
         network.model, wanted, options, _order(network, scoring.sanity(wanted))
     )
     annotations = _annotations(scorers, data)
+    others, further = _others(scorers, settings, network)
     return Task(
         settings=settings,
         network=network,
         data=data,
         labels=found,
         labelled_by=labelled_by,
-        notices=tuple(filter(None, (labels.said(labelled_by), *twice))),
-        duplicates=seen and seen.document(),
+        notices=tuple(filter(None, [labels.said(labelled_by)])),
+        duplicates=None,
         explainers=made,
         controls=controls + tuple(c for c in saliency.CONTROLS if c in chosen),
         parameters=parameters,
         scorers=scorers,
         contracts=contracts,
-        others=_others(scorers, settings, network),
+        others=others,
+        further=further,
         annotations=annotations,
         image_size=settings.data.image_size or network.image_size,
         crop=settings.data.crop or network.crop,
@@ -117,16 +141,25 @@ def _layout(settings: Any) -> mesh.Layout:
     return laid
 
 
-def _seen_in_training(model: str, data: source.Source) -> duplicates.Duplicates | None:
-    """Find pictures that the network in a workdir was trained on; None if unknown."""
+def compared(given: Task) -> Task:
+    """Look for pictures that the network in a workdir was trained on.
+
+    Returns:
+        The task with what was found, as it was where that is not known.
+    """
+    model = given.settings.model.name
     # One process says it for all.
-    if not Path(model).is_dir() or not mesh.is_first():
-        return None
+    if not places.is_folder(model) or not mesh.is_first():
+        return given
     try:
         train = workdir.training_pictures(model)
     except ValueError:
-        return None  # A network can be tested where its training pictures are not.
-    return duplicates.between(train, data)
+        return given  # A network can be tested where its training pictures are not.
+    seen = duplicates.between(train, given.data)
+    return given._replace(
+        notices=(*given.notices, *seen.sentences("pictures")),
+        duplicates=seen.document(),
+    )
 
 
 def _load(settings: Any, weights: str | None) -> pretrained.Pretrained:
@@ -157,9 +190,13 @@ def _order(network: pretrained.Pretrained, wanted: bool) -> tuple[str, ...]:
 
 def _others(
     scorers: Sequence[scoring.Scorer], settings: Any, network: pretrained.Pretrained
-) -> dict[str, Any]:
-    """Give the variables of networks that have learned nothing, where metrics ask."""
-    wanted, found = {scorer.other for scorer in scorers}, {}
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Give the variables of networks that have learned nothing, where metrics ask.
+
+    Returns:
+        They, and the hashes of those that come from a file.
+    """
+    wanted, found, further = {scorer.other for scorer in scorers}, {}, {}
     if "redrawn" in wanted:
         key = jax.random.key(settings.seed)
         found["redrawn"] = sanity.redraw(network.variables, key)
@@ -170,8 +207,10 @@ def _others(
                 "`model.random_labels` is missing, the weights of the same network "
                 "trained on random labels; expected --config.model.random_labels=FILE."
             )
-        found["random_labels"] = _load(settings, model.random_labels).variables
-    return found
+        other = _load(settings, model.random_labels)
+        found["random_labels"] = other.variables
+        further["model.random_labels"] = other.sha256
+    return found, further
 
 
 def _labels(

@@ -60,6 +60,7 @@ def document(
         ),
         "seed": job.settings.seed,
         "statistics": job.settings.statistics.to_dict(),
+        "gallery": job.settings.gallery,
         "versions": record.versions(),
     }
     found["contract"] = {
