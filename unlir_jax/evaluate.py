@@ -84,7 +84,9 @@ def run(
         return Outcome(done, f"Done before: {_result(folder)}; {unknown}")
     data = job.data._replace(labels=job.labels)
     now = origins.describe(job.network, job.further, job.annotations, data=data)
-    notice = sharing.compare(place, now, settings.data.compare)
+    # A finished evaluation of an earlier version is left as it is.
+    silent = done is not None and not (left or (folder / origins.FILE).is_file())
+    notice = "" if silent else sharing.compare(place, now, settings.data.compare)
     if done is not None and not left:
         return Outcome(done, f"Done before: {_result(folder)}")
     sharing.check_writable(folder)
@@ -106,7 +108,14 @@ def _left(folder: Path, done: Mapping[str, Any] | None, plain: dict[str, Any]) -
         )
     about = done.get("about")
     theirs = about if isinstance(about, dict) else {}
-    changed = [name for name in SUMMARISED if theirs.get(name) != plain[name]]
+    if "statistics" not in theirs:
+        return (
+            f"{str(folder / SUMMARY)!r} is no summary of an evaluation: it is made "
+            "again from the batches."
+        )
+    # An earlier version did not write all of them down.
+    there = [name for name in SUMMARISED if name in theirs]
+    changed = [name for name in there if theirs[name] != plain[name]]
     if changed:
         return (
             f"The evaluation in {str(folder)!r} was summarised with other settings "

@@ -4,19 +4,32 @@ Every draw is kept as soon as it is done, so that a run which is killed goes on 
 next one. Several methods and numbers of shots make a folder each, and a page of all.
 """
 
-from collections.abc import Callable, Mapping
+import functools
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from unlir_jax import config, interruption, record, workdir
+from unlir_jax import (
+    config,
+    finite,
+    interruption,
+    origins,
+    places,
+    ranges,
+    record,
+    sharing,
+    workdir,
+)
 from unlir_jax.adaptation import comparison, pictures, task, trial
 from unlir_jax.adaptation import settings as default_settings
 from unlir_jax.data import duplicates
 from unlir_jax.report import few_shots
 
 REPORT = "report.html"
+WRITTEN = (REPORT, workdir.CURVES)
+TRACES = (*trial.TRACES, *WRITTEN)
 
 Say = Callable[[str], None]
 
@@ -54,23 +67,79 @@ def run(settings: Any, folder: str | Path, *, say: Say = lambda text: None) -> O
         say: Told a line at a time what is done.
 
     Raises:
-        ValueError: A setting that makes no sense, or a folder of something else.
+        ValueError: A setting that makes no sense, a folder of something else, or other
+            weights or data than it was begun with.
+        FloatingPointError: What comes of a draw is not finite.
     """
-    folder, plain = Path(folder), config.to_dict(settings)
+    folder, plain = places.check(folder, "workdir"), config.to_dict(settings)
+    ranges.check(settings)
     several = task.several(settings)
-    result = _results if several else _result
     known = config.to_dict(default_settings.few_shot())
-    done = workdir.check(folder, plain, trial.FREE, known)
-    if done is not None:
-        return Outcome(done, f"Done before: {result(folder, done)}")
-    tasks = task.prepare(settings)
-    places = {each.name: folder / each.name if several else folder for each in tasks}
-    before = {each.name: trial.finished(each, places[each.name]) for each in tasks}
-    found = {name: own for name, own in before.items() if own is not None}
+    top = sharing.Place(folder, plain, trial.FREE, known, TRACES)
+    done = sharing.check(top)
+    left = _left(folder, done, several)
+    try:
+        tasks = task.prepare(settings)
+    except (ValueError, OSError) as error:
+        if done is None or left:
+            raise
+        unknown = f"what it began with cannot be looked at now ({error})"
+        return Outcome(done, f"Done before: {_said(folder, done, several)}; {unknown}")
+    own = {
+        each.name: trial.place(each, folder / each.name if several else folder)
+        for each in tasks
+    }
+    data, network = tasks[0].data, tasks[0].network
+    now = origins.describe(network, train=data.train, test=data.test)
+    begun = _begun(top, own.values(), now)
+    # A finished run of an earlier version is left as it is.
+    silent = done is not None and not (left or (folder / origins.FILE).is_file())
+    how = settings.data.compare
+    compared = [] if silent else [sharing.compare(*each, how) for each in begun]
+    if done is not None and not left:
+        return Outcome(done, f"Done before: {_said(folder, done, several)}")
+    sharing.check_writable(folder)
+    for sentence in dict.fromkeys(filter(None, (*compared, left))):
+        say(sentence)
+    return _run(tasks, top, own, several, lambda: _claim(begun, how), say)
+
+
+def _begun(
+    top: sharing.Place, own: Iterable[sharing.Place], now: Mapping[str, Any]
+) -> list[tuple[sharing.Place, Mapping[str, Any]]]:
+    """List the folders of a run, with what each begins with.
+
+    Names of pictures are listed once, not in the folder of each of several.
+    """
+    data = now.get("data", {})
+    short = {
+        name: {what: value for what, value in split.items() if what != "listed"}
+        for name, split in data.items()
+    }
+    inner = [place for place in own if place.folder != top.folder]
+    return [(top, now), *((place, {**now, "data": short}) for place in inner)]
+
+
+def _claim(begun: Iterable[tuple[sharing.Place, Mapping[str, Any]]], how: str) -> None:
+    for each, now in begun:
+        sharing.claim(each, now, how)
+
+
+def _run(
+    tasks: list[task.Task],
+    top: sharing.Place,
+    own: Mapping[str, sharing.Place],
+    several: bool,
+    claim: Callable[[], None],
+    say: Say,
+) -> Outcome:
+    """Learn what has not been learnt, and put all together."""
+    folder = top.folder
+    before = {each.name: trial.finished(own[each.name]) for each in tasks}
+    found = {name: summary for name, summary in before.items() if summary is not None}
     if len(found) < len(tasks):
         tasks = _compared(tasks, say)
-    folder.mkdir(parents=True, exist_ok=True)
-    record.write_text(folder / workdir.CONFIG, record.to_json(dict(plain)))
+    claim = functools.cache(claim)
     with interruption.watch() as asked:
         for group in task.cuts(each for each in tasks if each.name not in found):
             # At another cut pictures are other numbers: those before are let go.
@@ -78,21 +147,58 @@ def run(settings: Any, folder: str | Path, *, say: Say = lambda text: None) -> O
             for each in group:
                 if several:
                     say(f"{each.settings.method}, k={each.settings.k}")
-                summary = trial.run(each, seen, places[each.name], asked=asked, say=say)
+                alone = own[each.name].folder
+                summary = trial.run(
+                    each, seen, alone, claim=claim, asked=asked, say=say
+                )
                 if summary is None:
-                    return Outcome(None, _stopped(asked(), places[each.name], each))
+                    return Outcome(None, _stopped(asked(), alone, each))
                 found[each.name] = summary
             del seen
     in_order = [found[each.name] for each in tasks]
     if not several:
         (summary,) = in_order
-        return Outcome(summary, f"Done: {result(folder, summary)}")
+        return Outcome(summary, f"Done: {_result(folder, summary)}")
+    claim()
     summary = comparison.compare(in_order)
+    finite.check(summary, "the summary")
     png = few_shots.draw(summary)
-    record.write_bytes(folder / workdir.CURVES, png)
-    record.write_text(folder / REPORT, few_shots.page(summary, png))
-    record.write_text(folder / workdir.SUMMARY, record.to_json(summary))
-    return Outcome(summary, f"Done: {result(folder, summary)}")
+    page = few_shots.page(summary, png)
+    with sharing.alone(folder), sharing.writing(folder):
+        record.write_bytes(folder / workdir.CURVES, png)
+        record.write_text(folder / REPORT, page)
+        record.write_text(folder / workdir.SUMMARY, record.to_json(summary))
+    return Outcome(summary, f"Done: {_results(folder, summary)}")
+
+
+def _left(folder: Path, done: Mapping[str, Any] | None, several: bool) -> str:
+    """Say what of a finished run is to be made again; "" where nothing is."""
+    if done is None:
+        return ""
+    if not (_is_summary(done) if several else trial.is_summary(done)):
+        return (
+            f"{str(folder / workdir.SUMMARY)!r} is no summary of few shots: it is made "
+            "again from the draws."
+        )
+    gone = [name for name in WRITTEN if not (folder / name).is_file()]
+    if several and gone:
+        return (
+            f"The run in {str(folder)!r} is finished, but {', '.join(gone)} is gone: "
+            "it is made again."
+        )
+    return ""
+
+
+def _is_summary(found: Mapping[str, Any]) -> bool:
+    """Tell whether a document is the summary of several runs."""
+    names, shots = found.get("methods"), found.get("k")
+    if not (isinstance(names, list) and isinstance(shots, list) and names and shots):
+        return False
+    return all(
+        isinstance(found.get(f"{name}/{k}/test/accuracy"), float)
+        for name in names
+        for k in shots
+    )
 
 
 def _compared(tasks: list[task.Task], say: Say) -> list[task.Task]:
@@ -112,6 +218,10 @@ def _stopped(signal: str, folder: Path, given: task.Task) -> str:
         f"Stopped by {signal} after {made} of {given.settings.draws} draws of "
         f"{given.settings.method}: the same command goes on from there."
     )
+
+
+def _said(folder: Path, summary: Mapping[str, Any], several: bool) -> str:
+    return (_results if several else _result)(folder, summary)
 
 
 def _result(folder: Path, summary: Mapping[str, Any]) -> str:

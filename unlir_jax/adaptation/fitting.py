@@ -127,7 +127,7 @@ def crops(method: methods.Method) -> bool:
 
 def _fit(task: Any, seen: Any, lesson: Lesson, number: int) -> Fitted:
     method, classes = task.method, lesson.targets.shape[1]
-    views = seen.pool(seen.train(lesson.chosen), method.pooling)
+    views = seen.pool(seen.train(lesson.chosen), method.pooling, lesson.chosen)
     by_probe: Voter | None = None
     count = 0
     if method.probe and not (method.adapters and steps(task, len(lesson.chosen))):
@@ -153,7 +153,7 @@ def _probe(
     """Fit a method's probe to pooled views, and to crops where it learns from them."""
     options = {"sure": lesson.sure} if method.probe == "logistic" else {}
     if method.crops:
-        cut = seen.pool(seen.cropped(lesson.chosen), method.pooling)
+        cut = seen.pool(seen.cropped(lesson.chosen), method.pooling, lesson.chosen)
         views = np.concatenate([views, cut])
     fit_probe = probes.PROBES[method.probe]
     decide = fit_probe(views, lesson.labels, lesson.targets.shape[1], **options)
@@ -218,6 +218,18 @@ def _prepare(task: Any, pictures: int) -> tuple[methods.Adaptation, training.Pla
         penalty=sparsity.Penalty(**task.settings.penalty),
     )
     return made, plan
+
+
+def check(task: Any) -> None:
+    """Refuse a penalty of weights that a method does not learn, before it learns.
+
+    Raises:
+        ValueError: So it is.
+    """
+    for own in methods.groups(task.method):
+        if task.settings.penalty.name and own.trunk:
+            made, plan = _prepare(task._replace(method=own), 1)
+            sparsity.begin(made.start, plan.penalty)
 
 
 def _counted(head: str) -> tuple[str, ...]:

@@ -1,12 +1,12 @@
 """Pictures at the cut of a trunk, looked at once for all draws and methods."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from unlir_jax import pooling
+from unlir_jax import finite, pooling, record
 from unlir_jax.adaptation import trunk
 from unlir_jax.data import augmentation, pipeline, source
 
@@ -51,7 +51,8 @@ class Pictures:
             why = source.reason(test, 0)
             raise ValueError(f"No picture of the test can be read: {why}")
         self.test_labels = labels[kept]
-        self.test = self._views(pixels[kept])
+        self.test_names = [test.name(int(place)) for place in np.flatnonzero(kept)]
+        self.test = self._views(pixels[kept], self.test_names)
         self.unreadable = int(np.count_nonzero(~kept))
 
     def prepare(self, chosen: np.ndarray, *, crops: bool = False) -> None:
@@ -65,7 +66,7 @@ class Pictures:
                     f"{self.data.train.name(lost)!r} was drawn and cannot be read: "
                     f"{source.reason(self.data.train, lost)}"
                 )
-            views = self._views(pixels).swapaxes(0, 1)
+            views = self._views(pixels, self._named(new)).swapaxes(0, 1)
             self.kept.update(zip(new, views, strict=True))
         if crops:
             self._crop([int(i) for i in chosen if int(i) not in self.crops])
@@ -78,12 +79,22 @@ class Pictures:
         """Give random crops of training pictures, `[crops, pictures, …]`."""
         return np.stack([self.crops[int(index)] for index in chosen], axis=1)
 
-    def pool(self, views: np.ndarray, name: str) -> np.ndarray:
-        """Compute descriptors of the frozen trunk, `[views, pictures, channels]`."""
+    def pool(
+        self, views: np.ndarray, name: str, chosen: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Compute descriptors of the frozen trunk, `[views, pictures, channels]`.
+
+        Args:
+            views: Of pictures at the cut.
+            name: Of the pooling.
+            chosen: Places of the training pictures that they are of; None for tests.
+        """
         pool = pooling.POOLINGS[name]
         half = jax.jit(lambda known, rows: pool(self.cut.after(known, rows)))
         variables = self.network.variables
-        return np.stack([trunk.gather(half, variables, view) for view in views])
+        found = np.stack([trunk.gather(half, variables, view) for view in views])
+        names = self.test_names if chosen is None else self._named(chosen)
+        return self._finite(found, names)
 
     def tested(self, places: np.ndarray) -> Shown:
         """Show pictures of the test."""
@@ -98,12 +109,36 @@ class Pictures:
     def trained(self, chosen: np.ndarray) -> Shown:
         """Show training pictures."""
         views = self.train(chosen)
-        return Shown(lambda: iter(views), lambda name: self.pool(views, name))
+        return Shown(lambda: iter(views), lambda name: self.pool(views, name, chosen))
 
-    def _views(self, pixels: np.ndarray) -> np.ndarray:
+    def _named(self, chosen: Iterable[int]) -> list[str]:
+        return [self.data.train.name(int(index)) for index in chosen]
+
+    def _finite(self, found: np.ndarray, names: Sequence[str]) -> np.ndarray:
+        """Refuse what the network makes of pictures, `[views, pictures, …]`.
+
+        Raises:
+            FloatingPointError: It is not finite; names the pictures.
+        """
+        rows = np.moveaxis(found, 1, 0).reshape(len(names), -1)
+        broken = [
+            name
+            for name, row in zip(names, rows, strict=True)
+            if not np.isfinite(row).all()
+        ]
+        if broken:
+            raise FloatingPointError(
+                f"The features of {self.network.name} are not finite"
+                f"{finite.named([record.readable(name) for name in broken])}; expected "
+                "numbers: look at the weights, or leave these pictures out."
+            )
+        return found
+
+    def _views(self, pixels: np.ndarray, names: Sequence[str]) -> np.ndarray:
         """Compute `[views, pictures, …]`."""
         views = [pixels, pixels[:, :, ::-1]][: self.flips]
-        return np.stack([self._look(view) for view in views])
+        found = np.stack([self._look(view) for view in views])
+        return self._finite(found, names) if self.at else found
 
     def _look(self, pixels: np.ndarray) -> np.ndarray:
         if not self.at:

@@ -91,7 +91,9 @@ def by_prototypes(
     rows, _ = _stacked(views)
     every = np.tile(labels, len(views))
     means = np.stack([rows[every == label].mean(0) for label in range(classes)])
-    size = np.mean(np.square(rows - means[every]).sum(1)) + np.finfo(np.float32).tiny
+    size = np.mean(np.square(rows - means[every]).sum(1))
+    # One view of one picture a class has no spread: that of the classes is next best.
+    size = size or np.mean(np.square(means - means.mean(0)).sum(1)) or 1.0
 
     def classify(test: Views) -> np.ndarray:
         found = []

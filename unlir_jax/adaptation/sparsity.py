@@ -49,13 +49,20 @@ def check(penalty: Penalty, trunk: str = "filters") -> None:
 
     Raises:
         ValueError: The name is unknown, or a weight negative, or one without the other,
-            or no weights of filters learn.
+            or `select` no regular expression, or no weights of filters learn.
     """
     if penalty.name not in get_args(Name):
         raise ValueError(
             f"`penalty.name`={penalty.name!r}; expected '' or one of "
             f"{', '.join(get_args(Name)[1:])}."
         )
+    try:
+        re.compile(penalty.select)
+    except re.error as error:
+        raise ValueError(
+            f"`penalty.select`={penalty.select!r} is no regular expression ({error}); "
+            "expected one, such as depthwise."
+        ) from error
     if not 0 <= penalty.weight < float("inf"):
         raise ValueError(f"`penalty.weight`={penalty.weight}; expected 0 or more.")
     if bool(penalty.name) != (penalty.weight > 0):

@@ -5,12 +5,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from unlir_jax import pretrained
-from unlir_jax.adaptation import draws, methods, sparsity, training, trunk
+from unlir_jax import places, pretrained, ranges
+from unlir_jax.adaptation import draws, fitting, methods, sparsity, training, trunk
 from unlir_jax.data import source, splits
 from unlir_jax.pooling import POOLINGS
 
-ALL = "all"
+ALL, MOST_DIGITS = "all", 9
 
 
 class Task(NamedTuple):
@@ -63,6 +63,7 @@ def prepare(settings: Any) -> list[Task]:
     Raises:
         ValueError: A setting that makes no sense; the sentence says what would.
     """
+    ranges.check(settings)
     names, shots = _combined(settings)
     _check_settings(settings, names, shots)
     unlabelled = _unlabelled(settings.unlabelled)
@@ -97,7 +98,9 @@ def prepare(settings: Any) -> list[Task]:
         at = "" if method.trunk == "full" else after
         for k in shots:
             own = _alone(settings, name, k)
-            found.append(Task(own, method, network, data, after, at, *common))
+            made = Task(own, method, network, data, after, at, *common)
+            fitting.check(made)
+            found.append(made)
     return sorted(found, key=lambda task: not task.at)
 
 
@@ -122,6 +125,12 @@ def _check_settings(settings: Any, names: list[str], shots: list[int]) -> None:
             raise ValueError(
                 f"`{name}`={settings[name]!r}; expected one of "
                 f"{', '.join(map(repr, allowed))}."
+            )
+    for name in names:
+        if settings.crops < 1 and fitting.crops(methods.METHODS[name]):
+            raise ValueError(
+                f"`crops`={settings.crops} with `method`={name!r}, which learns from "
+                "crops; expected 1 or more."
             )
     if settings.head == "cosine" and settings.head_start != training.STARTS[0]:
         raise ValueError(
@@ -179,9 +188,9 @@ def _check_counts(
 def _unlabelled(text: str) -> int | None:
     if text == ALL:
         return None
-    if not text.isdecimal():
+    if not text.isdecimal() or len(text) > MOST_DIGITS:
         raise ValueError(
-            f"`unlabelled`={text!r}; expected a number of pictures, or {ALL!r}."
+            f"`unlabelled`={places.shown(text)}; expected a number of pictures, or {ALL!r}."
         )
     return int(text)
 

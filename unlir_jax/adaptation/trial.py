@@ -3,34 +3,79 @@
 A run that is killed goes on with the next draw.
 """
 
-import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
-from unlir_jax import config, record, workdir
-from unlir_jax.adaptation import draws, fitting, pictures, task
+from unlir_jax import config, finite, record, sharing, workdir
+from unlir_jax.adaptation import (
+    comparison,
+    draw_files,
+    draws,
+    fitting,
+    pictures,
+    task,
+)
 from unlir_jax.adaptation import settings as default_settings
 from unlir_jax.metrics import statistics
 
 DRAWS, ADAPTERS = "draws", "adapters"
+TRACES = (workdir.SUMMARY, DRAWS, ADAPTERS)
 FREE = (
     *("data.cache", "data.compare", "data.duplicates"),
     *("data.threads", "data.workers"),
 )
 
 
-def finished(given: task.Task, folder: Path) -> dict[str, Any] | None:
-    """Give the summary if the run is done there already.
+class Drawn(NamedTuple):
+    """Hold a draw before anything is learnt.
+
+    Attributes:
+        chosen: Places of the pictures that are learnt from.
+        labels: Of them, among the classes drawn.
+        tested: Places, among the test pictures that could be read, of what it is
+            tested on.
+        target: Their labels.
+        whose: What stands in its file.
+    """
+
+    chosen: np.ndarray
+    labels: np.ndarray
+    tested: np.ndarray
+    target: np.ndarray
+    whose: draw_files.Whose
+
+
+def place(given: task.Task, folder: Path) -> sharing.Place:
+    """Say whose a folder is that has this run alone."""
+    known = config.to_dict(default_settings.few_shot())
+    settings = config.to_dict(given.settings)
+    return sharing.Place(folder, settings, FREE, known, TRACES)
+
+
+def finished(own: sharing.Place) -> dict[str, Any] | None:
+    """Give the summary if the run is done there already; one that is none is not it.
 
     Raises:
         ValueError: The folder is of something else.
     """
-    known = config.to_dict(default_settings.few_shot())
-    return workdir.check(folder, config.to_dict(given.settings), FREE, known)
+    found = sharing.check(own)
+    return found if found is not None and is_summary(found) else None
+
+
+def is_summary(found: Mapping[str, Any]) -> bool:
+    """Tell whether a document is the summary of a run alone."""
+    numbers = ("test/accuracy", "test/accuracy_low", "test/accuracy_high", "test/loss")
+    accuracies = found.get("test/accuracy_draws")
+    return (
+        set(comparison.SAID + comparison.COMMON + ("method", "k")) <= set(found)
+        and isinstance(accuracies, list)
+        and bool(accuracies)
+        and all(isinstance(n, float) for n in [*accuracies, *map(found.get, numbers)])
+    )
 
 
 def run(
@@ -38,6 +83,7 @@ def run(
     seen: pictures.Pictures,
     folder: Path,
     *,
+    claim: Callable[[], None],
     asked: Callable[[], str],
     say: Callable[[str], None],
 ) -> dict[str, Any] | None:
@@ -47,72 +93,99 @@ def run(
         given: What is learnt.
         seen: The pictures at its cut.
         folder: Its own.
+        claim: Called before anything is written.
         asked: Gives the name of a signal that asks to stop, or "".
         say: Told a line at a time what is done.
 
     Returns:
         The summary, which is written too; None if it was asked to stop.
+
+    Raises:
+        ValueError: A draw that is there is of something else.
+        FloatingPointError: What comes of a draw is not finite.
     """
-    settings = given.settings
-    (folder / DRAWS).mkdir(parents=True, exist_ok=True)
-    plain = config.to_dict(settings)
-    record.write_text(folder / workdir.CONFIG, record.to_json(dict(plain)))
-    for number in range(settings.draws):
+    found = []
+    for number in range(given.settings.draws):
         file = folder / DRAWS / f"{number:03d}.json"
-        if file.is_file():
-            continue
-        if asked():
+        drawn = _drawn(given, seen, number)
+        kept, damage = draw_files.read(file, drawn.whose)
+        if kept is None and asked():
             return None
-        found = _draw(given, seen, number, folder)
-        record.write_text(file, record.to_json(found))
-        say(
-            f"draw {number}: test/accuracy {found['accuracy']:.4f}, "
-            f"{found['seconds']:.0f} s"
-        )
-    summary = _summary(given, folder)
-    record.write_text(folder / workdir.SUMMARY, record.to_json(summary))
+        if damage:
+            say(f"{str(file)!r} is damaged ({damage}): it is made again.")
+        if kept is None:
+            fitted, kept = _learn(given, seen, drawn)
+            claim()
+            if number == 0:
+                with sharing.writing(folder):
+                    names = drawn.whose.classes
+                    fitting.save(fitted, given, folder / ADAPTERS, names)
+            draw_files.write(file, kept, drawn.whose)
+            say(
+                f"draw {number}: test/accuracy {kept['accuracy']:.4f}, "
+                f"{kept['seconds']:.0f} s"
+            )
+        found.append(kept)
+    claim()
+    summary = _summary(given, found)
+    finite.check(summary, f"the summary of {given.name}")
+    with sharing.alone(folder), sharing.writing(folder):
+        record.write_text(folder / workdir.SUMMARY, record.to_json(summary))
     return summary
 
 
-def _draw(
-    given: task.Task, seen: pictures.Pictures, number: int, folder: Path
-) -> dict[str, Any]:
-    """Learn from one draw, and test on all of the test split."""
+def _drawn(given: task.Task, seen: pictures.Pictures, number: int) -> Drawn:
     settings, train = given.settings, given.data.train
     # `task.prepare` has looked all of them up.
     known = cast(np.ndarray, train.labels)
     chosen, classes = draws.draw(known, settings.k, number, settings.ways)
-    labels = np.searchsorted(classes, known[chosen])
     tested = np.flatnonzero(np.isin(seen.test_labels, classes))
+    whose = draw_files.Whose(
+        number,
+        given.network.sha256,
+        [train.classes[int(label)] for label in classes],
+        [train.name(int(index)) for index in chosen],
+        len(tested),
+    )
+    labels = np.searchsorted(classes, known[chosen])
     target = np.searchsorted(classes, seen.test_labels[tested])
-    others = draws.others(train.size, chosen, given.unlabelled, number)
+    return Drawn(chosen, labels, tested, target, whose)
+
+
+def _learn(
+    given: task.Task, seen: pictures.Pictures, drawn: Drawn
+) -> tuple[fitting.Fitted, dict[str, Any]]:
+    """Learn from one draw, and test on all of the test split."""
+    chosen, number = drawn.chosen, drawn.whose.draw
+    others = draws.others(given.data.train.size, chosen, given.unlabelled, number)
     seen.prepare(chosen, crops=fitting.crops(given.method))
     seen.prepare(others)
     begun = time.perf_counter()
-    fitted = fitting.fit(given, seen, chosen, labels, len(classes), number, others)
+    count = len(drawn.whose.classes)
+    fitted = fitting.fit(given, seen, chosen, drawn.labels, count, number, others)
     seconds = time.perf_counter() - begun
-    scores = fitted.classify(seen.tested(tested))
-    right = scores.argmax(1) == target
-    names = [train.classes[int(label)] for label in classes]
-    if number == 0:
-        fitting.save(fitted, given, folder / ADAPTERS, names)
-    return {
-        "draw": number,
+    scores = fitted.classify(seen.tested(drawn.tested))
+    broken = np.flatnonzero(~np.isfinite(scores).all(1))
+    if len(broken):
+        names = [seen.test_names[int(drawn.tested[row])] for row in broken]
+        raise FloatingPointError(
+            f"What {given.settings.method} says after draw {number} is not finite"
+            f"{finite.named(names)}; expected numbers: look at the weights, or try a "
+            f"smaller `head_rate` than {given.settings.head_rate:g}."
+        )
+    right = scores.argmax(1) == drawn.target
+    return fitted, {
         "accuracy": float(right.mean()),
-        "loss": float(-scores[np.arange(len(target)), target].mean()),
+        "loss": float(-scores[np.arange(len(right)), drawn.target].mean()),
         "seconds": seconds,
         "trained_parameters": fitted.count,
-        "classes": names,
-        "pictures": [train.name(int(index)) for index in chosen],
         "right": right.astype(int).tolist(),
         **fitted.notes,
     }
 
 
-def _summary(given: task.Task, folder: Path) -> dict[str, Any]:
+def _summary(given: task.Task, found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     settings = given.settings
-    files = [folder / DRAWS / f"{n:03d}.json" for n in range(settings.draws)]
-    found = [json.loads(file.read_text("utf-8")) for file in files]
     accuracies = [each["accuracy"] for each in found]
     interval = statistics.bootstrap(np.asarray(accuracies))
     return {

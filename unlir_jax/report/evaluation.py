@@ -43,6 +43,7 @@ def document(
         "labels": job.settings.labels,
         "labelled_by": job.labelled_by,
         "duplicates": job.duplicates,
+        "undefined": _undefined(job, rows, names),
         "masks": job.data.masks,
         "accuracy": 1 - wrong / len(names) if known else None,
         "methods": [name for name in job.explainers if name not in job.controls],
@@ -79,6 +80,17 @@ def _why(job: Any, rows: Any) -> str:
     if not len(rows.unreadable):
         return ""
     return source.reason(job.data, int(rows.unreadable[0]), job.annotations)
+
+
+def _undefined(job: Any, rows: Any, names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Count by metric the pictures in which it has nothing to find, and name one."""
+    found = {}
+    for place, metric in enumerate(job.columns):
+        without = np.flatnonzero(~np.isfinite(rows.values[..., place]).all(1))
+        if len(without):
+            first = record.readable(names[int(without[0])])
+            found[metric] = {"pictures": len(without), "first": first}
+    return found
 
 
 def markdown(found: Mapping[str, Any]) -> str:
@@ -151,6 +163,12 @@ def _sentences(found: Mapping[str, Any]) -> list[str]:
         for name, count in about["flat"].items()
         if count
     ]
+    for metric, each in about["undefined"].items():
+        sentences.append(
+            f"{words.metric_title(metric)} is undefined for {each['pictures']} of "
+            f"{about['images']} pictures, which have no object, such as "
+            f"{each['first']}: they count for no mean of it, and are nan in the tables."
+        )
     if about["unreadable"]:
         sentences.append(
             f"{len(about['unreadable'])} pictures could not be read, among them "

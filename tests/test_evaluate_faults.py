@@ -1,0 +1,496 @@
+"""What an evaluation refuses, notices, and makes again: nothing wrong goes unsaid."""
+
+import errno
+import json
+import os
+import shutil
+
+import numpy as np
+import pytest
+import small_network
+from PIL import Image
+
+from unlir_jax import cli, config, evaluate, locks, pretrained, record, tree
+from unlir_jax.evaluation import scoring
+from unlir_jax.weights import readers
+
+COUNT = 6
+CONFIG = "configs/evaluate.py:model=cifar_resnet8,methods=center,metrics=complexity"
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """Write two files of weights that differ."""
+    folder = tmp_path_factory.mktemp("weights")
+    network = pretrained.load("cifar_resnet8", "random")
+    arrays = {
+        path: np.asarray(a) for path, a in tree.flatten(network.variables).items()
+    }
+    for name, scale in (("one", 1.0), ("other", 0.5)):
+        scaled = {
+            path: a * scale if "kernel" in path else a for path, a in arrays.items()
+        }
+        readers.write_safetensors(folder / f"{name}.safetensors", scaled)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    return small_network.write_noise(tmp_path_factory.mktemp("pictures"), COUNT)
+
+
+def settings(pictures, weights, *more):
+    given = {"data.path": pictures, "model.weights": weights / "one.safetensors"}
+    given |= {"batch_size": 4, "controls": False, "devices": 1}
+    given |= {"statistics.resamples": 50, "labels": "numbers"} | dict(more)
+    return config.load(CONFIG, [f"--config.{n}={v}" for n, v in given.items()])
+
+
+@pytest.fixture(scope="module")
+def whole(pictures, weights, tmp_path_factory):
+    """Evaluate once; tests copy it."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    evaluate.run(settings(pictures, weights), folder)
+    return folder
+
+
+@pytest.fixture
+def run(whole, tmp_path):
+    """Give a copy of the finished run."""
+    return shutil.copytree(whole, tmp_path / "run")
+
+
+@pytest.fixture
+def stopped(run):
+    """Give a run that was stopped after its first batch."""
+    for name in ("summary.json", *evaluate.WRITTEN, "batches/000001.npz"):
+        (run / name).unlink()
+    return run
+
+
+def same(one, other):
+    for name in ("per_image.csv", "per_image.parquet", "summary.json", "report.html"):
+        assert (one / name).read_bytes() == (other / name).read_bytes(), name
+
+
+BAD = [
+    ("statistics.confidence", 2.0),
+    ("statistics.confidence", 0.0),
+    ("statistics.resamples", 0),
+    ("statistics.resamples", -5),
+    ("statistics.resamples", 10**12),
+    ("seed", -1),
+    ("seed", 10**20),
+    ("gallery", -1),
+    ("batch_size", 0),
+    ("devices", -1),
+    ("data.crop", 2.0),
+    ("data.crop", -0.5),
+    ("data.image_size", -8),
+    ("data.image_size", 10**6),
+    ("data.threads", -1),
+    ("data.workers", -1),
+    ("data.limit", -1),
+    ("data.compare", "names"),
+    ("labels", "guessed"),
+    ("methods", "('cente',)"),
+    ("methods", "()"),
+    ("metrics", "()"),
+    ("data.interpolation", "nearest-ish"),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), BAD)
+def test_a_bad_setting_is_named_before_any_work(
+    pictures, weights, tmp_path, monkeypatch, name, value
+):
+    monkeypatch.setattr(scoring, "batches", lambda *_: pytest.fail("work was begun"))
+    with pytest.raises(
+        ValueError, match=name.split(".")[-1].removesuffix("s")
+    ) as error:
+        evaluate.run(settings(pictures, weights, (name, value)), tmp_path / "run")
+    assert "expected" in str(error.value) or "known" in str(error.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_only_the_first_batch_refuses_leaves_no_workdir(
+    pictures, weights, tmp_path, monkeypatch
+):
+    def refuse(*_):
+        raise ValueError("`option`=3 is refused by a metric when it is called.")
+
+    monkeypatch.setattr(scoring, "score", refuse)
+    with pytest.raises(ValueError, match="refused by a metric"):
+        evaluate.run(settings(pictures, weights), tmp_path / "run")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_other_statistics_summarise_again_and_score_nothing(
+    pictures, weights, whole, run, monkeypatch
+):
+    monkeypatch.setattr(scoring, "score", lambda *_: pytest.fail("scored anew"))
+    said = []
+    other = settings(pictures, weights, ("statistics.confidence", 0.5), ("gallery", 1))
+    outcome = evaluate.run(other, run, say=said.append)
+    assert outcome.message.startswith("Done: ")
+    assert any("statistics, gallery" in text for text in said)
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["about"]["statistics"]["confidence"] == 0.5
+    assert "intervals of 50 %" in (run / "report.html").read_text()
+    assert evaluate.run(other, run).message.startswith("Done before")
+    # And back: the same bytes.
+    evaluate.run(settings(pictures, weights), run)
+    same(run, whole)
+
+
+def copied(pictures, folder):
+    return shutil.copytree(pictures, folder)
+
+
+@pytest.mark.parametrize("change", ["added", "removed", "labels", "content", "touched"])
+def test_other_pictures_are_refused_by_name(pictures, weights, tmp_path, change):
+    mine = copied(pictures, tmp_path / "mine")
+    given = settings(mine, weights)
+    evaluate.run(given, tmp_path / "run")
+    for name in ("summary.json", "batches/000001.npz"):
+        (tmp_path / "run" / name).unlink()
+    first = mine / "0_0.png"
+    if change == "added":
+        shutil.copy(first, mine / "0_00.png")
+        wanted = "6 there and 7 here, new here '0_00.png'"
+    elif change == "removed":
+        first.unlink()
+        wanted = "6 there and 5 here, no longer here '0_0.png'"
+    elif change == "labels":
+        first.rename(mine / "1_0.png")
+        wanted = "new here '1_0.png'"
+    elif change == "content":
+        Image.new("RGB", (9, 9)).save(first)
+        wanted = "'0_0.png'"
+    else:
+        os.utime(first, (1, 1))
+        wanted = "data.compare=sizes"
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*.npz")}
+    with pytest.raises(ValueError, match="was begun with something else") as error:
+        evaluate.run(given, tmp_path / "run")
+    assert wanted in str(error.value)
+    for path, data in before.items():
+        assert path.read_bytes() == data
+    if change == "touched":
+        found = settings(mine, weights, ("data.compare", "sizes"))
+        assert evaluate.run(found, tmp_path / "run").message.startswith("Done: ")
+
+
+@pytest.mark.parametrize("finished", [False, True])
+def test_other_weights_are_refused_with_both_hashes(
+    pictures, weights, tmp_path, finished
+):
+    mine = copied(weights, tmp_path / "weights")
+    given = settings(pictures, mine)
+    evaluate.run(given, tmp_path / "run")
+    if not finished:
+        for name in ("summary.json", "batches/000001.npz"):
+            (tmp_path / "run" / name).unlink()
+    one = readers.sha256(mine / "one.safetensors")
+    shutil.copy(mine / "other.safetensors", mine / "one.safetensors")
+    other = readers.sha256(mine / "one.safetensors")
+    with pytest.raises(ValueError, match="the weights of `model`") as error:
+        evaluate.run(given, tmp_path / "run")
+    assert one[:12] in str(error.value) and other[:12] in str(error.value)
+    # Nor does it help to delete what says so: each batch knows.
+    (tmp_path / "run" / "began_with.json").unlink()
+    if not finished:
+        with pytest.raises(
+            ValueError, match="000000.npz' is of something else"
+        ) as error:
+            evaluate.run(given, tmp_path / "run")
+        assert one[:12] in str(error.value) and other[:12] in str(error.value)
+
+
+def test_the_weights_of_random_labels_are_compared_too(pictures, weights, tmp_path):
+    mine = copied(weights, tmp_path / "weights")
+    given = settings(
+        pictures,
+        mine,
+        ("metrics", "('random_labels',)"),
+        ("model.random_labels", mine / "other.safetensors"),
+    )
+    evaluate.run(given, tmp_path / "run")
+    shutil.copy(mine / "one.safetensors", mine / "other.safetensors")
+    with pytest.raises(ValueError, match="the weights of `model.random_labels`"):
+        evaluate.run(given, tmp_path / "run")
+
+
+def test_done_before_where_the_data_are_gone_is_said(pictures, weights, tmp_path):
+    mine = copied(pictures, tmp_path / "mine")
+    evaluate.run(settings(mine, weights), tmp_path / "run")
+    shutil.rmtree(mine)
+    outcome = evaluate.run(settings(mine, weights), tmp_path / "run")
+    assert outcome.message.startswith("Done before")
+    assert "cannot be looked at now" in outcome.message
+
+
+def flipped(data, place):
+    return data[:place] + bytes([data[place] ^ 0x10]) + data[place + 1 :]
+
+
+def broken(kind, data):
+    if kind == "empty":
+        return b""
+    if kind == "text":
+        return b"no archive"
+    if kind == "cut":
+        return data[: len(data) // 2]
+    return flipped(data, int(kind) * (len(data) - 1) // 12)
+
+
+@pytest.mark.parametrize("kind", ["empty", "text", "cut", *map(str, range(13))])
+def test_a_damaged_batch_is_said_and_made_again(pictures, weights, whole, run, kind):
+    for name in ("summary.json", *evaluate.WRITTEN):
+        (run / name).unlink()
+    file = run / "batches" / "000000.npz"
+    intact = file.read_bytes()
+    file.write_bytes(broken(kind, intact))
+    said = []
+    evaluate.run(settings(pictures, weights), run, say=said.append)
+    same(run, whole)
+    # A flipped byte may be in what means nothing, such as the time of an entry.
+    assert any("000000.npz' is damaged" in text for text in said) or kind.isdigit()
+
+
+def test_every_flipped_byte_is_found_or_means_nothing(pictures, weights, run):
+    from unlir_jax.evaluation import batch_files, task
+
+    whose = task.prepare(settings(pictures, weights)).whose()
+    file = run / "batches" / "000000.npz"
+    intact, found = file.read_bytes(), 0
+    rows, _ = batch_files.read(file, 0, whose)
+    for place in range(0, len(intact), 7):
+        file.write_bytes(flipped(intact, place))
+        again, damage = batch_files.read(file, 0, whose)
+        found += bool(damage)
+        if again is not None:
+            for one, other in zip(again[:6], rows[:6], strict=True):
+                np.testing.assert_array_equal(one, other)
+    assert found > 100
+
+
+def rewritten(file, **changed):
+    with np.load(file) as stored:
+        arrays = {name: stored[name] for name in stored.files}
+    arrays |= changed
+    np.savez(file, **{n: array for n, array in arrays.items() if array is not None})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("values", np.zeros((4, 2, 1)), "shape (4, 2, 1)"),
+        ("values", np.zeros((4, 1, 1), "<U3"), "values"),
+        ("values", None, "too few or too many arrays"),
+        ("more", np.zeros(3), "too few or too many arrays"),
+        ("index", np.arange(4, 8, dtype=np.int32), "pictures 0 to 3"),
+        ("label", np.zeros((4, 1), np.int32), "shape (4, 1)"),
+        ("about", np.frombuffer(b"[" * 100_000, np.uint8), "nested too deeply"),
+        ("about", np.frombuffer(b"3", np.uint8), "does not say what it is of"),
+    ],
+)
+def test_a_batch_of_other_arrays_is_made_again(
+    pictures, weights, whole, run, name, value, words
+):
+    (run / "summary.json").unlink()
+    rewritten(run / "batches" / "000000.npz", **{name: value})
+    said = []
+    evaluate.run(settings(pictures, weights), run, say=said.append)
+    (text,) = [text for text in said if "is damaged" in text]
+    assert words in text
+    same(run, whole)
+
+
+def test_a_batch_of_another_evaluation_is_refused(pictures, weights, stopped, tmp_path):
+    other = settings(pictures, weights, ("methods", "('edges',)"))
+    evaluate.run(other, tmp_path / "other")
+    shutil.copy(tmp_path / "other" / "batches" / "000001.npz", stopped / "batches")
+    with pytest.raises(ValueError, match="methods 'edges' there, 'center' here"):
+        evaluate.run(settings(pictures, weights), stopped)
+    about = json.dumps({"weights": {}}).encode()
+    rewritten(stopped / "batches" / "000001.npz", about=np.frombuffer(about, np.uint8))
+    with pytest.raises(ValueError, match="is of something else: weights"):
+        evaluate.run(settings(pictures, weights), stopped)
+
+
+def test_a_batch_of_an_earlier_version_is_taken(pictures, weights, whole, run):
+    for name in ("summary.json", "began_with.json"):
+        (run / name).unlink()
+    for batch in (0, 1):
+        rewritten(run / "batches" / f"00000{batch}.npz", about=None)
+    said = []
+    evaluate.run(settings(pictures, weights), run, say=said.append)
+    assert any("as an earlier version left it" in text for text in said)
+    same(run, whole)
+    (run / "summary.json").unlink()
+    rewritten(run / "batches" / "000000.npz", label=np.full(4, 9, np.int32))
+    with pytest.raises(ValueError, match="'0_0.png' has the class 9 there, 0 here"):
+        evaluate.run(settings(pictures, weights), run)
+
+
+def test_a_workdir_without_its_config_is_refused(pictures, weights, stopped, run):
+    (stopped / "config.json").unlink()
+    with pytest.raises(ValueError, match="holds batches but no config.json"):
+        evaluate.run(settings(pictures, weights), stopped)
+
+
+@pytest.mark.parametrize("names", [evaluate.WRITTEN, ("report.html",), ("batches",)])
+def test_what_is_deleted_of_a_finished_run_is_made_again(
+    pictures, weights, whole, run, names
+):
+    for name in names:
+        path = run / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    said = []
+    outcome = evaluate.run(settings(pictures, weights), run, say=said.append)
+    same(run, whole)
+    if names == ("batches",):
+        assert outcome.message.startswith("Done before")
+    else:
+        assert outcome.message.startswith("Done: ")
+        assert any(names[0] in text and "made again" in text for text in said)
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "{", "\udcff", '{"about": 3}', "3"])
+def test_rubbish_for_documents_is_a_sentence(pictures, weights, whole, run, text):
+    data = text.encode("utf-8", "surrogateescape")
+    for name in ("summary.json", "config.json", "began_with.json"):
+        kept = (run / name).read_bytes()
+        (run / name).write_bytes(data)
+        try:
+            evaluate.run(settings(pictures, weights), run)
+        except ValueError as error:
+            assert name in str(error) or "another config" in str(error)
+            (run / name).write_bytes(kept)
+        same(run, whole)
+
+
+def test_logits_that_are_not_finite_end_with_three_and_names(
+    pictures, weights, tmp_path, capsys
+):
+    arrays = readers.read(weights / "one.safetensors")
+    huge = {path: a * 1e38 if "classifier" in path else a for path, a in arrays.items()}
+    readers.write_safetensors(tmp_path / "huge.safetensors", huge)
+    words = ["evaluate", "--config", CONFIG, f"--config.data.path={pictures}"]
+    words += [f"--config.model.weights={tmp_path / 'huge.safetensors'}"]
+    words += ["--config.controls=False", f"--workdir={tmp_path / 'run'}"]
+    assert cli.main(words) == 3
+    said = capsys.readouterr()
+    assert "logits of cifar_resnet8 are not finite" in said.err
+    assert "'0_0.png'" in said.err and "Done" not in said.out
+    assert not (tmp_path / "run").exists()
+
+
+def test_maps_and_scores_that_are_not_finite_are_named(
+    pictures, weights, tmp_path, monkeypatch
+):
+    found = scoring._found
+
+    def spoilt(scorer, explain, seen, saliency):
+        return {
+            name: np.where(np.arange(len(seen.names)) == 1, np.inf, values)
+            for name, values in found(scorer, explain, seen, saliency).items()
+        }
+
+    monkeypatch.setattr(scoring, "_found", spoilt)
+    with pytest.raises(
+        FloatingPointError, match="Complexity of center is not finite, on '0_1.png';"
+    ):
+        evaluate.run(settings(pictures, weights), tmp_path / "run")
+
+
+def test_a_picture_without_object_is_undefined_and_said(weights, tmp_path):
+    folder, random = tmp_path / "pictures", np.random.default_rng(0)
+    (folder / "images").mkdir(parents=True)
+    (folder / "masks").mkdir()
+    for index in range(3):
+        pixels = random.integers(0, 256, (32, 32, 3), np.uint8)
+        Image.fromarray(pixels).save(folder / "images" / f"{index}.png")
+        mask = np.zeros((32, 32), np.uint8)
+        mask[:, : 16 * (index > 0)] = 1
+        Image.fromarray(mask).save(folder / "masks" / f"{index}.png")
+    given = settings(folder, weights, ("labels", "predicted"), ("metrics", "('iou',)"))
+    with given.unlocked():
+        given.data.path = str(folder)
+    summary = evaluate.run(given, tmp_path / "run").summary
+    assert summary["center/iou"]["n"] == 2
+    assert summary["not_finite"] == 0 if "not_finite" in summary else True
+    for name in ("summary.md", "report.html"):
+        text = (tmp_path / "run" / name).read_text()
+        assert "undefined for 1 of 3 pictures" in text and ">nan" not in text
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS])
+def test_a_disk_that_cannot_be_written_to_is_a_sentence(
+    pictures, weights, whole, stopped, monkeypatch, code
+):
+    write, left = record.write_bytes, [3]
+
+    def full(path, data):
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError(code, os.strerror(code))
+        write(path, data)
+
+    given = settings(pictures, weights)
+    with monkeypatch.context() as patched:
+        patched.setattr(record, "write_bytes", full)
+        with pytest.raises(ValueError, match="cannot be written to") as error:
+            evaluate.run(given, stopped)
+    assert str(stopped) in str(error.value) and os.strerror(code) in str(error.value)
+    assert "the same command goes on" in str(error.value)
+    evaluate.run(given, stopped)
+    same(stopped, whole)
+
+
+def test_a_place_that_may_not_be_written_to_is_refused_first(
+    pictures, weights, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(scoring, "batches", lambda *_: pytest.fail("work was begun"))
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(ValueError, match="cannot be written to, for"):
+        evaluate.run(settings(pictures, weights), tmp_path / "run")
+    with pytest.raises(ValueError, match="is a file; expected a folder|cannot be"):
+        (tmp_path / "file").write_text("")
+        evaluate.run(settings(pictures, weights), tmp_path / "file" / "run")
+
+
+def test_of_two_that_begin_at_once_the_second_of_another_config_is_refused(
+    pictures, weights, tmp_path, monkeypatch
+):
+    place = tmp_path / "run"
+    scored = scoring.score
+
+    def meanwhile(*arguments):
+        monkeypatch.setattr(scoring, "score", scored)
+        evaluate.run(settings(pictures, weights, ("seed", 1)), place)
+        return scored(*arguments)
+
+    monkeypatch.setattr(scoring, "score", meanwhile)
+    with pytest.raises(ValueError, match="belongs to another config: seed"):
+        evaluate.run(settings(pictures, weights), place)
+    assert json.loads((place / "config.json").read_text())["seed"] == 1
+
+
+def test_two_of_one_config_share_a_workdir(
+    pictures, weights, whole, tmp_path, monkeypatch
+):
+    place = tmp_path / "run"
+    scored = scoring.score
+
+    def meanwhile(*arguments):
+        monkeypatch.setattr(scoring, "score", scored)
+        evaluate.run(settings(pictures, weights), place)
+        return scored(*arguments)
+
+    monkeypatch.setattr(scoring, "score", meanwhile)
+    outcome = evaluate.run(settings(pictures, weights), place)
+    assert outcome.message.startswith("Done: ")
+    same(place, whole)
+    assert not locks.held(place / locks.LOCK)
