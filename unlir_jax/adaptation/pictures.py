@@ -111,7 +111,7 @@ class Pictures:
         views = self.train(chosen)
         return Shown(lambda: iter(views), lambda name: self.pool(views, name, chosen))
 
-    def _named(self, chosen: Iterable[int]) -> list[str]:
+    def _named(self, chosen: Iterable[Any]) -> list[str]:
         return [self.data.train.name(int(index)) for index in chosen]
 
     def _finite(self, found: np.ndarray, names: Sequence[str]) -> np.ndarray:

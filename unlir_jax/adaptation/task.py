@@ -190,7 +190,8 @@ def _unlabelled(text: str) -> int | None:
         return None
     if not text.isdecimal() or len(text) > MOST_DIGITS:
         raise ValueError(
-            f"`unlabelled`={places.shown(text)}; expected a number of pictures, or {ALL!r}."
+            f"`unlabelled`={places.shown(text)}; expected a number of pictures, or "
+            f"{ALL!r}."
         )
     return int(text)
 
