@@ -113,6 +113,35 @@ def test_a_bad_setting_is_named_before_any_work(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("metric", "option", "value", "words"),
+    [
+        ("insertion", "steps", 0, "`steps`=0"),
+        (
+            "insertion",
+            "steps",
+            10**9,
+            "metric_options.insertion.steps`=1000000000; exp",
+        ),
+        ("insertion", "loop", "foo", "metric_options.insertion.loop`='foo'; expected"),
+        ("max_sensitivity", "samples", 0, "`samples`=0"),
+        ("max_sensitivity", "radius", -1.0, "`radius`=-1"),
+        ("cascading_randomization", "stages", 0, "`stages`=0"),
+        ("infidelity", "scaled", 3, "metric_options.infidelity.scaled`=3; expected"),
+    ],
+)
+def test_a_bad_option_of_a_metric_is_named_before_any_work(
+    pictures, weights, tmp_path, monkeypatch, metric, option, value, words
+):
+    monkeypatch.setattr(scoring, "batches", lambda *_: pytest.fail("work was begun"))
+    given = settings(pictures, weights, ("metrics", f"('{metric}',)"))
+    with given.unlocked():
+        given.metric_options = {metric: {option: value}}
+    with pytest.raises(ValueError, match=words):
+        evaluate.run(given, tmp_path / "run")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_what_only_the_first_batch_refuses_leaves_no_workdir(
     pictures, weights, tmp_path, monkeypatch
 ):

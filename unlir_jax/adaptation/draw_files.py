@@ -53,7 +53,8 @@ def write(file: Path, found: Mapping[str, Any], whose: Whose) -> None:
     summed = document | {SUM: _sum(json.loads(record.to_json(document)))}
     with sharing.writing(file.parent.parent):
         file.parent.mkdir(parents=True, exist_ok=True)
-        record.write_text(file, record.to_json(summed))
+        # As bytes: text would have letters written out that the sum has as they are.
+        record.write_bytes(file, record.to_json(summed).encode("utf-8"))
 
 
 def _sum(document: Mapping[str, Any]) -> int:
@@ -96,8 +97,11 @@ def _check(document: Mapping[str, Any]) -> None:
         raise ValueError("it is not what was written")
     for name in ("accuracy", "loss", "seconds", "trained_parameters", "draw"):
         value = document.get(name)
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not number or not math.isfinite(value):
+        if (
+            not isinstance(value, int | float)
+            or isinstance(value, bool)
+            or not math.isfinite(value)
+        ):
             raise ValueError(f"its {name!r} is no number")
     for name, kind in (("right", int), ("classes", str), ("pictures", str)):
         values = document.get(name)

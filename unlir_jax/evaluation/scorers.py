@@ -4,14 +4,16 @@ import difflib
 import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
-from unlir_jax import metrics
+from unlir_jax import loops, metrics
 from unlir_jax.metrics import registry
 
 AVERAGES = ("average_drop", "average_increase", "average_gain")
 CURVES = ("insertion", "deletion")
 COUNTS = ("pixels_inside", "pixels_outside")
+# Of a setting of a method or metric, whole and broken; none has use for more.
+MOST_COUNT, MOST_NUMBER = 10**6, 1e9
 CHOSEN = metrics.CHOSEN_REGION_METRICS | metrics.CHOSEN_BOX_METRICS
 
 
@@ -220,4 +222,32 @@ def merge(
                     f"`{what}.{name}.{option}` is no setting of {name}; expected some "
                     f"of {', '.join(found[name]) or 'none'}."
                 )
+            check_option(f"{what}.{name}.{option}", value, found[name][option])
             found[name][option] = value
+
+
+def check_option(setting: str, value: Any, default: Any) -> None:
+    """Refuse a value that makes no sense for any method or metric.
+
+    Args:
+        setting: What is changed.
+        value: Its new value.
+        default: What it is without.
+
+    Raises:
+        ValueError: It is of another kind, or absurdly large, or no way to run a loop.
+    """
+    expected, option = "", setting.rpartition(".")[2]
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if isinstance(default, bool) and not isinstance(value, bool):
+        expected = "true or false"
+    elif isinstance(default, int | float) and not isinstance(default, bool):
+        most = MOST_COUNT if isinstance(value, int) else MOST_NUMBER
+        if not number or not abs(value) <= most:
+            expected = f"a number of at most {most:,}"
+        elif option == "batch_size" and value < 1:
+            expected = "1 or more"
+    elif option == "loop" and value not in get_args(loops.Loop):
+        expected = f"one of {get_args(loops.Loop)}"
+    if expected:
+        raise ValueError(f"`{setting}`={value!r}; expected {expected}.")

@@ -105,6 +105,10 @@ def prepare(settings: Any) -> Task:
     scorers, contracts = scoring.make(
         network.model, wanted, options, _order(network, scoring.sanity(wanted))
     )
+    for scorer in scorers:
+        if scorer.takes == "explain":
+            # So that its settings are looked at now, not at the first batch.
+            scorer.score(next(iter(made.values())))
     annotations = _annotations(scorers, data)
     others, further = _others(scorers, settings, network)
     return Task(
