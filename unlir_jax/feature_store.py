@@ -111,7 +111,7 @@ def _fault(
     except (OSError, ValueError) as error:
         return f"do not say what they are ({error})"
     sums = about.pop(SUMS, None)
-    if about != json.loads(json.dumps(described)):
+    if about != documents.parse_json(json.dumps(described), "What is wanted"):
         return "are of another network or other pictures"
     if sums is None:
         return _adopt(final, about, parts, size)
