@@ -99,7 +99,7 @@ def test_a_network_that_gives_no_numbers_is_no_search(pictures, tmp_path, monkey
     def none(maps):
         return maps.mean((1, 2)) * np.nan
 
-    ways = pooling.POOLINGS | {"rmac": none}
+    ways = {**pooling.POOLINGS, "rmac": none}
     monkeypatch.setattr(pooling, "POOLINGS", ways)
     with pytest.raises(FloatingPointError, match="the descriptor of the search") as e:
         search(pictures, tmp_path / "out", pool="rmac")
