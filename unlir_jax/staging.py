@@ -92,7 +92,10 @@ def new_folder(above: Path) -> Iterator[Path]:
     for _ in range(_TRIES):
         path = above / f".unlir-{secrets.token_hex(6)}"
         path.mkdir()
-        folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        try:
+            folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            continue  # Another process took it for one that was left behind.
         try:
             if _lock(folder, path, wait=True):
                 yield path
