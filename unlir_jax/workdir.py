@@ -134,8 +134,7 @@ def alone(folder: Path, doing: str = "training here") -> Iterator[None]:
             _make(folder)
             held.enter_context(locks.alone(folder / locks.LOCK, doing=doing))
             # Nobody else writes here now: these were left by a run that was killed.
-            for path in folder.glob(".unlir-*.tmp"):
-                path.unlink()
+            record.sweep(folder)
 
         mesh.first_does(lock, f"have {str(folder)!r} to itself")
         yield

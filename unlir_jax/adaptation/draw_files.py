@@ -50,7 +50,9 @@ def write(file: Path, found: Mapping[str, Any], whose: Whose) -> None:
         ValueError: Nothing can be written there.
     """
     document = dict(found) | whose.about()
-    summed = document | {SUM: _sum(json.loads(record.to_json(document)))}
+    summed = document | {
+        SUM: _sum(documents.parse_json(record.to_json(document), "A draw"))
+    }
     with sharing.writing(file.parent.parent):
         file.parent.mkdir(parents=True, exist_ok=True)
         # As bytes: text would have letters written out that the sum has as they are.
