@@ -2,7 +2,6 @@
 
 import io
 import json
-import resource
 import struct
 import subprocess
 import sys
@@ -154,6 +153,8 @@ READ_ALL = """
 import json, pathlib, resource, sys
 from unlir_jax.weights import readers
 
+resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
+
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
 
@@ -173,15 +174,11 @@ print(json.dumps(dict(map(read, files))))
 """
 
 
-def limit():
-    resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
-
-
 def read_all(folder):
     """Read the files of a folder: what is said of each, its megabytes, those taken."""
     np.savez(folder / "first.npz", a=np.zeros(1))
     command = [sys.executable, "-c", READ_ALL, str(folder)]
-    done = subprocess.run(command, preexec_fn=limit, capture_output=True, text=True)
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-600:]
     return json.loads(done.stdout)
 
