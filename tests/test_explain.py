@@ -266,6 +266,7 @@ def test_find_pictures(photos, monkeypatch):
     assert "below/Cat.webp" not in map(str, outside.files)
 
 
+@pytest.mark.filterwarnings("default:.*left out")
 def test_links_to_folders_are_followed_and_end(photos, tmp_path):
     there, here = tmp_path / "there", tmp_path / "here"
     (there / "deep").mkdir(parents=True)
