@@ -157,7 +157,7 @@ def pool(maps: Array, how: str) -> jax.Array:
     return compilation.separate(pooling.POOLINGS[how](wide))
 
 
-def max_pool(maps: jax.Array, size: int, stride: int, margin: int = 0) -> jax.Array:
+def max_pool(maps: Array, size: int, stride: int, margin: int = 0) -> jax.Array:
     """Take the largest of each window of `size` x `size` cells."""
     margins = ((margin, margin), (margin, margin))
     pooled = nn.max_pool(
