@@ -18,8 +18,10 @@ def per_image(key: RandomKey | None, images: Images) -> jax.Array:
         Typed keys, `[batch]`.
 
     Raises:
+        TypeError: `key` is no typed key.
         ValueError: `key` is missing.
     """
+    check(key)
     if key is None:
         raise ValueError(
             "`key`=None, but this function is random: pass key=jax.random.key(seed)."
@@ -27,6 +29,23 @@ def per_image(key: RandomKey | None, images: Images) -> jax.Array:
     return jax.vmap(lambda image: jax.random.fold_in(key, _hash(image)))(
         jnp.asarray(images)
     )
+
+
+def check(key: object) -> None:
+    """Refuse what is no typed key of JAX; None is no key, which is for others to say.
+
+    Raises:
+        TypeError: An integer, or an array of integers, as older keys are.
+    """
+    if key is None:
+        return
+    kind = getattr(key, "dtype", None)
+    if kind is None or not jnp.issubdtype(kind, jax.dtypes.prng_key):
+        known = "" if kind is None else f" of {kind}"
+        raise TypeError(
+            f"`key` is a {type(key).__name__}{known}; expected a typed key, "
+            "key=jax.random.key(seed), or jax.random.wrap_key_data of an older one."
+        )
 
 
 def _hash(image: jax.Array) -> jax.Array:

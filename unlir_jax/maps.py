@@ -67,8 +67,10 @@ def is_flat(saliency: Saliency) -> jax.Array:
     low, high = jnp.min(saliency, axis=(1, 2)), jnp.max(saliency, axis=(1, 2))
     rounding = 8 * float(jnp.finfo(saliency.dtype).eps)
     least = rounding * jnp.maximum(jnp.abs(low), jnp.abs(high))
-    # The comparison is false for NaN and infinity, which are as useless as flatness.
-    return ~((high - low > least) & jnp.isfinite(high - low))
+    # What is not finite is as useless as flatness. Its least and largest value do not
+    # tell: XLA on CPU loses NaN there, see `compilation`.
+    finite = jnp.all(jnp.isfinite(saliency), axis=(1, 2)) & jnp.isfinite(high - low)
+    return ~((high - low > least) & finite)
 
 
 def normalize(saliency: Saliency, mode: Normalization = "range") -> jax.Array:
@@ -151,7 +153,8 @@ def background(
         ValueError: `kind` is unknown, or `noise` without a key.
     """
     images = jnp.asarray(images)
-    colour = jnp.asarray(mean, images.dtype).reshape((1, 1, 1, -1))
+    # Black is the colour of images of any number of channels.
+    colour = jnp.asarray(mean if any(mean) else 0, images.dtype).reshape((1, 1, 1, -1))
     if kind == "black":
         return jnp.zeros_like(images)
     if kind == "mean":
@@ -201,8 +204,13 @@ def _blur(images: jax.Array) -> jax.Array:
 
 
 def luminance(images: Array) -> jax.Array:
-    """Weigh the channels as ITU-R BT.601 does: `[batch, height, width]`."""
+    """Weigh the channels as ITU-R BT.601 does: `[batch, height, width]`.
+
+    Images that do not have three channels get the mean of theirs.
+    """
     images = jnp.asarray(images)
+    if images.shape[-1] != 3:
+        return jnp.mean(images, axis=-1)
     weights = jnp.asarray((0.299, 0.587, 0.114), images.dtype)
     return jnp.einsum("bhwc,c->bhw", images, weights, precision="highest")
 
@@ -211,11 +219,22 @@ def check_saliency(saliency: Saliency, images: Images) -> None:
     """Refuse maps that do not belong to these images.
 
     Raises:
+        TypeError: No array, or one that is not floating point.
         ValueError: The shape is not one map `[rows, columns]` an image.
     """
+    if not isinstance(saliency, np.ndarray | np.generic | jax.Array):
+        raise TypeError(
+            f"`saliency` is a {type(saliency).__name__}; expected an array [batch, "
+            "rows, columns], of NumPy or JAX."
+        )
+    if not jnp.issubdtype(saliency.dtype, jnp.floating):
+        raise TypeError(
+            f"`saliency` is an array of {saliency.dtype}; expected floating point: "
+            "astype(np.float32) makes a map of a mask or of whole numbers."
+        )
     shape, count = jnp.shape(saliency), jnp.shape(images)[0]
-    if len(shape) != 3 or shape[0] != count:
+    if len(shape) != 3 or shape[0] != count or not all(shape):
         raise ValueError(
-            f"`saliency` has shape {shape}; expected [batch, rows, columns] with one "
-            f"map for each of the {count} images."
+            f"`saliency` has shape {shape}; expected [batch, rows, columns], each at "
+            f"least 1, with one map for each of the {count} images."
         )

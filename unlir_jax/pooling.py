@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
+from unlir_jax import compilation
 from unlir_jax.types import Array, Maps
 
 Descriptors = Float[jax.Array, "batch channels"]
@@ -22,7 +23,7 @@ def average(maps: Maps) -> Descriptors:
 
 def maximum(maps: Maps) -> Descriptors:
     """Take the largest over cells (GMP, MAC)."""
-    return jnp.max(maps, axis=(1, 2))
+    return compilation.largest(maps, (1, 2))
 
 
 def gem(maps: Maps, power: float = POWER) -> Descriptors:
@@ -32,7 +33,7 @@ def gem(maps: Maps, power: float = POWER) -> Descriptors:
     """
     maps = jnp.maximum(maps, LEAST)
     # In shares of the largest, whose powers are at most one.
-    largest = jnp.max(maps, axis=(1, 2), keepdims=True)
+    largest = compilation.largest(maps, (1, 2), keepdims=True)
     mean = jnp.mean((maps / largest) ** power, axis=(1, 2))
     return largest[:, 0, 0] * mean ** (1 / power)
 

@@ -52,6 +52,7 @@ def coherency(model: SplitModel, explain: Explainer) -> Metric:
         both = jnp.sum(one * two, axis=(1, 2)) / jnp.sqrt(jnp.where(flat, 1, product))
         return jnp.where(flat, 0, (1 + jnp.clip(both, -1, 1)) / 2)
 
+    @split.guarded(model)
     def score(
         variables: Variables,
         images: Images,
@@ -60,7 +61,6 @@ def coherency(model: SplitModel, explain: Explainer) -> Metric:
         *,
         key: RandomKey | None = None,
     ) -> dict[str, jax.Array]:
-        split.check_batch(model, variables, images, labels)
         maps.check_saliency(saliency, images)
         images, labels = jnp.asarray(images), jnp.asarray(labels)
         mask, kept = masked(images, jnp.asarray(saliency))

@@ -66,7 +66,7 @@ def aopc_morf(
         the distribution. The default settings are those of the Opti-CAM paper.
     """
     run = _curves(model, ("aopc_morf",), patch, regions, baseline, score, loop)
-    return _metric(model, run, "aopc_morf")
+    return _metric(model, run, "aopc_morf", score)
 
 
 @factories.remember
@@ -86,7 +86,7 @@ def aopc_lerf(
         `[batch, regions + 1]`.
     """
     run = _curves(model, ("aopc_lerf",), patch, regions, baseline, score, loop)
-    return _metric(model, run, "aopc_lerf")
+    return _metric(model, run, "aopc_lerf", score)
 
 
 @factories.remember
@@ -111,10 +111,11 @@ def symmetric_relevance_gain(
     """
     names = ("aopc_morf", "aopc_lerf")
     run = _curves(model, names, patch, regions, baseline, score, loop)
-    return _metric(model, run, "symmetric_relevance_gain")
+    return _metric(model, run, "symmetric_relevance_gain", score)
 
 
-def _metric(model: SplitModel, run: Curves, name: str) -> Metric:
+def _metric(model: SplitModel, run: Curves, name: str, kind: Score) -> Metric:
+    @split.guarded(model, probability=kind == "probability")
     def score(
         variables: Variables,
         images: Images,
@@ -123,7 +124,6 @@ def _metric(model: SplitModel, run: Curves, name: str) -> Metric:
         *,
         key: RandomKey | None = None,
     ) -> dict[str, jax.Array]:
-        split.check_batch(model, variables, images, labels)
         maps.check_saliency(saliency, images)
         arrays = jnp.asarray(images), jnp.asarray(labels), jnp.asarray(saliency)
         found = run(variables, *arrays, key)

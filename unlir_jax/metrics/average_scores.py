@@ -43,7 +43,9 @@ def average_scores(model: SplitModel) -> Metric:
     def compare(clean: Logits, seen: Logits, labels: Labels) -> dict[str, jax.Array]:
         before, rest_before = _log_odds(clean, labels)
         after, rest_after = _log_odds(seen, labels)
-        increased = after - rest_after > before - rest_before
+        seen_odds, clean_odds = after - rest_after, before - rest_before
+        unknown = jnp.isnan(seen_odds) | jnp.isnan(clean_odds)
+        increased = jnp.where(unknown, jnp.nan, seen_odds > clean_odds)
         # p and 1 - p are kept as logarithms: near 1, float32 would lose their ratio.
         return {
             "average_drop": jnp.maximum(-jnp.expm1(after - before), 0),
@@ -51,6 +53,7 @@ def average_scores(model: SplitModel) -> Metric:
             "average_gain": jnp.maximum(-jnp.expm1(rest_after - rest_before), 0),
         }
 
+    @split.guarded(model, probability=True)
     def score(
         variables: Variables,
         images: Images,
@@ -61,7 +64,6 @@ def average_scores(model: SplitModel) -> Metric:
         clean: Logits | None = None,
     ) -> dict[str, jax.Array]:
         del key  # Nothing here is random.
-        split.check_batch(model, variables, images, labels)
         maps.check_saliency(saliency, images)
         images = jnp.asarray(images)
         # One program for both: what masking leaves as it is scores the same.

@@ -82,6 +82,7 @@ def infidelity(
         background = maps.background(images, baseline, mean=model.mean, key=key)
         return enlarged, background, keys.per_image(key, images)
 
+    @split.guarded(model, probability=score == "probability")
     def measure(
         variables: Variables,
         images: Images,
@@ -90,7 +91,6 @@ def infidelity(
         *,
         key: RandomKey | None = None,
     ) -> dict[str, jax.Array]:
-        split.check_batch(model, variables, images, labels)
         maps.check_saliency(saliency, images)
         images, labels = jnp.asarray(images), jnp.asarray(labels)
         prepared = prepare(images, jnp.asarray(saliency), key)

@@ -140,6 +140,7 @@ def _curves(
         ]
         return jnp.stack(backgrounds), rank(enlarged)
 
+    @split.guarded(model, probability=True)
     def score(
         variables: Variables,
         images: Images,
@@ -148,7 +149,6 @@ def _curves(
         *,
         key: RandomKey | None = None,
     ) -> dict[str, jax.Array]:
-        split.check_batch(model, variables, images, labels)
         maps.check_saliency(saliency, images)
         images, labels = jnp.asarray(images), jnp.asarray(labels)
         backgrounds, ranks = prepare(images, jnp.asarray(saliency), key)

@@ -6,12 +6,11 @@ Dabkowski & Gal, *Real time image saliency for black box classifiers*, NeurIPS 2
 """
 
 from collections.abc import Sequence
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import core
 
 from unlir_jax import factories, maps, split
 from unlir_jax.metrics import boxes as box
@@ -108,8 +107,9 @@ def _of_boxes(
         )
         right = best if least is None else best > least
         if name == "official_metric":
-            classes = np.argmax(network(variables, jnp.asarray(images)), axis=1)
-            right = right * (classes == np.asarray(labels))
+            logits = np.asarray(network(variables, jnp.asarray(images)))
+            right = right * (np.argmax(logits, axis=1) == np.asarray(labels))
+            right = np.where(np.isnan(logits).any(axis=1), np.nan, right)
         nothing = ~box.exists(boxes).any(axis=1)
         return {name: jnp.asarray(np.where(nothing, np.nan, 1.0 - right))}
 
@@ -157,7 +157,7 @@ def saliency_metric(
         key: RandomKey | None = None,
     ) -> dict[str, jax.Array]:
         del key  # Nothing here is random.
-        _check(model, variables, images, labels, saliency)
+        _check(model, variables, images, labels, saliency, probability=True)
         images, size = jnp.asarray(images), images.shape[1:3]
         found = predicted_boxes(saliency, size, connectivity)
         everything = np.asarray([0, 0, size[1] - 1, size[0] - 1])
@@ -356,14 +356,15 @@ def _check(
     images: Images,
     labels: Labels,
     saliency: Saliency,
+    *,
+    probability: bool = False,
 ) -> None:
-    traced: Any = (images, labels, saliency)
-    if any(isinstance(x, core.Tracer) for x in traced):
+    if split.traced(images, labels, saliency):
         raise ValueError(
             "`saliency` is traced, but boxes are drawn on the host: call this metric "
             "outside jax.jit and other transformations."
         )
-    split.check_batch(model, variables, images, labels)
+    split.check_batch(model, variables, images, labels, probability=probability)
     maps.check_saliency(saliency, images)
 
 

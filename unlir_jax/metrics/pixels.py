@@ -271,6 +271,7 @@ def _metric(
             for name, value in found.items()
         }
 
+    @split.guarded(model)
     def score(
         variables: Variables,
         images: Images,
@@ -281,7 +282,6 @@ def _metric(
         key: RandomKey | None = None,
     ) -> dict[str, jax.Array]:
         del key  # Nothing here is random.
-        split.check_batch(model, variables, images, labels)
         maps.check_saliency(saliency, images)
         boxes.check_regions(regions, images)
         return run(jnp.asarray(images), jnp.asarray(saliency), jnp.asarray(regions))

@@ -122,6 +122,7 @@ def _compared(
 ) -> SanityMetric:
     measure, absolute = settings
 
+    @split.guarded(model)
     def score(
         variables: Variables,
         images: Images,
@@ -131,7 +132,6 @@ def _compared(
         *,
         key: RandomKey | None = None,
     ) -> dict[str, jax.Array]:
-        split.check_batch(model, variables, images, labels)
         maps.check_saliency(saliency, images)
         # Small maps are enlarged to what the histograms need.
         size = tuple(max(side, sanity.SMALLEST) for side in images.shape[1:3])

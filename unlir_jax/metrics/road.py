@@ -72,6 +72,7 @@ def road(
         raise ValueError(f"`noise`={noise}; expected 0 or more.")
     without = _without(model, score)
 
+    @split.guarded(model, probability=score == "probability")
     def measure(
         variables: Variables,
         images: Images,
@@ -80,7 +81,6 @@ def road(
         *,
         key: RandomKey | None = None,
     ) -> dict[str, jax.Array]:
-        split.check_batch(model, variables, images, labels)
         maps.check_saliency(saliency, images)
         images, labels = jnp.asarray(images), jnp.asarray(labels)
         image_keys = keys.per_image(key, images) if noise else None

@@ -74,6 +74,7 @@ def max_sensitivity(
         found = explain(variables, pictures, labels, key=key)
         return _relative_change(saliency, maps.resize(found, images.shape[1:3]))
 
+    @split.guarded(model)
     def measure(
         variables: Variables,
         images: Images,
@@ -82,7 +83,6 @@ def max_sensitivity(
         *,
         key: RandomKey | None = None,
     ) -> dict[str, jax.Array]:
-        split.check_batch(model, variables, images, labels)
         maps.check_saliency(saliency, images)
         images, labels = jnp.asarray(images), jnp.asarray(labels)
         image_keys = keys.per_image(key, images)

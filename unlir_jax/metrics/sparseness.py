@@ -54,6 +54,7 @@ def _of_map(model: SplitModel, name: str) -> Metric:
         {"sparseness": _gini, "complexity": _mean}[name], static_argnums=1
     )
 
+    @split.guarded(model)
     def score(
         variables: Variables,
         images: Images,
@@ -63,7 +64,6 @@ def _of_map(model: SplitModel, name: str) -> Metric:
         key: RandomKey | None = None,
     ) -> dict[str, jax.Array]:
         del key  # Nothing here is random.
-        split.check_batch(model, variables, images, labels)
         maps.check_saliency(saliency, images)
         size = tuple(int(side) for side in images.shape[1:3])
         return {name: measure(jnp.asarray(saliency), size)}

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from flax.linen import dtypes
 
-from unlir_jax import pooling
+from unlir_jax import compilation, pooling
 from unlir_jax.models import convolution
 from unlir_jax.types import Array
 
@@ -152,8 +152,21 @@ def each_width(widths: tuple[int, ...] | None, count: int) -> tuple[int | None, 
 
 def pool(maps: Array, how: str) -> jax.Array:
     """Pool over space by one of `POOLS`, in float32 or more: `[batch, filters]`."""
-    wide = jnp.asarray(maps, jnp.promote_types(maps.dtype, jnp.float32))
-    return pooling.POOLINGS[how](wide)
+    maps = compilation.separate(jnp.asarray(maps))
+    wide = maps.astype(jnp.promote_types(maps.dtype, jnp.float32))
+    return compilation.separate(pooling.POOLINGS[how](wide))
+
+
+def max_pool(maps: Array, size: int, stride: int, margin: int = 0) -> jax.Array:
+    """Take the largest of each window of `size` x `size` cells."""
+    margins = ((margin, margin), (margin, margin))
+    pooled = nn.max_pool(
+        compilation.separate(maps),
+        (size, size),
+        (stride, stride),
+        margins,  # pyright: ignore[reportArgumentType]
+    )
+    return compilation.separate(pooled)
 
 
 def pooling_of(module: Any) -> str:

@@ -152,12 +152,7 @@ class ResNet(nn.Module):
         """Compute the maps of the last stage."""
         maps: Array = self.stem_layer(self.standardize(images), train)
         if self.stem == "imagenet":
-            maps = nn.max_pool(
-                maps,
-                (3, 3),
-                (2, 2),
-                ((1, 1), (1, 1)),  # pyright: ignore[reportArgumentType]
-            )
+            maps = layers.max_pool(maps, 3, 2, margin=1)
         for stage in self.stages:
             maps = stage(maps, train)
         return maps

@@ -75,14 +75,15 @@ class VGG(nn.Module):
         maps = self.standardize(images)
         for number, group in enumerate(self.groups):
             if number:
-                maps = nn.max_pool(maps, (2, 2), (2, 2))
+                maps = layers.max_pool(maps, 2, 2)
             for convolution in group:
                 maps = convolution(maps, train)
         return maps
 
     def head(self, maps: Array, train: bool = False) -> jax.Array:
         """Pool the maps to 7 x 7 cells and classify."""
-        maps = _adaptive_average_pool(nn.max_pool(maps, (2, 2), (2, 2)), POOLED)
+        maps = layers.max_pool(maps, 2, 2)
+        maps = _adaptive_average_pool(maps, POOLED)
         values = maps.reshape((maps.shape[0], -1))
         for layer in self.hidden:
             values = nn.relu(layer(values))

@@ -69,6 +69,7 @@ def ablation_cam(
             loss = loss / jnp.where(by == 0, 1, by)[:, None]
         return rectified(weigh(maps, loss), rectify)
 
+    @split.guarded(model)
     def explain(
         variables: Variables,
         images: Images,
@@ -77,7 +78,6 @@ def ablation_cam(
         key: RandomKey | None = None,
     ) -> Saliency:
         del key  # Nothing here is random.
-        split.check_batch(model, variables, images, labels)
         labels = jnp.asarray(labels)
         features = model.features(variables, jnp.asarray(images))
         check_maps(features)

@@ -90,17 +90,29 @@ def from_gradient(
         check_maps(features)
         total = head_score(model, score, variables, features, labels)
         if affine:
-            _check_affine(lambda maps: total(maps)[0], features.maps)
+            plain = head_score(model, targets.logit, variables, features, labels)
+            _check_affine(lambda maps: plain(maps)[0], features.maps)
         gradient, classes = jax.grad(total, has_aux=True)(features.maps)
-        return combine(features.maps, gradient), classes
+        return of_finite(combine(features.maps, gradient), gradient), classes
 
-    return checked(run)
+    return checked(model, run)
 
 
-def checked(run: Run) -> Explainer:
+def of_finite(saliency: Saliency, gradient: jax.Array) -> Saliency:
+    """Give NaN for maps that are made of a gradient with NaN or infinity.
+
+    By itself a ReLU between it and a sum would lose them, see `compilation`.
+    """
+    every = tuple(range(1, gradient.ndim))
+    finite = jnp.all(jnp.isfinite(gradient), axis=every)
+    return jnp.where(finite[:, None, None], saliency, jnp.nan)
+
+
+def checked(model: SplitModel, run: Run) -> Explainer:
     """Make an explainer of a function that also gives `[0, classes]`.
 
-    One program then checks the labels and explains.
+    One program then checks the labels and explains; all else is as in
+    `split.guarded`.
     """
 
     def explain(
@@ -110,10 +122,13 @@ def checked(run: Run) -> Explainer:
         *,
         key: RandomKey | None = None,
     ) -> jax.Array:
-        del key  # Nothing here is random.
-        split.check_shapes(images, labels)
+        split.check_key(key)  # Though nothing here is random.
+        split.check_shapes(images, labels, split.channels_of(model))
+        split.check_pixels(images)
         found, classes = run(variables, jnp.asarray(images), jnp.asarray(labels))
         split.check_labels(labels, classes.shape[1])
+        if split.traced(images, labels):
+            return split.withheld(found, images, labels, classes.shape[1])
         return found
 
     return explain

@@ -97,6 +97,7 @@ def _control(
 ) -> Explainer:
     drawn = jax.jit(draw)
 
+    @split.guarded(model)
     def explain(
         variables: Variables,
         images: Images,
@@ -104,7 +105,6 @@ def _control(
         *,
         key: RandomKey | None = None,
     ) -> Saliency:
-        split.check_batch(model, variables, images, labels)
         return drawn(jnp.asarray(images), key)
 
     return explain

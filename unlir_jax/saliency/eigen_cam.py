@@ -72,7 +72,9 @@ def eigen_grad_cam(
 def _project(maps: jax.Array, reference: jax.Array, sign: Sign) -> jax.Array:
     """Project `[b, h, w, k]` on the first right singular vector of `[h w, k]`."""
     batch, rows, columns, filters = maps.shape
-    samples = maps.reshape((batch, rows * columns, filters))
+    # No factorisation of LAPACK's takes bfloat16 or float16.
+    wide = maps.astype(jnp.promote_types(maps.dtype, jnp.float32))
+    samples = wide.reshape((batch, rows * columns, filters))
     samples = samples - jnp.mean(samples, axis=1, keepdims=True)
     # The scale goes: products with gradients are too small to be squared in float32.
     scale = jnp.max(jnp.abs(samples), axis=(1, 2), keepdims=True)
@@ -89,6 +91,7 @@ def _project(maps: jax.Array, reference: jax.Array, sign: Sign) -> jax.Array:
         first = vectors[:, :, -1]
         projection = jnp.einsum("bik,bk->bi", samples, first, precision="highest")
     projection = projection.reshape((batch, rows, columns)) * scale
+    projection = projection.astype(maps.dtype)
     if sign == "absolute":
         return jnp.abs(projection)
     centred = reference - jnp.mean(reference, axis=(1, 2), keepdims=True)

@@ -94,6 +94,7 @@ def extremal_perturbation(
     step = _extremal_step(model, score, variant, learning_rate, stride, width)
     penalties = area_weight * growth ** np.arange(steps)
 
+    @split.guarded(model)
     def explain(
         variables: Variables,
         images: Images,
@@ -102,7 +103,6 @@ def extremal_perturbation(
         key: RandomKey | None = None,
     ) -> Saliency:
         del key  # Nothing here is random.
-        split.check_batch(model, variables, images, labels)
         images, labels = jnp.asarray(images), jnp.asarray(labels)
         size, sides = images.shape[1:3], (images.shape[1:3], stride, width)
         blurs = np.linspace(deviation, 0, levels) * max(size) / SIDE

@@ -115,7 +115,7 @@ def full_grad(
             total = total + maps.resize(layer, size)
         return total, found.classes
 
-    return checked(run)
+    return checked(model, run)
 
 
 @factories.remember
@@ -129,8 +129,8 @@ def full_gradient(
     decompose = _decomposition(model, targets.resolve(target))
     compiled = jax.jit(lambda *arguments: decompose(*arguments)._replace(channels=()))
 
+    @split.guarded(model)
     def explain(variables: Variables, images: Images, labels: Labels) -> FullGradient:
-        split.check_batch(model, variables, images, labels)
         return compiled(variables, jnp.asarray(images), jnp.asarray(labels))
 
     return explain

@@ -111,6 +111,7 @@ def smooth_grad_cam_plus_plus(
         weights = _plus_plus(maps, *powers, epsilon=0.0)
         return rectified(weigh(maps, weights), rectify)
 
+    @split.guarded(model)
     def explain(
         variables: Variables,
         images: Images,
@@ -118,7 +119,6 @@ def smooth_grad_cam_plus_plus(
         *,
         key: RandomKey | None = None,
     ) -> Saliency:
-        split.check_batch(model, variables, images, labels)
         images, labels = jnp.asarray(images), jnp.asarray(labels)
         features = model.features(variables, images)
         check_maps(features)
@@ -322,4 +322,4 @@ def shapley_cam(
         weights = jnp.mean(gradient - curvature / 2, axis=(1, 2))
         return rectified(weigh(features.maps, weights), rectify), classes
 
-    return checked(run)
+    return checked(model, run)

@@ -5,7 +5,7 @@ from typing import Any, Literal, get_args
 import jax
 import jax.numpy as jnp
 
-from unlir_jax import factories, split
+from unlir_jax import compilation, factories, split
 from unlir_jax.saliency import targets
 from unlir_jax.saliency.cam import checked
 from unlir_jax.types import Explainer, Images, Labels, SplitModel, Variables
@@ -42,7 +42,7 @@ def gradient(
         found, classes = slope(variables, images, labels)
         return merge(found, channels), classes
 
-    return checked(run)
+    return checked(model, run)
 
 
 @factories.remember
@@ -76,7 +76,7 @@ def input_x_gradient(
         found, classes = slope(variables, images, labels)
         return merge(images * found, channels), classes
 
-    return checked(run)
+    return checked(model, run)
 
 
 @factories.remember
@@ -109,7 +109,7 @@ def merge(attribution: Any, channels: Channels) -> jax.Array:
     if channels == "absolute_sum":
         return jnp.sum(jnp.abs(attribution), axis=-1)
     if channels == "absolute_max":
-        return jnp.max(jnp.abs(attribution), axis=-1)
+        return compilation.largest(jnp.abs(attribution), (-1,))
     if channels == "norm":
         return jnp.linalg.norm(attribution, axis=-1)
     return attribution

@@ -114,7 +114,7 @@ def guided_grad_cam(
         enlarged = maps.resize(coarse, images.shape[1:3])
         return merge(fine * enlarged[..., None], channels), classes
 
-    return checked(run)
+    return checked(model, run)
 
 
 def _explainer(
@@ -132,7 +132,7 @@ def _explainer(
         )
         return merge(gradient, channels), classes
 
-    return checked(run)
+    return checked(model, run)
 
 
 def _ruled_gradient(

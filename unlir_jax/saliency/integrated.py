@@ -62,6 +62,7 @@ def integrated_gradients(
     step = _straight_step(model, targets.resolve(target))
     points = np.stack([nodes, weights], axis=1)
 
+    @split.guarded(model)
     def explain(
         variables: Variables,
         images: Images,
@@ -69,7 +70,6 @@ def integrated_gradients(
         *,
         key: RandomKey | None = None,
     ) -> jax.Array:
-        split.check_batch(model, variables, images, labels)
         images, labels = jnp.asarray(images), jnp.asarray(labels)
         start = maps.background(images, baseline, mean=model.mean, key=key)
         arguments = (variables, start, images, labels)
@@ -149,6 +149,7 @@ def completeness(
     """
     score, network = targets.resolve(target), split.whole(model)
 
+    @split.guarded(model)
     def measure(
         variables: Variables,
         images: Images,
@@ -157,7 +158,6 @@ def completeness(
         *,
         key: RandomKey | None = None,
     ) -> Completeness:
-        split.check_batch(model, variables, images, labels)
         images, labels = jnp.asarray(images), jnp.asarray(labels)
         start = maps.background(images, baseline, mean=model.mean, key=key)
         total = jnp.sum(attribution, axis=tuple(range(1, jnp.ndim(attribution))))

@@ -82,6 +82,7 @@ def meaningful_perturbation(
     settings = adam, targets.resolve(target), weights, jitter
     step = _deleting_step(model, *settings)
 
+    @split.guarded(model)
     def explain(
         variables: Variables,
         images: Images,
@@ -89,7 +90,6 @@ def meaningful_perturbation(
         *,
         key: RandomKey | None = None,
     ) -> Saliency:
-        split.check_batch(model, variables, images, labels)
         images, labels = jnp.asarray(images), jnp.asarray(labels)
         own = jnp.zeros(len(images))
         if jitter:

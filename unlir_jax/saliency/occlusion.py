@@ -66,6 +66,7 @@ def occlusion(
     make = _windows(window, stride)
     program = mask_passes.compiled(model, targets.resolve(target), make)
 
+    @split.guarded(model)
     def explain(
         variables: Variables,
         images: Images,
@@ -73,7 +74,6 @@ def occlusion(
         *,
         key: RandomKey | None = None,
     ) -> Saliency:
-        split.check_batch(model, variables, images, labels)
         images, labels = jnp.asarray(images), jnp.asarray(labels)
         down, across = _coverage(images.shape[1:3], window, stride)
         own = (mask_passes.background(images, baseline, model.mean, key),)

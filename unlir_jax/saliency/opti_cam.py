@@ -109,6 +109,7 @@ def opti_cam(
     _check_solver(solver, normalization)
     programs = compile_programs(model, learning_rate, objective, normalization, solver)
 
+    @split.guarded(model)
     def explain(
         variables: Variables,
         images: Images,
@@ -117,7 +118,6 @@ def opti_cam(
         key: RandomKey | None = None,
     ) -> Saliency:
         del key  # Nothing here is random.
-        split.check_batch(model, variables, images, labels)
         problem = programs.prepare(variables, jnp.asarray(images), jnp.asarray(labels))
         search = programs.begin(problem)
         if loops.place(loop, variables, images, labels) == "device":

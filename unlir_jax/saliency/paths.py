@@ -64,6 +64,7 @@ def blur_integrated_gradients(
     slope = image_gradient(model, targets.resolve(target))
     step = _sharpening_step(model, targets.resolve(target))
 
+    @split.guarded(model)
     def explain(
         variables: Variables,
         images: Images,
@@ -72,7 +73,6 @@ def blur_integrated_gradients(
         key: RandomKey | None = None,
     ) -> jax.Array:
         del key  # Nothing here is random.
-        split.check_batch(model, variables, images, labels)
         images, labels = jnp.asarray(images), jnp.asarray(labels)
         widest = deviation * max(images.shape[1:3])
         sigmas = np.linspace(widest, 0, steps + 1).astype(images.dtype)
@@ -166,6 +166,7 @@ def gradient_shap(
     maps.background(jnp.zeros((1, 1, 1, 3)), baseline, key=jax.random.key(0))
     step = _random_step(model, targets.resolve(target), samples, baseline, level)
 
+    @split.guarded(model)
     def explain(
         variables: Variables,
         images: Images,
@@ -173,7 +174,6 @@ def gradient_shap(
         *,
         key: RandomKey | None = None,
     ) -> jax.Array:
-        split.check_batch(model, variables, images, labels)
         images, labels = jnp.asarray(images), jnp.asarray(labels)
         accumulation.image_keys(key, images)  # Says so if the key is missing.
         arguments = (variables, images, labels, key)

@@ -68,6 +68,7 @@ def rise(
     make = shifted_cells(cells, share)
     program = mask_passes.compiled(model, targets.resolve(target), make)
 
+    @split.guarded(model)
     def explain(
         variables: Variables,
         images: Images,
@@ -75,7 +76,6 @@ def rise(
         *,
         key: RandomKey | None = None,
     ) -> Saliency:
-        split.check_batch(model, variables, images, labels)
         images, labels = jnp.asarray(images), jnp.asarray(labels)
         own = accumulation.image_keys(key, images)
         shown = mask_passes.background(images, baseline, model.mean, key)

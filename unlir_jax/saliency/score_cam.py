@@ -219,6 +219,7 @@ def _masking(
         found = loops.map_pairs(masked, *sizes, item, *arguments, loop=loop)
         return total + found.astype(total.dtype)
 
+    @split.guarded(model)
     def explain(
         variables: Variables,
         images: Images,
@@ -226,7 +227,6 @@ def _masking(
         *,
         key: RandomKey | None = None,
     ) -> Saliency:
-        split.check_batch(model, variables, images, labels)
         images, labels = jnp.asarray(images), jnp.asarray(labels)
         features = model.features(variables, images)
         check_maps(features)

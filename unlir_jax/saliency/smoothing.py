@@ -142,10 +142,10 @@ def noise_moments(
     ) -> _Running:
         return add(state, noise, variables, images, labels)
 
+    @split.guarded(model)
     def moments(
         variables: Variables, images: Images, labels: Labels, noise: Any
     ) -> Moments:
-        split.check_batch(model, variables, images, labels)
         images, labels = jnp.asarray(images), jnp.asarray(labels)
         if jnp.shape(noise)[1:] != images.shape or not len(noise):
             raise ValueError(
@@ -172,6 +172,7 @@ def _over_noise(
     check_channels(channels)
     step = _noisy_step(model, targets.resolve(target), level)
 
+    @split.guarded(model)
     def explain(
         variables: Variables,
         images: Images,
@@ -179,7 +180,6 @@ def _over_noise(
         *,
         key: RandomKey | None = None,
     ) -> jax.Array:
-        split.check_batch(model, variables, images, labels)
         images, labels = jnp.asarray(images), jnp.asarray(labels)
         arguments = (variables, images, labels, accumulation.image_keys(key, images))
         state = accumulation.fold(

@@ -166,6 +166,7 @@ def _surrogate(
     kind, count, baseline, batch_size, loop = settings
     score = targets.resolve(target)
 
+    @split.guarded(model)
     def explain(
         variables: Variables,
         images: Images,
@@ -173,7 +174,6 @@ def _surrogate(
         *,
         key: RandomKey | None = None,
     ) -> Saliency:
-        split.check_batch(model, variables, images, labels)
         images, labels = jnp.asarray(images), jnp.asarray(labels)
         cut = segments.grid(images, count)
         if kind == "slic":

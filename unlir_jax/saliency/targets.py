@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unlir_jax import factories
+from unlir_jax import factories, split
 from unlir_jax.types import Array, Labels, Logits
 
 Score = Callable[[Any, Any], jax.Array]
@@ -78,9 +78,10 @@ def contrast(*, others: int = 3, strength: float = 1.0) -> Score:
         _check_dense(logits)
         logits, classes = jnp.asarray(logits), logits.shape[-1]
         if others >= classes:
+            least = "a network of 2 or more" if classes < 2 else ""
             raise ValueError(
-                f"`others`={others} of {classes} classes; expected at most "
-                f"{classes - 1}."
+                f"`others`={others} of {classes} class{'es' * (classes > 1)}; expected "
+                + (least or f"at most {classes - 1}.")
             )
         own = logit(logits, labels)[:, None]
         distance = jax.lax.stop_gradient(jnp.abs(logits - own))
@@ -140,7 +141,30 @@ def resolve(target: Target) -> Score:
     Raises:
         ValueError: An unknown name, or no class at all.
         TypeError: Something else.
+
+    Returns:
+        A score that is NaN, and so is its gradient, where the logits mean nothing,
+        see `split.meaningless`, or the score is not finite.
     """
+    return _finite(_score(target))
+
+
+@factories.remember
+def _finite(score: Score) -> Score:
+    @functools.wraps(score)
+    def checked(logits: Any, labels: Labels) -> jax.Array:
+        found = score(logits, labels)
+        wrong = split.meaningless(jax.lax.stop_gradient(logits)).reshape(-1)
+        if jnp.shape(found) != wrong.shape:
+            return found
+        wrong = wrong | ~jnp.isfinite(jax.lax.stop_gradient(found))
+        # As a factor, so that the gradient is NaN as well.
+        return found * jnp.where(wrong, jnp.nan, 1).astype(found.dtype)
+
+    return checked
+
+
+def _score(target: Target) -> Score:
     if isinstance(target, str):
         if target not in NAMED:
             raise ValueError(

@@ -1,13 +1,18 @@
 """Cut a classifier in two at the layer to explain; nothing else knows how."""
 
-from unlir_jax.split.functions import (
-    BLACK,
+from unlir_jax.split.checks import (
+    channels_of,
+    check_array,
     check_batch,
+    check_key,
     check_labels,
+    check_pixels,
     check_shapes,
-    from_functions,
-    whole,
+    guarded,
+    traced,
+    withheld,
 )
+from unlir_jax.split.functions import BLACK, from_functions, meaningless, whole
 from unlir_jax.split.linen import (
     from_linen,
     from_methods,
@@ -23,16 +28,24 @@ __all__ = [
     "BLACK",
     "Features",
     "SplitModel",
+    "channels_of",
+    "check_array",
     "check_batch",
+    "check_key",
     "check_labels",
+    "check_pixels",
     "check_shapes",
     "from_functions",
     "from_linen",
     "from_methods",
     "from_nnx",
+    "guarded",
+    "meaningless",
     "module_paths",
     "run_from",
     "run_to",
     "watch",
+    "traced",
     "whole",
+    "withheld",
 ]

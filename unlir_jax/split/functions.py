@@ -1,18 +1,15 @@
-"""Cut models of two functions, and what a call of them may be given."""
+"""Cut models of two functions, and join their halves again."""
 
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jax import core
 
-from unlir_jax import factories
+from unlir_jax import compilation, factories
 from unlir_jax.types import (
     Features,
     Images,
-    Labels,
     Logits,
     SplitModel,
     Variables,
@@ -44,7 +41,22 @@ def from_functions(
         plain = isinstance(cut.context, _Plain)
         return head(variables, cut.maps if plain else cut)
 
-    return SplitModel(jax.jit(cut_features), jax.jit(cut_head), tuple(mean))
+    return cut(cut_features, cut_head, mean)
+
+
+def cut(
+    features: Callable[[Variables, Images], Features],
+    head: Callable[[Variables, Features], Logits],
+    mean: tuple[float, ...],
+) -> SplitModel:
+    """Compile two halves, and keep them apart in programs that have both."""
+
+    def first(variables: Variables, images: Images) -> Features:
+        found = features(variables, images)
+        # Or a NaN would be lost between a ReLU and what pools it, see `compilation`.
+        return found._replace(maps=compilation.separate(found.maps))
+
+    return SplitModel(jax.jit(first), jax.jit(head), tuple(mean))
 
 
 @jax.tree_util.register_static
@@ -63,65 +75,23 @@ _PLAIN = _Plain()
 
 @factories.remember
 def whole(model: SplitModel) -> Callable[[Variables, Images], Logits]:
-    """Join the two halves again, compiled: `(variables, images) -> logits`."""
+    """Join the two halves again, compiled: `(variables, images) -> logits`.
+
+    All logits of an image are NaN where one of them is, or is infinitely high: its
+    probabilities mean nothing then.
+    """
 
     def network(variables: Variables, images: Images) -> Logits:
-        return model.head(variables, model.features(variables, images))
+        logits = jnp.asarray(model.head(variables, model.features(variables, images)))
+        return jnp.where(meaningless(logits), jnp.nan, logits)
 
     return jax.jit(network)
 
 
-def check_batch(
-    model: SplitModel, variables: Variables, images: Images, labels: Labels
-) -> None:
-    """Refuse a batch that would give wrong or NaN results, before any work.
+def meaningless(logits: Logits) -> jax.Array:
+    """Tell of which images a logit is NaN or infinitely high: `[batch, 1, ...]`.
 
-    Shapes and types are always checked; the range of the labels only where their
-    values are known, that is outside `jax.jit`.
-
-    Raises:
-        TypeError: Images that are not floating point or labels that are not integer.
-        ValueError: A wrong number of axes, as many labels as images, or a label that
-            is not a class.
+    One of minus infinity is a class that cannot be.
     """
-    check_shapes(images, labels)
-    if not isinstance(labels, core.Tracer):
-        logits = jax.eval_shape(whole(model), variables, images)
-        check_labels(labels, logits.shape[-1])
-
-
-def check_shapes(images: Images, labels: Labels) -> None:
-    """Refuse images or labels of a wrong shape or type; see `check_batch`."""
-    if jnp.ndim(images) != 4:
-        raise ValueError(
-            f"`images` has shape {jnp.shape(images)}; expected "
-            "[batch, height, width, channels] with values in [0, 1]."
-        )
-    if not jnp.issubdtype(jnp.result_type(images), jnp.floating):
-        raise TypeError(
-            f"`images` are {jnp.result_type(images)}; expected floating point in "
-            "[0, 1]: divide 8-bit pictures by 255."
-        )
-    if not jnp.issubdtype(jnp.result_type(labels), jnp.integer):
-        raise TypeError(
-            f"`labels` are {jnp.result_type(labels)}; expected one integer an image."
-        )
-    if jnp.shape(labels) != jnp.shape(images)[:1]:
-        raise ValueError(
-            f"`labels` has shape {jnp.shape(labels)}; expected one class index for "
-            f"each of the {jnp.shape(images)[0]} images."
-        )
-
-
-def check_labels(labels: Labels, classes: int) -> None:
-    """Refuse labels that are not classes, where their values are known."""
-    if isinstance(labels, core.Tracer) or not jnp.size(labels):
-        return
-    # As NumPy's: what is known inside `jax.jit` would be traced there otherwise.
-    known = np.asarray(labels)
-    low, high = int(known.min()), int(known.max())
-    if low < 0 or high >= classes:
-        raise ValueError(
-            f"`labels` holds {low if low < 0 else high}; the network has classes 0 to "
-            f"{classes - 1}."
-        )
+    wrong = jnp.isnan(logits) | (logits == jnp.inf)
+    return jnp.any(wrong, axis=tuple(range(1, logits.ndim)), keepdims=True)

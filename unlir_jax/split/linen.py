@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from unlir_jax.split import mode
-from unlir_jax.split.functions import BLACK
+from unlir_jax.split.functions import BLACK, cut
 from unlir_jax.types import (
     Array,
     Features,
@@ -58,7 +58,7 @@ def from_methods(
     def second(variables: Variables, cut: Features) -> Logits:
         return cast(jax.Array, run(variables, cut.maps, method=head))
 
-    return SplitModel(jax.jit(first), jax.jit(second), tuple(mean))
+    return cut(first, second, mean)
 
 
 def from_linen(
@@ -102,7 +102,7 @@ def from_linen(
         _, logits = run(variables, cut.context, cut.maps)
         return logits
 
-    return SplitModel(jax.jit(features), jax.jit(head), tuple(mean))
+    return cut(features, head, mean)
 
 
 def run_to(

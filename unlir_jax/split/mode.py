@@ -27,6 +27,14 @@ TRAINING = {
 }
 # Where the keys of a Linen network that is meant to train stand among its variables.
 KEYS = "rngs"
+_INCOMPLETE = (
+    errors.ScopeCollectionNotFound,
+    errors.ScopeParamNotFoundError,
+    errors.ScopeParamShapeError,
+    errors.ScopeVariableNotFoundError,
+    errors.ApplyScopeInvalidVariablesStructureError,
+    errors.ApplyScopeInvalidVariablesTypeError,
+)
 
 
 def spoken(settings: Mapping[str, Any]) -> str:
@@ -130,17 +138,47 @@ def apply(
     Raises:
         ValueError: It trains, and `training` is false: when it is traced.
     """
+    check_variables(module, variables)
     known = dict(variables)
     keys = known.pop(KEYS, arguments.pop(KEYS, None))
     if training:
         written = DenyList(("params", "intermediates"))
-        output, _ = module.apply(
-            known, *inputs, rngs=keys, mutable=written, **arguments
-        )
+        with complete(type(module).__name__, known):
+            output, _ = module.apply(
+                known, *inputs, rngs=keys, mutable=written, **arguments
+            )
         return output
     # Without keys, whoever draws a random number says so.
-    with evaluating(type(module).__name__):
+    name = type(module).__name__
+    with complete(name, known), evaluating(name):
         return module.apply(known, *inputs, **arguments)
+
+
+def check_variables(module: nn.Module, variables: Variables) -> None:
+    """Refuse what cannot be the variables of a Linen module.
+
+    Raises:
+        TypeError: It is no mapping.
+    """
+    if not isinstance(variables, Mapping):
+        raise TypeError(
+            f"`variables` is a {type(variables).__name__}; expected the collections of "
+            f"{type(module).__name__}, such as {{'params': …, 'batch_stats': …}}."
+        )
+
+
+@contextlib.contextmanager
+def complete(network: str, variables: Mapping[str, Any]) -> Iterator[None]:
+    """Turn Flax' errors on variables that are missing or misshapen into a sentence."""
+    try:
+        yield
+    except _INCOMPLETE as error:
+        held = ", ".join(map(repr, variables)) or "nothing"
+        said = str(error).split(" (http")[0].rstrip(".")
+        raise ValueError(
+            f"`variables` has {held}, which is not all that {network} reads ({said}); "
+            "expected all its collections, with the paths and shapes of its own."
+        ) from error
 
 
 @contextlib.contextmanager

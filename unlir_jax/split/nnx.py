@@ -3,11 +3,9 @@
 import inspect
 from typing import Any
 
-import jax
-
 from unlir_jax import tree
 from unlir_jax.split import mode
-from unlir_jax.split.functions import BLACK
+from unlir_jax.split.functions import BLACK, cut
 from unlir_jax.types import Features, Images, Logits, SplitModel, Variables
 
 
@@ -55,6 +53,7 @@ def from_nnx(
     graph, state = nnx.split(module)
 
     def call(variables: Variables, method: str, values: Any) -> Any:
+        _check_state(type(module).__name__, variables, state)
         network = nnx.merge(graph, variables)
         if allow_training:
             return getattr(network, method)(values, **arguments)
@@ -78,7 +77,19 @@ def from_nnx(
     def second(variables: Variables, cut: Features) -> Logits:
         return call(variables, head, cut.maps)
 
-    return SplitModel(jax.jit(first), jax.jit(second), tuple(mean)), state
+    return cut(first, second, mean), state
+
+
+def _check_state(network: str, variables: Variables, known: Any) -> None:
+    """Refuse variables that have other paths than the network's state."""
+    given, expected = tree.flatten(variables), tree.flatten(known)
+    missing = [path for path in expected if path not in given]
+    if missing:
+        raise ValueError(
+            f"`variables` is a {type(variables).__name__} without {missing[0]!r}; "
+            f"expected the state of {network} with its {len(expected)} arrays, as "
+            "`from_nnx` or `nnx.state` gives it."
+        )
 
 
 def _check(module: Any, methods: tuple[str, ...], arguments: dict[str, Any]) -> None:

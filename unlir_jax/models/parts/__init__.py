@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from unlir_jax import compilation
 from unlir_jax.models import layers
 from unlir_jax.models.parts import bag_of_parts, decisions, landmarks, prototypes
 from unlir_jax.models.parts.cells import Grid, Reading, Traits, pack, unpack
@@ -166,6 +167,7 @@ class PartNet(nn.Module):
 
     def grid(self, maps: Array) -> Grid:
         """Unpack the cells of the last and of the finer layer."""
+        maps = compilation.separate(maps)
         return unpack(maps, self.channels, self.others)
 
 

@@ -1,0 +1,266 @@
+"""What a call of an explainer or a metric may be given, looked at before any work.
+
+What is known is checked; inside `jax.jit` it is not, and an image that would be refused
+gets NaN.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import core
+
+from unlir_jax import keys
+from unlir_jax.split.functions import whole
+from unlir_jax.types import Images, Labels, SplitModel, Variables
+
+SLACK = 1e-4
+"""How far rounding may take a pixel out of [0, 1]."""
+
+
+def guarded[**P, R](
+    model: SplitModel, *, probability: bool = False
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Check what an explainer or a metric of a cut network is called with.
+
+    The function takes `variables, images, labels` first, and may take `key`; images
+    reach it as an array of JAX.
+
+    Args:
+        model: The cut network.
+        probability: Whether probabilities are compared, of which there are none to
+            compare for a network of one class.
+
+    Raises:
+        TypeError: No arrays, images that are not floating point, labels that are not
+            integer, a key that is none.
+        ValueError: A wrong shape or number of channels, pixels that are not finite or
+            outside of [0, 1], a label that is not a class, a single class. Inside
+            `jax.jit` pixels and labels are unknown, and what is found for such an
+            image is NaN.
+    """
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        @functools.wraps(function)
+        def called(*args: P.args, **kwargs: P.kwargs) -> R:
+            names = "variables", "images", "labels"
+            given: dict[str, Any] = dict(zip(names, args, strict=False)) | kwargs
+            missing = [name for name in names if name not in given]
+            if missing:
+                return function(*args, **kwargs)  # Which says what is missing.
+            check_key(given.get("key"))
+            batch = [given[name] for name in names]
+            check_batch(model, *batch, probability=probability)
+            images, labels = jnp.asarray(given["images"]), given["labels"]
+            rest = {name: kwargs[name] for name in kwargs if name not in names}
+            inputs = given["variables"], images, labels, *args[3:]
+            found = function(*inputs, **rest)  # pyright: ignore[reportCallIssue]
+            if not traced(images, labels):
+                return found
+            logits = jax.eval_shape(whole(model), given["variables"], images)
+            return withheld(found, images, labels, logits.shape[-1])
+
+        return called
+
+    return decorate
+
+
+def check_batch(
+    model: SplitModel,
+    variables: Variables,
+    images: Images,
+    labels: Labels,
+    *,
+    probability: bool = False,
+) -> None:
+    """Refuse a batch that would give wrong or NaN results, before any work.
+
+    Shapes and types are always checked; pixels and labels only where their values are
+    known, that is outside `jax.jit`.
+
+    Args:
+        model: The cut network.
+        variables: Of the network.
+        images: `[batch, height, width, channels]` in [0, 1].
+        labels: One class an image.
+        probability: See `guarded`.
+
+    Raises:
+        TypeError: No arrays, images that are not floating point or labels that are not
+            integer.
+        ValueError: A wrong number of axes or channels, no image, as many labels as
+            images, pixels that are not finite or outside of [0, 1], or a label that is
+            not a class.
+    """
+    check_shapes(images, labels, channels_of(model))
+    check_pixels(images)
+    if traced(labels) and not probability:
+        return
+    logits = jax.eval_shape(whole(model), variables, images)
+    check_labels(labels, logits.shape[-1])
+    if probability and logits.shape[-1] == 1:
+        raise ValueError(
+            "The network has 1 class, whose softmax probability is always 1; expected "
+            "2 or more: join a logit of 0 for the other class, or compare logits where "
+            "there is a setting `score`."
+        )
+
+
+def channels_of(model: SplitModel) -> int:
+    """Count the channels of a network's images; 0 where its `mean` does not tell.
+
+    Black is what a `mean` is when none is given.
+    """
+    return len(model.mean) if any(model.mean) else 0
+
+
+def check_shapes(images: Images, labels: Labels, channels: int = 0) -> None:
+    """Refuse images or labels of a wrong shape or type; see `check_batch`.
+
+    Args:
+        images: What should be `[batch, height, width, channels]`.
+        labels: What should be `[batch]`.
+        channels: How many there have to be; 0 where any number will do.
+    """
+    check_array("images", images, "[batch, height, width, channels]")
+    check_array("labels", labels, "[batch] of integers")
+    shape = jnp.shape(images)
+    if len(shape) != 4 or not all(shape):
+        raise ValueError(
+            f"`images` has shape {shape}; expected [batch, height, width, channels], "
+            "each at least 1, with values in [0, 1]."
+        )
+    if not jnp.issubdtype(images.dtype, jnp.floating):
+        raise TypeError(
+            f"`images` are {images.dtype}; expected floating point in [0, 1]: divide "
+            "8-bit pictures by 255."
+        )
+    if channels and shape[3] != channels:
+        first = shape[1] == channels
+        raise ValueError(
+            f"`images` has shape {shape}; expected [batch, height, width, {channels}], "
+            f"as the network's `mean` has {channels} channels: "
+            + (
+                "transpose(0, 2, 3, 1) moves the channels last."
+                if first
+                else "convert the pictures, or cut the network with another `mean`."
+            )
+        )
+    if not jnp.issubdtype(labels.dtype, jnp.integer):
+        raise TypeError(f"`labels` are {labels.dtype}; expected one integer an image.")
+    if jnp.shape(labels) != shape[:1]:
+        raise ValueError(
+            f"`labels` has shape {jnp.shape(labels)}; expected one class index for "
+            f"each of the {shape[0]} images."
+        )
+
+
+def check_array(name: str, value: Any, expected: str) -> None:
+    """Refuse what is no array of numbers, without a look at its values."""
+    if not isinstance(value, np.ndarray | np.generic | jax.Array):
+        raise TypeError(
+            f"`{name}` is a {type(value).__name__}; expected an array {expected}, of "
+            "NumPy or JAX."
+        )
+    if value.dtype == object:
+        raise TypeError(
+            f"`{name}` is an array of objects; expected an array {expected}, such as "
+            "np.stack makes of arrays of one shape."
+        )
+
+
+def check_labels(labels: Labels, classes: int) -> None:
+    """Refuse labels that are not classes, where their values are known."""
+    if traced(labels) or not jnp.size(labels):
+        return
+    # As NumPy's: what is known inside `jax.jit` would be traced there otherwise.
+    known = np.asarray(labels)
+    low, high = int(known.min()), int(known.max())
+    if low < 0 or high >= classes:
+        raise ValueError(
+            f"`labels` holds {low if low < 0 else high}; the network has classes 0 to "
+            f"{classes - 1}."
+        )
+
+
+def check_pixels(images: Images) -> None:
+    """Refuse images that are not finite or outside of [0, 1], where they are known.
+
+    On CPU the values are looked at where they are; elsewhere one number an image comes
+    from the device.
+    """
+    if traced(images):
+        return
+    if _is_at_hand(images):
+        view = np.asarray(images)
+        # Both are NaN where a value is, and so is the comparison false.
+        if view.min() >= -SLACK and view.max() <= 1 + SLACK:
+            return
+    with jax.ensure_compile_time_eval():
+        fine = np.asarray(_plausible(images))
+    if fine.all():
+        return
+    number = int(np.argmin(fine))
+    image = np.asarray(images[number], np.float64)
+    if not np.isfinite(image).all():
+        value, advice = image[~np.isfinite(image)][0], "finite values in [0, 1]"
+    else:
+        value = image.max() if image.max() > 1 + SLACK else image.min()
+        advice = "values in [0, 1]: " + (
+            "divide 8-bit pictures by 255" if value > 2 else "clip what lies outside"
+        )
+    raise ValueError(f"`images`[{number}] holds {value:.6g}; expected {advice}.")
+
+
+def check_key(key: Any) -> None:
+    """Refuse what is no typed random key; None is none."""
+    keys.check(key)
+
+
+def withheld[Found](
+    found: Found, images: Images, labels: Labels, classes: int
+) -> Found:
+    """Give NaN for what was found for images that would have been refused.
+
+    Args:
+        found: Arrays with one entry an image; whatever else there is stays.
+        images: Known or traced.
+        labels: Known or traced.
+        classes: How many there are.
+    """
+    labels = jnp.asarray(labels)
+    fine = _plausible(images) & (labels >= 0) & (labels < classes)
+
+    def give(leaf: Any) -> Any:
+        own = jnp.ndim(leaf) and leaf.shape[0] == len(fine)
+        if not own or not jnp.issubdtype(leaf.dtype, jnp.floating):
+            return leaf
+        return jnp.where(fine.reshape((-1, *(1,) * (leaf.ndim - 1))), leaf, jnp.nan)
+
+    return jax.tree.map(give, found)
+
+
+def traced(*values: Any) -> bool:
+    """Tell whether something is unknown, as it is inside `jax.jit`."""
+    return any(isinstance(value, core.Tracer) for value in values)
+
+
+@jax.jit
+def _plausible(images: Images) -> jax.Array:
+    """Tell which images are finite and in [0, 1], `[batch]`."""
+    # No least and largest value: XLA on CPU loses NaN there, see `compilation`.
+    fine = (images >= -SLACK) & (images <= 1 + SLACK)
+    return jnp.all(fine, axis=(1, 2, 3))
+
+
+def _is_at_hand(images: Images) -> bool:
+    """Tell whether NumPy can look at the values without moving them."""
+    if images.dtype not in (np.float32, np.float64):
+        return False
+    if isinstance(images, np.ndarray):
+        return True
+    devices = images.devices()
+    return len(devices) == 1 and next(iter(devices)).platform == "cpu"
