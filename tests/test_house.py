@@ -17,7 +17,7 @@ FLOORS = {
         *("types", "tree", "keys", "mesh", "factories", "allocator", "loops"),
         *("config", "defaults", "presets", "progress", "interruption", "usage"),
         *("arguments_of", "console", "documents", "locks", "places"),
-        *("finite", "ranges", "staging"),
+        *("finite", "ranges", "staging", "compilation"),
         *("gates", "pooling"),
     ),
     1: (*("split", "maps", "filters", "losses", "optim", "models", "weights", "data"),),
