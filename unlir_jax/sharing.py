@@ -73,8 +73,6 @@ def claim(place: Place, now: Mapping[str, Any], how: str) -> str:
         with alone(place.folder):
             # Since it was looked at, another run may have come.
             check(place)
-            for left in ("", *place.traces):
-                record.sweep(place.folder / left)
             notice = origins.note(place.folder, now, how)
             note_settings(place)
         return notice
