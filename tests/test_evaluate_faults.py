@@ -1,6 +1,7 @@
 """What an evaluation refuses, notices, and makes again: nothing wrong goes unsaid."""
 
 import errno
+import fcntl
 import json
 import os
 import shutil
@@ -525,3 +526,20 @@ def test_two_of_one_config_share_a_workdir(
     assert outcome.message.startswith("Done: ")
     same(place, whole)
     assert not locks.held(place / locks.LOCK)
+
+
+def test_what_a_killed_run_left_is_swept_away_and_what_another_writes_is_not(
+    pictures, weights, whole, stopped
+):
+    left = [
+        stopped / ".unlir-0123456789ab.tmp",
+        stopped / "batches" / ".unlir-0123456789ac.tmp",
+    ]
+    written = stopped / "batches" / ".unlir-0123456789ad.tmp"
+    for path in (*left, written):
+        path.write_bytes(b"half")
+    with written.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        evaluate.run(settings(pictures, weights), stopped)
+    assert [path.exists() for path in left] == [False, False] and written.exists()
+    same(stopped, whole)

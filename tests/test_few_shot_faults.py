@@ -372,3 +372,14 @@ def test_two_of_one_config_share_a_workdir(
     outcome = few_shot.run(settings(colours, weights), tmp_path / "run")
     assert outcome.message.startswith("Done: ")
     assert summary_of(tmp_path / "run") == summary_of(whole)
+
+
+def test_what_a_killed_run_left_is_swept_away(colours, weights, stopped):
+    left = [
+        folder / f".unlir-0123456789a{place}.tmp"
+        for place, folder in enumerate((stopped, stopped / "draws"))
+    ]
+    for path in left:
+        path.write_bytes(b"half")
+    few_shot.run(settings(colours, weights), stopped)
+    assert not any(path.exists() for path in left)

@@ -135,6 +135,7 @@ def _run(
     folder, settings, whose = place.folder, job.settings, job.whose()
     batches = pipeline.evaluation_batches(job.data.size, settings.batch_size)
     own = range(jax.process_index(), batches, jax.process_count())
+    sharing.sweep(place, store.FOLDER)
     store.drop_damaged(folder, own, whose, say)
     missing = [index for index in store.missing(folder, batches) if index in own]
     claimed, how = False, settings.data.compare

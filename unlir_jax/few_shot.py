@@ -135,6 +135,8 @@ def _run(
 ) -> Outcome:
     """Learn what has not been learnt, and put all together."""
     folder = top.folder
+    for place in (top, *own.values()):
+        sharing.sweep(place, trial.DRAWS, trial.ADAPTERS)
     before = {each.name: trial.finished(own[each.name]) for each in tasks}
     found = {name: summary for name, summary in before.items() if summary is not None}
     if len(found) < len(tasks):

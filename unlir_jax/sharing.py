@@ -80,6 +80,19 @@ def claim(place: Place, now: Mapping[str, Any], how: str) -> str:
     return mesh.first_does(write, f"claim {str(place.folder)!r}") or ""
 
 
+def sweep(place: Place, *inner: str) -> None:
+    """Remove what killed runs left half written in a workdir that was begun.
+
+    Args:
+        place: The workdir.
+        inner: Names of folders in it where such things may lie too.
+    """
+    if not (place.folder / workdir.CONFIG).is_file():
+        return
+    for folder in (place.folder, *(place.folder / name for name in inner)):
+        record.sweep(folder)
+
+
 def note_settings(place: Place) -> None:
     """Write the settings of this run to its workdir."""
     with writing(place.folder):
