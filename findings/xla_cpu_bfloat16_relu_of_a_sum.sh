@@ -42,7 +42,7 @@ def error(found):
 
 eager, held = error(block(x)), error(jax.jit(lambda x: block(x, True))(x))
 compiled = error(jax.jit(block)(x))
-print("jax", jax.__version__, "jaxlib", jax.lib.__version__)
+print("jax", jax.__version__, "numpy", np.__version__)
 print("largest error, as a share of the largest sum, against float32 compiled:")
 print(f"bfloat16, one operation at a time {eager:.4f} | with a barrier {held:.4f}")
 print(f"bfloat16, compiled as one program {compiled:.4g}")

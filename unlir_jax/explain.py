@@ -15,6 +15,7 @@ from PIL import Image
 from unlir_jax import (
     explained,
     explainers,
+    keys,
     maps,
     metrics,
     part_account,
@@ -111,6 +112,7 @@ def run(
     """
     if methods is not None:
         methods = explainers.check(methods, steps)
+    keys.check_seed(seed)
     if batch_size < 1:
         raise ValueError(f"`batch_size`={batch_size}; expected at least 1.")
     places.check(output, "output")

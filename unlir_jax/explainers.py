@@ -55,6 +55,8 @@ def check(
                 f"`method`={name!r} is not an explainer; {hint}known: "
                 f"{', '.join(known)}."
             )
+    if steps is not None and steps < 1:
+        raise ValueError(f"`steps`={steps}; expected 1 or more.")
     if steps is not None and not any("steps" in settings(m, None) for m in chosen):
         raise ValueError(
             f"`steps`={steps} is a setting of methods such as opti_cam, but those are "

@@ -48,6 +48,16 @@ def check(key: object) -> None:
         )
 
 
+def check_seed(seed: int) -> None:
+    """Refuse what no key can be made of.
+
+    Raises:
+        ValueError: It is negative, or has more than 32 bits.
+    """
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"`seed`={seed}; expected an integer from 0 to 4294967295.")
+
+
 def _hash(image: jax.Array) -> jax.Array:
     words = jax.lax.bitcast_convert_type(image.astype(jnp.float32), jnp.uint32).ravel()
     # Odd multipliers that differ by position: a permutation of the pixels hashes

@@ -215,6 +215,17 @@ def luminance(images: Array) -> jax.Array:
     return jnp.einsum("bhwc,c->bhw", images, weights, precision="highest")
 
 
+def of_finite(saliency: Saliency, values: jax.Array) -> jax.Array:
+    """Give NaN for what is said of a map that is not finite.
+
+    Args:
+        saliency: Maps that a metric made itself, so that nobody has counted them.
+        values: What it found, `[batch]`.
+    """
+    finite = jnp.all(jnp.isfinite(saliency), axis=(1, 2))
+    return jnp.where(finite, values, jnp.nan)
+
+
 def check_saliency(saliency: Saliency, images: Images) -> None:
     """Refuse maps that do not belong to these images.
 

@@ -65,7 +65,7 @@ def coherency(model: SplitModel, explain: Explainer) -> Metric:
         images, labels = jnp.asarray(images), jnp.asarray(labels)
         mask, kept = masked(images, jnp.asarray(saliency))
         again = explain(variables, kept, labels, key=key)
-        return {"coherency": correlate(mask, again)}
+        return {"coherency": maps.of_finite(again, correlate(mask, again))}
 
     return score
 
@@ -113,4 +113,5 @@ def adcc(model: SplitModel, explain: Explainer) -> Metric:
 def _harmonic_mean(parts: jax.Array) -> jax.Array:
     positive = parts > 0
     inverse = jnp.sum(1 / jnp.where(positive, parts, 1), axis=0)
-    return jnp.where(jnp.all(positive, axis=0), len(parts) / inverse, 0)
+    mean = jnp.where(jnp.all(positive, axis=0), len(parts) / inverse, 0)
+    return jnp.where(jnp.any(jnp.isnan(parts), axis=0), jnp.nan, mean)

@@ -11,7 +11,7 @@ from typing import Any, get_args
 import jax
 import jax.numpy as jnp
 
-from unlir_jax import factories
+from unlir_jax import factories, split
 from unlir_jax.metrics import boxes, localization
 from unlir_jax.metrics.pixels import (
     LocalizationMetric,
@@ -133,6 +133,7 @@ def _of_counts(
         )
     counting = pixel_average_precision(model, thresholds=thresholds, scaling=scaling)
 
+    @split.guarded(model)
     def score(*arguments: Any, **named: Any) -> dict[str, jax.Array]:
         found = counting(*arguments, **named)
         inside, outside = (

@@ -141,7 +141,7 @@ def _compared(
             again = maps.resize(explain(version, images, labels, key=key), size)
             alike = similarities(original, again, absolute=absolute)
             for each, values in found.items():
-                values.append(alike[each])
+                values.append(maps.of_finite(again, alike[each]))
         means = {each: jnp.mean(jnp.stack(values), 0) for each, values in found.items()}
         return {name: means[measure]} | means
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unlir_jax import factories, keys, loops, maps, split
+from unlir_jax import compilation, factories, keys, loops, maps, split
 from unlir_jax.types import (
     Explainer,
     Images,
@@ -72,7 +72,8 @@ def max_sensitivity(
     ) -> jax.Array:
         pictures = _near(index, images, image_keys, radius)
         found = explain(variables, pictures, labels, key=key)
-        return _relative_change(saliency, maps.resize(found, images.shape[1:3]))
+        changed = _relative_change(saliency, maps.resize(found, images.shape[1:3]))
+        return maps.of_finite(found, changed)
 
     @split.guarded(model)
     def measure(
@@ -90,7 +91,7 @@ def max_sensitivity(
         indices = jnp.asarray(np.arange(samples, dtype=np.int32))
         arguments = (variables, images, labels, enlarged, image_keys, key)
         changes = loops.map_steps(moved, indices, *arguments, loop=loop)
-        return {"max_sensitivity": jnp.max(changes, axis=0)}
+        return {"max_sensitivity": compilation.largest(changes, (0,))}
 
     return measure
 

@@ -162,9 +162,8 @@ def compile_programs(
 
     def begin(problem: Problem) -> Search:
         batch, filters = problem.maps.shape[0], problem.maps.shape[-1]
-        kind = problem.maps.dtype
-        if solver == "projected":  # Newton's method needs its digits.
-            kind = jnp.promote_types(kind, jnp.float32)
+        # Newton's method needs its digits, and Adam an epsilon that float16 lacks.
+        kind = jnp.promote_types(problem.maps.dtype, jnp.float32)
         weights = jnp.zeros((batch, filters), kind)
         moved = weights if solver == "adam" else problem.maps[..., 0].astype(kind)
         loss = jnp.full((batch,), jnp.inf, problem.clean.dtype)
@@ -303,7 +302,7 @@ def _loss(
 
     def loss_of(problem: Problem, saliency: Saliency) -> jax.Array:
         enlarged = maps.resize(saliency, problem.images.shape[1:3])
-        mask = maps.normalize(enlarged, normalization)
+        mask = maps.normalize(enlarged, normalization).astype(problem.images.dtype)
 
         def logits_under(mask: jax.Array) -> jax.Array:
             masked = maps.apply_mask(problem.images, mask)

@@ -261,8 +261,11 @@ def _outer(left: jax.Array, right: jax.Array) -> jax.Array:
 
 def _solve(gram: jax.Array, right: jax.Array) -> jax.Array:
     """Solve symmetric systems; what they do not determine is 0."""
-    inverse = jnp.linalg.pinv(gram, hermitian=True)
-    return jnp.einsum("bkl,bl->bk", inverse, right, precision="highest")
+    # No factorisation of LAPACK's takes bfloat16 or float16.
+    wide = gram.astype(jnp.promote_types(gram.dtype, jnp.float32))
+    inverse = jnp.linalg.pinv(wide, hermitian=True)
+    found = jnp.einsum("bkl,bl->bk", inverse, right, precision="highest")
+    return found.astype(right.dtype)
 
 
 def _check(samples: int, kind: str, count: int, baseline: maps.Baseline) -> None:

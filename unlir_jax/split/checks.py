@@ -19,6 +19,9 @@ from unlir_jax.types import Images, Labels, SplitModel, Variables
 
 SLACK = 1e-4
 """How far rounding may take a pixel out of [0, 1]."""
+PICTURES = (1, 3, 4)
+"""How many channels pictures have. Whatever has others, such as maps that are given to
+a network cut at its own maps, has values of any range."""
 
 
 def guarded[**P, R](
@@ -197,7 +200,8 @@ def check_pixels(images: Images) -> None:
     if _is_at_hand(images):
         view = np.asarray(images)
         # Both are NaN where a value is, and so is the comparison false.
-        if view.min() >= -SLACK and view.max() <= 1 + SLACK:
+        low, high = _bounds(images)
+        if view.min() >= low and view.max() <= high:
             return
     with jax.ensure_compile_time_eval():
         fine = np.asarray(_plausible(images))
@@ -252,8 +256,16 @@ def traced(*values: Any) -> bool:
 def _plausible(images: Images) -> jax.Array:
     """Tell which images are finite and in [0, 1], `[batch]`."""
     # No least and largest value: XLA on CPU loses NaN there, see `compilation`.
-    fine = (images >= -SLACK) & (images <= 1 + SLACK)
+    low, high = _bounds(images)
+    fine = (images >= low) & (images <= high)
     return jnp.all(fine, axis=(1, 2, 3))
+
+
+def _bounds(images: Images) -> tuple[float, float]:
+    if images.shape[3] in PICTURES:
+        return -SLACK, 1 + SLACK
+    most = float(jnp.finfo(images.dtype).max)
+    return -most, most
 
 
 def _is_at_hand(images: Images) -> bool:

@@ -83,7 +83,8 @@ def whole(model: SplitModel) -> Callable[[Variables, Images], Logits]:
 
     def network(variables: Variables, images: Images) -> Logits:
         logits = jnp.asarray(model.head(variables, model.features(variables, images)))
-        return jnp.where(meaningless(logits), jnp.nan, logits)
+        # As a factor, so that the gradient is NaN as well.
+        return logits * jnp.where(meaningless(logits), jnp.nan, 1).astype(logits.dtype)
 
     return jax.jit(network)
 

@@ -1,0 +1,223 @@
+"""What every explainer and metric is called with, and what must come of it.
+
+The network is a few functions of a tree of arrays, so that it can have any number of
+classes and channels, any type, and NaN wherever that is wanted.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from unlir_jax import metrics, saliency, split
+
+KEY = jax.random.key(0)
+LABELS = np.asarray([0, 2])
+SIDE = 8
+
+FEW = {
+    "smooth_grad_cam_plus_plus": {"samples": 2},
+    "ss_cam": {"samples": 2},
+    "is_cam": {"steps": 2},
+    "opti_cam": {"steps": 2},
+    "integrated_gradients": {"steps": 2},
+    "blur_integrated_gradients": {"steps": 2},
+    "gradient_shap": {"samples": 2},
+    "smooth_grad": {"samples": 2},
+    "var_grad": {"samples": 2},
+    "square_grad": {"samples": 2},
+    "occlusion": {"window": 4, "stride": 4},
+    "rise": {"masks": 8},
+    "lime": {"samples": 12, "count": 4, "kind": "grid"},
+    "kernel_shap": {"samples": 12, "count": 4, "kind": "grid"},
+    "meaningful_perturbation": {"steps": 2, "cells": 4},
+    "extremal_perturbation": {"steps": 2, "levels": 2},
+    "insertion": {"steps": 2},
+    "deletion": {"steps": 2},
+    "insertion_minus_deletion": {"steps": 2},
+    "aopc_morf": {"patch": 2, "regions": 2},
+    "aopc_lerf": {"patch": 2, "regions": 2},
+    "symmetric_relevance_gain": {"patch": 2, "regions": 2},
+    "infidelity": {"samples": 2},
+    "max_sensitivity": {"samples": 2},
+    "road": {"percentiles": (20, 80)},
+}
+"""Settings that make a method quick."""
+
+BLIND = ("complexity", "sparseness", *saliency.CONTROLS)
+"""What looks at no network: it knows nothing of one that is broken."""
+
+
+class Case(NamedTuple):
+    """Hold one call: the cut network, its variables, images and labels."""
+
+    model: split.SplitModel
+    variables: dict
+    images: jax.Array | np.ndarray
+    labels: np.ndarray
+
+
+def network(channels=3):
+    """Cut a network of two convolutions with ReLUs, whose head pools and classifies."""
+
+    def features(variables, images):
+        maps = images.astype(variables["first"].dtype)
+        for name in ("first", "second"):
+            maps = lax.conv_general_dilated(
+                maps,
+                variables[name],
+                (1, 1),
+                "SAME",
+                dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            )
+            maps = jax.nn.relu(maps)
+        return maps
+
+    def head(variables, maps):
+        pooled = jnp.mean(maps, axis=(1, 2))
+        return pooled @ variables["dense"] + variables["bias"][None]
+
+    return split.from_functions(features, head, mean=(0.5,) * channels)
+
+
+MODELS = {channels: network(channels) for channels in (1, 3)}
+
+
+def variables(classes=4, channels=3, dtype=np.float32):
+    """Draw the variables of `network`."""
+    random = np.random.default_rng(0)
+    shapes = {
+        "first": (3, 3, channels, 6),
+        "second": (3, 3, 6, 5),
+        "dense": (5, classes),
+        "bias": (classes,),
+    }
+    drawn = {name: random.normal(size=shape) for name, shape in shapes.items()}
+    return {name: jnp.asarray(value / 2, dtype) for name, value in drawn.items()}
+
+
+def images(channels=3, side=SIDE, dtype=np.float32):
+    """Draw two images."""
+    random = np.random.default_rng(1)
+    return jnp.asarray(random.random((2, side, side, channels)), dtype)
+
+
+def case(classes=4, channels=3, side=SIDE, dtype=np.float32):
+    """Put together a call in which nothing is wrong."""
+    labels = np.minimum(LABELS, classes - 1)
+    return Case(
+        MODELS[channels],
+        variables(classes, channels, dtype),
+        images(channels, side, dtype),
+        labels,
+    )
+
+
+def maps_for(given, side=4):
+    """Draw a map for each image of a case."""
+    random = np.random.default_rng(2)
+    dtype = given.images.dtype
+    side = min(side, given.images.shape[1])
+    return jnp.asarray(random.random((len(given.images), side, side)), dtype)
+
+
+def _broken(name, value, place=...):
+    def change(given):
+        changed = dict(given.variables)
+        changed[name] = changed[name].at[place].set(value)
+        return given._replace(variables=changed)
+
+    return change
+
+
+def _pixels(function):
+    return lambda given: given._replace(images=function(given.images))
+
+
+FINE = {
+    "as it is": case(),
+    "constant": _pixels(lambda images: jnp.full_like(images, 0.5))(case()),
+    "black": _pixels(jnp.zeros_like)(case()),
+    "one channel in bfloat16": case(channels=1, dtype=jnp.bfloat16),
+    "1 x 1 in float16": case(side=1, dtype=np.float16),
+}
+"""Every value is finite, or there is a sentence on what is missing."""
+
+BROKEN = {
+    "NaN in the first layer": _broken("first", np.nan)(case()),
+    "NaN in one weight": _broken("second", np.nan, (0, 0, 0, 0))(case()),
+    "NaN in the head": _broken("dense", np.nan)(case()),
+    "NaN in one logit": _broken("bias", np.nan, 1)(case()),
+    "beyond float32": _broken("dense", 3e38)(_broken("second", 1e30)(case())),
+}
+"""A network that gives no number: every value is NaN, or there is an error."""
+
+REFUSED = {
+    "NaN": (_pixels(lambda x: x.at[1, 2, 3].set(np.nan)), r"`images`\[1\] holds nan"),
+    "infinite": (_pixels(lambda x: x.at[1].set(np.inf)), r"`images`\[1\] holds inf"),
+    "8 bits": (_pixels(lambda x: x * 255), "divide 8-bit pictures by 255"),
+    "negative": (_pixels(lambda x: x - 1), r"\[0, 1\]: clip"),
+    "integer": (_pixels(lambda x: jnp.asarray(x, jnp.uint8)), "divide 8-bit"),
+    "a list": (_pixels(lambda x: x.tolist()), "`images` is a list"),
+    "objects": (_pixels(lambda x: np.asarray(x, object)), "array of objects"),
+    "channels first": (_pixels(lambda x: x.transpose(0, 3, 1, 2)), "channels last"),
+    "grey": (_pixels(lambda x: x[..., :1]), "has 3 channels"),
+    "4 channels": (_pixels(lambda x: x[..., [0, 1, 2, 0]]), "has 3 channels"),
+    "no image": (lambda c: c._replace(images=c.images[:0], labels=LABELS[:0]), "least"),
+    "no row": (_pixels(lambda x: x[:, :0]), "each at least 1"),
+    "rank 3": (_pixels(lambda x: x[0]), "has shape"),
+    "a list of labels": (lambda c: c._replace(labels=[0, 2]), "`labels` is a list"),
+    "label too high": (lambda c: c._replace(labels=np.asarray([0, 4])), "classes 0 to"),
+    "label too low": (lambda c: c._replace(labels=np.asarray([0, -1])), "classes 0 to"),
+}
+"""A change of a call, and what is said of it."""
+
+MAPS = {
+    "a list": (lambda maps: maps.tolist(), "`saliency` is a list"),
+    "integer": (lambda maps: jnp.asarray(maps * 255, jnp.uint8), "floating point"),
+    "boolean": (lambda maps: maps > 0.5, "floating point"),
+    "objects": (lambda maps: np.asarray(maps, object), "floating point"),
+    "0 x 0": (lambda maps: maps[:, :0, :0], "at least 1"),
+    "rank 4": (lambda maps: maps[..., None], "has shape"),
+    "one map": (lambda maps: maps[:1], "one map for each of the 2 images"),
+}
+"""A change of the maps, and what every metric says of it."""
+
+TRACED = {
+    "NaN": _pixels(lambda x: x.at[1, 2, 3].set(np.nan)),
+    "8 bits": _pixels(lambda x: x.at[1].mul(255)),
+    "label": lambda c: c._replace(labels=np.asarray([0, 4])),
+}
+"""A change that cannot be seen inside `jax.jit`, where the second image gets NaN."""
+
+
+def explainer(name, given):
+    """Make an explainer by name, with few steps."""
+    return saliency.METHODS[name](given.model, **FEW.get(name, {}))
+
+
+PLAIN = dict(metrics.METRICS)
+EXPLAINING = metrics.EXPLAINER_METRICS | metrics.SANITY_METRICS
+REGIONS = metrics.REGION_METRICS | metrics.CHOSEN_REGION_METRICS
+BOXES = metrics.BOX_METRICS | metrics.CHOSEN_BOX_METRICS
+
+
+def measure(name, given, saliency_maps, key=KEY):
+    """Call a metric by name with all that it takes; give its values by name."""
+    factory, settings = metrics.FACTORIES[name], FEW.get(name, {})
+    inputs = given.variables, given.images, given.labels, saliency_maps
+    if name in PLAIN:
+        return factory(given.model, **settings)(*inputs, key=key)
+    if name in EXPLAINING:
+        explain = saliency.grad_cam(given.model)
+        own = (given.variables,) if name in metrics.SANITY_METRICS else ()
+        return factory(given.model, explain, **settings)(*inputs, *own, key=key)
+    side = np.shape(given.images)[1]
+    if name in REGIONS:
+        told = np.zeros((2, side, side), bool)
+        told[:, : max(1, side // 2)] = True
+    else:
+        told = np.asarray([[[0, 0, side - 1, max(0, side // 2 - 1)]]] * 2)
+    return factory(given.model, **settings)(*inputs, told, key=key)
