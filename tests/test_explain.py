@@ -13,6 +13,7 @@ from PIL import Image
 from unlir_jax import cli, explain, maps, metrics, pretrained, record, saliency
 from unlir_jax.data import files
 from unlir_jax.report import words
+from unlir_jax.weights import readers
 
 METHODS = ("grad_cam", "opti_cam")
 
@@ -192,6 +193,30 @@ def test_pictures_of_shares_of_white(photos, weights, tmp_path, capsys):
     assert cli.main(words) == 0
     results = json.loads((tmp_path / "out" / record.RESULTS).read_text("utf-8"))
     assert results["settings"]["white_level"] == "1"
+
+
+def test_a_network_that_gives_no_numbers_is_no_report(photos, weights, tmp_path):
+    arrays = readers.read(weights)
+    large = {n: a * np.float32(1e30 if "kernel" in n else 1) for n, a in arrays.items()}
+    file = tmp_path / "large.safetensors"
+    readers.write_safetensors(file, large)
+    command = ["explain", str(photos / "cat.png"), "--output", str(tmp_path / "out")]
+    command += ["--model", small_network.NAME, "--weights", str(file)]
+    assert cli.main([*command, "--method", "grad_cam"]) == cli.DIVERGED
+    assert [path.name for path in tmp_path.iterdir()] == ["large.safetensors"]
+
+
+def test_maps_that_are_no_numbers_are_no_report(photos, weights, tmp_path, monkeypatch):
+    made = explain.explainers.make
+
+    def broken(*given):
+        explainer = made(*given)
+        return lambda *a, **k: explainer(*a, **k) * np.float32(np.nan)
+
+    monkeypatch.setattr(explain.explainers, "make", broken)
+    with pytest.raises(FloatingPointError, match=r"maps of grad_cam .*cat\.png"):
+        run([str(photos / "cat.png")], weights, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_label_by_name(photos, weights, tmp_path):

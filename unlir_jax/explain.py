@@ -15,6 +15,7 @@ from PIL import Image
 from unlir_jax import (
     explained,
     explainers,
+    finite,
     keys,
     maps,
     metrics,
@@ -109,6 +110,7 @@ def run(
         FileNotFoundError: The file of weights is missing.
         ValueError: An unknown method, network, layer or label; no picture matches or
             can be read; an output folder that may not be written to.
+        FloatingPointError: The network, or a map of it, gives what is not finite.
     """
     if methods is not None:
         methods = explainers.check(methods, steps)
@@ -249,7 +251,9 @@ def _explain(
     model, variables = network.model, network.variables
     images = jnp.asarray(_stacked(batch))
     whole = split.whole(model)
-    probabilities = np.asarray(jax.nn.softmax(whole(variables, images)))
+    logits, files = whole(variables, images), [picture.file for picture in batch]
+    finite.check_rows(logits, f"the logits of {network.name}", files)
+    probabilities = np.asarray(jax.nn.softmax(logits))
     predicted = probabilities.argmax(axis=1)
     labels = predicted if given is None else np.full(len(batch), given)
     labels = jnp.asarray(labels, jnp.int32)
@@ -268,6 +272,8 @@ def _explain(
     for done, (name, explain) in enumerate(explainers.items()):
         progress(name, done / len(explainers))
         raw = explain(variables, images, labels, key=key)
+        # Before they are masks, which no number would make black.
+        finite.check_rows(raw, f"the maps of {name}", files)
         # The metrics would enlarge the map alike, but be compiled for each size of it.
         enlarged = maps.resize(raw, images.shape[1:3])
         scores: dict[str, Any] = {}

@@ -4,6 +4,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 MOST_NAMED = 5
 
 
@@ -37,6 +39,35 @@ def check(
     raise FloatingPointError(
         f"{', '.join(broken[:8])}{more} of {where} {word}{named(examples)}"
         f"{'; ' if advice else ''}{advice}."
+    )
+
+
+def check_rows(
+    values: Any, what: str, names: Sequence[str], counted: np.ndarray | None = None
+) -> None:
+    """Refuse what was measured of each example where it is not finite.
+
+    Args:
+        values: `[examples, …]`.
+        what: What they are, as in "the logits of resnet50": several where the second
+            word ends in s.
+        names: Of the examples.
+        counted: Which of them count; all by default.
+
+    Raises:
+        FloatingPointError: Names what it is, and the examples.
+    """
+    found = np.asarray(values)
+    broken = ~np.isfinite(found).reshape(len(found), -1).all(1)
+    if counted is not None:
+        broken &= counted
+    if not broken.any():
+        return
+    which = [*dict.fromkeys(names[row] for row in np.flatnonzero(broken))]
+    verb = "are" if what.split()[1].endswith("s") else "is"
+    raise FloatingPointError(
+        f"{what[0].upper()}{what[1:]} {verb} not finite{named(which)}; expected "
+        "numbers: look at the weights, or leave these pictures out."
     )
 
 

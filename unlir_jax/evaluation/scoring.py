@@ -160,17 +160,9 @@ def _check(
     Raises:
         FloatingPointError: Names what it is, and the pictures.
     """
-    found = np.asarray(values)
-    broken = ~np.isfinite(found).reshape(len(found), -1).all(1) & seen.kept
-    if nothing is not None:
-        broken &= ~nothing
-    if broken.any():
-        names = [record.readable(seen.names[row]) for row in np.flatnonzero(broken)]
-        words = "are" if what.startswith("the logits") else "is"
-        raise FloatingPointError(
-            f"{what[0].upper()}{what[1:]} {words} not finite{finite.named(names)}; "
-            "expected numbers: look at the weights, or leave these pictures out."
-        )
+    counted = seen.kept if nothing is None else seen.kept & ~nothing
+    names = [record.readable(name) for name in seen.names]
+    finite.check_rows(values, what, names, counted)
 
 
 def _without_object(scorer: scorers.Scorer, seen: _Seen) -> np.ndarray | None:
