@@ -31,6 +31,7 @@ FLOORS = {
         *("checkpoint_record", "training_notes", "feature_store"),
         *("features", "batches", "journal", "workdir", "preview", "job"),
         *("part_measures", "part_gallery", "part_account", "part_album"),
+        "part_document",
         *("part_panels", "part_contrast", "receptive", "trunks", "explainers"),
         *("probe", "probe_choice", "held_out", "origins", "sharing"),
         "part_interventions",

@@ -184,6 +184,39 @@ def test_what_is_no_gallery_is_refused(text, message, tmp_path):
         part_gallery.read(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("pictures",), "many"),
+        (("classes", 0), 3),
+        (("centres",), None),
+        (("centres", "rows"), [None]),
+        (("parts",), {}),
+        (("parts", 0), []),
+        (("parts", 1, "part"), 10**6),
+        (("parts", 0, "share"), "all"),
+        (("parts", 0, "strength"), float("nan")),
+        (("parts", 0, "keypoint"), {"name": 3}),
+        (("parts", 0, "classes", 0, "class"), -1),
+        (("parts", 0, "regions", 0, "box"), [0.0, 1.0]),
+        (("parts", 0, "regions", 0, "index"), "0"),
+        (("categories",), []),
+        (("categories", 0, "class"), 10**6),
+        (("categories", 0, "parts", 0), None),
+    ],
+    ids=str,
+)
+def test_what_a_gallery_cannot_hold_is_named(gallery, path, value, tmp_path):
+    document = json.loads(json.dumps(gallery))
+    holder = document
+    for step in path[:-1]:
+        holder = holder[step]
+    holder[path[-1]] = value
+    (tmp_path / part_gallery.FILE).write_text(json.dumps(document))
+    with pytest.raises(ValueError, match=f"has no such {path[0]}.*expected"):
+        part_gallery.read(tmp_path)
+
+
 def test_pictures_of_a_class_are_found_by_its_name():
     """The data of a workdir may have gained classes, and numbered all anew."""
     pixels = np.zeros((32, 32, 3), np.uint8)

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unlir_jax import documents, receptive, record
+from unlir_jax import documents, part_document, receptive, record
 from unlir_jax.batches import Batches
 from unlir_jax.data import pipeline
 from unlir_jax.data import source as sources
@@ -132,6 +132,12 @@ def read(folder: Path) -> dict[str, Any]:
     if not known or not {"parts", "categories", "classes"} <= set(document):
         raise ValueError(
             f"{str(path)!r} is no gallery of parts of this version; expected what "
+            "`unlir train` wrote."
+        )
+    fault = part_document.fault(document)
+    if fault:
+        raise ValueError(
+            f"{str(path)!r} has no such {fault} as a gallery of parts; expected what "
             "`unlir train` wrote."
         )
     return document
