@@ -7,6 +7,8 @@ import pytest
 
 from unlir_jax.weights import exported, readers
 
+# A whole number that no float holds.
+HUGE = f"[{'9' * 400}, 1, 1]"
 LEAVES = {"params/b": np.arange(3.0, dtype=np.float32), "params/a": np.ones((2, 2))}
 PURPOSE = exported.Purpose("cifar_resnet8", ("Bär", "cat, dog"), 48, 0.875)
 
@@ -50,7 +52,10 @@ def test_a_file_of_other_origin_has_no_purpose(tmp_path):
         ),
         *({"decision": text} for text in ("[" * 100_000, "3", "{")),
         *({"mean": text} for text in ("[1, 2]", "[NaN, 0, 0]", "[1e300, 0, 0]", "{}[")),
-        *({"deviation": text} for text in ("[0, 1, 1]", "[1e-30, 1, 1]", "[[], 1, 1]")),
+        *(
+            {"deviation": text}
+            for text in ("[0, 1, 1]", "[1e-30, 1, 1]", "[[], 1, 1]", HUGE)
+        ),
     ],
 )
 def test_a_header_that_makes_no_sense_is_refused(changed, tmp_path):

@@ -91,7 +91,9 @@ def test_torchvisions_second_weights_are_known(tmp_path, name, sha256):
         {"input_size": [3, 224, 256]},
         {"input_size": [1, 28, 28]},
         {"std": [0.5, 0.5, 0]},
+        *({"std": [0.5, 0.5, far]} for far in (1e-30, 1e30, int("9" * 400))),
         {"mean": [0.5]},
+        *({"mean": [0.5, 0.5, far]} for far in (-1e30, float("nan"), int("9" * 400))),
         {"interpolation": 3},
     ],
 )

@@ -18,7 +18,9 @@ MAX_IMAGE_SIZE, MIN_CROP, MAX_RESIZED = 4_096, 0.05, 8_192
 """Bounds of what a file may ask for: the side of its pictures, the share that is kept,
 and the shorter side that a picture then gets, which is one by the other."""
 
-_COLOURS = 1e-6, 1e6
+COLOURS = 1e-6, 1e6
+"""Bounds of the deviation of colours, and of their mean."""
+
 _WROTE = "expected one that `unlir train` wrote"
 
 
@@ -152,13 +154,13 @@ def purpose(path: str | os.PathLike[str]) -> Purpose | None:
             ),
             pooling=pooling(path),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ValueError(
             f"The header of {str(path)!r} cannot be understood "
             f"({type(error).__name__}: {str(error)[:200]}); {_WROTE}."
         ) from error
     check_frame(found.image_size, found.crop, f"The header of {str(path)!r}")
-    least, most = _COLOURS
+    least, most = COLOURS
     sensible = len(found.mean) in (0, 3) and len(found.deviation) in (0, 3)
     sensible &= all(abs(value) <= most for value in found.mean)
     sensible &= all(least <= value <= most for value in found.deviation)

@@ -136,11 +136,15 @@ def _of_timm(written: Mapping[str, Any], origin: str) -> Preparation | None:
     if interpolation is not None and not isinstance(interpolation, str):
         raise _refusal(origin, "interpolation", interpolation, "a word")
     mean, deviation = (says.get(key) for key in ("mean", "std"))
-    for key, values in (("mean", mean), ("std", deviation)):
+    least, most = exported.COLOURS
+    for key, values, bounds in (
+        ("mean", mean, (-most, most)),
+        ("std", deviation, (least, most)),
+    ):
         if values is not None and not (
             isinstance(values, list | tuple)
             and len(values) == 3
-            and all(_is_number(v) and (key == "mean" or v > 0) for v in values)
+            and all(_is_number(v) and bounds[0] <= v <= bounds[1] for v in values)
         ):
             raise _refusal(origin, key, values, "three numbers")
     return Preparation(
@@ -154,7 +158,8 @@ def _of_timm(written: Mapping[str, Any], origin: str) -> Preparation | None:
 
 
 def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)
+    # What is compared with NaN is not so; a whole number may be too long for a float.
+    return type(value) in (int, float) and -math.inf < value < math.inf
 
 
 def _refusal(origin: str, key: str, value: object, expected: str) -> ValueError:
