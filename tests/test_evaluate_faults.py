@@ -458,6 +458,23 @@ def test_a_picture_without_object_is_undefined_and_said(weights, tmp_path):
         assert "undefined for 1 of 3 pictures" in text and ">nan" not in text
 
 
+def test_what_the_writer_says_of_a_disk_has_the_way_out_too(
+    pictures, weights, whole, stopped, monkeypatch
+):
+    def full(_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    given = settings(pictures, weights)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        with pytest.raises(ValueError, match="no space is left") as error:
+            evaluate.run(given, stopped)
+    told = f"complete in {str(stopped)!r} stays, and the same command goes on."
+    assert str(error.value).endswith(told)
+    evaluate.run(given, stopped)
+    same(stopped, whole)
+
+
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS])
 def test_a_disk_that_cannot_be_written_to_is_a_sentence(
     pictures, weights, whole, stopped, monkeypatch, code

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from unlir_jax import locks, mesh, origins, record, workdir
+from unlir_jax import locks, mesh, origins, record, staging, workdir
 
 
 class Place(NamedTuple):
@@ -118,6 +118,11 @@ def writing(folder: Path) -> Iterator[None]:
     """
     try:
         yield
+    except staging.NotWrittenError as error:
+        raise ValueError(
+            f"{str(error).removesuffix('.')}: what is complete in {str(folder)!r} "
+            "stays, and the same command goes on."
+        ) from error
     except OSError as error:
         raise ValueError(
             f"Workdir {str(folder)!r} cannot be written to ({error.strerror or error});"

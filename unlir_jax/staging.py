@@ -21,6 +21,10 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 _TRIES = 20
 
 
+class NotWrittenError(ValueError):
+    """Tell that nothing can be written in a place from other errors."""
+
+
 def write_bytes(
     path: str | os.PathLike[str],
     data: bytes,
@@ -191,7 +195,7 @@ def _taken(folder: Path) -> OSError:
 
 def refusal(
     path: str | os.PathLike[str], error: OSError, needed: int | None = None
-) -> ValueError:
+) -> NotWrittenError:
     """Say in a sentence why a place cannot be written to.
 
     Args:
@@ -205,11 +209,11 @@ def refusal(
     if error.errno in _FULL:
         free = shutil.disk_usage(_existing(Path(path))).free
         wanted = f"{needed:,} bytes" if needed else "more"
-        return ValueError(
+        return NotWrittenError(
             f"{place!r} cannot be written: no space is left on its disk, which has "
             f"{free:,} bytes free ({reason}); expected room for {wanted}."
         )
-    return ValueError(
+    return NotWrittenError(
         f"{place!r} cannot be written ({reason}); expected a place that can be written "
         "to."
     )
