@@ -1,5 +1,6 @@
 """Folders of pictures: every layout, every split, and what is wrong with a folder."""
 
+import errno
 import os
 
 import cloudpickle
@@ -333,6 +334,23 @@ def test_a_class_without_pictures_and_no_splits(put, tmp_path):
     (tmp_path / "b").mkdir()
     with pytest.raises(ValueError, match="Class 'b' has no pictures"):
         folder.folder(tmp_path, "all")
+
+
+@pytest.mark.parametrize("splits", [False, True])
+def test_a_class_that_is_closed_is_not_called_empty(put, tmp_path, monkeypatch, splits):
+    above = "train/" if splits else ""
+    for name in ("a", "b"):
+        put(f"{above}{name}/1.png")
+    look, shut = os.scandir, str(tmp_path / f"{above}b")
+
+    def scandir(path):
+        if os.fspath(path) == shut:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), shut)
+        return look(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(ValueError, match=r"Class 'b' cannot be read.*Permission"):
+        folder.folder(tmp_path, "train" if splits else "all")
 
 
 def test_classes_below_images_say_where_to_look(put, tmp_path):

@@ -87,6 +87,12 @@ def find_pictures(asked: Sequence[str], outside: str | os.PathLike[str] = "") ->
     barred = _real(outside) if outside else None
     strange: list[str] = []
     for item in asked:
+        if not item:
+            # It would be the current folder, with all that lies below.
+            raise ValueError(
+                "A picture is named '', which is no path; expected picture files, "
+                "folders that hold some ('.' for the current one), or patterns."
+            )
         path = Path(item)
         # Those of `os.path` take a name that is too long for one that is not there.
         if os.path.isdir(path):
@@ -264,6 +270,15 @@ def folders(root: str | os.PathLike[str]) -> list[str]:
         # Whoever walks through it says so.
         return []
     return sorted(name for name in found if not name.startswith("."))
+
+
+def closed(folder: str | os.PathLike[str]) -> str:
+    """Say why a folder cannot be looked into; "" where it can."""
+    try:
+        with os.scandir(folder):
+            return ""
+    except OSError as error:
+        return error.strerror or str(error)
 
 
 def has_splits(root: str | os.PathLike[str], inner: Sequence[str] = ()) -> bool:

@@ -76,10 +76,7 @@ def _by_split(root: Path, splits: list[str], split: str, others: list[str]) -> L
     known = frozenset(classes)
     for name in classes if has_train else ():
         if not any(True for _ in files.walk(root, f"train/{name}")):
-            raise ValueError(
-                f"Class {name!r} has no pictures in {str(root / 'train')!r}; expected "
-                "at least one, or no such folder."
-            )
+            raise _without_pictures(name, root / "train")
     pictures, labels, belonging = [], [], []
     for part in asked:
         for strange in [x for x in files.folders(root / part) if x not in known]:
@@ -118,11 +115,22 @@ def _by_class(root: Path, pictures: list[str], classes: list[str]) -> Listing:
     present = set(labels)
     for name in classes:
         if name not in present:
-            raise ValueError(
-                f"Class {name!r} has no pictures in {str(root / name)!r}; expected at "
-                "least one, or no such folder."
-            )
+            raise _without_pictures(name, root)
     return Listing(pictures, labels, None, class_names.in_order(classes))
+
+
+def _without_pictures(name: str, above: Path) -> ValueError:
+    """Say that a class has no pictures, or that its folder may not be looked into."""
+    reason = files.closed(above / name)
+    if reason:
+        return ValueError(
+            f"Class {name!r} cannot be read: {str(above / name)!r} is closed "
+            f"({reason}); expected a folder that can be read, or no such folder."
+        )
+    return ValueError(
+        f"Class {name!r} has no pictures in {str(above)!r}; expected at least one, or "
+        "no such folder."
+    )
 
 
 def _class_column(table: tables.Table) -> str:
