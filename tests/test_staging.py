@@ -166,7 +166,8 @@ def test_overwriting_removes_only_what_such_a_report_can_have_written(tmp_path):
     (tmp_path / "b__folder.png").mkdir()
     names = ["report.html", "a__sheet.png", "b__folder.png", "keep.txt", "parts.png"]
     names += [record.RESULTS]
-    report(tmp_path, [*names, "..", ".", "../keep.txt", "", "a\0b__c.png", 7, None])
+    odd = ["..", ".", "../keep.txt", "", "a\0b__c.png", f"{'a' * 5000}__b.png", 7, None]
+    report(tmp_path, [*names, *odd])
     (tmp_path / "report.html").write_text("old")
     overwrite(tmp_path, ["report.html", record.RESULTS])
     assert sorted(os.listdir(tmp_path)) == [

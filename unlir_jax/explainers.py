@@ -12,6 +12,8 @@ from unlir_jax.types import Explainer
 DEFAULT = ("grad_cam", "opti_cam")
 PARTS = "parts"
 """The class map of a part network, which no other network has."""
+MOST_STEPS = 2**31 - 1
+"""What an int32 counts, as the programs do."""
 KNOWN = (*saliency.METHODS, PARTS)
 
 
@@ -55,8 +57,8 @@ def check(
                 f"`method`={name!r} is not an explainer; {hint}known: "
                 f"{', '.join(known)}."
             )
-    if steps is not None and steps < 1:
-        raise ValueError(f"`steps`={steps}; expected 1 or more.")
+    if steps is not None and not 1 <= steps <= MOST_STEPS:
+        raise ValueError(f"`steps`={steps}; expected 1 to {MOST_STEPS:,}.")
     if steps is not None and not any("steps" in settings(m, None) for m in chosen):
         raise ValueError(
             f"`steps`={steps} is a setting of methods such as opti_cam, but those are "

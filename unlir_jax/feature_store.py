@@ -109,7 +109,7 @@ def _fault(
     try:
         about = documents.read_object(final / ABOUT)
     except (OSError, ValueError) as error:
-        return f"do not say what they are ({error})"
+        return f"do not say what they are ({_said(error)})"
     sums = about.pop(SUMS, None)
     if about != documents.parse_json(json.dumps(described), "What is wanted"):
         return "are of another network or other pictures"
@@ -123,7 +123,7 @@ def _adopt(final: Path, about: dict, parts: tuple[str, ...], size: int) -> str:
     try:
         sums = {part: _sum(opened(final / f"{part}.npy"), size) for part in parts}
     except Exception as error:
-        return f"cannot be read ({error})"
+        return f"cannot be read ({_said(error)})"
     if any(found["shape"][0] != size or not found["finite"] for found in sums.values()):
         return "are incomplete or not finite"
     _write_json(final / ABOUT, about | {SUMS: sums})
@@ -140,7 +140,7 @@ def _differing(
             found = _sum(array, done)
         # Whatever is wrong with it, it is no array of ours.
         except Exception as error:
-            return f"cannot be read ({part}.npy: {error or type(error).__name__})"
+            return f"cannot be read ({part}.npy: {_said(error)})"
         expected = sums.get(part) if isinstance(sums, dict) else None
         if len(array) != size or found != expected:
             return f"have changed since they were written ({part}.npy)"
@@ -262,3 +262,8 @@ def _write_json(path: Path, document: Any) -> None:
     temporary = path.with_name(f"{path.name}.tmp")
     temporary.write_text(json.dumps(document, indent=1), encoding="utf-8")
     temporary.replace(path)
+
+
+def _said(error: Exception) -> str:
+    """Give the words of an error, without the system's number and the path again."""
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__

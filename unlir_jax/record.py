@@ -204,5 +204,7 @@ def _files_of_report(folder: Path) -> set[str]:
         name
         for name in names
         if (name == RESULTS or any(re.fullmatch(kind, name) for kind in kinds))
-        and not (folder / name).is_dir()
+        # A name that is too long is of nothing that is there.
+        and os.path.lexists(folder / name)
+        and not os.path.isdir(folder / name)
     }
