@@ -1,6 +1,8 @@
 """Features of a frozen trunk are those of the network, and are computed once."""
 
+import errno
 import json
+import os
 
 import jax
 import numpy as np
@@ -34,6 +36,21 @@ def cached(of, network, folder, **changed):
     settings = {"name": "x", "image_size": SIZE, "crop": 1.0, "batch_size": 8}
     settings |= {"variables": network.variables, "module": network.module}
     return features.cached(of, folder=folder, threads=1, **(settings | changed))
+
+
+def test_a_disk_without_room_is_a_sentence_before_any_row(
+    network, tmp_path, monkeypatch
+):
+    """A hole of a file that a full disk cannot fill would end the process."""
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "posix_fallocate", full, raising=False)
+        with pytest.raises(ValueError, match=r"features.npy' .* no space .* 5,632 by"):
+            cached(pictures(), network, tmp_path)
+    assert cached(pictures(), network, tmp_path).features.shape == (22, 1, 1, 64)
 
 
 def test_they_are_the_pooled_maps_of_the_network(network, tmp_path):

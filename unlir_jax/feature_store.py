@@ -5,7 +5,10 @@ not fit when it is opened is moved aside, said, and made again.
 """
 
 import contextlib
+import errno
 import json
+import math
+import os
 import shutil
 import warnings
 import zlib
@@ -15,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from unlir_jax import documents, locks
+from unlir_jax import documents, locks, staging
 
 ABOUT, DONE, SUMS = "about.json", "done", "sums"
 FLUSH_EVERY = 20
@@ -204,6 +207,7 @@ def write(
 
     Raises:
         FloatingPointError: A row is not finite.
+        ValueError: Nothing can be written there; the text says how much room it takes.
     """
     partial = None if final is None else partial_of(final)
     files: dict[str, np.memmap] = {}
@@ -247,7 +251,29 @@ def _open(path: Path, rows: np.ndarray, size: int, done: int) -> np.memmap:
     if done:
         return np.lib.format.open_memmap(path, "r+")
     shape = (size, *rows.shape[1:])
-    return np.lib.format.open_memmap(path, "w+", rows.dtype, shape)
+    try:
+        file = np.lib.format.open_memmap(path, "w+", rows.dtype, shape)
+        _reserve(path)
+    except OSError as error:
+        needed = math.prod(shape) * rows.dtype.itemsize
+        raise staging.refusal(path, error, needed) from error
+    return file
+
+
+def _reserve(path: Path) -> None:
+    """Have the disk keep room for a whole file, where it can.
+
+    Of one that has holes, a full disk shows when a hole is written to: the system ends
+    the process then (SIGBUS), without an error that could be told.
+    """
+    if not hasattr(os, "posix_fallocate"):
+        return
+    with path.open("r+b") as file:
+        try:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):
+                raise
 
 
 def _note(
@@ -259,9 +285,7 @@ def _note(
 
 
 def _write_json(path: Path, document: Any) -> None:
-    temporary = path.with_name(f"{path.name}.tmp")
-    temporary.write_text(json.dumps(document, indent=1), encoding="utf-8")
-    temporary.replace(path)
+    staging.write_bytes(path, json.dumps(document, indent=1).encode("utf-8"))
 
 
 def _said(error: Exception) -> str:

@@ -63,7 +63,7 @@ def check_rows(
         broken &= counted
     if not broken.any():
         return
-    which = [*dict.fromkeys(names[row] for row in np.flatnonzero(broken))]
+    which = [*dict.fromkeys(names[row] for row in np.flatnonzero(broken).tolist())]
     verb = "are" if what.split()[1].endswith("s") else "is"
     raise FloatingPointError(
         f"{what[0].upper()}{what[1:]} {verb} not finite{named(which)}; expected "
