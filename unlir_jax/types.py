@@ -57,7 +57,11 @@ class SplitModel(NamedTuple):
 
 @runtime_checkable
 class Explainer(Protocol):
-    """Map images and the labels to explain onto one raw saliency map each."""
+    """Map images and the labels to explain onto one raw saliency map each.
+
+    Where the network gives an image no numbers, the map has NaN. What `split.guarded`
+    refuses is an error; under `jax.jit`, where it cannot be seen, it is NaN.
+    """
 
     def __call__(
         self,
@@ -71,7 +75,10 @@ class Explainer(Protocol):
 
 @runtime_checkable
 class Metric(Protocol):
-    """Score one saliency map an image; values are named and never averaged."""
+    """Score one saliency map an image; values are named and never averaged.
+
+    NaN and errors are as those of an `Explainer`. A map with NaN counts as flat.
+    """
 
     def __call__(
         self,

@@ -29,6 +29,7 @@ def values(found):
     return [leaf.reshape((len(leaf), -1)) for leaf in leaves]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", METHODS)
 def test_an_explainer_gives_finite_maps(name):
     for told, given in grid.FINE.items():
@@ -76,6 +77,7 @@ def test_an_explainer_refuses_what_is_no_key(name):
             explain(given.variables, given.images, given.labels, key=key)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", METHODS)
 def test_an_explainer_gives_nan_for_what_it_cannot_see(name):
     given = grid.case()
@@ -87,6 +89,7 @@ def test_an_explainer_gives_nan_for_what_it_cannot_see(name):
         assert np.isfinite(first).all() and np.isnan(second).all(), told
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MEASURES)
 def test_a_metric_gives_finite_values(name):
     for told, given in grid.FINE.items():

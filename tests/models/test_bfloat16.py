@@ -21,9 +21,10 @@ from unlir_jax.models import layers
 ROOT = Path(__file__).parents[2]
 SIZE = 32
 # One of each kind of block, stem and head; others have more of the same.
+QUICK = ("cifar_resnet8", "resnet18", "vgg11")
 KINDS = (
-    *("cifar_resnet8", "cifar_resnet50", "resnet18", "resnet50", "vgg11", "vgg11_bn"),
-    *("mobilenet_v2", "efficientnet_lite0"),
+    *QUICK,
+    *("cifar_resnet50", "resnet50", "vgg11_bn", "mobilenet_v2", "efficientnet_lite0"),
 )
 DECISIONS = {
     "descriptors": {"parts": 4},
@@ -59,7 +60,13 @@ def assert_alike(wide, narrow, variables):
     np.testing.assert_allclose(found, expected, atol=0.1 * spread)
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name in QUICK else pytest.param(name, marks=pytest.mark.slow)
+        for name in KINDS
+    ],
+)
 def test_logits_of_one_program_are_those_of_float32(name):
     assert_alike(*pair(name))
 
