@@ -7,9 +7,12 @@ import subprocess
 import sys
 import threading
 
+import numpy as np
 import pytest
 
-from unlir_jax import record, staging
+from unlir_jax import conversion, record, staging
+from unlir_jax.adapters import file as adapters
+from unlir_jax.weights import readers
 
 WRITING = """
 import pathlib, sys
@@ -186,6 +189,21 @@ def test_a_list_of_files_that_is_none_names_nothing(tmp_path, text):
     (tmp_path / record.RESULTS).write_text(text)
     with pytest.raises(ValueError, match="which no previous report wrote"):
         record.check_folder(tmp_path, [record.RESULTS], overwrite=True)
+
+
+def test_who_is_killed_after_a_file_has_appeared_leaves_nothing_for_ever(tmp_path):
+    """Between its two names, which are one file: the command then refuses to go on."""
+    (tmp_path / "w.safetensors").write_bytes(b"whole")
+    hidden = tmp_path / f".unlir-{'0' * 12}.tmp"
+    for write in (
+        lambda path: readers.write_safetensors(path, {"a": np.zeros(1)}),
+        lambda path: adapters.output(path, False),
+        lambda path: conversion.convert("cifar_resnet8", "x.npz", path),
+    ):
+        os.link(tmp_path / "w.safetensors", hidden)
+        with pytest.raises(FileExistsError):
+            write(tmp_path / "w.safetensors")
+        assert os.listdir(tmp_path) == ["w.safetensors"]
 
 
 def test_a_folder_in_the_way_is_found_before_anything_is_replaced(tmp_path):

@@ -173,8 +173,10 @@ def _within_png(data, random):
         chunks += [chunks[which]] * int(2 ** random.uniform(0, 8))
     elif action < 0.25:
         del chunks[which]
-    elif kind == b"IDAT" and action < 0.6:
-        plain = _raw(zlib.decompress(content), random, most=4 * MOST)
+    elif kind == b"IDAT" and which and chunks[which - 1][0] != b"IDAT" and action < 0.6:
+        # The first of several holds a part only.
+        plain = zlib.decompressobj().decompress(content)
+        plain = _raw(plain, random, most=4 * MOST)
         chunks[which] = kind, zlib.compress(plain)
     else:
         chunks[which] = kind, _raw(content, random)

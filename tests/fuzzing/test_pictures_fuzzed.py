@@ -1,6 +1,7 @@
 """Damaged pictures of every format that Pillow writes here: read, or one sentence."""
 
 import io
+import warnings
 
 import numpy as np
 import pytest
@@ -50,7 +51,9 @@ def write(kind):
                 image = Image.fromarray(np.asarray(image, np.float32))
             stream = io.BytesIO()
             try:
-                image.save(stream, kind, **options)
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore", DeprecationWarning)
+                    image.save(stream, kind, **options)
             except (OSError, ValueError, KeyError, TypeError, SystemError):
                 continue  # This format has no such pictures.
             place = f"{mode.replace(';', '_')}_{number}.{kind.lower()}"

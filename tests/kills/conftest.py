@@ -1,7 +1,10 @@
 """What commands are given that are killed; these tests take many minutes."""
 
+import json
 import os
 import shutil
+import subprocess
+import sys
 import types
 from pathlib import Path
 
@@ -24,17 +27,36 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.fixture(scope="session")
-def environment(tmp_path_factory):
-    """Give the variables of all processes, which compile a program once."""
+def run(tmp_path_factory):
+    """Give a command in a place: its exit code, number of events, and what it said.
+
+    All of them compile a program once.
+    """
     compiled = tmp_path_factory.getbasetemp() / "compiled"
     paths = [ROOT, ROOT / "tests", os.environ.get("PYTHONPATH", "")]
-    return os.environ | {
+    variables = {
         "JAX_PLATFORMS": "cpu",
         "JAX_NUM_CPU_DEVICES": "1",
         "JAX_COMPILATION_CACHE_DIR": str(compiled),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "PYTHONPATH": os.pathsep.join(map(str, paths)),
     }
+    with subprocess.Popen(
+        [sys.executable, HERE / "killed.py"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=os.environ | variables,
+        text=True,
+    ) as process:
+        ask, answers = process.stdin, process.stdout
+
+        def give(words, place, moment=0, delay=0.0):
+            ask.write(json.dumps([str(place), moment, delay, words]) + "\n")
+            ask.flush()
+            return json.loads(answers.readline())
+
+        yield give
+        ask.close()
 
 
 @pytest.fixture(scope="session")

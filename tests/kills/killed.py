@@ -1,21 +1,28 @@
 """Run `unlir` and kill it, as nothing can be caught, at a moment counted by events.
 
-    python killed.py PLACE MOMENT DELAY COMMAND …
-
-An event is whatever Python does to a file or folder in PLACE: opens, makes, renames,
+An event is whatever Python does to a file or folder in a place: opens, makes, renames,
 links, removes or lists it. The process is killed before the event of that number, or so
-many seconds after it, when threads and libraries write on. Moment 0 kills nothing, and
-prints the number of events as the last line of its errors.
+many seconds after it, when threads and libraries write on. Moment 0 kills nothing.
+
+Each line of the input is JSON: `[place, moment, delay, words]`. Each command has a
+process of its own, forked before JAX has started anything, so that only this one takes
+its time to import. A line of the output is `[exit code, number of events, what was
+said]`.
 """
 
+import importlib
+import json
 import os
 import signal
 import sys
+import tempfile
 import threading
 import time
 
 WATCHED = ("open", "os.link", "os.listdir", "os.mkdir", "os.remove", "os.rename")
 WATCHED += ("os.rmdir", "os.scandir", "os.truncate")
+SLOW = ("train", "evaluate", "explain", "few_shot", "part_report", "retrieve")
+SLOW += ("adapters", "conversion", "job", "preview")
 
 
 def watch(place, moment, delay):
@@ -50,17 +57,36 @@ def watch(place, moment, delay):
     return lambda: count
 
 
-def main():
-    place, moment, delay, *command = sys.argv[1:]
+def work(place, moment, delay, words, output, counted):
+    """Be the process of a command."""
+    for stream in (1, 2):
+        os.dup2(output, stream)
+    os.chdir(place)
     from unlir_jax import cli
 
-    counted = watch(place, int(moment), float(delay))
-    code = cli.main(command)
-    found = counted()
+    count = watch(place, moment, delay)
+    code = cli.main(words)
     sys.stdout.flush()
-    print(found, file=sys.stderr, flush=True)
-    return code
+    sys.stderr.flush()
+    os.write(counted, str(count()).encode())
+    os._exit(code)
+
+
+def main():
+    for name in SLOW:
+        importlib.import_module(f"unlir_jax.{name}")
+    if threading.active_count() > 1:
+        raise RuntimeError("a process of several threads cannot be forked")
+    for line in sys.stdin:
+        with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as counted:
+            process = os.fork()
+            if not process:
+                work(*json.loads(line), output.fileno(), counted.fileno())
+            code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+            found = [file.seek(0) or file.read() for file in (output, counted)]
+        answer = [code, int(found[1] or 0), found[0].decode(errors="replace")]
+        print(json.dumps(answer), flush=True)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
