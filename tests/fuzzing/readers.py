@@ -6,6 +6,8 @@ Where a reader gives a sentence instead of an error, it is raised here.
 import contextlib
 import hashlib
 import os
+import signal
+import time
 
 import numpy as np
 from fuzzing import made
@@ -127,7 +129,26 @@ def mask(path):
     return masks.read_mask(path, size, kind="classes").shape
 
 
+def broken(path):
+    """Do what no reader may, by what the file holds."""
+    kind = path.read_text()
+    if kind == "greedy":
+        return len(bytearray(b"x") * (200 << 20))
+    if kind == "slow":
+        begun = time.process_time()
+        while time.process_time() < begun + 2.2:
+            pass
+    if kind == "raising":
+        raise KeyError(path.name)
+    if kind == "nameless":
+        raise ValueError("expected something else")
+    if kind == "ending":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return kind if kind == "changing" else "right"
+
+
 READERS = {
+    "broken": broken,
     **{"weights": weights, "purpose": purpose, "finished": finished},
     **{"adapter": adapter, "gallery": gallery, "report": report, "origin": origin},
     **{"batch": batch, "draw": draw, "features": features, "restored": restored},

@@ -20,7 +20,8 @@ from pathlib import Path
 
 PATIENCE = 20
 MOST_MEMORY = 16 << 30
-LONGEST = 1500
+LONGEST = 6000
+"""Letters of a sentence: eight settings that differ, with both values."""
 
 
 def memory(name):
