@@ -1,11 +1,13 @@
 """What is written is complete or not there, and what a kill leaves is swept away."""
 
+import contextlib
 import errno
 import os
 import signal
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -180,6 +182,52 @@ def test_overwriting_removes_only_what_such_a_report_can_have_written(tmp_path):
         "results.json",
     ]
     assert (tmp_path / "keep.txt").read_text() == "mine"
+
+
+def test_a_report_that_was_half_replaced_is_replaced_whole(tmp_path, monkeypatch):
+    """Whatever moment it was stopped at: nothing of the earlier one stays."""
+    old = ["report.html", "a__x.png", record.RESULTS]
+    new = ["b__x.png", "c__x.png", "report.html", record.RESULTS]
+
+    def write(folder):
+        record.check_folder(folder, new, overwrite=True)
+        with record.new_folder(folder, overwrite=True) as place:
+            for name in new:
+                (place / name).write_text("new")
+            report(place, new)
+
+    left, moment = 1, 0
+    while left > 0:
+        folder = tmp_path / str(moment)
+        report(folder, old)
+        for name in old[:-1]:
+            (folder / name).write_text("old")
+        left = moment = moment + 1
+        with monkeypatch.context() as patched, contextlib.suppress(KeyboardInterrupt):
+            for name in ("replace", "unlink"):
+                patched.setattr(Path, name, stopping(getattr(Path, name), left))
+            write(folder)
+            left = 0
+        write(folder)
+        assert sorted(os.listdir(folder)) == sorted(new)
+        assert (folder / "report.html").read_text() == "new"
+    assert moment > len(new)
+
+
+CALLS = []
+
+
+def stopping(call, most):
+    """Stop at the call of that number, as a signal does."""
+    CALLS.clear()
+
+    def counted(*arguments, **settings):
+        CALLS.append(call)
+        if len(CALLS) == most:
+            raise KeyboardInterrupt
+        return call(*arguments, **settings)
+
+    return counted
 
 
 @pytest.mark.parametrize(
