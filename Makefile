@@ -12,13 +12,16 @@ FOUND = $(shell for python in $(PYTHON) python3.14 python3.13 python3.12 python3
 	$$HOME/.pyenv/versions/3.1[2-9]*/bin/python; do \
 	"$$python" -c '$(NEEDED)' 2>/dev/null && { command -v "$$python"; break; }; done)
 
-.PHONY: quickstart test lint types format benchmark
+.PHONY: quickstart test test-all lint types format benchmark
 
 quickstart: $(VENV)/.quickstart
 	$(BIN)/python launch/quickstart.py
 
 test: $(VENV)/.dev lint
 	$(BIN)/python -m pytest
+
+test-all: test
+	$(BIN)/python -m pytest -m exhaustive
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -334,3 +334,9 @@ def test_differences(train):
 def test_text():
     settings = config_dict.ConfigDict({"a": {"b": (1, 2), "c": {"d": "x"}}, "e": None})
     assert config.text(settings) == "a:\n  b: (1, 2)\n  c:\n    d: 'x'\ne: None"
+
+
+def test_what_differs_is_said_in_few_letters():
+    """A config of another run can hold anything."""
+    (said,) = config.differences({"a": 1}, {"a": "x" * 10_000})
+    assert said.startswith("a: 1 here, 'xxx") and len(said) < 400

@@ -29,6 +29,15 @@ def test_what_is_no_document_gets_a_sentence(tmp_path, data, told):
     assert str(path) in str(caught.value) and "expected a report" in str(caught.value)
 
 
+def test_depth_is_bounded_alike_in_every_python():
+    deep = "[" * documents.MOST_DEPTH + "]" * documents.MOST_DEPTH
+    assert documents.parse_json(deep, "it") == json.loads(deep)
+    assert documents.parse_json("[[], 1, {}]" + " " * 300, "it") == [[], 1, {}]
+    for text in (f"[{deep}]", f'{{"a": {deep}}}', f"[[], {{}}, {deep}]"):
+        with pytest.raises(ValueError, match="it is nested too deeply"):
+            documents.parse_json(text, "it")
+
+
 def test_an_ordinary_document_is_read_whatever_its_size(tmp_path):
     path = tmp_path / "a.json"
     document = {"pictures": [{"image": f"{n:06d}.jpg"} for n in range(200_000)]}

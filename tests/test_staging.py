@@ -1,15 +1,20 @@
 """What is written is complete or not there, and what a kill leaves is swept away."""
 
+import contextlib
 import errno
 import os
 import signal
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
+import numpy as np
 import pytest
 
-from unlir_jax import record, staging
+from unlir_jax import conversion, record, staging
+from unlir_jax.adapters import file as adapters
+from unlir_jax.weights import readers
 
 WRITING = """
 import pathlib, sys
@@ -180,6 +185,52 @@ def test_overwriting_removes_only_what_such_a_report_can_have_written(tmp_path):
     assert (tmp_path / "keep.txt").read_text() == "mine"
 
 
+def test_a_report_that_was_half_replaced_is_replaced_whole(tmp_path, monkeypatch):
+    """Whatever moment it was stopped at: nothing of the earlier one stays."""
+    old = ["report.html", "a__x.png", record.RESULTS]
+    new = ["b__x.png", "c__x.png", "report.html", record.RESULTS]
+
+    def write(folder):
+        record.check_folder(folder, new, overwrite=True)
+        with record.new_folder(folder, overwrite=True) as place:
+            for name in new:
+                (place / name).write_text("new")
+            report(place, new)
+
+    left, moment = 1, 0
+    while left > 0:
+        folder = tmp_path / str(moment)
+        report(folder, old)
+        for name in old[:-1]:
+            (folder / name).write_text("old")
+        left = moment = moment + 1
+        with monkeypatch.context() as patched, contextlib.suppress(KeyboardInterrupt):
+            for name in ("replace", "unlink"):
+                patched.setattr(Path, name, stopping(getattr(Path, name), left))
+            write(folder)
+            left = 0
+        write(folder)
+        assert sorted(os.listdir(folder)) == sorted(new)
+        assert (folder / "report.html").read_text() == "new"
+    assert moment > len(new)
+
+
+CALLS = []
+
+
+def stopping(call, most):
+    """Stop at the call of that number, as a signal does."""
+    CALLS.clear()
+
+    def counted(*arguments, **settings):
+        CALLS.append(call)
+        if len(CALLS) == most:
+            raise KeyboardInterrupt
+        return call(*arguments, **settings)
+
+    return counted
+
+
 @pytest.mark.parametrize(
     "text", ["[" * 100_000, '{"schema": 1, "files": ' + "[" * 100_000, "{", "[1]"]
 )
@@ -187,6 +238,21 @@ def test_a_list_of_files_that_is_none_names_nothing(tmp_path, text):
     (tmp_path / record.RESULTS).write_text(text)
     with pytest.raises(ValueError, match="which no previous report wrote"):
         record.check_folder(tmp_path, [record.RESULTS], overwrite=True)
+
+
+def test_who_is_killed_after_a_file_has_appeared_leaves_nothing_for_ever(tmp_path):
+    """Between its two names, which are one file: the command then refuses to go on."""
+    (tmp_path / "w.safetensors").write_bytes(b"whole")
+    hidden = tmp_path / f".unlir-{'0' * 12}.tmp"
+    for write in (
+        lambda path: readers.write_safetensors(path, {"a": np.zeros(1)}),
+        lambda path: adapters.output(path, False),
+        lambda path: conversion.convert("cifar_resnet8", "x.npz", path),
+    ):
+        os.link(tmp_path / "w.safetensors", hidden)
+        with pytest.raises(FileExistsError):
+            write(tmp_path / "w.safetensors")
+        assert os.listdir(tmp_path) == ["w.safetensors"]
 
 
 def test_a_folder_in_the_way_is_found_before_anything_is_replaced(tmp_path):

@@ -170,7 +170,7 @@ def differences(
     """
     here, there = _flatten(a), _flatten(b)
     return [
-        f"{key}: {_show(here, key)} here, {_show(there, key)} there"
+        f"{key:.100}: {_show(here, key):.300} here, {_show(there, key):.300} there"
         for key in dict.fromkeys((*here, *there))
         if _show(here, key) != _show(there, key)
         and not any(f"{key}.".startswith(f"{prefix}.") for prefix in ignore)

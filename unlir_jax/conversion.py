@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from unlir_jax import places, pretrained, tree
+from unlir_jax import places, pretrained, staging, tree
 from unlir_jax.weights import exported, readers
 
 SUFFIX = ".safetensors"
@@ -54,6 +54,7 @@ def convert(
             f"`output`={str(path)!r}; expected a name that ends in {SUFFIX}."
         )
     places.check(path, "output")
+    staging.sweep(path.parent)
     if path.exists() and not overwrite:
         raise FileExistsError(
             f"`output`={str(path)!r} exists; expected a new name, or --overwrite."

@@ -7,6 +7,9 @@ from typing import Any
 
 # What a document may take in memory beside its own text: 64 MB, or 8 times its size.
 FREE_BYTES, FREE_RATIO = 48 << 20, 3
+# Brackets in brackets. Python's own limit is another in each version, and who looks
+# through a document may need more of the stack than its parser does.
+MOST_DEPTH = 200
 # Bytes that CPython 3.12 takes for the smallest of each, with what points to it.
 LIST_BYTES, DICT_BYTES, ITEM_BYTES, TEXT_BYTES = 64, 72, 40, 64
 
@@ -80,7 +83,10 @@ def parse_json(
             f"{needed >> 20:,} MB of memory; expected {expected}."
         )
     try:
-        return json.loads(data)
+        document = json.loads(data)
+        if opened + braces > MOST_DEPTH and _is_deep(document):
+            raise RecursionError
+        return document
     except RecursionError as error:
         raise ValueError(
             f"{name} is nested too deeply; expected {expected}."
@@ -89,6 +95,21 @@ def parse_json(
         raise ValueError(
             f"{name} is no JSON ({error}); expected {expected}."
         ) from error
+
+
+def _is_deep(document: Any) -> bool:
+    """Tell whether there are more than `MOST_DEPTH` brackets in each other."""
+    level = [document] if isinstance(document, dict | list) else []
+    for _ in range(MOST_DEPTH):
+        level = [
+            inner
+            for outer in level
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(inner, dict | list)
+        ]
+        if not level:
+            return False
+    return True
 
 
 def read_object(

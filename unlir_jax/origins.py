@@ -234,7 +234,10 @@ def differences(
 
 
 def _short(value: str | None) -> str:
-    return value[:12] if value else "none"
+    if not value:
+        return "none"
+    # Anybody may have written another text.
+    return value[:12] if value[:12].isalnum() else repr(value[:12])
 
 
 def _changes(

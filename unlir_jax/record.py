@@ -173,11 +173,26 @@ def _publish(place: Path, folder: Path, overwrite: bool) -> None:
     with staging.alone_in(folder):
         check_folder(folder, names, overwrite=overwrite)
         previous = _files_of_report(folder)
-        # The list of files goes last: until then the previous one still names ours.
-        for name in sorted(names, key=lambda name: name == RESULTS):
-            (place / name).replace(folder / name)
+        # Whoever is killed in between has named all of it: the next may replace it.
+        if RESULTS in names:
+            _list_files(folder, previous.union(names))
+        for name in names:
+            if name != RESULTS:
+                (place / name).replace(folder / name)
         for name in previous.difference(names):
             (folder / name).unlink(missing_ok=True)
+        if RESULTS in names:
+            (place / RESULTS).replace(folder / RESULTS)
+
+
+def _list_files(folder: Path, names: Iterable[str]) -> None:
+    """Name files in the list of a report, whose other numbers stay for now."""
+    try:
+        document = documents.read_object(folder / RESULTS)
+    except (FileNotFoundError, ValueError):
+        document = {}
+    document |= {"schema": document.get("schema", SCHEMA), "files": sorted(names)}
+    write_bytes(folder / RESULTS, to_json(document).encode("utf-8"))
 
 
 def _entries(folder: Path) -> list[str]:

@@ -19,7 +19,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
-from unlir_jax import documents, filters, places, tree
+from unlir_jax import documents, filters, places, staging, tree
 from unlir_jax.types import Variables
 from unlir_jax.weights import budget, exported, readers
 
@@ -207,6 +207,7 @@ def output(path: str | os.PathLike[str], overwrite: bool) -> Path:
             f"`path`={str(path)!r}; expected a name that ends in {SUFFIX}."
         )
     places.check(path, "path")
+    staging.sweep(path.parent)
     if path.exists() and not overwrite:
         raise FileExistsError(
             f"`path`={str(path)!r} exists; expected a new name, or --overwrite."

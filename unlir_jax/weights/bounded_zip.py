@@ -45,7 +45,7 @@ def open_zip(path: str | os.PathLike) -> Iterator[Archive]:
         struct.error,
     ) as error:
         raise ValueError(
-            f"its zip archive is damaged or cut short ({error})"
+            f"its zip archive is damaged or cut short ({error!s:.100})"
         ) from error
     with archive:
         entries = _check(archive, size)
@@ -130,7 +130,7 @@ def _read(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytearray:
         struct.error,
     ) as error:
         raise ValueError(
-            f"its zip entry {entry.filename!r:.100} is damaged ({error})"
+            f"its zip entry {entry.filename!r:.100} is damaged ({error!s:.100})"
         ) from error
     if place != entry.file_size:
         raise ValueError(f"its zip entry {entry.filename!r:.100} is cut short")

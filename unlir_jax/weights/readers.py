@@ -125,9 +125,10 @@ def write_safetensors(
             f"`path`={str(path)!r} cannot be written; expected a file name in a "
             "folder that exists."
         )
+    # First: who was killed after the file had appeared has left its hidden name.
+    staging.sweep(path.parent)
     _refuse_existing(path, overwrite)
     data = _serialise(arrays, metadata)
-    staging.sweep(path.parent)
     try:
         staging.write_bytes(path, data, replace=overwrite)
     except FileExistsError:
