@@ -22,6 +22,41 @@ import pytest
 jax.config.update("jax_num_cpu_devices", 4)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
+# Of these files, and of no others, only cases of these methods are in the fast tier:
+# one of each way to compute. `make test-all` runs the others as well.
+REPRESENTATIVE = (
+    *("grad_cam", "layer_cam", "score_cam", "ablation_cam", "eigen_cam", "full_grad"),
+    *("opti_cam", "gradient", "integrated_gradients", "guided_backpropagation"),
+    *("rise", "lime", "meaningful_perturbation", "occlusion", "random"),
+    *("average_drop", "average_gain", "insertion", "road", "infidelity", "complexity"),
+    *("official_metric", "pixel_average_precision", "max_sensitivity", "iou"),
+)
+PARTLY_EXHAUSTIVE = ("tests/grid/", "tests/saliency/test_invariance.py")
+# What takes long and would be noticed elsewhere, if less precisely.
+EXHAUSTIVE = (
+    "test_devices.py::test_cut_parameters_learn_what_whole_ones_learn",
+    "test_devices.py::test_mixing_and_smoothing_are_the_same_in_pmap",
+    "test_resume.py::test_sigterm_saves_and_the_same_command_goes_on[two processes",
+    "test_golden_families.py::test_score_cam_with_real_weights",
+    "test_golden_families.py::test_inner_layer_with_real_weights",
+    "test_golden_families.py::test_ablation_cam_with_real_weights",
+    "test_bfloat16.py::",
+    "test_perturbation_families.py::test_golden",
+    "test_benchmarks.py::test_explainers_are_timed",
+)
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        name = item.nodeid
+        callspec = getattr(item, "callspec", None)
+        method = callspec.params.get("name") if callspec else None
+        partly = any(place in name for place in PARTLY_EXHAUSTIVE)
+        left = partly and method is not None and method not in REPRESENTATIVE
+        if left or any(place in name for place in EXHAUSTIVE):
+            item.add_marker(pytest.mark.exhaustive)
+
+
 SHARED = Path(__file__).parents[2] / "shared"
 # Linux lets a process have 65,530; a compiled program keeps some, and beyond the limit
 # the compiler crashes.

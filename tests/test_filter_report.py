@@ -255,6 +255,6 @@ def test_pictures_are_framed_as_the_adapter_saw_them():
     known = network()
     own = adapter(image_size=24, crop=0.5)
     assert networks.framed(own, known) == (24, 0.5, "bilinear")
-    for says in ({}, {"image_size": 0, "crop": 1.0}, {"image_size": "9", "crop": 1.0}):
-        found = networks.framed(own._replace(metadata=says), known)
-        assert found == (known.image_size, known.crop, known.interpolation)
+    # What makes no sense is refused when the file is read.
+    found = networks.framed(own._replace(metadata={}), known)
+    assert found == (known.image_size, known.crop, known.interpolation)
