@@ -31,7 +31,11 @@ REPRESENTATIVE = (
     *("average_drop", "average_gain", "insertion", "road", "infidelity", "complexity"),
     *("official_metric", "pixel_average_precision", "max_sensitivity", "iou"),
 )
-PARTLY_EXHAUSTIVE = ("tests/grid/", "tests/saliency/test_invariance.py")
+PARTLY_EXHAUSTIVE = (
+    "tests/grid/",
+    "tests/saliency/test_invariance.py",
+    "tests/metrics/test_batch_invariance.py",
+)
 # What takes long and would be noticed elsewhere, if less precisely.
 EXHAUSTIVE = (
     "test_devices.py::test_cut_parameters_learn_what_whole_ones_learn",
@@ -43,6 +47,22 @@ EXHAUSTIVE = (
     "test_bfloat16.py::",
     "test_perturbation_families.py::test_golden",
     "test_benchmarks.py::test_explainers_are_timed",
+    "test_benchmarks.py::test_training_is_timed",
+    "test_golden_families.py::test_gradients_with_real_weights",
+    "test_golden.py::test_opti_cam_follows_the_masked_logit[efficientnet",
+    "test_backbones.py::test_logits_agree_with_the_other_library[timm_efficientnet_lite",
+    "test_synthetic_parts.py::test_neither_colours_nor_surroundings_tell_the_class",
+    "test_part_training.py::test_proposals_learn_with_the_trunk",
+    "test_train.py::test_parts_of_a_batch_add_up_to_it",
+    "test_filter_weights.py::test_pmap_learns_what_jit_learns",
+    "test_evaluate_processes.py::",
+    "test_slurm.py::",
+    "test_parts_command.py::test_a_workdir_is_tuned_whole",
+    "test_opti_cam.py::test_every_objective_is_climbed[range",
+    "test_devices.py::test_two_processes_of_two_devices",
+    "test_devices.py::test_a_training_goes_on_with_other_devices",
+    "test_few_shot.py::test_a_cut_trunk_gives_the_whole_trunks_maps",
+    "test_a_value_depends_on_its_image_only_on_one_device_and_four[road",
 )
 
 
