@@ -31,6 +31,7 @@ REPRESENTATIVE = (
     *("average_drop", "average_gain", "insertion", "road", "infidelity", "complexity"),
     *("official_metric", "pixel_average_precision", "max_sensitivity", "iou"),
 )
+FEW = ("grad_cam", "opti_cam", "rise", "average_drop", "insertion", "iou")
 PARTLY_EXHAUSTIVE = (
     "tests/grid/",
     "tests/saliency/test_invariance.py",
@@ -72,7 +73,8 @@ def pytest_collection_modifyitems(items):
         callspec = getattr(item, "callspec", None)
         method = callspec.params.get("name") if callspec else None
         partly = any(place in name for place in PARTLY_EXHAUSTIVE)
-        left = partly and method is not None and method not in REPRESENTATIVE
+        known = FEW if "tests/grid/" in name else REPRESENTATIVE
+        left = partly and method is not None and method not in known
         if left or any(place in name for place in EXHAUSTIVE):
             item.add_marker(pytest.mark.exhaustive)
 
