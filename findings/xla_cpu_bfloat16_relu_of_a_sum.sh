@@ -1,5 +1,5 @@
 #!/bin/sh
-# XLA on CPU miscompiles a residual block in bfloat16: memory that nobody wrote comes out.
+# XLA on CPU miscompiles a residual block in bfloat16: the sum that comes out is wrong.
 #
 # Two products of the same bfloat16 input, the first through a ReLU and a second product,
 # are added, rectified and summed over places: what every ResNet does before its pooling.
