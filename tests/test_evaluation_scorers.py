@@ -64,7 +64,7 @@ def test_adcc_gives_its_coherency(watched):
 def test_averages_share_the_masked_pass_and_take_the_clean_one(watched, inputs):
     model, seen = watched
     (one,) = made(model, scorers.AVERAGES)
-    assert one.clean and list(one.columns) == list(scorers.AVERAGES)
+    assert one.needs == "logits" and list(one.columns) == list(scorers.AVERAGES)
     expected = one.score(*inputs)
     clean = split.whole(model)({}, jnp.asarray(inputs[1]))
     jax.effects_barrier()

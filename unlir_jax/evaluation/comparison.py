@@ -1,8 +1,8 @@
-"""What follows from the table of an evaluation: intervals, tests, and plain words."""
+"""Intervals of means, tests of differences, and methods that beat no control."""
 
 import itertools
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple, TypedDict
 
 import numpy as np
 
@@ -10,22 +10,59 @@ from unlir_jax import metrics
 from unlir_jax.statistics import significance
 
 
+class Interval(TypedDict):
+    """Give a mean with its interval, None without a value, and the number of images."""
+
+    mean: float | None
+    low: float | None
+    high: float | None
+    n: int
+
+
+class Pair(TypedDict):
+    """Compare two methods by a metric.
+
+    `p_value` is that of the paired permutation test, `holm` the same after Holm's
+    correction over all pairs, and `win_rate` the first method's.
+    """
+
+    metric: str
+    first: str
+    second: str
+    difference: float
+    low: float
+    high: float
+    p_value: float
+    win_rate: float
+    holm: float
+
+
+class Unbeaten(TypedDict):
+    """Name a control that a method does not beat beyond chance.
+
+    The control is ahead by `behind`, which is negative where it is not; `worse` tells
+    whether that is beyond chance.
+    """
+
+    metric: str
+    method: str
+    control: str
+    behind: float
+    worse: bool
+
+
 class Figures(NamedTuple):
     """Hold what is said of the methods.
 
     Attributes:
-        means: `method/metric` to `mean`, `low`, `high` and `n`.
-        pairs: One for each metric and pair of methods: `difference`, its interval,
-            `p_value` of the paired permutation test, `holm`, the same after Holm's
-            correction over all pairs, and `win_rate` of the first.
-        unbeaten: Where a method is not better than a control beyond chance: `metric`,
-            `method`, `control`, `behind` (by how much the control is ahead, negative
-            where it is not), and `worse`, whether that is beyond chance.
+        means: Intervals by `method/metric`.
+        pairs: Comparisons for each metric and pair of methods.
+        unbeaten: Controls that methods do not beat.
     """
 
-    means: dict[str, dict[str, Any]]
-    pairs: list[dict[str, Any]]
-    unbeaten: list[dict[str, Any]]
+    means: dict[str, Interval]
+    pairs: list[Pair]
+    unbeaten: list[Unbeaten]
 
 
 def compare(
@@ -50,15 +87,14 @@ def compare(
         resamples: Of intervals and tests.
         seed: Of both.
     """
-    means: dict[str, dict[str, Any]] = {}
-    pairs: list[dict[str, Any]] = []
-    settings: dict[str, Any] = {"resamples": resamples, "seed": seed}
+    means: dict[str, Interval] = {}
+    pairs: list[Pair] = []
     for place, metric in enumerate(names):
         kept = values[np.isfinite(values[..., place]).all(1), :, place]
         kept = kept.astype(np.float64)
         for index, method in enumerate(methods):
             means[f"{method}/{metric}"] = _interval(
-                kept[:, index], confidence, settings
+                kept[:, index], confidence, resamples, seed
             )
         if not len(kept):
             continue
@@ -68,7 +104,10 @@ def compare(
                 continue
             one, other = kept[:, first], kept[:, second]
             found = significance.bootstrap_difference(
-                one, other, confidence=confidence, **settings
+                one, other, confidence=confidence, resamples=resamples, seed=seed
+            )
+            p_value = significance.paired_permutation(
+                one, other, resamples=resamples, seed=seed
             )
             pairs.append(
                 {
@@ -78,8 +117,9 @@ def compare(
                     "difference": float(found.mean),
                     "low": float(found.low),
                     "high": float(found.high),
-                    "p_value": significance.paired_permutation(one, other, **settings),
+                    "p_value": p_value,
                     "win_rate": significance.win_rate(sign * one, sign * other),
+                    "holm": p_value,
                 }
             )
     corrected = significance.holm([pair["p_value"] for pair in pairs]) if pairs else []
@@ -89,11 +129,13 @@ def compare(
 
 
 def _interval(
-    values: np.ndarray, confidence: float, settings: Mapping[str, Any]
-) -> dict[str, Any]:
+    values: np.ndarray, confidence: float, resamples: int, seed: int
+) -> Interval:
     if not len(values):
         return {"mean": None, "low": None, "high": None, "n": 0}
-    found = significance.bootstrap(values, confidence=confidence, **settings)
+    found = significance.bootstrap(
+        values, confidence=confidence, resamples=resamples, seed=seed
+    )
     return {
         "mean": float(found.mean),
         "low": float(found.low),
@@ -103,10 +145,10 @@ def _interval(
 
 
 def _unbeaten(
-    pairs: Sequence[Mapping[str, Any]], controls: Sequence[str], level: float
-) -> list[dict[str, Any]]:
+    pairs: Sequence[Pair], controls: Sequence[str], level: float
+) -> list[Unbeaten]:
     """Find where a method is not better than a control, beyond chance."""
-    found = []
+    found: list[Unbeaten] = []
     for pair in pairs:
         first, second, metric = pair["first"], pair["second"], pair["metric"]
         if (first in controls) == (second in controls):

@@ -4,10 +4,11 @@ import difflib
 import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, get_args
+from typing import Any, get_args
 
 from unlir_jax import metrics
 from unlir_jax.core import loops
+from unlir_jax.explanation.scoring import Scorer
 from unlir_jax.metrics import registry
 
 AVERAGES = ("average_drop", "average_increase", "average_gain")
@@ -16,28 +17,6 @@ COUNTS = ("pixels_inside", "pixels_outside")
 # Of a setting of a method or metric, whole and broken; none has use for more.
 MOST_COUNT, MOST_NUMBER = 10**6, 1e9
 CHOSEN = metrics.CHOSEN_REGION_METRICS | metrics.CHOSEN_BOX_METRICS
-
-
-class Scorer(NamedTuple):
-    """Hold a metric, which may give several columns at once.
-
-    Attributes:
-        columns: Names of what it gives, with their names in its result; "" for what
-            follows from its curve, see `settled`.
-        score: The metric.
-        curves: Names of the curves that it also gives, with their names in its result.
-        takes: What it takes besides: `explain`, where `score` makes the metric of an
-            explainer; `regions`, the object's mask; `boxes`; or "".
-        other: Whose variables it takes besides: `redrawn`, `random_labels`, or "".
-        clean: Whether it takes the logits of the pictures, which are known.
-    """
-
-    columns: dict[str, str]
-    score: Callable[..., Any]
-    curves: dict[str, str]
-    takes: str = ""
-    other: str = ""
-    clean: bool = False
 
 
 def check(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -90,7 +69,7 @@ def make(
     averages = {name: name for name in names if name in AVERAGES}
     if averages:
         score = metrics.average_scores(model)
-        scorers.append(Scorer(averages, score, {}, clean=True))
+        scorers.append(Scorer(averages, score, {}, "logits"))
     for name in names:
         if name in AVERAGES or name in given:
             continue
@@ -105,10 +84,10 @@ def make(
         }
         if plain in metrics.EXPLAINER_METRICS:
             made = functools.partial(make, model)
-            scorers.append(Scorer(columns, made, {}, "explain"))
+            scorers.append(Scorer(columns, made, {}, "explainer"))
             continue
         curves = dict(item for each in all_names for item in _curves(each).items())
-        scorers.append(Scorer(columns, make(model), curves, _takes(plain)))
+        scorers.append(Scorer(columns, make(model), curves, _needs(plain)))
     return scorers, {name: metrics.contract(name, values[name]) for name in names}
 
 
@@ -177,13 +156,14 @@ def _add_sanity(
     score = functools.partial(metrics.SANITY_METRICS[plain], **values)
     other = "random_labels" if plain == "random_labels" else "redrawn"
     made = functools.partial(score, model)
-    scorers.append(Scorer({name: measure}, made, {}, "explain", other))
+    scorers.append(Scorer({name: measure}, made, {}, other))
 
 
-def _takes(name: str) -> str:
+def _needs(name: str) -> str:
     if name in metrics.REGION_METRICS | metrics.CHOSEN_REGION_METRICS:
-        return "regions"
-    return "boxes" if name in metrics.BOX_METRICS | metrics.CHOSEN_BOX_METRICS else ""
+        return "masks"
+    boxed = metrics.BOX_METRICS | metrics.CHOSEN_BOX_METRICS
+    return "boxes" if name in boxed else "map"
 
 
 def _curves(name: str) -> dict[str, str]:

@@ -1,7 +1,6 @@
 """The job: from picture files to maps, scores and a report."""
 
 import datetime
-import io
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,10 +12,10 @@ import numpy as np
 from PIL import Image
 
 from unlir_jax import maps, metrics, saliency, split
-from unlir_jax.core import finite, random_keys
+from unlir_jax.core import random_keys
 from unlir_jax.data import classes, preprocessing
 from unlir_jax.data import image_files as files
-from unlir_jax.explanation import explainers
+from unlir_jax.explanation import explainers, scoring
 from unlir_jax.explanation import results as explained
 from unlir_jax.models import pretrained
 from unlir_jax.models.pretrained import Pretrained
@@ -25,8 +24,18 @@ from unlir_jax.parts import attribution
 from unlir_jax.report import html, overlay, part_panel, part_sheet, sheet
 from unlir_jax.storage import files as record
 from unlir_jax.storage import paths
-from unlir_jax.types import Explainer
+from unlir_jax.types import (
+    Explainer,
+    Images,
+    Labels,
+    Metric,
+    RandomKey,
+    Saliency,
+    SplitModel,
+    Variables,
+)
 
+AVERAGES = ("average_drop", "average_increase", "average_gain")
 BASELINES: dict[str, maps.Baseline] = {"insertion": "blur", "deletion": "black"}
 CURVE_STEPS = 28
 PAGE = "report.html"
@@ -199,17 +208,19 @@ def run(
             def advance(doing: str, share: float, batch=batch, before=before) -> None:
                 progress(doing, (before + share * len(batch)) / len(names))
 
-            entries, masks = _explain(
+            entries, raw = _explain(
                 network, made, batch + padding, given, seed, advance
             )
             told = _tell(teller, batch + padding, entries)
+            pictures = [picture.framed for picture in batch]
+            drawn = {
+                name: overlay.views(pictures, raw[name][: len(batch)])
+                for name in methods
+            }
             for index, picture in enumerate(batch):
                 entry = entries[index]
                 entry["controls"] = {c: entry["methods"].pop(c) for c in compared}
-                views = {
-                    name: overlay.view(picture.framed, masks[name][index])
-                    for name in methods
-                }
+                views = {name: drawn[name][index] for name in methods}
                 _write_pictures(folder, picture, entry, views, document)
                 account = _account(folder, picture, entry, told[index], document)
                 articles.append(
@@ -240,52 +251,71 @@ def _explain(
     """Explain and score a batch.
 
     Returns:
-        What `results.json` says of each picture, and by method the maps as masks,
-        `[batch, size, size]` in [0, 1].
+        What `results.json` says of each picture, and the raw maps by method.
     """
-    model, variables = network.model, network.variables
-    images = jnp.asarray(_stacked(batch))
-    whole = split.whole(model)
-    logits, files = whole(variables, images), [picture.file for picture in batch]
-    finite.check_rows(logits, f"the logits of {network.name}", files)
-    probabilities = np.asarray(jax.nn.softmax(logits))
-    predicted = probabilities.argmax(axis=1)
-    labels = predicted if given is None else np.full(len(batch), given)
-    labels = jnp.asarray(labels, jnp.int32)
+    model = network.model
+    scorers = [
+        _scorer(metrics.average_scores(model), *AVERAGES, needs="logits"),
+        *(
+            _scorer(
+                metrics.METRICS[name](model, baseline=baseline, steps=CURVE_STEPS),
+                *(name, f"{name}_curve"),
+            )
+            for name, baseline in BASELINES.items()
+        ),
+        _scorer(_masked_probability(model), "masked_probability"),
+    ]
+    found = scoring.score_batch(
+        network,
+        explainers,
+        scorers,
+        scoring.Batch(
+            jnp.asarray(_stacked(batch)),
+            np.full(len(batch), -1 if given is None else given),
+            [picture.file for picture in batch],
+        ),
+        key=jax.random.key(seed),
+        progress=progress,
+    )
     entries = [
         explained.describe(
             picture.file, int(label), row, network.class_names, given is not None
         )
-        for picture, label, row in zip(batch, labels, probabilities, strict=True)
+        for picture, label, row in zip(
+            batch, found.labels, found.probabilities, strict=True
+        )
     ]
-    scorers = [metrics.average_scores(model)] + [
-        metrics.METRICS[name](model, baseline=baseline, steps=CURVE_STEPS)
-        for name, baseline in BASELINES.items()
-    ]
-    masks = {}
-    key = jax.random.key(seed)
-    for done, (name, explain) in enumerate(explainers.items()):
-        progress(name, done / len(explainers))
-        raw = explain(variables, images, labels, key=key)
-        # Before they are masks, which no number would make black.
-        finite.check_rows(raw, f"the maps of {name}", files)
-        # The metrics would enlarge the map alike, but be compiled for each size of it.
-        enlarged = maps.resize(raw, images.shape[1:3])
-        scores: dict[str, Any] = {}
-        for score in scorers:
-            scores |= score(variables, images, labels, enlarged, key=key)
-        mask = maps.normalize(enlarged, "range")
-        masks[name] = np.asarray(mask)
-        seen = jax.nn.softmax(whole(variables, maps.apply_mask(images, mask)))
-        scores["masked_probability"] = seen[jnp.arange(len(batch)), labels]
-        scores["flat"] = maps.is_flat(raw)
-        arrays = {metric: np.asarray(values) for metric, values in scores.items()}
+    for name, values in found.values.items():
+        arrays = values | {"flat": np.asarray(maps.is_flat(found.maps[name]))}
         for index, entry in enumerate(entries):
             entry["methods"][name] = {
-                metric: explained.plain(values[index])
-                for metric, values in arrays.items()
+                metric: explained.plain(own[index]) for metric, own in arrays.items()
             }
-    return entries, masks
+    return entries, found.maps
+
+
+def _scorer(metric: Metric, *names: str, needs: str = "map") -> scoring.Scorer:
+    return scoring.Scorer({name: name for name in names}, metric, {}, needs)
+
+
+def _masked_probability(model: SplitModel) -> Metric:
+    """Make a metric: the probability of the class in the picture times the map."""
+    whole = split.whole(model)
+
+    def score(
+        variables: Variables,
+        images: Images,
+        labels: Labels,
+        saliency: Saliency,
+        *,
+        key: RandomKey | None = None,
+    ) -> dict[str, jax.Array]:
+        del key  # Nothing here is random.
+        mask = maps.normalize(saliency, "range")
+        seen = jax.nn.softmax(whole(variables, maps.apply_mask(images, mask)))
+        return {"masked_probability": seen[jnp.arange(len(labels)), labels]}
+
+    return score
 
 
 def _tell(
@@ -315,7 +345,7 @@ def _account(
     drawn = part_sheet.sheet_of_decision(
         picture.framed, entry, told, _subtitle(document)
     )
-    record.write_bytes(folder / entry["parts"]["sheet"], _png(drawn))
+    record.write_png(folder / entry["parts"]["sheet"], drawn)
     return part_panel.panel(
         picture.name, told.entry, told.views, told.regions, told.sentence
     )
@@ -358,11 +388,11 @@ def _write_pictures(
 ) -> None:
     *overlays, last = _file_names(picture.name, views)
     for file, (name, view) in zip(overlays, views.items(), strict=True):
-        record.write_bytes(folder / file, _png(view.overlay))
+        record.write_png(folder / file, view.overlay)
         entry["methods"][name]["overlay"] = file
     entry["sheet"] = last
     drawn = sheet.sheet(picture.framed, entry, views, _subtitle(document))
-    record.write_bytes(folder / last, _png(drawn))
+    record.write_png(folder / last, drawn)
 
 
 def _subtitle(document: Mapping[str, Any]) -> str:
@@ -371,9 +401,3 @@ def _subtitle(document: Mapping[str, Any]) -> str:
 
 def _file_names(name: str, methods: Sequence[str] | Mapping[str, Any]) -> list[str]:
     return [f"{name}__{kind}.png" for kind in (*methods, "sheet")]
-
-
-def _png(image: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG")
-    return buffer.getvalue()

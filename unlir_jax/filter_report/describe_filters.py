@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
-from unlir_jax import filters, maps, saliency, split, tree
+from unlir_jax import filters, saliency, split, tree
 from unlir_jax.adapters import file
 from unlir_jax.adapters import network as networks
 from unlir_jax.data import image_files as files
@@ -242,12 +242,7 @@ def _saliency(
     labels = jnp.asarray(shares["after"].argmax(1), jnp.int32)
     explain = saliency.grad_cam(model)
     masks = [
-        np.asarray(
-            maps.normalize(
-                maps.resize(explain(variables, images, labels), images.shape[1:3]),
-                "range",
-            )
-        )
+        overlay.masks(explain(variables, images, labels), task.size)
         for variables in (frozen, adapted)
     ]
     rows = []
@@ -390,6 +385,6 @@ def _write(
         filter_sheet.draw_saliency(f"Grad-CAM with {name}", subtitle, rows),
     )
     for file_name, image in zip(PICTURES, sheets, strict=True):
-        record.write_bytes(folder / file_name, filter_sheet.png(image))
+        record.write_png(folder / file_name, image)
     record.write_text(folder / PAGE, filter_page.page(document, sections))
     record.write_text(folder / record.RESULTS, record.to_json(document))

@@ -1,7 +1,6 @@
 """The job: from the workdir of a part network to a gallery of its parts."""
 
 import datetime
-import io
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -129,7 +128,7 @@ def run(
                 for entry, crops in rows[:MOST_ROWS]
             ],
         )
-        files.write_bytes(place / SHEET, _png(drawn))
+        files.write_png(place / SHEET, drawn)
         document["files"] = sorted([PAGE, SHEET, files.RESULTS])
         files.write_text(place / files.RESULTS, files.to_json(document))
     return Outcome(Path(output), document)
@@ -203,9 +202,3 @@ def _contrast(found: dict[str, Any], album: training_images.Album) -> str:
 
 def _bare(crops: Sequence[tuple[Any, Image.Image]]) -> list[Image.Image]:
     return [image for _, image in crops]
-
-
-def _png(image: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG")
-    return buffer.getvalue()

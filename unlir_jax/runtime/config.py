@@ -13,7 +13,7 @@ import traceback
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import ml_collections
 from ml_collections import config_dict
@@ -36,6 +36,15 @@ _EXPECTED = {
     tuple: "a tuple such as (1, 2)",
     list: "a list such as [1, 2]",
 }
+
+
+@runtime_checkable
+class Settings(Protocol):
+    """Settings of a run: a ConfigDict, with the fields that its defaults have."""
+
+    def __getattr__(self, name: str, /) -> Any: ...
+
+    def __getitem__(self, name: str, /) -> Any: ...
 
 
 class _File(NamedTuple):
@@ -149,7 +158,7 @@ def parse_arguments(text: str, /, **defaults: Any) -> types.SimpleNamespace:
     return types.SimpleNamespace(**values)
 
 
-def to_dict(config: ml_collections.ConfigDict) -> dict[str, Any]:
+def to_dict(config: Settings) -> dict[str, Any]:
     """Give the settings as JSON knows them: nested dictionaries, tuples as lists.
 
     Raises:
