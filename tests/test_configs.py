@@ -72,7 +72,9 @@ def test_every_setting_of_a_method_and_a_metric_can_be_given():
     given |= {"method_options.occlusion.window": 8, "metric_options.deletion.steps": 3}
     given |= {"metric_options.max_iou.chosen_on": "evaluated"}
     found = config.load(wanted, config.as_overrides(given))
-    chosen = setup._parameters(("grad_cam", "occlusion"), found.method_options.to_dict())
+    chosen = setup._parameters(
+        ("grad_cam", "occlusion"), found.method_options.to_dict()
+    )
     assert chosen["grad_cam"] == {"target": "margin", "rectify": True}
     assert chosen["occlusion"]["window"] == 8
     values = scorers._values(found.metrics, found.metric_options.to_dict(), ())
@@ -80,7 +82,9 @@ def test_every_setting_of_a_method_and_a_metric_can_be_given():
     assert values["deletion@mean"]["baseline"] == "mean"
     assert values["max_iou"]["chosen_on"] == "evaluated"
     # Whoever changes the methods afterwards need not clear away their defaults.
-    setup._parameters(("cam", "occlusion"), config.load(wanted).method_options.to_dict())
+    setup._parameters(
+        ("cam", "occlusion"), config.load(wanted).method_options.to_dict()
+    )
     with pytest.raises(ValueError, match="did you mean .*grad_cam.target"):
         config.load(wanted, ["method_options.grad_cam.targets=margin"])
 

@@ -99,7 +99,7 @@ def prepare(settings: Settings) -> EvaluationSetup:
         name for name in saliency.CONTROLS if settings.controls and name not in chosen
     )
     parameters = _parameters((*chosen, *controls), settings.method_options.to_dict())
-    known = panels.teller(network, model.name) if "parts" in chosen else None
+    known = panels.part_explainer(network, model.name) if "parts" in chosen else None
     made = {
         name: explainers.make(name, network, values, known and known.centres)
         for name, values in parameters.items()

@@ -44,7 +44,7 @@ Progress = Callable[[str, float], None]
 """Told what is being done, and the share of all the work that is done."""
 
 
-class Outcome(NamedTuple):
+class ExplanationOutcome(NamedTuple):
     """Say what a run did: where, which pictures, and which could not be read."""
 
     folder: Path
@@ -80,7 +80,7 @@ def run(
     controls: bool = True,
     white_level: int | float | str = "auto",
     progress: Progress = lambda doing, share: None,
-) -> Outcome:
+) -> ExplanationOutcome:
     """Explain pictures and write overlays, sheets, `results.json` and `report.html`.
 
     Everything is written to a hidden folder and appears at the end, complete. Scores
@@ -159,9 +159,11 @@ def run(
     parameters = {
         name: explainers.settings(name, steps) for name in (*methods, *compared)
     }
-    teller = panels.teller(network, model, rival)
+    part_explainer = panels.part_explainer(network, model, rival)
     made = {
-        name: explainers.make(name, network, values, teller and teller.centres)
+        name: explainers.make(
+            name, network, values, part_explainer and part_explainer.centres
+        )
         for name, values in parameters.items()
     }
     failed = found.failures()
@@ -211,7 +213,7 @@ def run(
             entries, raw = _explain(
                 network, made, batch + padding, given, seed, advance
             )
-            told = _tell(teller, batch + padding, entries)
+            accounts = _explain_parts(part_explainer, batch + padding, entries)
             pictures = [picture.framed for picture in batch]
             drawn = {
                 name: overlay.views(pictures, raw[name][: len(batch)])
@@ -222,7 +224,7 @@ def run(
                 entry["controls"] = {c: entry["methods"].pop(c) for c in compared}
                 views = {name: drawn[name][index] for name in methods}
                 _write_pictures(folder, picture, entry, views, document)
-                account = _account(folder, picture, entry, told[index], document)
+                account = _account(folder, picture, entry, accounts[index], document)
                 articles.append(
                     html.article(picture.name, picture.framed, entry, views, account)
                 )
@@ -235,7 +237,7 @@ def run(
         document["files"] = sorted([*written, PAGE, record.RESULTS])
         record.write_text(folder / PAGE, html.page(document, articles))
         record.write_text(folder / record.RESULTS, record.to_json(document))
-    return Outcome(
+    return ExplanationOutcome(
         Path(output), [entry["file"] for entry in document["images"]], failed
     )
 
@@ -318,36 +320,40 @@ def _masked_probability(model: SplitModel) -> Metric:
     return score
 
 
-def _tell(
-    teller: panels.Teller | None,
+def _explain_parts(
+    part_explainer: panels.PartExplainer | None,
     batch: Sequence[Picture],
     entries: Sequence[Mapping[str, Any]],
-) -> list[panels.Told | None]:
+) -> list[panels.PartExplanation | None]:
     """Say which parts decided, where a network decides by parts."""
-    if teller is None:
+    if part_explainer is None:
         return [None] * len(batch)
     pictures = [picture.framed for picture in batch]
     labels = [entry["label"]["index"] for entry in entries]
-    return [*teller.tell(_stacked(batch), pictures, labels)]
+    return [*part_explainer.explain(_stacked(batch), pictures, labels)]
 
 
 def _account(
     folder: Path,
     picture: Picture,
     entry: dict[str, Any],
-    told: panels.Told | None,
+    by_parts: panels.PartExplanation | None,
     document: Mapping[str, Any],
 ) -> str:
     """Write the sheet of the parts that decided, and give their piece of the page."""
-    if told is None:
+    if by_parts is None:
         return ""
-    entry["parts"] = told.entry | {"sheet": f"{picture.name}__decision.png"}
+    entry["parts"] = by_parts.entry | {"sheet": f"{picture.name}__decision.png"}
     drawn = part_sheet.sheet_of_decision(
-        picture.framed, entry, told, _subtitle(document)
+        picture.framed, entry, by_parts, _subtitle(document)
     )
     record.write_png(folder / entry["parts"]["sheet"], drawn)
     return part_panel.panel(
-        picture.name, told.entry, told.views, told.regions, told.sentence
+        picture.name,
+        by_parts.entry,
+        by_parts.views,
+        by_parts.regions,
+        by_parts.sentence,
     )
 
 

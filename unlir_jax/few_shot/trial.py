@@ -6,7 +6,7 @@ A run that is killed goes on with the next draw.
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import numpy as np
 
@@ -16,14 +16,16 @@ from unlir_jax.few_shot import (
     episode_files,
     episodes,
     fitting,
-    frozen_features,
-    setup,
+    methods,
 )
 from unlir_jax.few_shot import settings as default_settings
+from unlir_jax.few_shot.frozen_features import FrozenFeatures
+from unlir_jax.few_shot.setup import FewShotSetup
 from unlir_jax.runs import sharing, workdir
 from unlir_jax.runtime import config
 from unlir_jax.statistics import significance
 from unlir_jax.storage import files
+from unlir_jax.storage.documents import Document
 
 DRAWS, ADAPTERS = "draws", "adapters"
 TRACES = (workdir.SUMMARY, DRAWS, ADAPTERS)
@@ -52,14 +54,14 @@ class Drawn(NamedTuple):
     whose: episode_files.Whose
 
 
-def place(given: setup.Task, folder: Path) -> sharing.Place:
+def place(given: FewShotSetup, folder: Path) -> sharing.Place:
     """Say whose a folder is that has this run alone."""
     known = config.to_dict(default_settings.few_shot())
     settings = config.to_dict(given.settings)
     return sharing.Place(folder, settings, FREE, known, TRACES)
 
 
-def finished(own: sharing.Place) -> dict[str, Any] | None:
+def finished(own: sharing.Place) -> Document | None:
     """Give the summary if the run is done there already; one that is none is not it.
 
     Raises:
@@ -69,7 +71,7 @@ def finished(own: sharing.Place) -> dict[str, Any] | None:
     return found if found is not None and is_summary(found) else None
 
 
-def is_summary(found: Mapping[str, Any]) -> bool:
+def is_summary(found: Mapping[str, object]) -> bool:
     """Tell whether a document is the summary of a run alone."""
     numbers = ("test/accuracy", "test/accuracy_low", "test/accuracy_high", "test/loss")
     accuracies = found.get("test/accuracy_draws")
@@ -82,14 +84,14 @@ def is_summary(found: Mapping[str, Any]) -> bool:
 
 
 def run(
-    given: setup.Task,
-    seen: frozen_features.Pictures,
+    given: FewShotSetup,
+    seen: FrozenFeatures,
     folder: Path,
     *,
     claim: Callable[[], None],
     asked: Callable[[], str],
     say: Callable[[str], None],
-) -> dict[str, Any] | None:
+) -> Document | None:
     """Learn from each draw, or from those that are left.
 
     Args:
@@ -137,7 +139,7 @@ def run(
     return summary
 
 
-def _drawn(given: setup.Task, seen: frozen_features.Pictures, number: int) -> Drawn:
+def _drawn(given: FewShotSetup, seen: FrozenFeatures, number: int) -> Drawn:
     settings, train = given.settings, given.data.train
     # `setup.prepare` has looked all of them up.
     known = cast(np.ndarray, train.labels)
@@ -156,12 +158,12 @@ def _drawn(given: setup.Task, seen: frozen_features.Pictures, number: int) -> Dr
 
 
 def _learn(
-    given: setup.Task, seen: frozen_features.Pictures, drawn: Drawn
-) -> tuple[fitting.Fitted, dict[str, Any]]:
+    given: FewShotSetup, seen: FrozenFeatures, drawn: Drawn
+) -> tuple[fitting.Fitted, Document]:
     """Learn from one draw, and test on all of the test split."""
     chosen, number = drawn.chosen, drawn.whose.draw
     others = episodes.others(given.data.train.size, chosen, given.unlabelled, number)
-    seen.prepare(chosen, crops=fitting.crops(given.method))
+    seen.prepare(chosen, crops=methods.crops(given.method))
     seen.prepare(others)
     begun = time.perf_counter()
     count = len(drawn.whose.classes)
@@ -187,7 +189,7 @@ def _learn(
     }
 
 
-def _summary(given: setup.Task, found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _summary(given: FewShotSetup, found: Sequence[Document]) -> Document:
     settings = given.settings
     accuracies = [each["accuracy"] for each in found]
     interval = significance.bootstrap(np.asarray(accuracies))

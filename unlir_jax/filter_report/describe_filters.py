@@ -30,7 +30,7 @@ NOTABLE = 0.05
 Progress = Callable[[str, float], None]
 
 
-class Outcome(NamedTuple):
+class FilterReportOutcome(NamedTuple):
     """Say what was done: where, all that is known, and what could not be read."""
 
     folder: Path
@@ -78,7 +78,7 @@ def run(
     batch_size: int = 16,
     white_level: int | float | str = "auto",
     progress: Progress = lambda doing, share: None,
-) -> Outcome:
+) -> FilterReportOutcome:
     """Show which filters an adapter uses, and write a page, pictures and results.
 
     Writes `filters.html`, the pictures `weights`, `filters`, `saliency`, and results.
@@ -125,7 +125,7 @@ def run(
     progress("writing", 0.95)
     with record.new_folder(output, overwrite=overwrite) as folder:
         _write(folder, task, document, entries, crops, rows, own)
-    return Outcome(Path(output), document, failed)
+    return FilterReportOutcome(Path(output), document, failed)
 
 
 def _check(**settings: int) -> None:

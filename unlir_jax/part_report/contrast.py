@@ -18,7 +18,7 @@ MOST, ROWS, BEST = 60, 8, 6
 def contrast(
     network: Pretrained,
     centres: receptive_field.Centres,
-    album: training_images.Album,
+    training: training_images.TrainingImages,
     pair: tuple[int, int],
     parts: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
@@ -27,7 +27,7 @@ def contrast(
     Args:
         network: One that decides by parts.
         centres: Where its cells look.
-        album: Its training pictures.
+        training: Its training pictures.
         pair: A and B.
         parts: Of `parts.json`.
 
@@ -38,7 +38,7 @@ def contrast(
     Raises:
         ValueError: No picture of one of the classes can be read.
     """
-    own, rival = (_look(network, centres, album, label) for label in pair)
+    own, rival = (_look(network, centres, training, label) for label in pair)
     first, second = pair
     read = own["contributions"]
     differences = (read[..., first] - read[..., second]).mean(0, dtype=np.float64)
@@ -51,8 +51,8 @@ def contrast(
         line["keypoint"] = (parts[part]["keypoint"] or {}).get("name")
         line["own"] = float(read[:, part, first].mean())
         line["rival"] = float(read[:, part, second].mean())
-        line["regions"] = _best(own, part, album.source, centres)
-        line["rival_regions"] = _best(rival, part, album.source, centres)
+        line["regions"] = _best(own, part, training.source, centres)
+        line["rival_regions"] = _best(rival, part, training.source, centres)
     names = network.class_names
     return ledger | {
         "class": {"index": first, "name": names[first]},
@@ -67,13 +67,13 @@ def contrast(
 def _look(
     network: Pretrained,
     centres: receptive_field.Centres,
-    album: training_images.Album,
+    training: training_images.TrainingImages,
     label: int,
 ) -> dict[str, np.ndarray]:
     """Read the training pictures of a class."""
     read = attribution.reader(network, centres)
     found: dict[str, list[np.ndarray]] = {}
-    for images, index in _pictures(network, album.source, label):
+    for images, index in _pictures(network, training.source, label):
         accounts = read(np.pad(images, [(0, ROWS - len(images))] + [(0, 0)] * 3))
         count = len(images)
         for name in ("contributions", "score", "best"):

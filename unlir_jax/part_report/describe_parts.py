@@ -28,7 +28,7 @@ MOST_PARTS, MOST_CATEGORIES, MOST_ROWS = 200, 200, 64
 Progress = Callable[[str, float], None]
 
 
-class Outcome(NamedTuple):
+class PartReportOutcome(NamedTuple):
     """Say where a gallery is, and all that it says."""
 
     folder: Path
@@ -43,7 +43,7 @@ def run(
     contrast: Sequence[str] = (),
     overwrite: bool = False,
     progress: Progress = lambda doing, share: None,
-) -> Outcome:
+) -> PartReportOutcome:
     """Write `parts.html`, `parts.png` and `results.json`: what the parts are.
 
     Args:
@@ -71,19 +71,19 @@ def run(
     chosen = [class_names.find_class(name, names) for name in classes]
     pair = _pair(contrast, names)
     files.check_folder(output, (PAGE, SHEET), overwrite=overwrite)
-    album = training_images.open_album(
+    training = training_images.open_images(
         folder, FRAMED, purpose.crop, purpose.interpolation
     )
-    if pair and album.source is None:
+    if pair and training.source is None:
         raise ValueError(
-            f"`contrast` needs the training pictures, but: {album.missing}"
+            f"`contrast` needs the training pictures, but: {training.missing}"
         )
-    document = _document(folder, gallery, purpose, chosen, album)
+    document = _document(folder, gallery, purpose, chosen, training)
     if pair:
         progress("comparing", 0.0)
         network = pretrained.load(str(folder), fold=True)
         document["contrast"] = part_contrast.contrast(
-            network, part_gallery.centres(gallery), album, pair, gallery["parts"]
+            network, part_gallery.centres(gallery), training, pair, gallery["parts"]
         )
     sections = []
     with files.new_folder(output, overwrite=overwrite) as place:
@@ -92,11 +92,11 @@ def run(
         for number, part in enumerate(shown["parts"]):
             progress("cutting out regions", number / max(len(shown["parts"]), 1))
             entry = gallery["parts"][part]
-            crops = training_images.cuts(album, entry["regions"], CROP, REGIONS)
+            crops = training_images.cuts(training, entry["regions"], CROP, REGIONS)
             rows.append((entry, crops))
         sections.append(part_page.parts(rows, names))
         if pair:
-            sections.insert(0, _contrast(document["contrast"], album))
+            sections.insert(0, _contrast(document["contrast"], training))
         categories = []
         for number, label in enumerate(shown["categories"]):
             progress("cutting out regions", number / max(len(shown["categories"]), 1))
@@ -105,7 +105,7 @@ def run(
                 (
                     line,
                     training_images.cuts(
-                        album, line["regions"], SMALL, REGIONS_OF_CLASS
+                        training, line["regions"], SMALL, REGIONS_OF_CLASS
                     ),
                 )
                 for line in entry["parts"]
@@ -131,7 +131,7 @@ def run(
         files.write_png(place / SHEET, drawn)
         document["files"] = sorted([PAGE, SHEET, files.RESULTS])
         files.write_text(place / files.RESULTS, files.to_json(document))
-    return Outcome(Path(output), document)
+    return PartReportOutcome(Path(output), document)
 
 
 def _pair(contrast: Sequence[str], names: Sequence[str]) -> tuple[int, int] | None:
@@ -154,7 +154,7 @@ def _document(
     gallery: dict[str, Any],
     purpose: exported.Purpose,
     chosen: Sequence[int],
-    album: training_images.Album,
+    training: training_images.TrainingImages,
 ) -> dict[str, Any]:
     strength = [-entry["strength"] for entry in gallery["parts"]]
     parts = np.argsort(strength, kind="stable")[:MOST_PARTS].tolist()
@@ -180,7 +180,7 @@ def _document(
         "decision": purpose.decision,
         "figures": {name: known[name] for name in figures if name in known},
         "versions": files.versions(),
-        "missing": album.missing,
+        "missing": training.missing,
         "left_out": left_out,
         "shown": {"parts": parts, "categories": categories},
         "classes": gallery["classes"],
@@ -189,10 +189,10 @@ def _document(
     }
 
 
-def _contrast(found: dict[str, Any], album: training_images.Album) -> str:
+def _contrast(found: dict[str, Any], training: training_images.TrainingImages) -> str:
     crops = [
         [
-            _bare(training_images.cuts(album, regions, SMALL, 3))
+            _bare(training_images.cuts(training, regions, SMALL, 3))
             for regions in (line["regions"], line["rival_regions"])
         ]
         for line in found["shown"]

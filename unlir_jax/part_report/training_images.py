@@ -17,7 +17,7 @@ CONTEXT, LEAST = 2.0, 0.26
 KEPT = 256
 
 
-class Album(NamedTuple):
+class TrainingImages(NamedTuple):
     """Give the training pictures of a workdir, as far as they are still there.
 
     Attributes:
@@ -32,12 +32,14 @@ class Album(NamedTuple):
     missing: str = ""
 
 
-def nothing(sentence: str) -> Album:
-    """Make an album without pictures that says why."""
-    return Album(None, lambda region: None, sentence)
+def nothing(sentence: str) -> TrainingImages:
+    """Give no images, and say why."""
+    return TrainingImages(None, lambda region: None, sentence)
 
 
-def open_album(folder: Path, side: int, crop: float, interpolation: str) -> Album:
+def open_images(
+    folder: Path, side: int, crop: float, interpolation: str
+) -> TrainingImages:
     """Open the training pictures that the config of a workdir names.
 
     Args:
@@ -61,16 +63,21 @@ def open_album(folder: Path, side: int, crop: float, interpolation: str) -> Albu
         except (ValueError, OSError):
             return None
 
-    return Album(source, lambda region: read(region["index"], region["picture"]))
+    return TrainingImages(
+        source, lambda region: read(region["index"], region["picture"])
+    )
 
 
 def cut(
-    album: Album, region: Mapping[str, Any], side: int, context: float = CONTEXT
+    training: TrainingImages,
+    region: Mapping[str, Any],
+    side: int,
+    context: float = CONTEXT,
 ) -> Image.Image | None:
     """Cut a region and what is round it out of its picture.
 
     Args:
-        album: Where the picture is.
+        training: Where the picture is.
         region: One of `parts.json`.
         side: Of the result in pixels.
         context: How many times the region's side is shown.
@@ -78,7 +85,7 @@ def cut(
     Returns:
         None where the picture is not there any more, or is another one.
     """
-    picture = album.frame(region)
+    picture = training.frame(region)
     if picture is None:
         return None
     return picture.resize(
@@ -103,14 +110,14 @@ def _around(
 
 
 def cuts(
-    album: Album, regions: list[Mapping[str, Any]], side: int, count: int
+    training: TrainingImages, regions: list[Mapping[str, Any]], side: int, count: int
 ) -> list[tuple[Mapping[str, Any], Image.Image]]:
     """Cut out the first so many regions that are still there."""
     found = []
     for region in regions:
         if len(found) == count:
             break
-        image = cut(album, region, side)
+        image = cut(training, region, side)
         if image is not None:
             found.append((region, image))
     return found

@@ -33,7 +33,7 @@ THUMB = 160
 Progress = Callable[[str, float], None]
 
 
-class Outcome(NamedTuple):
+class RetrievalOutcome(NamedTuple):
     """Say what a search did: where, what was found, and what could not be read."""
 
     folder: Path
@@ -60,7 +60,7 @@ def run(
     batch_size: int = 16,
     white_level: int | float | str = "auto",
     progress: Progress = lambda doing, share: None,
-) -> Outcome:
+) -> RetrievalOutcome:
     """Search, and write `results.json` and `search.html`.
 
     Where all pictures of the index lie in folders that name their class, see
@@ -166,7 +166,7 @@ def run(
     with record.new_folder(output, overwrite=overwrite) as folder:
         record.write_text(folder / PAGE, _page(document))
         record.write_text(folder / record.RESULTS, record.to_json(document))
-    return Outcome(Path(output), document, failed)
+    return RetrievalOutcome(Path(output), document, failed)
 
 
 def _check_whiten(network: pretrained.Pretrained, whiten: int, pictures: int) -> None:
