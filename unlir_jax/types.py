@@ -1,6 +1,6 @@
 """The names of things: array shapes, and the contracts that every layer speaks."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
@@ -25,8 +25,18 @@ Mask = Float[Array, "batch height width"]
 
 PerImage = Float[Array, " batch"]
 RandomKey = Key[jax.Array, ""]
-Variables = Any
+
+PyTree = Any
+"""Arrays in nested containers, as `jax.tree` takes them."""
+
+Variables = PyTree
 """A Linen variable tree, an NNX state, or whatever a cut's two functions accept."""
+
+Module = Any
+"""A Linen module; its own methods and fields are those of its class."""
+
+Document = Mapping[str, Any]
+"""A JSON object: what a file holds, or shall hold."""
 
 
 class Features(NamedTuple):
@@ -36,8 +46,8 @@ class Features(NamedTuple):
     the network, the images where a path may bypass it.
     """
 
-    maps: Any
-    context: Any = ()
+    maps: PyTree
+    context: PyTree = ()
 
 
 class SplitModel(NamedTuple):

@@ -2,9 +2,10 @@
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from unlir_jax.storage import paths
+from unlir_jax.types import Document
 
 
 class Range(NamedTuple):
@@ -107,7 +108,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
 """Of settings that no one else looks at before work begins."""
 
 
-def check(settings: Any) -> None:
+def check(settings: Document) -> None:
     """Refuse settings that make no sense whatever the data and the network are.
 
     Args:
@@ -128,7 +129,7 @@ def check(settings: Any) -> None:
                 check_one(name, each)
 
 
-def check_one(name: str, value: Any) -> None:
+def check_one(name: str, value: object) -> None:
     """Refuse a value of one setting; see `check`."""
     allowed = CHOICES.get(name)
     if allowed is not None and value not in allowed:
@@ -145,7 +146,7 @@ def check_one(name: str, value: Any) -> None:
         raise ValueError(f"`{name}`={text}; expected {wanted.words()}.")
 
 
-def _leaves(settings: Any, above: str = "") -> Iterator[tuple[str, Any]]:
+def _leaves(settings: Document, above: str = "") -> Iterator[tuple[str, object]]:
     for name, value in settings.items():
         if isinstance(value, Mapping) or hasattr(value, "to_dict"):
             yield from _leaves(value, f"{above}{name}.")

@@ -9,13 +9,13 @@ import platform
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 import jax
 
 import unlir_jax
 from unlir_jax.core import console
 from unlir_jax.storage import documents, paths, staging
+from unlir_jax.types import Document
 
 SCHEMA = 1
 RESULTS = "results.json"
@@ -52,7 +52,7 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
     write_bytes(path, console.visible(text).encode("utf-8"))
 
 
-def to_json(document: dict[str, Any]) -> str:
+def to_json(document: Document) -> str:
     """Write a document as JSON that every reader accepts.
 
     JSON has no NaN and no infinity: they become null, and their number is added as
@@ -61,7 +61,7 @@ def to_json(document: dict[str, Any]) -> str:
     """
     replaced = 0
 
-    def clean(value: Any) -> Any:
+    def clean(value: object) -> object:
         nonlocal replaced
         if isinstance(value, dict):
             return {clean(str(name)): clean(item) for name, item in value.items()}
