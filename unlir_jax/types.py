@@ -36,7 +36,10 @@ Module = Any
 """A Linen module; its own methods and fields are those of its class."""
 
 Document = Mapping[str, Any]
-"""A JSON object: what a file holds, or shall hold."""
+"""A JSON object, to be read."""
+
+Record = dict[str, Any]
+"""A JSON object, to be filled in or changed."""
 
 
 class Features(NamedTuple):

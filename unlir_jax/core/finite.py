@@ -5,13 +5,13 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from unlir_jax.types import Array
+from unlir_jax.types import Document
 
 MOST_NAMED = 5
 
 
 def check(
-    values: Mapping[str, Array],
+    values: Document,
     where: str,
     examples: Sequence[str] = (),
     advice: str = "",
@@ -44,7 +44,7 @@ def check(
 
 
 def check_rows(
-    values: Array, what: str, names: Sequence[str], counted: np.ndarray | None = None
+    values: object, what: str, names: Sequence[str], counted: np.ndarray | None = None
 ) -> None:
     """Refuse what was measured of each example where it is not finite.
 

@@ -132,9 +132,9 @@ def relabelled(source: Source, places: np.ndarray, classes: tuple[str, ...]) -> 
     )
 
 
-def _replaced(places: np.ndarray, labels: Array) -> np.ndarray:
-    labels = np.asarray(labels, np.int32)
-    return np.where(labels < 0, -1, places[labels]).astype(np.int32)
+def _replaced(places: np.ndarray, labels: Array | int) -> np.ndarray:
+    known = np.asarray(labels, np.int32)
+    return np.where(known < 0, -1, places[known]).astype(np.int32)
 
 
 def _label_of(label: Callable[[int], int], places: np.ndarray, index: int) -> int:

@@ -306,7 +306,7 @@ def _check_key(key: tuple[int, ...]) -> tuple[int, ...]:
 
 def _choose(
     variants: Sequence[int] | np.ndarray,
-    without: int | Sequence[int] | None,
+    without: Collection[str],
     replace: Mapping[str, int],
 ) -> dict[str, int]:
     """Find the variant of each part that is to be drawn."""

@@ -22,6 +22,7 @@ from unlir_jax.types import (
     Images,
     Labels,
     RandomKey,
+    Record,
     Saliency,
     Variables,
 )
@@ -207,7 +208,7 @@ def account(
     names: Sequence[str],
     parts: Sequence[Document] = (),
     against: int | None = None,
-) -> Document:
+) -> Record:
     """Write down why a picture got the logit of a class, and not another's.
 
     Args:
@@ -232,7 +233,7 @@ def account(
     even = accounts.last[0] * accounts.last[1] / len(added)
     least = min(SEEN, SEEN_OF_EVEN * even)
 
-    def told(found: Document) -> Document:
+    def told(found: Record) -> Record:
         for line in found["shown"]:
             part = line["part"]
             known = parts[part]["keypoint"] if part < len(parts) else None
@@ -258,7 +259,7 @@ def account(
     }
 
 
-def ledger(amounts: np.ndarray, bias: float, count: int) -> Document:
+def ledger(amounts: np.ndarray, bias: float, count: int) -> Record:
     """Write down a sum over parts: the largest, the others, the bias and the total.
 
     Args:

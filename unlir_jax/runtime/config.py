@@ -19,7 +19,7 @@ import ml_collections
 from ml_collections import config_dict
 
 from unlir_jax.storage import paths
-from unlir_jax.types import Document
+from unlir_jax.types import Document, Record
 
 _PACKAGE = Path(__file__).parents[1]
 _BESIDE = _PACKAGE.parent / "configs"
@@ -150,7 +150,7 @@ def parse_arguments(text: str, /, **defaults: object) -> types.SimpleNamespace:
     return types.SimpleNamespace(**values)
 
 
-def to_dict(config: ml_collections.ConfigDict) -> dict[str, Any]:
+def to_dict(config: ml_collections.ConfigDict) -> Record:
     """Give the settings as JSON knows them: nested dictionaries, tuples as lists.
 
     Raises:
@@ -300,9 +300,7 @@ def _leaves(
     return found
 
 
-def _convert(
-    option: str, value: str, kind: type, like: object, optional: bool
-) -> object:
+def _convert(option: str, value: str, kind: type, like: Any, optional: bool) -> object:
     """Read a value as a type; `like` tells a sequence what its elements are."""
     if optional and value.lower() == "none":
         return None
@@ -349,7 +347,7 @@ def _literal(value: str) -> object:
         return value
 
 
-def _plain(key: str, value: object) -> object:
+def _plain(key: str, value: object) -> Any:
     if isinstance(value, config_dict.FieldReference):
         try:
             value = value.get()

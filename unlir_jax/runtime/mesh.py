@@ -110,7 +110,7 @@ def agree(*numbers: int) -> tuple[int, ...]:
     return tuple(int(number) for number in told)
 
 
-def first_does(action: Callable[[], Any], what: str) -> Any:
+def first_does[T](action: Callable[[], T], what: str) -> T | None:
     """Let the first process do something for all, and all fail where it fails.
 
     Args:
@@ -150,7 +150,7 @@ def wait_for_all(what: str) -> None:
 def layout(
     mode: Mode = "jit",
     shard_above: int = 0,
-    devices: Sequence[jax.Device] | None = None,
+    devices: Sequence[Any] | None = None,
 ) -> Layout:
     """Lay a run out over devices, by default all there are.
 
@@ -254,7 +254,7 @@ def gather(laid: Layout, tree: PyTree) -> PyTree:
     return jax.tree.map(np.asarray, state)
 
 
-def put_batch(laid: Layout, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
+def put_batch(laid: Layout, batch: Mapping[str, np.ndarray]) -> dict[str, Array]:
     """Lay this process's rows of a batch out on its devices."""
     if laid.mode == "pmap":
         count = laid.local_devices
@@ -322,7 +322,7 @@ def compile_whole(
     return jax.jit(function, out_shardings=NamedSharding(laid.mesh, PartitionSpec()))
 
 
-def _pmap_devices(laid: Layout) -> list[jax.Device] | None:
+def _pmap_devices(laid: Layout) -> list[object] | None:
     # Across processes pmap takes all devices by itself, and refuses a list of them.
     return None if jax.process_count() > 1 else list(laid.mesh.devices.flat)
 

@@ -2,10 +2,9 @@
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from unlir_jax.storage import paths
-from unlir_jax.types import Document
 
 
 class Range(NamedTuple):
@@ -108,7 +107,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
 """Of settings that no one else looks at before work begins."""
 
 
-def check(settings: Document) -> None:
+def check(settings: Any) -> None:
     """Refuse settings that make no sense whatever the data and the network are.
 
     Args:
@@ -129,7 +128,7 @@ def check(settings: Document) -> None:
                 check_one(name, each)
 
 
-def check_one(name: str, value: object) -> None:
+def check_one(name: str, value: Any) -> None:
     """Refuse a value of one setting; see `check`."""
     allowed = CHOICES.get(name)
     if allowed is not None and value not in allowed:
@@ -146,7 +145,7 @@ def check_one(name: str, value: object) -> None:
         raise ValueError(f"`{name}`={text}; expected {wanted.words()}.")
 
 
-def _leaves(settings: Document, above: str = "") -> Iterator[tuple[str, object]]:
+def _leaves(settings: Any, above: str = "") -> Iterator[tuple[str, object]]:
     for name, value in settings.items():
         if isinstance(value, Mapping) or hasattr(value, "to_dict"):
             yield from _leaves(value, f"{above}{name}.")

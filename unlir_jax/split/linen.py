@@ -231,7 +231,7 @@ def _run(
 
 
 def _check_arguments(
-    module: nn.Module, arguments: Mapping[str, object], allow_training: bool
+    module: nn.Module, arguments: Mapping[str, Any], allow_training: bool
 ) -> None:
     """Refuse arguments of `apply` that say training, or change what it returns."""
     if arguments.get("mutable", False) is not False:

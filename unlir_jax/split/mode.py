@@ -128,8 +128,8 @@ def apply(
     variables: Variables,
     *inputs: PyTree,
     training: bool = False,
-    **arguments: object,
-) -> Any:
+    **arguments: Any,
+) -> PyTree:
     """Apply a Linen module in evaluation mode, or in training mode where that is meant.
 
     Args:

@@ -9,6 +9,7 @@ import platform
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -61,7 +62,7 @@ def to_json(document: Document) -> str:
     """
     replaced = 0
 
-    def clean(value: object) -> object:
+    def clean(value: object) -> Any:
         nonlocal replaced
         if isinstance(value, dict):
             return {clean(str(name)): clean(item) for name, item in value.items()}
