@@ -1,6 +1,6 @@
 """The names of things: array shapes, and the contracts that every layer speaks."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
@@ -34,12 +34,6 @@ Variables = PyTree
 
 Module = Any
 """A Linen module; its own methods and fields are those of its class."""
-
-Document = Mapping[str, Any]
-"""A JSON object, to be read."""
-
-Record = dict[str, Any]
-"""A JSON object, to be filled in or changed."""
 
 
 class Features(NamedTuple):

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from unlir_jax.types import Document
+from unlir_jax.core.document_types import Document
 
 MOST_NAMED = 5
 

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from unlir_jax.core.document_types import Document
 from unlir_jax.data.source import Source, narrowed
-from unlir_jax.types import Document
 
 # Beyond so much, looking would take longer than many trainings do.
 MOST_PICTURES, MOST_PIXELS = 50_000, 5_000_000_000

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
+from unlir_jax.core.document_types import Document
 from unlir_jax.data import shapes, source
-from unlir_jax.types import Document
 
 PARTS: tuple[str, ...] = tuple(shapes.VARIANTS)
 MOST_VARIANTS = min(map(len, shapes.VARIANTS.values()))

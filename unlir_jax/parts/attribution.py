@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from unlir_jax import split
+from unlir_jax.core.document_types import Document, Record
 from unlir_jax.features import receptive_field
 from unlir_jax.models import zoo
 from unlir_jax.models.part_network import PartNet
@@ -17,12 +18,10 @@ from unlir_jax.models.pretrained import Pretrained
 from unlir_jax.storage import paths
 from unlir_jax.types import (
     Array,
-    Document,
     Explainer,
     Images,
     Labels,
     RandomKey,
-    Record,
     Saliency,
     Variables,
 )

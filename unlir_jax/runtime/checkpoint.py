@@ -18,8 +18,9 @@ from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers
 
 from unlir_jax import tree
+from unlir_jax.core.document_types import Document
 from unlir_jax.runtime import checkpoint_record
-from unlir_jax.types import Array, Document, PyTree
+from unlir_jax.types import PyTree
 
 FOLDER = "checkpoints"
 STATE, RECORD = "state", "record"
@@ -281,7 +282,7 @@ def _drop_other_reads() -> None:
 
 
 def _check_same_model(
-    leaves: Mapping[str, Array], like: PyTree, manager: ocp.CheckpointManager, step: int
+    leaves: Document, like: PyTree, manager: ocp.CheckpointManager, step: int
 ) -> None:
     mine = {path: list(np.shape(leaf)) for path, leaf in tree.listed(like).items()}
     theirs = {path: entry["shape"] for path, entry in leaves.items()}
@@ -300,7 +301,7 @@ def _check_same_model(
     )
 
 
-def read_arrays(folder: Path) -> dict[str, np.ndarray]:
+def read_arrays(folder: Path) -> dict[str, PyTree]:
     """Read a checkpoint of whatever model, as NumPy arrays.
 
     Args:

@@ -9,8 +9,9 @@ import jax
 import numpy as np
 
 from unlir_jax import tree
+from unlir_jax.core.document_types import Document
 from unlir_jax.storage import documents
-from unlir_jax.types import Array, Document, PyTree
+from unlir_jax.types import PyTree
 
 # The first had no sum of its own, and left sums of arrays out where a process had parts
 # of them only; the second says null there.
@@ -48,14 +49,14 @@ def _crc_of_record(record: Document) -> int:
     return zlib.crc32(json.dumps(plain, sort_keys=True).encode())
 
 
-def _is_whole(leaf: Array) -> bool:
+def _is_whole(leaf: PyTree) -> bool:
     """Tell whether all of a leaf is in the memory of this process's devices."""
     if not isinstance(leaf, jax.Array):
         return True
     return leaf.is_fully_replicated or leaf.is_fully_addressable
 
 
-def _crc(leaf: Array) -> int:
+def _crc(leaf: PyTree) -> int:
     return zlib.crc32(np.ascontiguousarray(np.asarray(leaf)))
 
 

@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 import ml_collections
 from ml_collections import config_dict
 
+from unlir_jax.core.document_types import Document, Record
 from unlir_jax.storage import paths
-from unlir_jax.types import Document, Record
 
 _PACKAGE = Path(__file__).parents[1]
 _BESIDE = _PACKAGE.parent / "configs"

@@ -197,7 +197,7 @@ def check_batch_size(laid: Layout, batch_size: int, parts: int = 1) -> None:
         )
 
 
-def sharding(laid: Layout, leaf: Array) -> NamedSharding:
+def sharding(laid: Layout, leaf: PyTree) -> NamedSharding:
     """Say where a leaf of the state lies: everywhere, or cut along its longest axis."""
     shape = np.shape(leaf)
     cut: list[str | None] = [None] * len(shape)
@@ -214,13 +214,13 @@ def put_state(laid: Layout, state: PyTree) -> PyTree:
     if laid.mode == "pmap":
         count = laid.local_devices
 
-        def copies(leaf: Array) -> np.ndarray:
+        def copies(leaf: PyTree) -> np.ndarray:
             whole = np.asarray(leaf)
             return np.broadcast_to(whole, (count, *whole.shape))
 
         return jax.tree.map(copies, state)
 
-    def spread(leaf: Array) -> jax.Array:
+    def spread(leaf: PyTree) -> jax.Array:
         if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
             return leaf  # Restored as it shall lie.
         whole = np.asarray(leaf)

@@ -15,7 +15,7 @@ from jax import core
 
 from unlir_jax.core import random_keys
 from unlir_jax.split.functions import whole
-from unlir_jax.types import Array, Images, Labels, SplitModel, Variables
+from unlir_jax.types import Images, Labels, PyTree, SplitModel, Variables
 
 SLACK = 1e-4
 """How far rounding may take a pixel out of [0, 1]."""
@@ -238,7 +238,7 @@ def withheld[Found](
     labels = jnp.asarray(labels)
     fine = _plausible(images) & (labels >= 0) & (labels < classes)
 
-    def give(leaf: Array) -> Array:
+    def give(leaf: PyTree) -> PyTree:
         own = jnp.ndim(leaf) and leaf.shape[0] == len(fine)
         if not own or not jnp.issubdtype(leaf.dtype, jnp.floating):
             return leaf

@@ -15,8 +15,8 @@ import jax
 
 import unlir_jax
 from unlir_jax.core import console
+from unlir_jax.core.document_types import Document
 from unlir_jax.storage import documents, paths, staging
-from unlir_jax.types import Document
 
 SCHEMA = 1
 RESULTS = "results.json"
