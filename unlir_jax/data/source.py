@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from unlir_jax.types import Array
 
 VOID = 255
 """In a mask: nobody says what this pixel is, and metrics leave it out."""
@@ -132,7 +131,7 @@ def relabelled(source: Source, places: np.ndarray, classes: tuple[str, ...]) -> 
     )
 
 
-def _replaced(places: np.ndarray, labels: Array | int) -> np.ndarray:
+def _replaced(places: np.ndarray, labels: np.ndarray | int) -> np.ndarray:
     known = np.asarray(labels, np.int32)
     return np.where(known < 0, -1, places[known]).astype(np.int32)
 
