@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-
 VOID = 255
 """In a mask: nobody says what this pixel is, and metrics leave it out."""
 
