@@ -1,4 +1,4 @@
-"""What the command line says: sentences, tables, JSON, and how far the work is."""
+"""Output of the command line: sentences, tables, JSON and progress."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""What a data set is: examples by index, and what is known of them unread."""
+"""Data sets as sources: examples by index, and facts that need no reading."""
 
 import functools
 import threading
