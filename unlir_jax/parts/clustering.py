@@ -220,7 +220,7 @@ def lda_parts(
     Args:
         centres: `m_k`, `[parts, channels]`.
         mean: Mean of all regions, `[channels]`.
-        covariance: Covariance `S` of regions; or a `Whitening`, whose `matrix matrix'` is
+        covariance: `S` of the regions; or a `Whitening`, whose `matrix matrix'` is
             its inverse on the directions that were kept.
 
     Note:
