@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from unlir_jax.core import finite
+from unlir_jax.core.document_types import Record
 from unlir_jax.data import duplicates
 from unlir_jax.few_shot import comparison, frozen_features, setup, trial
 from unlir_jax.few_shot import settings as default_settings
@@ -21,7 +22,6 @@ from unlir_jax.runs import origins, sharing, workdir
 from unlir_jax.runtime import config, preemption, ranges
 from unlir_jax.runtime.config import Settings
 from unlir_jax.storage import files, paths
-from unlir_jax.storage.documents import Document
 
 REPORT = "report.html"
 WRITTEN = (REPORT, workdir.CURVES)
@@ -33,7 +33,7 @@ Say = Callable[[str], None]
 class FewShotOutcome(NamedTuple):
     """Say how a run ended: its summary, None if it was stopped, and a sentence."""
 
-    summary: Document | None
+    summary: Record | None
     message: str
 
 

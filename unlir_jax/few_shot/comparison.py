@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
+from unlir_jax.core.document_types import Record
 from unlir_jax.few_shot import methods
 from unlir_jax.statistics import significance
-from unlir_jax.storage.documents import Document
 
 # Of a single run's summary, what is said again.
 SAID = (
@@ -15,7 +15,7 @@ COMMON = ("ways", "unlabelled", "model", "after", "test_examples", "versions")
 AGAINST = "test/accuracy_against_probe"
 
 
-def compare(found: Sequence[Document]) -> Document:
+def compare(found: Sequence[Record]) -> Record:
     """Put summaries of single runs together, each method beside the best probe.
 
     The probe is the one with the largest mean accuracy at that number of shots, chosen
@@ -32,7 +32,7 @@ def compare(found: Sequence[Document]) -> Document:
     names = list(dict.fromkeys(each["method"] for each in found))
     shots = sorted({each["k"] for each in found})
     table = {(each["method"], each["k"]): each for each in found}
-    summary: Document = {
+    summary: Record = {
         f"{name}/{k}/{what}": table[name, k][what]
         for name in names
         for k in shots

@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from unlir_jax.core.document_types import Record
 from unlir_jax.runs import sharing
 from unlir_jax.storage import documents, files
-from unlir_jax.storage.documents import Document
 
 SUM = "crc32"
 
@@ -61,13 +61,13 @@ def write(file: Path, found: Mapping[str, object], whose: Whose) -> None:
         files.write_bytes(file, files.to_json(summed).encode("utf-8"))
 
 
-def _sum(document: Document) -> int:
+def _sum(document: Record) -> int:
     """Sum up a draw, but for the sum and what JSON's writer adds."""
     own = {n: value for n, value in document.items() if n not in (SUM, "not_finite")}
     return zlib.crc32(json.dumps(own, sort_keys=True).encode())
 
 
-def read(file: Path, whose: Whose) -> tuple[Document | None, str]:
+def read(file: Path, whose: Whose) -> tuple[Record | None, str]:
     """Read the file of a draw.
 
     Returns:
@@ -94,7 +94,7 @@ def read(file: Path, whose: Whose) -> tuple[Document | None, str]:
     return document, ""
 
 
-def _check(document: Document) -> None:
+def _check(document: Record) -> None:
     """Refuse what is no draw as it was written."""
     # An earlier version wrote no sum.
     if SUM in document and document[SUM] != _sum(document):
@@ -121,7 +121,7 @@ def _check(document: Document) -> None:
         raise ValueError("its 'unlabelled' is no number")
 
 
-def _other(document: Document, whose: Whose) -> str:
+def _other(document: Record, whose: Whose) -> str:
     """Say what a draw is of that is something else here; "" where nothing is."""
     for what, value in whose.about().items():
         there = document.get(what, value if what == "weights" else None)

@@ -11,6 +11,7 @@ from typing import NamedTuple, cast
 import numpy as np
 
 from unlir_jax.core import finite
+from unlir_jax.core.document_types import Record
 from unlir_jax.few_shot import (
     comparison,
     episode_files,
@@ -25,7 +26,6 @@ from unlir_jax.runs import sharing, workdir
 from unlir_jax.runtime import config
 from unlir_jax.statistics import significance
 from unlir_jax.storage import files
-from unlir_jax.storage.documents import Document
 
 DRAWS, ADAPTERS = "draws", "adapters"
 TRACES = (workdir.SUMMARY, DRAWS, ADAPTERS)
@@ -61,7 +61,7 @@ def place(given: FewShotSetup, folder: Path) -> sharing.Place:
     return sharing.Place(folder, settings, FREE, known, TRACES)
 
 
-def finished(own: sharing.Place) -> Document | None:
+def finished(own: sharing.Place) -> Record | None:
     """Give the summary if the run is done there already; one that is none is not it.
 
     Raises:
@@ -91,7 +91,7 @@ def run(
     claim: Callable[[], None],
     asked: Callable[[], str],
     say: Callable[[str], None],
-) -> Document | None:
+) -> Record | None:
     """Learn from each draw, or from those that are left.
 
     Args:
@@ -159,7 +159,7 @@ def _drawn(given: FewShotSetup, seen: FrozenFeatures, number: int) -> Drawn:
 
 def _learn(
     given: FewShotSetup, seen: FrozenFeatures, drawn: Drawn
-) -> tuple[fitting.Fitted, Document]:
+) -> tuple[fitting.Fitted, Record]:
     """Learn from one draw, and test on all of the test split."""
     chosen, number = drawn.chosen, drawn.whose.draw
     others = episodes.others(given.data.train.size, chosen, given.unlabelled, number)
@@ -189,7 +189,7 @@ def _learn(
     }
 
 
-def _summary(given: FewShotSetup, found: Sequence[Document]) -> Document:
+def _summary(given: FewShotSetup, found: Sequence[Record]) -> Record:
     settings = given.settings
     accuracies = [each["accuracy"] for each in found]
     interval = significance.bootstrap(np.asarray(accuracies))

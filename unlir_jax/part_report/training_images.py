@@ -44,7 +44,7 @@ def open_images(
 
     Args:
         folder: The workdir.
-        side: Of the framed pictures in pixels; they show the same at any.
+        side: Side of the framed images in pixels; they show the same at any.
         crop: Share of the shorter side that is kept.
         interpolation: See `preprocessing.INTERPOLATIONS`.
     """
@@ -79,7 +79,7 @@ def cut(
     Args:
         training: Where the picture is.
         region: One of `parts.json`.
-        side: Of the result in pixels.
+        side: Side of the result in pixels.
         context: How many times the region's side is shown.
 
     Returns:
