@@ -1,12 +1,13 @@
 """What the config of an evaluation stands for: data, network, methods and metrics."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
 
 from unlir_jax import saliency, tree
+from unlir_jax.core.document_types import Document
 from unlir_jax.data import duplicates, registry, source
 from unlir_jax.data.splits import PLACE
 from unlir_jax.evaluation import batch_files, labels
@@ -46,7 +47,7 @@ class EvaluationSetup(NamedTuple):
     controls: tuple[str, ...]
     parameters: Mapping[str, Mapping[str, object]]
     scorers: Sequence[Scorer]
-    contracts: Mapping[str, Mapping[str, Any]]
+    contracts: Mapping[str, Document]
     others: Mapping[str, Variables]
     further: dict[str, str]
     annotations: tuple[str, ...]

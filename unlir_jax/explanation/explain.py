@@ -4,7 +4,7 @@ import datetime
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +13,7 @@ from PIL import Image
 
 from unlir_jax import maps, metrics, saliency, split
 from unlir_jax.core import random_keys
+from unlir_jax.core.document_types import Document, Record
 from unlir_jax.data import classes, preprocessing
 from unlir_jax.data import image_files as files
 from unlir_jax.explanation import explainers, scoring
@@ -167,7 +168,7 @@ def run(
         for name, values in parameters.items()
     }
     failed = found.failures()
-    document: dict[str, Any] = {
+    document: Record = {
         "schema": record.SCHEMA,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "model": network.name,
@@ -249,7 +250,7 @@ def _explain(
     given: int | None,
     seed: int,
     progress: Progress,
-) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
+) -> tuple[list[Record], dict[str, np.ndarray]]:
     """Explain and score a batch.
 
     Returns:
@@ -323,7 +324,7 @@ def _masked_probability(model: SplitModel) -> Metric:
 def _explain_parts(
     part_explainer: panels.PartExplainer | None,
     batch: Sequence[Picture],
-    entries: Sequence[Mapping[str, Any]],
+    entries: Sequence[Document],
 ) -> list[panels.PartExplanation | None]:
     """Say which parts decided, where a network decides by parts."""
     if part_explainer is None:
@@ -336,9 +337,9 @@ def _explain_parts(
 def _account(
     folder: Path,
     picture: Picture,
-    entry: dict[str, Any],
+    entry: Record,
     by_parts: panels.PartExplanation | None,
-    document: Mapping[str, Any],
+    document: Document,
 ) -> str:
     """Write the sheet of the parts that decided, and give their piece of the page."""
     if by_parts is None:
@@ -388,9 +389,9 @@ def _batches(
 def _write_pictures(
     folder: Path,
     picture: Picture,
-    entry: dict[str, Any],
+    entry: Record,
     views: Mapping[str, overlay.View],
-    document: Mapping[str, Any],
+    document: Document,
 ) -> None:
     *overlays, last = _file_names(picture.name, views)
     for file, (name, view) in zip(overlays, views.items(), strict=True):
@@ -401,9 +402,9 @@ def _write_pictures(
     record.write_png(folder / last, drawn)
 
 
-def _subtitle(document: Mapping[str, Any]) -> str:
+def _subtitle(document: Document) -> str:
     return f"{document['model']}, layer {document['layer']}"
 
 
-def _file_names(name: str, methods: Sequence[str] | Mapping[str, Any]) -> list[str]:
+def _file_names(name: str, methods: Sequence[str] | Document) -> list[str]:
     return [f"{name}__{kind}.png" for kind in (*methods, "sheet")]

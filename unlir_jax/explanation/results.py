@@ -6,13 +6,14 @@ from typing import Any
 import numpy as np
 
 from unlir_jax import metrics
+from unlir_jax.core.document_types import Document, Record
 
 TOP = 5
 
 
 def describe(
     file: str, label: int, row: np.ndarray, names: Sequence[str], given: bool
-) -> dict[str, Any]:
+) -> Record:
     """Say which class of a picture is explained, and which are likely.
 
     Args:
@@ -23,7 +24,7 @@ def describe(
         given: Whether the class was asked for.
     """
 
-    def named(index: int) -> dict[str, Any]:
+    def named(index: int) -> Record:
         probability = plain(row[index])
         return {"index": index, "name": names[index], "probability": probability}
 
@@ -43,7 +44,7 @@ def plain(value: np.ndarray | np.generic) -> Any:
 
 
 def summarise(
-    entries: Sequence[Mapping[str, Any]],
+    entries: Sequence[Document],
 ) -> tuple[dict[str, dict[str, float]], dict[str, int]]:
     """Average the scores of each method over the pictures, and count its flat maps."""
     means, flat = {}, {}

@@ -10,9 +10,10 @@ from jax.sharding import NamedSharding
 
 from unlir_jax import maps, split
 from unlir_jax.core import finite
+from unlir_jax.core.document_types import Document
 from unlir_jax.metrics import boxes
 from unlir_jax.models.pretrained import Pretrained
-from unlir_jax.types import Array, Explainer, RandomKey, Saliency
+from unlir_jax.types import Array, Explainer, RandomKey, Saliency, Variables
 
 OBJECTS = ("masks", "boxes")
 NETWORKS = ("redrawn", "random_labels")
@@ -54,7 +55,7 @@ class Batch(NamedTuple):
     labels: np.ndarray
     names: Sequence[str]
     filled: np.ndarray | None = None
-    inputs: Mapping[str, Any] = {}
+    inputs: Document = {}
 
 
 class Scores(NamedTuple):
@@ -129,9 +130,9 @@ def score_batch(
 def _measure(
     scorer: Scorer,
     explain: Explainer,
-    arguments: tuple[Any, Array, Array, Saliency],
+    arguments: tuple[Variables, Array, Array, Saliency],
     logits: Array,
-    inputs: Mapping[str, Any],
+    inputs: Document,
     key: RandomKey,
 ) -> Mapping[str, Array]:
     """Call a metric with what it needs."""

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from unlir_jax.core import finite
-from unlir_jax.core.document_types import Record
+from unlir_jax.core.document_types import Document, Record
 from unlir_jax.data import duplicates
 from unlir_jax.few_shot import comparison, frozen_features, setup, trial
 from unlir_jax.few_shot import settings as default_settings
@@ -105,8 +105,8 @@ def run(
 
 
 def _begun(
-    top: sharing.Place, own: Iterable[sharing.Place], now: Mapping[str, object]
-) -> list[tuple[sharing.Place, Mapping[str, object]]]:
+    top: sharing.Place, own: Iterable[sharing.Place], now: Document
+) -> list[tuple[sharing.Place, Document]]:
     """List the folders of a run, with what each begins with.
 
     Names of pictures are listed once, not in the folder of each of several.
@@ -120,9 +120,7 @@ def _begun(
     return [(top, now), *((place, {**now, "data": short}) for place in inner)]
 
 
-def _claim(
-    begun: Iterable[tuple[sharing.Place, Mapping[str, object]]], how: str
-) -> None:
+def _claim(begun: Iterable[tuple[sharing.Place, Document]], how: str) -> None:
     for each, now in begun:
         sharing.claim(each, now, how)
 
@@ -175,7 +173,7 @@ def _run(
     return FewShotOutcome(summary, f"Done: {_results(folder, summary)}")
 
 
-def _left(folder: Path, done: Mapping[str, object] | None, several: bool) -> str:
+def _left(folder: Path, done: Document | None, several: bool) -> str:
     """Say what of a finished run is to be made again; "" where nothing is."""
     if done is None:
         return ""
@@ -193,7 +191,7 @@ def _left(folder: Path, done: Mapping[str, object] | None, several: bool) -> str
     return ""
 
 
-def _is_summary(found: Mapping[str, object]) -> bool:
+def _is_summary(found: Document) -> bool:
     """Tell whether a document is the summary of several runs."""
     names, shots = found.get("methods"), found.get("k")
     if not (isinstance(names, list) and isinstance(shots, list) and names and shots):
@@ -224,11 +222,11 @@ def _stopped(signal: str, folder: Path, given: FewShotSetup) -> str:
     )
 
 
-def _said(folder: Path, summary: Mapping[str, object], several: bool) -> str:
+def _said(folder: Path, summary: Document, several: bool) -> str:
     return (_results if several else _result)(folder, summary)
 
 
-def _result(folder: Path, summary: Mapping[str, object]) -> str:
+def _result(folder: Path, summary: Document) -> str:
     found = summary["test/accuracy_draws"]
     spread = f" +- {np.std(found, ddof=1):.4f}" if len(found) > 1 else ""
     return (
@@ -237,7 +235,7 @@ def _result(folder: Path, summary: Mapping[str, object]) -> str:
     )
 
 
-def _results(folder: Path, summary: Mapping[str, object]) -> str:
+def _results(folder: Path, summary: Document) -> str:
     best = [
         max((summary[f"{name}/{k}/test/accuracy"], name) for name in summary["methods"])
         + (k,)

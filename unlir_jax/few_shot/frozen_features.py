@@ -1,7 +1,7 @@
 """Pictures at the cut of a trunk, looked at once for all draws and methods."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import jax
 import numpy as np
@@ -48,7 +48,8 @@ class FrozenFeatures:
         self.kept: dict[int, np.ndarray] = {}
         self.crops: dict[int, np.ndarray] = {}
         self.test_pooled: dict[str, np.ndarray] = {}
-        test = self.data.test
+        # `setup.prepare` has refused data without a test split.
+        test = cast(source.Source, self.data.test)
         pixels, labels, kept = self._read(test, np.arange(test.size))
         if not kept.any():
             why = source.reason(test, 0)

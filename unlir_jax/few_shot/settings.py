@@ -4,13 +4,12 @@ from typing import cast
 
 from ml_collections import ConfigDict
 
-from unlir_jax.runtime.config import Settings
 from unlir_jax.training import defaults
 
 KIND, TRAINING = "few_shot", "supervised"
 
 
-def kind(settings: Settings) -> str:
+def kind(settings: ConfigDict) -> str:
     """Tell what a config trains: `few_shot`, or `supervised`, as one without `kind`.
 
     Configs of few shots of an earlier version have no `kind`, but `draws`.

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from unlir_jax.core.document_types import Document, Record
 from unlir_jax.data import classes, source
 from unlir_jax.features import receptive_field
 from unlir_jax.models.pretrained import Pretrained
@@ -20,8 +21,8 @@ def contrast(
     centres: receptive_field.Centres,
     training: training_images.TrainingImages,
     pair: tuple[int, int],
-    parts: Sequence[Mapping[str, Any]],
-) -> dict[str, Any]:
+    parts: Sequence[Document],
+) -> Record:
     """Average over training pictures of A what each part adds to A more than to B.
 
     Args:
@@ -125,7 +126,7 @@ def _best(
     part: int,
     split: source.Source | None,
     centres: receptive_field.Centres,
-) -> list[dict[str, Any]]:
+) -> list[Record]:
     order = np.argsort(-found["score"][:, part], kind="stable")[:BEST]
     regions = []
     for place in order:

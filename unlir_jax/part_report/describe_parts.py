@@ -4,11 +4,12 @@ import datetime
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
+from unlir_jax.core.document_types import Document, Record
 from unlir_jax.data import classes as class_names
 from unlir_jax.models import pretrained
 from unlir_jax.part_report import contrast as part_contrast
@@ -32,7 +33,7 @@ class PartReportOutcome(NamedTuple):
     """Say where a gallery is, and all that it says."""
 
     folder: Path
-    document: dict[str, Any]
+    document: Record
 
 
 def run(
@@ -151,11 +152,11 @@ def _pair(contrast: Sequence[str], names: Sequence[str]) -> tuple[int, int] | No
 
 def _document(
     folder: Path,
-    gallery: dict[str, Any],
+    gallery: Record,
     purpose: exported.Purpose,
     chosen: Sequence[int],
     training: training_images.TrainingImages,
-) -> dict[str, Any]:
+) -> Record:
     strength = [-entry["strength"] for entry in gallery["parts"]]
     parts = np.argsort(strength, kind="stable")[:MOST_PARTS].tolist()
     categories = [*dict.fromkeys(chosen)] or [*range(len(gallery["classes"]))]
@@ -189,7 +190,7 @@ def _document(
     }
 
 
-def _contrast(found: dict[str, Any], training: training_images.TrainingImages) -> str:
+def _contrast(found: Record, training: training_images.TrainingImages) -> str:
     crops = [
         [
             _bare(training_images.cuts(training, regions, SMALL, 3))
@@ -200,5 +201,5 @@ def _contrast(found: dict[str, Any], training: training_images.TrainingImages) -
     return part_page.contrast(found, crops)
 
 
-def _bare(crops: Sequence[tuple[Any, Image.Image]]) -> list[Image.Image]:
+def _bare(crops: Sequence[tuple[Document, Image.Image]]) -> list[Image.Image]:
     return [image for _, image in crops]

@@ -3,11 +3,12 @@
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
+from unlir_jax.core.document_types import Record
 from unlir_jax.features import receptive_field
 from unlir_jax.models.part_network import PartNet
 from unlir_jax.models.pretrained import Pretrained
@@ -31,7 +32,7 @@ class PartExplanation(NamedTuple):
         sentence: Why there are no such regions, or "".
     """
 
-    entry: dict[str, Any]
+    entry: Record
     views: dict[int, Image.Image]
     regions: dict[int, list[Image.Image]]
     sentence: str = ""
@@ -101,7 +102,7 @@ def part_explainer(
 
 def _gallery(
     network: Pretrained, folder: Path
-) -> tuple[dict[str, Any] | None, training_images.TrainingImages]:
+) -> tuple[Record | None, training_images.TrainingImages]:
     if not folder.is_dir():
         return None, training_images.nothing(
             "Training regions are shown where --model is the workdir of a training, "

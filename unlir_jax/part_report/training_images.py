@@ -1,12 +1,13 @@
 """Training pictures, read again to show the regions that parts are learnt from."""
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from PIL import Image
 
+from unlir_jax.core.document_types import Document
 from unlir_jax.data import preprocessing
 from unlir_jax.data import source as sources
 from unlir_jax.runs import workdir
@@ -28,7 +29,7 @@ class TrainingImages(NamedTuple):
     """
 
     source: sources.Source | None
-    frame: Callable[[Mapping[str, Any]], Image.Image | None]
+    frame: Callable[[Document], Image.Image | None]
     missing: str = ""
 
 
@@ -70,7 +71,7 @@ def open_images(
 
 def cut(
     training: TrainingImages,
-    region: Mapping[str, Any],
+    region: Document,
     side: int,
     context: float = CONTEXT,
 ) -> Image.Image | None:
@@ -94,7 +95,7 @@ def cut(
 
 
 def _around(
-    region: Mapping[str, Any], picture: Image.Image, context: float
+    region: Document, picture: Image.Image, context: float
 ) -> tuple[float, float, float, float]:
     """Enlarge a region's box within the frame, in pixels."""
     x0, y0, x1, y1 = region["box"]
@@ -110,8 +111,8 @@ def _around(
 
 
 def cuts(
-    training: TrainingImages, regions: list[Mapping[str, Any]], side: int, count: int
-) -> list[tuple[Mapping[str, Any], Image.Image]]:
+    training: TrainingImages, regions: list[Document], side: int, count: int
+) -> list[tuple[Document, Image.Image]]:
     """Cut out the first so many regions that are still there."""
     found = []
     for region in regions:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,7 @@ from PIL import Image
 
 from unlir_jax import adapters
 from unlir_jax.core import finite
+from unlir_jax.core.document_types import Record
 from unlir_jax.data import image_files, preprocessing
 from unlir_jax.data.classes import in_order
 from unlir_jax.metrics import retrieval as measures
@@ -25,6 +26,7 @@ from unlir_jax.retrieval import search
 from unlir_jax.runtime import ranges
 from unlir_jax.storage import files as record
 from unlir_jax.storage import paths as places
+from unlir_jax.types import Array, Variables
 from unlir_jax.weights import readers
 
 PAGE = "retrieval.html"
@@ -37,7 +39,7 @@ class RetrievalOutcome(NamedTuple):
     """Say what a search did: where, what was found, and what could not be read."""
 
     folder: Path
-    document: dict[str, Any]
+    document: Record
     failed: list[dict[str, str]]
 
 
@@ -233,7 +235,7 @@ def _describe(
     """Pool the maps of all pictures that can be read, at unit length."""
 
     @jax.jit
-    def describe(variables: Any, images: Any) -> Any:
+    def describe(variables: Variables, images: Array) -> jax.Array:
         maps = network.module.apply(variables, images, method="features")
         pooled = pooling.POOLINGS[pool](maps[..., : _channels(network, maps)])
         # At one length before whitening too, or bright pictures would shape it; what
@@ -258,7 +260,9 @@ def _describe(
     return found
 
 
-def _channels(network: pretrained.Pretrained, maps: Any) -> int:
+def _channels(
+    network: pretrained.Pretrained, maps: Array | jax.ShapeDtypeStruct
+) -> int:
     """Leave out what a part network has packed behind its last maps."""
     return getattr(network.module, "channels", maps.shape[-1])
 
@@ -268,7 +272,7 @@ def _search(
     asking: Sequence[Path],
     searched: Sequence[Path],
     top: int,
-) -> dict[str, Any]:
+) -> Record:
     """Find the nearest of each query; a picture does not find itself."""
     queries, index = (
         np.stack([table[p] for p in paths]) for paths in (asking, searched)
@@ -308,7 +312,7 @@ def _measure(
     }
 
 
-def _page(document: dict[str, Any]) -> str:
+def _page(document: Record) -> str:
     title = f"What {document['model']} finds alike"
     measured = document["measured"]
     line = (
