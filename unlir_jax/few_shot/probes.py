@@ -40,11 +40,11 @@ def by_logistic(
     """
 
     def tune(
-        some: Views, own: np.ndarray, **penalties: tuple[float, ...]
+        some: Views, own: np.ndarray, penalties: tuple[float, ...] = logistic.PENALTIES
     ) -> logistic.Logistic:
         rows, owners = _stacked(some)
         every = np.tile(own, len(some))
-        return logistic.tune(rows, every, classes, examples=owners, **penalties)
+        return logistic.tune(rows, every, classes, penalties=penalties, examples=owners)
 
     labels = np.asarray(labels)
     fitted = tune(views[:, :num_labelled], labels[:num_labelled])
