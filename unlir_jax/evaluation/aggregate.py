@@ -1,14 +1,15 @@
 """Results of the whole data set, and the summary of an evaluation."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from unlir_jax import metrics
+from unlir_jax.core.document_types import Record
 from unlir_jax.data import source
 from unlir_jax.evaluation import scorers, store
-from unlir_jax.evaluation.comparison import Figures, Interval
+from unlir_jax.evaluation.comparison import Figures
 from unlir_jax.evaluation.setup import EvaluationSetup
 from unlir_jax.metrics import registry
 from unlir_jax.models import pretrained
@@ -29,8 +30,8 @@ class DatasetResults(NamedTuple):
     """
 
     thresholds: dict[str, list[list[float]]]
-    pooled: dict[str, Interval]
-    rankings: dict[str, dict[str, object]]
+    pooled: dict[str, Record]
+    rankings: dict[str, Record]
 
 
 def aggregate(
@@ -72,7 +73,7 @@ def aggregate(
 
 def _pooled(
     setup: EvaluationSetup, rows: store.Rows, methods: Sequence[str]
-) -> dict[str, Interval]:
+) -> dict[str, Record]:
     """Give PxAP with its interval over pictures."""
     if scorers.COUNTS[0] not in rows.curves:
         return {}
@@ -84,7 +85,7 @@ def _pooled(
     random = np.random.default_rng(setup.settings.seed)
     drawn = random.multinomial(count, np.full(count, 1 / count), RESAMPLES)
     tail = 50 * (1 - setup.settings.statistics.confidence)
-    found: dict[str, Interval] = {}
+    found: dict[str, Record] = {}
     for place, method in enumerate(methods):
         one, other = inside[:, place], outside[:, place]
         again = _average_precisions(drawn @ one, drawn @ other)
@@ -109,14 +110,14 @@ def rankings(
     methods: Sequence[str],
     controls: Sequence[str],
     columns: Sequence[str],
-) -> dict[str, dict[str, object]]:
+) -> dict[str, Record]:
     """Compare the order of methods between the baselines of one metric.
 
     Controls are left out, unless there are fewer than two methods.
     """
     own = [name for name in methods if name not in controls]
     own = own if len(own) > 1 else list(methods)
-    found: dict[str, dict[str, object]] = {}
+    found: dict[str, Record] = {}
     for plain in dict.fromkeys(registry.base(column) for column in columns):
         family = [column for column in columns if registry.base(column) == plain]
         if (
@@ -154,7 +155,7 @@ def document(
     names: Sequence[str],
     figures: Figures,
     results: DatasetResults,
-) -> dict[str, object]:
+) -> Record:
     """Put together what `summary.json` says.
 
     Args:
@@ -217,7 +218,7 @@ def _why(setup: EvaluationSetup, rows: store.Rows) -> str:
 
 def _undefined(
     setup: EvaluationSetup, rows: store.Rows, names: Sequence[str]
-) -> dict[str, Mapping[str, object]]:
+) -> dict[str, Record]:
     """Count by metric the pictures in which it has nothing to find, and name one."""
     found = {}
     for place, metric in enumerate(setup.columns):

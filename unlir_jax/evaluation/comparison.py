@@ -1,68 +1,32 @@
-"""Intervals of means, tests of differences, and methods that beat no control."""
+"""Intervals of means, tests of differences, and controls that are not beaten."""
 
 import itertools
 from collections.abc import Sequence
-from typing import NamedTuple, TypedDict
+from typing import NamedTuple
 
 import numpy as np
 
 from unlir_jax import metrics
+from unlir_jax.core.document_types import Document, Record
 from unlir_jax.statistics import significance
-
-
-class Interval(TypedDict):
-    """Give a mean with its interval, None without a value, and the number of images."""
-
-    mean: float | None
-    low: float | None
-    high: float | None
-    n: int
-
-
-class Pair(TypedDict):
-    """Compare two methods by a metric.
-
-    `p_value` is that of the paired permutation test, `holm` the same after Holm's
-    correction over all pairs, and `win_rate` the first method's.
-    """
-
-    metric: str
-    first: str
-    second: str
-    difference: float
-    low: float
-    high: float
-    p_value: float
-    win_rate: float
-    holm: float
-
-
-class Unbeaten(TypedDict):
-    """Name a control that a method does not beat beyond chance.
-
-    The control is ahead by `behind`, which is negative where it is not; `worse` tells
-    whether that is beyond chance.
-    """
-
-    metric: str
-    method: str
-    control: str
-    behind: float
-    worse: bool
 
 
 class Figures(NamedTuple):
     """Hold what is said of the methods.
 
     Attributes:
-        means: Intervals by `method/metric`.
-        pairs: Comparisons for each metric and pair of methods.
-        unbeaten: Controls that methods do not beat.
+        means: `method/metric` to `mean`, `low`, `high` and `n`.
+        pairs: One for each metric and pair of methods: `difference`, its interval,
+            `p_value` of the paired permutation test, `holm`, the same after Holm's
+            correction over all pairs, and `win_rate` of the first.
+        unbeaten: Where a method is not better than a control beyond chance: `metric`,
+            `method`, `control`, `behind` (by how much the control is ahead, negative
+            where it is not), and `worse`, whether that is beyond chance.
     """
 
-    means: dict[str, Interval]
-    pairs: list[Pair]
-    unbeaten: list[Unbeaten]
+    means: dict[str, Record]
+    pairs: list[Record]
+    unbeaten: list[Record]
 
 
 def compare(
@@ -87,14 +51,15 @@ def compare(
         resamples: Of intervals and tests.
         seed: Of both.
     """
-    means: dict[str, Interval] = {}
-    pairs: list[Pair] = []
+    means: dict[str, Record] = {}
+    pairs: list[Record] = []
+    settings: Record = {"resamples": resamples, "seed": seed}
     for place, metric in enumerate(names):
         kept = values[np.isfinite(values[..., place]).all(1), :, place]
         kept = kept.astype(np.float64)
         for index, method in enumerate(methods):
             means[f"{method}/{metric}"] = _interval(
-                kept[:, index], confidence, resamples, seed
+                kept[:, index], confidence, settings
             )
         if not len(kept):
             continue
@@ -104,10 +69,7 @@ def compare(
                 continue
             one, other = kept[:, first], kept[:, second]
             found = significance.bootstrap_difference(
-                one, other, confidence=confidence, resamples=resamples, seed=seed
-            )
-            p_value = significance.paired_permutation(
-                one, other, resamples=resamples, seed=seed
+                one, other, confidence=confidence, **settings
             )
             pairs.append(
                 {
@@ -117,9 +79,8 @@ def compare(
                     "difference": float(found.mean),
                     "low": float(found.low),
                     "high": float(found.high),
-                    "p_value": p_value,
+                    "p_value": significance.paired_permutation(one, other, **settings),
                     "win_rate": significance.win_rate(sign * one, sign * other),
-                    "holm": p_value,
                 }
             )
     corrected = significance.holm([pair["p_value"] for pair in pairs]) if pairs else []
@@ -128,14 +89,10 @@ def compare(
     return Figures(means, pairs, _unbeaten(pairs, controls, 1 - confidence))
 
 
-def _interval(
-    values: np.ndarray, confidence: float, resamples: int, seed: int
-) -> Interval:
+def _interval(values: np.ndarray, confidence: float, settings: Document) -> Record:
     if not len(values):
         return {"mean": None, "low": None, "high": None, "n": 0}
-    found = significance.bootstrap(
-        values, confidence=confidence, resamples=resamples, seed=seed
-    )
+    found = significance.bootstrap(values, confidence=confidence, **settings)
     return {
         "mean": float(found.mean),
         "low": float(found.low),
@@ -145,10 +102,10 @@ def _interval(
 
 
 def _unbeaten(
-    pairs: Sequence[Pair], controls: Sequence[str], level: float
-) -> list[Unbeaten]:
+    pairs: Sequence[Document], controls: Sequence[str], level: float
+) -> list[Record]:
     """Find where a method is not better than a control, beyond chance."""
-    found: list[Unbeaten] = []
+    found = []
     for pair in pairs:
         first, second, metric = pair["first"], pair["second"], pair["metric"]
         if (first in controls) == (second in controls):

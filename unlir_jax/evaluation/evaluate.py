@@ -142,8 +142,8 @@ def _run(
     sharing.sweep(place, store.FOLDER, gallery.FOLDER)
     store.drop_damaged(folder, own, whose, say)
     missing = [index for index in store.missing(folder, batches) if index in own]
-    claimed, how, process = False, settings.data.compare, jax.process_index()
-    kept = gallery.read(folder, process, given, say)
+    claimed, how = False, settings.data.compare
+    kept = gallery.read(folder, whose, given, say)
     with preemption.watch() as asked:
         for number, (index, batch) in enumerate(scoring.batches(given, missing)):
             if asked():
@@ -156,7 +156,7 @@ def _run(
                 _say(say, notice)
             kept, before = gallery.update(given, kept, scored), kept
             if kept is not None and kept is not before:
-                gallery.write(folder, process, given, kept)
+                gallery.write(folder, whose, kept)
             store.write(folder, index, scored.rows, whose)
     if not claimed:
         _say(say, sharing.claim(place, now, how))
@@ -213,8 +213,7 @@ def _finish(
     )
     document = aggregate.document(given, rows, names, figures, results)
     finite.check(document, "the summary")
-    every = range(jax.process_count())
-    kept = gallery.merge(*(gallery.read(folder, each, given, say) for each in every))
+    kept = gallery.read(folder, whose, given, say)
     shown = gallery.draw(given, rows, names, kept)
     words, page = report.markdown(document), report.page(document, rows, shown)
     # Another run with other statistics may end at the same time.

@@ -6,7 +6,7 @@ kept maps is explained again. That happens after a change of `gallery`, in a wor
 an earlier version, and where the judge is known only once all images are scored.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -126,7 +126,11 @@ def merge(*parts: Candidates | None) -> Candidates | None:
 def update(
     setup: EvaluationSetup, known: Candidates | None, scored: scoring.Scored
 ) -> Candidates | None:
-    """Take in a batch, and drop what cannot be chosen any more."""
+    """Take in a batch, and drop what cannot be chosen any more.
+
+    Returns:
+        The same candidates where no image of the batch is one.
+    """
     count = setup.settings.gallery
     every = merge(known, _of(setup, scored)) if count else None
     if every is None or not len(every.index):
@@ -135,6 +139,8 @@ def update(
     order, apart = _orders(every.values, every.flat, higher)
     # Of the most disputed, as many may be among the best and the worst.
     kept = sorted({*order[:count], *order[::-1][:count], *apart[: 3 * count]})
+    if known is not None and np.array_equal(known.index, every.index[kept]):
+        return known
     return jax.tree.map(lambda leaf: leaf[kept], every)
 
 
@@ -151,65 +157,60 @@ def _judged(setup: EvaluationSetup, rows: Rows) -> tuple[np.ndarray, np.ndarray]
     return rows.values[:, places, column], rows.flat[:, places]
 
 
-def _file(folder: Path, process: int) -> Path:
-    return folder / FOLDER / f"{process}.npz"
-
-
-def write(
-    folder: Path, process: int, setup: EvaluationSetup, known: Candidates
-) -> None:
-    """Keep the candidates of a process.
+def write(folder: Path, whose: batch_files.Whose, known: Candidates) -> None:
+    """Keep the candidates of this process.
 
     Raises:
         ValueError: Nothing can be written there.
     """
+    file = folder / FOLDER / f"{jax.process_index()}.npz"
     arrays = known._asdict()
     arrays |= {f"{MAPS}{name}": each for name, each in arrays.pop("maps").items()}
-    packed = batch_files.pack(arrays, setup.whose().about(known.index, NONE))
     with sharing.writing(folder):
-        _file(folder, process).parent.mkdir(parents=True, exist_ok=True)
-        files.write_bytes(_file(folder, process), packed)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        about = whose.about(known.index, NONE)
+        files.write_bytes(file, batch_files.pack(arrays, about))
 
 
 def read(
-    folder: Path, process: int, setup: EvaluationSetup, say: Callable[[str], None]
+    folder: Path,
+    whose: batch_files.Whose,
+    setup: EvaluationSetup,
+    say: Callable[[str], None],
 ) -> Candidates | None:
-    """Read the candidates of a process; None where there are none, or damaged ones."""
-    file = _file(folder, process)
-    if not file.is_file():
-        return None
-    try:
-        arrays, about = batch_files.unpack(file)
-        return _checked(setup, arrays, about)
-    except (ValueError, OSError) as error:
-        damage = " ".join(str(error).split())
-        say(f"{str(file)!r} is damaged ({damage}): its maps are made again.")
-    return None
+    """Read the candidates of all processes, but for damaged files, which it says."""
+    found = []
+    for file in sorted((folder / FOLDER).glob("*.npz")):
+        try:
+            found.append(_read(file, whose, setup))
+        except (ValueError, OSError) as error:
+            damage = " ".join(str(error).split())
+            say(f"{str(file)!r} is damaged ({damage}): its maps are made again.")
+    return merge(*found)
 
 
-def _checked(
-    setup: EvaluationSetup, arrays: Mapping[str, np.ndarray], about: object
-) -> Candidates:
-    """Refuse arrays that this evaluation has not written."""
-    count, names = np.size(arrays.get("index", ())), methods(setup)
-    kinds = {
-        "index": ("i", (count,)),
-        "pixels": ("u", (count, setup.image_size, setup.image_size, 3)),
-        "values": ("f", (count, len(names))),
-        "flat": ("b", (count, len(names))),
-    }
-    for name in names:
-        shape = np.shape(arrays.get(f"{MAPS}{name}", ()))
-        kinds[f"{MAPS}{name}"] = ("f", (count, *(*shape, 0, 0)[1:3]))
-    found = {name: (each.dtype.kind, each.shape) for name, each in arrays.items()}
-    if found != kinds or not all(each.size for each in arrays.values()):
-        raise ValueError("its arrays are not those that were written")
-    index = arrays["index"]
-    inside = (index >= 0).all() and (index < setup.data.size).all()
-    if not inside or about != setup.whose().about(index, NONE):
-        raise ValueError("it is of another evaluation")
+def _read(file: Path, whose: batch_files.Whose, setup: EvaluationSetup) -> Candidates:
+    """Read a file, and refuse what this evaluation has not written."""
+    arrays, about = batch_files.unpack(file)
+    names, side = methods(setup), setup.image_size
+    own = [name for name in Candidates._fields if name != "maps"]
+    if set(arrays) != {*own, *(f"{MAPS}{name}" for name in names)}:
+        raise ValueError("it has too few or too many arrays")
     maps = {name: arrays[f"{MAPS}{name}"] for name in names}
-    return Candidates(index, arrays["pixels"], arrays["values"], arrays["flat"], maps)
+    found = Candidates(*(arrays[name] for name in own), maps)
+    count = found.index.size
+    shapes = [(count,), (count, side, side, 3), *2 * [(count, len(names))]]
+    shapes += [(count, *each.shape[1:3]) for each in maps.values()]
+    leaves = [*found[:4], *maps.values()]
+    kinds = "".join(each.dtype.kind for each in leaves)
+    if kinds != "iufb" + len(maps) * "f" or any(not each.size for each in leaves):
+        raise ValueError("an array is of another type, or empty")
+    if [each.shape for each in leaves] != shapes or {e.ndim for e in leaves[4:]} != {3}:
+        raise ValueError("an array has another shape")
+    inside = (found.index >= 0).all() and (found.index < setup.data.size).all()
+    if not inside or about != whose.about(found.index, NONE):
+        raise ValueError("it is of another evaluation")
+    return found
 
 
 def draw(
@@ -231,8 +232,8 @@ def draw(
         for row in np.flatnonzero(known.index == index).tolist():
             picture = Image.fromarray(known.pixels[row])
             views = {
-                name: overlay.views([picture], each[row : row + 1])[0]
-                for name, each in known.maps.items()
+                name: overlay.views([picture], known.maps[name][row : row + 1])[0]
+                for name in methods(setup)
             }
             scores = dict(zip(views, values[place].tolist(), strict=True))
             shown.append(Shown(kind, names[place], picture, views, scores, place, by))

@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unlir_jax import maps
 from unlir_jax.data import pipeline, source
 from unlir_jax.evaluation import store
 from unlir_jax.evaluation.setup import EvaluationSetup
@@ -105,7 +104,7 @@ def score(
         found.probabilities.argmax(1).astype(np.int32)[filled],
         found.probabilities[np.arange(len(index)), found.labels][filled],
         np.moveaxis(np.asarray(values), -1, 0)[filled],
-        np.stack([maps.is_flat(each) for each in found.maps.values()], 1)[filled],
+        np.stack(list(found.flat.values()), 1)[filled],
         {name: each[filled].astype(np.float32) for name, each in curves.items()},
         index[(index >= 0) & ~filled],
     )

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
-from unlir_jax import maps, metrics, saliency, split
+from unlir_jax import maps, metrics, saliency
 from unlir_jax.core import random_keys
 from unlir_jax.core.document_types import Document, Record
 from unlir_jax.data import classes, preprocessing
@@ -25,16 +25,7 @@ from unlir_jax.parts import attribution
 from unlir_jax.report import html, overlay, part_panel, part_sheet, sheet
 from unlir_jax.storage import files as record
 from unlir_jax.storage import paths
-from unlir_jax.types import (
-    Explainer,
-    Images,
-    Labels,
-    Metric,
-    RandomKey,
-    Saliency,
-    SplitModel,
-    Variables,
-)
+from unlir_jax.types import Explainer, Metric
 
 AVERAGES = ("average_drop", "average_increase", "average_gain")
 BASELINES: dict[str, maps.Baseline] = {"insertion": "blur", "deletion": "black"}
@@ -256,7 +247,7 @@ def _explain(
     Returns:
         What `results.json` says of each picture, and the raw maps by method.
     """
-    model = network.model
+    model, files = network.model, [picture.file for picture in batch]
     scorers = [
         _scorer(metrics.average_scores(model), *AVERAGES, needs="logits"),
         *(
@@ -266,59 +257,20 @@ def _explain(
             )
             for name, baseline in BASELINES.items()
         ),
-        _scorer(_masked_probability(model), "masked_probability"),
+        _scorer(scoring.masked_probability(model), "masked_probability"),
     ]
+    labels = np.full(len(batch), -1 if given is None else given)
+    images, key = jnp.asarray(_stacked(batch)), jax.random.key(seed)
+    own = scoring.Batch(images, labels, files)
     found = scoring.score_batch(
-        network,
-        explainers,
-        scorers,
-        scoring.Batch(
-            jnp.asarray(_stacked(batch)),
-            np.full(len(batch), -1 if given is None else given),
-            [picture.file for picture in batch],
-        ),
-        key=jax.random.key(seed),
-        progress=progress,
+        network, explainers, scorers, own, key=key, progress=progress
     )
-    entries = [
-        explained.describe(
-            picture.file, int(label), row, network.class_names, given is not None
-        )
-        for picture, label, row in zip(
-            batch, found.labels, found.probabilities, strict=True
-        )
-    ]
-    for name, values in found.values.items():
-        arrays = values | {"flat": np.asarray(maps.is_flat(found.maps[name]))}
-        for index, entry in enumerate(entries):
-            entry["methods"][name] = {
-                metric: explained.plain(own[index]) for metric, own in arrays.items()
-            }
+    entries = explained.describe(files, found, network.class_names, given is not None)
     return entries, found.maps
 
 
 def _scorer(metric: Metric, *names: str, needs: str = "map") -> scoring.Scorer:
     return scoring.Scorer({name: name for name in names}, metric, {}, needs)
-
-
-def _masked_probability(model: SplitModel) -> Metric:
-    """Make a metric: the probability of the class in the picture times the map."""
-    whole = split.whole(model)
-
-    def score(
-        variables: Variables,
-        images: Images,
-        labels: Labels,
-        saliency: Saliency,
-        *,
-        key: RandomKey | None = None,
-    ) -> dict[str, jax.Array]:
-        del key  # Nothing here is random.
-        mask = maps.normalize(saliency, "range")
-        seen = jax.nn.softmax(whole(variables, maps.apply_mask(images, mask)))
-        return {"masked_probability": seen[jnp.arange(len(labels)), labels]}
-
-    return score
 
 
 def _explain_parts(

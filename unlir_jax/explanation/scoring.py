@@ -13,7 +13,17 @@ from unlir_jax.core import finite
 from unlir_jax.core.document_types import Document
 from unlir_jax.metrics import boxes
 from unlir_jax.models.pretrained import Pretrained
-from unlir_jax.types import Array, Explainer, RandomKey, Saliency, Variables
+from unlir_jax.types import (
+    Array,
+    Explainer,
+    Images,
+    Labels,
+    Metric,
+    RandomKey,
+    Saliency,
+    SplitModel,
+    Variables,
+)
 
 OBJECTS = ("masks", "boxes")
 NETWORKS = ("redrawn", "random_labels")
@@ -65,12 +75,14 @@ class Scores(NamedTuple):
         labels: Classes that are explained, `[batch]`.
         probabilities: `[batch, classes]`.
         maps: Raw maps by method, `[batch, rows, columns]`.
+        flat: Whether maps are flat, by method, `[batch]`.
         values: Columns and curves by method and name, `[batch]` and `[batch, steps]`.
     """
 
     labels: np.ndarray
     probabilities: np.ndarray
     maps: dict[str, np.ndarray]
+    flat: dict[str, np.ndarray]
     values: dict[str, dict[str, np.ndarray]]
 
 
@@ -106,7 +118,7 @@ def score_batch(
     given = jnp.asarray(labels)
     if isinstance(images.sharding, NamedSharding):
         given = jax.device_put(given, images.sharding)
-    found = Scores(labels, probabilities, {}, {})
+    found = Scores(labels, probabilities, {}, {}, {})
     for done, (name, explain) in enumerate(explainers.items()):
         progress(name, done / len(explainers))
         raw = explain(variables, images, given, key=key)
@@ -115,6 +127,7 @@ def score_batch(
         # Metrics would enlarge it alike, but be compiled for each size of map.
         enlarged = maps.resize(raw, images.shape[1:3])
         found.maps[name] = np.asarray(raw)
+        found.flat[name] = np.asarray(maps.is_flat(raw))
         found.values[name] = values = {}
         for scorer in scorers:
             arguments = (variables, images, given, enlarged)
@@ -160,3 +173,23 @@ def _check(
     filled = np.ones(len(batch.names), bool) if batch.filled is None else batch.filled
     counted = filled if undefined is None else filled & ~undefined
     finite.check_rows(values, what, batch.names, counted)
+
+
+def masked_probability(model: SplitModel) -> Metric:
+    """Compute the probability of the label in the image times the map."""
+    whole = split.whole(model)
+
+    def score(
+        variables: Variables,
+        images: Images,
+        labels: Labels,
+        saliency: Saliency,
+        *,
+        key: RandomKey | None = None,
+    ) -> dict[str, jax.Array]:
+        del key  # Nothing here is random.
+        mask = maps.normalize(saliency, "range")
+        seen = jax.nn.softmax(whole(variables, maps.apply_mask(images, mask)))
+        return {"masked_probability": seen[jnp.arange(len(labels)), labels]}
+
+    return score
