@@ -120,13 +120,12 @@ def _batch(
     if filled.any():
         # Rows without an image repeat one: what is computed there is thrown away.
         images[~filled] = images[np.flatnonzero(filled)[0]]
-    spread = setup.laid.mesh.size > 1
+    if setup.laid.mesh.size > 1:
+        images = mesh.put_batch(setup.laid, {"images": images})["images"]
     index = batch["index"]
     names = [setup.data.name(int(place)) if place >= 0 else "" for place in index]
     return scoring.Batch(
-        mesh.put_batch(setup.laid, {"images": images})["images"]
-        if spread
-        else jnp.asarray(images),
+        jnp.asarray(images),
         np.where(filled, setup.labels[index], -1),
         [files.readable(name) for name in names],
         filled,
