@@ -17,7 +17,7 @@ import numpy as np
 import protocol
 
 from unlir_jax import allocator, maps, metrics, pretrained, saliency, split
-from unlir_jax.saliency import gradients
+from unlir_jax.saliency.gradients import gradient as gradients
 from unlir_jax.types import Features
 
 CAMS = (

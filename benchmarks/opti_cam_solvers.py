@@ -27,7 +27,7 @@ import protocol
 import turns
 
 from unlir_jax import maps, pretrained, record, split
-from unlir_jax.saliency.opti_cam import compile_programs
+from unlir_jax.saliency.optimisation.opti_cam import compile_programs
 
 POINTS = (5, 10, 20, 50, 100)
 SHARE = 0.99

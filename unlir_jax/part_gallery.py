@@ -16,7 +16,7 @@ from unlir_jax import documents, part_document, receptive, record
 from unlir_jax.batches import Batches
 from unlir_jax.data import pipeline
 from unlir_jax.data import source as sources
-from unlir_jax.metrics import keypoints
+from unlir_jax.metrics.parts import keypoints
 
 FILE, SCHEMA = "parts.json", 1
 # Best regions of a part among all pictures; and of one class, for its first parts.

@@ -17,9 +17,10 @@ import numpy as np
 from unlir_jax import part_account, receptive
 from unlir_jax.data import interventions, pipeline
 from unlir_jax.data import source as sources
-from unlir_jax.metrics import interventions as removals
-from unlir_jax.metrics import keypoints, statistics
 from unlir_jax.metrics import parts as part_metrics
+from unlir_jax.metrics import statistics
+from unlir_jax.metrics.parts import interventions as removals
+from unlir_jax.metrics.parts import keypoints
 
 Look = Callable[[np.ndarray, np.ndarray], dict[str, np.ndarray]]
 

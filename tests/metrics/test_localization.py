@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from unlir_jax import maps, metrics, split
-from unlir_jax.metrics import boxes, components, localization
+from unlir_jax.metrics.localization import box_metrics as localization
+from unlir_jax.metrics.localization import boxes, components
 
 LABELS = jnp.asarray([0, 1, 2, 1])
 

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from unlir_jax.metrics import hog, sanity, similarity
+from unlir_jax.metrics.sanity import hog, similarity
+from unlir_jax.metrics.sanity import redrawn as sanity
 
 KEY = jax.random.key(0)
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from unlir_jax import keys, saliency, split
-from unlir_jax.saliency import coalitions, segments
-from unlir_jax.saliency.rise import shifted_cells
+from unlir_jax.saliency.perturbation import coalitions, segments
+from unlir_jax.saliency.perturbation.rise import shifted_cells
 
 KEY = jax.random.key(0)
 SIZE = 12

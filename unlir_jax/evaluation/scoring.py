@@ -11,7 +11,7 @@ import numpy as np
 from unlir_jax import finite, maps, mesh, record, split
 from unlir_jax.data import pipeline, source
 from unlir_jax.evaluation import scorers, store, task
-from unlir_jax.metrics import boxes
+from unlir_jax.metrics.localization import boxes
 from unlir_jax.types import Explainer
 
 Progress = Callable[[str, float], None]

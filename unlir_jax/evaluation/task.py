@@ -21,7 +21,7 @@ from unlir_jax.data import duplicates, registry, source
 from unlir_jax.data.splits import PLACE
 from unlir_jax.evaluation import batch_files, labels
 from unlir_jax.evaluation import scorers as scoring
-from unlir_jax.metrics import sanity
+from unlir_jax.metrics.sanity import redrawn as sanity
 from unlir_jax.models.parts import PartNet
 from unlir_jax.split import module_paths
 from unlir_jax.types import Explainer

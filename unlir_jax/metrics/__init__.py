@@ -1,29 +1,39 @@
 """Metrics: factories of pure functions from maps to one value an image."""
 
-from unlir_jax.metrics.adcc import adcc, coherency
-from unlir_jax.metrics.aopc import aopc_lerf, aopc_morf, symmetric_relevance_gain
-from unlir_jax.metrics.average_scores import (
+from unlir_jax.metrics.contract import contract
+from unlir_jax.metrics.faithfulness.adcc import adcc, coherency
+from unlir_jax.metrics.faithfulness.aopc import (
+    aopc_lerf,
+    aopc_morf,
+    symmetric_relevance_gain,
+)
+from unlir_jax.metrics.faithfulness.average_scores import (
     average_drop,
     average_gain,
     average_increase,
     average_scores,
 )
-from unlir_jax.metrics.chosen import max_box_accuracy_v2, max_f1, max_iou
-from unlir_jax.metrics.contract import contract
-from unlir_jax.metrics.infidelity import infidelity
-from unlir_jax.metrics.insertion_deletion import (
+from unlir_jax.metrics.faithfulness.infidelity import infidelity
+from unlir_jax.metrics.faithfulness.insertion_deletion import (
     deletion,
     insertion,
     insertion_minus_deletion,
 )
-from unlir_jax.metrics.localization import (
+from unlir_jax.metrics.faithfulness.road import road
+from unlir_jax.metrics.faithfulness.sparseness import complexity, sparseness
+from unlir_jax.metrics.localization.box_metrics import (
     box_accuracy,
     box_overlaps,
     localization_error,
     official_metric,
     saliency_metric,
 )
-from unlir_jax.metrics.pixels import (
+from unlir_jax.metrics.localization.optimal_threshold import (
+    max_box_accuracy_v2,
+    max_f1,
+    max_iou,
+)
+from unlir_jax.metrics.localization.pixels import (
     energy_pointing_game,
     f1,
     iou,
@@ -31,11 +41,7 @@ from unlir_jax.metrics.pixels import (
     pointing_game,
     pooled_average_precision,
 )
-from unlir_jax.metrics.randomization import (
-    cascading_randomization,
-    independent_randomization,
-    random_labels,
-)
+from unlir_jax.metrics.localization.thresholds import at_chosen, max_box_accuracy
 from unlir_jax.metrics.rankings import baseline_sensitivity
 from unlir_jax.metrics.registry import (
     BOX_METRICS,
@@ -50,10 +56,12 @@ from unlir_jax.metrics.registry import (
     SANITY_METRICS,
     higher_is_better,
 )
-from unlir_jax.metrics.road import road
-from unlir_jax.metrics.sensitivity import max_sensitivity
-from unlir_jax.metrics.sparseness import complexity, sparseness
-from unlir_jax.metrics.thresholds import at_chosen, max_box_accuracy
+from unlir_jax.metrics.sanity.randomization import (
+    cascading_randomization,
+    independent_randomization,
+    random_labels,
+)
+from unlir_jax.metrics.sanity.sensitivity import max_sensitivity
 
 __all__ = [
     "BOX_METRICS",

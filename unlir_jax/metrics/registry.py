@@ -7,27 +7,37 @@ colour, `cascading_randomization@hog` compares histograms; see `VARIANTS`.
 from collections.abc import Callable
 from typing import Any
 
-from unlir_jax.metrics.adcc import adcc, coherency
-from unlir_jax.metrics.aopc import aopc_lerf, aopc_morf, symmetric_relevance_gain
-from unlir_jax.metrics.average_scores import (
+from unlir_jax.metrics.faithfulness.adcc import adcc, coherency
+from unlir_jax.metrics.faithfulness.aopc import (
+    aopc_lerf,
+    aopc_morf,
+    symmetric_relevance_gain,
+)
+from unlir_jax.metrics.faithfulness.average_scores import (
     average_drop,
     average_gain,
     average_increase,
 )
-from unlir_jax.metrics.chosen import max_box_accuracy_v2, max_f1, max_iou
-from unlir_jax.metrics.infidelity import infidelity
-from unlir_jax.metrics.insertion_deletion import (
+from unlir_jax.metrics.faithfulness.infidelity import infidelity
+from unlir_jax.metrics.faithfulness.insertion_deletion import (
     deletion,
     insertion,
     insertion_minus_deletion,
 )
-from unlir_jax.metrics.localization import (
+from unlir_jax.metrics.faithfulness.road import road
+from unlir_jax.metrics.faithfulness.sparseness import complexity, sparseness
+from unlir_jax.metrics.localization.box_metrics import (
     box_accuracy,
     localization_error,
     official_metric,
     saliency_metric,
 )
-from unlir_jax.metrics.pixels import (
+from unlir_jax.metrics.localization.optimal_threshold import (
+    max_box_accuracy_v2,
+    max_f1,
+    max_iou,
+)
+from unlir_jax.metrics.localization.pixels import (
     LocalizationMetric,
     energy_pointing_game,
     f1,
@@ -35,15 +45,13 @@ from unlir_jax.metrics.pixels import (
     pixel_average_precision,
     pointing_game,
 )
-from unlir_jax.metrics.randomization import (
+from unlir_jax.metrics.sanity.randomization import (
     SanityMetric,
     cascading_randomization,
     independent_randomization,
     random_labels,
 )
-from unlir_jax.metrics.road import road
-from unlir_jax.metrics.sensitivity import max_sensitivity
-from unlir_jax.metrics.sparseness import complexity, sparseness
+from unlir_jax.metrics.sanity.sensitivity import max_sensitivity
 from unlir_jax.types import Metric
 
 METRICS: dict[str, Callable[..., Metric]] = {

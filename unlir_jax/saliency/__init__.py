@@ -3,14 +3,11 @@
 from collections.abc import Callable
 
 from unlir_jax.saliency import targets
-from unlir_jax.saliency.ablation_cam import ablation_cam
-from unlir_jax.saliency.cam import cam, grad_cam
-from unlir_jax.saliency.controls import center, edges, fake_cam, random
-from unlir_jax.saliency.eigen_cam import eigen_cam, eigen_grad_cam
-from unlir_jax.saliency.extremal import extremal_perturbation
-from unlir_jax.saliency.full_grad import full_grad, full_gradient
-from unlir_jax.saliency.fusion import augmented, fuse
-from unlir_jax.saliency.gradient_cams import (
+from unlir_jax.saliency.cam.ablation_cam import ablation_cam
+from unlir_jax.saliency.cam.cam import cam, grad_cam
+from unlir_jax.saliency.cam.eigen_cam import eigen_cam, eigen_grad_cam
+from unlir_jax.saliency.cam.full_grad import full_grad, full_gradient
+from unlir_jax.saliency.cam.gradient_cams import (
     elementwise_grad_cam,
     finer_cam,
     grad_cam_plus_plus,
@@ -20,26 +17,32 @@ from unlir_jax.saliency.gradient_cams import (
     smooth_grad_cam_plus_plus,
     xgrad_cam,
 )
-from unlir_jax.saliency.gradients import gradient, input_x_gradient
-from unlir_jax.saliency.guided import (
+from unlir_jax.saliency.cam.score_cam import is_cam, score_cam, ss_cam
+from unlir_jax.saliency.controls import center, edges, fake_cam, random
+from unlir_jax.saliency.fusion import augmented, fuse
+from unlir_jax.saliency.gradients.blur_ig import blur_integrated_gradients
+from unlir_jax.saliency.gradients.gradient import gradient, input_x_gradient
+from unlir_jax.saliency.gradients.gradient_shap import gradient_shap
+from unlir_jax.saliency.gradients.guided import (
     deconvolution,
     guided_backpropagation,
     guided_grad_cam,
 )
-from unlir_jax.saliency.integrated import completeness, integrated_gradients
-from unlir_jax.saliency.masks import meaningful_perturbation
-from unlir_jax.saliency.occlusion import occlusion
-from unlir_jax.saliency.opti_cam import opti_cam
-from unlir_jax.saliency.paths import blur_integrated_gradients, gradient_shap
-from unlir_jax.saliency.rise import rise
-from unlir_jax.saliency.score_cam import is_cam, score_cam, ss_cam
-from unlir_jax.saliency.smoothing import (
+from unlir_jax.saliency.gradients.integrated import completeness, integrated_gradients
+from unlir_jax.saliency.gradients.smoothing import (
     noise_moments,
     smooth_grad,
     square_grad,
     var_grad,
 )
-from unlir_jax.saliency.surrogates import kernel_shap, lime
+from unlir_jax.saliency.optimisation.extremal_perturbation import extremal_perturbation
+from unlir_jax.saliency.optimisation.meaningful_perturbation import (
+    meaningful_perturbation,
+)
+from unlir_jax.saliency.optimisation.opti_cam import opti_cam
+from unlir_jax.saliency.perturbation.occlusion import occlusion
+from unlir_jax.saliency.perturbation.rise import rise
+from unlir_jax.saliency.perturbation.surrogates import kernel_shap, lime
 from unlir_jax.types import Explainer
 
 METHODS: dict[str, Callable[..., Explainer]] = {
