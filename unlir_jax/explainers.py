@@ -14,7 +14,6 @@ PARTS = "parts"
 """The class map of a part network, which no other network has."""
 MOST_STEPS = 2**31 - 1
 """What an int32 counts, as the programs do."""
-KNOWN = (*saliency.METHODS, PARTS)
 
 
 def default(by_parts: bool) -> tuple[str, ...]:
@@ -28,7 +27,7 @@ def check(
     """Refuse unknown methods, and a setting that none of them has.
 
     Args:
-        methods: Names in `KNOWN`.
+        methods: Names in `saliency.METHODS`, or "parts".
         steps: Of Opti-CAM.
         by_parts: Whether the network decides by parts.
 
@@ -38,7 +37,7 @@ def check(
     Raises:
         ValueError: So it is; the sentence says which are known.
     """
-    known = KNOWN if by_parts else tuple(saliency.METHODS)
+    known = (*saliency.METHODS, *([PARTS] if by_parts else []))
     meant = (saliency.SYNONYMS.get(name, name) for name in methods)
     chosen = tuple(dict.fromkeys(meant))
     if not chosen:
@@ -90,7 +89,7 @@ def make(
     """Make an explainer of a network.
 
     Args:
-        name: One of `KNOWN`.
+        name: Name in `saliency.METHODS`, or "parts".
         network: What it explains.
         values: Its settings.
         centres: Where the cells of a part network look, see `part_account.class_map`.

@@ -8,7 +8,7 @@ from ml_collections import ConfigDict, config_dict
 
 from unlir_jax import config, explainers, presets, saliency
 from unlir_jax.evaluation import scorers
-from unlir_jax.metrics import registry
+from unlir_jax.metrics import spec
 
 
 def choose(
@@ -56,7 +56,7 @@ def choose(
     found.metrics = tuple(given.metrics.split("+"))
     plain = (saliency.SYNONYMS.get(name, name) for name in asked)
     found.method_options = _whole(plain, explainers.defaults, method_options or {})
-    plain = (registry.base(name) for name in found.metrics)
+    plain = (spec.base(name) for name in found.metrics)
     found.metric_options = _whole(plain, scorers.defaults, metric_options or {})
     return found, given
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from unlir_jax import factories, keys, maps, split
+from unlir_jax.saliency.spec import explainer
 from unlir_jax.types import (
     Explainer,
     Images,
@@ -21,6 +22,13 @@ CENTER_DEVIATION = 0.25
 RANDOM_CELLS = 7
 
 
+@explainer(
+    title="Fake-CAM",
+    family="controls",
+    formula="1 everywhere but at one pixel",
+    passes="0",
+    source="Poppi et al., CVPR Workshops 2021",
+)
 @factories.remember
 def fake_cam(model: SplitModel) -> Explainer:
     """Mark every pixel but the top left one.
@@ -40,6 +48,14 @@ def fake_cam(model: SplitModel) -> Explainer:
     return _control(model, draw)
 
 
+@explainer(
+    title="Random cells",
+    family="controls",
+    formula="7 × 7 uniform cells, drawn from `key`",
+    passes="0",
+    source="control",
+    representative=True,
+)
 @factories.remember
 def random(model: SplitModel) -> Explainer:
     """Draw 7 x 7 cells uniformly, for each image from its own key.
@@ -55,6 +71,13 @@ def random(model: SplitModel) -> Explainer:
     return _control(model, draw)
 
 
+@explainer(
+    title="Centre",
+    family="controls",
+    formula="Gaussian of a quarter of the sides",
+    passes="0",
+    source="control",
+)
 @factories.remember
 def center(model: SplitModel) -> Explainer:
     """Mark the centre by a Gaussian of a quarter of the image's sides.
@@ -76,6 +99,13 @@ def center(model: SplitModel) -> Explainer:
     return _control(model, draw)
 
 
+@explainer(
+    title="Edges",
+    family="controls",
+    formula="Sobel magnitude of the luminance",
+    passes="0",
+    source="control",
+)
 @factories.remember
 def edges(model: SplitModel) -> Explainer:
     """Mark edges by the magnitude of the luminance's Sobel gradient."""

@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from unlir_jax import factories, maps, split
-from unlir_jax.metrics.faithfulness.average_scores import average_scores
+from unlir_jax.metrics.faithfulness.average_scores import MASKED, average_scores
+from unlir_jax.metrics.spec import metric
 from unlir_jax.types import (
     Explainer,
     Images,
@@ -22,6 +23,19 @@ from unlir_jax.types import (
 )
 
 
+@metric(
+    title="Coherency",
+    better="higher",
+    needs="explainer",
+    family="stability and size",
+    meaning="How alike are the map and that of the image which it masks?",
+    contract=MASKED._replace(
+        score="Pearson correlation of maps, (1 + r) / 2", flat_map="0 if either is flat"
+    ),
+    fooled_by="a constant map but for one pixel",
+    passes="1 explanation",
+    source="Poppi et al., CVPR Workshops 2021",
+)
 @factories.remember
 def coherency(model: SplitModel, explain: Explainer) -> Metric:
     """Correlate the map with that of the image which it masks: `(1 + r) / 2` (Eq. 3).
@@ -70,6 +84,21 @@ def coherency(model: SplitModel, explain: Explainer) -> Metric:
     return score
 
 
+@metric(
+    title="ADCC",
+    better="higher",
+    needs="explainer",
+    family="masking",
+    meaning=(
+        "Does the map lose little probability, keep little, and stay itself when it "
+        "masks?"
+    ),
+    contract=MASKED._replace(flat_map="0"),
+    fooled_by="a compact blob in the middle",
+    passes="2 forwards and 1 explanation",
+    source="Poppi et al., CVPR Workshops 2021",
+    gives={"coherency": {}},
+)
 @factories.remember
 def adcc(model: SplitModel, explain: Explainer) -> Metric:
     """Take the harmonic mean of coherency, 1 - complexity and 1 - average drop (Eq. 6).

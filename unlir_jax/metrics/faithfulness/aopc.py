@@ -16,6 +16,7 @@ import numpy as np
 from unlir_jax import factories, loops, maps, split
 from unlir_jax.metrics.faithfulness.insertion_deletion import rank
 from unlir_jax.metrics.faithfulness.scores import Score, label_score
+from unlir_jax.metrics.spec import PIXELS, Contract, metric
 from unlir_jax.types import (
     Images,
     Labels,
@@ -26,9 +27,31 @@ from unlir_jax.types import (
     Variables,
 )
 
+PATCHES = Contract(
+    PIXELS,
+    "{score} of the label",
+    "{baseline}, in patches of {patch} x {patch} pixels",
+    "of patches with equal means the first in row-major order",
+    "none: patches are ordered by the mean of the enlarged map",
+    "all ties: row-major order",
+)
+
 Curves = Callable[..., dict[str, jax.Array]]
 
 
+@metric(
+    title="AOPC, most relevant first",
+    better="higher",
+    needs="map",
+    family="removal",
+    meaning="How far does the score fall while the most relevant patches are replaced?",
+    contract=PATCHES,
+    fooled_by="patches unlike any picture",
+    passes="`regions` (10) + 1 forwards",
+    source="Samek et al., TNNLS 2017",
+    quick={"patch": 2, "regions": 2},
+    variants="baseline",
+)
 @factories.remember
 def aopc_morf(
     model: SplitModel,
@@ -69,6 +92,21 @@ def aopc_morf(
     return _metric(model, run, "aopc_morf", score)
 
 
+@metric(
+    title="AOPC, least relevant first",
+    better="lower",
+    needs="map",
+    family="removal",
+    meaning=(
+        "How far does the score fall while the least relevant patches are replaced?"
+    ),
+    contract=PATCHES,
+    fooled_by="a blob in the middle",
+    passes="`regions` (10) + 1 forwards",
+    source="Samek et al., TNNLS 2017",
+    quick={"patch": 2, "regions": 2},
+    variants="baseline",
+)
 @factories.remember
 def aopc_lerf(
     model: SplitModel,
@@ -89,6 +127,19 @@ def aopc_lerf(
     return _metric(model, run, "aopc_lerf", score)
 
 
+@metric(
+    title="Symmetric relevance gain",
+    better="higher",
+    needs="map",
+    family="removal",
+    meaning="How much more do the most relevant patches cost than the least relevant?",
+    contract=PATCHES,
+    fooled_by="a blob in the middle",
+    passes="2 × `regions` (10) + 1 forwards",
+    source="Blücher et al., 2024",
+    quick={"patch": 2, "regions": 2},
+    variants="baseline",
+)
 @factories.remember
 def symmetric_relevance_gain(
     model: SplitModel,

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from unlir_jax import factories, maps, split
+from unlir_jax.metrics.spec import LABEL, NOTHING, PIXELS, RANGE, Contract, metric
 from unlir_jax.types import (
     Images,
     Labels,
@@ -21,6 +22,8 @@ from unlir_jax.types import (
     SplitModel,
     Variables,
 )
+
+MASKED = Contract(PIXELS, LABEL, "black", NOTHING, RANGE, "masks everything: n(0) = 0")
 
 
 @factories.remember
@@ -75,6 +78,27 @@ def average_scores(model: SplitModel) -> Metric:
     return score
 
 
+@metric(
+    title="Average drop",
+    better="lower",
+    needs="logits",
+    family="masking",
+    meaning=(
+        "The network sees the picture times the map. How much of the class's "
+        "probability is lost?"
+    ),
+    contract=MASKED,
+    fooled_by="a map that keeps everything",
+    passes="2 forwards",
+    source="Chattopadhay et al., WACV 2018",
+    representative=True,
+    together=average_scores,
+    short="Drop",
+    caution=(
+        "A map that keeps everything loses nothing: Fake-CAM, which marks every "
+        "pixel but one, is close to perfect here. A low drop alone proves nothing."
+    ),
+)
 def average_drop(model: SplitModel) -> Metric:
     """Measure how much of the probability masking takes: `max(0, p - o) / p`.
 
@@ -83,11 +107,52 @@ def average_drop(model: SplitModel) -> Metric:
     return _only(model, "average_drop")
 
 
+@metric(
+    title="Average increase",
+    better="higher",
+    needs="logits",
+    family="masking",
+    meaning=(
+        "Does the picture times the map get more probability than the whole picture? "
+        "For one picture 100 or 0; over many, the share of them."
+    ),
+    contract=MASKED._replace(ties="equal probabilities are no increase"),
+    fooled_by="maps that raise the probability by next to nothing",
+    passes="2 forwards",
+    source="Chattopadhay et al., WACV 2018",
+    together=average_scores,
+    short="Increase",
+    caution=(
+        "It counts the smallest rise like the largest, and where the network is "
+        "nearly certain already there is hardly room to rise."
+    ),
+)
 def average_increase(model: SplitModel) -> Metric:
     """Tell whether masking raises the probability: 1 where `o > p`, strictly."""
     return _only(model, "average_increase")
 
 
+@metric(
+    title="Average gain",
+    better="higher",
+    needs="logits",
+    family="masking",
+    meaning=(
+        "How much of the probability that was missing does the picture times the map "
+        "win?"
+    ),
+    contract=MASKED,
+    fooled_by="maps optimised for it, such as Opti-CAM's",
+    passes="2 forwards",
+    source="Zhang et al., CVIU 248 (2024)",
+    representative=True,
+    together=average_scores,
+    short="Gain",
+    caution=(
+        "Opti-CAM searches for the map whose masked picture scores highest, which is "
+        "what drop, increase and gain measure: on these three it marks its own work."
+    ),
+)
 def average_gain(model: SplitModel) -> Metric:
     """Measure how much of what was missing masking adds: `max(0, o - p) / (1 - p)`.
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from unlir_jax import factories, keys, loops, maps, split
 from unlir_jax.metrics.faithfulness.scores import Score, label_score
+from unlir_jax.metrics.spec import NOTHING, PIXELS, RAW, Contract, metric
 from unlir_jax.types import (
     Images,
     Labels,
@@ -27,6 +28,28 @@ from unlir_jax.types import (
 Perturbation = Literal["square", "noise"]
 
 
+@metric(
+    title="Infidelity",
+    better="lower",
+    needs="map",
+    family="removal",
+    meaning="How far is the change that the map predicts from that of the score?",
+    contract=Contract(
+        PIXELS,
+        "{score} of the label",
+        "{baseline} for squares; noise has none ({perturbation} here)",
+        NOTHING,
+        RAW + ", times the factor that fits best if scaled ({scaled})",
+        "foretells nothing: zeros",
+    ),
+    fooled_by="a map of zeros, where the score hardly changes",
+    passes="`samples` (32) + 1 forwards",
+    source="Yeh et al., NeurIPS 2019",
+    scale="number",
+    quick={"samples": 2},
+    representative=True,
+    variants="baseline",
+)
 @factories.remember
 def infidelity(
     model: SplitModel,

@@ -13,6 +13,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from unlir_jax import factories, loops, maps, split
+from unlir_jax.metrics.spec import (
+    LABEL,
+    ORDER_ONLY,
+    PIXELS,
+    ROW_MAJOR,
+    Contract,
+    metric,
+)
 from unlir_jax.types import (
     Images,
     Labels,
@@ -23,7 +31,34 @@ from unlir_jax.types import (
     Variables,
 )
 
+ORDERED = Contract(
+    PIXELS, LABEL, "{baseline}", ROW_MAJOR, ORDER_ONLY, "all ties: row-major order"
+)
 
+
+@metric(
+    title="Insertion",
+    better="higher",
+    needs="map",
+    family="removal",
+    meaning=(
+        "A blurred picture becomes sharp, the most important pixels first. The area "
+        "under the class's probability: the earlier it rises, the higher."
+    ),
+    contract=ORDERED,
+    fooled_by="a blob in the middle",
+    passes="`steps` (28) + 1 forwards",
+    source="Petsiuk et al., BMVC 2018",
+    quick={"steps": 2},
+    representative=True,
+    variants="baseline",
+    curves=("insertion_curve",),
+    short="Insertion",
+    caution=(
+        "Half-sharp pictures are unlike those that the network was trained on, and a "
+        "compact blob does well where photographers put things: compare with Centre."
+    ),
+)
 @factories.remember
 def insertion(
     model: SplitModel,
@@ -52,6 +87,28 @@ def insertion(
     return _curves(model, {"insertion": baseline}, steps, loop)
 
 
+@metric(
+    title="Deletion",
+    better="lower",
+    needs="map",
+    family="removal",
+    meaning=(
+        "The picture turns black, the most important pixels first. The area under "
+        "the class's probability: the sooner it falls, the lower."
+    ),
+    contract=ORDERED,
+    fooled_by="scattered pixels",
+    passes="`steps` (28) + 1 forwards",
+    source="Petsiuk et al., BMVC 2018",
+    quick={"steps": 2},
+    variants="baseline",
+    curves=("deletion_curve",),
+    short="Deletion",
+    caution=(
+        "Black patches confuse a network by themselves, so scattered marks, such as "
+        "Edges, delete well without explaining anything."
+    ),
+)
 @factories.remember
 def deletion(
     model: SplitModel,
@@ -71,6 +128,24 @@ def deletion(
     return _curves(model, {"deletion": baseline}, steps, loop)
 
 
+@metric(
+    title="Insertion − deletion",
+    better="higher",
+    needs="map",
+    family="removal",
+    meaning="How much larger is the area of insertion than that of deletion?",
+    contract=ORDERED._replace(
+        baseline="{insertion_baseline} for insertion, {deletion_baseline} for deletion"
+    ),
+    fooled_by="a blob in the middle",
+    passes="2 × `steps` (28) + 1 forwards",
+    source="Petsiuk et al., BMVC 2018",
+    quick={"steps": 2},
+    gives={
+        each: {"steps": "steps", "loop": "loop", "baseline": f"{each}_baseline"}
+        for each in ("insertion", "deletion")
+    },
+)
 @factories.remember
 def insertion_minus_deletion(
     model: SplitModel,

@@ -12,8 +12,9 @@ import numpy as np
 
 from unlir_jax import factories, keys, loops, maps, split
 from unlir_jax.metrics.faithfulness.imputation import impute
-from unlir_jax.metrics.faithfulness.insertion_deletion import rank
+from unlir_jax.metrics.faithfulness.insertion_deletion import ORDERED, rank
 from unlir_jax.metrics.faithfulness.scores import Score, label_score
+from unlir_jax.metrics.spec import Output, metric
 from unlir_jax.types import (
     Images,
     Labels,
@@ -27,6 +28,29 @@ from unlir_jax.types import (
 PERCENTILES = (10, 20, 30, 40, 50, 60, 70, 80, 90)
 
 
+@metric(
+    title="ROAD",
+    better="higher",
+    needs="map",
+    family="removal",
+    meaning=(
+        "Pixels are replaced by noisy means of their neighbours. How much more do "
+        "the most relevant cost than the least relevant?"
+    ),
+    contract=ORDERED._replace(
+        score="{score} of the label",
+        baseline="linear imputation from 8 neighbours, Gaussian noise of {noise}",
+    ),
+    fooled_by="large blobs, which leave no neighbours",
+    passes="2 × `percentiles` (9) forwards",
+    source="Rong et al., ICML 2022",
+    quick={"percentiles": (20, 80)},
+    representative=True,
+    outputs={
+        "road_most": Output("ROAD, most relevant first", "lower"),
+        "road_least": Output("ROAD, least relevant first", "higher"),
+    },
+)
 @factories.remember
 def road(
     model: SplitModel,

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from unlir_jax import factories, maps, split
+from unlir_jax.metrics.spec import MAP, RANGE, metric
 from unlir_jax.types import (
     Images,
     Labels,
@@ -16,6 +17,17 @@ from unlir_jax.types import (
 )
 
 
+@metric(
+    title="Sparseness",
+    better="higher",
+    needs="map",
+    family="stability and size",
+    meaning="How unequal are the map's values?",
+    contract=MAP._replace(normalization="absolute values after enlarging"),
+    fooled_by="a single pixel",
+    passes="0",
+    source="Chalasani et al., ICML 2020",
+)
 @factories.remember
 def sparseness(model: SplitModel) -> Metric:
     """Measure inequality of the map's absolute values by the Gini index.
@@ -33,6 +45,18 @@ def sparseness(model: SplitModel) -> Metric:
     return _of_map(model, "sparseness")
 
 
+@metric(
+    title="Complexity",
+    better="lower",
+    needs="map",
+    family="stability and size",
+    meaning="How much of the image does the map keep?",
+    contract=MAP._replace(normalization=RANGE),
+    fooled_by="a single pixel",
+    passes="0",
+    source="Poppi et al., CVPR Workshops 2021",
+    representative=True,
+)
 @factories.remember
 def complexity(model: SplitModel) -> Metric:
     """Measure the share of the image that the map keeps: its mean in [0, 1].

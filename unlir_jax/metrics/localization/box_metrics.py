@@ -16,6 +16,7 @@ from unlir_jax import factories, maps, split
 from unlir_jax.metrics.localization import boxes as box
 from unlir_jax.metrics.localization import components
 from unlir_jax.metrics.localization.pixels import LocalizationMetric, Scaling, scaled
+from unlir_jax.metrics.spec import MAP, NOTHING, Contract, metric
 from unlir_jax.types import (
     Images,
     Labels,
@@ -26,12 +27,34 @@ from unlir_jax.types import (
     Variables,
 )
 
+BOX = Contract(
+    NOTHING,
+    NOTHING,
+    NOTHING,
+    "of parts with equally many pixels the first in row-major order",
+    "above the mean of the enlarged map, largest part of {connectivity} neighbours",
+    "no box: error 1",
+)
+
 Contours = Literal["all", "largest"]
 Convention = Literal["pixels", "opencv"]
 OVERLAPS = (0.3, 0.5, 0.7)
 SMALLEST_AREA = 0.05
 
 
+@metric(
+    title="Localisation error",
+    better="lower",
+    needs="boxes",
+    family="localization",
+    meaning=(
+        "How far is the box around the largest part above the mean from the object's?"
+    ),
+    contract=BOX,
+    fooled_by="a blob in the middle",
+    passes="0",
+    source="Dabkowski and Gal, NeurIPS 2017",
+)
 @factories.remember
 def localization_error(
     model: SplitModel,
@@ -57,6 +80,20 @@ def localization_error(
     return _of_boxes(model, "localization_error", least, connectivity)
 
 
+@metric(
+    title="Official metric",
+    better="lower",
+    needs="boxes",
+    family="localization",
+    meaning=(
+        "How far is the box from the object's, where the predicted class is the label?"
+    ),
+    contract=BOX._replace(score="predicted class, the first of equal ones"),
+    fooled_by="a blob in the middle",
+    passes="1 forward",
+    source="Zhang et al., CVIU 248 (2024)",
+    representative=True,
+)
 @factories.remember
 def official_metric(
     model: SplitModel,
@@ -116,6 +153,24 @@ def _of_boxes(
     return score
 
 
+@metric(
+    title="Saliency metric",
+    better="lower",
+    needs="map",
+    family="localization",
+    meaning=(
+        "How small is the box around the map, and how probable is the class inside it?"
+    ),
+    contract=BOX._replace(
+        mask_space="pixels in [0, 1], cut out and enlarged bilinearly",
+        score="natural logarithm of the label's softmax probability",
+        flat_map="the whole image is the box",
+    ),
+    fooled_by="the smallest box of a texture",
+    passes="1 forward",
+    source="Dabkowski and Gal, NeurIPS 2017",
+    scale="number",
+)
 @factories.remember
 def saliency_metric(
     model: SplitModel, *, connectivity: components.Connectivity = 4
@@ -173,6 +228,19 @@ def saliency_metric(
     return score
 
 
+@metric(
+    title="Box accuracy",
+    better="higher",
+    needs="boxes",
+    family="localization",
+    meaning="Do boxes around the map above a fixed threshold overlap the object's?",
+    contract=MAP._replace(
+        ties="values equal to the threshold are outside", flat_map="no box: 0"
+    ),
+    fooled_by="a blob in the middle",
+    passes="0",
+    source="Choe et al., CVPR 2020",
+)
 @factories.remember
 def box_accuracy(
     model: SplitModel,

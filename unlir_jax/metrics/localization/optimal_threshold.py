@@ -15,14 +15,36 @@ from unlir_jax import factories, split
 from unlir_jax.metrics.localization import box_metrics as localization
 from unlir_jax.metrics.localization import boxes
 from unlir_jax.metrics.localization.pixels import (
+    REGION,
     LocalizationMetric,
     Scaling,
     pixel_average_precision,
 )
 from unlir_jax.metrics.localization.thresholds import ChosenOn, check_chosen_on
+from unlir_jax.metrics.spec import NOTHING, metric
 from unlir_jax.types import SplitModel
 
+OPTIMAL = REGION._replace(
+    score="at the threshold that is best in the mean of {chosen_on} pictures",
+    ties="values equal to a threshold are taken",
+    flat_map="zeros: all at threshold 0, nothing above",
+)
 
+
+@metric(
+    title="IoU at the best threshold",
+    better="higher",
+    needs="masks",
+    family="localization",
+    meaning="How well do map and object overlap, at one threshold for all images?",
+    contract=OPTIMAL,
+    fooled_by="a blob in the middle",
+    passes="0",
+    source="Choe et al., CVPR 2020",
+    quick={"thresholds": 20},
+    curves=("max_iou_curve",),
+    at_threshold=True,
+)
 @factories.remember
 def max_iou(
     model: SplitModel,
@@ -53,6 +75,20 @@ def max_iou(
     return _of_counts(model, "max_iou", thresholds, scaling, divide)
 
 
+@metric(
+    title="F1 at the best threshold",
+    better="higher",
+    needs="masks",
+    family="localization",
+    meaning="How precise and complete is the map, at one threshold for all images?",
+    contract=OPTIMAL,
+    fooled_by="a blob in the middle",
+    passes="0",
+    source="Choe et al., CVPR 2020",
+    quick={"thresholds": 20},
+    curves=("max_f1_curve",),
+    at_threshold=True,
+)
 @factories.remember
 def max_f1(
     model: SplitModel,
@@ -74,6 +110,26 @@ def max_f1(
     return _of_counts(model, "max_f1", thresholds, scaling, combine)
 
 
+@metric(
+    title="MaxBoxAccV2",
+    better="higher",
+    needs="boxes",
+    family="localization",
+    meaning=(
+        "Do boxes around the map overlap the object's, at one threshold for all images?"
+    ),
+    contract=OPTIMAL._replace(
+        ties="values equal to the threshold are outside",
+        flat_map="no box: 0",
+        void=NOTHING,
+    ),
+    fooled_by="a blob in the middle",
+    passes="0",
+    source="Choe et al., CVPR 2020",
+    quick={"thresholds": 20},
+    curves=("max_box_accuracy_v2_curve",),
+    at_threshold=True,
+)
 @factories.remember
 def max_box_accuracy_v2(
     model: SplitModel,

@@ -25,6 +25,7 @@ from jaxtyping import Integer
 from unlir_jax import factories, maps, split
 from unlir_jax.metrics.localization import boxes
 from unlir_jax.metrics.localization.boxes import Inside, Regions
+from unlir_jax.metrics.spec import MAP, ORDER_ONLY, ROW_MAJOR, Output, metric
 from unlir_jax.types import (
     Array,
     Images,
@@ -35,6 +36,10 @@ from unlir_jax.types import (
     Variables,
 )
 
+REGION = MAP._replace(
+    void="left out: of the counts, and of the map's maximum, mean and range"
+)
+
 LocalizationMetric = Callable[..., dict[str, jax.Array]]
 """A `Metric` whose fifth argument tells where the object is."""
 
@@ -43,6 +48,19 @@ Counts = Integer[Array, "batch thresholds"]
 Found = dict[str, jax.Array]
 
 
+@metric(
+    title="Pointing game",
+    better="higher",
+    needs="masks",
+    family="localization",
+    meaning="Does the map's maximum lie on the object?",
+    contract=REGION._replace(
+        ties=ROW_MAJOR, normalization=ORDER_ONLY, flat_map="points nowhere: a miss"
+    ),
+    fooled_by="the centre of the image",
+    passes="0",
+    source="Zhang et al., IJCV 2018",
+)
 @factories.remember
 def pointing_game(
     model: SplitModel, *, tolerance: float | int = 15
@@ -81,6 +99,17 @@ def pointing_game(
     return _metric(model, play, "none")
 
 
+@metric(
+    title="Energy pointing game",
+    better="higher",
+    needs="masks",
+    family="localization",
+    meaning="Which share of the map lies on the object?",
+    contract=REGION,
+    fooled_by="a single pixel in the middle",
+    passes="0",
+    source="Wang et al., CVPR Workshops 2020",
+)
 @factories.remember
 def energy_pointing_game(
     model: SplitModel, *, scaling: Scaling = "max"
@@ -105,6 +134,20 @@ def energy_pointing_game(
     return _metric(model, share, scaling)
 
 
+@metric(
+    title="F1",
+    better="higher",
+    needs="masks",
+    family="localization",
+    meaning=(
+        "How much of the map lies on the object, and how much of the object does it "
+        "cover?"
+    ),
+    contract=REGION,
+    fooled_by="a blob in the middle",
+    passes="0",
+    source="Zhang et al., CVIU 248 (2024)",
+)
 @factories.remember
 def f1(model: SplitModel, *, scaling: Scaling = "range") -> LocalizationMetric:
     """Combine the share of the map on the object and how much of it the map covers.
@@ -133,6 +176,20 @@ def f1(model: SplitModel, *, scaling: Scaling = "range") -> LocalizationMetric:
     return _metric(model, combine, scaling)
 
 
+@metric(
+    title="IoU",
+    better="higher",
+    needs="masks",
+    family="localization",
+    meaning="How well do the map above its mean and the object overlap?",
+    contract=REGION._replace(
+        ties="values equal to the threshold are outside", flat_map="nowhere: 0"
+    ),
+    fooled_by="a blob in the middle",
+    passes="0",
+    source="Jaccard index",
+    representative=True,
+)
 @factories.remember
 def iou(
     model: SplitModel, *, threshold: float | None = None, scaling: Scaling = "range"
@@ -163,6 +220,23 @@ def iou(
     return _metric(model, divide, scaling)
 
 
+@metric(
+    title="Average precision of pixels",
+    better="higher",
+    needs="masks",
+    family="localization",
+    meaning="How well do the map's values tell the object's pixels from others?",
+    contract=REGION._replace(
+        ties="values equal to a threshold are taken", flat_map="zeros: all at once"
+    ),
+    fooled_by="a blob in the middle",
+    passes="0",
+    source="Choe et al., CVPR 2020",
+    quick={"thresholds": 50},
+    representative=True,
+    outputs={"pxap": Output("PxAP", "higher")},
+    curves=("pixels_inside", "pixels_outside"),
+)
 @factories.remember
 def pixel_average_precision(
     model: SplitModel, *, thresholds: int = 1000, scaling: Scaling = "range"

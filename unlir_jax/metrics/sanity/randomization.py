@@ -15,6 +15,7 @@ import numpy as np
 from unlir_jax import factories, maps, split, tree
 from unlir_jax.metrics.sanity import redrawn as sanity
 from unlir_jax.metrics.sanity.similarity import similarities
+from unlir_jax.metrics.spec import NOTHING, Contract, Output, metric
 from unlir_jax.types import (
     Explainer,
     Images,
@@ -25,11 +26,42 @@ from unlir_jax.types import (
     Variables,
 )
 
+MEASURES = {
+    "ssim": Output("SSIM", "lower"),
+    "spearman": Output("rank correlation", "lower"),
+    "hog": Output("HOG", "lower"),
+}
+SANITY = Contract(
+    NOTHING,
+    "{measure} of the map and those of redrawn networks, mean over {stages} stages",
+    NOTHING,
+    "equal values get the middle of their ranks",
+    "ranks for spearman, range for ssim and hog, after enlarging",
+    "0 if either is flat",
+)
+
 Measure = Literal["ssim", "spearman", "hog"]
 SanityMetric = Callable[..., dict[str, jax.Array]]
 """A `Metric` whose fifth argument are the other network's variables."""
 
 
+@metric(
+    title="Cascading randomisation",
+    better="lower",
+    needs="redrawn",
+    family="randomisation",
+    meaning=(
+        "How alike are maps while more and more layers lose what they learned, the "
+        "head first?"
+    ),
+    contract=SANITY,
+    fooled_by="noise",
+    passes="`stages` (5) explanations",
+    source="Adebayo et al., NeurIPS 2018",
+    variants="measure",
+    shared=True,
+    outputs=MEASURES,
+)
 @factories.remember
 def cascading_randomization(
     model: SplitModel,
@@ -64,6 +96,20 @@ def cascading_randomization(
     return _compared(model, explain, name, (measure, absolute), versions)
 
 
+@metric(
+    title="Independent randomisation",
+    better="lower",
+    needs="redrawn",
+    family="randomisation",
+    meaning="How alike are maps while one group of layers loses what it learned?",
+    contract=SANITY,
+    fooled_by="noise",
+    passes="`stages` (5) explanations",
+    source="Adebayo et al., NeurIPS 2018",
+    variants="measure",
+    shared=True,
+    outputs=MEASURES,
+)
 @factories.remember
 def independent_randomization(
     model: SplitModel,
@@ -83,6 +129,22 @@ def independent_randomization(
     return _compared(model, explain, name, (measure, absolute), versions)
 
 
+@metric(
+    title="Random labels",
+    better="lower",
+    needs="random_labels",
+    family="randomisation",
+    meaning="How alike is the map to that of a network trained on random labels?",
+    contract=SANITY._replace(
+        score="{measure} of the map and that of a network trained on random labels"
+    ),
+    fooled_by="noise",
+    passes="1 explanation",
+    source="Adebayo et al., NeurIPS 2018",
+    variants="measure",
+    shared=True,
+    outputs=MEASURES,
+)
 @factories.remember
 def random_labels(
     model: SplitModel,

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from unlir_jax import compilation, factories, keys, loops, maps, split
+from unlir_jax.metrics.spec import NOTHING, PIXELS, RAW, Contract, metric
 from unlir_jax.types import (
     Explainer,
     Images,
@@ -21,6 +22,27 @@ from unlir_jax.types import (
 )
 
 
+@metric(
+    title="Max-sensitivity",
+    better="lower",
+    needs="explainer",
+    family="stability and size",
+    meaning="How far does the map move when the image hardly does?",
+    contract=Contract(
+        PIXELS,
+        "Euclidean norm of the change over that of the map, after enlarging",
+        "uniform noise of at most {radius}, clipped to [0, 1]",
+        NOTHING,
+        RAW,
+        "a map of zeros: relative to the other map, so 1 or 0; a constant one as it is",
+    ),
+    fooled_by="a map that never changes",
+    passes="`samples` (10) explanations",
+    source="Yeh et al., NeurIPS 2019",
+    scale="number",
+    quick={"samples": 2},
+    representative=True,
+)
 @factories.remember
 def max_sensitivity(
     model: SplitModel,

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from unlir_jax import factories, loops, split
 from unlir_jax.saliency import targets
 from unlir_jax.saliency.cam.cam import check_maps, rectified, weigh
+from unlir_jax.saliency.spec import explainer
 from unlir_jax.types import (
     Explainer,
     Features,
@@ -23,6 +24,15 @@ from unlir_jax.types import (
 Division = Literal["score", "magnitude", "none"]
 
 
+@explainer(
+    title="Ablation-CAM",
+    family="cam",
+    formula="filters weighted by the loss of score without each",
+    passes="1 forward, 1 head a filter",
+    source="Desai and Ramaswamy, WACV 2020",
+    degree=0,
+    representative=True,
+)
 @factories.remember
 def ablation_cam(
     model: SplitModel,

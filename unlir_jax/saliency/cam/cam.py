@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from unlir_jax import factories, split
 from unlir_jax.saliency import targets
+from unlir_jax.saliency.spec import explainer
 from unlir_jax.types import (
     Explainer,
     Features,
@@ -26,6 +27,16 @@ Combine = Callable[[jax.Array, jax.Array], jax.Array]
 Run = Callable[..., tuple[jax.Array, jax.Array]]
 
 
+@explainer(
+    title="Grad-CAM",
+    family="cam",
+    formula="`relu(Σ_k mean(g_k) A_k)`",
+    passes="1 forward",
+    source="Selvaraju et al., ICCV 2017, Eq. 1-2",
+    degree=1,
+    representative=True,
+    synonyms=("gradcam",),
+)
 @factories.remember
 def grad_cam(
     model: SplitModel, *, target: targets.Target = "logit", rectify: bool = True
@@ -49,6 +60,17 @@ def grad_cam(
     return from_gradient(model, combine, target)
 
 
+@explainer(
+    title="CAM",
+    family="cam",
+    formula=(
+        "`h w Σ_k g_k A_k`; after average pooling and a linear layer `Σ_k W[c, k] A_k`"
+    ),
+    passes="1 forward",
+    source="Zhou et al., CVPR 2016, Eq. 2",
+    degree=1,
+    head="affine",
+)
 @factories.remember
 def cam(model: SplitModel) -> Explainer:
     """Show the exact evidence of an affine head: `h w sum_k g_k A_k`.

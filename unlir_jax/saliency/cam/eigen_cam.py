@@ -8,11 +8,21 @@ import jax.numpy as jnp
 from unlir_jax import factories
 from unlir_jax.saliency import targets
 from unlir_jax.saliency.cam.cam import from_gradient
+from unlir_jax.saliency.spec import explainer
 from unlir_jax.types import Explainer, SplitModel
 
 Sign = Literal["absolute", "aligned"]
 
 
+@explainer(
+    title="Eigen-CAM",
+    family="cam",
+    formula="first principal component of `A`, with a defined sign",
+    passes="1 forward",
+    source="Muhammad and Yeasin, IJCNN 2020",
+    degree=0,
+    representative=True,
+)
 @factories.remember
 def eigen_cam(model: SplitModel, *, sign: Sign = "absolute") -> Explainer:
     """Project the centred maps on their first principal direction.
@@ -42,6 +52,14 @@ def eigen_cam(model: SplitModel, *, sign: Sign = "absolute") -> Explainer:
     return from_gradient(model, combine)
 
 
+@explainer(
+    title="EigenGrad-CAM",
+    family="cam",
+    formula="first principal component of `A g`, with a defined sign",
+    passes="1 forward",
+    source="pytorch-grad-cam",
+    degree=1,
+)
 @factories.remember
 def eigen_grad_cam(
     model: SplitModel,

@@ -17,6 +17,7 @@ from jax.extend import core
 from unlir_jax import factories, maps, split
 from unlir_jax.saliency import rectifiers, targets
 from unlir_jax.saliency.cam.cam import checked
+from unlir_jax.saliency.spec import explainer
 from unlir_jax.types import (
     Explainer,
     Images,
@@ -68,6 +69,15 @@ class _Traced(NamedTuple):
 Tap = Callable[[_Traced], jax.Array]
 
 
+@explainer(
+    title="FullGrad",
+    family="cam",
+    formula="input times gradient, and the contributions of all biases",
+    passes="1 forward + backward",
+    source="Srinivas and Fleuret, NeurIPS 2019",
+    degree=0,
+    representative=True,
+)
 @factories.remember
 def full_grad(
     model: SplitModel, *, target: targets.Target = "logit", rescale: bool = True

@@ -22,6 +22,7 @@ from unlir_jax.saliency.cam.cam import (
     rectified,
     weigh,
 )
+from unlir_jax.saliency.spec import explainer
 from unlir_jax.types import (
     Explainer,
     Images,
@@ -35,6 +36,14 @@ from unlir_jax.types import (
 XGRAD_EPSILON = 1e-7
 
 
+@explainer(
+    title="Grad-CAM++",
+    family="cam",
+    formula="filters weighted by `Σ relu(g) g² / (2g² + ΣA g³)`",
+    passes="1 forward",
+    source="Chattopadhay et al., WACV 2018",
+    synonyms=("gradcam_plus_plus",),
+)
 @factories.remember
 def grad_cam_plus_plus(
     model: SplitModel,
@@ -73,6 +82,14 @@ def grad_cam_plus_plus(
     return from_gradient(model, combine if epsilon else exact, target)
 
 
+@explainer(
+    title="Smooth Grad-CAM++",
+    family="cam",
+    formula="Grad-CAM++ of derivatives averaged over noisy images",
+    passes="1 + `samples` forwards",
+    source="Omeiza et al., 2019",
+    quick={"samples": 2},
+)
 @factories.remember
 def smooth_grad_cam_plus_plus(
     model: SplitModel,
@@ -172,6 +189,14 @@ def _ratio(numerator: jax.Array, denominator: jax.Array) -> jax.Array:
     return jnp.where(zero, 0, numerator / jnp.where(zero, 1, denominator))
 
 
+@explainer(
+    title="XGrad-CAM",
+    family="cam",
+    formula="`Σ_k (Σ A g / Σ A) A_k`",
+    passes="1 forward",
+    source="Fu et al., BMVC 2020",
+    degree=1,
+)
 @factories.remember
 def xgrad_cam(
     model: SplitModel, *, target: targets.Target = "logit", rectify: bool = False
@@ -198,6 +223,14 @@ def xgrad_cam(
     return from_gradient(model, combine, target)
 
 
+@explainer(
+    title="HiRes-CAM",
+    family="cam",
+    formula="`Σ_k g_k A_k`",
+    passes="1 forward",
+    source="Draelos and Carin, 2020",
+    degree=1,
+)
 @factories.remember
 def hires_cam(
     model: SplitModel, *, target: targets.Target = "logit", rectify: bool = False
@@ -222,6 +255,15 @@ def hires_cam(
     return from_gradient(model, combine, target)
 
 
+@explainer(
+    title="Element-wise Grad-CAM",
+    family="cam",
+    formula="`Σ_k relu(g_k A_k)`",
+    passes="1 forward",
+    source="pytorch-grad-cam",
+    degree=1,
+    synonyms=("elementwise",),
+)
 @factories.remember
 def elementwise_grad_cam(
     model: SplitModel, *, target: targets.Target = "logit"
@@ -238,6 +280,15 @@ def elementwise_grad_cam(
     return from_gradient(model, combine, target)
 
 
+@explainer(
+    title="Layer-CAM",
+    family="cam",
+    formula="`Σ_k relu(g_k) A_k`",
+    passes="1 forward",
+    source="Jiang et al., TIP 2021",
+    degree=1,
+    representative=True,
+)
 @factories.remember
 def layer_cam(
     model: SplitModel, *, target: targets.Target = "logit", rectify: bool = False
@@ -261,6 +312,13 @@ def layer_cam(
     return from_gradient(model, combine, target)
 
 
+@explainer(
+    title="Finer-CAM",
+    family="cam",
+    formula="Grad-CAM of the logit minus those of similar classes",
+    passes="1 forward",
+    source="Zhang et al., CVPR 2025",
+)
 @factories.remember
 def finer_cam(
     model: SplitModel,
@@ -287,6 +345,14 @@ def finer_cam(
     return grad_cam(model, target=contrast, rectify=rectify)
 
 
+@explainer(
+    title="Shapley-CAM",
+    family="cam",
+    formula="filters weighted by `mean(g - H A / 2)`, `H` the Hessian",
+    passes="1 forward",
+    source="Cai, 2025",
+    degree=1,
+)
 @factories.remember
 def shapley_cam(
     model: SplitModel, *, target: targets.Target = "logit", rectify: bool = True

@@ -15,6 +15,7 @@ import numpy as np
 from unlir_jax import factories, loops, maps, split
 from unlir_jax.saliency import accumulation, targets
 from unlir_jax.saliency.cam.cam import check_maps, weigh
+from unlir_jax.saliency.spec import explainer
 from unlir_jax.types import (
     Explainer,
     Images,
@@ -31,6 +32,14 @@ NoiseOn = Literal["maps", "image"]
 Mask = Callable[..., jax.Array]
 
 
+@explainer(
+    title="Score-CAM",
+    family="cam",
+    formula="filters weighted by the score of the image masked by each",
+    passes="1 + 1 a filter",
+    source="Wang et al., CVPR Workshops 2020",
+    representative=True,
+)
 @factories.remember
 def score_cam(
     model: SplitModel,
@@ -88,6 +97,14 @@ def score_cam(
     return _masking(model, target, mask, weighting, np.zeros(1), batch_size, loop)
 
 
+@explainer(
+    title="SS-CAM",
+    family="cam",
+    formula="Score-CAM averaged over noisy masks",
+    passes="1 + `samples` a filter",
+    source="Wang et al., 2020",
+    quick={"samples": 2},
+)
 @factories.remember
 def ss_cam(
     model: SplitModel,
@@ -146,6 +163,14 @@ def ss_cam(
     return _masking(model, target, mask, "softmax", draws, batch_size, loop, True)
 
 
+@explainer(
+    title="IS-CAM",
+    family="cam",
+    formula="Score-CAM averaged over masks of growing strength",
+    passes="1 + `steps` a filter",
+    source="Naidu et al., 2020",
+    quick={"steps": 2},
+)
 @factories.remember
 def is_cam(
     model: SplitModel,

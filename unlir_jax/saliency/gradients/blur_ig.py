@@ -15,6 +15,7 @@ from unlir_jax.saliency.gradients.gradient import (
     image_gradient,
     merge,
 )
+from unlir_jax.saliency.spec import explainer
 from unlir_jax.types import (
     Explainer,
     Images,
@@ -25,6 +26,15 @@ from unlir_jax.types import (
 )
 
 
+@explainer(
+    title="Blur integrated gradients",
+    family="gradients",
+    formula="gradient integrated from the strongest blur to the image",
+    passes="(`steps` + 1) × (forward + backward)",
+    source="Xu et al., CVPR 2020",
+    quick={"steps": 2},
+    degree=1,
+)
 @factories.remember
 def blur_integrated_gradients(
     model: SplitModel,

@@ -8,12 +8,23 @@ import jax.numpy as jnp
 from unlir_jax import compilation, factories, split
 from unlir_jax.saliency import targets
 from unlir_jax.saliency.cam.cam import checked
+from unlir_jax.saliency.spec import explainer
 from unlir_jax.types import Explainer, Images, Labels, SplitModel, Variables
 
 Channels = Literal["sum", "absolute_sum", "absolute_max", "norm", "keep"]
 """How the colours of an attribution become one number a pixel, see `merge`."""
 
 
+@explainer(
+    title="Gradient",
+    family="gradients",
+    formula="gradient of the logit with respect to the pixels",
+    passes="1 forward + backward",
+    source="Simonyan et al., 2014",
+    degree=1,
+    representative=True,
+    synonyms=("saliency",),
+)
 @factories.remember
 def gradient(
     model: SplitModel,
@@ -45,6 +56,14 @@ def gradient(
     return checked(model, run)
 
 
+@explainer(
+    title="Input × gradient",
+    family="gradients",
+    formula="gradient times image",
+    passes="1 forward + backward",
+    source="Shrikumar et al., 2016",
+    degree=1,
+)
 @factories.remember
 def input_x_gradient(
     model: SplitModel,

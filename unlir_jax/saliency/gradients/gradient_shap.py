@@ -14,6 +14,7 @@ from unlir_jax.saliency.gradients.gradient import (
     image_gradient,
     merge,
 )
+from unlir_jax.saliency.spec import explainer
 from unlir_jax.types import (
     Explainer,
     Images,
@@ -24,6 +25,15 @@ from unlir_jax.types import (
 )
 
 
+@explainer(
+    title="GradientSHAP",
+    family="gradients",
+    formula="gradient averaged between random baselines and the image",
+    passes="`samples` × (forward + backward)",
+    source="Lundberg and Lee, NeurIPS 2017",
+    quick={"samples": 2},
+    degree=1,
+)
 @factories.remember
 def gradient_shap(
     model: SplitModel,

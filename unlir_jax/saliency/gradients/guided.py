@@ -21,6 +21,7 @@ from unlir_jax import factories, maps
 from unlir_jax.saliency import rectifiers, targets
 from unlir_jax.saliency.cam.cam import check_maps, checked, head_score, weigh
 from unlir_jax.saliency.gradients.gradient import Channels, check_channels, merge
+from unlir_jax.saliency.spec import explainer
 from unlir_jax.types import (
     Explainer,
     Features,
@@ -33,6 +34,16 @@ from unlir_jax.types import (
 Rule = Literal["guided", "deconvolution"]
 
 
+@explainer(
+    title="Guided backpropagation",
+    family="gradients",
+    formula="gradient that rectifiers pass where input and gradient are positive",
+    passes="1 forward + backward",
+    source="Springenberg et al., 2015",
+    degree=1,
+    representative=True,
+    synonyms=("guided_backprop",),
+)
 @factories.remember
 def guided_backpropagation(
     model: SplitModel,
@@ -64,6 +75,14 @@ def guided_backpropagation(
     return _explainer(model, "guided", target, channels)
 
 
+@explainer(
+    title="Deconvolution",
+    family="gradients",
+    formula="gradient that rectifiers pass where the gradient is positive",
+    passes="1 forward + backward",
+    source="Zeiler and Fergus, ECCV 2014",
+    degree=1,
+)
 @factories.remember
 def deconvolution(
     model: SplitModel,
@@ -82,6 +101,14 @@ def deconvolution(
     return _explainer(model, "deconvolution", target, channels)
 
 
+@explainer(
+    title="Guided Grad-CAM",
+    family="gradients",
+    formula="guided backpropagation times Grad-CAM",
+    passes="1 forward + backward",
+    source="Selvaraju et al., ICCV 2017",
+    degree=2,
+)
 @factories.remember
 def guided_grad_cam(
     model: SplitModel,

@@ -14,6 +14,7 @@ from unlir_jax.saliency.gradients.gradient import (
     image_gradient,
     merge,
 )
+from unlir_jax.saliency.spec import explainer
 from unlir_jax.types import (
     Explainer,
     Images,
@@ -26,6 +27,19 @@ from unlir_jax.types import (
 Rule = Literal["gauss_legendre", "trapezoid"]
 
 
+@explainer(
+    title="Integrated gradients",
+    family="gradients",
+    formula=(
+        "gradient integrated on the line from a baseline; `saliency.completeness` "
+        "gives the error"
+    ),
+    passes="`steps` × (forward + backward)",
+    source="Sundararajan et al., ICML 2017",
+    quick={"steps": 2},
+    degree=1,
+    representative=True,
+)
 @factories.remember
 def integrated_gradients(
     model: SplitModel,

@@ -15,6 +15,7 @@ from unlir_jax.saliency.gradients.gradient import (
     image_gradient,
     merge,
 )
+from unlir_jax.saliency.spec import explainer
 from unlir_jax.types import (
     Explainer,
     Images,
@@ -46,6 +47,16 @@ class _Running(NamedTuple):
     spread: jax.Array
 
 
+@explainer(
+    title="SmoothGrad",
+    family="gradients",
+    formula="mean of the gradient over noisy images",
+    passes="`samples` × (forward + backward)",
+    source="Smilkov et al., 2017",
+    quick={"samples": 2},
+    degree=1,
+    synonyms=("smoothgrad",),
+)
 @factories.remember
 def smooth_grad(
     model: SplitModel,
@@ -75,6 +86,16 @@ def smooth_grad(
     return _over_noise(model, "mean", target, samples, level, channels, loop)
 
 
+@explainer(
+    title="SquareGrad",
+    family="gradients",
+    formula="mean of the squared gradient over noisy images",
+    passes="`samples` × (forward + backward)",
+    source="Hooker et al., NeurIPS 2019",
+    quick={"samples": 2},
+    degree=2,
+    synonyms=("smoothgrad_squared",),
+)
 @factories.remember
 def square_grad(
     model: SplitModel,
@@ -96,6 +117,16 @@ def square_grad(
     return _over_noise(model, "square", target, samples, level, channels, loop)
 
 
+@explainer(
+    title="VarGrad",
+    family="gradients",
+    formula="variance of the gradient over noisy images",
+    passes="`samples` × (forward + backward)",
+    source="Adebayo et al., NeurIPS 2018",
+    quick={"samples": 2},
+    degree=2,
+    synonyms=("vargrad",),
+)
 @factories.remember
 def var_grad(
     model: SplitModel,

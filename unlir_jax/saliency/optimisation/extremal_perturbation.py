@@ -20,6 +20,7 @@ from unlir_jax.saliency.optimisation.meaningful_perturbation import (
     check_least,
     check_positive,
 )
+from unlir_jax.saliency.spec import explainer
 from unlir_jax.types import (
     Explainer,
     Images,
@@ -37,6 +38,14 @@ TIE = 1e-3
 """Pixels that differ by less have the same rank."""
 
 
+@explainer(
+    title="Extremal perturbation",
+    family="optimisation",
+    formula="smooth mask of a given area through which the score is highest",
+    passes="800 × (forward + backward)",
+    source="Fong et al., ICCV 2019",
+    quick={"steps": 2, "levels": 2},
+)
 @factories.remember
 def extremal_perturbation(
     model: SplitModel,

@@ -14,6 +14,7 @@ import optax
 from unlir_jax import factories, loops, maps, split
 from unlir_jax.saliency import accumulation, targets
 from unlir_jax.saliency.gaussian_blur import blur
+from unlir_jax.saliency.spec import explainer
 from unlir_jax.types import (
     Explainer,
     Images,
@@ -28,6 +29,15 @@ SIDE = 224
 """Side in pixels of the images for which the papers give lengths."""
 
 
+@explainer(
+    title="Meaningful perturbation",
+    family="optimisation",
+    formula="smallest blurred region that destroys the score",
+    passes="300 × (forward + backward)",
+    source="Fong and Vedaldi, ICCV 2017",
+    quick={"steps": 2, "cells": 4},
+    representative=True,
+)
 @factories.remember
 def meaningful_perturbation(
     model: SplitModel,

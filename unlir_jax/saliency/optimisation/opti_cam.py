@@ -14,6 +14,7 @@ import optax
 from unlir_jax import factories, loops, maps, split
 from unlir_jax.saliency.cam.cam import check_maps, weigh
 from unlir_jax.saliency.optimisation.entropic_projection import nearest
+from unlir_jax.saliency.spec import explainer
 from unlir_jax.types import (
     Explainer,
     Images,
@@ -58,6 +59,15 @@ class Search(NamedTuple):
     active: jax.Array
 
 
+@explainer(
+    title="Opti-CAM",
+    family="optimisation",
+    formula="`Σ_k softmax(u)_k A_k`, `u` by Adam for each image",
+    passes="1 + `steps` (100) × (forward + backward)",
+    source="Zhang et al., CVIU 248 (2024), Eq. 8-10",
+    quick={"steps": 2},
+    representative=True,
+)
 @factories.remember
 def opti_cam(
     model: SplitModel,

@@ -9,6 +9,7 @@ import numpy as np
 from unlir_jax import factories, loops, maps, split
 from unlir_jax.saliency import targets
 from unlir_jax.saliency.perturbation import mask_passes
+from unlir_jax.saliency.spec import explainer
 from unlir_jax.types import (
     Explainer,
     Images,
@@ -23,6 +24,15 @@ Sides = int | tuple[int, int]
 WINDOWS = 8
 
 
+@explainer(
+    title="Occlusion",
+    family="perturbation",
+    formula="loss of score while a window is hidden",
+    passes="1 + 1 a window",
+    source="Zeiler and Fergus, ECCV 2014",
+    quick={"window": 4, "stride": 4},
+    representative=True,
+)
 @factories.remember
 def occlusion(
     model: SplitModel,

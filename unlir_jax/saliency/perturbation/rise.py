@@ -10,6 +10,7 @@ import numpy as np
 from unlir_jax import factories, loops, maps, split
 from unlir_jax.saliency import accumulation, targets
 from unlir_jax.saliency.perturbation import mask_passes
+from unlir_jax.saliency.spec import explainer
 from unlir_jax.types import (
     Explainer,
     Images,
@@ -21,6 +22,15 @@ from unlir_jax.types import (
 )
 
 
+@explainer(
+    title="RISE",
+    family="perturbation",
+    formula="mean of random masks, weighted by the score of the masked image",
+    passes="`masks` (4000) forwards",
+    source="Petsiuk et al., BMVC 2018",
+    quick={"masks": 8},
+    representative=True,
+)
 @factories.remember
 def rise(
     model: SplitModel,

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from unlir_jax import factories, loops, maps, split
 from unlir_jax.saliency import accumulation, targets
 from unlir_jax.saliency.perturbation import coalitions, mask_passes, segments
+from unlir_jax.saliency.spec import explainer
 from unlir_jax.types import (
     Explainer,
     Images,
@@ -21,6 +22,15 @@ from unlir_jax.types import (
 )
 
 
+@explainer(
+    title="LIME",
+    family="perturbation",
+    formula="linear surrogate of the score over hidden segments",
+    passes="`samples` (1000) forwards",
+    source="Ribeiro et al., KDD 2016",
+    quick={"samples": 12, "count": 4, "kind": "grid"},
+    representative=True,
+)
 @factories.remember
 def lime(
     model: SplitModel,
@@ -82,6 +92,14 @@ def lime(
     return _surrogate(model, target, settings, design, _ridge(ridge), False)
 
 
+@explainer(
+    title="KernelSHAP",
+    family="perturbation",
+    formula="Shapley values of segments by weighted regression",
+    passes="`samples` (1000) forwards",
+    source="Lundberg and Lee, NeurIPS 2017",
+    quick={"samples": 12, "count": 4, "kind": "grid"},
+)
 @factories.remember
 def kernel_shap(
     model: SplitModel,
