@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unlir_jax import finite, maps, mesh, record, split
+from unlir_jax import maps, split
+from unlir_jax.core import finite
 from unlir_jax.data import pipeline, source
 from unlir_jax.evaluation import scorers, store, task
 from unlir_jax.metrics.localization import boxes
@@ -162,7 +163,7 @@ def _check(
         FloatingPointError: Names what it is, and the pictures.
     """
     counted = seen.kept if nothing is None else seen.kept & ~nothing
-    names = [record.readable(name) for name in seen.names]
+    names = [files.readable(name) for name in seen.names]
     finite.check_rows(values, what, names, counted)
 
 

@@ -6,7 +6,8 @@ from typing import Any
 
 from ml_collections import ConfigDict, config_dict
 
-from unlir_jax import config, explainers, presets, saliency
+from unlir_jax import saliency
+from unlir_jax.data import presets
 from unlir_jax.evaluation import scorers
 from unlir_jax.metrics import spec
 

@@ -6,17 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from unlir_jax import (
-    explainers,
-    mesh,
-    part_panels,
-    places,
-    pretrained,
-    ranges,
-    saliency,
-    tree,
-    workdir,
-)
+from unlir_jax import saliency, tree
 from unlir_jax.data import duplicates, registry, source
 from unlir_jax.data.splits import PLACE
 from unlir_jax.evaluation import batch_files, labels
@@ -25,6 +15,7 @@ from unlir_jax.metrics.sanity.redrawn import redraw
 from unlir_jax.metrics.spec import EXPLAINING
 from unlir_jax.models.parts import PartNet
 from unlir_jax.split import module_paths
+from unlir_jax.storage import paths
 from unlir_jax.types import Explainer
 
 LABELS = ("true", "predicted", "numbers")
@@ -97,7 +88,7 @@ def prepare(settings: Any) -> Task:
         name for name in saliency.CONTROLS if settings.controls and name not in chosen
     )
     parameters = _parameters((*chosen, *controls), settings.method_options.to_dict())
-    known = part_panels.teller(network, model.name) if "parts" in chosen else None
+    known = panels.teller(network, model.name) if "parts" in chosen else None
     made = {
         name: explainers.make(name, network, values, known and known.centres)
         for name, values in parameters.items()
@@ -154,7 +145,7 @@ def compared(given: Task) -> Task:
     """
     model = given.settings.model.name
     # One process says it for all.
-    if not places.is_folder(model) or not mesh.is_first():
+    if not paths.is_folder(model) or not mesh.is_first():
         return given
     try:
         train = workdir.training_pictures(model)

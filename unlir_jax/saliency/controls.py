@@ -66,7 +66,7 @@ def random(model: SplitModel) -> Explainer:
     def draw(images: Images, key: RandomKey | None) -> Saliency:
         size = (RANDOM_CELLS, RANDOM_CELLS)
         uniform = jax.vmap(lambda k: jax.random.uniform(k, size, images.dtype))
-        return uniform(keys.per_image(key, images))
+        return uniform(random_keys.per_image(key, images))
 
     return _control(model, draw)
 

@@ -257,7 +257,7 @@ def _check_count(regions: int, patch: int, size: tuple[int, ...]) -> None:
         )
 
 
-@factories.remember
+@memoize.remember
 def _replaced(model: SplitModel, kind: Score) -> Callable[..., jax.Array]:
     """Compile one step, the same for all settings of the curve."""
     label_of = label_score(model, kind)

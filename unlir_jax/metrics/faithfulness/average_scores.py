@@ -26,7 +26,7 @@ from unlir_jax.types import (
 MASKED = Contract(PIXELS, LABEL, "black", NOTHING, RANGE, "masks everything: n(0) = 0")
 
 
-@factories.remember
+@memoize.remember
 def average_scores(model: SplitModel) -> Metric:
     """Compute drop, increase and gain together, from one clean and one masked pass.
 
@@ -161,7 +161,7 @@ def average_gain(model: SplitModel) -> Metric:
     return _only(model, "average_gain")
 
 
-@factories.remember
+@memoize.remember
 def _only(model: SplitModel, name: str) -> Metric:
     scores = average_scores(model)
 

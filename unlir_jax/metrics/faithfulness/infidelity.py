@@ -103,7 +103,7 @@ def infidelity(
         enlarged = maps.resize(saliency, images.shape[1:3])
         enlarged = jnp.where(maps.is_flat(enlarged)[:, None, None], 0, enlarged)
         background = maps.background(images, baseline, mean=model.mean, key=key)
-        return enlarged, background, keys.per_image(key, images)
+        return enlarged, background, random_keys.per_image(key, images)
 
     @split.guarded(model, probability=score == "probability")
     def measure(
@@ -126,7 +126,7 @@ def infidelity(
     return measure
 
 
-@factories.remember
+@memoize.remember
 def _change(
     model: SplitModel,
     perturbation: Perturbation,

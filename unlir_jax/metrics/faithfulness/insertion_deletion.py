@@ -297,7 +297,7 @@ def _scored(model: SplitModel, loop: loops.Loop) -> Callable[..., jax.Array]:
     return scored
 
 
-@factories.remember
+@memoize.remember
 def _chances(model: SplitModel) -> tuple[Any, Any]:
     """Compile the label's probability for a chunk of pairs, and for a whole batch."""
     network = split.whole(model)

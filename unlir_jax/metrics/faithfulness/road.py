@@ -107,7 +107,7 @@ def road(
     ) -> dict[str, jax.Array]:
         maps.check_saliency(saliency, images)
         images, labels = jnp.asarray(images), jnp.asarray(labels)
-        image_keys = keys.per_image(key, images) if noise else None
+        image_keys = random_keys.per_image(key, images) if noise else None
         orders = _orders(images, jnp.asarray(saliency))
         pixels = orders[0][0].size
         counts = np.round(np.asarray(chosen) / 100 * pixels).astype(np.int32)
@@ -140,7 +140,7 @@ def _orders(images: Images, saliency: Saliency) -> tuple[jax.Array, jax.Array]:
     return rank(enlarged), rank(-enlarged)
 
 
-@factories.remember
+@memoize.remember
 def _without(model: SplitModel, kind: Score) -> Callable[..., jax.Array]:
     """Give one step `(count, order)`: the score without the first ranks.
 

@@ -297,7 +297,7 @@ def box_accuracy(
     return score
 
 
-@factories.remember
+@memoize.remember
 def box_overlaps(
     model: SplitModel,
     *,

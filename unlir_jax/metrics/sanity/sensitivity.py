@@ -108,7 +108,7 @@ def max_sensitivity(
     ) -> dict[str, jax.Array]:
         maps.check_saliency(saliency, images)
         images, labels = jnp.asarray(images), jnp.asarray(labels)
-        image_keys = keys.per_image(key, images)
+        image_keys = random_keys.per_image(key, images)
         enlarged = maps.resize(saliency, images.shape[1:3])
         indices = jnp.asarray(np.arange(samples, dtype=np.int32))
         arguments = (variables, images, labels, enlarged, image_keys, key)

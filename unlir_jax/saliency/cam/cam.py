@@ -9,7 +9,8 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from unlir_jax import factories, split
+from unlir_jax import split
+from unlir_jax.core import memoize
 from unlir_jax.saliency import targets
 from unlir_jax.saliency.spec import explainer
 from unlir_jax.types import (

@@ -5,7 +5,7 @@ from typing import Literal, get_args
 import jax
 import jax.numpy as jnp
 
-from unlir_jax import factories
+from unlir_jax.core import memoize
 from unlir_jax.saliency import targets
 from unlir_jax.saliency.cam.cam import from_gradient
 from unlir_jax.saliency.spec import explainer

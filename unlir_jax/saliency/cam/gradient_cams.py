@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unlir_jax import factories, loops, split
+from unlir_jax import split
+from unlir_jax.core import loops, memoize
 from unlir_jax.saliency import accumulation, targets
 from unlir_jax.saliency.cam.cam import (
     check_maps,

@@ -5,7 +5,8 @@ from typing import Any, Literal, get_args
 import jax
 import jax.numpy as jnp
 
-from unlir_jax import compilation, factories, split
+from unlir_jax import split
+from unlir_jax.core import compilation, memoize
 from unlir_jax.saliency import targets
 from unlir_jax.saliency.cam.cam import checked
 from unlir_jax.saliency.spec import explainer
@@ -98,7 +99,7 @@ def input_x_gradient(
     return checked(model, run)
 
 
-@factories.remember
+@memoize.remember
 def image_gradient(model: SplitModel, score: targets.Score) -> Any:
     """Make `(variables, images, labels) -> (gradient, [0, classes])`, compiled."""
     network = split.whole(model)

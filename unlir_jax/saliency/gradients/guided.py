@@ -17,7 +17,8 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
-from unlir_jax import factories, maps
+from unlir_jax import maps
+from unlir_jax.core import memoize
 from unlir_jax.saliency import rectifiers, targets
 from unlir_jax.saliency.cam.cam import check_maps, checked, head_score, weigh
 from unlir_jax.saliency.gradients.gradient import Channels, check_channels, merge

@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unlir_jax import factories, loops, maps, split
+from unlir_jax import maps, split
+from unlir_jax.core import loops, memoize
 from unlir_jax.saliency import accumulation, targets
 from unlir_jax.saliency.gradients.gradient import (
     Channels,
@@ -95,7 +96,7 @@ def integrated_gradients(
     return explain
 
 
-@factories.remember
+@memoize.remember
 def _straight_step(model: SplitModel, score: targets.Score) -> Any:
     slope = image_gradient(model, score)
 
@@ -143,7 +144,7 @@ class Completeness(NamedTuple):
     error: jax.Array
 
 
-@factories.remember
+@memoize.remember
 def completeness(
     model: SplitModel,
     *,

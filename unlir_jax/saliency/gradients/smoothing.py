@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unlir_jax import factories, loops, split
+from unlir_jax import split
+from unlir_jax.core import loops, memoize
 from unlir_jax.saliency import accumulation, targets
 from unlir_jax.saliency.gradients.gradient import (
     Channels,
@@ -148,7 +149,7 @@ def var_grad(
     return _over_noise(model, "variance", target, samples, level, channels, loop)
 
 
-@factories.remember
+@memoize.remember
 def noise_moments(
     model: SplitModel,
     *,
@@ -221,7 +222,7 @@ def _over_noise(
     return explain
 
 
-@factories.remember
+@memoize.remember
 def _noisy_step(model: SplitModel, score: targets.Score, level: float) -> Any:
     """Compile what all three statistics have in common, one noisy copy."""
     add = _adding(model, score)

@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unlir_jax import factories, loops, split
+from unlir_jax import split
+from unlir_jax.core import loops, memoize
 from unlir_jax.saliency import accumulation, targets
 from unlir_jax.saliency.gaussian_blur import blur
 from unlir_jax.saliency.optimisation.meaningful_perturbation import (
@@ -135,7 +136,7 @@ def extremal_perturbation(
     return explain
 
 
-@factories.remember
+@memoize.remember
 def _extremal_step(
     model: SplitModel,
     score: targets.Score,

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from unlir_jax import factories, loops, maps, split
+from unlir_jax import maps, split
+from unlir_jax.core import loops, memoize
 from unlir_jax.saliency import accumulation, targets
 from unlir_jax.saliency.gaussian_blur import blur
 from unlir_jax.saliency.spec import explainer
@@ -114,7 +115,7 @@ def meaningful_perturbation(
     return explain
 
 
-@factories.remember
+@memoize.remember
 def _deleting_step(
     model: SplitModel,
     adam: optax.GradientTransformation,

@@ -152,7 +152,7 @@ class Programs(NamedTuple):
     combine: Callable[[jax.Array, jax.Array], Saliency]
 
 
-@factories.remember
+@memoize.remember
 def compile_programs(
     model: SplitModel,
     learning_rate: float,

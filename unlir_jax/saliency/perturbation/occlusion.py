@@ -109,7 +109,7 @@ def _spread(drops: jax.Array, down: jax.Array, across: jax.Array) -> Saliency:
     return jnp.einsum("bhc,cw->bhw", rows, across, precision="highest")
 
 
-@factories.remember
+@memoize.remember
 def _windows(window: Sides | None, stride: Sides | None) -> mask_passes.MakeMasks:
     """Make masks that hide one window each; the last one hides nothing."""
 

@@ -104,7 +104,7 @@ def rise(
     return explain
 
 
-@factories.remember
+@memoize.remember
 def shifted_cells(cells: int, share: float) -> mask_passes.MakeMasks:
     """Make masks of `cells x cells` coin tosses, enlarged and shifted at random.
 
@@ -153,7 +153,7 @@ def _average(
     return accumulation.fold(step, zeros, starts, padded, own, loop=loop) / count
 
 
-@factories.remember
+@memoize.remember
 def _adding(make: mask_passes.MakeMasks, few: int) -> Any:
     @jax.jit
     def add(

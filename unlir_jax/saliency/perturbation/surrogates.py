@@ -223,7 +223,7 @@ def _pixels(cut: jax.Array, zeros: jax.Array) -> jax.Array:
     return jax.vmap(lambda zero, place: zero.at[place].add(1))(zeros, flat)
 
 
-@factories.remember
+@memoize.remember
 def _ridge(
     penalty: float,
 ) -> Callable[[coalitions.Moments, jax.Array, jax.Array], jax.Array]:
