@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import toy
 
-from unlir_jax import keys, saliency, split
+from unlir_jax import saliency, split
+from unlir_jax.core import random_keys
 from unlir_jax.metrics.sanity import redrawn as sanity
 from unlir_jax.saliency import targets
 from unlir_jax.saliency.perturbation.rise import shifted_cells

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from unlir_jax import keys, saliency, split
+from unlir_jax import saliency, split
+from unlir_jax.core import random_keys
 from unlir_jax.saliency.perturbation import coalitions, segments
 from unlir_jax.saliency.perturbation.rise import shifted_cells
 

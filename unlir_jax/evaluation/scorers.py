@@ -5,7 +5,8 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, get_args
 
-from unlir_jax import loops, metrics
+from unlir_jax import metrics
+from unlir_jax.core import loops
 from unlir_jax.metrics import spec
 
 # Of a setting of a method or metric, whole and broken; none has use for more.

@@ -14,6 +14,8 @@ from unlir_jax.data import pipeline, source
 from unlir_jax.evaluation import scorers, store, task
 from unlir_jax.metrics.localization import boxes
 from unlir_jax.metrics.spec import EXPLAINING
+from unlir_jax.runtime import mesh
+from unlir_jax.storage import files
 from unlir_jax.types import Explainer
 
 Progress = Callable[[str, float], None]

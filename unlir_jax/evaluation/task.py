@@ -11,9 +11,14 @@ from unlir_jax.data import duplicates, registry, source
 from unlir_jax.data.splits import PLACE
 from unlir_jax.evaluation import batch_files, labels
 from unlir_jax.evaluation import scorers as scoring
+from unlir_jax.explanation import explainers
 from unlir_jax.metrics.sanity.redrawn import redraw
 from unlir_jax.metrics.spec import EXPLAINING
-from unlir_jax.models.parts import PartNet
+from unlir_jax.models import pretrained
+from unlir_jax.models.part_network import PartNet
+from unlir_jax.part_report import panels
+from unlir_jax.runs import workdir
+from unlir_jax.runtime import mesh, ranges
 from unlir_jax.split import module_paths
 from unlir_jax.storage import paths
 from unlir_jax.types import Explainer

@@ -60,7 +60,7 @@ from unlir_jax.metrics.sanity.randomization import (
     independent_randomization as independent_randomization,
     random_labels as random_labels,
 )
-from unlir_jax.metrics.rankings import baseline_sensitivity as baseline_sensitivity
+from unlir_jax.statistics.rankings import baseline_sensitivity as baseline_sensitivity
 from unlir_jax.metrics.spec import (
     BOX_METRICS as BOX_METRICS,
     EXPLAINER_METRICS as EXPLAINER_METRICS,

@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unlir_jax import factories, keys, maps, split
+from unlir_jax import maps, split
+from unlir_jax.core import memoize, random_keys
 from unlir_jax.saliency.spec import explainer
 from unlir_jax.types import (
     Explainer,
@@ -29,7 +30,7 @@ RANDOM_CELLS = 7
     passes="0",
     source="Poppi et al., CVPR Workshops 2021",
 )
-@factories.remember
+@memoize.remember
 def fake_cam(model: SplitModel) -> Explainer:
     """Mark every pixel but the top left one.
 
@@ -56,7 +57,7 @@ def fake_cam(model: SplitModel) -> Explainer:
     source="control",
     representative=True,
 )
-@factories.remember
+@memoize.remember
 def random(model: SplitModel) -> Explainer:
     """Draw 7 x 7 cells uniformly, for each image from its own key.
 
@@ -78,7 +79,7 @@ def random(model: SplitModel) -> Explainer:
     passes="0",
     source="control",
 )
-@factories.remember
+@memoize.remember
 def center(model: SplitModel) -> Explainer:
     """Mark the centre by a Gaussian of a quarter of the image's sides.
 
@@ -106,7 +107,7 @@ def center(model: SplitModel) -> Explainer:
     passes="0",
     source="control",
 )
-@factories.remember
+@memoize.remember
 def edges(model: SplitModel) -> Explainer:
     """Mark edges by the magnitude of the luminance's Sobel gradient."""
 

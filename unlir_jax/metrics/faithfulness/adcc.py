@@ -8,7 +8,8 @@ mapping for explainability: a novel metric and experimental analysis*, CVPR Work
 import jax
 import jax.numpy as jnp
 
-from unlir_jax import factories, maps, split
+from unlir_jax import maps, split
+from unlir_jax.core import memoize
 from unlir_jax.metrics.faithfulness.average_scores import MASKED, average_scores
 from unlir_jax.metrics.spec import metric
 from unlir_jax.types import (
@@ -36,7 +37,7 @@ from unlir_jax.types import (
     passes="1 explanation",
     source="Poppi et al., CVPR Workshops 2021",
 )
-@factories.remember
+@memoize.remember
 def coherency(model: SplitModel, explain: Explainer) -> Metric:
     """Correlate the map with that of the image which it masks: `(1 + r) / 2` (Eq. 3).
 
@@ -99,7 +100,7 @@ def coherency(model: SplitModel, explain: Explainer) -> Metric:
     source="Poppi et al., CVPR Workshops 2021",
     gives={"coherency": {}},
 )
-@factories.remember
+@memoize.remember
 def adcc(model: SplitModel, explain: Explainer) -> Metric:
     """Take the harmonic mean of coherency, 1 - complexity and 1 - average drop (Eq. 6).
 

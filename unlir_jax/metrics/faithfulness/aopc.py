@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unlir_jax import factories, loops, maps, split
+from unlir_jax import maps, split
+from unlir_jax.core import loops, memoize
 from unlir_jax.metrics.faithfulness.insertion_deletion import rank
 from unlir_jax.metrics.faithfulness.scores import Score, label_score
 from unlir_jax.metrics.spec import PIXELS, Contract, metric
@@ -52,7 +53,7 @@ Curves = Callable[..., dict[str, jax.Array]]
     quick={"patch": 2, "regions": 2},
     variants="baseline",
 )
-@factories.remember
+@memoize.remember
 def aopc_morf(
     model: SplitModel,
     *,
@@ -107,7 +108,7 @@ def aopc_morf(
     quick={"patch": 2, "regions": 2},
     variants="baseline",
 )
-@factories.remember
+@memoize.remember
 def aopc_lerf(
     model: SplitModel,
     *,
@@ -140,7 +141,7 @@ def aopc_lerf(
     quick={"patch": 2, "regions": 2},
     variants="baseline",
 )
-@factories.remember
+@memoize.remember
 def symmetric_relevance_gain(
     model: SplitModel,
     *,

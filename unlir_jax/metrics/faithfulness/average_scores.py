@@ -10,7 +10,8 @@ Chattopadhay et al., *Grad-CAM++*, WACV 2018 (average drop, increase); Zhang et 
 import jax
 import jax.numpy as jnp
 
-from unlir_jax import factories, maps, split
+from unlir_jax import maps, split
+from unlir_jax.core import memoize
 from unlir_jax.metrics.spec import LABEL, NOTHING, PIXELS, RANGE, Contract, metric
 from unlir_jax.types import (
     Images,

@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unlir_jax import factories, keys, loops, maps, split
+from unlir_jax import maps, split
+from unlir_jax.core import loops, memoize, random_keys
 from unlir_jax.metrics.faithfulness.scores import Score, label_score
 from unlir_jax.metrics.spec import NOTHING, PIXELS, RAW, Contract, metric
 from unlir_jax.types import (
@@ -50,7 +51,7 @@ Perturbation = Literal["square", "noise"]
     representative=True,
     variants="baseline",
 )
-@factories.remember
+@memoize.remember
 def infidelity(
     model: SplitModel,
     *,

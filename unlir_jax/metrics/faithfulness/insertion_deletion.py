@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unlir_jax import factories, loops, maps, split
+from unlir_jax import maps, split
+from unlir_jax.core import loops, memoize
 from unlir_jax.metrics.spec import (
     LABEL,
     ORDER_ONLY,
@@ -59,7 +60,7 @@ ORDERED = Contract(
         "compact blob does well where photographers put things: compare with Centre."
     ),
 )
-@factories.remember
+@memoize.remember
 def insertion(
     model: SplitModel,
     *,
@@ -109,7 +110,7 @@ def insertion(
         "Edges, delete well without explaining anything."
     ),
 )
-@factories.remember
+@memoize.remember
 def deletion(
     model: SplitModel,
     *,
@@ -146,7 +147,7 @@ def deletion(
         for each in ("insertion", "deletion")
     },
 )
-@factories.remember
+@memoize.remember
 def insertion_minus_deletion(
     model: SplitModel,
     *,

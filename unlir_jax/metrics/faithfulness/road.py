@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unlir_jax import factories, keys, loops, maps, split
+from unlir_jax import maps, split
+from unlir_jax.core import loops, memoize, random_keys
 from unlir_jax.metrics.faithfulness.imputation import impute
 from unlir_jax.metrics.faithfulness.insertion_deletion import ORDERED, rank
 from unlir_jax.metrics.faithfulness.scores import Score, label_score
@@ -51,7 +52,7 @@ PERCENTILES = (10, 20, 30, 40, 50, 60, 70, 80, 90)
         "road_least": Output("ROAD, least relevant first", "higher"),
     },
 )
-@factories.remember
+@memoize.remember
 def road(
     model: SplitModel,
     *,

@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unlir_jax import factories, maps, split
+from unlir_jax import maps, split
+from unlir_jax.core import memoize
 from unlir_jax.metrics.spec import MAP, RANGE, metric
 from unlir_jax.types import (
     Images,
@@ -28,7 +29,7 @@ from unlir_jax.types import (
     passes="0",
     source="Chalasani et al., ICML 2020",
 )
-@factories.remember
+@memoize.remember
 def sparseness(model: SplitModel) -> Metric:
     """Measure inequality of the map's absolute values by the Gini index.
 
@@ -57,7 +58,7 @@ def sparseness(model: SplitModel) -> Metric:
     source="Poppi et al., CVPR Workshops 2021",
     representative=True,
 )
-@factories.remember
+@memoize.remember
 def complexity(model: SplitModel) -> Metric:
     """Measure the share of the image that the map keeps: its mean in [0, 1].
 

@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unlir_jax import factories, maps, split
+from unlir_jax import maps, split
+from unlir_jax.core import memoize
 from unlir_jax.metrics.localization import boxes as box
 from unlir_jax.metrics.localization import components
 from unlir_jax.metrics.localization.pixels import LocalizationMetric, Scaling, scaled
@@ -55,7 +56,7 @@ SMALLEST_AREA = 0.05
     passes="0",
     source="Dabkowski and Gal, NeurIPS 2017",
 )
-@factories.remember
+@memoize.remember
 def localization_error(
     model: SplitModel,
     *,
@@ -94,7 +95,7 @@ def localization_error(
     source="Zhang et al., CVIU 248 (2024)",
     representative=True,
 )
-@factories.remember
+@memoize.remember
 def official_metric(
     model: SplitModel,
     *,
@@ -171,7 +172,7 @@ def _of_boxes(
     source="Dabkowski and Gal, NeurIPS 2017",
     scale="number",
 )
-@factories.remember
+@memoize.remember
 def saliency_metric(
     model: SplitModel, *, connectivity: components.Connectivity = 4
 ) -> Metric:
@@ -241,7 +242,7 @@ def saliency_metric(
     passes="0",
     source="Choe et al., CVPR 2020",
 )
-@factories.remember
+@memoize.remember
 def box_accuracy(
     model: SplitModel,
     *,

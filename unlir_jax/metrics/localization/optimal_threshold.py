@@ -11,7 +11,8 @@ from typing import Any, get_args
 import jax
 import jax.numpy as jnp
 
-from unlir_jax import factories, split
+from unlir_jax import split
+from unlir_jax.core import memoize
 from unlir_jax.metrics.localization import box_metrics as localization
 from unlir_jax.metrics.localization import boxes
 from unlir_jax.metrics.localization.pixels import (
@@ -45,7 +46,7 @@ OPTIMAL = REGION._replace(
     curves=("max_iou_curve",),
     at_threshold=True,
 )
-@factories.remember
+@memoize.remember
 def max_iou(
     model: SplitModel,
     *,
@@ -89,7 +90,7 @@ def max_iou(
     curves=("max_f1_curve",),
     at_threshold=True,
 )
-@factories.remember
+@memoize.remember
 def max_f1(
     model: SplitModel,
     *,
@@ -130,7 +131,7 @@ def max_f1(
     curves=("max_box_accuracy_v2_curve",),
     at_threshold=True,
 )
-@factories.remember
+@memoize.remember
 def max_box_accuracy_v2(
     model: SplitModel,
     *,

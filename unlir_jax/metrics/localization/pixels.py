@@ -22,7 +22,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Integer
 
-from unlir_jax import factories, maps, split
+from unlir_jax import maps, split
+from unlir_jax.core import memoize
 from unlir_jax.metrics.localization import boxes
 from unlir_jax.metrics.localization.boxes import Inside, Regions
 from unlir_jax.metrics.spec import MAP, ORDER_ONLY, ROW_MAJOR, Output, metric
@@ -61,7 +62,7 @@ Found = dict[str, jax.Array]
     passes="0",
     source="Zhang et al., IJCV 2018",
 )
-@factories.remember
+@memoize.remember
 def pointing_game(
     model: SplitModel, *, tolerance: float | int = 15
 ) -> LocalizationMetric:
@@ -110,7 +111,7 @@ def pointing_game(
     passes="0",
     source="Wang et al., CVPR Workshops 2020",
 )
-@factories.remember
+@memoize.remember
 def energy_pointing_game(
     model: SplitModel, *, scaling: Scaling = "max"
 ) -> LocalizationMetric:
@@ -148,7 +149,7 @@ def energy_pointing_game(
     passes="0",
     source="Zhang et al., CVIU 248 (2024)",
 )
-@factories.remember
+@memoize.remember
 def f1(model: SplitModel, *, scaling: Scaling = "range") -> LocalizationMetric:
     """Combine the share of the map on the object and how much of it the map covers.
 
@@ -190,7 +191,7 @@ def f1(model: SplitModel, *, scaling: Scaling = "range") -> LocalizationMetric:
     source="Jaccard index",
     representative=True,
 )
-@factories.remember
+@memoize.remember
 def iou(
     model: SplitModel, *, threshold: float | None = None, scaling: Scaling = "range"
 ) -> LocalizationMetric:
@@ -237,7 +238,7 @@ def iou(
     outputs={"pxap": Output("PxAP", "higher")},
     curves=("pixels_inside", "pixels_outside"),
 )
-@factories.remember
+@memoize.remember
 def pixel_average_precision(
     model: SplitModel, *, thresholds: int = 1000, scaling: Scaling = "range"
 ) -> LocalizationMetric:

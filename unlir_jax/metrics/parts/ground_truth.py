@@ -13,10 +13,6 @@ from typing import Literal, get_args
 import numpy as np
 
 from unlir_jax.metrics.localization.boxes import VOID
-from unlir_jax.metrics.partitions import (
-    adjusted_rand_index,
-    normalized_mutual_information,
-)
 from unlir_jax.metrics.parts import keypoints as reader
 from unlir_jax.metrics.parts.keypoints import Keypoints, KeypointShare
 from unlir_jax.metrics.parts.part_maps import (
@@ -26,6 +22,10 @@ from unlir_jax.metrics.parts.part_maps import (
     check_scores,
     chunks,
     count_pixels,
+)
+from unlir_jax.statistics.agreement import (
+    adjusted_rand_index,
+    normalized_mutual_information,
 )
 
 Among = Literal["patches", "visible"]

@@ -13,10 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float
 
-from unlir_jax import factories, keys, loops, maps, split
-from unlir_jax.metrics import statistics
+from unlir_jax import maps, split
+from unlir_jax.core import loops, memoize, random_keys
 from unlir_jax.metrics.parts import part_maps
 from unlir_jax.metrics.parts.part_maps import Masks
+from unlir_jax.statistics import significance
 from unlir_jax.types import (
     Array,
     Images,

@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unlir_jax import factories, maps, split, tree
+from unlir_jax import maps, split, tree
+from unlir_jax.core import memoize
 from unlir_jax.metrics.sanity import redrawn as sanity
 from unlir_jax.metrics.sanity.similarity import similarities
 from unlir_jax.metrics.spec import NOTHING, Contract, Output, metric
@@ -62,7 +63,7 @@ SanityMetric = Callable[..., dict[str, jax.Array]]
     shared=True,
     outputs=MEASURES,
 )
-@factories.remember
+@memoize.remember
 def cascading_randomization(
     model: SplitModel,
     explain: Explainer,
@@ -110,7 +111,7 @@ def cascading_randomization(
     shared=True,
     outputs=MEASURES,
 )
-@factories.remember
+@memoize.remember
 def independent_randomization(
     model: SplitModel,
     explain: Explainer,
@@ -145,7 +146,7 @@ def independent_randomization(
     shared=True,
     outputs=MEASURES,
 )
-@factories.remember
+@memoize.remember
 def random_labels(
     model: SplitModel,
     explain: Explainer,

@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unlir_jax import compilation, factories, keys, loops, maps, split
+from unlir_jax import maps, split
+from unlir_jax.core import compilation, loops, memoize, random_keys
 from unlir_jax.metrics.spec import NOTHING, PIXELS, RAW, Contract, metric
 from unlir_jax.types import (
     Explainer,
@@ -43,7 +44,7 @@ from unlir_jax.types import (
     quick={"samples": 2},
     representative=True,
 )
-@factories.remember
+@memoize.remember
 def max_sensitivity(
     model: SplitModel,
     explain: Explainer,

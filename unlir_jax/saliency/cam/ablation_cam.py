@@ -34,7 +34,7 @@ Division = Literal["score", "magnitude", "none"]
     degree=0,
     representative=True,
 )
-@factories.remember
+@memoize.remember
 def ablation_cam(
     model: SplitModel,
     *,

@@ -38,7 +38,7 @@ Run = Callable[..., tuple[jax.Array, jax.Array]]
     representative=True,
     synonyms=("gradcam",),
 )
-@factories.remember
+@memoize.remember
 def grad_cam(
     model: SplitModel, *, target: targets.Target = "logit", rectify: bool = True
 ) -> Explainer:
@@ -72,7 +72,7 @@ def grad_cam(
     degree=1,
     head="affine",
 )
-@factories.remember
+@memoize.remember
 def cam(model: SplitModel) -> Explainer:
     """Show the exact evidence of an affine head: `h w sum_k g_k A_k`.
 

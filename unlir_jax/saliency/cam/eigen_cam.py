@@ -23,7 +23,7 @@ Sign = Literal["absolute", "aligned"]
     degree=0,
     representative=True,
 )
-@factories.remember
+@memoize.remember
 def eigen_cam(model: SplitModel, *, sign: Sign = "absolute") -> Explainer:
     """Project the centred maps on their first principal direction.
 
@@ -60,7 +60,7 @@ def eigen_cam(model: SplitModel, *, sign: Sign = "absolute") -> Explainer:
     source="pytorch-grad-cam",
     degree=1,
 )
-@factories.remember
+@memoize.remember
 def eigen_grad_cam(
     model: SplitModel,
     *,

@@ -79,7 +79,7 @@ Tap = Callable[[_Traced], jax.Array]
     degree=0,
     representative=True,
 )
-@factories.remember
+@memoize.remember
 def full_grad(
     model: SplitModel, *, target: targets.Target = "logit", rescale: bool = True
 ) -> Explainer:

@@ -45,7 +45,7 @@ XGRAD_EPSILON = 1e-7
     source="Chattopadhay et al., WACV 2018",
     synonyms=("gradcam_plus_plus",),
 )
-@factories.remember
+@memoize.remember
 def grad_cam_plus_plus(
     model: SplitModel,
     *,
@@ -91,7 +91,7 @@ def grad_cam_plus_plus(
     source="Omeiza et al., 2019",
     quick={"samples": 2},
 )
-@factories.remember
+@memoize.remember
 def smooth_grad_cam_plus_plus(
     model: SplitModel,
     *,
@@ -198,7 +198,7 @@ def _ratio(numerator: jax.Array, denominator: jax.Array) -> jax.Array:
     source="Fu et al., BMVC 2020",
     degree=1,
 )
-@factories.remember
+@memoize.remember
 def xgrad_cam(
     model: SplitModel, *, target: targets.Target = "logit", rectify: bool = False
 ) -> Explainer:
@@ -232,7 +232,7 @@ def xgrad_cam(
     source="Draelos and Carin, 2020",
     degree=1,
 )
-@factories.remember
+@memoize.remember
 def hires_cam(
     model: SplitModel, *, target: targets.Target = "logit", rectify: bool = False
 ) -> Explainer:
@@ -265,7 +265,7 @@ def hires_cam(
     degree=1,
     synonyms=("elementwise",),
 )
-@factories.remember
+@memoize.remember
 def elementwise_grad_cam(
     model: SplitModel, *, target: targets.Target = "logit"
 ) -> Explainer:
@@ -290,7 +290,7 @@ def elementwise_grad_cam(
     degree=1,
     representative=True,
 )
-@factories.remember
+@memoize.remember
 def layer_cam(
     model: SplitModel, *, target: targets.Target = "logit", rectify: bool = False
 ) -> Explainer:
@@ -320,7 +320,7 @@ def layer_cam(
     passes="1 forward",
     source="Zhang et al., CVPR 2025",
 )
-@factories.remember
+@memoize.remember
 def finer_cam(
     model: SplitModel,
     *,
@@ -354,7 +354,7 @@ def finer_cam(
     source="Cai, 2025",
     degree=1,
 )
-@factories.remember
+@memoize.remember
 def shapley_cam(
     model: SplitModel, *, target: targets.Target = "logit", rectify: bool = True
 ) -> Explainer:

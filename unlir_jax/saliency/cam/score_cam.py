@@ -41,7 +41,7 @@ Mask = Callable[..., jax.Array]
     source="Wang et al., CVPR Workshops 2020",
     representative=True,
 )
-@factories.remember
+@memoize.remember
 def score_cam(
     model: SplitModel,
     *,
@@ -106,7 +106,7 @@ def score_cam(
     source="Wang et al., 2020",
     quick={"samples": 2},
 )
-@factories.remember
+@memoize.remember
 def ss_cam(
     model: SplitModel,
     *,
@@ -172,7 +172,7 @@ def ss_cam(
     source="Naidu et al., 2020",
     quick={"steps": 2},
 )
-@factories.remember
+@memoize.remember
 def is_cam(
     model: SplitModel,
     *,

@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unlir_jax import factories, loops, split
+from unlir_jax import split
+from unlir_jax.core import loops, memoize
 from unlir_jax.saliency import accumulation, targets
 from unlir_jax.saliency.gaussian_blur import blur
 from unlir_jax.saliency.gradients.gradient import (
@@ -35,7 +36,7 @@ from unlir_jax.types import (
     quick={"steps": 2},
     degree=1,
 )
-@factories.remember
+@memoize.remember
 def blur_integrated_gradients(
     model: SplitModel,
     *,
@@ -99,7 +100,7 @@ def blur_integrated_gradients(
     return explain
 
 
-@factories.remember
+@memoize.remember
 def _sharpening_step(model: SplitModel, score: targets.Score) -> Any:
     slope = image_gradient(model, score)
 

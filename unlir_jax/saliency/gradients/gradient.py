@@ -26,7 +26,7 @@ Channels = Literal["sum", "absolute_sum", "absolute_max", "norm", "keep"]
     representative=True,
     synonyms=("saliency",),
 )
-@factories.remember
+@memoize.remember
 def gradient(
     model: SplitModel,
     *,
@@ -65,7 +65,7 @@ def gradient(
     source="Shrikumar et al., 2016",
     degree=1,
 )
-@factories.remember
+@memoize.remember
 def input_x_gradient(
     model: SplitModel,
     *,

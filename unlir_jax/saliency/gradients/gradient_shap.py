@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unlir_jax import factories, keys, loops, maps, split
+from unlir_jax import maps, split
+from unlir_jax.core import loops, memoize, random_keys
 from unlir_jax.saliency import accumulation, targets
 from unlir_jax.saliency.gradients.gradient import (
     Channels,
@@ -34,7 +35,7 @@ from unlir_jax.types import (
     quick={"samples": 2},
     degree=1,
 )
-@factories.remember
+@memoize.remember
 def gradient_shap(
     model: SplitModel,
     *,
@@ -91,7 +92,7 @@ def gradient_shap(
     return explain
 
 
-@factories.remember
+@memoize.remember
 def _random_step(
     model: SplitModel,
     score: targets.Score,
@@ -110,7 +111,7 @@ def _random_step(
         labels: Labels,
         key: RandomKey,
     ) -> jax.Array:
-        own = keys.per_image(jax.random.fold_in(key, sample), images)
+        own = random_keys.per_image(jax.random.fold_in(key, sample), images)
         # Noise of deviation 0 would be drawn all the same.
         noisy = images + accumulation.noise(own, 0, images, level) if level else images
         start = maps.background(

@@ -45,7 +45,7 @@ Rule = Literal["guided", "deconvolution"]
     representative=True,
     synonyms=("guided_backprop",),
 )
-@factories.remember
+@memoize.remember
 def guided_backpropagation(
     model: SplitModel,
     *,
@@ -84,7 +84,7 @@ def guided_backpropagation(
     source="Zeiler and Fergus, ECCV 2014",
     degree=1,
 )
-@factories.remember
+@memoize.remember
 def deconvolution(
     model: SplitModel,
     *,
@@ -110,7 +110,7 @@ def deconvolution(
     source="Selvaraju et al., ICCV 2017",
     degree=2,
 )
-@factories.remember
+@memoize.remember
 def guided_grad_cam(
     model: SplitModel,
     *,

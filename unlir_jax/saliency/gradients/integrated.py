@@ -41,7 +41,7 @@ Rule = Literal["gauss_legendre", "trapezoid"]
     degree=1,
     representative=True,
 )
-@factories.remember
+@memoize.remember
 def integrated_gradients(
     model: SplitModel,
     *,

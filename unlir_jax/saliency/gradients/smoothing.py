@@ -58,7 +58,7 @@ class _Running(NamedTuple):
     degree=1,
     synonyms=("smoothgrad",),
 )
-@factories.remember
+@memoize.remember
 def smooth_grad(
     model: SplitModel,
     *,
@@ -97,7 +97,7 @@ def smooth_grad(
     degree=2,
     synonyms=("smoothgrad_squared",),
 )
-@factories.remember
+@memoize.remember
 def square_grad(
     model: SplitModel,
     *,
@@ -128,7 +128,7 @@ def square_grad(
     degree=2,
     synonyms=("vargrad",),
 )
-@factories.remember
+@memoize.remember
 def var_grad(
     model: SplitModel,
     *,

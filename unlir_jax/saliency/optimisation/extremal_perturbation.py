@@ -47,7 +47,7 @@ TIE = 1e-3
     source="Fong et al., ICCV 2019",
     quick={"steps": 2, "levels": 2},
 )
-@factories.remember
+@memoize.remember
 def extremal_perturbation(
     model: SplitModel,
     *,

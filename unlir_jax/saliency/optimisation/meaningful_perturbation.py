@@ -39,7 +39,7 @@ SIDE = 224
     quick={"steps": 2, "cells": 4},
     representative=True,
 )
-@factories.remember
+@memoize.remember
 def meaningful_perturbation(
     model: SplitModel,
     *,

@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from unlir_jax import factories, loops, maps, split
+from unlir_jax import maps, split
+from unlir_jax.core import loops, memoize
 from unlir_jax.saliency.cam.cam import check_maps, weigh
 from unlir_jax.saliency.optimisation.entropic_projection import nearest
 from unlir_jax.saliency.spec import explainer
@@ -68,7 +69,7 @@ class Search(NamedTuple):
     quick={"steps": 2},
     representative=True,
 )
-@factories.remember
+@memoize.remember
 def opti_cam(
     model: SplitModel,
     *,

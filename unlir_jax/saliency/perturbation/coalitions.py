@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unlir_jax import factories, loops
+from unlir_jax.core import loops, memoize
 from unlir_jax.saliency import accumulation
 from unlir_jax.saliency.perturbation import mask_passes
 

@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unlir_jax import factories, loops, maps, split
+from unlir_jax import maps, split
+from unlir_jax.core import loops, memoize
 from unlir_jax.saliency import targets
 from unlir_jax.saliency.perturbation import mask_passes
 from unlir_jax.saliency.spec import explainer
@@ -33,7 +34,7 @@ WINDOWS = 8
     quick={"window": 4, "stride": 4},
     representative=True,
 )
-@factories.remember
+@memoize.remember
 def occlusion(
     model: SplitModel,
     *,

@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unlir_jax import factories, loops, maps, split
+from unlir_jax import maps, split
+from unlir_jax.core import loops, memoize
 from unlir_jax.saliency import accumulation, targets
 from unlir_jax.saliency.perturbation import mask_passes
 from unlir_jax.saliency.spec import explainer
@@ -31,7 +32,7 @@ from unlir_jax.types import (
     quick={"masks": 8},
     representative=True,
 )
-@factories.remember
+@memoize.remember
 def rise(
     model: SplitModel,
     *,

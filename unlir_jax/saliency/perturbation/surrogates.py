@@ -7,7 +7,8 @@ from typing import NamedTuple, get_args
 import jax
 import jax.numpy as jnp
 
-from unlir_jax import factories, loops, maps, split
+from unlir_jax import maps, split
+from unlir_jax.core import loops, memoize
 from unlir_jax.saliency import accumulation, targets
 from unlir_jax.saliency.perturbation import coalitions, mask_passes, segments
 from unlir_jax.saliency.spec import explainer
@@ -31,7 +32,7 @@ from unlir_jax.types import (
     quick={"samples": 12, "count": 4, "kind": "grid"},
     representative=True,
 )
-@factories.remember
+@memoize.remember
 def lime(
     model: SplitModel,
     *,
@@ -100,7 +101,7 @@ def lime(
     source="Lundberg and Lee, NeurIPS 2017",
     quick={"samples": 12, "count": 4, "kind": "grid"},
 )
-@factories.remember
+@memoize.remember
 def kernel_shap(
     model: SplitModel,
     *,
