@@ -84,7 +84,9 @@ def make(
         if known.together:
             score = known.together(model)
         else:
-            score = functools.partial(known.factory, model, **values[name])
+            score = functools.partial(
+                metrics.FACTORIES[spec.base(name)], model, **values[name]
+            )
             score = score if known.needs in spec.EXPLAINING else score()
         all_names = [name, *(other for other, giver in given.items() if giver == name)]
         columns = {
@@ -115,7 +117,7 @@ def _join(scorers: list[Scorer], name: str, values: Mapping[str, Any]) -> bool:
 def _result(name: str, values: Mapping[str, Any]) -> str:
     """Name a metric as its result does."""
     known = metrics.SPECS[spec.base(name)]
-    return values[known.variants] if known.shared else known.name
+    return values[known.variants] if known.shared else spec.base(name)
 
 
 def _given(values: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:

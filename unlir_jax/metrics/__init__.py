@@ -43,6 +43,8 @@ from unlir_jax.metrics.localization.box_metrics import (
     saliency_metric as saliency_metric,
     official_metric as official_metric,
     localization_error as localization_error,
+)
+from unlir_jax.metrics.localization.box_overlap import (
     box_accuracy as box_accuracy,
     box_overlaps as box_overlaps,
 )

@@ -9,9 +9,11 @@ colour, `cascading_randomization@hog` compares histograms.
 
 import inspect
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, get_args
 
 Factory = Callable[..., Any]
+NONE: Mapping[str, Any] = MappingProxyType({})
 Better = Literal["higher", "lower"]
 Scale = Literal["fraction", "number"]
 Needs = Literal[
@@ -72,23 +74,23 @@ class Output(NamedTuple):
 
 
 class MetricSpec(NamedTuple):
-    """Describe a metric.
+    """Describe a metric; as a decorator, register the factory below.
 
     Attributes:
-        name: Name of the factory, by which users ask for the metric.
-        factory: `(model, *, settings) -> metric`; see `needs`.
-        output: Title, direction and scale.
-        family: Family of metrics, a row of tables.
+        title: Name for people.
+        better: Direction, `higher` or `lower`.
         needs: Input beside `(variables, images, labels, map, *, key)`. `map`: none;
             `logits`: takes those of the images as `clean=`; `masks`, `boxes`: the
             object's, as fifth argument; `explainer`: the factory takes it after the
             model; `redrawn`, `random_labels`: the explainer, and variables of such a
             network as fifth argument.
+        family: Family of metrics, a row of tables.
         meaning: Question that the metric answers, for people.
         contract: Terms that change the value.
         fooled_by: Map without merit that scores well.
         passes: Number of passes through the network.
         source: Authors, venue and year.
+        scale: `fraction`, printed per cent, or `number`.
         quick: Settings with which a test takes little time.
         representative: Whether the fast tier of the tests has the metric.
         variants: Setting that the part of a name behind `@` sets, or "".
@@ -104,28 +106,58 @@ class MetricSpec(NamedTuple):
         caution: Warning beside the metric in reports.
     """
 
-    name: str
-    factory: Factory
-    output: Output
-    family: str
+    title: str
+    better: Better
     needs: Needs
+    family: str
     meaning: str
     contract: Contract
     fooled_by: str
     passes: str
     source: str
-    quick: Mapping[str, Any]
-    representative: bool
-    variants: str
-    shared: bool
-    outputs: Mapping[str, Output]
-    curves: tuple[str, ...]
-    at_threshold: bool
-    gives: Mapping[str, Mapping[str, str]]
-    together: Factory | None
-    short: str
-    caution: str
+    scale: Scale = "fraction"
+    quick: Mapping[str, Any] = NONE
+    representative: bool = False
+    variants: str = ""
+    shared: bool = False
+    outputs: Mapping[str, Output] = NONE
+    curves: tuple[str, ...] = ()
+    at_threshold: bool = False
+    gives: Mapping[str, Mapping[str, str]] = NONE
+    together: Factory | None = None
+    short: str = ""
+    caution: str = ""
 
+    def __call__[F: Factory](self, factory: F) -> F:
+        """Register a factory `(model, *, settings) -> metric` under its own name.
+
+        Returns:
+            The factory as it is.
+
+        Raises:
+            ValueError: No such direction or need, or another factory has the name.
+        """
+        for field, known in (("better", Better), ("needs", Needs)):
+            value = getattr(self, field)
+            if value not in get_args(known):
+                raise ValueError(
+                    f"`{field}`={value!r}; expected one of {get_args(known)}."
+                )
+        name = factory.__name__
+        owner = FACTORIES.get(name, factory).__module__
+        if owner != factory.__module__:
+            raise ValueError(f"`{name}` is a metric of {owner}; expected another name.")
+        SPECS[name], FACTORIES[name] = self, factory
+        OUTPUTS[name] = Output(self.title, self.better, self.scale)
+        OUTPUTS.update(self.outputs)
+        HIGHER_IS_BETTER.update({k: v.better == "higher" for k, v in OUTPUTS.items()})
+        if self.scale == "number":
+            NOT_FRACTIONS.add(name)
+        _KINDS[self.needs][self.at_threshold][name] = factory
+        return factory
+
+
+metric = MetricSpec
 
 SPECS: dict[str, MetricSpec] = {}
 """Specs by name, in the order of the imports."""
@@ -174,88 +206,6 @@ _KINDS: dict[str, tuple[dict[str, Factory], dict[str, Factory]]] = {
 }
 
 
-def metric[F: Factory](
-    *,
-    title: str,
-    better: Better,
-    needs: Needs,
-    family: str,
-    meaning: str,
-    contract: Contract,
-    fooled_by: str,
-    passes: str,
-    source: str,
-    scale: Scale = "fraction",
-    quick: Mapping[str, Any] | None = None,
-    representative: bool = False,
-    variants: str = "",
-    shared: bool = False,
-    outputs: Mapping[str, Output] | None = None,
-    curves: tuple[str, ...] = (),
-    at_threshold: bool = False,
-    gives: Mapping[str, Mapping[str, str]] | None = None,
-    together: Factory | None = None,
-    short: str = "",
-    caution: str = "",
-) -> Callable[[F], F]:
-    """Register the factory below under its name; see `MetricSpec` for arguments.
-
-    Returns:
-        A decorator that returns the factory as it is.
-
-    Raises:
-        ValueError: No such direction or need, or another factory has the name.
-    """
-    for argument, value, known in (("better", better, Better), ("needs", needs, Needs)):
-        if value not in get_args(known):
-            raise ValueError(
-                f"`{argument}`={value!r}; expected one of {get_args(known)}."
-            )
-
-    def register(factory: F) -> F:
-        name, output = factory.__name__, Output(title, better, scale)
-        owner = SPECS.get(name)
-        if owner and owner.factory.__module__ != factory.__module__:
-            raise ValueError(
-                f"`{name}` is a metric of {owner.factory.__module__}; expected another "
-                "name."
-            )
-        SPECS[name] = MetricSpec(
-            name,
-            factory,
-            output,
-            family,
-            needs,
-            meaning,
-            contract,
-            fooled_by,
-            passes,
-            source,
-            quick or {},
-            representative,
-            variants,
-            shared,
-            outputs or {},
-            curves,
-            at_threshold,
-            gives or {},
-            together,
-            short,
-            caution,
-        )
-        OUTPUTS.update({name: output, **(outputs or {})})
-        HIGHER_IS_BETTER.update(
-            {
-                each: OUTPUTS[each].better == "higher"
-                for each in (name, *(outputs or ()))
-            }
-        )
-        FACTORIES[name] = _KINDS[needs][at_threshold][name] = factory
-        return factory
-
-    return register
-
-
 def base(name: str) -> str:
     """Name a metric without its variant."""
     return name.partition("@")[0]
@@ -270,7 +220,7 @@ def variant(name: str) -> dict[str, str]:
     plain, _, value = name.partition("@")
     if not value:
         return {}
-    known = [spec.name for spec in SPECS.values() if spec.variants]
+    known = [each for each, spec in SPECS.items() if spec.variants]
     if plain not in known:
         raise ValueError(
             f"`metrics` has {name!r}, but {plain!r} has no variants; expected one of "
@@ -324,7 +274,7 @@ def contract(name: str, settings: Mapping[str, Any] | None = None) -> dict[str, 
     spec = _known(name, SPECS)
     values = {
         each: list(value) if isinstance(value, tuple) else value
-        for each, value in (defaults(spec.name) | variant(name)).items()
+        for each, value in (defaults(base(name)) | variant(name)).items()
     }
     for setting, value in (settings or {}).items():
         if setting not in values:

@@ -18,8 +18,8 @@ class Column(NamedTuple):
 
 def _column(name: str) -> Column:
     spec = metrics.SPECS[name]
-    meaning = f"{spec.meaning} {spec.output.better.capitalize()} is better."
-    return Column(spec.output.title, spec.short, meaning, spec.caution)
+    meaning = f"{spec.meaning} {spec.better.capitalize()} is better."
+    return Column(spec.title, spec.short, meaning, spec.caution)
 
 
 COLUMNS = {

@@ -5,20 +5,28 @@ reports, tables of the documentation and tests read the tables below.
 """
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 from unlir_jax.types import Explainer
 
 Factory = Callable[..., Explainer]
-Head = Literal["any", "affine"]
+NONE: Mapping[str, Any] = MappingProxyType({})
+
+METHODS: dict[str, Factory] = {}
+"""Factories by name; each takes the cut model and its own hyper-parameters."""
+
+CONTROLS: dict[str, Factory] = {}
+"""Factories of the methods that do not look at the network."""
+
+SYNONYMS: dict[str, str] = {}
+"""Names in other libraries, with the names in `METHODS`."""
 
 
 class ExplainerSpec(NamedTuple):
-    """Describe an explainer.
+    """Describe an explainer; as a decorator, register the factory below.
 
     Attributes:
-        name: Name of the factory, by which users ask for the method.
-        factory: `(model, *, settings) -> Explainer`.
         title: Name for people.
         family: Family of methods; those of "controls" do not look at the network.
         formula: Formula of the map, or its description in a few words.
@@ -31,82 +39,41 @@ class ExplainerSpec(NamedTuple):
         synonyms: Names of the method in other libraries.
     """
 
-    name: str
-    factory: Factory
     title: str
     family: str
     formula: str
     passes: str
     source: str
-    quick: Mapping[str, Any]
-    degree: int | None
-    head: Head
-    representative: bool
-    synonyms: tuple[str, ...]
+    quick: Mapping[str, Any] = NONE
+    degree: int | None = None
+    head: Literal["any", "affine"] = "any"
+    representative: bool = False
+    synonyms: tuple[str, ...] = ()
 
+    def __call__[F: Factory](self, factory: F) -> F:
+        """Register a factory `(model, *, settings) -> Explainer` under its own name.
 
-SPECS: dict[str, ExplainerSpec] = {}
-"""Specs by name, in the order of the imports."""
+        Returns:
+            The factory as it is.
 
-METHODS: dict[str, Factory] = {}
-"""Factories by name; each takes the cut model and its own hyper-parameters."""
-
-SYNONYMS: dict[str, str] = {}
-"""Names in other libraries, with the names in `METHODS`."""
-
-CONTROLS: dict[str, Factory] = {}
-"""Factories of the methods that do not look at the network."""
-
-
-def explainer[F: Factory](
-    *,
-    title: str,
-    family: str,
-    formula: str,
-    passes: str,
-    source: str,
-    quick: Mapping[str, Any] | None = None,
-    degree: int | None = None,
-    head: Head = "any",
-    representative: bool = False,
-    synonyms: tuple[str, ...] = (),
-) -> Callable[[F], F]:
-    """Register the factory below under its name; see `ExplainerSpec` for arguments.
-
-    Returns:
-        A decorator that returns the factory as it is.
-
-    Raises:
-        ValueError: Another factory has the name, or a synonym.
-    """
-
-    def register(factory: F) -> F:
+        Raises:
+            ValueError: Another factory has the name, or a synonym.
+        """
         name = factory.__name__
-        for each in (name, *synonyms):
-            owner = SPECS.get(SYNONYMS.get(each, each))
-            if owner and owner.factory.__module__ != factory.__module__:
+        for each in (name, *self.synonyms):
+            owner = METHODS.get(SYNONYMS.get(each, each), factory).__module__
+            if owner != factory.__module__:
                 raise ValueError(
-                    f"`{each}` is an explainer of {owner.factory.__module__}; expected "
-                    "another name."
+                    f"`{each}` is an explainer of {owner}; expected another name."
                 )
-        SPECS[name] = ExplainerSpec(
-            name,
-            factory,
-            title,
-            family,
-            formula,
-            passes,
-            source,
-            quick or {},
-            degree,
-            head,
-            representative,
-            synonyms,
-        )
-        METHODS[name] = factory
-        SYNONYMS.update(dict.fromkeys(synonyms, name))
-        if family == "controls":
+        SPECS[name], METHODS[name] = self, factory
+        SYNONYMS.update(dict.fromkeys(self.synonyms, name))
+        if self.family == "controls":
             CONTROLS[name] = factory
         return factory
 
-    return register
+
+explainer = ExplainerSpec
+
+SPECS: dict[str, ExplainerSpec] = {}
+"""Specs by name, in the order of the imports."""

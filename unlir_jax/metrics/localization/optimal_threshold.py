@@ -13,8 +13,7 @@ import jax.numpy as jnp
 
 from unlir_jax import split
 from unlir_jax.core import memoize
-from unlir_jax.metrics.localization import box_metrics as localization
-from unlir_jax.metrics.localization import boxes
+from unlir_jax.metrics.localization import box_overlap, boxes
 from unlir_jax.metrics.localization.pixels import (
     REGION,
     LocalizationMetric,
@@ -136,9 +135,9 @@ def max_box_accuracy_v2(
     model: SplitModel,
     *,
     thresholds: int = 100,
-    overlaps: Sequence[float | int] = localization.OVERLAPS,
-    contours: localization.Contours = "all",
-    convention: localization.Convention = "pixels",
+    overlaps: Sequence[float | int] = box_overlap.OVERLAPS,
+    contours: box_overlap.Contours = "all",
+    convention: box_overlap.Convention = "pixels",
     scaling: Scaling = "range",
     chosen_on: ChosenOn = "other_half",
 ) -> LocalizationMetric:
@@ -151,8 +150,8 @@ def max_box_accuracy_v2(
         model: The cut network.
         thresholds: How many; the authors' 1000 take ten times as long.
         overlaps: What counts as found.
-        contours: See `localization.box_accuracy`.
-        convention: See `localization.box_overlaps`.
+        contours: See `box_overlap.box_accuracy`.
+        convention: See `box_overlap.box_overlaps`.
         scaling: See there.
         chosen_on: Which pictures choose the thresholds, see `thresholds.at_chosen`.
 
@@ -161,8 +160,8 @@ def max_box_accuracy_v2(
         `max_box_accuracy_v2_curve`, `[batch, thresholds]`.
     """
     check_chosen_on(chosen_on)
-    localization.check_overlaps(overlaps)
-    overlap = localization.box_overlaps(
+    box_overlap.check_overlaps(overlaps)
+    overlap = box_overlap.box_overlaps(
         model,
         thresholds=thresholds,
         contours=contours,
