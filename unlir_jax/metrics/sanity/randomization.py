@@ -14,7 +14,7 @@ import numpy as np
 
 from unlir_jax import maps, split, tree
 from unlir_jax.core import memoize
-from unlir_jax.metrics.sanity import redrawn as sanity
+from unlir_jax.metrics.sanity.redrawn import layers as layers_of
 from unlir_jax.metrics.sanity.similarity import similarities
 from unlir_jax.metrics.spec import NOTHING, Contract, Output, metric
 from unlir_jax.types import (
@@ -42,6 +42,8 @@ SANITY = Contract(
 )
 
 Measure = Literal["ssim", "spearman", "hog"]
+SMALLEST = 48
+"""Side of a map in pixels that the histograms need."""
 SanityMetric = Callable[..., dict[str, jax.Array]]
 """A `Metric` whose fifth argument are the other network's variables."""
 
@@ -81,7 +83,7 @@ def cascading_randomization(
     Args:
         model: The cut network.
         explain: What makes the maps; the metric is given that of the network itself.
-        order: Layers from the image to the head, see `sanity.layers`; without it all
+        order: Layers from the image to the head, see `redrawn.layers`; without it all
             are redrawn at once.
         stages: Into so many groups of neighbouring layers these are put.
         measure: `ssim`, `spearman` (of all pixels' ranks) or `hog`; see `similarity`.
@@ -90,7 +92,7 @@ def cascading_randomization(
     Returns:
         A metric `(variables, images, labels, saliency, other, *, key)` with
         `cascading_randomization`, and `ssim`, `spearman` and `hog`, each `[batch]` in
-        [-1, 1]. `other` are redrawn variables, see `sanity.redraw`.
+        [-1, 1]. `other` are redrawn variables, see `redrawn.redraw`.
     """
     _check(stages, measure)
     name, versions = "cascading_randomization", _versions(order, stages, True)
@@ -156,8 +158,9 @@ def random_labels(
 ) -> SanityMetric:
     """Compare the map with that of a network that was trained on random labels.
 
-    Lower is better. `other` are the variables of the same network, trained on labels
-    of `sanity.permute_labels`.
+    Lower is better. `other` are the variables of the same network, trained until it
+    fits labels that were shuffled among the images: `unlir train` on a folder whose
+    table `index.csv` has the classes in another order.
 
     Args:
         model: The cut network.
@@ -197,7 +200,7 @@ def _compared(
     ) -> dict[str, jax.Array]:
         maps.check_saliency(saliency, images)
         # Small maps are enlarged to what the histograms need.
-        size = tuple(max(side, sanity.SMALLEST) for side in images.shape[1:3])
+        size = tuple(max(side, SMALLEST) for side in images.shape[1:3])
         original = maps.resize(saliency, size)
         found: dict[str, list[jax.Array]] = {each: [] for each in get_args(Measure)}
         for version in versions(variables, other):
@@ -227,7 +230,7 @@ def _versions(
             )
         layers = [tuple(drawn)]
         if order:
-            layers = list(sanity.layers(variables, order).values())
+            layers = list(layers_of(variables, order).values())
         places = np.arange(len(layers))[::-1]
         changed: frozenset[str] = frozenset()
         for group in np.array_split(places, min(stages, len(layers))):

@@ -1,8 +1,4 @@
-"""Does the map depend on what the network has learned?
-
-Randomise its parameters, from the head backwards or one layer alone, or explain a
-network that was trained on random labels: a map that stays the same does not explain
-the network.
+"""Networks that have lost what they learned, layer by layer.
 
 Adebayo, Gilmer, Muelly, Goodfellow, Hardt & Kim, *Sanity checks for saliency maps*,
 NeurIPS 2018, Sections 4 and 5.
@@ -10,29 +6,19 @@ NeurIPS 2018, Sections 4 and 5.
 
 import math
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal, get_args
+from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Integer
 
-from unlir_jax import maps, tree
-from unlir_jax.metrics.sanity.similarity import similarities
+from unlir_jax import tree
 from unlir_jax.types import (
-    Array,
-    Explainer,
-    Images,
-    Labels,
     RandomKey,
     Variables,
 )
 
-Randomization = Literal["cascading", "independent"]
-Redraw = Callable[[str, jax.Array, RandomKey], jax.Array]
-
 ONES = ("scale", "var")
-SMALLEST = 48
 
 
 def layers(variables: Variables, order: Sequence[str]) -> dict[str, tuple[str, ...]]:
@@ -74,61 +60,6 @@ def layers(variables: Variables, order: Sequence[str]) -> dict[str, tuple[str, .
     return {path: tuple(leaves) for path, leaves in found.items() if leaves}
 
 
-def cascading(
-    variables: Variables, fresh: Variables, order: Sequence[str]
-) -> Iterator[tuple[str, Variables]]:
-    """Randomise layer after layer, from the head backwards: all behind stay random.
-
-    Args:
-        variables: The network's.
-        fresh: Variables of the same structure that have learned nothing: of `redraw`,
-            or of the network's own initialiser.
-        order: See `layers`.
-
-    Yields:
-        The layer last randomised and the variables; the last have nothing left of the
-        network.
-
-    Raises:
-        ValueError: As `layers`, or `fresh` differs in structure.
-    """
-    return _randomized(variables, fresh, order, together=True)
-
-
-def independent(
-    variables: Variables, fresh: Variables, order: Sequence[str]
-) -> Iterator[tuple[str, Variables]]:
-    """Randomise one layer at a time, from the head backwards, and keep all others.
-
-    As `cascading` in all else.
-    """
-    return _randomized(variables, fresh, order, together=False)
-
-
-def _randomized(
-    variables: Variables, fresh: Variables, order: Sequence[str], *, together: bool
-) -> Iterator[tuple[str, Variables]]:
-    owned, drawn = layers(variables, order), tree.flatten(fresh)
-    known = tree.flatten(variables)
-    if {k: jnp.shape(v) for k, v in drawn.items()} != {
-        k: jnp.shape(v) for k, v in known.items()
-    }:
-        raise ValueError(
-            "`fresh` has other paths or shapes than `variables`; expected another "
-            "initialisation of the same network."
-        )
-    changed: set[str] = set()
-    for path in reversed(owned):
-        changed = changed | set(owned[path]) if together else set(owned[path])
-
-        def choose(
-            leaf: str, value: Any, changed: frozenset[str] = frozenset(changed)
-        ) -> Any:
-            return drawn[leaf] if leaf in changed else value
-
-        yield path, tree.map_with_path(choose, variables)
-
-
 def redraw(variables: Variables, key: RandomKey) -> Variables:
     """Draw variables that have learned nothing, each leaf from its own key.
 
@@ -150,62 +81,3 @@ def redraw(variables: Variables, key: RandomKey) -> Variables:
         return deviation * jax.random.normal(own, leaf.shape, leaf.dtype)
 
     return tree.map_with_path(draw, variables)
-
-
-def permute_labels(labels: Integer[Array, " n"], key: RandomKey) -> jax.Array:
-    """Shuffle labels among pictures, for training a network that learns no class.
-
-    How often each class occurs stays the same. Train on the result until the network
-    fits it, explain both networks, and compare by `similarity.similarities`: the test
-    of random labels (Section 5).
-    """
-    return jax.random.permutation(key, jnp.asarray(labels))
-
-
-def parameter_randomization(
-    explain: Explainer,
-    variables: Variables,
-    fresh: Variables,
-    order: Sequence[str],
-    images: Images,
-    labels: Labels,
-    *,
-    kind: Randomization = "cascading",
-    absolute: bool = False,
-    key: RandomKey | None = None,
-) -> dict[str, dict[str, jax.Array]]:
-    """Compare the maps of a network with those of its randomised versions.
-
-    Args:
-        explain: What makes the maps.
-        variables: The network's.
-        fresh: See `cascading`.
-        order: See `layers`.
-        images: `[batch, height, width, channels]`.
-        labels: What is explained, the same for all versions.
-        kind: `cascading` or `independent`.
-        absolute: Whether signs of maps are dropped before they are compared.
-        key: Given to the explainer, each time the same: a random one then differs by
-            the network alone.
-
-    Returns:
-        By layer, from the head backwards, what `similarities` gives. A map that
-        depends on the network goes towards 0.
-
-    Raises:
-        ValueError: As `cascading`, or an unknown kind.
-    """
-    if kind not in get_args(Randomization):
-        raise ValueError(
-            f"`kind`={kind!r} is unknown; expected one of {get_args(Randomization)}."
-        )
-    height, width = images.shape[1:3]
-    # Small maps are enlarged to what the histograms need.
-    size = max(height, SMALLEST), max(width, SMALLEST)
-    versions = cascading if kind == "cascading" else independent
-    original = maps.resize(explain(variables, images, labels, key=key), size)
-    found = {}
-    for path, version in versions(variables, fresh, order):
-        other = maps.resize(explain(version, images, labels, key=key), size)
-        found[path] = similarities(original, other, absolute=absolute)
-    return found

@@ -63,19 +63,6 @@ def ssim(first: Saliency, second: Saliency) -> jax.Array:
     return _ssim(jnp.asarray(first), jnp.asarray(second))
 
 
-def hog_similarity(first: Saliency, second: Saliency) -> jax.Array:
-    """Correlate the histograms of oriented gradients of the range-normalised maps.
-
-    Returns:
-        `[batch]` in [-1, 1]; 0 if one of the two maps is flat.
-
-    Raises:
-        ValueError: Maps below 48 pixels a side: enlarge them by `maps.resize` first.
-    """
-    _check(first, second)
-    return _hog(jnp.asarray(first), jnp.asarray(second))
-
-
 def _unless_flat(first: Saliency, second: Saliency, values: jax.Array) -> jax.Array:
     return jnp.where(maps.is_flat(first) | maps.is_flat(second), 0, values)
 
