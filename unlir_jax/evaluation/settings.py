@@ -41,6 +41,7 @@ def choose(
         The settings, and all arguments as they were given. Every setting of each method
         and metric that is asked for is there, to be changed on the command line.
     """
+    explainers.load_plugins()
     found: Any = evaluation()
     given = config.parse_arguments(
         argument,

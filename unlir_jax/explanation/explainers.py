@@ -1,6 +1,8 @@
 """Which explainers are asked for by name, and what they need to be made."""
 
 import difflib
+import functools
+import importlib.metadata
 import inspect
 from collections.abc import Sequence
 from typing import Any
@@ -16,6 +18,25 @@ PARTS = "parts"
 """The class map of a part network, which no other network has."""
 MOST_STEPS = 2**31 - 1
 """What an int32 counts, as the programs do."""
+
+
+@functools.cache
+def load_plugins() -> None:
+    """Import the methods and metrics of other packages, so that they register.
+
+    A package lists its modules as entry points of the group `unlir_jax`.
+
+    Raises:
+        ValueError: One of them cannot be imported.
+    """
+    for point in importlib.metadata.entry_points(group="unlir_jax"):
+        try:
+            point.load()
+        except Exception as error:
+            raise ValueError(
+                f"The entry point `unlir_jax` = {point.value!r} cannot be imported "
+                f"({error}); expected a module that registers methods or metrics."
+            ) from error
 
 
 def default(by_parts: bool) -> tuple[str, ...]:
@@ -39,6 +60,7 @@ def check(
     Raises:
         ValueError: So it is; the sentence says which are known.
     """
+    load_plugins()
     known = (*saliency.METHODS, *([PARTS] if by_parts else []))
     meant = (saliency.SYNONYMS.get(name, name) for name in methods)
     chosen = tuple(dict.fromkeys(meant))

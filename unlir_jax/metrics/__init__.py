@@ -76,6 +76,7 @@ from unlir_jax.metrics.spec import (
     SANITY_METRICS as SANITY_METRICS,
     SPECS as SPECS,
     Contract as Contract,
+    MetricSpec as MetricSpec,
     Output as Output,
     contract as contract,
     higher_is_better as higher_is_better,

@@ -81,6 +81,7 @@ from unlir_jax.saliency.fusion import (
 )
 from unlir_jax.saliency.spec import (
     CONTROLS as CONTROLS,
+    ExplainerSpec as ExplainerSpec,
     METHODS as METHODS,
     SPECS as SPECS,
     SYNONYMS as SYNONYMS,

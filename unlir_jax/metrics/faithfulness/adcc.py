@@ -33,7 +33,7 @@ from unlir_jax.types import (
     contract=MASKED._replace(
         score="Pearson correlation of maps, (1 + r) / 2", flat_map="0 if either is flat"
     ),
-    fooled_by="a constant map but for one pixel",
+    fooled_by="a map that ignores the image",
     passes="1 explanation",
     source="Poppi et al., CVPR Workshops 2021",
 )

@@ -118,7 +118,7 @@ def average_drop(model: SplitModel) -> Metric:
         "For one picture 100 or 0; over many, the share of them."
     ),
     contract=MASKED._replace(ties="equal probabilities are no increase"),
-    fooled_by="maps that raise the probability by next to nothing",
+    fooled_by="tiny rises, counted like large ones",
     passes="2 forwards",
     source="Chattopadhay et al., WACV 2018",
     together=average_scores,
@@ -143,7 +143,7 @@ def average_increase(model: SplitModel) -> Metric:
         "win?"
     ),
     contract=MASKED,
-    fooled_by="maps optimised for it, such as Opti-CAM's",
+    fooled_by="maps optimised for it (Opti-CAM)",
     passes="2 forwards",
     source="Zhang et al., CVIU 248 (2024)",
     representative=True,

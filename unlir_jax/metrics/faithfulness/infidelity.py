@@ -43,7 +43,7 @@ Perturbation = Literal["square", "noise"]
         RAW + ", times the factor that fits best if scaled ({scaled})",
         "foretells nothing: zeros",
     ),
-    fooled_by="a map of zeros, where the score hardly changes",
+    fooled_by="a map of zeros, if `scaled` is off",
     passes="`samples` (32) + 1 forwards",
     source="Yeh et al., NeurIPS 2019",
     scale="number",

@@ -42,7 +42,7 @@ PERCENTILES = (10, 20, 30, 40, 50, 60, 70, 80, 90)
         score="{score} of the label",
         baseline="linear imputation from 8 neighbours, Gaussian noise of {noise}",
     ),
-    fooled_by="large blobs, which leave no neighbours",
+    fooled_by="scattered pixels, less than deletion",
     passes="2 × `percentiles` (9) forwards",
     source="Rong et al., ICML 2022",
     quick={"percentiles": (20, 80)},

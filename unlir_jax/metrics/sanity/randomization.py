@@ -58,7 +58,7 @@ SanityMetric = Callable[..., dict[str, jax.Array]]
         "head first?"
     ),
     contract=SANITY,
-    fooled_by="noise",
+    fooled_by="noise drawn anew",
     passes="`stages` (5) explanations",
     source="Adebayo et al., NeurIPS 2018",
     variants="measure",
@@ -106,7 +106,7 @@ def cascading_randomization(
     family="randomisation",
     meaning="How alike are maps while one group of layers loses what it learned?",
     contract=SANITY,
-    fooled_by="noise",
+    fooled_by="noise drawn anew",
     passes="`stages` (5) explanations",
     source="Adebayo et al., NeurIPS 2018",
     variants="measure",
@@ -141,7 +141,7 @@ def independent_randomization(
     contract=SANITY._replace(
         score="{measure} of the map and that of a network trained on random labels"
     ),
-    fooled_by="noise",
+    fooled_by="noise drawn anew",
     passes="1 explanation",
     source="Adebayo et al., NeurIPS 2018",
     variants="measure",

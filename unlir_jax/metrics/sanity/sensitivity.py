@@ -37,7 +37,7 @@ from unlir_jax.types import (
         RAW,
         "a map of zeros: relative to the other map, so 1 or 0; a constant one as it is",
     ),
-    fooled_by="a map that never changes",
+    fooled_by="a map that ignores the image",
     passes="`samples` (10) explanations",
     source="Yeh et al., NeurIPS 2019",
     scale="number",

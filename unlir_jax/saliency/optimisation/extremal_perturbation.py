@@ -41,7 +41,7 @@ TIE = 1e-3
 
 @explainer(
     title="Extremal perturbation",
-    family="optimisation",
+    family="perturbation",
     formula="smooth mask of a given area through which the score is highest",
     passes="800 × (forward + backward)",
     source="Fong et al., ICCV 2019",

@@ -32,7 +32,7 @@ SIDE = 224
 
 @explainer(
     title="Meaningful perturbation",
-    family="optimisation",
+    family="perturbation",
     formula="smallest blurred region that destroys the score",
     passes="300 × (forward + backward)",
     source="Fong and Vedaldi, ICCV 2017",

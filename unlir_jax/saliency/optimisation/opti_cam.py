@@ -62,7 +62,7 @@ class Search(NamedTuple):
 
 @explainer(
     title="Opti-CAM",
-    family="optimisation",
+    family="cam",
     formula="`Σ_k softmax(u)_k A_k`, `u` by Adam for each image",
     passes="1 + `steps` (100) × (forward + backward)",
     source="Zhang et al., CVIU 248 (2024), Eq. 8-10",
