@@ -108,6 +108,7 @@ def layers(name: str) -> list[dict[str, Any]]:
 
 def methods() -> dict[str, dict[str, str]]:
     """Describe explainers and metrics by the first line of their documentation."""
+    explainers.load_plugins()
     explained = {explainers.PARTS: attribution.class_map} | saliency.METHODS
     return {
         "explainers": {name: _first_line(f) for name, f in explained.items()},

@@ -12,7 +12,7 @@ from unlir_jax.data import pipeline, source
 from unlir_jax.evaluation import store
 from unlir_jax.evaluation.setup import EvaluationSetup
 from unlir_jax.explanation import scoring
-from unlir_jax.metrics import boxes
+from unlir_jax.metrics.localization import boxes
 from unlir_jax.runtime import mesh
 from unlir_jax.storage import files
 

@@ -13,8 +13,9 @@ from unlir_jax.data.splits import PLACE
 from unlir_jax.evaluation import batch_files, labels
 from unlir_jax.evaluation import scorers as metrics
 from unlir_jax.explanation import explainers
-from unlir_jax.explanation.scoring import EXPLAINING, OBJECTS, Scorer
-from unlir_jax.metrics import sanity
+from unlir_jax.explanation.scoring import OBJECTS, Scorer
+from unlir_jax.metrics.sanity.redrawn import redraw
+from unlir_jax.metrics.spec import EXPLAINING
 from unlir_jax.models import pretrained
 from unlir_jax.models.part_network import PartNet
 from unlir_jax.part_report import panels
@@ -211,7 +212,7 @@ def _others(
     wanted, found, further = {scorer.needs for scorer in scorers}, {}, {}
     if "redrawn" in wanted:
         key = jax.random.key(settings.seed)
-        found["redrawn"] = sanity.redraw(network.variables, key)
+        found["redrawn"] = redraw(network.variables, key)
     if "random_labels" in wanted:
         model = settings.model
         if not model.random_labels:

@@ -18,6 +18,7 @@ from unlir_jax.data import classes, preprocessing
 from unlir_jax.data import image_files as files
 from unlir_jax.explanation import explainers, scoring
 from unlir_jax.explanation import results as explained
+from unlir_jax.metrics.spec import Needs
 from unlir_jax.models import pretrained
 from unlir_jax.models.pretrained import Pretrained
 from unlir_jax.part_report import panels
@@ -88,7 +89,7 @@ def run(
         crop: Share of the shorter side that is kept.
         interpolation: By which pictures are resized.
         layer: Where to cut it, see `pretrained.load`.
-        methods: Names in `explainers.KNOWN`; by default Grad-CAM and Opti-CAM, after
+        methods: Names of `unlir methods`; by default Grad-CAM and Opti-CAM, after
             the class map of the parts where the network decides by parts.
         label: Index or name of the class to explain in every picture; by default the
             class that is predicted for each.
@@ -269,7 +270,7 @@ def _explain(
     return entries, found.maps
 
 
-def _scorer(metric: Metric, *names: str, needs: str = "map") -> scoring.Scorer:
+def _scorer(metric: Metric, *names: str, needs: Needs = "map") -> scoring.Scorer:
     return scoring.Scorer({name: name for name in names}, metric, {}, needs)
 
 

@@ -11,7 +11,8 @@ from jax.sharding import NamedSharding
 from unlir_jax import maps, split
 from unlir_jax.core import finite
 from unlir_jax.core.document_types import Document
-from unlir_jax.metrics import boxes
+from unlir_jax.metrics.localization import boxes
+from unlir_jax.metrics.spec import EXPLAINING, Needs
 from unlir_jax.models.pretrained import Pretrained
 from unlir_jax.types import (
     Array,
@@ -26,8 +27,6 @@ from unlir_jax.types import (
 )
 
 OBJECTS = ("masks", "boxes")
-NETWORKS = ("redrawn", "random_labels")
-EXPLAINING = ("explainer", *NETWORKS)
 
 
 class Scorer(NamedTuple):
@@ -38,16 +37,13 @@ class Scorer(NamedTuple):
             that follows from the curves of all images.
         score: The metric; of one that makes new maps, `explain -> metric`.
         curves: Names of its curves, with their names in its result.
-        needs: Input beside `(variables, images, labels, map, *, key)`: `map`, none;
-            `logits`, those of the images; `masks` or `boxes`, the object's;
-            `explainer`; `redrawn` or `random_labels`, the explainer and the variables
-            of such a network.
+        needs: Its further input, see `metrics.spec`.
     """
 
     columns: dict[str, str]
     score: Callable[..., Any]
     curves: dict[str, str]
-    needs: str = "map"
+    needs: Needs = "map"
 
 
 class Batch(NamedTuple):
@@ -150,11 +146,10 @@ def _measure(
 ) -> Mapping[str, Array]:
     """Call a metric with what it needs."""
     needs = scorer.needs
-    if needs == "logits":
-        return scorer.score(*arguments, key=key, clean=logits)
     score = scorer.score(explain) if needs in EXPLAINING else scorer.score
-    further = [inputs[needs]] if needs in OBJECTS + NETWORKS else []
-    return score(*arguments, *further, key=key)
+    further = [inputs[needs]] if needs in inputs else []
+    clean = {"clean": logits} if needs == "logits" else {}
+    return score(*arguments, *further, key=key, **clean)
 
 
 def _undefined(scorer: Scorer, batch: Batch) -> np.ndarray | None:
