@@ -60,7 +60,7 @@ def run(
     and `report.html`.
 
     Args:
-        settings: See `adaptation.settings.few_shot`.
+        settings: See `settings.few_shot`.
         folder: The workdir: new, or that of an earlier start with the same settings.
         say: Told a line at a time what is done.
 
@@ -145,18 +145,18 @@ def _run(
     with preemption.watch() as asked:
         for group in setup.cuts(each for each in tasks if each.name not in found):
             # At another cut pictures are other numbers: those before are let go.
-            seen = frozen_features.FrozenFeatures(group[0])
+            features = frozen_features.FrozenFeatures(group[0])
             for each in group:
                 if several:
                     say(f"{each.settings.method}, k={each.settings.k}")
                 alone = own[each.name].folder
                 summary = trial.run(
-                    each, seen, alone, claim=claim, asked=asked, say=say
+                    each, features, alone, claim=claim, asked=asked, say=say
                 )
                 if summary is None:
                     return FewShotOutcome(None, _stopped(asked(), alone, each))
                 found[each.name] = summary
-            del seen
+            del features
     in_order = [found[each.name] for each in tasks]
     if not several:
         (summary,) = in_order

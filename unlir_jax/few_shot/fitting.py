@@ -73,7 +73,7 @@ class Fitted(NamedTuple):
 
 def fit(
     setup: FewShotSetup,
-    seen: FrozenFeatures,
+    features: FrozenFeatures,
     chosen: np.ndarray,
     labels: np.ndarray,
     classes: int,
@@ -87,8 +87,8 @@ def fit(
     (pseudo-labels: Lee, 2013).
 
     Args:
-        setup: See `setup.Task`.
-        seen: Features of the draw and the others, prepared.
+        setup: The run.
+        features: Features of the draw and the others, prepared.
         chosen: Places of the pictures.
         labels: Of them, 0 to `classes - 1`.
         classes: Number of classes.
@@ -96,29 +96,31 @@ def fit(
         others: Places of pictures whose labels nobody knows.
     """
     hot = np.eye(classes, dtype=np.float32)[labels]
-    first = _fit(setup, seen, SupportSet(chosen, hot, len(chosen)), number)
+    first = _fit(setup, features, SupportSet(chosen, hot, len(chosen)), number)
     if others is None or not len(others):
         return first
-    guessed = pseudo_labels.confident(first.classify(seen.trained(others)))
+    guessed = pseudo_labels.confident(first.classify(features.trained(others)))
     joined = others[guessed.places]
     if methods.crops(setup.method):
-        seen.prepare(joined, crops=True)
+        features.prepare(joined, crops=True)
     targets = np.concatenate([hot, guessed.targets])
     both = SupportSet(np.concatenate([chosen, joined]), targets, len(chosen))
-    second = _fit(setup, seen, both, number)
+    second = _fit(setup, features, both, number)
     notes = {"unlabelled": len(others), "pseudo_labelled": len(joined)}
     return second._replace(notes=second.notes | notes)
 
 
 def _fit(
-    setup: FewShotSetup, seen: FrozenFeatures, support: SupportSet, number: int
+    setup: FewShotSetup, features: FrozenFeatures, support: SupportSet, number: int
 ) -> Fitted:
     method, classes = setup.method, support.targets.shape[1]
-    views = seen.pool(seen.train(support.chosen), method.pooling, support.chosen)
+    views = features.pool(
+        features.train(support.chosen), method.pooling, support.chosen
+    )
     by_probe: Predictor | None = None
     count = 0
     if method.probe and not (method.adapters and steps(setup, len(support.chosen))):
-        by_probe = _probe(method, seen, support, views)
+        by_probe = _probe(method, features, support, views)
         count = (views.shape[-1] + 1) * classes
     if not method.adapters:
         return Fitted(_ensemble(by_probe, []), count, (), {})
@@ -126,7 +128,7 @@ def _fit(
     groups, notes = [], {"steps": steps(setup, len(support.chosen))}
     for own in methods.groups(method):
         alone = setup._replace(method=own)
-        group, some, each, made = _adapt(alone, seen, support, views, number)
+        group, some, each, made = _adapt(alone, features, support, views, number)
         groups.append(group)
         predictors += some
         count += each * len(some)
@@ -135,14 +137,19 @@ def _fit(
 
 
 def _probe(
-    method: methods.Method, seen: FrozenFeatures, support: SupportSet, views: np.ndarray
+    method: methods.Method,
+    features: FrozenFeatures,
+    support: SupportSet,
+    views: np.ndarray,
 ) -> Predictor:
     """Fit a method's probe to pooled views, and to crops where it learns from them."""
     options = (
         {"num_labelled": support.num_labelled} if method.probe == "logistic" else {}
     )
     if method.crops:
-        cut = seen.pool(seen.cropped(support.chosen), method.pooling, support.chosen)
+        cut = features.pool(
+            features.cropped(support.chosen), method.pooling, support.chosen
+        )
         views = np.concatenate([views, cut])
     fit_probe = probes.PROBES[method.probe]
     decide = fit_probe(views, support.labels, support.targets.shape[1], **options)
@@ -151,7 +158,7 @@ def _probe(
 
 def _adapt(
     setup: FewShotSetup,
-    seen: FrozenFeatures,
+    features: FrozenFeatures,
     support: SupportSet,
     views: np.ndarray,
     number: int,
@@ -167,9 +174,9 @@ def _adapt(
     head = adapter_training.start_head(
         plan, views, support.labels, support.targets.shape[1]
     )
-    rows, targets = _rows(setup, seen, support)
+    rows, targets = _rows(setup, features, support)
     learnt = adapter_training.train(
-        adapter_training.Network(seen.cut.after, made.adapt, network.variables),
+        adapter_training.Network(features.cut.after, made.adapt, network.variables),
         adapter_training.Learnt(made.start, head),
         rows,
         targets,
@@ -180,7 +187,7 @@ def _adapt(
     # Drawn back to 1, a weight that is 0 would be a half.
     back = 0.0 if sparsity.sparse(plan.penalty) else method.back
     weights = methods.drawn_back(made.start, learnt.trunk, back)
-    describe = adapter_training.describe(seen.cut.after, made.adapt, plan)
+    describe = adapter_training.describe(features.cut.after, made.adapt, plan)
     predictors = [
         _predictor(
             plan,
@@ -226,7 +233,7 @@ def save(
 
     Args:
         fitted: What was learnt.
-        setup: See `setup.Task`.
+        setup: The run.
         folder: Where to; made if it is missing.
         names: Of the classes.
     """
@@ -265,15 +272,15 @@ def save(
 
 
 def _rows(
-    setup: FewShotSetup, seen: FrozenFeatures, support: SupportSet
+    setup: FewShotSetup, features: FrozenFeatures, support: SupportSet
 ) -> tuple[list[np.ndarray], np.ndarray]:
     """Give the views that each adapter learns from, `[rows, …]`, and their targets."""
-    inner, kinds = seen.train(support.chosen), setup.method.adapters
+    inner, kinds = features.train(support.chosen), setup.method.adapters
     shape = inner.shape[2:]
     flips = inner.reshape(-1, *shape)
     if not methods.crops(setup.method):
         return [flips] * len(kinds), np.tile(support.targets, (len(inner), 1))
-    cut = seen.cropped(support.chosen)
+    cut = features.cropped(support.chosen)
     both = np.concatenate([inner, cut]).reshape(-1, *shape)
     # Flips are gone through again while there are crops: one choice of rows suits all.
     rows = [both if "crops" in kind else flips for kind in kinds]

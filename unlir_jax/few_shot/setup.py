@@ -35,7 +35,7 @@ class FewShotSetup(NamedTuple):
         at: Where the trunk is cut: the same, or "" where all of it learns.
         image_size: Side in pixels of the pictures.
         crop: See `preprocessing`.
-        interpolation: Likewise.
+        interpolation: See `preprocessing`.
         unlabelled: How many other pictures are learnt from; None: all.
         duplicates: Pictures that are both trained and tested on, see
             `data.duplicates`; None where nobody looked.

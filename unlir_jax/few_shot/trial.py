@@ -85,7 +85,7 @@ def is_summary(found: Mapping[str, object]) -> bool:
 
 def run(
     given: FewShotSetup,
-    seen: FrozenFeatures,
+    features: FrozenFeatures,
     folder: Path,
     *,
     claim: Callable[[], None],
@@ -96,7 +96,7 @@ def run(
 
     Args:
         given: What is learnt.
-        seen: The pictures at its cut.
+        features: The pictures at its cut.
         folder: Its own.
         claim: Called before anything is written.
         asked: Gives the name of a signal that asks to stop, or "".
@@ -112,14 +112,14 @@ def run(
     found = []
     for number in range(given.settings.draws):
         file = folder / DRAWS / f"{number:03d}.json"
-        drawn = _drawn(given, seen, number)
+        drawn = _drawn(given, features, number)
         kept, damage = episode_files.read(file, drawn.whose)
         if kept is None and asked():
             return None
         if damage:
             say(f"{str(file)!r} is damaged ({damage}): it is made again.")
         if kept is None:
-            fitted, kept = _learn(given, seen, drawn)
+            fitted, kept = _learn(given, features, drawn)
             claim()
             if number == 0:
                 with sharing.writing(folder):
@@ -139,12 +139,12 @@ def run(
     return summary
 
 
-def _drawn(given: FewShotSetup, seen: FrozenFeatures, number: int) -> Drawn:
+def _drawn(given: FewShotSetup, features: FrozenFeatures, number: int) -> Drawn:
     settings, train = given.settings, given.data.train
     # `setup.prepare` has looked all of them up.
     known = cast(np.ndarray, train.labels)
     chosen, classes = episodes.draw(known, settings.k, number, settings.ways)
-    tested = np.flatnonzero(np.isin(seen.test_labels, classes))
+    tested = np.flatnonzero(np.isin(features.test_labels, classes))
     whose = episode_files.Whose(
         number,
         given.network.sha256,
@@ -153,26 +153,26 @@ def _drawn(given: FewShotSetup, seen: FrozenFeatures, number: int) -> Drawn:
         len(tested),
     )
     labels = np.searchsorted(classes, known[chosen])
-    target = np.searchsorted(classes, seen.test_labels[tested])
+    target = np.searchsorted(classes, features.test_labels[tested])
     return Drawn(chosen, labels, tested, target, whose)
 
 
 def _learn(
-    given: FewShotSetup, seen: FrozenFeatures, drawn: Drawn
+    given: FewShotSetup, features: FrozenFeatures, drawn: Drawn
 ) -> tuple[fitting.Fitted, Record]:
     """Learn from one draw, and test on all of the test split."""
     chosen, number = drawn.chosen, drawn.whose.draw
     others = episodes.others(given.data.train.size, chosen, given.unlabelled, number)
-    seen.prepare(chosen, crops=methods.crops(given.method))
-    seen.prepare(others)
+    features.prepare(chosen, crops=methods.crops(given.method))
+    features.prepare(others)
     begun = time.perf_counter()
     count = len(drawn.whose.classes)
-    fitted = fitting.fit(given, seen, chosen, drawn.labels, count, number, others)
+    fitted = fitting.fit(given, features, chosen, drawn.labels, count, number, others)
     seconds = time.perf_counter() - begun
-    scores = fitted.classify(seen.tested(drawn.tested))
+    scores = fitted.classify(features.tested(drawn.tested))
     broken = np.flatnonzero(~np.isfinite(scores).all(1))
     if len(broken):
-        names = [seen.test_names[int(drawn.tested[row])] for row in broken]
+        names = [features.test_names[int(drawn.tested[row])] for row in broken]
         raise FloatingPointError(
             f"What {given.settings.method} says after draw {number} is not finite"
             f"{finite.named(names)}; expected numbers: look at the weights, or try a "
