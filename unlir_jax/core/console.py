@@ -1,11 +1,10 @@
-"""What the command line says: sentences, tables, JSON, and how far the work is."""
+"""Output of the command line: sentences, tables, JSON and progress."""
 
 import json
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 # Exit codes. 70 is EX_SOFTWARE of sysexits.h; shells give 128 and the signal's number.
 DONE, SOME_FAILED, BAD_INPUT, DIVERGED = 0, 1, 2, 3
@@ -78,7 +77,7 @@ def print_table(
     return DONE
 
 
-def print_json(value: Any) -> int:
+def print_json(value: object) -> int:
     """Print what JSON can hold."""
     print(visible(json.dumps(value, indent=2, ensure_ascii=False)))
     return DONE
