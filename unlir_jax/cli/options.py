@@ -2,11 +2,12 @@
 
 import argparse
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
 from unlir_jax.core import console
+from unlir_jax.core.document_types import Document
 
 NETWORK = "network, see `unlir models`"
 FILE = "a .safetensors file"
@@ -83,7 +84,7 @@ def progress(
     return console.progress() if watched else console.silence()
 
 
-def complain(failed: Sequence[Mapping[str, Any]]) -> int:
+def complain(failed: Sequence[Document]) -> int:
     """Say which pictures could not be read; give the exit code."""
     for failure in failed:
         console.complain(failure["error"])

@@ -2,10 +2,13 @@
 
 import argparse
 import sys
-from typing import Any
+from typing import TYPE_CHECKING
 
 from unlir_jax.cli import options
 from unlir_jax.core import console
+
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
 
 SUMMARY = "train a network as a config says"
 EPILOG = """\
@@ -65,7 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
     return console.DONE
 
 
-def _few_shot(settings: Any, arguments: argparse.Namespace) -> int:
+def _few_shot(settings: "ConfigDict", arguments: argparse.Namespace) -> int:
     from unlir_jax.few_shot import adapt
     from unlir_jax.runtime import config
 
