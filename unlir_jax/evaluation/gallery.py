@@ -197,7 +197,7 @@ def _read(file: Path, whose: batch_files.Whose, setup: EvaluationSetup) -> Candi
     if set(arrays) != {*own, *(f"{MAPS}{name}" for name in names)}:
         raise ValueError("it has too few or too many arrays")
     maps = {name: arrays[f"{MAPS}{name}"] for name in names}
-    found = Candidates(*(arrays[name] for name in own), maps)
+    found = Candidates._make([*(arrays[name] for name in own), maps])
     count = found.index.size
     shapes = [(count,), (count, side, side, 3), *2 * [(count, len(names))]]
     shapes += [(count, *each.shape[1:3]) for each in maps.values()]

@@ -116,10 +116,7 @@ def prepare(settings: Settings) -> EvaluationSetup:
             scorer.score(next(iter(made.values())))
     annotations = _annotations(scorers, data)
     others, further = _others(scorers, settings, network)
-    if laid.mesh.size > 1:
-        laid_out = mesh.put_state(laid, network.variables)
-        network = network._replace(variables=laid_out)
-        others = {n: mesh.put_state(laid, other) for n, other in others.items()}
+    network, others = _spread(laid, network, others)
     return EvaluationSetup(
         settings=settings,
         network=network,
@@ -152,6 +149,17 @@ def _layout(settings: Settings) -> mesh.Layout:
     laid = mesh.layout(devices=devices[: settings.devices or len(devices)])
     mesh.check_batch_size(laid, settings.batch_size)
     return laid
+
+
+def _spread(
+    laid: mesh.Layout, network: pretrained.Pretrained, others: Mapping[str, Variables]
+) -> tuple[pretrained.Pretrained, Mapping[str, Variables]]:
+    """Lay variables out on several devices."""
+    if laid.mesh.size == 1:
+        return network, others
+    variables = mesh.put_state(laid, network.variables)
+    others = {name: mesh.put_state(laid, other) for name, other in others.items()}
+    return network._replace(variables=variables), others
 
 
 def compared(given: EvaluationSetup) -> EvaluationSetup:

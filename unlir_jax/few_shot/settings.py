@@ -47,8 +47,7 @@ def few_shot() -> ConfigDict:
             # these with these; (): only the two above. ("all",) is every method.
             "shots": (),
             "methods": (),
-            # So many other training pictures, or "all", are learnt from without their
-            # labels.
+            # So many other training pictures (or "all") are learnt from unlabelled.
             "unlabelled": "0",
             "data": whole.data,
             "model": {

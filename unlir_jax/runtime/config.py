@@ -13,12 +13,13 @@ import traceback
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple
 
 import ml_collections
 from ml_collections import config_dict
 
 from unlir_jax.core.document_types import Document, Record
+from unlir_jax.core.document_types import Settings as Settings
 from unlir_jax.storage import paths
 
 _PACKAGE = Path(__file__).parents[1]
@@ -37,15 +38,6 @@ _EXPECTED = {
     tuple: "a tuple such as (1, 2)",
     list: "a list such as [1, 2]",
 }
-
-
-@runtime_checkable
-class Settings(Protocol):
-    """Settings of a run: a ConfigDict, with the fields that its defaults have."""
-
-    def __getattr__(self, name: str, /) -> Any: ...
-
-    def __getitem__(self, name: str, /) -> Any: ...
 
 
 class _File(NamedTuple):
