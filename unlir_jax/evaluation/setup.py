@@ -107,9 +107,8 @@ def prepare(settings: Settings) -> EvaluationSetup:
         for name, values in parameters.items()
     }
     options = settings.metric_options.to_dict()
-    scorers, contracts = metrics.make(
-        network.model, wanted, options, _order(network, metrics.sanity(wanted))
-    )
+    order = _order(network, metrics.sanity(wanted))
+    scorers, contracts = metrics.make(network.model, wanted, options, order)
     for scorer in scorers:
         if scorer.needs in EXPLAINING:
             # So that its settings are looked at now, not at the first batch.
