@@ -7,8 +7,10 @@ from typing import Any, get_args
 
 from unlir_jax import metrics
 from unlir_jax.core import loops
+from unlir_jax.core.document_types import Document, Record
 from unlir_jax.explanation.scoring import Scorer
 from unlir_jax.metrics import spec
+from unlir_jax.types import SplitModel
 
 # Of a setting of a method or metric, whole and broken; none has use for more.
 MOST_COUNT, MOST_NUMBER = 10**6, 1e9
@@ -45,11 +47,11 @@ def sanity(names: Sequence[str]) -> bool:
 
 
 def make(
-    model: Any,
+    model: SplitModel,
     names: Sequence[str],
-    options: Mapping[str, Mapping[str, Any]],
+    options: Mapping[str, Document],
     order: tuple[str, ...] = (),
-) -> tuple[list[Scorer], dict[str, Any]]:
+) -> tuple[list[Scorer], Record]:
     """Make metrics, and say what each means.
 
     Args:
@@ -86,7 +88,7 @@ def make(
     return scorers, {name: metrics.contract(name, values[name]) for name in names}
 
 
-def _join(scorers: list[Scorer], name: str, values: Mapping[str, Any]) -> bool:
+def _join(scorers: list[Scorer], name: str, values: Document) -> bool:
     """Add a metric to the scorer that computes it anyway, if there is one."""
     known = metrics.SPECS[spec.base(name)]
     for scorer in scorers:
@@ -98,13 +100,13 @@ def _join(scorers: list[Scorer], name: str, values: Mapping[str, Any]) -> bool:
     return False
 
 
-def _result(name: str, values: Mapping[str, Any]) -> str:
+def _result(name: str, values: Document) -> str:
     """Name a metric as its result does."""
     known = metrics.SPECS[spec.base(name)]
     return values[known.variants] if known.shared else spec.base(name)
 
 
-def _given(values: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+def _given(values: Mapping[str, Document]) -> dict[str, str]:
     """Find the metrics that another one computes anyway: their names, and its.
 
     Args:
@@ -119,7 +121,7 @@ def _given(values: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     return found
 
 
-def _gives(name: str, settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def _gives(name: str, settings: Document) -> dict[str, Record]:
     """List what a metric gives besides itself, and the settings that it is under."""
     return {
         other: {own: settings[theirs] for own, theirs in names.items()}
@@ -129,9 +131,9 @@ def _gives(name: str, settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 def _values(
     names: Sequence[str],
-    options: Mapping[str, Mapping[str, Any]],
+    options: Mapping[str, Document],
     order: tuple[str, ...],
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, Record]:
     """Give the settings of each metric: defaults, then options, then its variant."""
     plain = dict.fromkeys(spec.base(name) for name in names)
     found = {name: defaults(name) for name in plain}
@@ -142,7 +144,7 @@ def _values(
     return {name: found[spec.base(name)] | spec.variant(name) for name in names}
 
 
-def defaults(name: str) -> dict[str, Any]:
+def defaults(name: str) -> Record:
     """List the settings of a metric's factory; none where there is no such metric.
 
     The order in which layers are redrawn is the network's, and no setting.
@@ -153,10 +155,10 @@ def defaults(name: str) -> dict[str, Any]:
 
 
 def merge(
-    found: dict[str, dict[str, Any]],
-    options: Mapping[str, Mapping[str, Any]],
+    found: dict[str, Record],
+    options: Mapping[str, Document],
     what: str,
-    defaults: Callable[[str], dict[str, Any]],
+    defaults: Callable[[str], Record],
 ) -> None:
     """Change settings as options say.
 
@@ -184,7 +186,7 @@ def merge(
             found[name][option] = value
 
 
-def check_option(setting: str, value: Any, default: Any) -> None:
+def check_option(setting: str, value: Any, default: object) -> None:
     """Refuse a value that makes no sense for any method or metric.
 
     Args:

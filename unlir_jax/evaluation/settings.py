@@ -24,7 +24,7 @@ def choose(
     data: str = "folder",
     method_options: Mapping[str, Document] | None = None,
     metric_options: Mapping[str, Document] | None = None,
-    **more: Any,
+    **more: object,
 ) -> tuple[ConfigDict, types.SimpleNamespace]:
     """Give the settings for a config file, as its argument changes them.
 
