@@ -16,7 +16,7 @@ FLOORS = {
     0: (
         *("types", "tree", "keys", "mesh", "factories", "allocator", "loops"),
         *("config", "defaults", "presets", "progress", "interruption", "usage"),
-        *("arguments_of", "console", "documents", "locks", "places"),
+        *("arguments_of", "console", "documents", "locks", "places", "choices"),
         *("finite", "ranges", "staging", "compilation"),
         *("gates", "pooling"),
     ),

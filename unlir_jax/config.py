@@ -5,7 +5,6 @@ A config file has `get_config(argument="")`, which returns a `ConfigDict`, and p
 """
 
 import ast
-import difflib
 import inspect
 import math
 import re
@@ -18,7 +17,7 @@ from typing import Any, NamedTuple
 import ml_collections
 from ml_collections import config_dict
 
-from unlir_jax import places
+from unlir_jax import choices, places
 
 _PACKAGE = Path(__file__).parent
 _BESIDE = _PACKAGE.parent / "configs"
@@ -395,5 +394,5 @@ def _suggestion(word: str, names: Iterable[str], prefix: str = "") -> str:
     names = list(names)
     # `learning_rate` alone means `optimizer.learning_rate`.
     ends = [name for name in names if name.endswith(f".{word}")]
-    near = (ends or difflib.get_close_matches(word, names, 1))[:1]
+    near = ends[:1] or choices.near(word, names)
     return f"; did you mean `{prefix}{near[0]}`?" if near else "."

@@ -1,11 +1,10 @@
 """Which explainers are asked for by name, and what they need to be made."""
 
-import difflib
 import inspect
 from collections.abc import Sequence
 from typing import Any
 
-from unlir_jax import part_account, receptive, saliency
+from unlir_jax import choices, part_account, receptive, saliency
 from unlir_jax.pretrained import Pretrained
 from unlir_jax.types import Explainer
 
@@ -50,13 +49,7 @@ def check(
                 "decide by parts; expected the workdir of a part network, or some of: "
                 f"{', '.join(known)}."
             )
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
-            raise ValueError(
-                f"`method`={name!r} is not an explainer; {hint}known: "
-                f"{', '.join(known)}."
-            )
+        choices.pick(name, known, f"`method`={name!r} is not an explainer")
     if steps is not None and not 1 <= steps <= MOST_STEPS:
         raise ValueError(f"`steps`={steps}; expected 1 to {MOST_STEPS:,}.")
     if steps is not None and not any("steps" in settings(m, None) for m in chosen):

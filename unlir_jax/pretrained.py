@@ -1,6 +1,5 @@
 """A network by name, with its weights, ready to be explained."""
 
-import difflib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -9,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unlir_jax import allocator, filling, places, split, tree, zoo
+from unlir_jax import allocator, choices, filling, places, split, tree, zoo
 from unlir_jax.data import classes as data_classes
 from unlir_jax.data import preprocessing
 from unlir_jax.models import fold as folding
@@ -269,12 +268,8 @@ def find_layer(name: str, network: zoo.Network, layer: str | None) -> str:
     for candidate in (layer, zoo.layer_path(network, layer)):
         if candidate in paths:
             return candidate
-    near = difflib.get_close_matches(layer, paths, n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    raise ValueError(
-        f"`layer`={layer!r} is not a module of {name}; {hint}its modules: "
-        f"{', '.join(paths)}."
-    )
+    wrong = f"`layer`={layer!r} is not a module of {name}"
+    return choices.pick(layer, paths, wrong, "its modules: {}")
 
 
 def _cut(module: Any, network: zoo.Network, layer: str) -> SplitModel:

@@ -1,11 +1,10 @@
 """The networks that can be asked for by name."""
 
-import difflib
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from unlir_jax import places
+from unlir_jax import choices, places
 from unlir_jax.models import (
     efficientnet_lite,
     inverted_residual,
@@ -186,13 +185,7 @@ def find(name: str) -> tuple[str, Network]:
     """
     known = networks()
     chosen = SYNONYMS.get(name, name)
-    if chosen not in known:
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise ValueError(
-            f"`name`={places.shown(name)} is not a network; {hint}known: "
-            f"{', '.join(known)}."
-        )
+    choices.pick(chosen, known, f"`name`={places.shown(name)} is not a network")
     return chosen, known[chosen]
 
 

@@ -1,6 +1,5 @@
 """Data sets that tensorflow-datasets has prepared, read without TensorFlow."""
 
-import difflib
 import functools
 import importlib
 import os
@@ -10,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from unlir_jax import choices
 from unlir_jax.data import classes as class_names
 from unlir_jax.data import (
     files,
@@ -105,8 +105,7 @@ def tfds(
         size = len(_opened(directory, split, keys))
     except ValueError as error:
         splits = [*builder.info.splits, "all"]
-        near = difflib.get_close_matches(split, splits, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
+        hint = choices.meant(split, splits)
         raise ValueError(
             f"`split`={split!r} is not in data set {name!r}; {hint}known: "
             f"{', '.join(splits)}."
@@ -156,8 +155,7 @@ def _builder(name: str, data_dir: str | os.PathLike[str] | None) -> Any:
         builder = library.builder(name, data_dir=place)
     except library.core.DatasetNotFoundError as error:
         known = library.list_builders(with_community_datasets=False)
-        near = difflib.get_close_matches(name, known, n=3)
-        hint = f"did you mean {', '.join(near)}? " if near else ""
+        hint = choices.meant(name, known, count=3)
         raise ValueError(
             f"`name`={name!r} is not a data set; {hint}expected one of {len(known)} "
             "that tensorflow_datasets.list_builders() lists, or one prepared in "

@@ -1,12 +1,11 @@
 """Metrics by name, ready to score; those that look at the same pictures become one."""
 
-import difflib
 import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, get_args
 
-from unlir_jax import loops, metrics
+from unlir_jax import choices, loops, metrics
 from unlir_jax.metrics import registry
 
 AVERAGES = ("average_drop", "average_increase", "average_gain")
@@ -49,17 +48,13 @@ def check(names: tuple[str, ...]) -> tuple[str, ...]:
         ValueError: So it is; the sentence says which are known.
     """
     wanted = tuple(dict.fromkeys(names))
-    known = ", ".join(metrics.FACTORIES)
     if not wanted:
+        known = ", ".join(metrics.FACTORIES)
         raise ValueError(f"`metrics` is empty; expected some of {known}.")
     for name in wanted:
         plain = registry.base(name)
-        if plain not in metrics.FACTORIES:
-            near = difflib.get_close_matches(plain, metrics.FACTORIES, n=1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
-            raise ValueError(
-                f"`metrics` has {name!r}, which is no metric; {hint}known: {known}."
-            )
+        wrong = f"`metrics` has {name!r}, which is no metric"
+        choices.pick(plain, metrics.FACTORIES, wrong)
         registry.variant(name)
     return wanted
 
