@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageEnhance, ImageFilter
 
-from unlir_jax import choices
+from unlir_jax.core import choices
 from unlir_jax.data import geometry, preprocessing, rand_augment, resizing, source
 
 Range = tuple[float, float]

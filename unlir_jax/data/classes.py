@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from unlir_jax import choices
+from unlir_jax.core import choices
 from unlir_jax.data import preprocessing
 from unlir_jax.data.source import Source, relabelled
 

@@ -4,7 +4,7 @@ import importlib
 import inspect
 from typing import Any
 
-from unlir_jax import choices
+from unlir_jax.core import choices
 from unlir_jax.data.source import Source
 
 # Where the function is that opens each kind. Imported when asked for: some are slow.

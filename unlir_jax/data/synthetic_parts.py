@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from unlir_jax import choices
+from unlir_jax.core import choices
 from unlir_jax.data import shapes, source
 
 PARTS: tuple[str, ...] = tuple(shapes.VARIANTS)

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from unlir_jax import choices
+from unlir_jax.core import choices
 from unlir_jax.filters import parameters
 
 Pairing = Mapping[str, str | None]
