@@ -18,7 +18,7 @@ def test_what_acts_on_a_terminal_is_written_out(capsys):
     assert console.visible("tab\tline\n") == "tab\tline\n"
     console.say(HOSTILE)
     console.complain(HOSTILE.replace("\r", ""))
-    console.print_table((HOSTILE, "b"), [("c", HOSTILE)])
+    print(console.table((HOSTILE, "b"), [("c", HOSTILE)]))
     console.print_json({HOSTILE: [HOSTILE, "\U000e0041"]})
     out, err = capsys.readouterr()
     for letter in set(HOSTILE) - set("a]0;title31mb[é\u200d漢"):

@@ -10,6 +10,7 @@ import numpy as np
 from unlir_jax import tree
 from unlir_jax.adapters import arithmetic, file
 from unlir_jax.adapters import network as networks
+from unlir_jax.core import console
 from unlir_jax.models import pretrained
 from unlir_jax.weights import exported, readers
 
@@ -134,19 +135,10 @@ def diff_command(
         ValueError: They are of different networks or layers.
     """
     rows = arithmetic.diff(file.load(first), file.load(second), most)
-    texts = [
-        ("layer", "weights", "distance", "correlation", "most: filter first second")
-    ]
+    head = "layer", "weights", "distance", "correlation", "most: filter first second"
+    texts = []
     for row in rows[: layers or None]:
         places = "  ".join(f"{i} {one:.3f} {other:.3f}" for i, one, other in row.most)
         numbers = f"{row.distance:.4f}", f"{row.correlation:.3f}"
         texts.append((row.layer, str(row.filters), *numbers, places))
-    widths = [max(len(text[column]) for text in texts) for column in range(4)]
-    return "\n".join(
-        "  ".join(
-            [text[0].ljust(widths[0])]
-            + [text[column].rjust(widths[column]) for column in (1, 2, 3)]
-            + [text[4]]
-        )
-        for text in texts
-    )
+    return console.table(head, texts, right=(1, 2, 3))

@@ -314,7 +314,8 @@ def _models(arguments: argparse.Namespace) -> int:
         table = [
             (row["layer"], " x ".join(str(n) for n in row["shape"])) for row in rows
         ]
-        return console.print_table(("layer", "rows x columns x filters"), table)
+        print(console.table(("layer", "rows x columns x filters"), table))
+        return DONE
     rows = catalogue.models()
     if arguments.json:
         return console.print_json(rows)
@@ -329,7 +330,7 @@ def _models(arguments: argparse.Namespace) -> int:
         for row in rows
     ]
     head = ("name", "size", "layer", "parameters", "weights")
-    console.print_table(head, table, right=(1, 3))
+    print(console.table(head, table, right=(1, 3)))
     print("\nfile: --weights FILE (.pth, .pt, .safetensors, .npz) or hf:owner/name")
     return DONE
 
@@ -346,9 +347,10 @@ def _methods(arguments: argparse.Namespace) -> int:
     described = catalogue.methods()
     if arguments.json:
         return console.print_json(described)
-    console.print_table(("explainer", ""), list(described["explainers"].items()))
+    print(console.table(("explainer", ""), list(described["explainers"].items())))
     print()
-    return console.print_table(("metric", ""), list(described["metrics"].items()))
+    print(console.table(("metric", ""), list(described["metrics"].items())))
+    return DONE
 
 
 def _convert(arguments: argparse.Namespace) -> int:

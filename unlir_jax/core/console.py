@@ -1,13 +1,14 @@
-"""What the command line says: sentences, tables, JSON, and how far the work is."""
+"""Output of the command line: sentences, tables, JSON and progress."""
 
+import io
 import json
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 DONE = 0
+WIDEST = 10**6
 
 # What moves, colours or hides text in a terminal or turns its direction: controls but
 # for the tab and the end of a line, marks of direction, letters without width (but for
@@ -61,22 +62,29 @@ def silence() -> Iterator[Callable[[str, float], None]]:
     yield lambda doing, share: None
 
 
-def print_table(
+def table(
     head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()
-) -> int:
-    """Print aligned columns; those numbered in `right` to the right."""
-    lines = [[visible(text) for text in line] for line in (head, *rows)]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
-    for line in lines:
-        cells = [
-            text.rjust(width) if index in right else text.ljust(width)
-            for index, (text, width) in enumerate(zip(line, widths, strict=True))
-        ]
-        print("  ".join(cells).rstrip())
-    return DONE
+) -> str:
+    """Align columns, those numbered in `right` to the right; no cell is cut or broken.
+
+    In a terminal the head is bold.
+    """
+    from rich import console, table, text  # Slow to import.
+
+    drawn = table.Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for index, title in enumerate(head):
+        side = "right" if index in right else "left"
+        drawn.add_column(text.Text(visible(title)), justify=side, no_wrap=True)
+    for row in rows:
+        drawn.add_row(*(text.Text(visible(cell)) for cell in row))
+    page = io.StringIO()
+    terminal = sys.stdout.isatty()
+    # As wide as it needs to be, whatever reads it.
+    console.Console(file=page, width=WIDEST, force_terminal=terminal).print(drawn)
+    return "\n".join(line.rstrip() for line in page.getvalue().splitlines())
 
 
-def print_json(value: Any) -> int:
+def print_json(value: object) -> int:
     """Print what JSON can hold."""
     print(visible(json.dumps(value, indent=2, ensure_ascii=False)))
     return DONE
