@@ -5,6 +5,7 @@ complaints about the arguments come at once.
 """
 
 import argparse
+import importlib
 import os
 import sys
 import traceback
@@ -14,7 +15,7 @@ from typing import Any, NoReturn
 
 import unlir_jax
 from unlir_jax.cli import arguments_of, usage
-from unlir_jax.core import console
+from unlir_jax.core import console, extras
 
 DONE, SOME_FAILED, BAD_INPUT, DIVERGED = console.DONE, 1, 2, 3
 INTERNAL_ERROR = 70  # EX_SOFTWARE of sysexits.h
@@ -142,7 +143,9 @@ def _parser() -> argparse.ArgumentParser:
 def _train(arguments: argparse.Namespace) -> int:
     import logging
 
-    from absl import logging as absl_logging
+    with extras.needed("train"):
+        importlib.import_module("grain")
+        from absl import logging as absl_logging
 
     from unlir_jax.runtime import config, mesh
 
@@ -191,6 +194,9 @@ def _few_shot(settings: Any, arguments: argparse.Namespace) -> int:
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
+    # Batches are read by it; whoever lacks it is told before any work.
+    with extras.needed("train"):
+        importlib.import_module("grain")
     from unlir_jax.runtime import config, mesh
 
     settings = config.load(arguments.config, arguments.overrides)

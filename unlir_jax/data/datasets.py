@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from unlir_jax.core import choices
+from unlir_jax.core import choices, extras
 from unlir_jax.data import classes as class_names
 from unlir_jax.data import (
     frames,
@@ -145,7 +145,8 @@ def _fingerprint(
 
 def _library() -> Any:
     # Imported when it is needed: few want it, and it takes a while.
-    return importlib.import_module("tensorflow_datasets")
+    with extras.needed("train"):
+        return importlib.import_module("tensorflow_datasets")
 
 
 def _builder(name: str, data_dir: str | os.PathLike[str] | None) -> Any:

@@ -11,10 +11,9 @@ import weakref
 from collections.abc import Generator, Iterator, Sequence
 from typing import Any, NamedTuple
 
-import grain
 import numpy as np
-from absl import flags
 
+from unlir_jax.core import extras
 from unlir_jax.data import augmentation, preprocessing
 from unlir_jax.data.source import Example, Source, narrowed
 
@@ -33,6 +32,8 @@ A row without weight is zeros throughout, but for its index and position.
 """
 
 Batches = Generator[Batch, None, None]
+Steps = Any
+"""A data set of grain, which is imported when batches are asked for."""
 MOST_SEEDS = 2**32
 # Training without end: no machine word counts further.
 MOST_ROWS = 2**62
@@ -116,7 +117,7 @@ def training(
     stop = None if workers else threading.Event()
     seen = narrowed(source, known)
     plan = Plan(seen, change, known, image_size, batch_size, seed, strict, stop)
-    order = grain.MapDataset.range(source.size).seed(seed).shuffle()
+    order = _grain().MapDataset.range(source.size).seed(seed).shuffle()
     order = order.repeat(MOST_ROWS // source.size)
     blocks = order.batch(share)[start * processes + process :: processes]
 
@@ -158,7 +159,7 @@ def evaluation(
     stop = None if workers else threading.Event()
     seen = narrowed(source, known)
     plan = Plan(seen, change, known, image_size, batch_size, 0, strict, stop)
-    steps = grain.MapDataset.range(evaluation_batches(source.size, batch_size))
+    steps = _grain().MapDataset.range(evaluation_batches(source.size, batch_size))
 
     def make(step: int) -> Batch:
         first = step * batch_size + process * share
@@ -308,6 +309,12 @@ def _read(plan: Plan, index: int) -> Example | None:
         ) from error
 
 
+def _grain() -> Any:
+    with extras.needed("train"):
+        import grain
+    return grain
+
+
 @atexit.register
 def _close_all() -> None:
     for stream in list(OPEN):
@@ -316,7 +323,7 @@ def _close_all() -> None:
 
 
 def _start(
-    batches: grain.MapDataset, stop: threading.Event | None, workers: int, threads: int
+    batches: Steps, stop: threading.Event | None, workers: int, threads: int
 ) -> Batches:
     stream = _stream(batches, stop, workers, threads)
     OPEN.add(stream)
@@ -324,11 +331,12 @@ def _start(
 
 
 def _stream(
-    batches: grain.MapDataset, stop: threading.Event | None, workers: int, threads: int
+    batches: Steps, stop: threading.Event | None, workers: int, threads: int
 ) -> Batches:
     """Have batches made ahead of whoever takes them."""
     # Two batches lie ready when all threads are at work on further ones.
-    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads + 2)
+    reading = {"num_threads": threads, "prefetch_buffer_size": threads + 2}
+    options = _grain().ReadOptions(**reading)
     ahead = batches.to_iter_dataset(options)
     if workers:
         ahead = _by_workers(batches, workers, threads)
@@ -341,10 +349,11 @@ def _stream(
         iterator.close()
 
 
-def _by_workers(
-    batches: grain.MapDataset, workers: int, threads: int
-) -> grain.IterDataset:
-    # grain looks at flags of the command line, which nobody else may have read.
+def _by_workers(batches: Steps, workers: int, threads: int) -> Steps:
+    from absl import flags
+
+    grain = _grain()
+    # It looks at flags of the command line, which nobody else may have read.
     if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads)
@@ -358,7 +367,7 @@ def _by_workers(
     )
 
 
-def _received(batches: grain.DatasetIterator) -> Batches:
+def _received(batches: Steps) -> Batches:
     """Take batches over from worker processes, and turn any failure into one error."""
     try:
         with STARTING, _main_hidden():

@@ -4,8 +4,6 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from markupsafe import Markup
-
 from unlir_jax.report import html, words
 
 WIDTH, HEIGHT = 400, 200
@@ -22,7 +20,7 @@ def chart(
     metric: str,
     methods: Mapping[str, Mapping[str, Any]],
     controls: Mapping[str, Mapping[str, Any]],
-) -> Markup:
+) -> html.Markup:
     """Draw the curves of one metric for one picture.
 
     Args:

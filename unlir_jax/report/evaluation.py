@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from markupsafe import Markup
 
 from unlir_jax.data import source
 from unlir_jax.models import pretrained
@@ -198,7 +197,7 @@ def _sentences(found: Mapping[str, Any]) -> list[str]:
     return [*sentences, *found["cautions"], *terms.ranking_sentences(found)]
 
 
-def _curves(found: Mapping[str, Any], rows: Any) -> list[Markup]:
+def _curves(found: Mapping[str, Any], rows: Any) -> list[html.Markup]:
     """Draw the mean curve of each method."""
     about = found["about"]
     names = [*about["methods"], *about["controls"]]

@@ -4,7 +4,6 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from markupsafe import Markup
 from PIL import Image
 
 from unlir_jax.report import curves, html, overlay, words
@@ -15,8 +14,8 @@ def article(
     picture: Image.Image,
     entry: Mapping[str, Any],
     views: Mapping[str, overlay.View],
-    account: Markup | str = "",
-) -> Markup:
+    account: html.Markup | str = "",
+) -> html.Markup:
     """Write the part of the page about one picture.
 
     Args:
@@ -46,7 +45,7 @@ def article(
     )
 
 
-def page(document: Mapping[str, Any], articles: Sequence[Markup]) -> str:
+def page(document: Mapping[str, Any], articles: Sequence[html.Markup]) -> str:
     """Put the page together.
 
     Args:

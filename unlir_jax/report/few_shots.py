@@ -6,11 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib import figure as figures
-from matplotlib import ticker, transforms
-from matplotlib.backends import backend_agg
 
+from unlir_jax.core import extras
 from unlir_jax.report import html
+
+with extras.needed("report"):
+    from matplotlib import figure as figures
+    from matplotlib import ticker, transforms
+    from matplotlib.backends import backend_agg
 
 COLOURS = ("#2f55c7", "#d1495b", "#1f8a70", "#9a5bbf", "#c77d0a")
 TURNS = ("-", "--", ":", "-.")

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from markupsafe import Markup
 from PIL import Image
 
 from unlir_jax.report import filter_sheet, html, overlay, part_page, words
@@ -11,7 +10,7 @@ from unlir_jax.report import filter_sheet, html, overlay, part_page, words
 Crops = Sequence[tuple[str, Image.Image]]
 
 
-def page(document: Mapping[str, Any], sections: Sequence[Markup]) -> str:
+def page(document: Mapping[str, Any], sections: Sequence[html.Markup]) -> str:
     """Put the page together.
 
     Args:
@@ -38,12 +37,12 @@ def page(document: Mapping[str, Any], sections: Sequence[Markup]) -> str:
     )
 
 
-def layers(drawn: Image.Image) -> Markup:
+def layers(drawn: Image.Image) -> html.Markup:
     """Write the section of all weights."""
     return html.render("filters_layers.html", drawn=drawn)
 
 
-def filters(title: str, rows: Sequence[tuple[Mapping[str, Any], Crops]]) -> Markup:
+def filters(title: str, rows: Sequence[tuple[Mapping[str, Any], Crops]]) -> html.Markup:
     """Write the section of the most raised, or the most lowered, filters.
 
     Args:
@@ -62,7 +61,7 @@ def filters(title: str, rows: Sequence[tuple[Mapping[str, Any], Crops]]) -> Mark
 def saliency(
     rows: Sequence[tuple[Mapping[str, Any], Image.Image, Sequence[Image.Image]]],
     own: bool,
-) -> Markup:
+) -> html.Markup:
     """Write the section of saliency before and after.
 
     Args:

@@ -5,13 +5,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib import figure as figures
-from matplotlib.backends import backend_agg
 from PIL import Image
 
+from unlir_jax.core import extras
 from unlir_jax.report import overlay, part_panel, sheet, words
 from unlir_jax.report.sheet import ACCENT, MARGIN, MUTED, RULE, Page
 from unlir_jax.types import Array
+
+with extras.needed("report"):
+    from matplotlib import figure as figures
+    from matplotlib.backends import backend_agg
 
 SIDE, GAP = 224, 20
 LOWERED = "#d1495b"

@@ -5,11 +5,14 @@ import functools
 import io
 from typing import Any
 
-import jinja2
-from markupsafe import Markup
 from PIL import Image
 
+from unlir_jax.core import extras
 from unlir_jax.report import words
+
+with extras.needed("report"):
+    import jinja2
+    from markupsafe import Markup
 
 QUALITY = 86
 """Of WebP: no loss that an eye finds, at a tenth of PNG's size."""

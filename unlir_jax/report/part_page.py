@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from markupsafe import Markup
 from PIL import Image
 
 from unlir_jax.report import html, part_panel, words
@@ -17,7 +16,9 @@ FIGURES = {
 
 
 def page(
-    document: Mapping[str, Any], gallery: Mapping[str, Any], sections: Sequence[Markup]
+    document: Mapping[str, Any],
+    gallery: Mapping[str, Any],
+    sections: Sequence[html.Markup],
 ) -> str:
     """Put the page together.
 
@@ -61,7 +62,7 @@ def summary(document: Mapping[str, Any], gallery: Mapping[str, Any]) -> str:
 
 def parts(
     rows: Sequence[tuple[Mapping[str, Any], Crops]], names: Sequence[str]
-) -> Markup:
+) -> html.Markup:
     """Write the section of all parts, one row each."""
     return _section("parts_rows.html", rows=rows, names=names, about=about)
 
@@ -108,7 +109,7 @@ def categories(
     names: Sequence[str],
     known: Sequence[Mapping[str, Any]],
     linked: Sequence[int],
-) -> Markup:
+) -> html.Markup:
     """Write the section of the categories: their first parts, as seen in them.
 
     Args:
@@ -127,7 +128,7 @@ def categories(
 
 def contrast(
     found: Mapping[str, Any], crops: Sequence[Sequence[Sequence[Image.Image]]]
-) -> Markup:
+) -> html.Markup:
     """Write why one category and not another, with regions of both for each part."""
     sides = [plain(found[side]["name"]) for side in ("class", "rival")]
     *_, others, bias, total = part_panel.lines(found)
@@ -159,7 +160,7 @@ def plain(name: str) -> str:
     return bare.replace("_", " ").strip() or name
 
 
-def _section(template: str, **values: Any) -> Markup:
+def _section(template: str, **values: Any) -> html.Markup:
     return html.render(
         template,
         **values,

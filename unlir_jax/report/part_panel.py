@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
-from markupsafe import Markup
 from PIL import Image
 
 from unlir_jax.report import html
@@ -16,7 +15,7 @@ def panel(
     views: Mapping[int, Image.Image],
     regions: Mapping[int, Sequence[Image.Image]],
     sentence: str = "",
-) -> Markup:
+) -> html.Markup:
     """Write which parts decided about a picture, where they are and how much they add.
 
     Args:

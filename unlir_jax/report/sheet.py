@@ -6,12 +6,15 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from matplotlib import figure as figures
-from matplotlib.backends import backend_agg
-from matplotlib.patches import Rectangle
 from PIL import Image
 
+from unlir_jax.core import extras
 from unlir_jax.report import overlay, words
+
+with extras.needed("report"):
+    from matplotlib import figure as figures
+    from matplotlib.backends import backend_agg
+    from matplotlib.patches import Rectangle
 
 DPI = 100
 MARGIN, GAP = 48, 28

@@ -4,12 +4,14 @@ import io
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from matplotlib import figure as figures
-from matplotlib.backends import backend_agg
-
+# What is said of the machine is no curve of what is learnt.
+from unlir_jax.core import extras
 from unlir_jax.storage import documents
 
-# What is said of the machine is no curve of what is learnt.
+with extras.needed("report"):
+    from matplotlib import figure as figures
+    from matplotlib.backends import backend_agg
+
 OMITTED = ("data_wait",)
 TRAIN, TEST = "#aebbe6", "#2f55c7"
 
