@@ -7,8 +7,9 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-DONE = 0
-WIDEST = 10**6
+# Exit codes. 70 is EX_SOFTWARE of sysexits.h; shells give 128 and the signal's number.
+DONE, SOME_FAILED, BAD_INPUT, DIVERGED = 0, 1, 2, 3
+INTERNAL_ERROR, INTERRUPTED, PIPE_CLOSED = 70, 130, 141
 
 # What moves, colours or hides text in a terminal or turns its direction: controls but
 # for the tab and the end of a line, marks of direction, letters without width (but for
@@ -62,10 +63,10 @@ def silence() -> Iterator[Callable[[str, float], None]]:
     yield lambda doing, share: None
 
 
-def table(
+def print_table(
     head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()
-) -> str:
-    """Align columns, those numbered in `right` to the right; no cell is cut or broken.
+) -> int:
+    """Print aligned columns, those numbered in `right` to the right; no cell is cut.
 
     In a terminal the head is bold.
     """
@@ -80,8 +81,10 @@ def table(
     page = io.StringIO()
     terminal = sys.stdout.isatty()
     # As wide as it needs to be, whatever reads it.
-    console.Console(file=page, width=WIDEST, force_terminal=terminal).print(drawn)
-    return "\n".join(line.rstrip() for line in page.getvalue().splitlines())
+    console.Console(file=page, width=10**6, force_terminal=terminal).print(drawn)
+    for line in page.getvalue().splitlines():
+        print(line.rstrip())
+    return DONE
 
 
 def print_json(value: object) -> int:
