@@ -22,7 +22,14 @@ from unlir_jax.models import pretrained
 from unlir_jax.models.pretrained import Pretrained
 from unlir_jax.part_report import panels
 from unlir_jax.parts import attribution
-from unlir_jax.report import explanation_page, overlay, part_panel, part_sheet, sheet
+from unlir_jax.report import (
+    explanation_page,
+    html,
+    overlay,
+    part_panel,
+    part_sheet,
+    sheet,
+)
 from unlir_jax.storage import files as record
 from unlir_jax.storage import paths
 from unlir_jax.types import Explainer
@@ -185,7 +192,7 @@ def run(
         "images": [],
         "failed": failed,
     }
-    articles: list[str] = []
+    articles: list[html.Markup] = []
     with record.new_folder(output, overwrite=overwrite) as folder:
         frame = preprocessing.framing(
             network.image_size,
