@@ -61,6 +61,14 @@ def evaluate(
     Raises:
         ValueError: Shapes that do not fit, a score that is not finite, or nothing to
             find for any query.
+
+    Example:
+        >>> import numpy as np
+        >>> from unlir_jax.metrics import retrieval
+        >>> scores = np.asarray([[0.9, 0.5, 0.1]])
+        >>> found = retrieval.evaluate(scores, np.asarray([[True, False, True]]), k=3)
+        >>> found.average_precision.round(3).tolist()  # (1 / 1 + 2 / 3) / 2
+        [0.833]
     """
     scores, relevant = np.asarray(scores), np.asarray(relevant, bool)
     junk = np.zeros_like(relevant) if junk is None else np.asarray(junk, bool)

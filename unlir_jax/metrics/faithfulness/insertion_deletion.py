@@ -125,6 +125,20 @@ def deletion(
     Returns:
         A metric with `deletion`, `[batch]`, and `deletion_curve`,
         `[batch, steps + 1]`.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from unlir_jax import metrics, saliency, split
+        >>> model = split.from_functions(  # The logits are the mean colour.
+        ...     lambda variables, images: images,
+        ...     lambda variables, maps: maps.mean((1, 2)),
+        ... )
+        >>> images = jnp.zeros((1, 2, 2, 3)).at[0, 0, 1, 2].set(1)  # A blue pixel.
+        >>> blue = jnp.asarray([2])
+        >>> found = saliency.grad_cam(model)({}, images, blue)
+        >>> scores = metrics.deletion(model, steps=4)({}, images, blue, found)
+        >>> print(scores["deletion_curve"].round(2))  # The first pixel decides.
+        [[0.39 0.33 0.33 0.33 0.33]]
     """
     return _curves(model, {"deletion": baseline}, steps, loop)
 

@@ -41,6 +41,13 @@ def overlap(scores: Scores) -> np.ndarray:
 
     Raises:
         ValueError: A wrong shape, fewer than two parts, or a score that is not finite.
+
+    Example:
+        >>> import numpy as np
+        >>> from unlir_jax.metrics import parts
+        >>> apart = np.eye(2).reshape(1, 1, 2, 2)  # Two cells, a part in each.
+        >>> parts.overlap(apart).tolist(), parts.overlap(apart[..., [0, 0]]).tolist()
+        ([0.0], [1.0])
     """
     scores = check_scores(scores)
     images, rows, columns, parts = scores.shape
