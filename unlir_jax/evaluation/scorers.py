@@ -37,7 +37,7 @@ def check(names: tuple[str, ...]) -> tuple[str, ...]:
         The names, each once.
 
     Raises:
-        ValueError: So it is; the sentence says which are known.
+        ValueError: A name is unknown, or there is none.
     """
     wanted = tuple(dict.fromkeys(names))
     known = ", ".join(metrics.FACTORIES)

@@ -1,4 +1,4 @@
-"""Which explainers are asked for by name, and what they need to be made."""
+"""Explainers by name, and their settings."""
 
 import difflib
 import functools
@@ -51,14 +51,14 @@ def check(
 
     Args:
         methods: Names in `saliency.METHODS`, or "parts".
-        steps: Of Opti-CAM.
+        steps: Number of steps of methods that have some, such as Opti-CAM.
         by_parts: Whether the network decides by parts.
 
     Returns:
         The methods, each once, in the order given.
 
     Raises:
-        ValueError: So it is; the sentence says which are known.
+        ValueError: A name is unknown, or none of the methods has `steps`.
     """
     load_plugins()
     known = (*saliency.METHODS, *([PARTS] if by_parts else []))

@@ -1,4 +1,4 @@
-"""How well pictures find those that are alike.
+"""Quality of rankings of similar images.
 
 Philbin et al. (CVPR 2007) and Radenovic et al. (Revisiting Oxford and Paris, CVPR
 2018): what is junk for a query is taken out of its ranking before anything is counted.
@@ -56,7 +56,7 @@ def evaluate(
         trapezoid: Integrate precision over recall by trapezoids, as the code of the
             Oxford and Paris benchmarks does, instead of averaging the precision at each
             relevant one.
-        k: Of `found`.
+        k: Length of `found`.
 
     Raises:
         ValueError: Shapes that do not fit, a score that is not finite, or nothing to
@@ -147,9 +147,9 @@ def by_class(
     Memory is that of some hundred queries against all pictures.
 
     Args:
-        descriptors: Of any length; zeros are alike nothing.
+        descriptors: Descriptors of any length; zeros are alike nothing.
         labels: Integers, `[pictures]`.
-        k: Of `Retrieval.found`.
+        k: Length of `Retrieval.found`.
 
     Raises:
         ValueError: As `evaluate`; another number of labels than of descriptors.

@@ -1,4 +1,4 @@
-"""What masking by the map does to the probability of the label.
+"""Effect of masking by the map on the probability of the label.
 
 `p` is the label's softmax probability on the image, `o` on the image times the map,
 enlarged and range-normalised: masking happens on pixels in [0, 1].

@@ -137,8 +137,8 @@ def deletion(
         >>> blue = jnp.asarray([2])
         >>> found = saliency.grad_cam(model)({}, images, blue)
         >>> scores = metrics.deletion(model, steps=4)({}, images, blue, found)
-        >>> print(scores["deletion_curve"].round(2))  # The first pixel decides.
-        [[0.39 0.33 0.33 0.33 0.33]]
+        >>> print([f"{p:.2f}" for p in scores["deletion_curve"][0]])
+        ['0.39', '0.33', '0.33', '0.33', '0.33']
     """
     return _curves(model, {"deletion": baseline}, steps, loop)
 
@@ -179,7 +179,7 @@ def insertion_minus_deletion(
         model: The cut network.
         insertion_baseline: What insertion starts from.
         deletion_baseline: What deletion ends at.
-        steps: Of each curve.
+        steps: Number of steps of each curve.
         loop: `auto`, `host` or `device`; see `loops.place`.
 
     Returns:
@@ -270,10 +270,10 @@ class _Points(NamedTuple):
     """Say what is shown at each point of the curves, `[points]` each.
 
     Attributes:
-        count: So many pixels are chosen, the most salient first.
+        count: Number of pixels that are chosen, the most salient first.
         hidden: Whether the chosen pixels are of the background, and all others of the
             image, instead of the reverse.
-        background: Of which curve.
+        background: Number of the curve whose background is shown.
     """
 
     count: jax.Array

@@ -1,4 +1,4 @@
-"""How concentrated and how large a map is, whatever the network."""
+"""Concentration and size of the map, without the network."""
 
 import jax
 import jax.numpy as jnp

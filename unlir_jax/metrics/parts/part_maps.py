@@ -1,4 +1,4 @@
-"""What maps of parts look like by themselves, without knowing any true part.
+"""Properties of maps of parts that need no true parts.
 
 All is computed some pictures at a time: beyond the maps, memory does not grow with
 pictures times cells times parts.
@@ -98,7 +98,7 @@ def sparsity(
     """Count the parts that make up most of a decision, the largest first.
 
     Args:
-        contributions: Of each part to the logit, of either sign.
+        contributions: Contribution of each part to the logit, of either sign.
         share: How much of the sum of their absolute values is to be reached.
 
     Returns:

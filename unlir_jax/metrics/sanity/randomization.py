@@ -165,8 +165,8 @@ def random_labels(
     Args:
         model: The cut network.
         explain: What makes the maps.
-        measure: As in `cascading_randomization`.
-        absolute: As there.
+        measure: Similarity, see `cascading_randomization`.
+        absolute: Whether signs of maps are dropped before they are compared.
 
     Returns:
         A metric with `random_labels`, `ssim`, `spearman` and `hog`, see there.

@@ -90,7 +90,7 @@ def opti_cam(
     Args:
         model: The cut network.
         steps: Most Adam steps; the paper uses up to 100.
-        learning_rate: Of Adam; the paper's 0.1. For `projected` 0.2 is good.
+        learning_rate: Step size of Adam; the paper's 0.1. `projected` takes 0.2 well.
         objective: With `y` the label's logit, `s` the mask: `mask` is `y(x s)`
             (Eq. 10), `diff` is `-|y(x) - y(x s)|` (Eq. 19), `iomask` is
             `y(x s) - y(x (1 - s))` (Eq. F.1), `iodiff` is
