@@ -12,7 +12,8 @@ from unlir_jax import maps, split
 from unlir_jax.core import finite
 from unlir_jax.data import pipeline, source
 from unlir_jax.evaluation import scorers, store, task
-from unlir_jax.metrics import boxes
+from unlir_jax.metrics.localization import boxes
+from unlir_jax.metrics.spec import EXPLAINING
 from unlir_jax.runtime import mesh
 from unlir_jax.storage import files
 from unlir_jax.types import Explainer
@@ -170,10 +171,10 @@ def _check(
 
 def _without_object(scorer: scorers.Scorer, seen: _Seen) -> np.ndarray | None:
     """Tell in which pictures a metric has nothing to find, and so no value."""
-    if scorer.takes == "boxes":
+    if scorer.needs == "boxes":
         return ~np.asarray(boxes.exists(seen.known["boxes"])).any(1)
-    if scorer.takes == "regions":
-        return ~(np.asarray(seen.known["regions"]) > 0).any((1, 2))
+    if scorer.needs == "masks":
+        return ~(np.asarray(seen.known["masks"]) > 0).any((1, 2))
     return None
 
 
@@ -193,11 +194,11 @@ def _known(job: task.Task, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray
         nothing = np.asarray([0, 0, -1, -1], np.int32)
         known["boxes"] = np.where(there, whole, nothing)
         size = (job.image_size, job.image_size)
-        known["regions"] = np.asarray(boxes.fill(known["boxes"], size))
+        known["masks"] = np.asarray(boxes.fill(known["boxes"], size))
     if "mask" in job.annotations:
         mask = np.asarray(batch["mask"])
         # A batch may have no object but void, which 255 would not tell from white.
-        known["regions"] = np.where(mask == source.VOID, -1, mask > 0).astype(np.int8)
+        known["masks"] = np.where(mask == source.VOID, -1, mask > 0).astype(np.int8)
     return known
 
 
@@ -205,14 +206,11 @@ def _found(
     scorer: scorers.Scorer, explain: Explainer, seen: _Seen, saliency: Any
 ) -> dict[str, Any]:
     """Score the maps of a batch by one metric."""
-    key, known = seen.key, seen.known
-    if scorer.takes == "explain":
-        further = [known[scorer.other]] if scorer.other else []
-        return scorer.score(explain)(*seen.arguments, saliency, *further, key=key)
-    if scorer.takes:
-        return scorer.score(*seen.arguments, saliency, known[scorer.takes], key=key)
-    clean = {"clean": seen.logits} if scorer.clean else {}
-    return scorer.score(*seen.arguments, saliency, key=key, **clean)
+    needs = scorer.needs
+    score = scorer.score(explain) if needs in EXPLAINING else scorer.score
+    further = [seen.known[needs]] if needs in seen.known else []
+    clean = {"clean": seen.logits} if needs == "logits" else {}
+    return score(*seen.arguments, saliency, *further, key=seen.key, **clean)
 
 
 def _doing(name: str, begun: float, done: float, share: float, batches: int) -> str:

@@ -10,7 +10,7 @@ from unlir_jax import saliency
 from unlir_jax.data import presets
 from unlir_jax.evaluation import scorers
 from unlir_jax.explanation import explainers
-from unlir_jax.metrics import registry
+from unlir_jax.metrics import spec
 from unlir_jax.runtime import config
 
 
@@ -41,6 +41,7 @@ def choose(
         The settings, and all arguments as they were given. Every setting of each method
         and metric that is asked for is there, to be changed on the command line.
     """
+    explainers.load_plugins()
     found: Any = evaluation()
     given = config.parse_arguments(
         argument,
@@ -59,7 +60,7 @@ def choose(
     found.metrics = tuple(given.metrics.split("+"))
     plain = (saliency.SYNONYMS.get(name, name) for name in asked)
     found.method_options = _whole(plain, explainers.defaults, method_options or {})
-    plain = (registry.base(name) for name in found.metrics)
+    plain = (spec.base(name) for name in found.metrics)
     found.metric_options = _whole(plain, scorers.defaults, metric_options or {})
     return found, given
 

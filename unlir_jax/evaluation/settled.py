@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from unlir_jax import metrics
-from unlir_jax.evaluation import scorers, store
-from unlir_jax.metrics import registry
+from unlir_jax.evaluation import store
+from unlir_jax.metrics import spec
 
+COUNTS = metrics.SPECS["pixel_average_precision"].curves
 RESAMPLES = 1000
 """Of PxAP: each adds up the pixels of all pictures again."""
 
@@ -40,7 +41,7 @@ def settle(job: Any, rows: store.Rows) -> tuple[store.Rows, Facts]:
     values, methods = rows.values.copy(), list(job.explainers)
     thresholds = {}
     for at, column in enumerate(job.columns):
-        if column not in scorers.CHOSEN:
+        if not metrics.SPECS[spec.base(column)].at_threshold:
             continue
         options = job.contracts[column]["settings"]
         for place, method in enumerate(methods):
@@ -66,9 +67,9 @@ def _pooled(
     job: Any, rows: store.Rows, methods: Sequence[str]
 ) -> dict[str, dict[str, Any]]:
     """Give PxAP with its interval over pictures."""
-    if scorers.COUNTS[0] not in rows.curves:
+    if COUNTS[0] not in rows.curves:
         return {}
-    inside, outside = (rows.curves[name].astype(np.int64) for name in scorers.COUNTS)
+    inside, outside = (rows.curves[name].astype(np.int64) for name in COUNTS)
     kept = inside[:, 0, 0] > 0
     inside, outside, count = inside[kept], outside[kept], int(kept.sum())
     if not count:
@@ -109,10 +110,10 @@ def rankings(
     own = [name for name in methods if name not in controls]
     own = own if len(own) > 1 else list(methods)
     found: dict[str, dict[str, Any]] = {}
-    for plain in dict.fromkeys(registry.base(column) for column in columns):
-        family = [column for column in columns if registry.base(column) == plain]
+    for plain in dict.fromkeys(spec.base(column) for column in columns):
+        family = [column for column in columns if spec.base(column) == plain]
         if (
-            registry.VARIANTS.get(plain) != "baseline"
+            metrics.SPECS[plain].variants != "baseline"
             or len(family) < 2
             or len(own) < 2
         ):

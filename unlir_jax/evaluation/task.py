@@ -12,7 +12,8 @@ from unlir_jax.data.splits import PLACE
 from unlir_jax.evaluation import batch_files, labels
 from unlir_jax.evaluation import scorers as scoring
 from unlir_jax.explanation import explainers
-from unlir_jax.metrics import sanity
+from unlir_jax.metrics.sanity.redrawn import redraw
+from unlir_jax.metrics.spec import EXPLAINING
 from unlir_jax.models import pretrained
 from unlir_jax.models.part_network import PartNet
 from unlir_jax.part_report import panels
@@ -102,7 +103,7 @@ def prepare(settings: Any) -> Task:
         network.model, wanted, options, _order(network, scoring.sanity(wanted))
     )
     for scorer in scorers:
-        if scorer.takes == "explain":
+        if scorer.needs in EXPLAINING:
             # So that its settings are looked at now, not at the first batch.
             scorer.score(next(iter(made.values())))
     annotations = _annotations(scorers, data)
@@ -196,10 +197,10 @@ def _others(
     Returns:
         They, and the hashes of those that come from a file.
     """
-    wanted, found, further = {scorer.other for scorer in scorers}, {}, {}
+    wanted, found, further = {scorer.needs for scorer in scorers}, {}, {}
     if "redrawn" in wanted:
         key = jax.random.key(settings.seed)
-        found["redrawn"] = sanity.redraw(network.variables, key)
+        found["redrawn"] = redraw(network.variables, key)
     if "random_labels" in wanted:
         model = settings.model
         if not model.random_labels:
@@ -279,17 +280,14 @@ def _annotations(
 
     Where a region is wanted and there are only boxes, they are filled.
     """
-    taken = {scorer.takes for scorer in scorers}
+    taken = {scorer.needs for scorer in scorers}
     wanted = ["boxes"] if "boxes" in taken else []
-    if "regions" in taken:
+    if "masks" in taken:
         wanted.append("mask" if "mask" in data.annotations else "boxes")
     missing = set(wanted) - set(data.annotations)
     if missing:
         names = [
-            name
-            for s in scorers
-            if s.takes in ("regions", "boxes")
-            for name in s.columns
+            name for s in scorers if s.needs in ("masks", "boxes") for name in s.columns
         ]
         raise ValueError(
             f"`metrics` has {', '.join(names)}, which need {' and '.join(missing)}, "

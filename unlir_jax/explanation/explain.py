@@ -94,7 +94,7 @@ def run(
         crop: Share of the shorter side that is kept.
         interpolation: By which pictures are resized.
         layer: Where to cut it, see `pretrained.load`.
-        methods: Names in `explainers.KNOWN`; by default Grad-CAM and Opti-CAM, after
+        methods: Names of `unlir methods`; by default Grad-CAM and Opti-CAM, after
             the class map of the parts where the network decides by parts.
         label: Index or name of the class to explain in every picture; by default the
             class that is predicted for each.

@@ -1,5 +1,7 @@
-"""Which explainers are asked for by name, and what they need to be made."""
+"""Explainers by name, and their settings."""
 
+import functools
+import importlib.metadata
 import inspect
 from collections.abc import Sequence
 from typing import Any
@@ -16,7 +18,25 @@ PARTS = "parts"
 """The class map of a part network, which no other network has."""
 MOST_STEPS = 2**31 - 1
 """What an int32 counts, as the programs do."""
-KNOWN = (*saliency.METHODS, PARTS)
+
+
+@functools.cache
+def load_plugins() -> None:
+    """Import the methods and metrics of other packages, so that they register.
+
+    A package lists its modules as entry points of the group `unlir_jax`.
+
+    Raises:
+        ValueError: One of them cannot be imported.
+    """
+    for point in importlib.metadata.entry_points(group="unlir_jax"):
+        try:
+            point.load()
+        except Exception as error:
+            raise ValueError(
+                f"The entry point `unlir_jax` = {point.value!r} cannot be imported "
+                f"({error}); expected a module that registers methods or metrics."
+            ) from error
 
 
 def default(by_parts: bool) -> tuple[str, ...]:
@@ -30,17 +50,18 @@ def check(
     """Refuse unknown methods, and a setting that none of them has.
 
     Args:
-        methods: Names in `KNOWN`.
-        steps: Of Opti-CAM.
+        methods: Names in `saliency.METHODS`, or "parts".
+        steps: Number of steps of methods that have some, such as Opti-CAM.
         by_parts: Whether the network decides by parts.
 
     Returns:
         The methods, each once, in the order given.
 
     Raises:
-        ValueError: So it is; the sentence says which are known.
+        ValueError: A name is unknown, or none of the methods has `steps`.
     """
-    known = KNOWN if by_parts else tuple(saliency.METHODS)
+    load_plugins()
+    known = (*saliency.METHODS, *([PARTS] if by_parts else []))
     meant = (saliency.SYNONYMS.get(name, name) for name in methods)
     chosen = tuple(dict.fromkeys(meant))
     if not chosen:
@@ -86,7 +107,7 @@ def make(
     """Make an explainer of a network.
 
     Args:
-        name: One of `KNOWN`.
+        name: Name in `saliency.METHODS`, or "parts".
         network: What it explains.
         values: Its settings.
         centres: Where the cells of a part network look, see `attribution.class_map`.

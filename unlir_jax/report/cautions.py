@@ -64,7 +64,7 @@ def _groups(
 
 def _range(values: Sequence[float], metric: str) -> str:
     """Print one number, or the least and the most."""
-    plain = metric.partition("@")[0] in metrics.PLAIN
+    plain = metrics.output(metric).scale == "number"
     low, high = (words.number(metric, value) for value in (min(values), max(values)))
     shown = low if low == high else f"{low} to {high}"
     return shown if plain else f"{shown} points"
