@@ -109,7 +109,7 @@ def test_results_hold_what_was_promised(results, weights):
         assert chances == sorted(chances, reverse=True)
         assert label["probability"] == chances[0]
         assert tuple(entry["methods"]) == METHODS
-        assert tuple(entry["controls"]) == saliency.CONTROLS
+        assert tuple(entry["controls"]) == tuple(saliency.CONTROLS)
         for row in (*entry["methods"].values(), *entry["controls"].values()):
             for metric in (*words.COLUMNS, "masked_probability"):
                 assert 0 <= row[metric] <= 1

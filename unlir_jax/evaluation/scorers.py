@@ -2,31 +2,17 @@
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, get_args
+from typing import Any, get_args
 
 from unlir_jax import metrics
 from unlir_jax.core import choices, loops
+from unlir_jax.core.document_types import Document, Record
+from unlir_jax.explanation.scoring import Scorer
 from unlir_jax.metrics import spec
+from unlir_jax.types import SplitModel
 
 # Of a setting of a method or metric, whole and broken; none has use for more.
 MOST_COUNT, MOST_NUMBER = 10**6, 1e9
-
-
-class Scorer(NamedTuple):
-    """Hold a metric, which may give several columns at once.
-
-    Attributes:
-        columns: Names of what it gives, with their names in its result; "" for what
-            follows from its curve, see `settled`.
-        score: The metric; where it needs an explainer, the function that makes it.
-        curves: Names of the curves that it also gives, with their names in its result.
-        needs: Its further input, see `metrics.spec`.
-    """
-
-    columns: dict[str, str]
-    score: Callable[..., Any]
-    curves: dict[str, str]
-    needs: spec.Needs
 
 
 def check(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -56,11 +42,11 @@ def sanity(names: Sequence[str]) -> bool:
 
 
 def make(
-    model: Any,
+    model: SplitModel,
     names: Sequence[str],
-    options: Mapping[str, Mapping[str, Any]],
+    options: Mapping[str, Document],
     order: tuple[str, ...] = (),
-) -> tuple[list[Scorer], dict[str, Any]]:
+) -> tuple[list[Scorer], Record]:
     """Make metrics, and say what each means.
 
     Args:
@@ -97,7 +83,7 @@ def make(
     return scorers, {name: metrics.contract(name, values[name]) for name in names}
 
 
-def _join(scorers: list[Scorer], name: str, values: Mapping[str, Any]) -> bool:
+def _join(scorers: list[Scorer], name: str, values: Document) -> bool:
     """Add a metric to the scorer that computes it anyway, if there is one."""
     known = metrics.SPECS[spec.base(name)]
     for scorer in scorers:
@@ -109,13 +95,13 @@ def _join(scorers: list[Scorer], name: str, values: Mapping[str, Any]) -> bool:
     return False
 
 
-def _result(name: str, values: Mapping[str, Any]) -> str:
+def _result(name: str, values: Document) -> str:
     """Name a metric as its result does."""
     known = metrics.SPECS[spec.base(name)]
     return values[known.variants] if known.shared else spec.base(name)
 
 
-def _given(values: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+def _given(values: Mapping[str, Document]) -> dict[str, str]:
     """Find the metrics that another one computes anyway: their names, and its.
 
     Args:
@@ -130,7 +116,7 @@ def _given(values: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     return found
 
 
-def _gives(name: str, settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def _gives(name: str, settings: Document) -> dict[str, Record]:
     """List what a metric gives besides itself, and the settings that it is under."""
     return {
         other: {own: settings[theirs] for own, theirs in names.items()}
@@ -140,9 +126,9 @@ def _gives(name: str, settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 def _values(
     names: Sequence[str],
-    options: Mapping[str, Mapping[str, Any]],
+    options: Mapping[str, Document],
     order: tuple[str, ...],
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, Record]:
     """Give the settings of each metric: defaults, then options, then its variant."""
     plain = dict.fromkeys(spec.base(name) for name in names)
     found = {name: defaults(name) for name in plain}
@@ -153,7 +139,7 @@ def _values(
     return {name: found[spec.base(name)] | spec.variant(name) for name in names}
 
 
-def defaults(name: str) -> dict[str, Any]:
+def defaults(name: str) -> Record:
     """List the settings of a metric's factory; none where there is no such metric.
 
     The order in which layers are redrawn is the network's, and no setting.
@@ -164,10 +150,10 @@ def defaults(name: str) -> dict[str, Any]:
 
 
 def merge(
-    found: dict[str, dict[str, Any]],
-    options: Mapping[str, Mapping[str, Any]],
+    found: dict[str, Record],
+    options: Mapping[str, Document],
     what: str,
-    defaults: Callable[[str], dict[str, Any]],
+    defaults: Callable[[str], Record],
 ) -> None:
     """Change settings as options say.
 
@@ -195,7 +181,7 @@ def merge(
             found[name][option] = value
 
 
-def check_option(setting: str, value: Any, default: Any) -> None:
+def check_option(setting: str, value: Any, default: object) -> None:
     """Refuse a value that makes no sense for any method or metric.
 
     Args:

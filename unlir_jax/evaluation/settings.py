@@ -7,6 +7,7 @@ from typing import Any
 from ml_collections import ConfigDict, config_dict
 
 from unlir_jax import saliency
+from unlir_jax.core.document_types import Document, Record
 from unlir_jax.data import presets
 from unlir_jax.evaluation import scorers
 from unlir_jax.explanation import explainers
@@ -21,9 +22,9 @@ def choose(
     methods: Sequence[str] = (),
     metrics: Sequence[str] = (),
     data: str = "folder",
-    method_options: Mapping[str, Mapping[str, Any]] | None = None,
-    metric_options: Mapping[str, Mapping[str, Any]] | None = None,
-    **more: Any,
+    method_options: Mapping[str, Document] | None = None,
+    metric_options: Mapping[str, Document] | None = None,
+    **more: object,
 ) -> tuple[ConfigDict, types.SimpleNamespace]:
     """Give the settings for a config file, as its argument changes them.
 
@@ -67,9 +68,9 @@ def choose(
 
 def _whole(
     names: Iterable[str],
-    defaults: Callable[[str], dict[str, Any]],
-    changed: Mapping[str, Mapping[str, Any]],
-) -> dict[str, dict[str, Any]]:
+    defaults: Callable[[str], Record],
+    changed: Mapping[str, Document],
+) -> dict[str, Record]:
     """Give all settings of what is asked for, and nothing for what is not known."""
     found = {name: defaults(name) | dict(changed.get(name, {})) for name in names}
     return {name: settings for name, settings in found.items() if settings}

@@ -4,10 +4,10 @@ import functools
 import importlib.metadata
 import inspect
 from collections.abc import Sequence
-from typing import Any
 
 from unlir_jax import saliency
 from unlir_jax.core import choices
+from unlir_jax.core.document_types import Record
 from unlir_jax.features import receptive_field
 from unlir_jax.models.pretrained import Pretrained
 from unlir_jax.parts import attribution
@@ -84,13 +84,13 @@ def check(
     return chosen
 
 
-def settings(name: str, steps: int | None) -> dict[str, Any]:
+def settings(name: str, steps: int | None) -> Record:
     """List a method's settings: its factory's defaults, and what was asked for."""
     found = defaults(name)
     return found | ({} if steps is None or "steps" not in found else {"steps": steps})
 
 
-def defaults(name: str) -> dict[str, Any]:
+def defaults(name: str) -> Record:
     """List the settings of a method's factory; none where there is no such method."""
     if name not in saliency.METHODS:
         return {}
@@ -101,7 +101,7 @@ def defaults(name: str) -> dict[str, Any]:
 def make(
     name: str,
     network: Pretrained,
-    values: dict[str, Any],
+    values: Record,
     centres: receptive_field.Centres | None = None,
 ) -> Explainer:
     """Make an explainer of a network.

@@ -4,94 +4,13 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
-from unlir_jax.data import source
-from unlir_jax.models import pretrained
-from unlir_jax.report import cautions, curves, html, overlay, terms, words
-from unlir_jax.storage import files
+from unlir_jax.report import curves, html, overlay, terms, words
 
 KINDS = {
     "best": "Explained best",
     "worst": "Explained worst",
     "disputed": "Most disputed",
 }
-
-
-def document(
-    job: Any, rows: Any, names: Sequence[str], figures: Any, facts: Any
-) -> dict[str, Any]:
-    """Put together what `summary.json` says.
-
-    Args:
-        job: The `task.Task`.
-        rows: All scores, as `store.read` gives them.
-        names: Of the pictures.
-        figures: See `comparison.compare`.
-        facts: See `settled.settle`.
-    """
-    found: dict[str, Any] = dict(figures.means) | facts.pooled
-    known = job.settings.labels != "predicted"
-    wrong = int(np.count_nonzero(rows.predicted != rows.label))
-    found["about"] = {
-        "model": job.network.name,
-        "layer": job.network.layer,
-        "weights": pretrained.provenance(job.network),
-        "images": len(names),
-        "unreadable": [job.data.name(int(place)) for place in rows.unreadable],
-        "unreadable_why": _why(job, rows),
-        "notices": list(job.data.notices),
-        "labels": job.settings.labels,
-        "labelled_by": job.labelled_by,
-        "duplicates": job.duplicates,
-        "undefined": _undefined(job, rows, names),
-        "masks": job.data.masks,
-        "accuracy": 1 - wrong / len(names) if known else None,
-        "methods": [name for name in job.explainers if name not in job.controls],
-        "controls": list(job.controls),
-        "metrics": list(job.columns),
-        "hyper_parameters": job.parameters,
-        "flat": {
-            name: int(rows.flat[:, place].sum())
-            for place, name in enumerate(job.explainers)
-        },
-        "image_size": job.image_size,
-        "crop": job.crop,
-        "preprocessing": pretrained.prepared(
-            job.network, job.image_size, job.crop, job.interpolation
-        ),
-        "seed": job.settings.seed,
-        "statistics": job.settings.statistics.to_dict(),
-        "gallery": job.settings.gallery,
-        "versions": files.versions(),
-    }
-    found["contract"] = {
-        scorer_name: job.contracts[scorer_name] for scorer_name in job.columns
-    }
-    found["comparisons"] = figures.pairs
-    found["rankings"] = facts.rankings
-    found["thresholds"] = facts.thresholds
-    unbeaten = cautions.sentences(figures.unbeaten, job.controls)
-    found["cautions"] = [*job.notices, *unbeaten]
-    return found
-
-
-def _why(job: Any, rows: Any) -> str:
-    """Say why the first picture that cannot be read cannot."""
-    if not len(rows.unreadable):
-        return ""
-    return source.reason(job.data, int(rows.unreadable[0]), job.annotations)
-
-
-def _undefined(job: Any, rows: Any, names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Count by metric the pictures in which it has nothing to find, and name one."""
-    found = {}
-    for place, metric in enumerate(job.columns):
-        without = np.flatnonzero(~np.isfinite(rows.values[..., place]).all(1))
-        if len(without):
-            first = files.readable(names[int(without[0])])
-            found[metric] = {"pictures": len(without), "first": first}
-    return found
 
 
 def markdown(found: Mapping[str, Any]) -> str:

@@ -1,6 +1,5 @@
 """Weights of filters by layer, and saliency before and after them, as pictures."""
 
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -120,13 +119,6 @@ def saliency_titles(entry: Mapping[str, Any]) -> tuple[str, str]:
         for when in ("before", "after")
     )
     return before, after
-
-
-def png(image: Image.Image) -> bytes:
-    """Encode a picture without loss."""
-    data = io.BytesIO()
-    image.save(data, "PNG")
-    return data.getvalue()
 
 
 def _cut(text: str, length: int) -> str:

@@ -19,6 +19,7 @@ from ml_collections import config_dict
 
 from unlir_jax.core import choices
 from unlir_jax.core.document_types import Document, Record
+from unlir_jax.core.document_types import Settings as Settings
 from unlir_jax.storage import paths
 
 _PACKAGE = Path(__file__).parents[1]
@@ -150,7 +151,7 @@ def parse_arguments(text: str, /, **defaults: object) -> types.SimpleNamespace:
     return types.SimpleNamespace(**values)
 
 
-def to_dict(config: ml_collections.ConfigDict) -> Record:
+def to_dict(config: Settings) -> Record:
     """Give the settings as JSON knows them: nested dictionaries, tuples as lists.
 
     Raises:

@@ -1,17 +1,19 @@
 """What the config of an evaluation stands for: data, network, methods and metrics."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
 
 from unlir_jax import saliency, tree
+from unlir_jax.core.document_types import Document
 from unlir_jax.data import duplicates, registry, source
 from unlir_jax.data.splits import PLACE
 from unlir_jax.evaluation import batch_files, labels
-from unlir_jax.evaluation import scorers as scoring
+from unlir_jax.evaluation import scorers as metrics
 from unlir_jax.explanation import explainers
+from unlir_jax.explanation.scoring import OBJECTS, Scorer
 from unlir_jax.metrics.sanity.redrawn import redraw
 from unlir_jax.metrics.spec import EXPLAINING
 from unlir_jax.models import pretrained
@@ -19,34 +21,35 @@ from unlir_jax.models.part_network import PartNet
 from unlir_jax.part_report import panels
 from unlir_jax.runs import workdir
 from unlir_jax.runtime import mesh, ranges
+from unlir_jax.runtime.config import Settings
 from unlir_jax.split import module_paths
 from unlir_jax.storage import paths
-from unlir_jax.types import Explainer
+from unlir_jax.types import Explainer, Variables
 
 LABELS = ("true", "predicted", "numbers")
 SPLITS = ("test", "validation", "val")
 
 
-class Task(NamedTuple):
+class EvaluationSetup(NamedTuple):
     """Hold what a config stands for, before the first picture.
 
     `notices` are sentences for people about what was taken for granted, and `further`
     are hashes of weights beside the network's own, by their setting.
     """
 
-    settings: Any
+    settings: Settings
     network: pretrained.Pretrained
     data: source.Source
     labels: np.ndarray
     labelled_by: str
     notices: tuple[str, ...]
-    duplicates: dict[str, Any] | None
-    explainers: dict[str, Explainer]
+    duplicates: Mapping[str, object] | None
+    explainers: Mapping[str, Explainer]
     controls: tuple[str, ...]
-    parameters: dict[str, Any]
-    scorers: list[scoring.Scorer]
-    contracts: dict[str, Any]
-    others: dict[str, Any]
+    parameters: Mapping[str, Mapping[str, object]]
+    scorers: Sequence[Scorer]
+    contracts: Mapping[str, Document]
+    others: Mapping[str, Variables]
     further: dict[str, str]
     annotations: tuple[str, ...]
     image_size: int
@@ -59,20 +62,25 @@ class Task(NamedTuple):
         """List the metrics in the order asked for."""
         return tuple(dict.fromkeys(self.settings.metrics))
 
+    @property
+    def curves(self) -> tuple[str, ...]:
+        """List the curves that metrics give."""
+        return tuple(curve for scorer in self.scorers for curve in scorer.curves)
+
     def whose(self) -> batch_files.Whose:
         """Say what its batches have to be of."""
         return batch_files.Whose(
             {"model": self.network.sha256} | self.further,
             tuple(self.explainers),
             self.columns,
-            tuple(curve for scorer in self.scorers for curve in scorer.curves),
+            self.curves,
             tuple(self.data.name(index) for index in range(self.data.size)),
             self.labels,
             self.settings.batch_size,
         )
 
 
-def prepare(settings: Any) -> Task:
+def prepare(settings: Settings) -> EvaluationSetup:
     """Open the data, load the network and make methods and metrics.
 
     Raises:
@@ -81,7 +89,7 @@ def prepare(settings: Any) -> Task:
     """
     ranges.check(settings)
     chosen = explainers.check(tuple(settings.methods))
-    wanted = scoring.check(tuple(settings.metrics))
+    wanted = metrics.check(tuple(settings.metrics))
     if settings.labels not in LABELS:
         raise ValueError(f"`labels`={settings.labels!r}; expected one of {LABELS}.")
     laid = _layout(settings)
@@ -93,22 +101,22 @@ def prepare(settings: Any) -> Task:
         name for name in saliency.CONTROLS if settings.controls and name not in chosen
     )
     parameters = _parameters((*chosen, *controls), settings.method_options.to_dict())
-    known = panels.teller(network, model.name) if "parts" in chosen else None
+    known = panels.part_explainer(network, model.name) if "parts" in chosen else None
     made = {
         name: explainers.make(name, network, values, known and known.centres)
         for name, values in parameters.items()
     }
     options = settings.metric_options.to_dict()
-    scorers, contracts = scoring.make(
-        network.model, wanted, options, _order(network, scoring.sanity(wanted))
-    )
+    order = _order(network, metrics.sanity(wanted))
+    scorers, contracts = metrics.make(network.model, wanted, options, order)
     for scorer in scorers:
         if scorer.needs in EXPLAINING:
             # So that its settings are looked at now, not at the first batch.
             scorer.score(next(iter(made.values())))
     annotations = _annotations(scorers, data)
     others, further = _others(scorers, settings, network)
-    return Task(
+    network, others = _spread(laid, network, others)
+    return EvaluationSetup(
         settings=settings,
         network=network,
         data=data,
@@ -131,7 +139,7 @@ def prepare(settings: Any) -> Task:
     )
 
 
-def _layout(settings: Any) -> mesh.Layout:
+def _layout(settings: Settings) -> mesh.Layout:
     devices = jax.local_devices()
     if not 0 <= settings.devices <= len(devices):
         raise ValueError(
@@ -142,7 +150,18 @@ def _layout(settings: Any) -> mesh.Layout:
     return laid
 
 
-def compared(given: Task) -> Task:
+def _spread(
+    laid: mesh.Layout, network: pretrained.Pretrained, others: Mapping[str, Variables]
+) -> tuple[pretrained.Pretrained, Mapping[str, Variables]]:
+    """Lay variables out on several devices."""
+    if laid.mesh.size == 1:
+        return network, others
+    variables = mesh.put_state(laid, network.variables)
+    others = {name: mesh.put_state(laid, other) for name, other in others.items()}
+    return network._replace(variables=variables), others
+
+
+def compared(given: EvaluationSetup) -> EvaluationSetup:
     """Look for pictures that the network in a workdir was trained on.
 
     Returns:
@@ -163,7 +182,7 @@ def compared(given: Task) -> Task:
     )
 
 
-def _load(settings: Any, weights: str | None) -> pretrained.Pretrained:
+def _load(settings: Settings, weights: str | None) -> pretrained.Pretrained:
     model, data = settings.model, settings.data
     return pretrained.load(
         model.name,
@@ -190,8 +209,8 @@ def _order(network: pretrained.Pretrained, wanted: bool) -> tuple[str, ...]:
 
 
 def _others(
-    scorers: Sequence[scoring.Scorer], settings: Any, network: pretrained.Pretrained
-) -> tuple[dict[str, Any], dict[str, str]]:
+    scorers: Sequence[Scorer], settings: Settings, network: pretrained.Pretrained
+) -> tuple[dict[str, Variables], dict[str, str]]:
     """Give the variables of networks that have learned nothing, where metrics ask.
 
     Returns:
@@ -231,7 +250,7 @@ def _labels(
     return found, how
 
 
-def _open(settings: Any) -> source.Source:
+def _open(settings: Settings) -> source.Source:
     options = settings.options.to_dict()
     if settings.source in ("folder", "npz") and not settings.path:
         raise ValueError(
@@ -265,17 +284,15 @@ def _open(settings: Any) -> source.Source:
 
 
 def _parameters(
-    names: Sequence[str], options: Mapping[str, Mapping[str, Any]]
-) -> dict[str, dict[str, Any]]:
+    names: Sequence[str], options: Mapping[str, Mapping[str, object]]
+) -> dict[str, dict[str, object]]:
     """Give the settings of every method, as changed by `method_options`."""
     found = {name: explainers.settings(name, None) for name in names}
-    scoring.merge(found, options, "method_options", explainers.defaults)
+    metrics.merge(found, options, "method_options", explainers.defaults)
     return found
 
 
-def _annotations(
-    scorers: Sequence[scoring.Scorer], data: source.Source
-) -> tuple[str, ...]:
+def _annotations(scorers: Sequence[Scorer], data: source.Source) -> tuple[str, ...]:
     """List what has to be known of the pictures: masks, boxes or nothing.
 
     Where a region is wanted and there are only boxes, they are filled.
@@ -286,9 +303,7 @@ def _annotations(
         wanted.append("mask" if "mask" in data.annotations else "boxes")
     missing = set(wanted) - set(data.annotations)
     if missing:
-        names = [
-            name for s in scorers if s.needs in ("masks", "boxes") for name in s.columns
-        ]
+        names = [name for s in scorers if s.needs in OBJECTS for name in s.columns]
         raise ValueError(
             f"`metrics` has {', '.join(names)}, which need {' and '.join(missing)}, "
             f"but the data has {', '.join(data.annotations) or 'no annotations'}; "
