@@ -42,7 +42,8 @@ from unlir_jax import cli
 from unlir_jax.data import datasets
 from unlir_jax.weights import hub
 for words in (["explain", "photo.png"], ["retrieve", "a.png", "--index", "b"],
-              ["parts", "--workdir", "w"], ["evaluate", "--workdir", "w"],
+              ["parts", "--workdir", "w"],
+              ["evaluate", "--config", "c", "--workdir", "w"],
               ["train", "--config", "configs/supervised.py", "--workdir", "w"]):
     assert cli.main(words) == 2, words
 for ask in (datasets._library, hub._import_hub):
