@@ -278,8 +278,9 @@ warnings.simplefilter("ignore")
 sys.modules["fcntl"] = None
 import unlir_jax
 for module in pkgutil.walk_packages(unlir_jax.__path__, "unlir_jax."):
-    importlib.import_module(module.name)
-from unlir_jax import locks, staging
+    if not module.name.endswith("__main__"):
+        importlib.import_module(module.name)
+from unlir_jax.storage import locks, staging
 staging._LOCKS = False
 folder = pathlib.Path({str(tmp_path)!r})
 staging.write_bytes(folder / "a", b"all of it")
