@@ -113,7 +113,7 @@ def evaluate():
             **{"model": BAD, "layer": BAD, "images": 3, "methods": names[:2]},
             **{"controls": names[2:], "metrics": metrics, "versions": VERSIONS},
             **{"statistics": {"confidence": 0.95}, "flat": dict.fromkeys(names, 1)},
-            **{"undefined": {BAD: {"pictures": 1, "first": BAD}}, "notices": [BAD]},
+            **{"undefined": {"road": {"pictures": 1, "first": BAD}}, "notices": [BAD]},
             **{"unreadable": [BAD], "unreadable_why": BAD},
         },
         "contract": {name: contract for name in metrics},
