@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image, ImageEnhance, ImageFilter
 
 from unlir_jax.core import choices
+from unlir_jax.core.document_types import Record
 from unlir_jax.data import geometry, preprocessing, rand_augment, resizing, source
 
 Range = tuple[float, float]
@@ -107,7 +108,7 @@ def _make(name: str, call: ast.Call, image_size: int) -> Operation:
     if sized:
         del parameters["size"]
     names = list(parameters)
-    given: dict[str, Any] = {}
+    given: Record = {}
     pairs = list(zip(names, call.args, strict=False))
     pairs += [(keyword.arg or "**", keyword.value) for keyword in call.keywords]
     takes = f"{name} takes {', '.join(map(str, parameters.values())) or 'nothing'}."

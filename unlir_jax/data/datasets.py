@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from unlir_jax.core import choices, extras
+from unlir_jax.core.document_types import Record
 from unlir_jax.data import classes as class_names
 from unlir_jax.data import (
     frames,
@@ -232,7 +233,7 @@ def _converted(example: dict, known: Known, where: str) -> dict:
     found = preprocessing.decode_bytes(example["image"], name)
     image = preprocessing.coloured(found, name)
     turned = found.orientation or orientation.UPRIGHT
-    converted: dict[str, Any] = {"image": image}
+    converted: Record = {"image": image}
     if known.boxes:
         boxes: Any = example
         for key in known.boxes:

@@ -5,6 +5,7 @@ from typing import Any
 from ml_collections import config_dict
 
 from unlir_jax.core import choices
+from unlir_jax.core.document_types import Record
 
 # Other names under which people know them.
 SYNONYMS = {
@@ -43,7 +44,7 @@ def choose_data(settings: Any, name: str) -> None:
         ValueError: There is no such data set.
     """
     name = SYNONYMS.get(name, name)
-    options: dict[str, Any] = {}
+    options: Record = {}
     if name in PREPARED or name.startswith("tfds:"):
         source, options = "tfds", {"name": name.removeprefix("tfds:")}
     elif name in ("folder", "npz"):

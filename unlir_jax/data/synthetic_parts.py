@@ -9,13 +9,13 @@ import cmath
 import functools
 import math
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from unlir_jax.core import choices
-from unlir_jax.core.document_types import Document
+from unlir_jax.core.document_types import Document, Record
 from unlir_jax.data import shapes, source
 
 PARTS: tuple[str, ...] = tuple(shapes.VARIANTS)
@@ -256,7 +256,7 @@ def synthetic_parts(
     _table(classes, variants, seed)
     orders = _orders(seed, number, classes, 0, math.ceil(size / classes))
 
-    settings: dict[str, Any] = {"seed": seed, "image_size": image_size}
+    settings: Record = {"seed": seed, "image_size": image_size}
     settings |= {"classes": classes, "variants": variants}
     return source.Source(
         read=functools.partial(_read, split, size, settings),

@@ -2,8 +2,8 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
+from unlir_jax.core.document_types import Document
 from unlir_jax.report import html, words
 
 WIDTH, HEIGHT = 400, 200
@@ -18,8 +18,8 @@ TITLES = {
 
 def chart(
     metric: str,
-    methods: Mapping[str, Mapping[str, Any]],
-    controls: Mapping[str, Mapping[str, Any]],
+    methods: Mapping[str, Document],
+    controls: Mapping[str, Document],
 ) -> html.Markup:
     """Draw the curves of one metric for one picture.
 
@@ -33,7 +33,7 @@ def chart(
     """
     title, axis = TITLES[metric]
 
-    def lines(rows: Mapping[str, Mapping[str, Any]]) -> list[dict[str, str]]:
+    def lines(rows: Mapping[str, Document]) -> list[dict[str, str]]:
         return [
             {
                 "title": words.method_title(name),

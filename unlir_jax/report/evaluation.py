@@ -1,9 +1,10 @@
 """An evaluation in figures, in words, and as a page."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
+from unlir_jax.core.document_types import Document
 from unlir_jax.report import curves, html, overlay, terms, words
 
 KINDS = {
@@ -13,7 +14,7 @@ KINDS = {
 }
 
 
-def markdown(found: Mapping[str, Any]) -> str:
+def markdown(found: Document) -> str:
     """Write the table of means, and what to be careful about."""
     about = found["about"]
     confidence = 100 * about["statistics"]["confidence"]
@@ -40,7 +41,7 @@ def markdown(found: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def page(found: Mapping[str, Any], rows: Any, shown: Sequence[Any]) -> str:
+def page(found: Document, rows: Any, shown: Sequence[Any]) -> str:
     """Write the report: tables, curves, pictures, and the contract of each metric."""
     about = found["about"]
     columns = _columns(found)
@@ -78,13 +79,13 @@ def page(found: Mapping[str, Any], rows: Any, shown: Sequence[Any]) -> str:
     )
 
 
-def _columns(found: Mapping[str, Any]) -> list[str]:
+def _columns(found: Document) -> list[str]:
     """List the metrics of the table, those of all pictures together among them."""
     pooled = any(name.endswith("/pxap") for name in found)
     return [*found["about"]["metrics"], *(["pxap"] if pooled else [])]
 
 
-def _cell(found: Mapping[str, Any], method: str, metric: str) -> str:
+def _cell(found: Document, method: str, metric: str) -> str:
     figure = found.get(f"{method}/{metric}", {"mean": None})
     if figure["mean"] is None:
         return "–"
@@ -94,7 +95,7 @@ def _cell(found: Mapping[str, Any], method: str, metric: str) -> str:
     return f"{mean} [{low}, {high}]"
 
 
-def _sentences(found: Mapping[str, Any]) -> list[str]:
+def _sentences(found: Document) -> list[str]:
     about = found["about"]
     sentences = [
         f"{words.method_title(name)} gave {count} flat maps of {about['images']}."
@@ -116,7 +117,7 @@ def _sentences(found: Mapping[str, Any]) -> list[str]:
     return [*sentences, *found["cautions"], *terms.ranking_sentences(found)]
 
 
-def _curves(found: Mapping[str, Any], rows: Any) -> list[html.Markup]:
+def _curves(found: Document, rows: Any) -> list[html.Markup]:
     """Draw the mean curve of each method."""
     about = found["about"]
     names = [*about["methods"], *about["controls"]]
@@ -140,7 +141,7 @@ def _curves(found: Mapping[str, Any], rows: Any) -> list[html.Markup]:
     return charts
 
 
-def _difference(pair: Mapping[str, Any]) -> str:
+def _difference(pair: Document) -> str:
     metric = pair["metric"]
     mean, low, high = (
         ("+" if pair[name] > 0 else "") + words.number(metric, pair[name])

@@ -2,17 +2,17 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from PIL import Image
 
+from unlir_jax.core.document_types import Document
 from unlir_jax.report import curves, html, overlay, words
 
 
 def article(
     name: str,
     picture: Image.Image,
-    entry: Mapping[str, Any],
+    entry: Document,
     views: Mapping[str, overlay.View],
     account: html.Markup | str = "",
 ) -> html.Markup:
@@ -45,7 +45,7 @@ def article(
     )
 
 
-def page(document: Mapping[str, Any], articles: Sequence[html.Markup]) -> str:
+def page(document: Document, articles: Sequence[html.Markup]) -> str:
     """Put the page together.
 
     Args:
@@ -96,7 +96,7 @@ def page(document: Mapping[str, Any], articles: Sequence[html.Markup]) -> str:
     )
 
 
-def _rivals(metric: str, methods: Mapping[str, Any], controls: Mapping[str, Any]):
+def _rivals(metric: str, methods: Document, controls: Document):
     """Name the controls that are better than every method, as printed."""
     return [
         name

@@ -2,12 +2,13 @@
 
 import base64
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from unlir_jax.core import extras
+from unlir_jax.core.document_types import Document
 from unlir_jax.report import html
 
 with extras.needed("report"):
@@ -25,7 +26,7 @@ FEW_DRAWS = 5
 WIDE, APART, NAMED = 14.0, 11.0, 5
 
 
-def draw(summary: Mapping[str, Any]) -> bytes:
+def draw(summary: Document) -> bytes:
     """Draw accuracy against shots, numbers that learn, and seconds, as a PNG.
 
     Args:
@@ -63,9 +64,7 @@ def draw(summary: Mapping[str, Any]) -> bytes:
     return data.getvalue()
 
 
-def _lines(
-    summary: Mapping[str, Any], index: int, left: Any, middle: Any, right: Any
-) -> None:
+def _lines(summary: Document, index: int, left: Any, middle: Any, right: Any) -> None:
     """Draw one method on all panels."""
     names, shots = summary["methods"], summary["k"]
     name = names[index]
@@ -96,7 +95,7 @@ def _lines(
         _say_shots(panel, values, accuracy, summary, aside)
 
 
-def page(summary: Mapping[str, Any], png: bytes) -> str:
+def page(summary: Document, png: bytes) -> str:
     """Write the page: the curves, and tables of accuracy, differences and costs.
 
     Args:
@@ -174,7 +173,7 @@ def _aside(panel: Any, points: float) -> Any:
     )
 
 
-def _beside(summary: Mapping[str, Any]) -> dict[str, float]:
+def _beside(summary: Document) -> dict[str, float]:
     """Say how far to move methods, so that those of one size do not hide each other."""
     names, first = summary["methods"], summary["k"][0]
     sizes = {name: summary[f"{name}/{first}/trained_parameters"] for name in names}
@@ -190,7 +189,7 @@ def _say_shots(
     panel: Any,
     values: Sequence[float | int],
     accuracy: Sequence[float | int],
-    summary: Mapping[str, Any],
+    summary: Document,
     aside: float,
 ) -> None:
     """Write k beside the points, where there are few enough of them."""

@@ -1,16 +1,16 @@
 """Which filters a task uses, as one self-contained page."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from PIL import Image
 
+from unlir_jax.core.document_types import Document
 from unlir_jax.report import filter_sheet, html, overlay, part_page, words
 
 Crops = Sequence[tuple[str, Image.Image]]
 
 
-def page(document: Mapping[str, Any], sections: Sequence[html.Markup]) -> str:
+def page(document: Document, sections: Sequence[html.Markup]) -> str:
     """Put the page together.
 
     Args:
@@ -42,7 +42,7 @@ def layers(drawn: Image.Image) -> html.Markup:
     return html.render("filters_layers.html", drawn=drawn)
 
 
-def filters(title: str, rows: Sequence[tuple[Mapping[str, Any], Crops]]) -> html.Markup:
+def filters(title: str, rows: Sequence[tuple[Document, Crops]]) -> html.Markup:
     """Write the section of the most raised, or the most lowered, filters.
 
     Args:
@@ -59,7 +59,7 @@ def filters(title: str, rows: Sequence[tuple[Mapping[str, Any], Crops]]) -> html
 
 
 def saliency(
-    rows: Sequence[tuple[Mapping[str, Any], Image.Image, Sequence[Image.Image]]],
+    rows: Sequence[tuple[Document, Image.Image, Sequence[Image.Image]]],
     own: bool,
 ) -> html.Markup:
     """Write the section of saliency before and after.

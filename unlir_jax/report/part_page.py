@@ -1,13 +1,14 @@
 """The gallery of the parts of a network, as one self-contained page."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from PIL import Image
 
+from unlir_jax.core.document_types import Document
 from unlir_jax.report import html, part_panel, words
 
-Crops = Sequence[tuple[Mapping[str, Any], Image.Image]]
+Crops = Sequence[tuple[Document, Image.Image]]
 FIGURES = {
     "test/accuracy": "Accuracy on the test",
     "test/keypoint_share_top30": "Top-30 keypoint share",
@@ -16,8 +17,8 @@ FIGURES = {
 
 
 def page(
-    document: Mapping[str, Any],
-    gallery: Mapping[str, Any],
+    document: Document,
+    gallery: Document,
     sections: Sequence[html.Markup],
 ) -> str:
     """Put the page together.
@@ -49,7 +50,7 @@ def page(
     )
 
 
-def summary(document: Mapping[str, Any], gallery: Mapping[str, Any]) -> str:
+def summary(document: Document, gallery: Document) -> str:
     """Say in a line what the gallery is of."""
     found = [
         f"{FIGURES[name]} {words.percent(value)} %"
@@ -60,14 +61,12 @@ def summary(document: Mapping[str, Any], gallery: Mapping[str, Any]) -> str:
     return "  ·  ".join([document["model"], count, pictures, *found])
 
 
-def parts(
-    rows: Sequence[tuple[Mapping[str, Any], Crops]], names: Sequence[str]
-) -> html.Markup:
+def parts(rows: Sequence[tuple[Document, Crops]], names: Sequence[str]) -> html.Markup:
     """Write the section of all parts, one row each."""
     return _section("parts_rows.html", rows=rows, names=names, about=about)
 
 
-def about(entry: Mapping[str, Any], names: Sequence[str]) -> list[str]:
+def about(entry: Document, names: Sequence[str]) -> list[str]:
     """Say what a part speaks for, how much it adds, and where it usually is."""
     speaks = [
         f"{plain(names[int(found['class'])])} "
@@ -87,7 +86,7 @@ def about(entry: Mapping[str, Any], names: Sequence[str]) -> list[str]:
     return said
 
 
-def brief(entry: Mapping[str, Any], names: Sequence[str]) -> list[str]:
+def brief(entry: Document, names: Sequence[str]) -> list[str]:
     """Say the same in lines that are short."""
     speaks = [
         f"{cut(plain(names[int(found['class'])]), 22)} "
@@ -105,9 +104,9 @@ def cut(text: str, length: int) -> str:
 
 
 def categories(
-    rows: Sequence[tuple[Mapping[str, Any], Sequence[tuple[Mapping[str, Any], Crops]]]],
+    rows: Sequence[tuple[Document, Sequence[tuple[Document, Crops]]]],
     names: Sequence[str],
-    known: Sequence[Mapping[str, Any]],
+    known: Sequence[Document],
     linked: Sequence[int],
 ) -> html.Markup:
     """Write the section of the categories: their first parts, as seen in them.
@@ -127,7 +126,7 @@ def categories(
 
 
 def contrast(
-    found: Mapping[str, Any], crops: Sequence[Sequence[Sequence[Image.Image]]]
+    found: Document, crops: Sequence[Sequence[Sequence[Image.Image]]]
 ) -> html.Markup:
     """Write why one category and not another, with regions of both for each part."""
     sides = [plain(found[side]["name"]) for side in ("class", "rival")]

@@ -2,16 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
-from typing import Any
 
 from PIL import Image
 
+from unlir_jax.core.document_types import Document
 from unlir_jax.report import html
 
 
 def panel(
     name: str,
-    entry: Mapping[str, Any],
+    entry: Document,
     views: Mapping[int, Image.Image],
     regions: Mapping[int, Sequence[Image.Image]],
     sentence: str = "",
@@ -41,7 +41,7 @@ def panel(
     )
 
 
-def part_title(line: Mapping[str, Any]) -> str:
+def part_title(line: Document) -> str:
     """Name a part for people: its number, and the keypoint that it is usually at."""
     known = line.get("keypoint")
     if isinstance(known, Mapping):
@@ -55,7 +55,7 @@ def signed(value: float | Decimal) -> str:
     return "0.00" if text in ("+0.00", "-0.00") else text.replace("-", "\u2212")
 
 
-def lines(entry: Mapping[str, Any]) -> list[tuple[str, Decimal]]:
+def lines(entry: Document) -> list[tuple[str, Decimal]]:
     """Write a ledger whose printed numbers add up.
 
     The sum of the parts that are not shown takes what rounding leaves: less than a
@@ -77,7 +77,7 @@ def lines(entry: Mapping[str, Any]) -> list[tuple[str, Decimal]]:
     return [*shown, *rest, ("bias", bias), ("total", total)]
 
 
-def largest(entry: Mapping[str, Any]) -> float:
+def largest(entry: Document) -> float:
     """Find the amount that the longest bar stands for."""
     amounts = [line["contribution"] for line in entry["shown"]]
     return max([abs(amount) for amount in amounts], default=0.0) or 1.0

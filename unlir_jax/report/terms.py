@@ -1,8 +1,6 @@
 """The terms of an evaluation: each metric's contract, and what its baseline decides."""
 
-from collections.abc import Mapping
-from typing import Any
-
+from unlir_jax.core.document_types import Document
 from unlir_jax.report import words
 
 TERMS = {
@@ -16,7 +14,7 @@ TERMS = {
 }
 
 
-def ranking_sentences(found: Mapping[str, Any]) -> list[str]:
+def ranking_sentences(found: Document) -> list[str]:
     """Tell, for each metric with several baselines, how far they agree."""
     sentences = []
     for name, facts in found["rankings"].items():

@@ -44,7 +44,7 @@ class _File(NamedTuple):
     text: str
     path: Path
     argument: str
-    names: dict[str, Any]
+    names: Record
 
 
 class _Leaf(NamedTuple):
@@ -194,7 +194,7 @@ def text(config: ml_collections.ConfigDict) -> str:
 def _read(text: str) -> _File:
     name, _, argument = text.partition(":")
     path = _find(name)
-    names: dict[str, Any] = {"__name__": f"config {path.stem}", "__file__": str(path)}
+    names: Record = {"__name__": f"config {path.stem}", "__file__": str(path)}
     file = _File(text, path, argument, names)
     # Not an import: it would leave a __pycache__ in the user's folder.
     _guard(
@@ -378,8 +378,8 @@ def _plain(key: str, value: object) -> Any:
     )
 
 
-def _flatten(settings: Document, above: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
+def _flatten(settings: Document, above: str = "") -> Record:
+    found: Record = {}
     for name, value in settings.items():
         inner = isinstance(value, Mapping) and value
         found |= _flatten(value, f"{above}{name}.") if inner else {above + name: value}
