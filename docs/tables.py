@@ -3,18 +3,22 @@
     python docs/tables.py          # fills the blocks of every page
     python docs/tables.py --check  # names the pages that are not up to date
 
-A block begins with `<!-- generated: NAME -->` and ends with `<!-- end -->`.
+A block begins with `<!-- generated: methods -->` or `<!-- generated: metrics -->` and
+ends with `<!-- end -->`. In README.md it has a line each family, elsewhere a line each
+method or metric.
 """
 
 import re
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from unlir_jax import metrics, saliency
 
 ROOT = Path(__file__).parents[1]
-BLOCK = re.compile(r"(<!-- generated: ([\w ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+BLOCK = re.compile(
+    r"(<!-- generated: (methods|metrics) -->\n).*?(<!-- end -->)", re.DOTALL
+)
 FAMILIES = {
     "cam": ("class activation maps", "1 to thousands"),
     "gradients": ("gradients", "3 to 150"),
@@ -103,21 +107,13 @@ def _arrow(better: str) -> str:
     return "↑" if better == "higher" else "↓"
 
 
-TABLES: dict[str, Callable[[], str]] = {
-    "methods": methods,
-    "metrics": metrics_by_question,
-    "all methods": all_methods,
-    "all metrics": all_metrics,
-}
-
-
-def fill(text: str) -> str:
-    """Fill the blocks of a page.
-
-    Raises:
-        KeyError: A block has another name than those in `TABLES`.
-    """
-    return BLOCK.sub(lambda found: f"{found[1]}{TABLES[found[2]]()}{found[3]}", text)
+def fill(text: str, short: bool = False) -> str:
+    """Fill the blocks of a page, with a line each family if they are to be short."""
+    if short:
+        tables = {"methods": methods, "metrics": metrics_by_question}
+    else:
+        tables = {"methods": all_methods, "metrics": all_metrics}
+    return BLOCK.sub(lambda found: f"{found[1]}{tables[found[2]]()}{found[3]}", text)
 
 
 def pages() -> list[Path]:
@@ -130,7 +126,7 @@ def main(check: bool) -> int:
     stale = 0
     for page in pages():
         before = page.read_text("utf-8")
-        after = fill(before)
+        after = fill(before, page.name == "README.md")
         if after != before:
             stale += 1
             print(page.relative_to(ROOT))

@@ -1,11 +1,11 @@
 """What an evaluation refuses, notices, and makes again: nothing wrong goes unsaid."""
 
 import errno
-import fcntl
 import json
 import os
 import shutil
 
+import filelock
 import numpy as np
 import pytest
 import small_network
@@ -560,7 +560,7 @@ def test_what_a_killed_run_left_is_swept_away_and_what_another_writes_is_not(
     for path in (*left, written):
         path.write_bytes(b"half")
     with written.open("rb") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        filelock.lock_descriptor(file.fileno())
         evaluate.run(settings(pictures, weights), stopped)
     assert [path.exists() for path in left] == [False, False] and written.exists()
     same(stopped, whole)

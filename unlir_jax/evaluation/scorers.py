@@ -1,12 +1,11 @@
 """Metrics by name, ready to score; those that look at the same pictures become one."""
 
-import difflib
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, get_args
 
 from unlir_jax import metrics
-from unlir_jax.core import loops
+from unlir_jax.core import choices, loops
 from unlir_jax.core.document_types import Document, Record
 from unlir_jax.explanation.scoring import Scorer
 from unlir_jax.metrics import spec
@@ -23,20 +22,16 @@ def check(names: tuple[str, ...]) -> tuple[str, ...]:
         The names, each once.
 
     Raises:
-        ValueError: So it is; the sentence says which are known.
+        ValueError: A name is unknown, or there is none.
     """
     wanted = tuple(dict.fromkeys(names))
-    known = ", ".join(metrics.FACTORIES)
     if not wanted:
+        known = ", ".join(metrics.FACTORIES)
         raise ValueError(f"`metrics` is empty; expected some of {known}.")
     for name in wanted:
         plain = spec.base(name)
-        if plain not in metrics.FACTORIES:
-            near = difflib.get_close_matches(plain, metrics.FACTORIES, n=1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
-            raise ValueError(
-                f"`metrics` has {name!r}, which is no metric; {hint}known: {known}."
-            )
+        wrong = f"`metrics` has {name!r}, which is no metric"
+        choices.pick(plain, metrics.FACTORIES, wrong)
         spec.variant(name)
     return wanted
 

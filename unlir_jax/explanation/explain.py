@@ -23,7 +23,14 @@ from unlir_jax.models import pretrained
 from unlir_jax.models.pretrained import Pretrained
 from unlir_jax.part_report import panels
 from unlir_jax.parts import attribution
-from unlir_jax.report import html, overlay, part_panel, part_sheet, sheet
+from unlir_jax.report import (
+    explanation_page,
+    html,
+    overlay,
+    part_panel,
+    part_sheet,
+    sheet,
+)
 from unlir_jax.storage import files as record
 from unlir_jax.storage import paths
 from unlir_jax.types import Explainer, Metric
@@ -189,7 +196,7 @@ def run(
         "images": [],
         "failed": failed,
     }
-    articles: list[str] = []
+    articles: list[html.Markup] = []
     with record.new_folder(output, overwrite=overwrite) as folder:
         frame = preprocessing.framing(
             network.image_size,
@@ -219,7 +226,9 @@ def run(
                 _write_pictures(folder, picture, entry, views, document)
                 account = _account(folder, picture, entry, accounts[index], document)
                 articles.append(
-                    html.article(picture.name, picture.framed, entry, views, account)
+                    explanation_page.article(
+                        picture.name, picture.framed, entry, views, account
+                    )
                 )
                 document["images"].append(entry)
         if not document["images"]:
@@ -228,7 +237,7 @@ def run(
         document["mean"], document["flat"] = explained.summarise(document["images"])
         written = [path.name for path in folder.iterdir()]
         document["files"] = sorted([*written, PAGE, record.RESULTS])
-        record.write_text(folder / PAGE, html.page(document, articles))
+        record.write_text(folder / PAGE, explanation_page.page(document, articles))
         record.write_text(folder / record.RESULTS, record.to_json(document))
     return ExplanationOutcome(
         Path(output), [entry["file"] for entry in document["images"]], failed

@@ -1,12 +1,12 @@
-"""Which explainers are asked for by name, and what they need to be made."""
+"""Explainers by name, and their settings."""
 
-import difflib
 import functools
 import importlib.metadata
 import inspect
 from collections.abc import Sequence
 
 from unlir_jax import saliency
+from unlir_jax.core import choices
 from unlir_jax.core.document_types import Record
 from unlir_jax.features import receptive_field
 from unlir_jax.models.pretrained import Pretrained
@@ -51,14 +51,14 @@ def check(
 
     Args:
         methods: Names in `saliency.METHODS`, or "parts".
-        steps: Of Opti-CAM.
+        steps: Number of steps of methods that have some, such as Opti-CAM.
         by_parts: Whether the network decides by parts.
 
     Returns:
         The methods, each once, in the order given.
 
     Raises:
-        ValueError: So it is; the sentence says which are known.
+        ValueError: A name is unknown, or none of the methods has `steps`.
     """
     load_plugins()
     known = (*saliency.METHODS, *([PARTS] if by_parts else []))
@@ -73,13 +73,7 @@ def check(
                 "decide by parts; expected the workdir of a part network, or some of: "
                 f"{', '.join(known)}."
             )
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
-            raise ValueError(
-                f"`method`={name!r} is not an explainer; {hint}known: "
-                f"{', '.join(known)}."
-            )
+        choices.pick(name, known, f"`method`={name!r} is not an explainer")
     if steps is not None and not 1 <= steps <= MOST_STEPS:
         raise ValueError(f"`steps`={steps}; expected 1 to {MOST_STEPS:,}.")
     if steps is not None and not any("steps" in settings(m, None) for m in chosen):

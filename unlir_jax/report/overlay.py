@@ -4,16 +4,20 @@ import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import matplotlib
 import numpy as np
 from PIL import Image
 
 from unlir_jax import maps
-from unlir_jax.types import Array, Saliency
 
 # Inferno grows evenly in lightness, in print and for colour-blind eyes as well, where
 # a rainbow makes borders that are not in the data. Its darkest part is left out: over
 # a picture it would read as shadow instead of as a low value.
+from unlir_jax.core import extras
+from unlir_jax.types import Array, Saliency
+
+with extras.needed("report"):
+    import matplotlib
+
 COLOURS, DARKEST = "inferno", 0.3
 STRONGEST = 0.88
 """Opacity at the value 1: the picture still shows through."""

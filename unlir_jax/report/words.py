@@ -2,9 +2,10 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from unlir_jax import metrics, saliency
+from unlir_jax.core.document_types import Document
 
 
 class Column(NamedTuple):
@@ -83,7 +84,7 @@ def better(metric: str, first: float, second: float) -> bool:
     return first > second if metrics.higher_is_better(metric) else first < second
 
 
-def best(metric: str, rows: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def best(metric: str, rows: Mapping[str, Document]) -> list[str]:
     """Name the rows with the best printed value; none where all are equal."""
     winners = [
         name
@@ -96,8 +97,8 @@ def best(metric: str, rows: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 
 def warnings(
-    methods: Mapping[str, Mapping[str, Any]],
-    controls: Mapping[str, Mapping[str, Any]],
+    methods: Mapping[str, Document],
+    controls: Mapping[str, Document],
     probability: float = 1.0,
 ) -> list[str]:
     """Say in sentences what should make a reader doubt the maps of one picture.
@@ -146,7 +147,7 @@ def enumerate_names(names: Sequence[str]) -> str:
     return f"{', '.join(others)} and {last}" if others else last
 
 
-def _strongest(metric: str, rows: Mapping[str, Mapping[str, Any]]) -> str | None:
+def _strongest(metric: str, rows: Mapping[str, Document]) -> str | None:
     if not rows:
         return None
     sign = 1 if metrics.higher_is_better(metric) else -1

@@ -4,7 +4,6 @@ import functools
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
-from html import escape
 from pathlib import Path
 from typing import NamedTuple
 
@@ -313,37 +312,22 @@ def _measure(
 
 
 def _page(document: Record) -> str:
-    title = f"What {document['model']} finds alike"
-    measured = document["measured"]
-    line = (
-        f" Mean average precision of the index by its {measured['classes']} folders: "
-        f"{100 * measured['mean_average_precision']:.1f} %."
-        if measured
-        else ""
-    )
-    articles, white = [], document["white_level"]
-    for row in document["queries"]:
-        figures = [_figure(row["file"], "asked for", white)] + [
-            _figure(match["file"], f"{match['score']:.2f}", white)
-            for match in row["matches"]
-        ]
-        articles.append(
-            f'<article><div class="panels">{"".join(figures)}</div></article>'
-        )
-    return (
-        f"{html.head(title)}<body><header class='masthead'>"
-        f'<p class="eyebrow">unlir retrieve</p><h1>{escape(title)}</h1>'
-        f'<p class="lede">{len(document["queries"])} pictures sought among '
-        f"{document['index']}.{line}</p></header><main>{''.join(articles)}</main>"
-        "</body></html>\n"
-    )
+    def thumbnail(file: str) -> Image.Image:
+        picture = preprocessing.read_image(file, white_level=document["white_level"])
+        picture.thumbnail((THUMB, THUMB))
+        return picture
 
-
-def _figure(file: str, caption: str, white_level: int | float | str) -> str:
-    thumb = preprocessing.read_image(file, white_level=white_level)
-    thumb.thumbnail((THUMB, THUMB))
-    drawn = html.image(thumb, Path(file).name)
-    return (
-        f"<div><figure>{drawn}<figcaption><strong>{escape(caption)}</strong> "
-        f"{escape(Path(file).parent.name)}</figcaption></figure></div>"
+    return html.render(
+        "retrieval.html",
+        title=f"What {document['model']} finds alike",
+        command="unlir retrieve",
+        document=document,
+        measured=document["measured"],
+        asked=lambda row: [
+            (row["file"], "asked for"),
+            *((match["file"], f"{match['score']:.2f}") for match in row["matches"]),
+        ],
+        thumbnail=thumbnail,
+        base=lambda file: Path(file).name,
+        folder=lambda file: Path(file).parent.name,
     )

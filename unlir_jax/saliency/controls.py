@@ -85,6 +85,19 @@ def center(model: SplitModel) -> Explainer:
 
     Photographers put things in the middle; a method that finds no more than that has
     found nothing.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from unlir_jax import saliency, split
+        >>> model = split.from_functions(  # The logits are the mean colour.
+        ...     lambda variables, images: images,
+        ...     lambda variables, maps: maps.mean((1, 2)),
+        ... )
+        >>> images = jnp.zeros((1, 2, 2, 3)).at[0, 0, 1, 2].set(1)  # A blue pixel.
+        >>> blue = jnp.asarray([2])
+        >>> print(saliency.center(model)({}, images, blue)[0].round(2))
+        [[0.37 0.37]
+         [0.37 0.37]]
     """
 
     def draw(images: Images, key: RandomKey | None) -> Saliency:

@@ -1,4 +1,4 @@
-"""What masking by the map does to the probability of the label.
+"""Effect of masking by the map on the probability of the label.
 
 `p` is the label's softmax probability on the image, `o` on the image times the map,
 enlarged and range-normalised: masking happens on pixels in [0, 1].
@@ -104,6 +104,20 @@ def average_drop(model: SplitModel) -> Metric:
     """Measure how much of the probability masking takes: `max(0, p - o) / p`.
 
     Lower is better, in [0, 1]. A map of ones drops nothing (see `saliency.fake_cam`).
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from unlir_jax import metrics, saliency, split
+        >>> model = split.from_functions(  # The logits are the mean colour.
+        ...     lambda variables, images: images,
+        ...     lambda variables, maps: maps.mean((1, 2)),
+        ... )
+        >>> images = jnp.zeros((1, 2, 2, 3)).at[0, 0, 1, 2].set(1)  # A blue pixel.
+        >>> blue = jnp.asarray([2])
+        >>> found = saliency.grad_cam(model)({}, images, blue)
+        >>> score = metrics.average_drop(model)
+        >>> score({}, images, blue, found)["average_drop"].tolist()
+        [0.0]
     """
     return _only(model, "average_drop")
 

@@ -1,4 +1,4 @@
-"""Whether the map foretells how the score changes when the image does.
+"""Error of the change of the score that the map predicts.
 
 Yeh, Hsieh, Suggala, Inouye & Ravikumar, *On the (in)fidelity and sensitivity of
 explanations*, NeurIPS 2019, Definition 2.1.
@@ -76,8 +76,8 @@ def infidelity(
             its sum there; `noise` subtracts Gaussian noise, the same for all channels,
             and the map foretells its product with it.
         samples: Number of perturbations an image; so many passes and one.
-        side: Of the square, as a share of the image's sides, in (0, 1].
-        deviation: Of the noise.
+        side: Side of the square, as a share of the image's, in (0, 1].
+        deviation: Standard deviation of the noise.
         baseline: What a square shows; see `maps.background`.
         score: `probability` or `logit` of the label.
         scaled: Whether `b` is what fits best, so that maps of any unit compare; else 1.

@@ -125,6 +125,20 @@ def deletion(
     Returns:
         A metric with `deletion`, `[batch]`, and `deletion_curve`,
         `[batch, steps + 1]`.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from unlir_jax import metrics, saliency, split
+        >>> model = split.from_functions(  # The logits are the mean colour.
+        ...     lambda variables, images: images,
+        ...     lambda variables, maps: maps.mean((1, 2)),
+        ... )
+        >>> images = jnp.zeros((1, 2, 2, 3)).at[0, 0, 1, 2].set(1)  # A blue pixel.
+        >>> blue = jnp.asarray([2])
+        >>> found = saliency.grad_cam(model)({}, images, blue)
+        >>> scores = metrics.deletion(model, steps=4)({}, images, blue, found)
+        >>> print([f"{p:.2f}" for p in scores["deletion_curve"][0]])
+        ['0.39', '0.33', '0.33', '0.33', '0.33']
     """
     return _curves(model, {"deletion": baseline}, steps, loop)
 
@@ -165,7 +179,7 @@ def insertion_minus_deletion(
         model: The cut network.
         insertion_baseline: What insertion starts from.
         deletion_baseline: What deletion ends at.
-        steps: Of each curve.
+        steps: Number of steps of each curve.
         loop: `auto`, `host` or `device`; see `loops.place`.
 
     Returns:
@@ -256,10 +270,10 @@ class _Points(NamedTuple):
     """Say what is shown at each point of the curves, `[points]` each.
 
     Attributes:
-        count: So many pixels are chosen, the most salient first.
+        count: Number of pixels that are chosen, the most salient first.
         hidden: Whether the chosen pixels are of the background, and all others of the
             image, instead of the reverse.
-        background: Of which curve.
+        background: Number of the curve whose background is shown.
     """
 
     count: jax.Array

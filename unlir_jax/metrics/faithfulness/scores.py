@@ -1,4 +1,4 @@
-"""What a network says of the label: the number whose change a metric measures."""
+"""Score of the label: the number whose change a metric measures."""
 
 from collections.abc import Callable
 from typing import Literal, get_args

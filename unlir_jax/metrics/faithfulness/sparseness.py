@@ -1,4 +1,4 @@
-"""How concentrated and how large a map is, whatever the network."""
+"""Concentration and size of the map, without the network."""
 
 import jax
 import jax.numpy as jnp
@@ -70,6 +70,19 @@ def complexity(model: SplitModel) -> Metric:
 
     Returns:
         A metric with `complexity`, `[batch]` in [0, 1].
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from unlir_jax import metrics, saliency, split
+        >>> model = split.from_functions(  # The logits are the mean colour.
+        ...     lambda variables, images: images,
+        ...     lambda variables, maps: maps.mean((1, 2)),
+        ... )
+        >>> images = jnp.zeros((1, 2, 2, 3)).at[0, 0, 1, 2].set(1)  # A blue pixel.
+        >>> blue = jnp.asarray([2])
+        >>> found = saliency.grad_cam(model)({}, images, blue)
+        >>> metrics.complexity(model)({}, images, blue, found)["complexity"].tolist()
+        [0.25]
     """
     return _of_map(model, "complexity")
 

@@ -72,6 +72,22 @@ def localization_error(
     Returns:
         A metric `(variables, images, labels, saliency, boxes, *, key)` with
         `localization_error`, `[batch]` in [0, 1].
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import numpy as np
+        >>> from unlir_jax import metrics, saliency, split
+        >>> model = split.from_functions(  # The logits are the mean colour.
+        ...     lambda variables, images: images,
+        ...     lambda variables, maps: maps.mean((1, 2)),
+        ... )
+        >>> images = jnp.zeros((1, 2, 2, 3)).at[0, 0, 1, 2].set(1)  # A blue pixel.
+        >>> blue = jnp.asarray([2])
+        >>> found = saliency.grad_cam(model)({}, images, blue)
+        >>> boxes = np.asarray([[[1, 0, 1, 0]]])  # From x = 1, y = 0 to the same.
+        >>> score = metrics.localization_error(model)
+        >>> score({}, images, blue, found, boxes)["localization_error"].tolist()
+        [0.0]
     """
     return _of_boxes(model, "localization_error", least, connectivity)
 

@@ -1,4 +1,4 @@
-"""Whether the map lies on the object, pixel by pixel.
+"""Agreement of the map with the pixels of the object.
 
 The metrics here take one argument more, `regions`: which pixels belong to the object,
 as booleans or as a mask of classes with void, see `boxes.Regions`. An image without any
@@ -374,7 +374,7 @@ def scaled(
 
     Args:
         saliency: Raw maps.
-        size: Of the images.
+        size: Height and width of the images.
         scaling: `range` or `max` as in `maps.normalize`; `none` leaves values as they
             are.
         void: Pixels that say nothing; they get the least value of the others, which

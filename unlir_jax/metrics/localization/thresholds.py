@@ -1,4 +1,4 @@
-"""Where to cut a map, chosen on pictures that are not evaluated.
+"""Thresholds of maps, chosen on images that are not evaluated.
 
 Peers choose the threshold on the pictures that they then evaluate, which bounds from
 above what can be had; that is what happens here without a validation part, and the

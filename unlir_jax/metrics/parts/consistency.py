@@ -1,4 +1,4 @@
-"""Whether the region of a part always holds the same keypoints, also under noise.
+"""Consistency of the keypoints in the region of a part, and their stability to noise.
 
 Huang et al., *Evaluation and Improvement of Interpretability for Self-Explainable
 Part-Prototype Networks*, ICCV 2023, Section 3. Keypoints are as in `parts`.
@@ -51,9 +51,9 @@ def consistency(
     Args:
         scores: `[images, rows, columns, parts]`.
         keypoints: `[images, k, 3]`.
-        names: Of the k keypoints.
+        names: Names of the k keypoints.
         image_size: Side of the picture in pixels.
-        side: Of the square region round the centre of the best cell, edges included; 72
+        side: Side of the square region round the best cell's centre, with its edges; 72
             of 224 pixels if not given.
         threshold: In which share of the pictures that show a keypoint it must be in the
             region.
@@ -110,7 +110,7 @@ def stability(
         scores: `[images, rows, columns, parts]` of the pictures.
         noisy_scores: The same of the pictures with noise.
         keypoints: `[images, k, 3]`.
-        names: Of the k keypoints.
+        names: Names of the k keypoints.
         image_size: Side of the picture in pixels.
         side: See `consistency`.
 

@@ -1,4 +1,4 @@
-"""What the parts of a part network are worth, measured with true parts.
+"""Agreement of the parts of a part network with true parts.
 
 Keypoints are `[images, k, 3]`: x, y and whether it is visible, in pixels of the picture
 as the network saw it; its left edge is x = 0, the centre of its first pixel 0.5. One
@@ -87,11 +87,11 @@ def purity(
     Args:
         scores: `[images, rows, columns, parts]`.
         keypoints: `[images, k, 3]`.
-        names: Of the k keypoints.
+        names: Names of the k keypoints.
         image_size: Side of the picture in pixels.
         top: Number of patches of each part: of the pictures in which its best cell
             scores highest, chosen as in `keypoint_share`.
-        side: Of a patch in pixels; 32 of 224 if not given.
+        side: Side of a patch in pixels; 32 of 224 if not given.
         among: "patches" divides by all patches; "visible", as the authors' code does,
             by those in whose picture the keypoint is visible, so that one seen but once
             may reach 1.

@@ -1,4 +1,4 @@
-"""What a model claims of a part, against what happens when the part is taken away.
+"""Claims of a model about a part, compared with the effect of its removal.
 
 With true parts, as in `data.interventions`: `removal_effects` measures, and
 `claimed_effects` reads the model's own additive explanation; `agreement` compares the
@@ -107,8 +107,8 @@ def claimed_effects(
     """Add up what a model says of the cells of each true part.
 
     Args:
-        contributions: Of each cell to the label's logit, of either sign: the model's
-            own additive explanation.
+        contributions: Contribution of each cell to the label's logit, signed: the
+            model's own additive explanation.
         masks: `[batch, height, width]`, true parts from 1 on, 0 for the background and
             255 for void, which gets no share of a cell.
         parts: Number of true parts.
@@ -159,8 +159,8 @@ def agreement(
         measured: See `removal_effects`.
         present: Whether each part can be seen.
         fewest: Parts that an image must have, at least 2.
-        confidence: Of the intervals.
-        seed: Of the intervals.
+        confidence: Coverage of the intervals.
+        seed: Seed of the intervals' draws.
 
     Raises:
         ValueError: Shapes that do not fit, an effect of a present part that is not
@@ -215,7 +215,7 @@ def keypoint_removal(
         keypoints: x, y, visible in pixels, see `parts`: those to remove together, such
             as `keypoints[:, groups == index]` after `parts.merge_sides`. One that is
             not visible, or lies outside, removes nothing.
-        radius: Of the disc in pixels; pixels are in it by their centres.
+        radius: Radius of the disc in pixels; pixels are in it by their centres.
         fill: The colour, or "ring" for the mean of the pixels within two radii that no
             disc covers; where there are none, the mean of all that no disc covers.
 

@@ -1,4 +1,4 @@
-"""Where keypoints are and where the best cell of each part is, for `parts`."""
+"""Places of keypoints, and of the best cell of each part."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -184,7 +184,7 @@ def inside(
         field: Maps and keypoints.
         chosen: `[n, parts]` or `[n, 1]`, indices of pictures.
         cells: `[n, parts]`, a cell in each.
-        side: Of the square, edges included.
+        side: Side of the square, edges included.
 
     Returns:
         Whether one is inside, `[n, parts, names]`, and whether it is visible at all, as

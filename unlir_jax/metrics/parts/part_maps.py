@@ -1,4 +1,4 @@
-"""What maps of parts look like by themselves, without knowing any true part.
+"""Properties of maps of parts that need no true parts.
 
 All is computed some pictures at a time: beyond the maps, memory does not grow with
 pictures times cells times parts.
@@ -41,6 +41,13 @@ def overlap(scores: Scores) -> np.ndarray:
 
     Raises:
         ValueError: A wrong shape, fewer than two parts, or a score that is not finite.
+
+    Example:
+        >>> import numpy as np
+        >>> from unlir_jax.metrics import parts
+        >>> apart = np.eye(2).reshape(1, 1, 2, 2)  # Two cells, a part in each.
+        >>> parts.overlap(apart).tolist(), parts.overlap(apart[..., [0, 0]]).tolist()
+        ([0.0], [1.0])
     """
     scores = check_scores(scores)
     images, rows, columns, parts = scores.shape
@@ -91,7 +98,7 @@ def sparsity(
     """Count the parts that make up most of a decision, the largest first.
 
     Args:
-        contributions: Of each part to the logit, of either sign.
+        contributions: Contribution of each part to the logit, of either sign.
         share: How much of the sum of their absolute values is to be reached.
 
     Returns:

@@ -165,11 +165,26 @@ def random_labels(
     Args:
         model: The cut network.
         explain: What makes the maps.
-        measure: As in `cascading_randomization`.
-        absolute: As there.
+        measure: Similarity, see `cascading_randomization`.
+        absolute: Whether signs of maps are dropped before they are compared.
 
     Returns:
         A metric with `random_labels`, `ssim`, `spearman` and `hog`, see there.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from unlir_jax import metrics, saliency, split
+        >>> model = split.from_functions(  # The logits are the mean colour.
+        ...     lambda variables, images: images,
+        ...     lambda variables, maps: maps.mean((1, 2)),
+        ... )
+        >>> images = jnp.zeros((1, 2, 2, 3)).at[0, 0, 1, 2].set(1)  # A blue pixel.
+        >>> blue = jnp.asarray([2])
+        >>> explain = saliency.grad_cam(model)
+        >>> found, other = explain({}, images, blue), {}
+        >>> metric = metrics.random_labels(model, explain, measure="spearman")
+        >>> metric({}, images, blue, found, other)["random_labels"].round(2).tolist()
+        [1.0]
     """
     _check(1, measure)
 

@@ -67,7 +67,7 @@ def redraw(variables: Variables, key: RandomKey) -> Variables:
     called `scale` or `var` are 1 and all others 0, as networks start.
 
     Args:
-        variables: Whose structure and shapes are taken.
+        variables: Variables with the structure and shapes of the result.
         key: The same key gives the same variables, whatever the order of leaves.
     """
 

@@ -1,4 +1,4 @@
-"""How far a map moves when the image hardly does.
+"""Change of the map under a small change of the image.
 
 Yeh, Hsieh, Suggala, Inouye & Ravikumar, *On the (in)fidelity and sensitivity of
 explanations*, NeurIPS 2019, Definition 3.1.

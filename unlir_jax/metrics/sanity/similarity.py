@@ -1,4 +1,4 @@
-"""How alike two maps of one image are.
+"""Similarity of two maps of one image.
 
 The three measures of Adebayo et al., *Sanity checks for saliency maps*, NeurIPS 2018,
 Section 3. A flat map is like nothing: each gives 0 where one of the two is flat, and

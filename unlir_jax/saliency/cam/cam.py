@@ -52,6 +52,18 @@ def grad_cam(
     References:
         Selvaraju et al., *Grad-CAM: Visual Explanations from Deep Networks via
         Gradient-based Localization*, ICCV 2017, Eq. 1-2.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from unlir_jax import saliency, split
+        >>> model = split.from_functions(  # The logits are the mean colour.
+        ...     lambda variables, images: images,
+        ...     lambda variables, maps: maps.mean((1, 2)),
+        ... )
+        >>> images = jnp.zeros((1, 2, 2, 3)).at[0, 0, 1, 2].set(1)  # A blue pixel.
+        >>> blue = jnp.asarray([2])
+        >>> saliency.grad_cam(model)({}, images, blue)[0].tolist()
+        [[0.0, 0.25], [0.0, 0.0]]
     """
 
     def combine(maps: jax.Array, gradient: jax.Array) -> jax.Array:

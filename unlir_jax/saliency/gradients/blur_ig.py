@@ -56,8 +56,8 @@ def blur_integrated_gradients(
         model: The cut network; where it is cut makes no difference.
         target: What is explained, see `targets.resolve`.
         steps: Intervals of the path; `steps + 1` gradients are taken.
-        deviation: Of the strongest blur, as a share of the longer side (the authors
-            use 50 of 224 pixels).
+        deviation: Width of the strongest blur, as a share of the longer side (the
+            authors use 50 of 224 pixels).
         channels: How colours are merged, see `gradients.merge`.
         loop: `auto`, `host` or `device`; see `loops.place`.
 

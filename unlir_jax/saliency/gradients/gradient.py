@@ -43,6 +43,18 @@ def gradient(
     References:
         Simonyan et al., *Deep Inside Convolutional Networks*, ICLR Workshops 2014,
         Section 3.1.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from unlir_jax import saliency, split
+        >>> model = split.from_functions(  # The logits are the mean colour.
+        ...     lambda variables, images: images,
+        ...     lambda variables, maps: maps.mean((1, 2)),
+        ... )
+        >>> images = jnp.zeros((1, 2, 2, 3)).at[0, 0, 1, 2].set(1)  # A blue pixel.
+        >>> blue = jnp.asarray([2])
+        >>> saliency.gradient(model)({}, images, blue)[0].tolist()
+        [[0.25, 0.25], [0.25, 0.25]]
     """
     check_channels(channels)
     slope = image_gradient(model, targets.resolve(target))

@@ -29,10 +29,10 @@ def nearest(
 
     Args:
         stack: The maps `A`, `[batch, cells, filters]`.
-        logarithms: Of the weights `w0`, `[batch, filters]`.
+        logarithms: Logarithms of the weights `w0`, `[batch, filters]`.
         target: `t`, `[batch, cells]`.
         softness: How far from the target the result may stay; more than 0.
-        iterations: Of Newton's method.
+        iterations: Number of Newton steps.
 
     Returns:
         Logarithms of the new weights, `[batch, filters]`.

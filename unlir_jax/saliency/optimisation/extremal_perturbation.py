@@ -78,15 +78,15 @@ def extremal_perturbation(
         steps: For each area; the authors' 800.
         variant: `preserve` raises the score of what is shown; `delete` lowers that of
             what is left when it is hidden; `dual` raises their difference.
-        learning_rate: Of gradient descent with momentum 0.9, whose new gradients weigh
-            0.1; the authors' 0.01.
+        learning_rate: Step size of gradient descent with momentum 0.9, whose new
+            gradients weigh 0.1; the authors' 0.01.
         area_weight: `w` at first; the authors' 300.
         growth: Factor of `w` in each step; the authors' 1.0035.
         stride: Between blobs, in pixels of an image of side 224; the authors' 7.
-        width: Of blobs, in such pixels; the authors' 21.
+        width: Width of blobs, in such pixels; the authors' 21.
         levels: Blurs between the image and none of it, among which a mask interpolates;
             the authors' 8. Memory is as many images.
-        deviation: Of the strongest blur, in such pixels; the authors' 20.
+        deviation: Width of the strongest blur, in such pixels; the authors' 20.
         target: What is raised, see `targets.resolve`.
         loop: `auto`, `host` or `device`; see `loops.place`.
 

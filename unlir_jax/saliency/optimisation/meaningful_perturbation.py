@@ -62,14 +62,14 @@ def meaningful_perturbation(
 
     Args:
         model: The cut network; where it is cut makes no difference.
-        steps: Of Adam; the paper's 300.
-        learning_rate: Of Adam; the paper's 0.1.
+        steps: Number of steps of Adam; the paper's 300.
+        learning_rate: Step size of Adam; the paper's 0.1.
         cells: Cells of the mask along each side; the paper's 28.
-        size_weight: Of what is deleted, summed over cells; the paper's 1e-4.
-        variation_weight: Of differences between neighbouring cells; the paper's 1e-2.
-        power: Of these differences; the paper's 3.
-        deviation: Of the Gaussian blur that deletes, in pixels of an image of side
-            224; the paper's 10.
+        size_weight: Weight of the deleted area, summed over cells; the paper's 1e-4.
+        variation_weight: Weight of differences between neighbours; the paper's 1e-2.
+        power: Exponent of these differences; the paper's 3.
+        deviation: Width of the Gaussian blur that deletes, in pixels of an image of
+            side 224; the paper's 10.
         jitter: Most pixels by which the masked image is shifted at random in each step;
             the paper's 4. Unless it is 0, the explainer needs `key`.
         target: What is lowered, see `targets.resolve`; the paper's probability.

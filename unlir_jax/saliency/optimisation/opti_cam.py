@@ -90,7 +90,7 @@ def opti_cam(
     Args:
         model: The cut network.
         steps: Most Adam steps; the paper uses up to 100.
-        learning_rate: Of Adam; the paper's 0.1. For `projected` 0.2 is good.
+        learning_rate: Step size of Adam; the paper's 0.1. `projected` takes 0.2 well.
         objective: With `y` the label's logit, `s` the mask: `mask` is `y(x s)`
             (Eq. 10), `diff` is `-|y(x) - y(x s)|` (Eq. 19), `iomask` is
             `y(x s) - y(x (1 - s))` (Eq. F.1), `iodiff` is
@@ -115,6 +115,19 @@ def opti_cam(
         ValueError: An unknown objective, normalisation, solver or loop, fewer than 0
             steps, a learning rate that is not positive, or `projected` with `sigmoid`,
             whose mask depends on the scale of the maps.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from unlir_jax import saliency, split
+        >>> model = split.from_functions(  # The logits are the mean colour.
+        ...     lambda variables, images: images,
+        ...     lambda variables, maps: maps.mean((1, 2)),
+        ... )
+        >>> images = jnp.zeros((1, 2, 2, 3)).at[0, 0, 1, 2].set(1)  # A blue pixel.
+        >>> blue = jnp.asarray([2])
+        >>> found = saliency.opti_cam(model, steps=5)({}, images, blue)
+        >>> int(found[0].argmax())  # In row-major order.
+        1
     """
     _check_settings(steps, learning_rate, objective, normalization)
     _check_solver(solver, normalization)

@@ -1,4 +1,4 @@
-"""Which segments are shown in the rows of a regression, and what the rows weigh."""
+"""Segments shown in the rows of a regression, and the weights of the rows."""
 
 import math
 from collections.abc import Callable

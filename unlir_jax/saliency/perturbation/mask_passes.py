@@ -49,7 +49,7 @@ def score(
         count: Masks an image.
         batch_size: Most masked images that go through the network at once; on CPU
             fewer do, see `loops.few_enough`.
-        variables: Of the network.
+        variables: Variables of the network.
         images: `[batch, height, width, channels]` in [0, 1].
         labels: One an image.
         *own: The backgrounds, then what `program` makes the masks of; each has one

@@ -72,6 +72,19 @@ def occlusion(
     Note:
         The paper draws the score itself at the window's centre; the drop, averaged
         where windows overlap, has the size of the image, as in captum.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from unlir_jax import saliency, split
+        >>> model = split.from_functions(  # The logits are the mean colour.
+        ...     lambda variables, images: images,
+        ...     lambda variables, maps: maps.mean((1, 2)),
+        ... )
+        >>> images = jnp.zeros((1, 2, 2, 3)).at[0, 0, 1, 2].set(1)  # A blue pixel.
+        >>> blue = jnp.asarray([2])
+        >>> explain = saliency.occlusion(model, window=1, stride=1)
+        >>> explain({}, images, blue)[0].tolist()
+        [[0.0, 0.25], [0.0, 0.0]]
     """
     _check(window, stride)
     mask_passes.check_baseline(baseline)

@@ -64,7 +64,7 @@ def slic(
         count: Superpixels asked for; the numbers run up to the product of `layout`,
             and a few of them may be missing.
         compactness: `m`, in units of CIELAB; larger is squarer.
-        iterations: Of k-means.
+        iterations: Iterations of k-means.
 
     References:
         Achanta et al., *SLIC Superpixels Compared to State-of-the-art Superpixel
