@@ -9,8 +9,8 @@ import pytest
 
 import unlir_jax
 from unlir_jax import split, tree
-from unlir_jax.models import filling, pretrained, zoo
-from unlir_jax.weights import layouts, packages, readers
+from unlir_jax.models import backbone, filling, pretrained, zoo
+from unlir_jax.weights import layouts, readers
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def test_the_packaged_network_works_out_of_the_box():
     loaded = unlir_jax.load("efficientnet_lite0")
     assert loaded.image_size == 224 and loaded.layer == "top"
     assert loaded.class_names[281] == "tabby"
-    assert loaded.sha256 == packages.FILES["efficientnet_lite0"].sha256
+    assert loaded.sha256 == zoo.networks()["efficientnet_lite0"].package.sha256
     grey = loaded.preprocess(np.full((300, 400, 3), 128, np.uint8))
     assert grey.shape == (224, 224, 3) and grey.dtype == np.float32
     np.testing.assert_allclose(grey, 128 / 255, rtol=1e-6)
@@ -239,8 +239,9 @@ def test_weights_that_are_not_numbers_are_refused(torch_file, tmp_path):
 
 
 def test_a_packaged_file_of_other_bytes_is_refused(monkeypatch):
-    wrong = packages.FILES["efficientnet_lite0"]._replace(sha256="0" * 64)
-    monkeypatch.setitem(packages.FILES, "efficientnet_lite0", wrong)
+    known = backbone.NETWORKS["efficientnet_lite0"]
+    wrong = known._replace(package=known.package._replace(sha256="0" * 64))
+    monkeypatch.setitem(backbone.NETWORKS, "efficientnet_lite0", wrong)
     with pytest.raises(ValueError, match="SHA-256.*reinstall"):
         pretrained.load("efficientnet_lite0")
 

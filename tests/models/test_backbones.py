@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from unlir_jax import split, tree
-from unlir_jax.cli import catalogue
 from unlir_jax.models import filling, pretrained, zoo
 
 FOLDER = Path(__file__).parents[1] / "golden" / "backbones"
@@ -88,7 +87,7 @@ def test_every_array_has_a_place_of_its_shape(path):
             for name, text in zip(file["names"], file["shapes"], strict=True)
         }
         name, _, variables = built(path, file, arrays)
-    assert tree.count(variables["params"]) == catalogue.PARAMETERS[name]
+    assert tree.count(variables["params"]) == zoo.networks()[name].parameters
 
 
 @pytest.mark.parametrize("stem", sorted(COMPUTED))

@@ -10,10 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from unlir_jax import split
+from unlir_jax.models import channels
 from unlir_jax.types import Array, Variables
 
 CHUNK = 64
-UNIT = re.compile(r"(backbone/)?(stem|top|block\d+|layer\d+/block\d+|conv\d+_\d+)")
 # Of the units, what comes before the cut unless another block is asked for.
 BEFORE = 0.4
 
@@ -61,8 +61,9 @@ def cut(module: Any, at: str, image_size: int) -> Cut:
 def units(module: Any, image_size: int) -> list[str]:
     """List the blocks of a trunk, and layers that are in none, in order."""
     images = jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.float32)
+    known = channels.blocks(module)
     paths = split.module_paths(module, images, method="features")
-    return [path for path in paths if UNIT.fullmatch(path)]
+    return [path for path in paths if path in known]
 
 
 def behind(

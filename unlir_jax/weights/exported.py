@@ -108,23 +108,28 @@ def find(folder: str | os.PathLike[str]) -> Path:
     )
 
 
-def pooling(path: str | os.PathLike[str]) -> str:
-    """Read how the head of a network pools; "" in its usual way, or not said."""
-    if Path(path).suffix != ".safetensors":
-        return ""
-    metadata = readers.read_metadata(path)
-    return metadata.get("pooling", "") if metadata.get("format") == FORMAT else ""
+def header(path: str | os.PathLike[str]) -> dict[str, str]:
+    """Read the header of a file in our own format; {} of any other."""
+    ours = Path(path).suffix == Path(FILE).suffix
+    return readers.read_metadata(path) if ours else {}
+
+
+def pooling(said: Mapping[str, str]) -> str:
+    """Say of a header how the head of a network pools; "" in its usual way."""
+    return said.get("pooling", "") if said.get("format") == FORMAT else ""
 
 
 def purpose(path: str | os.PathLike[str]) -> Purpose | None:
-    """Read what a file of weights is for; None where it does not say.
+    """Read what a file of weights is for; see `understand`."""
+    return understand(header(path), path)
+
+
+def understand(said: Mapping[str, str], path: str | os.PathLike[str]) -> Purpose | None:
+    """Say of a file's header what its weights are for; None where it does not say.
 
     Raises:
         ValueError: It says so in a way that makes no sense.
     """
-    if Path(path).suffix != ".safetensors":
-        return None
-    said = readers.read_metadata(path)
     if said.get("format") != FORMAT or "class_names" not in said:
         return None
     try:
@@ -152,7 +157,7 @@ def purpose(path: str | os.PathLike[str]) -> Purpose | None:
                 tuple(float(value) for value in parsed[name])
                 for name in ("mean", "deviation")
             ),
-            pooling=pooling(path),
+            pooling=pooling(said),
         )
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ValueError(
