@@ -2,8 +2,8 @@
 
 A reconstruction of DP-Net (Sicre et al., ICIP 2023, arXiv 2404.15037), whose text gives
 the outline (region descriptors, a part layer S = U X, a bag of parts, constraints in
-words) and no further formulas. A decision is one of `DECISIONS`, with the methods that
-`decisions.py` lists; it adds up to the logits part by part, without a rest.
+words) and no further formulas. A decision is one of `DECISIONS`, see `decision.py`; it
+adds up to the logits part by part, without a rest.
 """
 
 import dataclasses
@@ -17,17 +17,18 @@ from flax import linen as nn
 
 from unlir_jax.core import compilation
 from unlir_jax.models import layers
-from unlir_jax.models.part_network import bag_of_parts, decisions, landmarks, prototypes
-from unlir_jax.models.part_network.cells import Grid, Reading, Traits, pack, unpack
-from unlir_jax.types import Array
 
-DECISIONS = {
-    "descriptors": decisions.Descriptors,
-    "bag": bag_of_parts.BagOfParts,
-    "prototypes": prototypes.Prototypes,
-    "landmarks": landmarks.Landmarks,
-}
-"""How parts decide, by name."""
+# Importing a decision registers it. The order is that of lists.
+# isort: off
+from unlir_jax.models.part_network import descriptors as descriptors
+from unlir_jax.models.part_network import bag_of_parts as bag_of_parts
+from unlir_jax.models.part_network import prototypes as prototypes
+from unlir_jax.models.part_network import landmarks as landmarks
+
+# isort: on
+from unlir_jax.models.part_network.cells import Grid, Reading, Traits, pack, unpack
+from unlir_jax.models.part_network.decision import DECISIONS, Decision
+from unlir_jax.types import Array
 
 LARGER = "2x"
 """Instead of a finer layer: the same layer of the picture at twice its size."""
@@ -238,15 +239,15 @@ def specification(module: Any) -> dict[str, Any]:
     if not isinstance(module, PartNet):
         return {}
     head = module.classifier
-    name = next(name for name, kind in DECISIONS.items() if isinstance(head, kind))
+    name = next(name for name, kind in DECISIONS.items() if type(head) is kind)
     values = {field: getattr(head, field) for field in _attributes(type(head))}
     own = {"name": name, "layer": module.layer}
     return own | ({"at": module.at} if module.at else {}) | values
 
 
-def _attributes(decision: type) -> tuple[str, ...]:
+def _attributes(decision: type[Decision]) -> tuple[str, ...]:
     fixed = ("classes", "channels", "others", "parent", "name")
-    fields = dataclasses.fields(decision)  # pyright: ignore[reportArgumentType]
+    fields = dataclasses.fields(decision)
     return tuple(field.name for field in fields if field.name not in fixed)
 
 

@@ -15,7 +15,11 @@ from unlir_jax.models.part_network.cells import (
     WhiteCells,
     own_class,
 )
-from unlir_jax.models.part_network.decisions import check_positive
+from unlir_jax.models.part_network.decision import (
+    Decision,
+    check_positive,
+    register,
+)
 from unlir_jax.types import Array
 
 REGIONS = ("cells", "windows", "boxes", "proposals")
@@ -25,7 +29,8 @@ ASSIGNMENTS = ("none", "blocks", "learned")
 SAMPLES = 4
 
 
-class BagOfParts(nn.Module):
+@register("bag")
+class BagOfParts(Decision):
     """Let each part carry one score, and classify by all of them.
 
     DP-Net (Sicre et al., ICIP 2023, arXiv 2404.15037), in a reconstruction: regions X

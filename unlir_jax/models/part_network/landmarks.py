@@ -14,12 +14,18 @@ from unlir_jax.models.part_network.cells import (
     coarse,
     own_class,
 )
-from unlir_jax.models.part_network.decisions import check_parts, check_positive
+from unlir_jax.models.part_network.decision import (
+    Decision,
+    check_parts,
+    check_positive,
+    register,
+)
 from unlir_jax.models.part_network.prototypes import squared_distances
 from unlir_jax.types import Array
 
 
-class Landmarks(nn.Module):
+@register("landmarks")
+class Landmarks(Decision):
     """Deal each cell out to K parts and a background; let all parts share a classifier.
 
     PDiscoNet (van der Klis et al., ICCV 2023): shares are a softmax of negative squared
@@ -73,11 +79,6 @@ class Landmarks(nn.Module):
         self.shared = self.param("kernel", small, (self.channels, self.classes))
         self.bias = self.param("bias", zeros, (self.classes,))
         self.dropout_layer = nn.Dropout(self.dropout, (2,), name="dropout")
-
-    @property
-    def knows(self) -> tuple[str, ...]:
-        """List the traits that this decision has, and others may not."""
-        return ()
 
     def check(self, rows: int, columns: int) -> None:
         """Refuse settings that make no sense for maps of this size.

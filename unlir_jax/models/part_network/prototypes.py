@@ -13,7 +13,11 @@ from unlir_jax.models.part_network.cells import (
     joined,
     own_class,
 )
-from unlir_jax.models.part_network.decisions import check_positive
+from unlir_jax.models.part_network.decision import (
+    Decision,
+    check_positive,
+    register,
+)
 from unlir_jax.types import Array
 
 SPACES = ("add_on", "white")
@@ -48,7 +52,8 @@ class Points(nn.Module):
         self.kernel = self.param("kernel", draw, (self.width, self.count))
 
 
-class Prototypes(nn.Module):
+@register("prototypes")
+class Prototypes(Decision):
     """Compare each cell with prototypes, some for each class, and add up the nearest.
 
     ProtoPNet (Chen et al., NeurIPS 2019): d^2 is the squared distance of a cell from
@@ -84,6 +89,7 @@ class Prototypes(nn.Module):
     width: int = 128
     dimensions: tuple[int, int] = (128, 64)
     epsilon: float = 1e-4
+    parts_of_classes = True
 
     def setup(self) -> None:
         shape = (self.channels, self.others, self.dimensions)
