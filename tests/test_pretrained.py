@@ -2,7 +2,6 @@ import re
 import subprocess
 import sys
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -244,19 +243,6 @@ def test_a_packaged_file_of_other_bytes_is_refused(monkeypatch):
     monkeypatch.setitem(backbone.NETWORKS, "efficientnet_lite0", wrong)
     with pytest.raises(ValueError, match="SHA-256.*reinstall"):
         pretrained.load("efficientnet_lite0")
-
-
-def test_every_layout_names_every_leaf_once():
-    # The others' names are tested with their logits, in tests/models.
-    for name in ("cifar_resnet20", "cifar_resnet50", "efficientnet_lite1", "vgg11_bn"):
-        _, network = zoo.find(name)
-        shapes = jax.eval_shape(
-            network.build().init, jax.random.key(0), filling.example(network)
-        )
-        for layout, prefixes in network.layouts.items():
-            names = [layouts.their_name(p, prefixes) for p in tree.flatten(shapes)]
-            assert len(set(names)) == len(names), (name, layout)
-            assert not [n for n in names if "/" in n], (name, layout)
 
 
 def test_importing_the_package_starts_no_backend_and_loads_no_flax():

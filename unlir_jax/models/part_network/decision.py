@@ -17,7 +17,8 @@ class Decision(nn.Module):
     Each has a number of `parts` and the methods `check(rows, columns)`, `look(grid)`,
     `logits(grid, train)`, `read(grid, train)`, `traits(grid, train)`,
     `evidence(grid, labels)` and `offset()`, as `PartNet` describes them. So whatever
-    explains, measures or constrains parts need not know which decision it is.
+    explains, measures or constrains parts need not know which decision it is. A
+    parameter `bias`, `[classes]`, tells how many classes a file of weights has.
 
     Attributes:
         parts_of_classes: Whether each part is one class's, in order: a start then looks
