@@ -370,7 +370,7 @@ def _convert(arguments: argparse.Namespace) -> int:
 
 
 def _adapters(arguments: argparse.Namespace) -> int:
-    from unlir_jax import adapters
+    from unlir_jax.cli import adapters
 
     watched = sys.stderr.isatty() and arguments.way == "explain"
     with console.progress() if watched else console.silence() as progress:

@@ -152,7 +152,7 @@ def whiten(
 
     Args:
         regions: `[..., channels]`.
-        whitening: Of `whitening`.
+        whitening: Result of `whitening`.
         normalize: Divide by the Euclidean norm; a region at the mean stays zero.
     """
     regions = jnp.asarray(regions, jnp.float32)
@@ -219,8 +219,8 @@ def lda_parts(
 
     Args:
         centres: `m_k`, `[parts, channels]`.
-        mean: Of all regions, `[channels]`.
-        covariance: Of all regions, `S`; or a `Whitening`, whose `matrix matrix'` is
+        mean: Mean of all regions, `[channels]`.
+        covariance: `S` of the regions; or a `Whitening`, whose `matrix matrix'` is
             its inverse on the directions that were kept.
 
     Note:

@@ -114,15 +114,15 @@ def discover(
     gives parts of all images together.
 
     Args:
-        maps: Of training images, `[images, rows, columns, channels]`.
+        maps: Feature maps of training images, `[images, rows, columns, channels]`.
         groups: How many; each learns on the `images // groups` images nearest to its
             centre, so that groups are of equal size and may overlap.
         parts: For each group, at most `rows * columns`.
         key: Decides the seeds of both clusterings.
-        solver: Of `assignment.solve`; None keeps the k-means centres, which share out
+        solver: See `assignment.solve`; None keeps the k-means centres, which share out
             all cells instead of finding one in each image.
-        dimensions: Of whitened space.
-        steps: Of `assignment.solve`.
+        dimensions: Number of dimensions after whitening.
+        steps: Steps of `assignment.solve`.
 
     Raises:
         ValueError: More parts than cells, or more groups than images.
@@ -172,9 +172,9 @@ def seeds(
 
     Args:
         mine: Cells of the group's images, `[images, cells, width]`.
-        others: Of all images, or some of them.
+        others: Regions of all images, or of some.
         parts: How many to keep.
-        key: Of the clustering.
+        key: Key of the clustering.
         candidates: Clusters for each that is kept.
     """
     flat = mine.reshape((-1, mine.shape[-1]))
@@ -222,8 +222,8 @@ def pool_by_parts(
     Args:
         maps: Not negative, `[images, rows, columns, channels]`; what is negative
             counts as zero unless `power` is 1.
-        discovery: Of `discover`.
-        temperature: Of the softmax; small is decisive.
+        discovery: Result of `discover`.
+        temperature: Temperature of the softmax; a small one is decisive.
         power: 1 is the mean, infinity the maximum.
         presence: Cells' worth of nothing in each mean, so that a part that is hardly
             there fades.

@@ -157,7 +157,7 @@ def _choose(
                     functools.partial(jobs.learner, job.settings),
                     tried=known["tried"],
                     keep=lambda: files.write_text(path, files.to_json(dict(known))),
-                    progress=meters,
+                    progress=progress,
                 )
                 known = {"choice": probe_choice.notes(choice, job.left_open)}
                 files.write_text(path, files.to_json(dict(known)))
