@@ -3,7 +3,7 @@
 import difflib
 import re
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ import numpy as np
 
 from unlir_jax import split
 from unlir_jax.models import channels
-from unlir_jax.types import Array, Variables
+from unlir_jax.types import Array, Module, Variables
 
 CHUNK = 64
 # Of the units, what comes before the cut unless another block is asked for.
@@ -32,7 +32,7 @@ class Cut(NamedTuple):
     at: str
 
 
-def cut(module: Any, at: str, image_size: int) -> Cut:
+def cut(module: Module, at: str, image_size: int) -> Cut:
     """Cut the trunk of a network at the output of a block.
 
     Args:
@@ -58,7 +58,7 @@ def cut(module: Any, at: str, image_size: int) -> Cut:
     return Cut(before, after, at)
 
 
-def units(module: Any, image_size: int) -> list[str]:
+def units(module: Module, image_size: int) -> list[str]:
     """List the blocks of a trunk, and layers that are in none, in order."""
     images = jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.float32)
     known = channels.blocks(module)
@@ -67,7 +67,7 @@ def units(module: Any, image_size: int) -> list[str]:
 
 
 def behind(
-    module: Any, image_size: int, after: str = "auto", setting: str = "model.after"
+    module: Module, image_size: int, after: str = "auto", setting: str = "model.after"
 ) -> str:
     """Name the block behind which a trunk learns.
 
@@ -93,14 +93,14 @@ def behind(
     return after
 
 
-def pattern(module: Any, image_size: int, after: str) -> str:
+def pattern(module: Module, image_size: int, after: str) -> str:
     """Give a pattern of the parameters of all blocks behind one."""
     known = units(module, image_size)
     names = known[known.index(after) + 1 :]
     return f"({'|'.join(map(re.escape, names))})/.*"
 
 
-def last_pattern(module: Any, image_size: int) -> str:
+def last_pattern(module: Module, image_size: int) -> str:
     """Give a pattern of the parameters of the last block, and what comes after it."""
     known = units(module, image_size)
     return f"({'|'.join(map(re.escape, known[-2:]))})/.*"

@@ -1,7 +1,6 @@
 """Which norm follows which layer: told by our networks, checked on shapes."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
@@ -9,6 +8,7 @@ from unlir_jax.filters import parameters
 from unlir_jax.models import channels, zoo
 from unlir_jax.models.channels import TRUNK
 from unlir_jax.models.pretrained import Pretrained
+from unlir_jax.types import PyTree
 
 Pairing = Mapping[str, str | None]
 
@@ -43,7 +43,7 @@ def pairs(network: str | Pretrained) -> dict[str, str | None]:
 
 
 def norm_after(
-    layer: str, params: Mapping[str, Any], pairing: Pairing | None
+    layer: str, params: Mapping[str, PyTree], pairing: Pairing | None
 ) -> str | None:
     """Look up the norm that follows a layer.
 
@@ -84,12 +84,12 @@ def norm_after(
     return None
 
 
-def _in_brick(norm: str, params: Mapping[str, Any]) -> bool:
+def _in_brick(norm: str, params: Mapping[str, PyTree]) -> bool:
     folder, _, name = norm.rpartition("/")
     return name == "norm" and parameters.join(folder, "conv/kernel") in params
 
 
-def check_layer(layer: str, norm: str | None, params: Mapping[str, Any]) -> None:
+def check_layer(layer: str, norm: str | None, params: Mapping[str, PyTree]) -> None:
     """Refuse a norm or a bias that does not fit the kernel of a layer.
 
     Raises:
@@ -120,7 +120,7 @@ def check_layer(layer: str, norm: str | None, params: Mapping[str, Any]) -> None
             )
 
 
-def check_bias(module: str, params: Mapping[str, Any]) -> None:
+def check_bias(module: str, params: Mapping[str, PyTree]) -> None:
     """Refuse to shift what has no bias.
 
     Raises:

@@ -5,8 +5,9 @@ and a call of `register` for each network that it builds. `zoo` imports the file
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from unlir_jax.types import Module
 from unlir_jax.weights import packages, preparation
 from unlir_jax.weights.layouts import Prefixes
 
@@ -32,7 +33,7 @@ class Network(NamedTuple):
             its weights, where it differs.
     """
 
-    build: Callable[..., Any]
+    build: Callable[..., Module]
     layer: str
     parameters: int
     layouts: Mapping[str, Prefixes] = {}

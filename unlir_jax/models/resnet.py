@@ -12,18 +12,11 @@ from typing import Any, Literal
 import jax
 from flax import linen as nn
 
-from unlir_jax.models import layers
-from unlir_jax.models.backbone import (
-    IMAGENET_DEVIATION,
-    IMAGENET_MEAN,
-    Network,
-    register,
-)
+from unlir_jax.models import backbone, layers
 from unlir_jax.models.channels import Graph, Group
 from unlir_jax.models.layers import ConvNorm, Style
 from unlir_jax.types import Array
-from unlir_jax.weights import layouts
-from unlir_jax.weights.preparation import TORCHVISION_V2
+from unlir_jax.weights import layouts, preparation
 
 CIFAR_MEAN, CIFAR_DEVIATION = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 
@@ -131,8 +124,8 @@ class ResNet(nn.Module):
     width: int = 64
     stem: Literal["imagenet", "cifar"] = "imagenet"
     num_classes: int = 1000
-    mean: tuple[float, ...] = IMAGENET_MEAN
-    deviation: tuple[float, ...] = IMAGENET_DEVIATION
+    mean: tuple[float, ...] = backbone.IMAGENET_MEAN
+    deviation: tuple[float, ...] = backbone.IMAGENET_DEVIATION
     style: Style = Style()
     widths: tuple[int, ...] | None = None
     pooling: str = "average"
@@ -221,19 +214,21 @@ def _layouts(repeats: Sequence[int], block: Block) -> dict[str, layouts.Prefixes
     return {"torchvision": vision, "pytorch-cifar100": cifar100}
 
 
-def _network(build: Callable[..., ResNet], parameters: int, **facts: Any) -> Network:
+def _network(
+    build: Callable[..., ResNet], parameters: int, **facts: Any
+) -> backbone.Network:
     net = build()
     aliases = {f"conv{n + 2}_x": f"layer{n + 1}" for n in range(len(net.repeats))}
     for stage, count in enumerate(net.repeats, start=1):
         for place in range(count):
             aliases[f"layer{stage}.{place}"] = f"layer{stage}/block{place}"
     tables, last = _layouts(net.repeats, net.block), f"layer{len(net.repeats)}"
-    return Network(build, last, parameters, tables, aliases, **facts)
+    return backbone.Network(build, last, parameters, tables, aliases, **facts)
 
 
 def _cifar_network(
     block: Block, repeats: tuple[int, ...], width: int, parameters: int
-) -> Network:
+) -> backbone.Network:
     colours = {"mean": CIFAR_MEAN, "deviation": CIFAR_DEVIATION}
     build = functools.partial(
         ResNet, block, repeats, width, "cifar", num_classes=10, **colours
@@ -248,16 +243,18 @@ for _depth, _block, _repeats, _imagenet, _cifar, _digits in (
     (101, Bottleneck, (3, 4, 23, 3), 44_549_160, 0, "cd907fc2"),
     (152, Bottleneck, (3, 8, 36, 3), 60_192_808, 0, "f82ba261"),
 ):
-    register(
+    backbone.register(
         f"resnet{_depth}",
         _network(
             functools.partial(ResNet, _block, _repeats),
             _imagenet,
-            prepared={_digits: TORCHVISION_V2} if _digits else {},
+            prepared={_digits: preparation.TORCHVISION_V2} if _digits else {},
         ),
     )
     if _cifar:
-        register(f"cifar_resnet{_depth}", _cifar_network(_block, _repeats, 64, _cifar))
+        backbone.register(
+            f"cifar_resnet{_depth}", _cifar_network(_block, _repeats, 64, _cifar)
+        )
 # ResNet-8 is the family's smallest, for tests and first steps.
 for _depth, _cifar in (
     (8, 78_042),
@@ -268,4 +265,6 @@ for _depth, _cifar in (
     (110, 1_730_714),
 ):
     _thirds = ((_depth - 2) // 6,) * 3
-    register(f"cifar_resnet{_depth}", _cifar_network(Basic, _thirds, 16, _cifar))
+    backbone.register(
+        f"cifar_resnet{_depth}", _cifar_network(Basic, _thirds, 16, _cifar)
+    )

@@ -12,13 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from unlir_jax.models import layers
-from unlir_jax.models.backbone import (
-    IMAGENET_DEVIATION,
-    IMAGENET_MEAN,
-    Network,
-    register,
-)
+from unlir_jax.models import backbone, layers
 from unlir_jax.models.channels import Graph, Group
 from unlir_jax.models.layers import ConvNorm, Style
 from unlir_jax.types import Array
@@ -47,8 +41,8 @@ class VGG(nn.Module):
     normalized: bool = False
     num_classes: int = 1000
     dropout: float = 0.5
-    mean: tuple[float, ...] = IMAGENET_MEAN
-    deviation: tuple[float, ...] = IMAGENET_DEVIATION
+    mean: tuple[float, ...] = backbone.IMAGENET_MEAN
+    deviation: tuple[float, ...] = backbone.IMAGENET_DEVIATION
     style: Style = Style()
     widths: tuple[int, ...] | None = None
 
@@ -149,7 +143,9 @@ def _names(repeats: Sequence[int]) -> list[str]:
     ]
 
 
-def _network(repeats: tuple[int, ...], normalized: bool, parameters: int) -> Network:
+def _network(
+    repeats: tuple[int, ...], normalized: bool, parameters: int
+) -> backbone.Network:
     convolutions: layouts.Prefixes = {}
     activations, index = {}, 0
     for name in _names(repeats):
@@ -161,7 +157,7 @@ def _network(repeats: tuple[int, ...], normalized: bool, parameters: int) -> Net
         activations[f"features.{index - 1}"] = name
     vision = {"hidden1": "classifier.0", "hidden2": "classifier.3"}
     timm = {"hidden1": "pre_logits.fc1", "hidden2": "pre_logits.fc2"}
-    return Network(
+    return backbone.Network(
         functools.partial(VGG, repeats, normalized),
         f"conv5_{repeats[-1]}",
         parameters,
@@ -179,5 +175,5 @@ for _depth, _plain, _normalized in (
     (16, 138_357_544, 138_365_992),
     (19, 143_667_240, 143_678_248),
 ):
-    register(f"vgg{_depth}", _network(REPEATS[_depth], False, _plain))
-    register(f"vgg{_depth}_bn", _network(REPEATS[_depth], True, _normalized))
+    backbone.register(f"vgg{_depth}", _network(REPEATS[_depth], False, _plain))
+    backbone.register(f"vgg{_depth}_bn", _network(REPEATS[_depth], True, _normalized))

@@ -5,9 +5,11 @@ import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from unlir_jax.core.document_types import Record
 from unlir_jax.storage import documents, paths
+from unlir_jax.types import Array
 from unlir_jax.weights import readers
 
 FILE = "weights.safetensors"
@@ -45,7 +47,7 @@ class Purpose(NamedTuple):
     class_names: tuple[str, ...]
     image_size: int
     crop: float
-    decision: dict[str, Any] = {}
+    decision: Record = {}
     interpolation: str = "bilinear"
     mean: tuple[float, ...] = ()
     deviation: tuple[float, ...] = ()
@@ -53,7 +55,7 @@ class Purpose(NamedTuple):
 
 
 def write(
-    folder: str | os.PathLike[str], leaves: Mapping[str, Any], purpose: Purpose
+    folder: str | os.PathLike[str], leaves: Mapping[str, Array], purpose: Purpose
 ) -> Path:
     """Write the weights of a finished training into its folder.
 

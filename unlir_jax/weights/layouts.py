@@ -6,9 +6,11 @@ called by another library. It is a table of prefixes; the rest is the same every
 
 import math
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+
+from unlir_jax.types import PyTree
 
 LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias"}
 STATISTICS = {"mean": "running_mean", "var": "running_var"}
@@ -62,7 +64,7 @@ class Fit(NamedTuple):
 
 def translate(
     arrays: Mapping[str, np.ndarray],
-    expected: Mapping[str, Any],
+    expected: Mapping[str, PyTree],
     layouts: Mapping[str, Prefixes],
     source: str = "",
     flattened: Mapping[str, int] = {},

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from unlir_jax.core.document_types import Document, Record
 from unlir_jax.storage import documents
 from unlir_jax.weights import exported, hub
 from unlir_jax.weights.contents import WeightFile
@@ -86,9 +87,9 @@ def find(
     return Preparation()
 
 
-def _decoded(metadata: Mapping[str, str]) -> dict[str, Any]:
+def _decoded(metadata: Mapping[str, str]) -> Record:
     """Give the entries of a header that are about pictures, as the values they are."""
-    found: dict[str, Any] = {}
+    found: Record = {}
     for key in ("pretrained_cfg", *_KEYS):
         if key in metadata:
             try:
@@ -98,7 +99,7 @@ def _decoded(metadata: Mapping[str, str]) -> dict[str, Any]:
     return found
 
 
-def _read(config: Path) -> dict[str, Any]:
+def _read(config: Path) -> Record:
     written = documents.read_json(
         config,
         "JSON that may say how pictures are prepared for the weights beside it, or no "
@@ -107,7 +108,7 @@ def _read(config: Path) -> dict[str, Any]:
     return written if isinstance(written, dict) else {}
 
 
-def _of_timm(written: Mapping[str, Any], origin: str) -> Preparation | None:
+def _of_timm(written: Document, origin: str) -> Preparation | None:
     """Read timm's words (1.0.31): those of `pretrained_cfg`, or older files' own.
 
     As timm does unless it is asked for a test size, `input_size` and `crop_pct` count,

@@ -8,7 +8,7 @@ adds up to the logits part by part, without a rest.
 
 import dataclasses
 import difflib
-from collections.abc import Mapping
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from unlir_jax.core import compilation
+from unlir_jax.core.document_types import Document, Record
 from unlir_jax.models import layers
 
 # Importing a decision registers it. The order is that of lists.
@@ -28,7 +29,7 @@ from unlir_jax.models.part_network import landmarks as landmarks
 # isort: on
 from unlir_jax.models.part_network.cells import Grid, Reading, Traits, pack, unpack
 from unlir_jax.models.part_network.decision import DECISIONS, Decision
-from unlir_jax.types import Array
+from unlir_jax.types import Array, Module
 
 LARGER = "2x"
 """Instead of a finer layer: the same layer of the picture at twice its size."""
@@ -52,8 +53,8 @@ class PartNet(nn.Module):
             own. What lies behind it is not computed, and keeps its parameters.
     """
 
-    backbone: Any
-    classifier: Any
+    backbone: Module
+    classifier: Module
     channels: int
     layer: str = ""
     others: int = 0
@@ -173,7 +174,7 @@ class PartNet(nn.Module):
 
 
 def assemble(
-    backbone: Any, decision: Mapping[str, Any], classes: int, image_size: int
+    backbone: Module, decision: Document, classes: int, image_size: int
 ) -> PartNet:
     """Build a part network round a backbone.
 
@@ -214,8 +215,8 @@ def assemble(
         blocks = [path for path in sizes if "/" not in path and sizes[path][1] in twice]
         layer = blocks[-1] if blocks else ""
     others = last[-1] if layer == LARGER else sizes[layer][-1] if layer else 0
-    built = DECISIONS[name]
-    known = _attributes(built)
+    built: Callable[..., Module] = DECISIONS[name]
+    known = _attributes(DECISIONS[name])
     for option in chosen:
         if option not in known:
             near = difflib.get_close_matches(option, known, n=1)
@@ -230,7 +231,7 @@ def assemble(
     return PartNet(backbone, head, last[-1], layer, others, at)
 
 
-def specification(module: Any) -> dict[str, Any]:
+def specification(module: Module) -> Record:
     """Describe a part network's decision so that `assemble` builds it again.
 
     Returns:
@@ -251,7 +252,7 @@ def _attributes(decision: type[Decision]) -> tuple[str, ...]:
     return tuple(field.name for field in fields if field.name not in fixed)
 
 
-def _sizes(backbone: Any, image_size: int) -> dict[str, tuple[int, ...]]:
+def _sizes(backbone: Module, image_size: int) -> dict[str, tuple[int, ...]]:
     """List the shapes of what the modules of a backbone give, the last maps' as ""."""
     seen: dict[str, tuple[int, ...]] = {}
 

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from unlir_jax.models.part_network import decision
 from unlir_jax.models.part_network.cells import (
     NONE,
     Cells,
@@ -14,17 +15,11 @@ from unlir_jax.models.part_network.cells import (
     coarse,
     own_class,
 )
-from unlir_jax.models.part_network.decision import (
-    Decision,
-    check_parts,
-    check_positive,
-    register,
-)
 from unlir_jax.types import Array
 
 
-@register("descriptors")
-class Descriptors(Decision):
+@decision.register("descriptors")
+class Descriptors(decision.Decision):
     """Let each part carry a descriptor, and add up what all descriptors say.
 
     Cells are compared with the parts by their cosine s, in a space where the cells of
@@ -104,8 +99,8 @@ class Descriptors(Decision):
             ValueError: One does not; the sentence says which would.
         """
         finer = 4 if self.others else 1
-        check_parts(self.parts, finer * rows * columns)
-        check_positive(temperature=self.temperature, power=self.power)
+        decision.check_parts(self.parts, finer * rows * columns)
+        decision.check_positive(temperature=self.temperature, power=self.power)
 
     def look(self, grid: Grid) -> tuple[jax.Array, jax.Array]:
         """Score each cell for each part by their cosine, and deal it out."""

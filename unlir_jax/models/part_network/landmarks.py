@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from unlir_jax.models.part_network import decision
 from unlir_jax.models.part_network.cells import (
     NONE,
     Cells,
@@ -14,18 +15,12 @@ from unlir_jax.models.part_network.cells import (
     coarse,
     own_class,
 )
-from unlir_jax.models.part_network.decision import (
-    Decision,
-    check_parts,
-    check_positive,
-    register,
-)
 from unlir_jax.models.part_network.prototypes import squared_distances
 from unlir_jax.types import Array
 
 
-@register("landmarks")
-class Landmarks(Decision):
+@decision.register("landmarks")
+class Landmarks(decision.Decision):
     """Deal each cell out to K parts and a background; let all parts share a classifier.
 
     PDiscoNet (van der Klis et al., ICCV 2023): shares are a softmax of negative squared
@@ -86,8 +81,8 @@ class Landmarks(Decision):
         Raises:
             ValueError: One does not; the sentence says which would.
         """
-        check_parts(self.parts, (4 if self.others else 1) * rows * columns)
-        check_positive(temperature=self.temperature)
+        decision.check_parts(self.parts, (4 if self.others else 1) * rows * columns)
+        decision.check_positive(temperature=self.temperature)
 
     def look(self, grid: Grid) -> tuple[jax.Array, jax.Array]:
         """Score each cell by minus its squared distance, and deal it out.

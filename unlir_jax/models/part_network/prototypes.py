@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from unlir_jax.models.part_network import gates
+from unlir_jax.models.part_network import decision, gates
 from unlir_jax.models.part_network.cells import (
     Grid,
     Reading,
@@ -12,11 +12,6 @@ from unlir_jax.models.part_network.cells import (
     WhiteCells,
     joined,
     own_class,
-)
-from unlir_jax.models.part_network.decision import (
-    Decision,
-    check_positive,
-    register,
 )
 from unlir_jax.types import Array
 
@@ -52,8 +47,8 @@ class Points(nn.Module):
         self.kernel = self.param("kernel", draw, (self.width, self.count))
 
 
-@register("prototypes")
-class Prototypes(Decision):
+@decision.register("prototypes")
+class Prototypes(decision.Decision):
     """Compare each cell with prototypes, some for each class, and add up the nearest.
 
     ProtoPNet (Chen et al., NeurIPS 2019): d^2 is the squared distance of a cell from
@@ -121,7 +116,9 @@ class Prototypes(Decision):
         if self.space not in SPACES:
             known = " or ".join(SPACES)
             raise ValueError(f"`space`={self.space!r}; expected {known}.")
-        check_positive(per_class=self.per_class, width=self.width, epsilon=self.epsilon)
+        decision.check_positive(
+            per_class=self.per_class, width=self.width, epsilon=self.epsilon
+        )
         if self.epsilon >= 1:
             raise ValueError(f"`epsilon`={self.epsilon}; expected less than 1.")
 
