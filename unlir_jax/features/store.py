@@ -131,7 +131,7 @@ def _adopt(final: Path, about: dict, parts: tuple[str, ...], size: int) -> str:
 
 
 def _differing(
-    folder: Path, sums: Document | None, parts: tuple[str, ...], size: int, done: int
+    folder: Path, sums: Any, parts: tuple[str, ...], size: int, done: int
 ) -> str:
     """Say in what the first rows differ from their checksums, "" if in nothing."""
     for part in parts:
