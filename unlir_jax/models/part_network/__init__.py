@@ -9,7 +9,7 @@ adds up to the logits part by part, without a rest.
 import dataclasses
 import difflib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -215,7 +215,7 @@ def assemble(
         blocks = [path for path in sizes if "/" not in path and sizes[path][1] in twice]
         layer = blocks[-1] if blocks else ""
     others = last[-1] if layer == LARGER else sizes[layer][-1] if layer else 0
-    built: Callable[..., Module] = DECISIONS[name]
+    built = cast(Callable[..., Module], DECISIONS[name])
     known = _attributes(DECISIONS[name])
     for option in chosen:
         if option not in known:
