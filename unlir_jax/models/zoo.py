@@ -1,6 +1,6 @@
 """The networks that can be asked for by name."""
 
-import difflib
+from unlir_jax.core import choices
 
 # Importing a backbone registers it. The order is that of lists and tables.
 # isort: off
@@ -43,13 +43,7 @@ def find(name: str, setting: str = "name") -> tuple[str, Network]:
         ValueError: There is none of that name; the message lists all, nearest first.
     """
     chosen = synonyms().get(name, name)
-    if chosen not in NETWORKS:
-        near = difflib.get_close_matches(name, NETWORKS, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise ValueError(
-            f"`{setting}`={paths.shown(name)} is not a network; {hint}known: "
-            f"{', '.join(NETWORKS)}."
-        )
+    choices.pick(chosen, NETWORKS, f"`{setting}`={paths.shown(name)} is not a network")
     return chosen, NETWORKS[chosen]
 
 
