@@ -1,21 +1,24 @@
 """Sums over many passes through a network, in the memory of one pass."""
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from unlir_jax.core import loops, random_keys
-from unlir_jax.types import Images
+from unlir_jax.types import Images, PyTree
 
 image_keys = jax.jit(random_keys.per_image)
 """Derive one key an image, see `random_keys.per_image`."""
 
 
 def fold(
-    step: Callable[..., Any], start: Any, items: Any, *arguments: Any, loop: loops.Loop
-) -> Any:
+    step: Callable[..., PyTree],
+    start: PyTree,
+    items: PyTree,
+    *arguments: PyTree,
+    loop: loops.Loop,
+) -> PyTree:
     """Apply `state = step(state, item, *arguments)` for each item in turn.
 
     Args:
@@ -33,13 +36,13 @@ def fold(
             start = step(start, item, *arguments)
         return start
 
-    def body(state: Any, item: jax.Array) -> tuple[Any, None]:
+    def body(state: PyTree, item: jax.Array) -> tuple[PyTree, None]:
         return step(state, item, *arguments), None
 
     return jax.lax.scan(body, start, jnp.asarray(items))[0]
 
 
-def noise(own: jax.Array, sample: Any, images: Images, level: float) -> jax.Array:
+def noise(own: jax.Array, sample: PyTree, images: Images, level: float) -> jax.Array:
     """Draw Gaussian noise for each image from its own key.
 
     Args:

@@ -1,15 +1,13 @@
 """Gaussian blur of any width, the same program for all."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 
-from unlir_jax.types import Images
+from unlir_jax.types import Images, PyTree
 
 
 @jax.jit
-def blur(images: Images, sigma: Any) -> jax.Array:
+def blur(images: Images, sigma: PyTree) -> jax.Array:
     """Blur with a Gaussian of `sigma` pixels, its weights adding to 1 at the border.
 
     A deviation of 0 leaves the image as it is.

@@ -3,7 +3,6 @@
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,9 +10,9 @@ import numpy as np
 
 from unlir_jax import split
 from unlir_jax.core import memoize
-from unlir_jax.types import Array, Labels, Logits
+from unlir_jax.types import Array, Labels, Logits, PyTree
 
-Score = Callable[[Any, Any], jax.Array]
+Score = Callable[[PyTree, PyTree], jax.Array]
 """`(logits, labels) -> [batch]`, for each image on its own."""
 
 Target = str | int | Sequence[int] | Score
@@ -106,7 +105,7 @@ def region(mask: Array) -> Score:
     """
     weights = np.asarray(mask)
 
-    def score(logits: Any, labels: Labels) -> jax.Array:
+    def score(logits: PyTree, labels: Labels) -> jax.Array:
         if logits.ndim != 4 or logits.shape[1:3] != weights.shape:
             raise ValueError(
                 f"`mask` has shape {weights.shape}, but the network gives "
@@ -153,7 +152,7 @@ def resolve(target: Target) -> Score:
 @memoize.remember
 def _finite(score: Score) -> Score:
     @functools.wraps(score)
-    def checked(logits: Any, labels: Labels) -> jax.Array:
+    def checked(logits: PyTree, labels: Labels) -> jax.Array:
         found = score(logits, labels)
         wrong = split.meaningless(jax.lax.stop_gradient(logits)).reshape(-1)
         if jnp.shape(found) != wrong.shape:
@@ -204,7 +203,7 @@ def _classes(chosen: tuple[int, ...]) -> Score:
     return score
 
 
-def _check_dense(logits: Any) -> None:
+def _check_dense(logits: PyTree) -> None:
     if logits.ndim != 2:
         raise ValueError(
             f"The network gives {logits.shape}; this target expects logits "

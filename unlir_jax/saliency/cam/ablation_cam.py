@@ -1,7 +1,7 @@
 """Ablation-CAM: what the score loses without a filter."""
 
 import functools
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,7 @@ from unlir_jax.types import (
     Features,
     Images,
     Labels,
+    PyTree,
     RandomKey,
     Saliency,
     SplitModel,
@@ -105,7 +106,7 @@ def ablation_cam(
     return explain
 
 
-def _ablated_scores(model: SplitModel, score: targets.Score) -> Any:
+def _ablated_scores(model: SplitModel, score: targets.Score) -> PyTree:
     """Compile one chunk of pairs, see `loops.map_pairs`."""
 
     @functools.partial(jax.jit, static_argnums=0)
@@ -127,7 +128,7 @@ def _ablated_scores(model: SplitModel, score: targets.Score) -> Any:
     return without
 
 
-def _take(leaf: Any, image: jax.Array, images: int) -> Any:
+def _take(leaf: PyTree, image: jax.Array, images: int) -> PyTree:
     """Repeat what belongs to the images; leave what they share."""
     own = jnp.ndim(leaf) > 0 and jnp.shape(leaf)[0] == images
     return leaf[image] if own else leaf

@@ -8,7 +8,7 @@ standardisation of the image, and the 6 of a saturated ReLU6.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +23,7 @@ from unlir_jax.types import (
     Explainer,
     Images,
     Labels,
+    PyTree,
     Saliency,
     SplitModel,
     Variables,
@@ -62,8 +63,8 @@ class FullGradient(NamedTuple):
 class _Traced(NamedTuple):
     """Hold a value of the walk, and an offset in it that was not yet accounted for."""
 
-    value: Any
-    offset: Any = None
+    value: PyTree
+    offset: PyTree = None
     active: bool = False
 
 
@@ -164,7 +165,7 @@ def _decomposition(
 
         places = _places(walk, images)
 
-        def total(images: Images, slots: Any) -> tuple[jax.Array, Any]:
+        def total(images: Images, slots: PyTree) -> tuple[jax.Array, PyTree]:
             waiting = iter(slots)
             logits = walk(images, lambda t: _tap(t.value, t.offset, next(waiting)))
             scores = score(logits, labels)
@@ -214,19 +215,19 @@ def _sorted(
 
 
 def _walk(
-    jaxpr: Any,
-    consts: Any,
+    jaxpr: PyTree,
+    consts: PyTree,
     inputs: list[_Traced],
     tap: Tap,
 ) -> list[_Traced]:
     known = dict(zip(jaxpr.constvars, map(_Traced, consts), strict=True))
     known.update(zip(jaxpr.invars, inputs, strict=True))
 
-    def read(variable: Any) -> _Traced:
+    def read(variable: PyTree) -> _Traced:
         literal = isinstance(variable, core.Literal)
         return _Traced(variable.val) if literal else known[variable]
 
-    def settled(variable: Any) -> _Traced:
+    def settled(variable: PyTree) -> _Traced:
         """Account for an offset once, whoever uses the value."""
         traced = read(variable)
         if traced.offset is not None:
@@ -248,7 +249,7 @@ def _walk(
     return [read(variable) for variable in jaxpr.outvars]
 
 
-def _carries_offset(equation: Any, incoming: list[_Traced]) -> bool:
+def _carries_offset(equation: PyTree, incoming: list[_Traced]) -> bool:
     """Tell whether an equation scales or shifts each element by a constant."""
     name, active = equation.primitive.name, [t.active for t in incoming]
     if name in ELEMENTWISE:
@@ -258,11 +259,11 @@ def _carries_offset(equation: Any, incoming: list[_Traced]) -> bool:
     return name in ("add", "sub", "mul") and sum(active) == 1
 
 
-def _carry(equation: Any, incoming: list[_Traced]) -> _Traced:
+def _carry(equation: PyTree, incoming: list[_Traced]) -> _Traced:
     value = rectifiers.bind(equation, [t.value for t in incoming])[0]
     name = equation.primitive.name
 
-    def scaled(position: int) -> Any:
+    def scaled(position: int) -> PyTree:
         """Apply the equation's linear part to the offset at one input."""
         if incoming[position].offset is None:
             return None
@@ -283,7 +284,7 @@ def _carry(equation: Any, incoming: list[_Traced]) -> _Traced:
     return _Traced(value, constant if offset is None else constant + offset, True)
 
 
-def _compute(equation: Any, incoming: list[_Traced], tap: Tap) -> list[_Traced]:
+def _compute(equation: PyTree, incoming: list[_Traced], tap: Tap) -> list[_Traced]:
     """Compute an equation whose inputs have no offsets, and find its residual."""
     name, active = equation.primitive.name, [t.active for t in incoming]
     if name in rectifiers.WRAPPERS:
@@ -293,7 +294,7 @@ def _compute(equation: Any, incoming: list[_Traced], tap: Tap) -> list[_Traced]:
     if _is_homogeneous(equation, active):
         return [_Traced(v, None, True) for v in rectifiers.bind(equation, values)]
 
-    def apply(*moving: Any) -> list[Any]:
+    def apply(*moving: PyTree) -> list[PyTree]:
         rest = iter(moving)
         merged = [next(rest) if a else v for v, a in zip(values, active, strict=True)]
         return rectifiers.bind(equation, merged)
@@ -306,7 +307,7 @@ def _compute(equation: Any, incoming: list[_Traced], tap: Tap) -> list[_Traced]:
     ]
 
 
-def _is_homogeneous(equation: Any, active: list[bool]) -> bool:
+def _is_homogeneous(equation: PyTree, active: list[bool]) -> bool:
     """Tell from an equation's form that `f(inputs) = J inputs`, without rounding."""
     name = equation.primitive.name
     if name in (*HOMOGENEOUS, *ELEMENTWISE, "add_any"):
@@ -351,19 +352,19 @@ def _slot(shape: tuple[int, ...], images: Images) -> tuple[jax.Array, jax.Array]
 
 
 @jax.custom_vjp
-def _tap(value: jax.Array, offset: jax.Array, slot: Any) -> jax.Array:
+def _tap(value: jax.Array, offset: jax.Array, slot: PyTree) -> jax.Array:
     """Pass a value on; what comes back to `slot` is its offset's contribution."""
     del offset, slot
     return value
 
 
 def _tap_forward(
-    value: jax.Array, offset: jax.Array, slot: Any
-) -> tuple[jax.Array, Any]:
+    value: jax.Array, offset: jax.Array, slot: PyTree
+) -> tuple[jax.Array, PyTree]:
     return value, (offset, slot)
 
 
-def _tap_backward(kept: Any, gradient: jax.Array) -> tuple[Any, ...]:
+def _tap_backward(kept: PyTree, gradient: jax.Array) -> tuple[PyTree, ...]:
     offset, (layer, statistics) = kept
     part = gradient * offset
     batch = len(statistics)

@@ -5,8 +5,6 @@ the method's are: `rectify=True` sets negative values to 0 at the end, as
 pytorch-grad-cam does with every method.
 """
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -28,6 +26,7 @@ from unlir_jax.types import (
     Explainer,
     Images,
     Labels,
+    PyTree,
     RandomKey,
     Saliency,
     SplitModel,
@@ -150,13 +149,13 @@ def smooth_grad_cam_plus_plus(
     return explain
 
 
-def _noisy_powers(model: SplitModel, score: targets.Score, level: float) -> Any:
+def _noisy_powers(model: SplitModel, score: targets.Score, level: float) -> PyTree:
     """Compile one noisy copy: the gradient at the maps, its square and its cube."""
 
     @jax.jit
     def step(
         state: jax.Array,
-        sample: Any,
+        sample: PyTree,
         variables: Variables,
         images: Images,
         labels: Labels,

@@ -6,7 +6,7 @@ are positive, so the papers' final ReLU changes nothing where maps have one them
 
 import functools
 from collections.abc import Callable
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,7 @@ from unlir_jax.types import (
     Explainer,
     Images,
     Labels,
+    PyTree,
     RandomKey,
     Saliency,
     SplitModel,
@@ -237,7 +238,7 @@ def _masking(
     score, network = targets.resolve(target), split.whole(model)
     masked = _masked_scores(model, score, mask)
 
-    def add(total: jax.Array, item: Any, *arguments: Any) -> jax.Array:
+    def add(total: jax.Array, item: PyTree, *arguments: PyTree) -> jax.Array:
         _, images, _, stack, _ = arguments
         batch, *_, filters = stack.shape
         few = loops.few_enough(batch_size, images.shape[1:3], loop, item, *arguments)
@@ -273,7 +274,7 @@ def _masking(
     return explain
 
 
-def _masked_scores(model: SplitModel, score: targets.Score, mask: Mask) -> Any:
+def _masked_scores(model: SplitModel, score: targets.Score, mask: Mask) -> PyTree:
     """Compile one chunk of pairs, see `loops.map_pairs`."""
     network = split.whole(model)
 

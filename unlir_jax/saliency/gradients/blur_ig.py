@@ -1,7 +1,5 @@
 """Gradients integrated while the image comes out of a blur."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -21,6 +19,7 @@ from unlir_jax.types import (
     Explainer,
     Images,
     Labels,
+    PyTree,
     RandomKey,
     SplitModel,
     Variables,
@@ -101,13 +100,13 @@ def blur_integrated_gradients(
 
 
 @memoize.remember
-def _sharpening_step(model: SplitModel, score: targets.Score) -> Any:
+def _sharpening_step(model: SplitModel, score: targets.Score) -> PyTree:
     slope = image_gradient(model, score)
 
     @jax.jit
     def step(
         state: tuple[jax.Array, ...],
-        sigma: Any,
+        sigma: PyTree,
         variables: Variables,
         images: Images,
         labels: Labels,

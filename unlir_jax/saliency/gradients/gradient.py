@@ -1,6 +1,6 @@
 """Maps of the gradient of the score with respect to the image's pixels."""
 
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,7 @@ from unlir_jax.core import compilation, memoize
 from unlir_jax.saliency import targets
 from unlir_jax.saliency.cam.cam import checked
 from unlir_jax.saliency.spec import explainer
-from unlir_jax.types import Explainer, Images, Labels, SplitModel, Variables
+from unlir_jax.types import Explainer, Images, Labels, PyTree, SplitModel, Variables
 
 Channels = Literal["sum", "absolute_sum", "absolute_max", "norm", "keep"]
 """How the colours of an attribution become one number a pixel, see `merge`."""
@@ -112,7 +112,7 @@ def input_x_gradient(
 
 
 @memoize.remember
-def image_gradient(model: SplitModel, score: targets.Score) -> Any:
+def image_gradient(model: SplitModel, score: targets.Score) -> PyTree:
     """Make `(variables, images, labels) -> (gradient, [0, classes])`, compiled."""
     network = split.whole(model)
 
@@ -129,7 +129,7 @@ def image_gradient(model: SplitModel, score: targets.Score) -> Any:
     return slope
 
 
-def merge(attribution: Any, channels: Channels) -> jax.Array:
+def merge(attribution: PyTree, channels: Channels) -> jax.Array:
     """Bring an attribution `[batch, height, width, colours]` to one number a pixel.
 
     `sum` keeps what adds up to the score; `absolute_sum`, `absolute_max` and `norm`

@@ -1,7 +1,5 @@
 """Gradients at random places between random backgrounds and the image."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,6 +18,7 @@ from unlir_jax.types import (
     Explainer,
     Images,
     Labels,
+    PyTree,
     RandomKey,
     SplitModel,
     Variables,
@@ -99,13 +98,13 @@ def _random_step(
     samples: int,
     baseline: maps.Baseline,
     level: float,
-) -> Any:
+) -> PyTree:
     slope = image_gradient(model, score)
 
     @jax.jit
     def step(
         total: jax.Array,
-        sample: Any,
+        sample: PyTree,
         variables: Variables,
         images: Images,
         labels: Labels,

@@ -12,7 +12,7 @@ finite differences of the map converge to. The rule is not applied a second time
 
 import functools
 import math
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +28,7 @@ from unlir_jax.types import (
     Features,
     Images,
     Labels,
+    PyTree,
     SplitModel,
     Variables,
 )
@@ -204,13 +205,13 @@ def _clip(rule: Rule, values: jax.Array, low: float, high: float) -> jax.Array:
 
 def _clip_forward(
     rule: Rule, values: jax.Array, low: float, high: float
-) -> tuple[jax.Array, Any]:
+) -> tuple[jax.Array, PyTree]:
     inside = (values > low) & (values < high) if rule == "guided" else None
     return _clipped(values, low, high), inside
 
 
 def _clip_backward(
-    rule: Rule, low: float, high: float, inside: Any, gradient: jax.Array
+    rule: Rule, low: float, high: float, inside: PyTree, gradient: jax.Array
 ) -> tuple[jax.Array]:
     del low, high
     positive = jax.nn.relu(gradient)

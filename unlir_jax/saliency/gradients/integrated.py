@@ -1,6 +1,6 @@
 """Gradients integrated along a path from a background to the image."""
 
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +20,7 @@ from unlir_jax.types import (
     Explainer,
     Images,
     Labels,
+    PyTree,
     RandomKey,
     SplitModel,
     Variables,
@@ -97,13 +98,13 @@ def integrated_gradients(
 
 
 @memoize.remember
-def _straight_step(model: SplitModel, score: targets.Score) -> Any:
+def _straight_step(model: SplitModel, score: targets.Score) -> PyTree:
     slope = image_gradient(model, score)
 
     @jax.jit
     def step(
         total: jax.Array,
-        point: Any,
+        point: PyTree,
         variables: Variables,
         start: Images,
         images: Images,
@@ -150,7 +151,7 @@ def completeness(
     *,
     target: targets.Target = "logit",
     baseline: maps.Baseline = "black",
-) -> Any:
+) -> PyTree:
     """Measure how far an attribution is from adding up to the score's difference.
 
     Args:
@@ -169,7 +170,7 @@ def completeness(
         variables: Variables,
         images: Images,
         labels: Labels,
-        attribution: Any,
+        attribution: PyTree,
         *,
         key: RandomKey | None = None,
     ) -> Completeness:

@@ -1,7 +1,7 @@
 """Moments of the gradient over noise added to the image."""
 
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,7 @@ from unlir_jax.types import (
     Explainer,
     Images,
     Labels,
+    PyTree,
     RandomKey,
     SplitModel,
     Variables,
@@ -155,7 +156,7 @@ def noise_moments(
     *,
     target: targets.Target = "logit",
     loop: loops.Loop = "auto",
-) -> Callable[[Variables, Images, Labels, Any], Moments]:
+) -> Callable[[Variables, Images, Labels, PyTree], Moments]:
     """Take the moments of the gradient over noise that is given.
 
     Returns:
@@ -167,7 +168,7 @@ def noise_moments(
     @jax.jit
     def step(
         state: _Running,
-        noise: Any,
+        noise: PyTree,
         variables: Variables,
         images: Images,
         labels: Labels,
@@ -176,7 +177,7 @@ def noise_moments(
 
     @split.guarded(model)
     def moments(
-        variables: Variables, images: Images, labels: Labels, noise: Any
+        variables: Variables, images: Images, labels: Labels, noise: PyTree
     ) -> Moments:
         images, labels = jnp.asarray(images), jnp.asarray(labels)
         if jnp.shape(noise)[1:] != images.shape or not len(noise):
@@ -223,14 +224,14 @@ def _over_noise(
 
 
 @memoize.remember
-def _noisy_step(model: SplitModel, score: targets.Score, level: float) -> Any:
+def _noisy_step(model: SplitModel, score: targets.Score, level: float) -> PyTree:
     """Compile what all three statistics have in common, one noisy copy."""
     add = _adding(model, score)
 
     @jax.jit
     def step(
         state: _Running,
-        sample: Any,
+        sample: PyTree,
         variables: Variables,
         images: Images,
         labels: Labels,
@@ -247,7 +248,7 @@ def _adding(model: SplitModel, score: targets.Score) -> Callable[..., _Running]:
 
     def add(
         state: _Running,
-        noise: Any,
+        noise: PyTree,
         variables: Variables,
         images: Images,
         labels: Labels,

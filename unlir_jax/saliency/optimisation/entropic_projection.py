@@ -4,10 +4,10 @@ Entropic projection: Csiszár, *I-divergence geometry of probability distributio
 minimization problems*, Annals of Probability 3 (1975).
 """
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
+
+from unlir_jax.types import PyTree
 
 LONGEST = 2.0
 """By how much a step of Newton may change the logarithm of a weight."""
@@ -47,7 +47,7 @@ def nearest(
     identity = jnp.eye(stack.shape[1], dtype=stack.dtype)[None]
 
     def advance(
-        _: Any, state: tuple[jax.Array, jax.Array]
+        _: PyTree, state: tuple[jax.Array, jax.Array]
     ) -> tuple[jax.Array, jax.Array]:
         unknowns, changed = state
         weights = jnp.exp(changed)

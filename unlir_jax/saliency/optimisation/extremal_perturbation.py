@@ -6,7 +6,7 @@ Smooth Masks*, ICCV 2019, and the authors' code, TorchRay.
 
 import functools
 import math
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +26,7 @@ from unlir_jax.types import (
     Explainer,
     Images,
     Labels,
+    PyTree,
     RandomKey,
     Saliency,
     SplitModel,
@@ -144,7 +145,7 @@ def _extremal_step(
     learning_rate: float,
     stride: float,
     width: float,
-) -> Any:
+) -> PyTree:
     network = split.whole(model)
 
     def reward(
@@ -163,7 +164,7 @@ def _extremal_step(
     @jax.jit
     def step(
         state: tuple[jax.Array, ...],
-        penalty: Any,
+        penalty: PyTree,
         variables: Variables,
         pyramid: jax.Array,
         labels: Labels,

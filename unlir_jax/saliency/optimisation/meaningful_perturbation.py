@@ -4,8 +4,6 @@ Fong & Vedaldi, *Interpretable Explanations of Black Boxes by Meaningful Perturb
 ICCV 2017.
 """
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,6 +18,7 @@ from unlir_jax.types import (
     Explainer,
     Images,
     Labels,
+    PyTree,
     RandomKey,
     Saliency,
     SplitModel,
@@ -122,13 +121,13 @@ def _deleting_step(
     score: targets.Score,
     weights: tuple[float, float, float],
     jitter: int,
-) -> Any:
+) -> PyTree:
     network = split.whole(model)
     size_weight, variation_weight, power = weights
 
     def loss(
         mask: jax.Array,
-        number: Any,
+        number: PyTree,
         variables: Variables,
         images: Images,
         labels: Labels,
@@ -148,8 +147,8 @@ def _deleting_step(
 
     @jax.jit
     def step(
-        state: tuple[jax.Array, Any], number: Any, *arguments: Any
-    ) -> tuple[jax.Array, Any]:
+        state: tuple[jax.Array, PyTree], number: PyTree, *arguments: PyTree
+    ) -> tuple[jax.Array, PyTree]:
         mask, optimizer = state
         gradient = jax.grad(loss)(mask, number, *arguments)
         updates, optimizer = adam.update(gradient, optimizer)
@@ -158,7 +157,7 @@ def _deleting_step(
     return step
 
 
-def _shift(images: jax.Array, own: jax.Array, number: Any, most: int) -> jax.Array:
+def _shift(images: jax.Array, own: jax.Array, number: PyTree, most: int) -> jax.Array:
     """Shift each image by up to `most` pixels, repeating its border."""
     padded = jnp.pad(images, ((0, 0), (most, most), (most, most), (0, 0)), mode="edge")
 

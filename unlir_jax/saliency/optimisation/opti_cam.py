@@ -5,7 +5,7 @@ interpretability*, CVIU 248 (2024) 104101, arXiv 2301.07002.
 """
 
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,7 @@ from unlir_jax.types import (
     Images,
     Labels,
     Logits,
+    PyTree,
     RandomKey,
     Saliency,
     SplitModel,
@@ -55,7 +56,7 @@ class Search(NamedTuple):
     """
 
     weights: jax.Array
-    optimizer: Any
+    optimizer: PyTree
     loss: jax.Array
     active: jax.Array
 
@@ -219,7 +220,7 @@ def compile_programs(
     return Programs(*compiled, jax.jit(_combine))
 
 
-Move = Callable[[Problem, Search], tuple[jax.Array, Any, jax.Array]]
+Move = Callable[[Problem, Search], tuple[jax.Array, PyTree, jax.Array]]
 """Give new weights, the new state of Adam, and the loss under the old weights."""
 Loss = Callable[[Problem, Saliency], jax.Array]
 
@@ -240,7 +241,7 @@ def _solver(
 def _moving_weights(adam: optax.GradientTransformation, loss_of: Loss) -> Move:
     """Let Adam move the weights, as the paper does."""
 
-    def move(problem: Problem, search: Search) -> tuple[jax.Array, Any, jax.Array]:
+    def move(problem: Problem, search: Search) -> tuple[jax.Array, PyTree, jax.Array]:
         def total(weights: jax.Array) -> tuple[jax.Array, jax.Array]:
             loss = loss_of(problem, _combine(weights, problem.maps))
             return jnp.sum(loss), loss
@@ -268,7 +269,7 @@ def _moving_masks(
     """
     shifted = normalization == "range"  # Then a constant added to a map is not seen.
 
-    def move(problem: Problem, search: Search) -> tuple[jax.Array, Any, jax.Array]:
+    def move(problem: Problem, search: Search) -> tuple[jax.Array, PyTree, jax.Array]:
         def total(mask: Saliency) -> tuple[jax.Array, jax.Array]:
             loss = loss_of(problem, mask)
             return jnp.sum(loss), loss
@@ -304,7 +305,7 @@ def _moving_masks(
     return move
 
 
-def _adam_step(moments: Any) -> tuple[jax.Array, jax.Array]:
+def _adam_step(moments: PyTree) -> tuple[jax.Array, jax.Array]:
     """Give a step down of about 1, and the metric, of mean 1, that it is steepest in.
 
     A share of the mean keeps cells that were hardly ever felt from flying.

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +11,7 @@ import numpy as np
 from unlir_jax.core import loops, memoize
 from unlir_jax.saliency import accumulation
 from unlir_jax.saliency.perturbation import mask_passes
+from unlir_jax.types import PyTree
 
 
 class Design(NamedTuple):
@@ -25,7 +26,7 @@ class Design(NamedTuple):
     """
 
     rows: int
-    draw: Callable[[Any, Any, jax.Array], tuple[jax.Array, jax.Array]]
+    draw: Callable[[PyTree, PyTree, jax.Array], tuple[jax.Array, jax.Array]]
     random: bool = True
 
 
@@ -182,13 +183,13 @@ def moments(
 
 
 @memoize.remember
-def _adding(design: Design, few: int) -> Any:
+def _adding(design: Design, few: int) -> PyTree:
     draw_rows = jax.vmap(jax.vmap(design.draw, (0, None, None)), (None, 0, 0))
 
     @jax.jit
     def add(
         total: Moments,
-        start: Any,
+        start: PyTree,
         values: jax.Array,
         present: jax.Array,
         own: jax.Array,

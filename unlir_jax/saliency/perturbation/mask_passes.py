@@ -2,7 +2,6 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +9,7 @@ import jax.numpy as jnp
 from unlir_jax import maps, split
 from unlir_jax.core import loops, memoize
 from unlir_jax.saliency import targets
-from unlir_jax.types import Images, Labels, RandomKey, SplitModel, Variables
+from unlir_jax.types import Images, Labels, PyTree, RandomKey, SplitModel, Variables
 
 MakeMasks = Callable[..., jax.Array]
 """`((height, width), numbers, *own) -> [size, height, width]`, one mask a row."""
@@ -33,13 +32,13 @@ def background(
 
 
 def score(
-    program: Any,
+    program: PyTree,
     count: int,
     batch_size: int,
     variables: Variables,
     images: Images,
     labels: Labels,
-    *own: Any,
+    *own: PyTree,
     loop: loops.Loop,
 ) -> jax.Array:
     """Score each image under `count` masks, `batch_size` masked images at a time.
@@ -67,7 +66,7 @@ def score(
 
 
 @memoize.remember
-def compiled(model: SplitModel, score: targets.Score, make: MakeMasks) -> Any:
+def compiled(model: SplitModel, score: targets.Score, make: MakeMasks) -> PyTree:
     """Compile one chunk of pairs of an image and a mask, see `loops.map_pairs`."""
     network = split.whole(model)
 

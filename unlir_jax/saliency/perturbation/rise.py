@@ -1,7 +1,6 @@
 """RISE: the average of random masks, weighted by the scores of what they show."""
 
 import functools
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +15,7 @@ from unlir_jax.types import (
     Explainer,
     Images,
     Labels,
+    PyTree,
     RandomKey,
     Saliency,
     SplitModel,
@@ -155,10 +155,10 @@ def _average(
 
 
 @memoize.remember
-def _adding(make: mask_passes.MakeMasks, few: int) -> Any:
+def _adding(make: mask_passes.MakeMasks, few: int) -> PyTree:
     @jax.jit
     def add(
-        total: jax.Array, start: Any, weights: jax.Array, own: jax.Array
+        total: jax.Array, start: PyTree, weights: jax.Array, own: jax.Array
     ) -> jax.Array:
         numbers = start + jnp.arange(few)
         draw = functools.partial(make, total.shape[1:])

@@ -1,14 +1,14 @@
 """Segments of an image: a grid, or superpixels by SLIC."""
 
 import functools
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Integer
 
-from unlir_jax.types import Array, Images
+from unlir_jax.types import Array, Images, PyTree
 
 Kind = Literal["grid", "slic"]
 Segments = Integer[Array, "batch height width"]
@@ -112,7 +112,7 @@ def _cluster(
         ]
         return jnp.argmin(jnp.stack(distances), axis=0)
 
-    def update(_: Any, centres: jax.Array) -> jax.Array:
+    def update(_: PyTree, centres: jax.Array) -> jax.Array:
         chosen = assign(centres)
         total = jnp.zeros((shape[0] + 2, shape[1] + 2, weighted.shape[-1]))
         total = total.astype(features.dtype)
