@@ -28,6 +28,21 @@ RandomKey = Key[jax.Array, ""]
 Variables = Any
 """A Linen variable tree, an NNX state, or whatever a cut's two functions accept."""
 
+PyTree = Any
+"""A tree of arrays, such as parameters, gradients, or a part of a state."""
+
+Module = Any
+"""A Linen module of `models`; outside of it nobody imports Linen."""
+
+
+@runtime_checkable
+class Settings(Protocol):
+    """Settings of a run: a ConfigDict, with the fields that its defaults have."""
+
+    def __getattr__(self, name: str, /) -> Any: ...
+
+    def __getitem__(self, name: str, /) -> Any: ...
+
 
 class Features(NamedTuple):
     """Carry everything that the head needs across the cut.

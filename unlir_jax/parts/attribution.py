@@ -1,9 +1,9 @@
 """Why a part network decided so for a picture: which parts, where and how much."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,7 @@ from unlir_jax.models import zoo
 from unlir_jax.models.part_network import PartNet
 from unlir_jax.models.pretrained import Pretrained
 from unlir_jax.storage import paths
+from unlir_jax.storage.documents import Document
 from unlir_jax.types import (
     Array,
     Explainer,
@@ -204,9 +205,9 @@ def account(
     row: int,
     label: int,
     names: Sequence[str],
-    parts: Sequence[Mapping[str, Any]] = (),
+    parts: Sequence[Document] = (),
     against: int | None = None,
-) -> dict[str, Any]:
+) -> Document:
     """Write down why a picture got the logit of a class, and not another's.
 
     Args:
@@ -231,7 +232,7 @@ def account(
     even = accounts.last[0] * accounts.last[1] / len(added)
     least = min(SEEN, SEEN_OF_EVEN * even)
 
-    def told(found: dict[str, Any]) -> dict[str, Any]:
+    def told(found: Document) -> Document:
         for line in found["shown"]:
             part = line["part"]
             known = parts[part]["keypoint"] if part < len(parts) else None
@@ -257,7 +258,7 @@ def account(
     }
 
 
-def ledger(amounts: np.ndarray, bias: float, count: int) -> dict[str, Any]:
+def ledger(amounts: np.ndarray, bias: float, count: int) -> Document:
     """Write down a sum over parts: the largest, the others, the bias and the total.
 
     Args:

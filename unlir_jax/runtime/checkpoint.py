@@ -166,7 +166,7 @@ def _guard(action: Callable[[], Any], manager: ocp.CheckpointManager) -> None:
 def restore(
     manager: ocp.CheckpointManager,
     like: Any,
-    check_notes: Callable[[Any], None] = lambda notes: None,
+    check_notes: Callable[[Any], object] = lambda notes: None,
 ) -> Restored | None:
     """Read the newest checkpoint that is whole, onto the devices of `like`.
 

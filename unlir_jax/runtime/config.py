@@ -19,6 +19,7 @@ import ml_collections
 from ml_collections import config_dict
 
 from unlir_jax.storage import paths
+from unlir_jax.types import Settings
 
 _PACKAGE = Path(__file__).parents[1]
 _BESIDE = _PACKAGE.parent / "configs"
@@ -149,7 +150,7 @@ def parse_arguments(text: str, /, **defaults: Any) -> types.SimpleNamespace:
     return types.SimpleNamespace(**values)
 
 
-def to_dict(config: ml_collections.ConfigDict) -> dict[str, Any]:
+def to_dict(config: Settings) -> dict[str, Any]:
     """Give the settings as JSON knows them: nested dictionaries, tuples as lists.
 
     Raises:
