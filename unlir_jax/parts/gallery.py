@@ -297,9 +297,7 @@ class _Placing(NamedTuple):
     side: float
 
 
-def _regions(
-    found: _Found, at: Any, place: _Placing
-) -> list[Document]:
+def _regions(found: _Found, at: Any, place: _Placing) -> list[Document]:
     regions = []
     for score, picture, cell in zip(*(values[at] for values in found), strict=True):
         if picture < 0:

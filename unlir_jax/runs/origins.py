@@ -3,7 +3,7 @@
 import functools
 import hashlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 from unlir_jax.data import source as sources
 from unlir_jax.runtime import mesh, ranges
 from unlir_jax.storage import documents, files
+from unlir_jax.storage.documents import Document
 
 FILE = "began_with.json"
 # Splits of more examples are told by their hashes only.
@@ -28,7 +29,7 @@ def describe(
     weights: Mapping[str, str] | None = None,
     annotations: Sequence[str] = (),
     **splits: sources.Source | None,
-) -> dict[str, Any]:
+) -> Document:
     """Describe what a run begins with.
 
     Args:
@@ -53,8 +54,8 @@ def describe(
     }
 
 
-def _described(source: sources.Source, annotations: Sequence[str]) -> dict[str, Any]:
-    described: dict[str, Any] = {
+def _described(source: sources.Source, annotations: Sequence[str]) -> Document:
+    described: Document = {
         "examples": source.size,
         "names": _hash(source.name(index) for index in range(source.size)),
         "classes": _hash(source.classes),
@@ -74,7 +75,7 @@ def _described(source: sources.Source, annotations: Sequence[str]) -> dict[str, 
     return described
 
 
-def _hash(names: Any) -> str:
+def _hash(names: Iterable[str]) -> str:
     digest = hashlib.sha256()
     for name in names:
         digest.update(name.encode("utf-8", "surrogateescape") + b"\n")
@@ -205,7 +206,7 @@ _TIMES = "at other times than then, with the same sizes"
 
 
 def differences(
-    then: Mapping[str, Any], now: Mapping[str, Any], compare: str = "times"
+    then: Document, now: Mapping[str, Any], compare: str = "times"
 ) -> list[str]:
     """Say how two descriptions differ, each difference with both values.
 
@@ -241,9 +242,7 @@ def _short(value: str | None) -> str:
     return value[:12] if value[:12].isalnum() else repr(value[:12])
 
 
-def _changes(
-    then: Mapping[str, Any], now: Mapping[str, Any], compare: str
-) -> list[str]:
+def _changes(then: Document, now: Mapping[str, Any], compare: str) -> list[str]:
     """Say what has become of a split."""
 
     def both(what: str) -> str:

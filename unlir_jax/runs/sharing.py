@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from unlir_jax.runs import origins, workdir
 from unlir_jax.runtime import mesh
 from unlir_jax.storage import files, locks, staging
+from unlir_jax.storage.documents import Document
 
 
 class Place(NamedTuple):
@@ -30,11 +31,11 @@ class Place(NamedTuple):
     folder: Path
     settings: Mapping[str, Any]
     free: Sequence[str]
-    defaults: Mapping[str, Any]
+    defaults: Document
     traces: Sequence[str]
 
 
-def check(place: Place) -> dict[str, Any] | None:
+def check(place: Place) -> Document | None:
     """Tell what a workdir means to this run, see `workdir.check`."""
     return workdir.check(
         place.folder, place.settings, place.free, place.defaults, place.traces

@@ -14,6 +14,7 @@ from unlir_jax.data import source as sources
 from unlir_jax.runs import origins
 from unlir_jax.runtime import checkpoint, config, mesh, metric_writer
 from unlir_jax.storage import documents, files, locks, paths
+from unlir_jax.storage.documents import Document
 from unlir_jax.weights import exported, readers
 
 CONFIG, SUMMARY, PARAMETERS = origins.CONFIG, "summary.json", "parameters.txt"
@@ -33,9 +34,9 @@ def check(
     folder: Path,
     settings: Mapping[str, Any],
     free: Sequence[str] = FREE,
-    defaults: Mapping[str, Any] | None = None,
+    defaults: Document | None = None,
     traces: Sequence[str] = TRACES,
-) -> dict[str, Any] | None:
+) -> Document | None:
     """Tell what a folder means to a run of these settings.
 
     Args:
@@ -67,7 +68,7 @@ def check(
                 "expected a new folder, or that of an earlier start of this run."
             )
         return None
-    theirs = _completed(theirs, defaults or {})
+    theirs = _completed(theirs, settings, defaults or {})
     options = settings.get("data", {}).get("options", {})
     known = config.to_dict(ConfigDict(presets.folder_options()))
     data = theirs.get("data")
@@ -85,18 +86,19 @@ def check(
     return read(folder / SUMMARY)
 
 
-def _completed(settings: Any, defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """Add the settings that are missing, group by group."""
-    found = dict(settings)
-    for name, value in defaults.items():
+def _completed(theirs: Any, ours: Any, defaults: Mapping[str, Any]) -> Document:
+    """Add the settings of ours that are missing in theirs, group by group."""
+    found = dict(theirs)
+    for name in defaults.keys() & ours.keys():
+        value = defaults[name]
         if name not in found:
             found[name] = value
-        elif isinstance(value, Mapping) and isinstance(found[name], Mapping):
-            found[name] = _completed(found[name], value)
+        elif all(isinstance(x, Mapping) for x in (value, found[name], ours[name])):
+            found[name] = _completed(found[name], ours[name], value)
     return found
 
 
-def read(path: Path) -> dict[str, Any] | None:
+def read(path: Path) -> Document | None:
     """Read a document of a workdir; None where there is none."""
     try:
         document = documents.read_object(path, f"{WROTE}, or no such file")
@@ -189,7 +191,7 @@ def claim(
     return mesh.first_does(write, f"go on in {str(folder)!r}") or ""
 
 
-def lacking(folder: Path, summary: Mapping[str, Any]) -> list[str]:
+def lacking(folder: Path, summary: Document) -> list[str]:
     """List the files that a finished training has no longer in its workdir.
 
     Raises:
