@@ -22,6 +22,9 @@ import optax
 from jaxtyping import Float
 
 from unlir_jax.models.part_network import gates
+from unlir_jax.models.part_network.gates import binarise as binarise
+from unlir_jax.models.part_network.gates import binary_penalty as binary_penalty
+from unlir_jax.models.part_network.gates import block_assignment as block_assignment
 from unlir_jax.runtime import mesh
 from unlir_jax.types import Array, Labels, Logits, PerImage
 

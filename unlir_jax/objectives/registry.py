@@ -1,9 +1,9 @@
 """Objectives by name, and their options, read from the signatures of the factories."""
 
 import inspect
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
+from unlir_jax.core.document_types import Document, Record
 from unlir_jax.objectives.objective import Apply, Objective
 
 Factory = Callable[..., Objective]
@@ -28,7 +28,7 @@ def objective[F: Factory](factory: F) -> F:
     return factory
 
 
-def options(name: str = USUAL) -> dict[str, Any]:
+def options(name: str = USUAL) -> Record:
     """Give the options of an objective, each with its default.
 
     Raises:
@@ -41,7 +41,7 @@ def options(name: str = USUAL) -> dict[str, Any]:
     return {p.name: p.default for p in parameters if p.kind == p.KEYWORD_ONLY}
 
 
-def build(settings: Mapping[str, Any], apply: Apply, classes: int) -> Objective:
+def build(settings: Document, apply: Apply, classes: int) -> Objective:
     """Make the objective that the group `objective` of a config describes.
 
     An option of the usual objective that has its default there is no option that was

@@ -152,7 +152,7 @@ def whiten(
 
     Args:
         regions: `[..., channels]`.
-        whitening: Of `whitening`.
+        whitening: Result of `whitening`.
         normalize: Divide by the Euclidean norm; a region at the mean stays zero.
     """
     regions = jnp.asarray(regions, jnp.float32)

@@ -30,9 +30,9 @@ def seeds(
 
     Args:
         mine: Cells of the group's images, `[images, cells, width]`.
-        others: Of all images, or some of them.
+        others: Regions of all images, or of some.
         parts: How many to keep.
-        key: Of the clustering.
+        key: Key of the clustering.
         candidates: Clusters for each that is kept.
     """
     flat = mine.reshape((-1, mine.shape[-1]))

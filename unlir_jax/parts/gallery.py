@@ -1,4 +1,4 @@
-"""What the parts of a network are: where they look best, and which classes they make.
+"""Gallery of a network's parts: best regions, and weights in the classes.
 
 Collected over the training pictures when a part network is finished, and kept in its
 workdir as `parts.json`; `unlir parts` and `unlir explain` show it.
@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from unlir_jax.core.document_types import Record
 from unlir_jax.data import pipeline
 from unlir_jax.data import source as sources
 from unlir_jax.features import receptive_field
@@ -21,7 +22,6 @@ from unlir_jax.parts import gallery_document
 from unlir_jax.parts.part_run import PartRun
 from unlir_jax.runs import workdir
 from unlir_jax.storage import documents, files
-from unlir_jax.storage.documents import Document
 from unlir_jax.types import Array, Variables
 
 FILE, SCHEMA = workdir.PARTS, 1
@@ -43,12 +43,12 @@ class _Found(NamedTuple):
     cell: np.ndarray
 
 
-def collect(run: PartRun, variables: Variables, reader: Batches) -> Document:
+def collect(run: PartRun, variables: Variables, reader: Batches) -> Record:
     """Look at all training pictures, by chunks, for what each part is.
 
     Args:
         run: The training of a part network.
-        variables: Of the network, whole.
+        variables: All variables of the network.
         reader: Its batches; features are used where it keeps them.
 
     Returns:
@@ -66,7 +66,7 @@ def collect(run: PartRun, variables: Variables, reader: Batches) -> Document:
     place = _Placing(source, centres, totals.grid[1], totals.side)
     regions = [_regions(totals.best, part, place) for part in range(len(totals.share))]
     mean = totals.added / np.maximum(totals.pictures, 1)[:, None]
-    document: Document = {
+    document: Record = {
         "schema": SCHEMA,
         "network": run.network.name,
         "pictures": int(totals.pictures.sum()),
@@ -98,9 +98,9 @@ def collect(run: PartRun, variables: Variables, reader: Batches) -> Document:
 def _parts(
     totals: "_Totals",
     mean: np.ndarray,
-    regions: list[list[Document]],
-    usual: list[Document | None],
-) -> list[Document]:
+    regions: list[list[Record]],
+    usual: list[Record | None],
+) -> list[Record]:
     return [
         {
             "part": part,
@@ -117,12 +117,12 @@ def _parts(
     ]
 
 
-def write(folder: Path, document: Document) -> None:
+def write(folder: Path, document: Record) -> None:
     """Write `parts.json` into a workdir."""
     files.write_text(Path(folder) / FILE, files.to_json(document))
 
 
-def read(folder: Path) -> Document:
+def read(folder: Path) -> Record:
     """Read the `parts.json` of a workdir.
 
     Raises:
@@ -152,7 +152,7 @@ def read(folder: Path) -> Document:
     return document
 
 
-def centres(document: Document) -> receptive_field.Centres:
+def centres(document: Record) -> receptive_field.Centres:
     """Give where the cells of a gallery look."""
     found = document["centres"]
     return receptive_field.Centres(tuple(found["rows"]), tuple(found["columns"]))
@@ -165,11 +165,11 @@ class _Totals(NamedTuple):
         best: The best regions of each part, `[parts, BEST]`.
         of_class: Those in the pictures of each class, `[classes, parts, …]`.
         added: Sum of contributions to the own class, `[classes, parts]`.
-        pictures: Of each class.
-        share: Of all cells, `[parts]`.
+        pictures: Images of each class.
+        share: Share of all locations, `[parts]`.
         strength: Mean absolute contribution to the own class, `[parts]`.
         grid: Rows and columns of the scores.
-        side: Of a cell of the last maps, in shares of the frame.
+        side: Side of a location of the last maps, in shares of the frame.
     """
 
     best: _Found
@@ -209,9 +209,7 @@ def _total(run: PartRun, variables: Variables, reader: Batches) -> _Totals:
     )
 
 
-def _read(
-    run: PartRun, variables: Variables, reader: Batches
-) -> Iterator[dict[str, Any]]:
+def _read(run: PartRun, variables: Variables, reader: Batches) -> Iterator[Record]:
     """Give, of some pictures at a time, all that is kept of them."""
     module = run.network.module
 
@@ -297,7 +295,7 @@ class _Placing(NamedTuple):
     side: float
 
 
-def _regions(found: _Found, at: Any, place: _Placing) -> list[Document]:
+def _regions(found: _Found, at: Any, place: _Placing) -> list[Record]:
     regions = []
     for score, picture, cell in zip(*(values[at] for values in found), strict=True):
         if picture < 0:
@@ -349,7 +347,7 @@ def _centres(
     )
 
 
-def _keypoints(run: PartRun, regions: list[list[Document]]) -> list[Document | None]:
+def _keypoints(run: PartRun, regions: list[list[Record]]) -> list[Record | None]:
     """Find the keypoint that is most often nearest to a part's best regions, if any."""
     source = run.data.train
     if "keypoints" not in source.annotations:
@@ -364,7 +362,7 @@ def _keypoints(run: PartRun, regions: list[list[Document]]) -> list[Document | N
     points = np.concatenate([batch["keypoints"] for batch in batches])[: len(needed)]
     known = dict(zip(needed.tolist(), points, strict=True))
     names, groups = keypoints.merge_sides(source.parts)
-    usual: list[Document | None] = []
+    usual: list[Record | None] = []
     side = run.frame["image_size"]
     for some in regions:
         nearest = []

@@ -1,13 +1,13 @@
-"""Whether a `parts.json`, which anybody can have written, is what it should be."""
+"""Checks of a `parts.json` that anybody can have written."""
 
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from unlir_jax.storage.documents import Document
+from unlir_jax.core.document_types import Record
 
 
-def fault(document: Document) -> str:
+def fault(document: Record) -> str:
     """Name the first value that a gallery of parts cannot have there; "" if all fit.
 
     Args:

@@ -1,4 +1,4 @@
-"""What true parts, and the found ones, are worth to a decision when they are gone.
+"""Effect on the decision of removing true parts and found parts.
 
 Creatures are drawn again without a part, or with another variant of it; in pictures
 with keypoints, a disc is painted over one; in any, the region of the part that adds
@@ -8,12 +8,12 @@ most is deleted. What happens then is compared with what the network itself clai
 import functools
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from unlir_jax.core.document_types import Document
 from unlir_jax.data import interventions, pipeline, preprocessing
 from unlir_jax.data import source as sources
 from unlir_jax.features import receptive_field
@@ -49,7 +49,7 @@ def measure(
     Args:
         run: The training of a part network.
         test: Its test split.
-        variables: Of the network, whole.
+        variables: All variables of the network.
         centres: Where the cells look that parts are seen in.
 
     Returns:
@@ -81,7 +81,7 @@ def measure(
     return measured
 
 
-def _redrawn(options: Mapping[str, Any], size: int, look: Look) -> dict[str, float]:
+def _redrawn(options: Document, size: int, look: Look) -> dict[str, float]:
     """Draw creatures again without each true part, and with another variant of it."""
     some = range(min(REDRAWN, size))
     without = interventions.synthetic_interventions(indices=some, **options)

@@ -1,14 +1,14 @@
-"""What is measured of a part network when its training is finished."""
+"""Measures of a part network at the end of its training."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from unlir_jax.core import finite
+from unlir_jax.core.document_types import Record
 from unlir_jax.data import pipeline
 from unlir_jax.data import source as sources
 from unlir_jax.features import receptive_field
@@ -42,12 +42,12 @@ def measure(
     variables: Variables,
     reader: Batches,
     centres: receptive_field.Centres,
-) -> dict[str, Any]:
+) -> Record:
     """Measure parts on the test split, and what pooling the same features is worth.
 
     Args:
         run: The training of a part network.
-        variables: Of the network, whole.
+        variables: All variables of the network.
         reader: Its batches; baselines are fitted where it keeps features.
         centres: Where the cells look that parts are seen in.
 

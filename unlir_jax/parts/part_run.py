@@ -1,8 +1,8 @@
 """What is looked at when a part network is trained: the network and its pictures."""
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from unlir_jax.core.document_types import Document
 from unlir_jax.data import preprocessing, splits
 from unlir_jax.models import pretrained
 
@@ -27,4 +27,4 @@ class PartRun(NamedTuple):
     seed: int = 0
     whitening: str = "none"
     labels_per_class: int = 0
-    creatures: Mapping[str, Any] | None = None
+    creatures: Document | None = None

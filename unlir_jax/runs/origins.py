@@ -1,4 +1,4 @@
-"""What a run began with: its weights and its data, told again at each later start."""
+"""Weights and data that a run began with, compared at each later start."""
 
 import functools
 import hashlib
@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from unlir_jax.core.document_types import Document, Record
 from unlir_jax.data import source as sources
 from unlir_jax.runtime import mesh, ranges
 from unlir_jax.storage import documents, files
-from unlir_jax.storage.documents import Document
 
 FILE = "began_with.json"
 # Splits of more examples are told by their hashes only.
@@ -29,7 +29,7 @@ def describe(
     weights: Mapping[str, str] | None = None,
     annotations: Sequence[str] = (),
     **splits: sources.Source | None,
-) -> Document:
+) -> Record:
     """Describe what a run begins with.
 
     Args:
@@ -54,8 +54,8 @@ def describe(
     }
 
 
-def _described(source: sources.Source, annotations: Sequence[str]) -> Document:
-    described: Document = {
+def _described(source: sources.Source, annotations: Sequence[str]) -> Record:
+    described: Record = {
         "examples": source.size,
         "names": _hash(source.name(index) for index in range(source.size)),
         "classes": _hash(source.classes),
@@ -82,10 +82,10 @@ def _hash(names: Iterable[str]) -> str:
     return digest.hexdigest()
 
 
-def _listed(source: sources.Source) -> dict[str, list[Any]]:
+def _listed(source: sources.Source) -> dict[str, Sequence[object]]:
     """List names, labels, sizes and times, so that a change can be named."""
     names = [files.readable(source.name(index)) for index in range(source.size)]
-    listed: dict[str, list[Any]] = {"names": names}
+    listed: dict[str, Sequence[object]] = {"names": names}
     if source.labels is not None:
         listed["labels"] = np.asarray(source.labels).tolist()
     if source.file is not None:
@@ -104,7 +104,7 @@ def _looked_at(path: str) -> tuple[int, int]:
 
 
 def settle(
-    folder: str | os.PathLike[str], now: Mapping[str, Any], compare: str = "times"
+    folder: str | os.PathLike[str], now: Document, compare: str = "times"
 ) -> str:
     """Note in a workdir what a run begins with, or compare with what it began with.
 
@@ -129,7 +129,7 @@ def settle(
     return mesh.first_does(action, f"go on in {str(folder)!r}") or ""
 
 
-def note(folder: Path, now: Mapping[str, Any], compare: str) -> str:
+def note(folder: Path, now: Document, compare: str) -> str:
     """Do in the first process what `settle` does."""
     path = folder / FILE
     begun = (folder / CONFIG).exists()
@@ -205,14 +205,12 @@ def _sentence(folder: Path, differing: Sequence[str]) -> str:
 _TIMES = "at other times than then, with the same sizes"
 
 
-def differences(
-    then: Document, now: Mapping[str, Any], compare: str = "times"
-) -> list[str]:
+def differences(then: Record, now: Document, compare: str = "times") -> list[str]:
     """Say how two descriptions differ, each difference with both values.
 
     Args:
         then: See `describe`.
-        now: Likewise.
+        now: Description of this start.
         compare: See `settle`.
     """
     before, after = then["weights"], now["weights"]
@@ -242,7 +240,7 @@ def _short(value: str | None) -> str:
     return value[:12] if value[:12].isalnum() else repr(value[:12])
 
 
-def _changes(then: Document, now: Mapping[str, Any], compare: str) -> list[str]:
+def _changes(then: Record, now: Document, compare: str) -> list[str]:
     """Say what has become of a split."""
 
     def both(what: str) -> str:
@@ -287,9 +285,9 @@ def _named(word: str, names: Sequence[str] | None, others: Sequence[str] | None)
 
 def _which(
     what: str,
-    before: Mapping[str, Sequence[Any]],
-    after: Mapping[str, Sequence[Any]],
-    values: Callable[[Any, Any], str] | None,
+    before: Mapping[str, Sequence[object]],
+    after: Mapping[str, Sequence[object]],
+    values: Callable[..., str] | None,
 ) -> str:
     """Name the examples of which something differs, and both values of the first."""
     if not (before.get(what) and after.get(what)):

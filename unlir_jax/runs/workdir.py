@@ -9,12 +9,12 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from unlir_jax.core.document_types import Document, Record
 from unlir_jax.data import presets, splits
 from unlir_jax.data import source as sources
 from unlir_jax.runs import origins
 from unlir_jax.runtime import checkpoint, config, mesh, metric_writer
 from unlir_jax.storage import documents, files, locks, paths
-from unlir_jax.storage.documents import Document
 from unlir_jax.weights import exported, readers
 
 CONFIG, SUMMARY, PARAMETERS = origins.CONFIG, "summary.json", "parameters.txt"
@@ -32,11 +32,11 @@ FREE = (
 
 def check(
     folder: Path,
-    settings: Mapping[str, Any],
+    settings: Document,
     free: Sequence[str] = FREE,
-    defaults: Document | None = None,
+    defaults: Record | None = None,
     traces: Sequence[str] = TRACES,
-) -> Document | None:
+) -> Record | None:
     """Tell what a folder means to a run of these settings.
 
     Args:
@@ -86,7 +86,7 @@ def check(
     return read(folder / SUMMARY)
 
 
-def _completed(theirs: Any, ours: Any, defaults: Mapping[str, Any]) -> Document:
+def _completed(theirs: Any, ours: Any, defaults: Document) -> Record:
     """Add the settings of ours that are missing in theirs, group by group."""
     found = dict(theirs)
     for name in defaults.keys() & ours.keys():
@@ -98,7 +98,7 @@ def _completed(theirs: Any, ours: Any, defaults: Mapping[str, Any]) -> Document:
     return found
 
 
-def read(path: Path) -> Document | None:
+def read(path: Path) -> Record | None:
     """Read a document of a workdir; None where there is none."""
     try:
         document = documents.read_object(path, f"{WROTE}, or no such file")
@@ -149,10 +149,10 @@ def _not_writable(folder: Path, error: OSError) -> ValueError:
 
 def claim(
     folder: Path,
-    settings: Mapping[str, Any],
+    settings: Document,
     parameters: str,
     classes: Sequence[str],
-    now: Mapping[str, Any] | None = None,
+    now: Document | None = None,
     compare: str = "times",
 ) -> str:
     """Note in a folder which training it belongs to, and what that began with.
@@ -191,7 +191,7 @@ def claim(
     return mesh.first_does(write, f"go on in {str(folder)!r}") or ""
 
 
-def lacking(folder: Path, summary: Document) -> list[str]:
+def lacking(folder: Path, summary: Record) -> list[str]:
     """List the files that a finished training has no longer in its workdir.
 
     Raises:

@@ -13,9 +13,6 @@ MOST_DEPTH = 200
 # Bytes that CPython 3.12 takes for the smallest of each, with what points to it.
 LIST_BYTES, DICT_BYTES, ITEM_BYTES, TEXT_BYTES = 64, 72, 40, 64
 
-Document = dict[str, Any]
-"""A JSON object, as it is read or will be written: who looks into it checks it."""
-
 
 def read_json(path: str | os.PathLike[str], expected: str = "JSON") -> Any:
     """Read a file of JSON, whoever wrote it.
@@ -100,7 +97,7 @@ def parse_json(
         ) from error
 
 
-def _is_deep(document: Any) -> bool:
+def _is_deep(document: object) -> bool:
     """Tell whether there are more than `MOST_DEPTH` brackets in each other."""
     level = [document] if isinstance(document, dict | list) else []
     for _ in range(MOST_DEPTH):
@@ -117,7 +114,7 @@ def _is_deep(document: Any) -> bool:
 
 def read_object(
     path: str | os.PathLike[str], expected: str = "a JSON object"
-) -> Document:
+) -> dict[str, Any]:
     """Read a file of JSON that holds an object, by name.
 
     Raises:

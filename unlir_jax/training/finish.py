@@ -7,12 +7,12 @@ import jax
 import numpy as np
 
 from unlir_jax import tree
+from unlir_jax.core.document_types import Record
 from unlir_jax.models import pretrained
 from unlir_jax.report import training
 from unlir_jax.runs import divergence, workdir
 from unlir_jax.runtime import config, mesh, metric_writer
 from unlir_jax.storage import files
-from unlir_jax.storage.documents import Document
 from unlir_jax.training.run_record import Numbers, RunRecord
 from unlir_jax.training.setup import TrainingSetup
 from unlir_jax.types import Variables
@@ -26,7 +26,7 @@ def finish(
     record: RunRecord,
     measured: Mapping[str, object],
     speed: Numbers,
-) -> Document:
+) -> Record:
     """Write the weights and, last of all, the summary of a finished training.
 
     Args:
@@ -48,7 +48,7 @@ def finish(
     leaves = {path: np.asarray(leaf) for path, leaf in tree.flatten(variables).items()}
     network = setup.network._replace(class_names=train.classes, **setup.frame)
     best = record.best.items()
-    summary: Document = {
+    summary: Record = {
         **record.test,
         **record.train,
         **{f"best/{name.removeprefix('test/')}": value for name, value in best},
@@ -86,7 +86,7 @@ def listed(metrics: Mapping[str, float]) -> str:
     return ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
 
 
-def result(folder: Path, summary: Document) -> str:
+def result(folder: Path, summary: Record) -> str:
     """Say in a sentence how a finished training came out."""
     # The ends of intervals are in the summary.
     names = [name for name in summary if name.startswith("test/")]

@@ -4,13 +4,13 @@ import time
 from collections.abc import Mapping
 from typing import Protocol, runtime_checkable
 
-from unlir_jax.storage.documents import Document
+from unlir_jax.core.document_types import Record
 
 
 class RunningMean:
     """Add up numbers by name until they are taken as means."""
 
-    def __init__(self, sums: Document | None = None):
+    def __init__(self, sums: Record | None = None):
         self._values: dict[str, float] = dict(sums["values"]) if sums else {}
         self._count: int = sums["count"] if sums else 0
 
@@ -26,7 +26,7 @@ class RunningMean:
         self._values, self._count = {}, 0
         return means
 
-    def sums(self) -> Document:
+    def sums(self) -> Record:
         """Give what JSON can keep, for another `RunningMean` to go on from."""
         return {"values": dict(self._values), "count": self._count}
 

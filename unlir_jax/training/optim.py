@@ -5,12 +5,13 @@ import inspect
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import optax
 
 from unlir_jax import tree
+from unlir_jax.core.document_types import Document
 from unlir_jax.types import Array, PyTree
 
 SCHEDULES = ("constant", "cosine", "linear", "multi_step")
@@ -30,7 +31,7 @@ class Rule(NamedTuple):
     weight_decay: bool = True
 
 
-Entry = tuple[str, Mapping[str, Any] | None]
+Entry = tuple[str, Document | None]
 Table = Sequence[Entry]
 """Patterns of whole paths with the fields of their `Rule`, or None to freeze."""
 

@@ -3,15 +3,15 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from unlir_jax.core.document_types import Record
 from unlir_jax.models import layers
 from unlir_jax.runtime import mesh
-from unlir_jax.storage.documents import Document
 from unlir_jax.training.probe import WEIGHT_DECAY, Candidate
 from unlir_jax.training.probe_search import Choice
 from unlir_jax.training.setup import TrainingSetup
 
 
-def notes(choice: Choice, opened: Sequence[str]) -> Document:
+def notes(choice: Choice, opened: Sequence[str]) -> Record:
     """Say what has been chosen as JSON knows it."""
     return choice.candidate._asdict() | {
         "chosen": list(opened),
@@ -25,7 +25,7 @@ def notes(choice: Choice, opened: Sequence[str]) -> Document:
     }
 
 
-def check_kept(setup: TrainingSetup, kept: Document, path: Path) -> Document:
+def check_kept(setup: TrainingSetup, kept: Record, path: Path) -> Record:
     """Refuse what a search kept where it is not what a search keeps.
 
     Args:
@@ -74,7 +74,7 @@ def _decays(setup: TrainingSetup) -> tuple[float, ...]:
     return (setup.settings.optimizer.weight_decay,)
 
 
-def agree(setup: TrainingSetup, chosen: Document | None) -> Candidate:
+def agree(setup: TrainingSetup, chosen: Record | None) -> Candidate:
     """Tell all processes what the first one has chosen.
 
     Args:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from unlir_jax.storage.documents import Document
+from unlir_jax.core.document_types import Record
 from unlir_jax.training.state import Report
 
 Numbers = Mapping[str, int | float]
@@ -28,7 +28,7 @@ class RunRecord(NamedTuple):
     test: Numbers = {}
     best: Numbers = {}
     unreadable: Mapping[str, list[str]] = {"train": [], "test": []}
-    means: Document | None = None
+    means: Record | None = None
     clock: Numbers | None = None
     start: Mapping[str, object] = {}
     chosen: Mapping[str, object] = {}
@@ -38,7 +38,7 @@ class RunRecord(NamedTuple):
 _ALWAYS = ("train", "test", "best", "unreadable", "means", "clock")
 
 
-def document(record: RunRecord) -> Document:
+def document(record: RunRecord) -> Record:
     """Give what JSON can hold of a record; what there is not is left out."""
     fields = record._asdict().items()
     return {name: value for name, value in fields if name in _ALWAYS or value}

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 from orbax.checkpoint import CheckpointManager
 
+from unlir_jax.core.document_types import Record
 from unlir_jax.data import duplicates, pipeline
 from unlir_jax.data import source as sources
 from unlir_jax.features import batches, cache
@@ -17,7 +18,6 @@ from unlir_jax.objectives.objective import Batch, Session
 from unlir_jax.runs import divergence, origins, workdir
 from unlir_jax.runtime import checkpoint, config, mesh, metric_writer, preemption
 from unlir_jax.storage import files, paths
-from unlir_jax.storage.documents import Document
 from unlir_jax.training import (
     defaults,
     dry_run,
@@ -41,7 +41,7 @@ Say = Callable[[str], None]
 class Outcome(NamedTuple):
     """Say how a training ended: with a summary, or stopped without one."""
 
-    summary: Document | None
+    summary: Record | None
     message: str
 
 
@@ -102,7 +102,7 @@ def run(
         return _run(setup, folder, live and leads, say)
 
 
-def _nothing_to_do(folder: Path, finished: Document) -> Outcome:
+def _nothing_to_do(folder: Path, finished: Record) -> Outcome:
     result = finish.result(folder, finished)
     return Outcome(finished, f"Nothing to do: {result}")
 
@@ -132,7 +132,7 @@ def _choose(
     if not setup.settings.probe.choose:
         return setup, RunRecord()
     path, leads = folder / workdir.CHOICE, mesh.is_first()
-    known: Document = {"tried": {}}
+    known: Record = {"tried": {}}
     if leads and path.exists():
         known = probe_choice.check_kept(setup, workdir.read(path) or {}, path)
     if mesh.agree("choice" in known) == (0,):
@@ -282,7 +282,7 @@ def _train(
             "same command goes on from there.",
         )
     known = mesh.gather(laid, states.variables(state))
-    measured: Document = {}
+    measured: Record = {}
     for hook in hooks:
         known, entries = hook.after_last_step(known, session)
         measured |= entries
