@@ -26,7 +26,7 @@ from unlir_jax.data import pipeline
 from unlir_jax.features import batches
 from unlir_jax.runtime import config, mesh
 from unlir_jax.storage import files
-from unlir_jax.training import setup as jobs
+from unlir_jax.training import setup as setups
 
 CONFIG = Path(__file__).parents[1] / "configs" / "supervised.py"
 
@@ -44,7 +44,7 @@ def draw_pictures(folder: Path, count: int) -> None:
         picture.save(place / f"{index:04}.jpg", quality=90)
 
 
-def open_job(options: argparse.Namespace, folder: Path) -> jobs.Job:
+def open_setup(options: argparse.Namespace, folder: Path) -> setups.TrainingSetup:
     settings = config.load(
         f"{CONFIG}:data=folder,model={options.model}",
         [
@@ -59,17 +59,17 @@ def open_job(options: argparse.Namespace, folder: Path) -> jobs.Job:
             "steps=1000000",
         ],
     )
-    return jobs.prepare(settings)
+    return setups.prepare(settings)
 
 
 def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    job = open_job(options, folder)
-    update, _ = jobs.compile_steps(job)
-    state = mesh.put_state(job.laid, job.state)
-    frame = {"image_size": job.image_size, "crop": job.crop}
-    reader = batches.of_pictures(job.data, job.settings, **frame)
+    setup = open_setup(options, folder)
+    update, _ = setups.compile_steps(setup)
+    state = mesh.put_state(setup.laid, setup.state)
+    frame = setup.frame
+    reader = batches.of_pictures(setup.data, setup.settings, **frame)
     rows = pipeline.timed(reader.training(0))
-    fixed = mesh.put_batch(job.laid, next(rows))
+    fixed = mesh.put_batch(setup.laid, next(rows))
     for _ in range(3):  # Compiles, and lets the workers get ahead.
         state, report = update(state, fixed)
     jax.block_until_ready(report)
@@ -83,12 +83,12 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
             alone.append((time.perf_counter() - begin) / options.steps)
             # What lay ready meanwhile is used up first.
             for _ in range(options.drain):
-                state, report = update(state, mesh.put_batch(job.laid, next(rows)))
+                state, report = update(state, mesh.put_batch(setup.laid, next(rows)))
             jax.block_until_ready(report)
             rows.seconds, before = 0.0, None
             begin = time.perf_counter()
             for _ in range(options.steps):
-                batch = mesh.put_batch(job.laid, next(rows))
+                batch = mesh.put_batch(setup.laid, next(rows))
                 state, report = update(state, batch)
                 jax.device_get(before)
                 before = report

@@ -1,7 +1,6 @@
 """The workdir of a part network that has never been trained, made in a second."""
 
 import json
-import types
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ from unlir_jax.data import folder, splits
 from unlir_jax.features import batches
 from unlir_jax.models import part_network, pretrained
 from unlir_jax.parts import gallery as part_gallery
+from unlir_jax.parts.part_run import PartRun
 from unlir_jax.weights import exported
 
 CLASSES = ("ant", "bee", "cat")
@@ -37,20 +37,14 @@ def write_pictures(root):
         picture(index).save(place / f"{index:02}.png")
 
 
-def job(data):
-    """Stand in for `job.Job`, as far as a gallery looks at it."""
+def run(data):
+    """Make the training of a part network, as far as its parts are concerned."""
     network = pretrained.load(
         "cifar_resnet8", "random", num_classes=len(CLASSES), decision=DECISION
     )
     train = folder.folder(path=str(data), split="train", holdout=0.0)
-    return types.SimpleNamespace(
-        network=network,
-        data=splits.Splits(train, None),
-        image_size=SIZE,
-        crop=1.0,
-        interpolation="bilinear",
-        frame={"image_size": SIZE, "crop": 1.0, "interpolation": "bilinear"},
-    )
+    frame = {"image_size": SIZE, "crop": 1.0, "interpolation": "bilinear"}
+    return PartRun(splits.Splits(train, None), network, frame)
 
 
 def no_features():
@@ -59,8 +53,8 @@ def no_features():
 
 
 def write(root, data, gallery=True):
-    """Write a workdir; return it and the job that it stands for."""
-    made, root = job(data), Path(root)
+    """Write a workdir; return it and the training that it stands for."""
+    made, root = run(data), Path(root)
     root.mkdir(parents=True)
     leaves = tree.flatten(made.network.variables)
     leaves = {path: np.asarray(leaf) for path, leaf in leaves.items()}

@@ -67,9 +67,9 @@ def test_the_silent_one_keeps_nothing(tmp_path, capsys):
 
 
 def test_means_go_on_from_their_sums():
-    means = meters.Means()
+    means = meters.RunningMean()
     means.add({"loss": 1.0})
-    again = meters.Means(json.loads(json.dumps(means.sums())))
+    again = meters.RunningMean(json.loads(json.dumps(means.sums())))
     again.add({"loss": 4.0})
     assert again.take() == {"loss": 2.5}
     assert again.sums() == {"values": {}, "count": 0}
@@ -79,7 +79,7 @@ def test_the_clock_leaves_out_the_first_step_and_pauses(monkeypatch):
     now = iter([100.0, 102.0, 104.0, 200.0, 201.0])
     monkeypatch.setattr("time.perf_counter", lambda: next(now))
     waiting = types.SimpleNamespace(seconds=50.0)
-    clock = meters.Clock()
+    clock = meters.Throughput()
     assert clock.values() == {"images_per_second": 0.0, "data_wait": 0.0}
     clock.step(10, waiting)
     for waited in (0.5, 1.0):
@@ -87,7 +87,7 @@ def test_the_clock_leaves_out_the_first_step_and_pauses(monkeypatch):
         clock.step(10, waiting)
     clock.pause()
     clock.step(10, waiting)
-    again = meters.Clock(clock.sums())
+    again = meters.Throughput(clock.sums())
     # 20 images in 4 seconds, of which 1.5 were waited for.
     assert again.values() == {"images_per_second": 5.0, "data_wait": 0.375}
     waiting.seconds = 1.0

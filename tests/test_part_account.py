@@ -19,7 +19,7 @@ from unlir_jax.report import part_panel
 def network(tmp_path_factory):
     root = tmp_path_factory.mktemp("account")
     small_parts.write_pictures(root)
-    return small_parts.job(root).network
+    return small_parts.run(root).network
 
 
 @pytest.fixture(scope="module")

@@ -86,8 +86,8 @@ def test_categories_hold_means_over_their_pictures(gallery, readings):
 
 
 def test_kept_features_give_the_same(gallery, made):
-    job = made[1]
-    network, source = job.network, job.data.train
+    run = made[1]
+    network, source = run.network, run.data.train
     images = np.stack(
         [network.preprocess(source.read(i)["image"]) for i in range(source.size)]
     )
@@ -97,7 +97,7 @@ def test_kept_features_give_the_same(gallery, made):
     weight = np.ones(source.size, np.float32)
     kept = Features(np.asarray(maps), source.labels, weight)
     reader = small_parts.no_features()._replace(train=kept)
-    again = json.loads(json.dumps(part_gallery.collect(job, network.variables, reader)))
+    again = json.loads(json.dumps(part_gallery.collect(run, network.variables, reader)))
     for one, other in zip(gallery["parts"], again["parts"], strict=True):
         for name in ("share", "strength"):
             assert one[name] == pytest.approx(other[name], abs=1e-4)
@@ -106,12 +106,12 @@ def test_kept_features_give_the_same(gallery, made):
 
 
 def test_pictures_that_cannot_be_read_count_for_nothing(made):
-    job = made[1]
+    run = made[1]
     shape = (2, 8, 8, 192)
     maps = np.random.default_rng(0).random(shape).astype(np.float32)
     kept = Features(maps, np.array([0, 1], np.int32), np.array([1, 0], np.float32))
     reader = small_parts.no_features()._replace(train=kept)
-    found = part_gallery.collect(job, job.network.variables, reader)
+    found = part_gallery.collect(run, run.network.variables, reader)
     assert found["pictures"] == 1
     for entry in found["parts"]:
         assert [region["index"] for region in entry["regions"]] == [0]

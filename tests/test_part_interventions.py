@@ -5,13 +5,13 @@ import types
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from ml_collections import ConfigDict
 from scipy import special, stats
 
-from unlir_jax.data import source, synthetic_parts
+from unlir_jax.data import source, splits, synthetic_parts
 from unlir_jax.features import receptive_field
 from unlir_jax.models.part_network.cells import Reading
 from unlir_jax.parts import interventions
+from unlir_jax.parts.part_run import PartRun
 
 SIZE, SCALE = 32, 0.1
 PLACES = np.asarray([[6, 6], [25, 6], [6, 25], [25, 25]])
@@ -52,16 +52,13 @@ def spots(index):
     return {"image": image, "label": 0, "keypoints": points.astype(np.float32)}
 
 
-def job(module, test, name="folder", options=None):
-    data = {"source": name, "test": "test", "options": options or {}}
-    return types.SimpleNamespace(
-        network=types.SimpleNamespace(module=module),
-        data=types.SimpleNamespace(test=test),
-        settings=ConfigDict({"data": data}),
-        image_size=SIZE,
-        crop=1.0,
-        interpolation="bilinear",
-    )
+FRAME = {"image_size": SIZE, "crop": 1.0, "interpolation": "bilinear"}
+
+
+def measured(module, test, creatures=None):
+    network = types.SimpleNamespace(module=module)
+    run = PartRun(splits.Splits(test, test), network, FRAME, creatures=creatures)
+    return interventions.measure(run, test, {}, EVEN)
 
 
 def spotted(count=5, keypoints=True):
@@ -76,7 +73,7 @@ EVEN = receptive_field.even(SIZE, SIZE)
 
 @pytest.mark.parametrize("honesty", [1.0, -1.0])
 def test_claims_about_keypoints_are_held_against_what_painting_does(honesty):
-    found = interventions.measure(job(Light(honesty), spotted()), {}, EVEN)
+    found = measured(Light(honesty), spotted())
     for which in ("", "_low", "_high", "_per_image"):
         name = f"test/keypoint_removal_spearman{which}"
         assert found[name] == pytest.approx(honesty)
@@ -86,7 +83,7 @@ def test_claims_about_keypoints_are_held_against_what_painting_does(honesty):
 
 def test_the_region_of_the_strongest_part_is_deleted():
     test = spotted(keypoints=False)
-    found = interventions.measure(job(Light(), test), {}, EVEN)
+    found = measured(Light(), test)
     assert set(found) == {
         f"test/{name}"
         for name in (
@@ -111,8 +108,7 @@ def test_creatures_are_drawn_again_without_and_with_other_parts():
     """Against a slow loop over pictures and parts."""
     options, weights = {"classes": 6, "image_size": SIZE}, 1 + np.arange(6.0)
     test = synthetic_parts.synthetic_parts("test", size=5, **options)
-    given = job(Light(weights=weights), test, "synthetic_parts", options)
-    found = interventions.measure(given, {}, EVEN)
+    found = measured(Light(weights=weights), test, {"split": "test"} | options)
 
     def logit(example, label):
         light = example["image"][..., ::2].astype(np.float64).sum() / 255
@@ -145,7 +141,7 @@ def test_creatures_are_drawn_again_without_and_with_other_parts():
 
 def test_a_part_that_adds_nothing_has_no_region():
     module = Light(weights=(0.0, 1.0))
-    found = interventions.measure(job(module, spotted(2, False)), {}, EVEN)
+    found = measured(module, spotted(2, False))
     assert all(value == 0 for value in found.values())
 
 
@@ -156,10 +152,10 @@ def test_pictures_that_cannot_be_read_are_left_out():
         return spots(index)
 
     test = spotted(3)._replace(read=read)
-    kept = interventions._pictures(job(Light(), test))
+    kept = interventions._pictures(test, FRAME)
     assert kept["image"].shape == (2, SIZE, SIZE, 3)
     none = test._replace(size=1, read=lambda index: read(1))
-    assert interventions.measure(job(Light(), none), {}, EVEN) == {}
+    assert measured(Light(), none) == {}
 
 
 def test_rows_are_gone_through_in_equal_pieces(monkeypatch):

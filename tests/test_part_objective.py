@@ -269,7 +269,6 @@ def test_gates_are_annealed_to_what_a_lower_temperature_gives(done):
     ("decision", "settings", "match"),
     [
         ("bag", {"label_smoothing": 1.0}, "`label_smoothing`=1.0"),
-        ("bag", {"mixup": 0.2}, "`mixup`=0.2"),
         ("bag", {"anneal": 0.5}, "`anneal`=0.5; .*assignment='learned'"),
         ("bag", {"terms": {"diverse": 1.0}}, "did you mean 'diversity'"),
         ("bag", {"terms": {"balance": -1.0}}, "`terms.balance`=-1.0"),

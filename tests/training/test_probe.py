@@ -1,7 +1,6 @@
 """A probe's pooling, decay and steps are chosen on held-out training pictures."""
 
 import contextlib
-import functools
 import json
 
 import numpy as np
@@ -13,8 +12,8 @@ from unlir_jax.features import cache
 from unlir_jax.models import conversion
 from unlir_jax.runs import workdir
 from unlir_jax.runtime import config, mesh, preemption
-from unlir_jax.training import held_out, probe, train
-from unlir_jax.training import setup as jobs
+from unlir_jax.training import held_out, probe, probe_search, train
+from unlir_jax.training import setup as setups
 from unlir_jax.training import state as states
 
 SMALL = (
@@ -42,15 +41,14 @@ def weights(folder):
 
 
 def prepared(settings, count=30, channels=64, classes=6):
-    """Give a job, and features of which the class can be told with some luck."""
-    job = jobs.prepare(settings)
+    """Give a setup, and features of which the class can be told with some luck."""
+    setup = setups.prepare(settings)
     generator = np.random.default_rng(0)
     label = (np.arange(count) % classes).astype(np.int32)
     rows = generator.normal(size=(count, 3, 1, channels))
     rows[np.arange(count), :, 0, label] += 2.0
     kept = cache.Features(np.abs(rows).astype(np.float32), label, np.ones(count))
-    learner = functools.partial(jobs.learner, job.settings)
-    return job, kept._replace(weight=kept.weight.astype(np.float32)), learner
+    return setup, kept._replace(weight=kept.weight.astype(np.float32))
 
 
 def test_every_picture_is_held_out_once_but_the_only_one_of_its_class():
@@ -79,21 +77,21 @@ def test_too_few_pictures_are_not_held_out_and_too_many_only_in_part(monkeypatch
 
 def test_a_candidate_is_trained_as_the_trainer_trains(settings):
     """Several decays at once end where the trainer's own steps end with each."""
-    job, train_rows, learner = prepared(settings())
+    setup, train_rows = prepared(settings())
     one = cache.pooled_by(train_rows, 1)
     inside, outside = np.arange(22), np.arange(22, 30)
     decays, steps = (0.1, 20.0), 8
     found = held_out.measure(
-        job,
+        setup,
         one,
         (inside, outside),
         (steps, decays),
-        held_out.compiler(job, learner),
+        held_out.compiler(setup),
         lambda: None,
     )
     for place, decay in enumerate(decays):
-        settled = jobs.settle(job, probe.Candidate("average", decay, steps))
-        update, measure = jobs.compile_steps(settled)
+        settled = setups.settle(setup, probe.Candidate("average", decay, steps))
+        update, measure = setups.compile_steps(settled)
         state = mesh.put_state(settled.laid, settled.state)
         rows = cache.training(one, batch_size=12, seed=0, known=inside)
         for _ in range(steps):
@@ -120,19 +118,19 @@ def test_a_candidate_is_trained_as_the_trainer_trains(settings):
 def test_pooling_and_decay_are_chosen_first_and_then_the_steps(
     settings, monkeypatch, right, chosen, tried
 ):
-    job, rows, learner = prepared(settings("batch_size=8"))
-    assert job.steps == 4
+    setup, rows = prepared(settings("batch_size=8"))
+    assert setup.steps == 4
     marked = np.broadcast_to(np.arange(3.0)[:, None, None], (30, 3, 1, 1))
     rows, asked = rows._replace(features=marked), []
 
-    def measure(job, train, split, candidates, *rest):
+    def measure(setup, train, split, candidates, *rest):
         way, (steps, decays) = int(train.features.flat[0]), candidates
         asked.append((way, steps, len(decays)))
         accuracy = [1.0 - 2 * abs(way - 1) + right[steps]] * len(decays)
         return [accuracy, [1 / decay for decay in decays], [10.0] * len(decays)]
 
     monkeypatch.setattr(held_out, "measure", measure)
-    choice = probe.choose(job, rows, learner, tried={})
+    choice = probe_search.choose(setup, rows, tried={})
     # Of equal decays the one with the smaller loss.
     assert choice.candidate == probe.Candidate("gem", 20.0, chosen)
     assert list(dict.fromkeys(asked)) == [
@@ -148,13 +146,13 @@ def test_pooling_and_decay_are_chosen_first_and_then_the_steps(
 def test_another_pooling_must_be_better_by_a_standard_error(pictures, chosen, settings):
     """At 90 % the standard error is 4.7 points of 40 pictures, 0.5 of 4000."""
     scores = {
-        probe.Candidate("average", 1.0, 4): probe.Score(0.86, 1.0),
-        probe.Candidate("average", 10.0, 4): probe.Score(0.86, 2.0),
-        probe.Candidate("gem", 1.0, 4): probe.Score(0.5, 1.0),
-        probe.Candidate("max", 1.0, 4): probe.Score(0.9, 1.0),
+        probe.Candidate("average", 1.0, 4): probe_search.Score(0.86, 1.0),
+        probe.Candidate("average", 10.0, 4): probe_search.Score(0.86, 2.0),
+        probe.Candidate("gem", 1.0, 4): probe_search.Score(0.5, 1.0),
+        probe.Candidate("max", 1.0, 4): probe_search.Score(0.9, 1.0),
     }
     ways = "average", "gem", "max"
-    best = probe._choose_pooling(scores, ways, pictures, settings())
+    best = probe_search._choose_pooling(scores, ways, pictures, settings())
     assert best == probe.Candidate(chosen, 1.0, 4)
 
 
@@ -294,13 +292,13 @@ def test_a_new_start_pools_as_the_old_one_did(settings, tmp_path):
     train.run(settings(*fixed), tmp_path / "max")
     begun = ("probe.choose=false", "steps=1", "optimizer.weight_decay=0.0")
     for place in (tmp_path / "max", tmp_path / "max" / "checkpoints" / "2"):
-        job = jobs.prepare(settings(*begun, f"init_from={place}"))
+        job = setups.prepare(settings(*begun, f"init_from={place}"))
         assert job.network.module.pooling == "max"
     file = tmp_path / "plain.safetensors"
     conversion.convert(str(tmp_path / "max"), None, file)
     assert unlir_jax.load("cifar_resnet8", file).module.pooling == "max"
     (tmp_path / "max" / "weights.safetensors").unlink()
-    job = jobs.prepare(settings(*begun, f"init_from={tmp_path / 'max'}"))
+    job = setups.prepare(settings(*begun, f"init_from={tmp_path / 'max'}"))
     assert job.network.module.pooling == "max"
 
 

@@ -11,8 +11,8 @@ from training.conftest import TINY
 import unlir_jax
 from unlir_jax import tree
 from unlir_jax.runtime import config
-from unlir_jax.training import setup as jobs
-from unlir_jax.training import train
+from unlir_jax.training import run_record, train
+from unlir_jax.training import setup as setups
 
 
 def settings(*overrides, argument=""):
@@ -51,18 +51,18 @@ def test_a_run_ends_with_a_summary_and_weights(tmp_path):
 
 
 def test_pictures_that_are_trained_and_tested_on_are_said_once(tmp_path):
-    job, lines = jobs.prepare(settings("data.test=train")), []
-    notes = {}
+    begun, lines = setups.prepare(settings("data.test=train")), []
+    record = run_record.RunRecord()
     for _ in range(2):
-        train._compare(job, notes, lines.append)
+        record = train._compare(begun, record, lines.append)
     # Splits of synthetic parts are alike in size only where they are the same.
-    count = min(job.data.train.size, job.data.test.size)
-    assert notes["duplicates"]["count"] == count > 0
+    count = min(begun.data.train.size, begun.data.test.size)
+    assert record.duplicates["count"] == count > 0
     assert len(lines) == 1 and lines[0].startswith(f"{count} test pictures are")
-    with job.settings.unlocked():
-        job.settings.data.duplicates = False
-    train._compare(job, silent := {}, lines.append)
-    assert not silent
+    with begun.settings.unlocked():
+        begun.settings.data.duplicates = False
+    silent = train._compare(begun, run_record.RunRecord(), lines.append)
+    assert silent.duplicates is None and len(lines) == 1
 
 
 def test_test_accuracy_is_that_of_the_saved_network_over_all_pictures(

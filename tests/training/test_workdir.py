@@ -16,7 +16,7 @@ from unlir_jax.part_report import training_images
 from unlir_jax.runs import origins, workdir
 from unlir_jax.runtime import config
 from unlir_jax.storage import locks
-from unlir_jax.training import setup as jobs
+from unlir_jax.training import setup as setups
 from unlir_jax.training import train
 from unlir_jax.weights import exported
 
@@ -133,13 +133,13 @@ def test_files_of_other_times_are_refused_with_the_way_out(copy):
 def test_where_it_started_from_and_adapters_count_as_well(copy, tmp_path):
     first = write_weights(tmp_path / "other", 3)
     given = settings(copy / "data", f"init_from={first}")
-    one = jobs.prepare(given).further
+    one = setups.prepare(given).further
     write_weights(tmp_path / "other", 4)
-    assert set(one) == {"init_from"} and jobs.prepare(given).further != one
+    assert set(one) == {"init_from"} and setups.prepare(given).further != one
     given = settings(copy / "data", f"init_from={copy / 'run' / 'checkpoints' / '1'}")
-    one = jobs.prepare(given).further["init_from"]
+    one = setups.prepare(given).further["init_from"]
     given.init_from = str(copy / "run" / "checkpoints" / "2")
-    assert jobs.prepare(given).further["init_from"] != one
+    assert setups.prepare(given).further["init_from"] != one
 
 
 def test_a_workdir_of_an_earlier_version_says_that_it_takes_what_is_there(copy):

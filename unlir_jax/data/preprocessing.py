@@ -4,6 +4,7 @@ import io
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypedDict
 
 import numpy as np
 from PIL import Image
@@ -25,6 +26,15 @@ INTERPOLATIONS = {
     "nearest": Image.Resampling.NEAREST,
 }
 """Pillow's, by timm's words; all but the nearest are antialiased."""
+
+
+class Frame(TypedDict):
+    """Say how pictures are framed, in the words of `pipeline.evaluation`."""
+
+    image_size: int
+    crop: float
+    interpolation: str
+
 
 Picture = Image.Image | np.ndarray | str | os.PathLike[str]
 

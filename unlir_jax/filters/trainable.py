@@ -6,7 +6,6 @@ the weights multiplied in.
 """
 
 from collections.abc import Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,13 +17,20 @@ from unlir_jax.features import block_cut
 from unlir_jax.filters import sparsity
 from unlir_jax.models import pretrained
 from unlir_jax.objectives.objective import Batch, Objective, Outcome
-from unlir_jax.types import Array, PerImage, RandomKey, Variables
+from unlir_jax.types import (
+    Array,
+    PerImage,
+    PyTree,
+    RandomKey,
+    Settings,
+    Variables,
+)
 
 FOLDER = "filters"
 _CLASSIFIER = "classifier/"
 
 
-def pattern(network: pretrained.Pretrained, chosen: Any, image_size: int) -> str:
+def pattern(network: pretrained.Pretrained, chosen: Settings, image_size: int) -> str:
     """Give the pattern of layers whose filters have weights; "" for none.
 
     Args:
@@ -49,10 +55,10 @@ def pattern(network: pretrained.Pretrained, chosen: Any, image_size: int) -> str
 
 def start(
     network: pretrained.Pretrained,
-    settings: Any,
+    settings: Settings,
     penalty: sparsity.Penalty,
     image_size: int,
-) -> dict[str, Any]:
+) -> dict[str, PyTree]:
     """Make weights that are all 1, with the gates that a penalty needs, as a folder.
 
     The classifier learns itself, and has none.
@@ -106,7 +112,7 @@ def learnt(variables: Variables) -> dict[str, Array]:
     return sparsity.settle(_named(variables))
 
 
-def summary(variables: Variables) -> dict[str, Any]:
+def summary(variables: Variables) -> dict[str, int | float]:
     """Say how many weights there are, where they lie, and how many ended at 0."""
     weights = learnt(variables)
     if not weights:
@@ -144,7 +150,7 @@ def _named(variables: Variables) -> dict[str, Array]:
 
 
 def weighted(
-    objective: Objective, penalty: sparsity.Penalty, begun: Mapping[str, Any]
+    objective: Objective, penalty: sparsity.Penalty, begun: Mapping[str, PyTree]
 ) -> Objective:
     """Put weights into the network before an objective sees it, and a penalty on them.
 
@@ -176,7 +182,7 @@ def weighted(
     def evaluate(variables: Variables, batch: Batch) -> dict[str, PerImage]:
         return objective.evaluate(plain(variables), batch)
 
-    return Objective(train, evaluate, objective.metrics)
+    return objective._replace(train=train, evaluate=evaluate)
 
 
 def stopping(
@@ -186,8 +192,10 @@ def stopping(
     if penalty.name != "l1":
         return optimizer
 
-    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
-        changes: Any
+    def update(
+        updates: PyTree, state: PyTree, params: PyTree = None
+    ) -> tuple[PyTree, PyTree]:
+        changes: PyTree
         changes, state = optimizer.update(updates, state, params)
         moved = optax.apply_updates(params, changes)
         weights = (_inside(leaves) for leaves in (params, moved, updates))
@@ -202,7 +210,7 @@ def stopping(
     return optax.GradientTransformation(optimizer.init, update)
 
 
-def _inside(leaves: Any) -> dict[str, Any]:
+def _inside(leaves: PyTree) -> dict[str, Array]:
     """Give the weights among parameters by path."""
     inside = {p: leaf for p, leaf in leaves.items() if p.startswith(f"{FOLDER}/")}
     return {p.removeprefix(f"{FOLDER}/"): leaf for p, leaf in inside.items()}

@@ -1,6 +1,8 @@
-"""What training minimises: an objective is made of a network's `apply` and settings."""
+"""What training minimises: an objective is one file, and one line here."""
 
-from unlir_jax.objectives.classify import classify
-from unlir_jax.objectives.parts import parts
-
-OBJECTIVES = {"classify": classify, "parts": parts}
+from unlir_jax.objectives.classify import classify as classify
+from unlir_jax.objectives.parts import parts as parts
+from unlir_jax.objectives.registry import OBJECTIVES as OBJECTIVES
+from unlir_jax.objectives.registry import USUAL as USUAL
+from unlir_jax.objectives.registry import build as build
+from unlir_jax.objectives.registry import options as options

@@ -7,9 +7,11 @@ import jax.numpy as jnp
 
 from unlir_jax.objectives import losses, mixing, network
 from unlir_jax.objectives.objective import Apply, Batch, Objective, Outcome
+from unlir_jax.objectives.registry import objective
 from unlir_jax.types import PerImage, RandomKey, Variables
 
 
+@objective
 def classify(
     apply: Apply,
     classes: int,

@@ -1,16 +1,17 @@
 """The terms that an objective may add so that parts are what parts should be."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from unlir_jax.core import choices
+from unlir_jax.models.part_network import gates
 from unlir_jax.models.part_network.cells import Traits
 from unlir_jax.objectives import losses
 from unlir_jax.objectives.objective import Apply
-from unlir_jax.types import Labels, PerImage
+from unlir_jax.types import Array, Labels, PerImage
 
 
 class Seen(NamedTuple):
@@ -88,10 +89,10 @@ def binary(seen: Seen) -> jax.Array:
     """Push gates to be open or shut."""
     if seen.traits.gates is None:
         raise ValueError("There are no gates; expected a decision that has them.")
-    return losses.binary_penalty(seen.traits.gates)
+    return gates.binary_penalty(seen.traits.gates)
 
 
-TERMS: dict[str, Callable[[Seen], Any]] = {
+TERMS: dict[str, Callable[[Seen], Array]] = {
     "diversity": lambda seen: losses.diversity(seen.traits.parts),
     "decisiveness": lambda seen: losses.decisiveness(seen.traits.shares),
     "balance": lambda seen: losses.balance(

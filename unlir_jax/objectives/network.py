@@ -1,16 +1,16 @@
 """A Linen network as training applies it."""
 
 import functools
-from typing import Any
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 
 from unlir_jax.objectives.objective import Apply
-from unlir_jax.types import Array, Logits, RandomKey, Variables
+from unlir_jax.types import Array, Logits, Module, PyTree, RandomKey, Variables
 
 
-def whole(module: Any, *, freeze_norms: bool = False) -> Apply:
+def whole(module: Module, *, freeze_norms: bool = False) -> Apply:
     """Train a network from pictures to logits.
 
     Args:
@@ -22,7 +22,7 @@ def whole(module: Any, *, freeze_norms: bool = False) -> Apply:
 
     def train(
         method: str, variables: Variables, images: Array, key: RandomKey
-    ) -> tuple[Any, Any]:
+    ) -> tuple[PyTree, PyTree]:
         first, second = jax.random.split(key)
         maps, changed = module.apply(
             variables,
@@ -49,12 +49,12 @@ def whole(module: Any, *, freeze_norms: bool = False) -> Apply:
     return _apply(module, train, evaluate, "image")
 
 
-def head(module: Any) -> Apply:
+def head(module: Module) -> Apply:
     """Train a network's head alone, on features that were computed before."""
 
     def train(
         method: str, variables: Variables, features: Array, key: RandomKey
-    ) -> tuple[Any, Any]:
+    ) -> tuple[PyTree, PyTree]:
         found = module.apply(
             variables, features, train=True, method=method, rngs={"dropout": key}
         )
@@ -66,7 +66,12 @@ def head(module: Any) -> Apply:
     return _apply(module, train, evaluate, "features")
 
 
-def _apply(module: Any, train: Any, evaluate: Any, inputs: str) -> Apply:
+def _apply(
+    module: Module,
+    train: Callable[..., tuple[PyTree, PyTree]],
+    evaluate: Callable[[Variables, Array], Logits],
+    inputs: str,
+) -> Apply:
     by_parts = hasattr(module, "traits")
     return Apply(
         functools.partial(train, "head"),

@@ -1,9 +1,12 @@
 """The contract between the trainer and whatever it trains."""
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
-from unlir_jax.types import Array, Logits, PerImage, RandomKey, Variables
+from unlir_jax.features.batches import Batches
+from unlir_jax.models.part_network.cells import Traits
+from unlir_jax.types import Array, Logits, PerImage, PyTree, RandomKey, Variables
 
 Batch = Mapping[str, Any]
 """Rows of a batch by name: `image` or `features`, `label`, `weight`, `position`, …;
@@ -21,21 +24,61 @@ class Outcome(NamedTuple):
 
     loss: PerImage
     metrics: dict[str, PerImage]
-    statistics: Any
+    statistics: PyTree
+
+
+class Session(NamedTuple):
+    """Hold what a hook may use of a training.
+
+    Attributes:
+        folder: The workdir.
+        batches: Batches of the training, and features where they are kept.
+        show: Tells people what is being done.
+    """
+
+    folder: Path
+    batches: Batches
+    show: Callable[[str], None]
+
+
+Action = Callable[[Variables, Session], tuple[Variables, Mapping[str, object]]]
+"""`(variables, session) -> (variables, entries of the summary)`, in all processes."""
+
+
+def _nothing(
+    variables: Variables, session: Session
+) -> tuple[Variables, Mapping[str, object]]:
+    del session
+    return variables, {}
+
+
+class Hook(NamedTuple):
+    """Hold what is done at the two ends of a training.
+
+    Attributes:
+        before_first_step: Gives the variables to start from; not called on resuming,
+            its entries are kept with the checkpoints.
+        after_last_step: Gives the variables that are written as weights.
+    """
+
+    before_first_step: Action = _nothing
+    after_last_step: Action = _nothing
 
 
 class Objective(NamedTuple):
-    """Hold the two functions that a trainer calls.
+    """Hold the two functions that a trainer calls, and its hooks.
 
     Attributes:
         train: `(variables, batch, key) -> Outcome`, to be differentiated.
         evaluate: `(variables, batch) -> {name: one number a row}`; has a "loss".
         metrics: The names that `evaluate` gives.
+        hooks: Called one after the other, each with the variables of the one before.
     """
 
     train: Callable[[Variables, Batch, RandomKey], Outcome]
     evaluate: Callable[[Variables, Batch], dict[str, PerImage]]
     metrics: tuple[str, ...]
+    hooks: tuple[Hook, ...] = ()
 
 
 class Apply(NamedTuple):
@@ -48,14 +91,14 @@ class Apply(NamedTuple):
             `features`.
         traits: Of a network that decides by parts, `train` with all that constraints
             look at: `(variables, inputs, key) -> (Traits, statistics)`, those of
-            `models.parts.cells`.
+            `models.part_network.cells`.
         knows: Which of the traits it has that others may not.
         axis_name: The axis of `pmap` that rows are dealt out to.
     """
 
-    train: Callable[[Variables, Array, RandomKey], tuple[Logits, Any]]
+    train: Callable[[Variables, Array, RandomKey], tuple[Logits, PyTree]]
     evaluate: Callable[[Variables, Array], Logits]
     inputs: str = "image"
-    traits: Callable[[Variables, Array, RandomKey], tuple[Any, Any]] | None = None
+    traits: Callable[[Variables, Array, RandomKey], tuple[Traits, PyTree]] | None = None
     knows: tuple[str, ...] = ()
     axis_name: str | None = None

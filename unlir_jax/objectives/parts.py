@@ -1,7 +1,6 @@
 """Supervised classification by parts, with constraints on them."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,18 +8,18 @@ import jax.numpy as jnp
 from unlir_jax.objectives import constraints, losses, network
 from unlir_jax.objectives.classify import evaluation
 from unlir_jax.objectives.objective import Apply, Batch, Objective, Outcome
-from unlir_jax.types import RandomKey, Variables
+from unlir_jax.objectives.registry import objective
+from unlir_jax.types import PerImage, RandomKey, Variables
 
 NONE: Mapping[str, float] = {}
 
 
+@objective
 def parts(
     apply: Apply,
     classes: int,
     *,
     label_smoothing: float = 0.0,
-    mixup: float = 0.0,
-    cutmix: float = 0.0,
     terms: Mapping[str, float] = NONE,
     anneal: float = 1.0,
 ) -> Objective:
@@ -33,8 +32,6 @@ def parts(
         apply: A network that decides by parts.
         classes: Number of classes.
         label_smoothing: Share of the mass that is spread over all classes, in [0, 1).
-        mixup: Must be 0: of a mixture, no part is one class's.
-        cutmix: Must be 0.
         terms: Weights of `constraints.TERMS`, by name; 0 for those not given.
         anneal: What the temperature of learned gates falls to in the course of the
             training, of what it is at first; geometrically, by the batch's `done`.
@@ -45,11 +42,6 @@ def parts(
     """
     if not 0 <= label_smoothing < 1:
         raise ValueError(f"`label_smoothing`={label_smoothing}; expected it in [0, 1).")
-    if mixup or cutmix:
-        raise ValueError(
-            f"`mixup`={mixup}, `cutmix`={cutmix}; expected 0 for both: what parts are "
-            "of a mixture is not known."
-        )
     if apply.traits is None:
         raise ValueError(
             "`objective.name`='parts' needs a network that decides by parts; expected "
@@ -75,7 +67,8 @@ def parts(
             seen = seen._replace(flipped=turned.cells)
         targets = losses.targets(labels, classes, label_smoothing)
         loss = losses.cross_entropy(traits.logits, targets)
-        metrics: dict[str, Any] = {"accuracy": losses.correct(traits.logits, labels)}
+        accuracy = losses.correct(traits.logits, labels)
+        metrics: dict[str, PerImage] = {"accuracy": accuracy}
         for name, weight in active.items():
             term = jnp.broadcast_to(constraints.TERMS[name](seen), loss.shape)
             loss, metrics[name] = loss + weight * term, term

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from unlir_jax.parts import clustering, discovery, products
-from unlir_jax.types import Array, Module, PyTree, Variables
+from unlir_jax.types import Array, Module, Variables
 
 DIMENSIONS = 64
 NEIGHBOURS = 5
@@ -110,7 +110,7 @@ def fit(
 
 def encode(
     module: Module, variables: Variables, encoder: Encoder, maps: Array
-) -> PyTree:
+) -> np.ndarray:
     """Encode pictures at unit length, `[pictures, dimensions]`.
 
     Args:

@@ -4,7 +4,7 @@ Collected over the training pictures when a part network is finished, and kept i
 workdir as `parts.json`; `unlir parts` and `unlir explain` show it.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,14 +12,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from unlir_jax.core.document_types import Record
 from unlir_jax.data import pipeline
 from unlir_jax.data import source as sources
 from unlir_jax.features import receptive_field
 from unlir_jax.features.batches import Batches
 from unlir_jax.metrics.parts import keypoints
 from unlir_jax.parts import gallery_document
+from unlir_jax.parts.part_run import PartRun
 from unlir_jax.runs import workdir
 from unlir_jax.storage import documents, files
+from unlir_jax.types import Array, Variables
 
 FILE, SCHEMA = workdir.PARTS, 1
 # Best regions of a part among all pictures; and of one class, for its first parts.
@@ -40,11 +43,11 @@ class _Found(NamedTuple):
     cell: np.ndarray
 
 
-def collect(job: Any, variables: Any, reader: Batches) -> dict[str, Any]:
+def collect(run: PartRun, variables: Variables, reader: Batches) -> Record:
     """Look at all training pictures, by chunks, for what each part is.
 
     Args:
-        job: See `job.Job`, of a network that decides by parts.
+        run: The training of a part network.
         variables: All variables of the network.
         reader: Its batches; features are used where it keeps them.
 
@@ -57,20 +60,20 @@ def collect(job: Any, variables: Any, reader: Batches) -> dict[str, Any]:
         `contributions`, the mean of each part to each class over the pictures of that
         class, with at most 200 classes.
     """
-    source = job.data.train
-    totals = _total(job, variables, reader)
-    centres = _centres(job, variables, totals.grid)
+    source = run.data.train
+    totals = _total(run, variables, reader)
+    centres = _centres(run, variables, totals.grid)
     place = _Placing(source, centres, totals.grid[1], totals.side)
     regions = [_regions(totals.best, part, place) for part in range(len(totals.share))]
     mean = totals.added / np.maximum(totals.pictures, 1)[:, None]
-    document: dict[str, Any] = {
+    document: Record = {
         "schema": SCHEMA,
-        "network": job.network.name,
+        "network": run.network.name,
         "pictures": int(totals.pictures.sum()),
         "classes": list(source.classes),
         "grid": list(totals.grid),
         "centres": {"rows": centres.rows, "columns": centres.columns},
-        "parts": _parts(totals, mean, regions, _keypoints(job, regions)),
+        "parts": _parts(totals, mean, regions, _keypoints(run, regions)),
         "categories": [
             {
                 "class": label,
@@ -93,8 +96,11 @@ def collect(job: Any, variables: Any, reader: Batches) -> dict[str, Any]:
 
 
 def _parts(
-    totals: Any, mean: np.ndarray, regions: list[Any], usual: list[Any]
-) -> list[dict[str, Any]]:
+    totals: "_Totals",
+    mean: np.ndarray,
+    regions: list[list[Record]],
+    usual: list[Record | None],
+) -> list[Record]:
     return [
         {
             "part": part,
@@ -111,12 +117,12 @@ def _parts(
     ]
 
 
-def write(folder: Path, document: Mapping[str, Any]) -> None:
+def write(folder: Path, document: Record) -> None:
     """Write `parts.json` into a workdir."""
-    files.write_text(Path(folder) / FILE, files.to_json(dict(document)))
+    files.write_text(Path(folder) / FILE, files.to_json(document))
 
 
-def read(folder: Path) -> dict[str, Any]:
+def read(folder: Path) -> Record:
     """Read the `parts.json` of a workdir.
 
     Raises:
@@ -146,7 +152,7 @@ def read(folder: Path) -> dict[str, Any]:
     return document
 
 
-def centres(document: Mapping[str, Any]) -> receptive_field.Centres:
+def centres(document: Record) -> receptive_field.Centres:
     """Give where the cells of a gallery look."""
     found = document["centres"]
     return receptive_field.Centres(tuple(found["rows"]), tuple(found["columns"]))
@@ -176,14 +182,14 @@ class _Totals(NamedTuple):
     side: float
 
 
-def _total(job: Any, variables: Any, reader: Batches) -> _Totals:
+def _total(run: PartRun, variables: Variables, reader: Batches) -> _Totals:
     """Go through all pictures once."""
-    classes, parts = len(job.data.train.classes), job.network.module.classifier.parts
+    classes, parts = len(run.data.train.classes), run.network.module.classifier.parts
     best, of_class = _nothing(parts, BEST), _nothing(classes, parts, BEST_OF_CLASS)
     added, pictures = np.zeros((classes, parts)), np.zeros(classes, int)
     share, strength = np.zeros(parts), np.zeros(parts)
     grid, side = (1, 1), 1.0
-    for seen in _read(job, variables, reader):
+    for seen in _read(run, variables, reader):
         grid, side = seen["grid"], seen["side"]
         labels = seen["label"]
         best = _merge(best, seen["score"].T, seen["index"], seen["cell"].T)
@@ -203,9 +209,9 @@ def _total(job: Any, variables: Any, reader: Batches) -> _Totals:
     )
 
 
-def _read(job: Any, variables: Any, reader: Batches) -> Iterator[dict[str, Any]]:
+def _read(run: PartRun, variables: Variables, reader: Batches) -> Iterator[Record]:
     """Give, of some pictures at a time, all that is kept of them."""
-    module = job.network.module
+    module = run.network.module
 
     @jax.jit
     def look(maps: jax.Array, labels: jax.Array) -> dict[str, jax.Array]:
@@ -221,7 +227,7 @@ def _read(job: Any, variables: Any, reader: Batches) -> Iterator[dict[str, Any]]
             "grid": jnp.zeros((rows, columns, 0)),
         }
 
-    for maps, labels, index in _maps(job, variables, reader):
+    for maps, labels, index in _maps(run, variables, reader):
         count = len(labels)
         maps = np.pad(maps, [(0, ROWS - count)] + [(0, 0)] * 3)
         seen = look(maps, jnp.asarray(np.pad(labels, (0, ROWS - count))))
@@ -236,10 +242,10 @@ def _read(job: Any, variables: Any, reader: Batches) -> Iterator[dict[str, Any]]
 
 
 def _maps(
-    job: Any, variables: Any, reader: Batches
+    run: PartRun, variables: Variables, reader: Batches
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Give maps, labels and indices of the training pictures that can be read."""
-    kept, module = reader.train, job.network.module
+    kept, module = reader.train, run.network.module
     if kept is not None:
         for first in range(0, len(kept.label), ROWS):
             some = slice(first, first + ROWS)
@@ -253,8 +259,7 @@ def _maps(
             variables, images.astype(jnp.float32) / 255, method="features"
         )
     )
-    frame = job.frame
-    for batch in pipeline.evaluation(job.data.train, batch_size=ROWS, **frame):
+    for batch in pipeline.evaluation(run.data.train, batch_size=ROWS, **run.frame):
         good = batch["weight"] > 0
         maps = np.asarray(trunk(batch["image"]), np.float32)[good]
         yield maps, batch["label"][good], batch["index"][good]
@@ -290,7 +295,7 @@ class _Placing(NamedTuple):
     side: float
 
 
-def _regions(found: _Found, at: Any, place: _Placing) -> list[dict[str, Any]]:
+def _regions(found: _Found, at: Any, place: _Placing) -> list[Record]:
     regions = []
     for score, picture, cell in zip(*(values[at] for values in found), strict=True):
         if picture < 0:
@@ -321,20 +326,19 @@ def box(
 
 
 def _centres(
-    job: Any, variables: Any, grid: tuple[int, int]
+    run: PartRun, variables: Variables, grid: tuple[int, int]
 ) -> receptive_field.Centres:
     """Ask the network about some training pictures where its cells look."""
-    module, source = job.network.module, job.data.train
+    module, source = run.network.module, run.data.train
     some = np.linspace(0, source.size - 1, ASKED).astype(int)
-    frame = job.frame
     batches = pipeline.evaluation(
-        sources.subset(source, some), batch_size=ASKED, **frame
+        sources.subset(source, some), batch_size=ASKED, **run.frame
     )
     (batch,) = batches
     if not batch["weight"].any():
         return receptive_field.even(*grid)
 
-    def scores(known: Any, images: Any) -> jax.Array:
+    def scores(known: Variables, images: Array) -> jax.Array:
         maps = module.apply(known, images, method="features")
         return module.apply(known, maps, method="read").scores
 
@@ -343,32 +347,32 @@ def _centres(
     )
 
 
-def _keypoints(job: Any, regions: list[list[dict[str, Any]]]) -> list[Any]:
+def _keypoints(run: PartRun, regions: list[list[Record]]) -> list[Record | None]:
     """Find the keypoint that is most often nearest to a part's best regions, if any."""
-    source = job.data.train
+    source = run.data.train
     if "keypoints" not in source.annotations:
         return [None] * len(regions)
     needed = np.unique([region["index"] for some in regions for region in some])
-    frame = job.frame
     batches = pipeline.evaluation(
         sources.subset(source, needed),
         batch_size=ROWS,
         annotations=("keypoints",),
-        **frame,
+        **run.frame,
     )
     points = np.concatenate([batch["keypoints"] for batch in batches])[: len(needed)]
     known = dict(zip(needed.tolist(), points, strict=True))
     names, groups = keypoints.merge_sides(source.parts)
-    usual: list[Any] = []
+    usual: list[Record | None] = []
+    side = run.frame["image_size"]
     for some in regions:
         nearest = []
         for region in some:
             x0, y0, x1, y1 = region["box"]
-            centre = np.asarray([x0 + x1, y0 + y1]) / 2 * job.image_size
+            centre = np.asarray([x0 + x1, y0 + y1]) / 2 * side
             places = known[region["index"]]
             away = np.square(places[:, :2] - centre).sum(-1)
             away = np.where(places[:, 2] > 0, away, np.inf)
-            if away.min() <= (NEAR * job.image_size) ** 2:
+            if away.min() <= (NEAR * side) ** 2:
                 nearest.append(groups[away.argmin()])
         counts = np.bincount(np.asarray(nearest, int), minlength=len(names))
         share = counts.max() / max(len(some), 1)
@@ -381,5 +385,5 @@ def _largest(values: np.ndarray, count: int) -> np.ndarray:
     return np.argsort(-values, kind="stable")[:count]
 
 
-def _plain(value: Any) -> float:
+def _plain(value: float | np.number) -> float:
     return round(float(value), 5)

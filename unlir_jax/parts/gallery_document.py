@@ -1,15 +1,17 @@
 """Checks of a `parts.json` that anybody can have written."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from unlir_jax.core.document_types import Record
 
-def fault(document: Mapping[str, Any]) -> str:
+
+def fault(document: Record) -> str:
     """Name the first value that a gallery of parts cannot have there; "" if all fit.
 
     Args:
-        document: What the file holds; see `part_gallery.collect` for what it should.
+        document: What the file holds; see `gallery.collect` for what it should.
     """
     parts, classes = document.get("parts"), document.get("classes")
     within_parts = _below(len(parts) if isinstance(parts, list) else 0)
@@ -44,7 +46,7 @@ def fault(document: Mapping[str, Any]) -> str:
     return found
 
 
-def _fault(value: Any, shape: Any, at: str) -> str:
+def _fault(value: object, shape: Any, at: str) -> str:
     if isinstance(shape, Mapping):
         if not isinstance(value, Mapping):
             return at
@@ -59,11 +61,11 @@ def _fault(value: Any, shape: Any, at: str) -> str:
     return next(filter(None, faults), "")
 
 
-def _is_text(value: Any) -> bool:
+def _is_text(value: object) -> bool:
     return isinstance(value, str)
 
 
-def _is_count(value: Any) -> bool:
+def _is_count(value: object) -> bool:
     return type(value) is int and value >= 0
 
 
@@ -71,14 +73,14 @@ def _is_number(value: Any) -> bool:
     return type(value) in (int, float) and -math.inf < value < math.inf
 
 
-def _is_box(value: Any) -> bool:
+def _is_box(value: object) -> bool:
     return isinstance(value, list) and len(value) == 4 and all(map(_is_number, value))
 
 
-def _is_keypoint(value: Any) -> bool:
+def _is_keypoint(value: object) -> bool:
     wanted = {"name": _is_text, "share": _is_number}
     return value is None or not _fault(value, wanted, "keypoint")
 
 
-def _below(count: int) -> Any:
-    return lambda value: _is_count(value) and value < count
+def _below(count: int) -> Callable[[object], bool]:
+    return lambda value: type(value) is int and 0 <= value < count

@@ -8,20 +8,22 @@ most is deleted. What happens then is compared with what the network itself clai
 import functools
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unlir_jax.data import interventions, pipeline
+from unlir_jax.core.document_types import Document
+from unlir_jax.data import interventions, pipeline, preprocessing
 from unlir_jax.data import source as sources
 from unlir_jax.features import receptive_field
 from unlir_jax.metrics import parts as part_metrics
 from unlir_jax.metrics.parts import interventions as removals
 from unlir_jax.metrics.parts import keypoints
 from unlir_jax.parts import attribution
+from unlir_jax.parts.part_run import PartRun
 from unlir_jax.statistics import significance
+from unlir_jax.types import Module, PyTree, Variables
 
 Look = Callable[[np.ndarray, np.ndarray], dict[str, np.ndarray]]
 
@@ -37,12 +39,16 @@ NOISE, NOISE_CUT = 0.2 * 0.226, 0.25 * 0.226
 
 
 def measure(
-    job: Any, variables: Any, centres: receptive_field.Centres
+    run: PartRun,
+    test: sources.Source,
+    variables: Variables,
+    centres: receptive_field.Centres,
 ) -> dict[str, float]:
     """Intervene on pictures of the test split.
 
     Args:
-        job: See `job.Job`, of a network that decides by parts, with a test split.
+        run: The training of a part network.
+        test: Its test split.
         variables: All variables of the network.
         centres: Where the cells look that parts are seen in.
 
@@ -58,33 +64,34 @@ def measure(
         with its 95 % interval.
     """
     variables = jax.tree.map(jnp.asarray, variables)
-    look = _looking(job.network.module, variables)
+    look = _looking(run.network.module, variables)
     measured = {}
-    if job.settings.data.source == "synthetic_parts":
-        measured |= _redrawn(job, look)
-    pictures = _pictures(job)
+    if run.creatures is not None:
+        measured |= _redrawn(run.creatures, test.size, look)
+    pictures = _pictures(test, run.frame)
     if not len(pictures["label"]):
         return measured
     seen = look(pictures["image"], pictures["label"])
-    measured |= _regions(job, variables, pictures, seen["added"], centres)
+    measured |= _regions(
+        run.network.module, variables, pictures, seen["added"], centres
+    )
     points = pictures.get("keypoints")
     if points is not None and (points[..., 2] > 0).any():
-        measured |= _keypoints(pictures, job.data.test.parts, seen, look)
+        measured |= _keypoints(pictures, test.parts, seen, look)
     return measured
 
 
-def _redrawn(job: Any, look: Look) -> dict[str, float]:
+def _redrawn(options: Document, size: int, look: Look) -> dict[str, float]:
     """Draw creatures again without each true part, and with another variant of it."""
-    split, options = job.settings.data.test, job.settings.data.options.to_dict()
-    count = min(REDRAWN, job.data.test.size)
-    without = interventions.synthetic_interventions(split, range(count), **options)
+    some = range(min(REDRAWN, size))
+    without = interventions.synthetic_interventions(indices=some, **options)
     seen = look(_real(without.images), without.labels)
     claims = removals.claimed_effects(
         seen["evidence"], without.masks, len(without.parts)
     )
     changes = {"removal": without.without}
     if options.get("variants", 3) > 1:
-        changes["swap"] = interventions.swap(split, range(count), **options).swapped
+        changes["swap"] = interventions.swap(indices=some, **options).swapped
     measured = {}
     for name, changed in changes.items():
         flat = _real(changed.reshape((-1, *changed.shape[2:])))
@@ -144,8 +151,8 @@ def _keypoints(
 
 
 def _regions(
-    job: Any,
-    variables: Any,
+    module: Module,
+    variables: Variables,
     pictures: Mapping[str, np.ndarray],
     added: np.ndarray,
     centres: receptive_field.Centres,
@@ -159,7 +166,6 @@ def _regions(
     placed = np.asarray(receptive_field.place(added, centres, images.shape[1]))
     most = placed.max((1, 2))[:, None, None]
     regions = (placed >= most / 2) & (most > 0)
-    module = job.network.module
     deletion = removals.region_deletion(module.apply, mean=tuple(module.mean))
     keys = jax.random.key(0)
     found = _by_rows(
@@ -180,7 +186,7 @@ def _regions(
     }
 
 
-def _looking(module: Any, variables: Any) -> Look:
+def _looking(module: Module, variables: Variables) -> Look:
     """Make what gives logits, scores, and what is said for the label, where.
 
     Returns:
@@ -190,7 +196,7 @@ def _looking(module: Any, variables: Any) -> Look:
 
     @jax.jit
     def run(
-        variables: Any, images: jax.Array, labels: jax.Array
+        variables: Variables, images: jax.Array, labels: jax.Array
     ) -> dict[str, jax.Array]:
         maps = module.apply(variables, images, method="features")
         reading = module.apply(variables, maps, method="read")
@@ -207,19 +213,18 @@ def _looking(module: Any, variables: Any) -> Look:
     return lambda *rows: _by_rows(functools.partial(run, variables), *rows)
 
 
-def _pictures(job: Any) -> dict[str, np.ndarray]:
+def _pictures(
+    test: sources.Source, frame: preprocessing.Frame
+) -> dict[str, np.ndarray]:
     """Read test pictures, evenly spread, in [0, 1]; those that cannot be, are left."""
-    test = job.data.test
     count = min(CHANGED, test.size)
     some = np.linspace(0, test.size - 1, count).astype(int)
     known = [name for name in ("keypoints",) if name in test.annotations]
     batches = pipeline.evaluation(
         sources.subset(test, some),
         batch_size=count,
-        image_size=job.image_size,
-        crop=job.crop,
-        interpolation=job.interpolation,
         annotations=known,
+        **frame,
     )
     (batch,) = batches
     good = batch["weight"] > 0
@@ -231,7 +236,7 @@ def _real(images: np.ndarray) -> np.ndarray:
     return images.astype(np.float32) / 255
 
 
-def _by_rows(function: Callable[..., Any], *arrays: np.ndarray) -> Any:
+def _by_rows(function: Callable[..., PyTree], *arrays: np.ndarray) -> PyTree:
     """Call a function on some rows at a time, always as many: it is compiled once."""
     count = len(arrays[0])
     found = []

@@ -1,15 +1,16 @@
 """Measures of a part network at the end of its training."""
 
 import math
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from unlir_jax.core import finite
+from unlir_jax.core.document_types import Record
 from unlir_jax.data import pipeline
+from unlir_jax.data import source as sources
 from unlir_jax.features import receptive_field
 from unlir_jax.features.batches import Batches
 from unlir_jax.features.cache import Features
@@ -25,6 +26,8 @@ from unlir_jax.parts import (
     products,
     start,
 )
+from unlir_jax.parts.part_run import PartRun
+from unlir_jax.types import Array, Module, Variables
 
 TOP = 30
 ROWS = 64
@@ -35,12 +38,15 @@ LEFT_OUT = "left_out"
 
 
 def measure(
-    job: Any, variables: Any, reader: Batches, centres: receptive_field.Centres
-) -> dict[str, Any]:
+    run: PartRun,
+    variables: Variables,
+    reader: Batches,
+    centres: receptive_field.Centres,
+) -> Record:
     """Measure parts on the test split, and what pooling the same features is worth.
 
     Args:
-        job: See `job.Job`, of a network that decides by parts.
+        run: The training of a part network.
         variables: All variables of the network.
         reader: Its batches; baselines are fitted where it keeps features.
         centres: Where the cells look that parts are seen in.
@@ -52,30 +58,30 @@ def measure(
         `test/purity_top10` and, of parts that are places in the picture,
         `control/position_…`, where the test has keypoints; `test/mask_nmi` where it
         has masks; those of `interventions.measure`; `baseline/…`, accuracies,
-        where features are kept; and with `start.whitening`, `test/retrieval_…` and
+        where features are kept; and with `whitening`, `test/retrieval_…` and
         `baseline/…_retrieval_map`.
     """
     measured = {}
     if reader.train is not None:
-        measured |= _baselines(job, reader.train, reader.test)
-    measured |= _retrieval(job, variables, reader)
-    if _finds_nothing(job, reader):
+        measured |= _baselines(run, reader.train, reader.test)
+    measured |= _retrieval(run, variables, reader)
+    if _finds_nothing(run, reader):
         measured[LEFT_OUT] = {"retrieval": "no class of the test has two pictures"}
-    module = job.network.module
+    module, test = run.network.module, run.data.test
     kernel = np.asarray(variables["params"]["classifier"]["parts"]["kernel"])
     measured["test/part_cosine"] = part_metrics.part_cosine(kernel.T)
-    if not job.data.test:
+    if not test:
         return measured
-    known = [name for name in ("keypoints", "mask") if name in _annotations(job)]
+    known = [name for name in ("keypoints", "mask") if name in test.annotations]
     read = _reader(module, variables)
     found: dict[str, list[np.ndarray]] = {}
-    for maps, batch in _rows(job, variables, reader, known):
+    for maps, batch in _rows(run, test, variables, reader.test, known):
         rows = {**read(maps), **{name: batch[name] for name in known}}
         labels = rows.pop("contributions"), batch["label"]
         rows["own"] = np.take_along_axis(labels[0], labels[1][:, None, None], axis=2)[
             ..., 0
         ]
-        _check_finite(job, rows, batch)
+        _check_finite(test, rows, batch)
         if rows["scores"].shape[-1] > 1:
             rows["overlap"] = part_metrics.overlap(rows["scores"])
         if not known:  # Else they are all kept, to be held against the true parts.
@@ -89,7 +95,7 @@ def measure(
     needed = part_metrics.sparsity(gathered["own"], 0.95)
     measured["test/parts_for_95_percent"] = float(np.mean(needed))
     if "keypoints" in known:
-        measured |= _keypoint_figures(job, gathered)
+        measured |= _keypoint_figures(test.parts, run.frame["image_size"], gathered)
     if "mask" in known:
         try:
             measured["test/mask_nmi"] = part_metrics.mask_nmi(
@@ -98,23 +104,25 @@ def measure(
         except ValueError as error:
             # Shapes and numbers are right: the masks show no part, or only thin ones.
             measured.setdefault(LEFT_OUT, {})["test/mask_nmi"] = str(error)
-    return measured | interventions.measure(job, variables, centres)
+    return measured | interventions.measure(run, test, variables, centres)
 
 
-def _check_finite(job: Any, rows: dict[str, Any], batch: dict[str, np.ndarray]) -> None:
+def _check_finite(
+    test: sources.Source, rows: Mapping[str, Array], batch: Mapping[str, np.ndarray]
+) -> None:
     """Stop at parts that are no numbers, and name their pictures."""
     kept = batch["weight"] > 0
     for name, values in rows.items():
         flat = np.asarray(values, np.float32).reshape(len(kept), -1)
         broken = kept & ~np.isfinite(flat).all(1)
         if name not in ("keypoints", "mask") and broken.any():
-            names = [job.data.test.name(int(i)) for i in batch["index"][broken]]
+            names = [test.name(int(i)) for i in batch["index"][broken]]
             finite.check({name: math.nan}, "the parts of the test split", names)
 
 
-def _finds_nothing(job: Any, reader: Batches) -> bool:
+def _finds_nothing(run: PartRun, reader: Batches) -> bool:
     """Tell whether retrieval is asked for, where no picture has another to find."""
-    if job.settings.start.whitening == "none" or reader.test is None:
+    if run.whitening == "none" or reader.test is None:
         return False
     return not _repeated(reader.test.label[reader.test.weight > 0])
 
@@ -124,11 +132,9 @@ def _repeated(labels: np.ndarray) -> bool:
     return bool((np.unique(labels, return_counts=True)[1] > 1).any())
 
 
-def _annotations(job: Any) -> tuple[str, ...]:
-    return job.data.test.annotations
-
-
-def _reader(module: Any, variables: Any) -> Any:
+def _reader(
+    module: Module, variables: Variables
+) -> Callable[[Array], dict[str, np.ndarray]]:
     @jax.jit
     def read(maps: jax.Array) -> dict[str, jax.Array]:
         reading = module.apply(variables, maps, method="read")
@@ -144,24 +150,22 @@ def _reader(module: Any, variables: Any) -> Any:
 
 
 def _rows(
-    job: Any, variables: Any, reader: Batches, known: list[str]
-) -> Iterator[tuple[Any, dict[str, np.ndarray]]]:
+    run: PartRun,
+    test: sources.Source,
+    variables: Variables,
+    kept: Features | None,
+    known: list[str],
+) -> Iterator[tuple[Array, dict[str, np.ndarray]]]:
     """Give the maps of the test split, by batches with their annotations."""
-    module = job.network.module
+    module = run.network.module
     trunk = jax.jit(
         lambda images: module.apply(
             variables, images.astype(jnp.float32) / 255, method="features"
         )
     )
-    kept = reader.test
     place = 0
     for batch in pipeline.evaluation(
-        job.data.test,
-        batch_size=ROWS,
-        image_size=job.image_size,
-        crop=job.crop,
-        interpolation=job.interpolation,
-        annotations=known,
+        test, batch_size=ROWS, annotations=known, **run.frame
     ):
         if kept is None:
             yield trunk(batch["image"]), batch
@@ -171,11 +175,13 @@ def _rows(
         place += ROWS
 
 
-def _keypoint_figures(job: Any, gathered: dict[str, np.ndarray]) -> dict[str, Any]:
+def _keypoint_figures(
+    called: Sequence[str], side: int, gathered: Mapping[str, np.ndarray]
+) -> dict[str, float]:
     scores, keypoints = gathered["scores"], gathered["keypoints"]
     if not (keypoints[..., 2] > 0).any():
         return {}
-    known = (keypoints, job.data.test.parts, job.image_size)
+    known = (keypoints, called, side)
     share = part_metrics.keypoint_share(scores, *known, top=TOP)
     places = _places(scores.shape)
     drawn = np.random.default_rng(0).random((len(scores), 1, 1, 1), np.float32)
@@ -208,27 +214,28 @@ def _places(shape: tuple[int, ...]) -> np.ndarray:
     return np.broadcast_to(near, (pictures, rows, columns, parts))
 
 
-def _baselines(job: Any, train: Features, test: Features | None) -> dict[str, float]:
+def _baselines(
+    run: PartRun, train: Features, test: Features | None
+) -> dict[str, float]:
     """Fit tuned logistic regression to the pooled maps of the frozen trunk."""
-    channels = job.network.module.channels
-    wanted = job.settings.start
+    channels = run.network.module.channels
     own = np.flatnonzero(train.weight > 0)
-    key = jax.random.key(job.settings.seed)
-    known = own[start.draw_labels(train.label[own], wanted.labels_per_class, key)]
+    key = jax.random.key(run.seed)
+    known = own[start.draw_labels(train.label[own], run.labels_per_class, key)]
     pooled = _pool(train, channels)
     against = _pool(test, channels) if test is not None else {}
     kept = np.flatnonzero(test.weight > 0) if test is not None else None
     measured = {}
     for name in CLASSIFIED:
         found = logistic.tune(
-            pooled[name][known], train.label[known], len(job.data.train.classes)
+            pooled[name][known], train.label[known], len(run.data.train.classes)
         )
         measured[f"baseline/{name}_pooling_left_out"] = found.accuracy
         if test is not None:
             chosen = logistic.logits(found, against[name][kept]).argmax(1)
             right = np.mean(chosen == test.label[kept])
             measured[f"baseline/{name}_pooling"] = float(right)
-    if wanted.whitening == "none" or test is None:
+    if run.whitening == "none" or test is None:
         return measured
     if not _repeated(test.label[kept]):
         return measured
@@ -247,14 +254,14 @@ def _baselines(job: Any, train: Features, test: Features | None) -> dict[str, fl
     return measured
 
 
-def _retrieval(job: Any, variables: Any, reader: Batches) -> dict[str, float]:
+def _retrieval(run: PartRun, variables: Variables, reader: Batches) -> dict[str, float]:
     """Retrieve test pictures by the encoding of their parts, learnt without labels."""
     train, test = reader.train, reader.test
-    if job.settings.start.whitening == "none" or train is None or test is None:
+    if run.whitening == "none" or train is None or test is None:
         return {}
-    if _finds_nothing(job, reader):
+    if _finds_nothing(run, reader):
         return {}
-    module, own = job.network.module, train.weight > 0
+    module, own = run.network.module, train.weight > 0
     known = train.features if own.all() else train.features[own]
     encoder = encoding.fit(module, variables, known)
     kept = test.weight > 0

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from unlir_jax.types import Array, Module, PyTree, Variables
+from unlir_jax.types import Array, Module, Variables
 
 CHUNK = 64
 # Of what is held of descriptors at once; with more, pictures are gone through again.
@@ -95,7 +95,7 @@ def gather(module: Module, variables: Variables, maps: Array) -> Products:
     return Products(values, mean, scale, combine)
 
 
-def _scale(head: PyTree, layers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _scale(head: Module, layers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Give each layer its due in the inner products.
 
     Args:

@@ -3,12 +3,13 @@
 import functools
 import hashlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from unlir_jax.core.document_types import Document, Record
 from unlir_jax.data import source as sources
 from unlir_jax.runtime import mesh, ranges
 from unlir_jax.storage import documents, files
@@ -28,7 +29,7 @@ def describe(
     weights: Mapping[str, str] | None = None,
     annotations: Sequence[str] = (),
     **splits: sources.Source | None,
-) -> dict[str, Any]:
+) -> Record:
     """Describe what a run begins with.
 
     Args:
@@ -53,8 +54,8 @@ def describe(
     }
 
 
-def _described(source: sources.Source, annotations: Sequence[str]) -> dict[str, Any]:
-    described: dict[str, Any] = {
+def _described(source: sources.Source, annotations: Sequence[str]) -> Record:
+    described: Record = {
         "examples": source.size,
         "names": _hash(source.name(index) for index in range(source.size)),
         "classes": _hash(source.classes),
@@ -74,17 +75,17 @@ def _described(source: sources.Source, annotations: Sequence[str]) -> dict[str, 
     return described
 
 
-def _hash(names: Any) -> str:
+def _hash(names: Iterable[str]) -> str:
     digest = hashlib.sha256()
     for name in names:
         digest.update(name.encode("utf-8", "surrogateescape") + b"\n")
     return digest.hexdigest()
 
 
-def _listed(source: sources.Source) -> dict[str, list[Any]]:
+def _listed(source: sources.Source) -> dict[str, Sequence[object]]:
     """List names, labels, sizes and times, so that a change can be named."""
     names = [files.readable(source.name(index)) for index in range(source.size)]
-    listed: dict[str, list[Any]] = {"names": names}
+    listed: dict[str, Sequence[object]] = {"names": names}
     if source.labels is not None:
         listed["labels"] = np.asarray(source.labels).tolist()
     if source.file is not None:
@@ -103,7 +104,7 @@ def _looked_at(path: str) -> tuple[int, int]:
 
 
 def settle(
-    folder: str | os.PathLike[str], now: Mapping[str, Any], compare: str = "times"
+    folder: str | os.PathLike[str], now: Document, compare: str = "times"
 ) -> str:
     """Note in a workdir what a run begins with, or compare with what it began with.
 
@@ -128,7 +129,7 @@ def settle(
     return mesh.first_does(action, f"go on in {str(folder)!r}") or ""
 
 
-def note(folder: Path, now: Mapping[str, Any], compare: str) -> str:
+def note(folder: Path, now: Document, compare: str) -> str:
     """Do in the first process what `settle` does."""
     path = folder / FILE
     begun = (folder / CONFIG).exists()
@@ -204,9 +205,7 @@ def _sentence(folder: Path, differing: Sequence[str]) -> str:
 _TIMES = "at other times than then, with the same sizes"
 
 
-def differences(
-    then: Mapping[str, Any], now: Mapping[str, Any], compare: str = "times"
-) -> list[str]:
+def differences(then: Record, now: Document, compare: str = "times") -> list[str]:
     """Say how two descriptions differ, each difference with both values.
 
     Args:
@@ -241,9 +240,7 @@ def _short(value: str | None) -> str:
     return value[:12] if value[:12].isalnum() else repr(value[:12])
 
 
-def _changes(
-    then: Mapping[str, Any], now: Mapping[str, Any], compare: str
-) -> list[str]:
+def _changes(then: Record, now: Document, compare: str) -> list[str]:
     """Say what has become of a split."""
 
     def both(what: str) -> str:
@@ -288,9 +285,9 @@ def _named(word: str, names: Sequence[str] | None, others: Sequence[str] | None)
 
 def _which(
     what: str,
-    before: Mapping[str, Sequence[Any]],
-    after: Mapping[str, Sequence[Any]],
-    values: Callable[[Any, Any], str] | None,
+    before: Mapping[str, Sequence[object]],
+    after: Mapping[str, Sequence[object]],
+    values: Callable[..., str] | None,
 ) -> str:
     """Name the examples of which something differs, and both values of the first."""
     if not (before.get(what) and after.get(what)):

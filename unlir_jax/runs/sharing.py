@@ -7,10 +7,11 @@ workdir is, and what is written at the end, is written by one at a time.
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from unlir_jax.core.document_types import Document, Record
 from unlir_jax.runs import origins, workdir
 from unlir_jax.runtime import mesh
 from unlir_jax.storage import files, locks, staging
@@ -28,20 +29,20 @@ class Place(NamedTuple):
     """
 
     folder: Path
-    settings: Mapping[str, Any]
+    settings: Document
     free: Sequence[str]
-    defaults: Mapping[str, Any]
+    defaults: Record
     traces: Sequence[str]
 
 
-def check(place: Place) -> dict[str, Any] | None:
+def check(place: Place) -> Record | None:
     """Tell what a workdir means to this run, see `workdir.check`."""
     return workdir.check(
         place.folder, place.settings, place.free, place.defaults, place.traces
     )
 
 
-def compare(place: Place, now: Mapping[str, Any], how: str) -> str:
+def compare(place: Place, now: Document, how: str) -> str:
     """Refuse other weights or data than a workdir was begun with, if it was begun.
 
     Args:
@@ -56,7 +57,7 @@ def compare(place: Place, now: Mapping[str, Any], how: str) -> str:
     return origins.settle(place.folder, now, how) if begun else ""
 
 
-def claim(place: Place, now: Mapping[str, Any], how: str) -> str:
+def claim(place: Place, now: Document, how: str) -> str:
     """Note in a workdir whose it is and what it begins with; all processes call it.
 
     Args:

@@ -9,6 +9,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from unlir_jax.core.document_types import Document, Record
 from unlir_jax.data import presets, splits
 from unlir_jax.data import source as sources
 from unlir_jax.runs import origins
@@ -31,11 +32,11 @@ FREE = (
 
 def check(
     folder: Path,
-    settings: Mapping[str, Any],
+    settings: Document,
     free: Sequence[str] = FREE,
-    defaults: Mapping[str, Any] | None = None,
+    defaults: Record | None = None,
     traces: Sequence[str] = TRACES,
-) -> dict[str, Any] | None:
+) -> Record | None:
     """Tell what a folder means to a run of these settings.
 
     Args:
@@ -67,7 +68,7 @@ def check(
                 "expected a new folder, or that of an earlier start of this run."
             )
         return None
-    theirs = _completed(theirs, defaults or {})
+    theirs = _completed(theirs, settings, defaults or {})
     options = settings.get("data", {}).get("options", {})
     known = config.to_dict(ConfigDict(presets.folder_options()))
     data = theirs.get("data")
@@ -85,18 +86,19 @@ def check(
     return read(folder / SUMMARY)
 
 
-def _completed(settings: Any, defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """Add the settings that are missing, group by group."""
-    found = dict(settings)
-    for name, value in defaults.items():
+def _completed(theirs: Any, ours: Any, defaults: Document) -> Record:
+    """Add the settings of ours that are missing in theirs, group by group."""
+    found = dict(theirs)
+    for name in defaults.keys() & ours.keys():
+        value = defaults[name]
         if name not in found:
             found[name] = value
-        elif isinstance(value, Mapping) and isinstance(found[name], Mapping):
-            found[name] = _completed(found[name], value)
+        elif all(isinstance(x, Mapping) for x in (value, found[name], ours[name])):
+            found[name] = _completed(found[name], ours[name], value)
     return found
 
 
-def read(path: Path) -> dict[str, Any] | None:
+def read(path: Path) -> Record | None:
     """Read a document of a workdir; None where there is none."""
     try:
         document = documents.read_object(path, f"{WROTE}, or no such file")
@@ -147,10 +149,10 @@ def _not_writable(folder: Path, error: OSError) -> ValueError:
 
 def claim(
     folder: Path,
-    settings: Mapping[str, Any],
+    settings: Document,
     parameters: str,
     classes: Sequence[str],
-    now: Mapping[str, Any] | None = None,
+    now: Document | None = None,
     compare: str = "times",
 ) -> str:
     """Note in a folder which training it belongs to, and what that began with.
@@ -189,7 +191,7 @@ def claim(
     return mesh.first_does(write, f"go on in {str(folder)!r}") or ""
 
 
-def lacking(folder: Path, summary: Mapping[str, Any]) -> list[str]:
+def lacking(folder: Path, summary: Record) -> list[str]:
     """List the files that a finished training has no longer in its workdir.
 
     Raises:

@@ -171,7 +171,7 @@ def _guard(action: Callable[[], object], manager: ocp.CheckpointManager) -> None
 def restore(
     manager: ocp.CheckpointManager,
     like: PyTree,
-    check_notes: Callable[[Document], None] = lambda notes: None,
+    check_notes: Callable[[Document], object] = lambda notes: None,
 ) -> Restored | None:
     """Read the newest checkpoint that is whole, onto the devices of `like`.
 

@@ -2,6 +2,8 @@
 
 from ml_collections import ConfigDict, config_dict
 
+from unlir_jax import objectives
+
 
 def training() -> ConfigDict:
     """Give the settings of a training, for a config file to fill in.
@@ -30,12 +32,8 @@ def training() -> ConfigDict:
             # Computes the trunk's maps once and trains the head on them.
             "features": {"cache": False, "folder": ""},
             "probe": _probe(),
-            "objective": {
-                "name": "classify",
-                "label_smoothing": 0.0,
-                "mixup": 0.0,
-                "cutmix": 0.0,
-            },
+            # Options are those of the objective, see `unlir_jax/objectives/`.
+            "objective": {"name": objectives.USUAL} | objectives.options(),
             "penalty": _penalty(),
             "optimizer": _optimizer(),
             # Steps between evaluations, 0: at the end only; what the best is chosen

@@ -1,23 +1,22 @@
 """What a training would do, said before it does it."""
 
-from typing import Any
-
 import jax
 
 from unlir_jax.training import optim
+from unlir_jax.training.setup import TrainingSetup
 
 
-def describe(job: Any, depth: int = 0) -> str:
+def describe(setup: TrainingSetup, depth: int = 0) -> str:
     """Say what a training would do: data, batches, devices and every parameter.
 
     Args:
-        job: See `job.Job`.
+        setup: What would be trained.
         depth: Of the table of parameters, see `optim.describe`.
     """
-    rows, size, devices = job.settings.batch_size, job.image_size, job.laid.mesh
-    train, test = job.data
+    rows, size, devices = setup.settings.batch_size, setup.image_size, setup.laid.mesh
+    train, test = setup.data
     inputs = f"image uint8 [{rows}, {size}, {size}, 3]"
-    if job.settings.features.cache:
+    if setup.settings.features.cache:
         inputs = f"features float32 [{rows}, …], computed once of {inputs}"
     tested = f", {test.size} to test on" if test else ", none to test on"
     return "\n".join(
@@ -25,10 +24,10 @@ def describe(job: Any, depth: int = 0) -> str:
             f"data: {train.size} pictures to train on{tested}, "
             f"{len(train.classes)} classes",
             f"batch: {inputs}, label int32 [{rows}]",
-            f"steps: {job.steps} ({job.steps * rows / train.size:.4g} epochs)",
+            f"steps: {setup.steps} ({setup.steps * rows / train.size:.4g} epochs)",
             f"devices: {devices.size} ({devices.devices.flat[0].device_kind}) of "
-            f"{jax.process_count()} processes, {job.laid.mode}",
-            *job.notices,
-            optim.describe(job.state.params, job.rules, depth),
+            f"{jax.process_count()} processes, {setup.laid.mode}",
+            *setup.notices,
+            optim.describe(setup.state.params, setup.rules, depth),
         ]
     )

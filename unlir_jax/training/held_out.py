@@ -5,16 +5,19 @@ Each is trained as the trainer would: by the same objective, batches and optimis
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from unlir_jax import tree
 from unlir_jax.features import cache, trunks
+from unlir_jax.objectives.objective import Batch
 from unlir_jax.parts import logistic
+from unlir_jax.training import setup as setups
 from unlir_jax.training import state as states
+from unlir_jax.training.setup import TrainingSetup
 
 FOLDS = 3
 # So many pictures tell candidates apart by half a point; more are not held out.
@@ -23,10 +26,10 @@ FEWEST = 20
 # Steps that are worked through without asking whether to stop, and their bytes.
 STRIDE, STRIDE_BYTES = 50, 1 << 26
 
-Learner = Callable[..., tuple[Any, Any]]
-"""`(rules, *, steps, weight_decay) -> (schedule, optimizer)`, see `job.learner`."""
-
-Compiled = Callable[[int, int], tuple[states.State, Callable[..., Any], Any]]
+Compiled = Callable[
+    [int, int],
+    tuple[states.State, Callable[..., states.State], Callable[..., states.Report]],
+]
 """See `compiler`."""
 
 
@@ -63,7 +66,7 @@ def deal(
 
 
 def measure(
-    job: Any,
+    setup: TrainingSetup,
     train: cache.Features,
     split: tuple[np.ndarray, np.ndarray],
     candidates: tuple[int, Sequence[float]],
@@ -73,7 +76,7 @@ def measure(
     """Train several candidates on one part of the pictures, measure on the other.
 
     Args:
-        job: See `job.Job`.
+        setup: What is trained.
         train: Features of the training pictures, pooled in one way.
         split: Places of the pictures to learn from, and of those to measure on.
         candidates: The number of steps, and several weight decays.
@@ -84,7 +87,7 @@ def measure(
         For each decay, sums over the latter: of `evaluate.best`, the loss, and 1.
     """
     (inside, outside), (steps, decays) = split, candidates
-    settings = job.settings
+    settings = setup.settings
     stack, advance, evaluate = compiled(steps, len(decays))
     strengths = jnp.asarray(decays, jnp.float32)
     common = {"batch_size": settings.batch_size}
@@ -120,28 +123,27 @@ def _strides(
         done += size
 
 
-def compiler(job: Any, learner: Learner) -> Compiled:
+def compiler(setup: TrainingSetup) -> Compiled:
     """Make `(steps, candidates) -> (first states, advance, evaluate)`, compiled once.
 
     Args:
-        job: See `job.Job`.
-        learner: Makes the optimiser.
+        setup: What is trained.
     """
-    return functools.cache(functools.partial(_compile, job, learner))
+    return functools.cache(functools.partial(_compile, setup))
 
 
 def _compile(
-    job: Any, learner: Learner, steps: int, count: int
-) -> tuple[states.State, Callable[..., states.State], Callable[..., Any]]:
+    setup: TrainingSetup, steps: int, count: int
+) -> tuple[states.State, Callable[..., states.State], Callable[..., states.Report]]:
     """Make the first states of several candidates, and what a stride and a test do."""
-    head = trunks.head_paths(job.network.module, job.image_size)
-    leaves = tree.flatten({"params": job.state.params})
+    head = trunks.head_paths(setup.network.module, setup.image_size)
+    leaves = tree.flatten({"params": setup.state.params})
     known = tree.unflatten({p: leaf for p, leaf in leaves.items() if p in head})
-    rules = {p: rule for p, rule in job.rules.items() if f"params/{p}" in head}
-    settings = job.settings
+    rules = {p: rule for p, rule in setup.rules.items() if f"params/{p}" in head}
+    settings = setup.settings
 
-    def make(decay: jax.Array) -> Any:
-        return learner(rules, steps=steps, weight_decay=decay)[1]
+    def make(decay: jax.Array) -> optax.GradientTransformation:
+        return setups.learner(settings, rules, steps=steps, weight_decay=decay)[1]
 
     first = states.create(
         known, rules, make(jnp.zeros(())), average=settings.average > 0
@@ -150,9 +152,9 @@ def _compile(
     # What is drawn at a step is the same for all, and drawn once.
     stack, axes = stack._replace(step=first.step), states.State(None, 0, 0, 0, 0)
 
-    def one(state: states.State, decay: jax.Array, batch: Any) -> states.State:
+    def one(state: states.State, decay: jax.Array, batch: Batch) -> states.State:
         update = states.make_update(
-            job.objective,
+            setup.objective,
             make(decay),
             rules,
             seed=settings.seed,
@@ -164,10 +166,10 @@ def _compile(
     many = jax.vmap(one, (axes, 0, None), axes)
 
     @jax.jit
-    def advance(stack: states.State, decays: jax.Array, batches: Any) -> states.State:
+    def advance(stack: states.State, decays: jax.Array, batches: Batch) -> states.State:
         return jax.lax.scan(
             lambda each, batch: (many(each, decays, batch), None), stack, batches
         )[0]
 
-    measure = jax.vmap(states.make_measure(job.objective), (0, None))
+    measure = jax.vmap(states.make_measure(setup.objective), (0, None))
     return stack, advance, jax.jit(measure)

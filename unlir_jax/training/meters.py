@@ -2,13 +2,15 @@
 
 import time
 from collections.abc import Mapping
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
+
+from unlir_jax.core.document_types import Record
 
 
-class Means:
+class RunningMean:
     """Add up numbers by name until they are taken as means."""
 
-    def __init__(self, sums: Mapping[str, Any] | None = None):
+    def __init__(self, sums: Record | None = None):
         self._values: dict[str, float] = dict(sums["values"]) if sums else {}
         self._count: int = sums["count"] if sums else 0
 
@@ -24,8 +26,8 @@ class Means:
         self._values, self._count = {}, 0
         return means
 
-    def sums(self) -> dict[str, Any]:
-        """Give what JSON can keep, for another `Means` to go on from."""
+    def sums(self) -> Record:
+        """Give what JSON can keep, for another `RunningMean` to go on from."""
         return {"values": dict(self._values), "count": self._count}
 
 
@@ -36,14 +38,14 @@ class Waiting(Protocol):
     seconds: float
 
 
-class Clock:
+class Throughput:
     """Measure how fast steps follow each other, without what lies between.
 
     The first step after a pause is not counted: it may be compiled, or wait for the
     data to begin.
     """
 
-    def __init__(self, sums: Mapping[str, Any] | None = None):
+    def __init__(self, sums: Mapping[str, int | float] | None = None):
         sums = sums or {"images": 0, "seconds": 0.0, "waited": 0.0}
         self._sums = {name: sums[name] for name in ("images", "seconds", "waited")}
         self._mark: float | None = None
@@ -71,6 +73,6 @@ class Clock:
             "data_wait": self._sums["waited"] / seconds,
         }
 
-    def sums(self) -> dict[str, Any]:
-        """Give what JSON can keep, for another `Clock` to go on from."""
+    def sums(self) -> dict[str, int | float]:
+        """Give what JSON can keep, for another `Throughput` to go on from."""
         return dict(self._sums)

@@ -4,13 +4,15 @@ import inspect
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import optax
 
 from unlir_jax import tree
 from unlir_jax.core import choices
+from unlir_jax.core.document_types import Document
+from unlir_jax.types import Array, PyTree
 
 SCHEDULES = ("constant", "cosine", "linear", "multi_step")
 
@@ -29,11 +31,12 @@ class Rule(NamedTuple):
     weight_decay: bool = True
 
 
-Table = Sequence[tuple[str, Mapping[str, Any] | None]]
+Entry = tuple[str, Document | None]
+Table = Sequence[Entry]
 """Patterns of whole paths with the fields of their `Rule`, or None to freeze."""
 
 
-def rules(params: Any, table: Table) -> dict[str, Rule]:
+def rules(params: PyTree, table: Table) -> dict[str, Rule]:
     """Find the rule of each parameter: the first pattern that matches its whole path.
 
     Args:
@@ -73,7 +76,7 @@ def rules(params: Any, table: Table) -> dict[str, Rule]:
     return found
 
 
-def _pattern(entry: Sequence[Any]) -> re.Pattern[str]:
+def _pattern(entry: Entry) -> re.Pattern[str]:
     if len(entry) != 2 or not isinstance(entry[0], str):
         raise ValueError(
             f"The optimiser's table has {entry!r}; expected pairs of a pattern and a "
@@ -88,7 +91,7 @@ def _pattern(entry: Sequence[Any]) -> re.Pattern[str]:
         ) from error
 
 
-def _rule(entry: Sequence[Any]) -> Rule:
+def _rule(entry: Entry) -> Rule:
     pattern, fields = entry
     if fields is None:
         return Rule(train=False)
@@ -114,7 +117,9 @@ def _some(names: Sequence[str], most: int = 12) -> str:
     return ", ".join(names[:most]) + more
 
 
-def split_by_rule(params: Any, found: Mapping[str, Rule]) -> tuple[dict, dict]:
+def split_by_rule(
+    params: PyTree, found: Mapping[str, Rule]
+) -> tuple[dict[str, Array], dict[str, Array]]:
     """Part parameters into those that learn and those that do not, by path."""
     leaves = tree.flatten(params)
     learning = {path: leaf for path, leaf in leaves.items() if found[path].train}
@@ -122,7 +127,7 @@ def split_by_rule(params: Any, found: Mapping[str, Rule]) -> tuple[dict, dict]:
     return learning, frozen
 
 
-def join(learning: Mapping[str, Any], frozen: Mapping[str, Any]) -> dict[str, Any]:
+def join(learning: Mapping[str, Array], frozen: Mapping[str, Array]) -> PyTree:
     """Undo `split_by_rule`."""
     return tree.unflatten({**learning, **frozen})
 
@@ -203,7 +208,7 @@ def make(
     name: str = "sgd",
     weight_decay: float | jax.Array = 0.0,
     clip_norm: float = 0.0,
-    options: Mapping[str, Any] | None = None,
+    options: Mapping[str, object] | None = None,
 ) -> optax.GradientTransformation:
     """Make an optimiser for the parameters that learn, as `split_by_rule` parts them.
 
@@ -252,7 +257,9 @@ def make(
     return optax.chain(*chain)
 
 
-def _optimizer(name: str) -> tuple[Callable[..., Any], list[str]]:
+def _optimizer(
+    name: str,
+) -> tuple[Callable[..., optax.GradientTransformation], list[str]]:
     """Find an optimiser of optax, and the names of its options."""
     known = {}
     for candidate in dir(optax):
@@ -273,14 +280,16 @@ def _optimizer(name: str) -> tuple[Callable[..., Any], list[str]]:
 
 
 def _scale_each(factors: Mapping[str, float]) -> optax.GradientTransformation:
-    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+    def update(
+        updates: PyTree, state: PyTree, params: PyTree = None
+    ) -> tuple[PyTree, PyTree]:
         del params
         return {path: leaf * factors[path] for path, leaf in updates.items()}, state
 
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
 
-def describe(params: Any, found: Mapping[str, Rule], depth: int = 0) -> str:
+def describe(params: PyTree, found: Mapping[str, Rule], depth: int = 0) -> str:
     """Draw the table of parameters: shape, number, and the rule of each.
 
     Args:
@@ -288,7 +297,7 @@ def describe(params: Any, found: Mapping[str, Rule], depth: int = 0) -> str:
         found: Their rules.
         depth: Sum up all that share so many first names of their path; 0 lists each.
     """
-    groups: dict[tuple[str, str], list[Any]] = {}
+    groups: dict[tuple[str, str], list[Array]] = {}
     for path, leaf in sorted(tree.flatten(params).items(), key=_natural):
         name = "/".join(path.split("/")[:depth]) if depth else path
         groups.setdefault((name, _words(found[path])), []).append(leaf)
@@ -314,7 +323,7 @@ def describe(params: Any, found: Mapping[str, Rule], depth: int = 0) -> str:
     return "\n".join(lines)
 
 
-def _natural(entry: tuple[str, Any]) -> list[Any]:
+def _natural(entry: tuple[str, Array]) -> list[int | str]:
     """Sort block2 before block10."""
     parts = re.split(r"(\d+)", entry[0])
     return [int(part) if part.isdigit() else part for part in parts]
@@ -329,6 +338,6 @@ def _words(rule: Rule) -> str:
     return f"learns{rate}{'' if rule.weight_decay else ', no decay'}"
 
 
-def norm(gradients: Any) -> jax.Array:
+def norm(gradients: PyTree) -> jax.Array:
     """Compute the Euclidean norm of a whole tree."""
     return optax.tree.norm(gradients)

@@ -1,15 +1,17 @@
 """What a probe has chosen: kept as JSON, read again, and told to all processes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+from unlir_jax.core.document_types import Record
 from unlir_jax.models import layers
 from unlir_jax.runtime import mesh
-from unlir_jax.training.probe import WEIGHT_DECAY, Candidate, Choice
+from unlir_jax.training.probe import WEIGHT_DECAY, Candidate
+from unlir_jax.training.probe_search import Choice
+from unlir_jax.training.setup import TrainingSetup
 
 
-def notes(choice: Choice, opened: Sequence[str]) -> dict[str, Any]:
+def notes(choice: Choice, opened: Sequence[str]) -> Record:
     """Say what has been chosen as JSON knows it."""
     return choice.candidate._asdict() | {
         "chosen": list(opened),
@@ -23,11 +25,11 @@ def notes(choice: Choice, opened: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def check_kept(job: Any, kept: dict[str, Any], path: Path) -> dict[str, Any]:
+def check_kept(setup: TrainingSetup, kept: Record, path: Path) -> Record:
     """Refuse what a search kept where it is not what a search keeps.
 
     Args:
-        job: What is chosen for.
+        setup: What is chosen for.
         kept: The document: `tried`, or the `choice` that it ended with, see `notes`.
         path: Where it was read.
 
@@ -41,7 +43,7 @@ def check_kept(job: Any, kept: dict[str, Any], path: Path) -> dict[str, Any]:
         sound = (
             isinstance(chosen, dict)
             and chosen.get("pooling") in _ways()
-            and chosen.get("weight_decay") in _decays(job)
+            and chosen.get("weight_decay") in _decays(setup)
             and isinstance(chosen.get("steps"), int)
             and isinstance(chosen.get("reason"), str)
         )
@@ -53,7 +55,7 @@ def check_kept(job: Any, kept: dict[str, Any], path: Path) -> dict[str, Any]:
     return kept
 
 
-def _are_sums(found: Any) -> bool:
+def _are_sums(found: object) -> bool:
     """Tell whether something is what `held_out.measure` gives."""
     rows = found if isinstance(found, list) else []
     return len(rows) == 3 and all(
@@ -66,20 +68,20 @@ def _ways() -> tuple[str, ...]:
     return ("", *layers.POOLS)
 
 
-def _decays(job: Any) -> tuple[float, ...]:
-    if WEIGHT_DECAY in job.left_open:
-        return tuple(job.settings.probe.weight_decays)
-    return (job.settings.optimizer.weight_decay,)
+def _decays(setup: TrainingSetup) -> tuple[float, ...]:
+    if WEIGHT_DECAY in setup.left_open:
+        return tuple(setup.settings.probe.weight_decays)
+    return (setup.settings.optimizer.weight_decay,)
 
 
-def agree(job: Any, chosen: Mapping[str, Any] | None) -> Candidate:
+def agree(setup: TrainingSetup, chosen: Record | None) -> Candidate:
     """Tell all processes what the first one has chosen.
 
     Args:
-        job: The same in all of them.
+        setup: The same in all of them.
         chosen: Of the first one, see `notes`.
     """
-    ways, decays = _ways(), _decays(job)
+    ways, decays = _ways(), _decays(setup)
     places = 0, 0, 0
     if chosen:
         places = ways.index(chosen["pooling"]), decays.index(chosen["weight_decay"])

@@ -2,22 +2,24 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from unlir_jax.adapters import file
+from unlir_jax.data import preprocessing
 from unlir_jax.features import trunks
 from unlir_jax.filters import trainable
-from unlir_jax.models import layers, part_network
+from unlir_jax.models import layers, part_network, pretrained
+from unlir_jax.objectives.objective import Hook, Session
+from unlir_jax.runtime import mesh
 from unlir_jax.training import optim
-from unlir_jax.types import Variables
+from unlir_jax.types import Module, Settings, Variables
 
 FILE = "adapter.safetensors"
 _HEAD = {f"{file.HEAD}kernel", f"{file.HEAD}bias"}
 
 
-def reason(settings: Any, module: Any, rules: Mapping[str, optim.Rule]) -> str:
+def reason(settings: Settings, module: Module, rules: Mapping[str, optim.Rule]) -> str:
     """Say why a training cannot be kept as an adapter; "" where it can.
 
     An adapter belongs to a network that is as it was, but for weights and classifier.
@@ -39,30 +41,56 @@ def reason(settings: Any, module: Any, rules: Mapping[str, optim.Rule]) -> str:
     return ""
 
 
-def write(folder: Path, job: Any, variables: Variables) -> Path | None:
-    """Write weights and head into a workdir, if weights of filters have learnt.
+def hook(
+    settings: Settings,
+    network: pretrained.Pretrained,
+    rules: Mapping[str, optim.Rule],
+    frame: preprocessing.Frame,
+) -> Hook:
+    """Make the hook of a training in which weights of filters learn.
+
+    After the last step it writes the adapter, if there is no `reason` against that, and
+    multiplies the weights into the network.
+
+    Args:
+        settings: Of the training.
+        network: As it was before.
+        rules: Of all parameters.
+        frame: How pictures are framed.
+    """
+
+    def finish(
+        variables: Variables, session: Session
+    ) -> tuple[Variables, Mapping[str, object]]:
+        if mesh.is_first() and not reason(settings, network.module, rules):
+            path = session.folder / FILE
+            write(path, variables, network, frame, settings.model.filters)
+        return trainable.plain(variables), trainable.summary(variables)
+
+    return Hook(after_last_step=finish)
+
+
+def write(
+    path: Path,
+    variables: Variables,
+    network: pretrained.Pretrained,
+    frame: preprocessing.Frame,
+    chosen: Settings,
+) -> None:
+    """Write weights and head as an adapter.
 
     The head is in it where it is linear on the mean of the maps; of other networks, the
     classifier is in the file of weights only.
 
     Args:
-        folder: The workdir; an adapter in it is replaced.
-        job: See `job.Job`.
+        path: The file; an adapter there is replaced.
         variables: What has been learnt, weights included.
-
-    Returns:
-        The file; None where there is none, see `reason`.
+        network: As it was before, with the names of its classes.
+        frame: How pictures are framed.
+        chosen: `model.filters` of the settings.
     """
-    weights = trainable.learnt(variables)
-    module, settings, size = job.network.module, job.settings, job.image_size
-    if not weights or reason(settings, module, job.rules):
-        return None
-    metadata = {
-        "class_names": list(job.data.train.classes),
-        "image_size": size,
-        "crop": job.crop,
-        "interpolation": job.interpolation,
-    }
+    module, size = network.module, frame["image_size"]
+    metadata = {"class_names": list(network.class_names), **frame}
     head = {}
     exact = layers.with_style(module, module.style._replace(dtype=None))
     linear = trunks.head_paths(exact, size) == _HEAD and trunks.head_pools(exact, size)
@@ -70,13 +98,14 @@ def write(folder: Path, job: Any, variables: Variables) -> Path | None:
         own = variables["params"]["classifier"]
         head = {name: np.asarray(own[name]) for name in ("kernel", "bias")}
         metadata |= {"head": "linear", "pooling": "average"}
-    return file.save(
-        folder / FILE,
+    weights = trainable.learnt(variables)
+    file.save(
+        path,
         {name: np.asarray(leaf) for name, leaf in weights.items()},
-        backbone=job.network.name,
+        backbone=network.name,
         fingerprint=file.fingerprint(trainable.frozen(variables)),
-        select=trainable.pattern(job.network, settings.model.filters, size),
-        mode=settings.model.filters.mode,
+        select=trainable.pattern(network, chosen, size),
+        mode=chosen.mode,
         head=head,
         metadata=metadata,
         head_type="int8",

@@ -1,7 +1,7 @@
 """What a config stands for: data, network, objective, optimiser and first state."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,29 +9,30 @@ import numpy as np
 import optax
 
 from unlir_jax import adapters, objectives
-from unlir_jax.data import augmentation, splits
+from unlir_jax.data import augmentation, preprocessing, splits
 from unlir_jax.features import trunks
 from unlir_jax.filters import sparsity, trainable
 from unlir_jax.models import layers, pretrained, zoo
 from unlir_jax.objectives import network as networks
-from unlir_jax.objectives.objective import Objective
+from unlir_jax.objectives.objective import Hook, Objective
+from unlir_jax.parts import hook as part_hook
 from unlir_jax.parts import start
+from unlir_jax.parts.part_run import PartRun
 from unlir_jax.runtime import mesh, ranges
 from unlir_jax.training import init_from, optim, probe, save_adapter
 from unlir_jax.training import state as states
+from unlir_jax.types import Module, PyTree, Settings, Variables
 from unlir_jax.weights import readers
-
-Settings = Any
-"""A ConfigDict as of `defaults.training`, whose fields have no types."""
 
 DTYPES = "float32", "bfloat16", "float16"
 
 
-class Job(NamedTuple):
+class TrainingSetup(NamedTuple):
     """Hold what a config stands for, before the first step.
 
     Settings that are `left_open` are provisional, until `settle` fills them in;
-    `further` are hashes of weights beside the network's own, by their setting.
+    `further` are hashes of weights beside the network's own, by their setting; `hooks`
+    are those of the network, beside the objective's own.
     """
 
     settings: Settings
@@ -44,24 +45,19 @@ class Job(NamedTuple):
     optimizer: optax.GradientTransformation
     state: states.State
     steps: int
-    image_size: int
-    crop: float
-    interpolation: str
+    frame: preprocessing.Frame
+    hooks: tuple[Hook, ...]
     notices: list[str]
     left_open: tuple[str, ...]
     further: dict[str, str]
 
     @property
-    def frame(self) -> dict[str, Any]:
-        """Say how pictures are framed, in the words of `pipeline.evaluation`."""
-        return {
-            "image_size": self.image_size,
-            "crop": self.crop,
-            "interpolation": self.interpolation,
-        }
+    def image_size(self) -> int:
+        """Give the side of the pictures in pixels."""
+        return self.frame["image_size"]
 
 
-def prepare(settings: Settings) -> Job:
+def prepare(settings: Settings) -> TrainingSetup:
     """Open the data, build the network and its optimiser; nothing is written.
 
     Raises:
@@ -97,7 +93,8 @@ def prepare(settings: Settings) -> Job:
         settings, optimizer, optim.split_by_rule(variables["params"], rules)[0]
     )
     objective = _objective(settings, network, rules, image_size)
-    return Job(
+    frame = _frame(settings, network, image_size)
+    return TrainingSetup(
         settings=settings,
         laid=laid,
         data=data,
@@ -108,9 +105,8 @@ def prepare(settings: Settings) -> Job:
         optimizer=optimizer,
         state=states.create(variables, rules, optimizer, average=settings.average > 0),
         steps=steps,
-        image_size=image_size,
-        crop=settings.data.crop or network.crop,
-        interpolation=settings.data.interpolation or network.interpolation,
+        frame=frame,
+        hooks=_hooks(settings, data, network, rules, frame),
         notices=notices,
         left_open=opened,
         further=_further(settings, begun),
@@ -151,30 +147,70 @@ def _further(settings: Settings, begun: init_from.Start) -> dict[str, str]:
     return found | ({"init_from": begun.sha256} if settings.init_from else {})
 
 
-def settle(job: Job, choice: probe.Candidate) -> Job:
+def _frame(
+    settings: Settings, network: pretrained.Pretrained, image_size: int
+) -> preprocessing.Frame:
+    """Say how pictures are framed: as the settings say, or as the network is used."""
+    return {
+        "image_size": image_size,
+        "crop": settings.data.crop or network.crop,
+        "interpolation": settings.data.interpolation or network.interpolation,
+    }
+
+
+def _hooks(
+    settings: Settings,
+    data: splits.Splits,
+    network: pretrained.Pretrained,
+    rules: Mapping[str, optim.Rule],
+    frame: preprocessing.Frame,
+) -> tuple[Hook, ...]:
+    """Make the hooks of what the network has: weights of filters, and parts."""
+    hooks, own = [], settings.data
+    if any(path.startswith(f"{trainable.FOLDER}/") for path in rules):
+        hooks.append(save_adapter.hook(settings, network, rules, frame))
+    if settings.model.decision.name:
+        drawn = own.options.to_dict() | {"split": own.test}
+        run = PartRun(
+            data,
+            network,
+            frame,
+            settings.seed,
+            settings.start.whitening,
+            settings.start.labels_per_class,
+            drawn if own.source == "synthetic_parts" else None,
+        )
+        hooks.append(part_hook.hook(run, settings.start))
+    return tuple(hooks)
+
+
+def settle(setup: TrainingSetup, choice: probe.Candidate) -> TrainingSetup:
     """Fill in what was left open, and begin again with that."""
-    settings = probe.settle(job.settings, job.left_open, choice)
-    network = _pooled(settings, job.network)
+    settings = probe.settle(setup.settings, setup.left_open, choice)
+    network = _pooled(settings, setup.network)
     learning_rate, optimizer = learner(
-        settings, job.rules, steps=choice.steps, weight_decay=choice.weight_decay
+        settings, setup.rules, steps=choice.steps, weight_decay=choice.weight_decay
     )
-    return job._replace(
+    begun = setup._replace(
         settings=settings,
         network=network,
-        objective=_objective(settings, network, job.rules, job.image_size),
+        objective=_objective(settings, network, setup.rules, setup.image_size),
         learning_rate=learning_rate,
         optimizer=optimizer,
-        state=states.create(
-            states.variables(job.state),
-            job.rules,
-            optimizer,
-            average=settings.average > 0,
-        ),
         steps=choice.steps,
     )
+    return begun._replace(state=first_state(begun, states.variables(setup.state)))
 
 
-def _pooled(settings: Settings, network: pretrained.Pretrained) -> Any:
+def first_state(setup: TrainingSetup, variables: Variables) -> states.State:
+    """Start from other variables than those that the setup has."""
+    average = setup.settings.average > 0
+    return states.create(variables, setup.rules, setup.optimizer, average=average)
+
+
+def _pooled(
+    settings: Settings, network: pretrained.Pretrained
+) -> pretrained.Pretrained:
     """Let a head pool as the settings say, or as where it started from did."""
     begun = init_from.pooling(settings.init_from) if settings.init_from else ""
     how = settings.probe.pooling or begun
@@ -185,7 +221,7 @@ def _check_weights(
     settings: Settings,
     network: pretrained.Pretrained,
     rules: Mapping[str, optim.Rule],
-    weights: Mapping[str, Any],
+    weights: Mapping[str, PyTree],
 ) -> list[str]:
     """Refuse weights of filters that do not learn; say what will not be written."""
     if not weights:
@@ -225,11 +261,11 @@ def learner(
 
 
 def _check_update(
-    settings: Settings, optimizer: optax.GradientTransformation, learning: Any
+    settings: Settings, optimizer: optax.GradientTransformation, learning: PyTree
 ) -> None:
     """Refuse options that an optimiser fails on when it is used, by a dry run of it."""
 
-    def update(leaves: Any) -> Any:
+    def update(leaves: PyTree) -> PyTree:
         return optimizer.update(leaves, optimizer.init(leaves), leaves)
 
     try:
@@ -296,7 +332,7 @@ def _open_network(
     return network._replace(module=module)
 
 
-def _dropping(module: Any, share: float) -> Any:
+def _dropping(module: Module, share: float) -> Module:
     if not 0 <= share < 1:
         raise ValueError(
             f"`model.dropout`={share}; expected a share in [0, 1), or none."
@@ -317,17 +353,14 @@ def _objective(
     rules: Mapping[str, optim.Rule],
     image_size: int,
 ) -> Objective:
-    options = settings.objective.to_dict()
-    name, module = options.pop("name"), network.module
-    if name not in objectives.OBJECTIVES:
-        known = ", ".join(objectives.OBJECTIVES)
-        raise ValueError(f"`objective.name`={name!r}; expected one of {known}.")
+    module = network.module
     apply = networks.whole(module, freeze_norms=settings.model.freeze_norms)
     if settings.features.cache:
         learning = [f"params/{path}" for path, rule in rules.items() if rule.train]
         trunks.check_frozen(module, image_size, learning)
         apply = networks.head(module)
-    objective = objectives.OBJECTIVES[name](apply, module.num_classes, **options)
+    wanted = settings.objective.to_dict()
+    objective = objectives.build(wanted, apply, module.num_classes)
     if settings.evaluate.best not in objective.metrics:
         known = ", ".join(objective.metrics)
         raise ValueError(
@@ -336,18 +369,20 @@ def _objective(
     return objective
 
 
-def compile_steps(job: Job) -> tuple[Callable[..., Any], Callable[..., Any]]:
+def compile_steps(
+    setup: TrainingSetup,
+) -> tuple[states.Update, Callable[..., states.Report]]:
     """Compile what a step of training does, and what evaluation does with a batch."""
     update = states.make_update(
-        job.objective,
-        job.optimizer,
-        job.rules,
-        seed=job.settings.seed,
-        accumulate=job.settings.optimizer.accumulate,
-        average=job.settings.average,
-        axis_name=job.laid.axis_name,
+        setup.objective,
+        setup.optimizer,
+        setup.rules,
+        seed=setup.settings.seed,
+        accumulate=setup.settings.optimizer.accumulate,
+        average=setup.settings.average,
+        axis_name=setup.laid.axis_name,
     )
-    measure = states.make_measure(job.objective, axis_name=job.laid.axis_name)
-    return mesh.compile_update(job.laid, update), mesh.compile_measure(
-        job.laid, measure
+    measure = states.make_measure(setup.objective, axis_name=setup.laid.axis_name)
+    return mesh.compile_update(setup.laid, update), mesh.compile_measure(
+        setup.laid, measure
     )

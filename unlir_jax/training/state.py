@@ -1,7 +1,7 @@
 """What training carries from one step to the next, and how one step changes it."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +13,7 @@ from unlir_jax.objectives import losses
 from unlir_jax.objectives.objective import Batch, Objective
 from unlir_jax.runtime import mesh
 from unlir_jax.training import optim
+from unlir_jax.types import PyTree, Variables
 
 
 class State(NamedTuple):
@@ -26,15 +27,15 @@ class State(NamedTuple):
         average: Moving average of the network's variables, or {}.
     """
 
-    step: Any
-    params: Any
-    statistics: Any
-    optimizer: Any
-    average: Any = {}
+    step: PyTree
+    params: PyTree
+    statistics: PyTree
+    optimizer: PyTree
+    average: PyTree = {}
 
 
 def create(
-    known: Mapping[str, Any],
+    known: Variables,
     found: Mapping[str, optim.Rule],
     optimizer: optax.GradientTransformation,
     *,
@@ -51,12 +52,12 @@ def create(
     return started._replace(average=jax.tree.map(jnp.array, variables(started)))
 
 
-def variables(state: State) -> dict[str, Any]:
+def variables(state: State) -> Variables:
     """Give the network's variables: the averaged ones where there are any."""
     return state.average or _current(state)
 
 
-def _current(state: State) -> dict[str, Any]:
+def _current(state: State) -> Variables:
     known = {"params": state.params}
     return known | ({"batch_stats": state.statistics} if state.statistics else {})
 
@@ -130,7 +131,9 @@ def make_update(
         key = jax.random.fold_in(jax.random.key(seed), state.step)
         learning, frozen = optim.split_by_rule(state.params, found)
 
-        def work(statistics: Any, batch: Batch, part: Any) -> tuple[Any, Any, Any]:
+        def work(
+            statistics: PyTree, batch: Batch, part: PyTree
+        ) -> tuple[PyTree, PyTree, PyTree]:
             (_, (sums, statistics)), gradients = differentiate(
                 learning, frozen, statistics, batch, jax.random.fold_in(key, part)
             )
@@ -144,7 +147,7 @@ def make_update(
             lambda leaf: leaf / count, mesh.total((gradients, sums), axis_name)
         )
         changes, opt_state = optimizer.update(gradients, state.optimizer, learning)
-        learnt: Any = optax.apply_updates(learning, changes)
+        learnt: PyTree = optax.apply_updates(learning, changes)
         params = optim.join(learnt, frozen)
         new = State(state.step + 1, params, statistics, opt_state, state.average)
         new = new._replace(average=_average(new, average))
@@ -154,12 +157,16 @@ def make_update(
     return update
 
 
-def _make_total(objective: Objective) -> Callable[..., Any]:
+def _make_total(objective: Objective) -> Callable[..., PyTree]:
     """Make what is differentiated: the sum of the loss over the rows that count."""
 
     def total(
-        learning: Any, frozen: Any, statistics: Any, batch: Batch, key: jax.Array
-    ) -> tuple[jax.Array, tuple[dict[str, jax.Array], Any]]:
+        learning: PyTree,
+        frozen: PyTree,
+        statistics: PyTree,
+        batch: Batch,
+        key: jax.Array,
+    ) -> tuple[jax.Array, tuple[dict[str, jax.Array], PyTree]]:
         known = {"params": optim.join(learning, frozen)}
         known |= {"batch_stats": statistics} if statistics else {}
         outcome = objective.train(known, batch, key)
@@ -174,8 +181,11 @@ def _make_total(objective: Objective) -> Callable[..., Any]:
 
 
 def _accumulate(
-    work: Callable[..., tuple[Any, Any, Any]], statistics: Any, batch: Batch, parts: int
-) -> tuple[Any, Any, Any]:
+    work: Callable[..., tuple[PyTree, PyTree, PyTree]],
+    statistics: PyTree,
+    batch: Batch,
+    parts: int,
+) -> tuple[PyTree, PyTree, PyTree]:
     """Add up gradients and sums over parts of a batch, one after the other."""
     if parts == 1:
         return work(statistics, batch, 0)
@@ -184,7 +194,7 @@ def _accumulate(
     shapes = jax.eval_shape(work, statistics, first, 0)
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
 
-    def add(carry: Any, part: Any) -> tuple[Any, None]:
+    def add(carry: PyTree, part: PyTree) -> tuple[PyTree, None]:
         index, rows = part
         *sums, statistics = carry
         *more, statistics = work(statistics, rows, index)
@@ -205,7 +215,7 @@ def _deal(rows: jax.Array, parts: int) -> jax.Array:
     return dealt.reshape((parts, rows.shape[0] // parts, *rows.shape[1:]))
 
 
-def _average(state: State, keep: float) -> Any:
+def _average(state: State, keep: float) -> PyTree:
     """Move the average; it follows faster at first, lest it remember the start."""
     if not state.average:
         return {}
@@ -239,14 +249,14 @@ def make_check(laid: mesh.Layout) -> Callable[[State], dict[str, jax.Array]]:
 
 def make_measure(
     objective: Objective, *, axis_name: str | None = None
-) -> Callable[[Any, Batch], Report]:
+) -> Callable[[PyTree, Batch], Report]:
     """Make `measure(variables, batch) -> report`, of sums over the rows that count.
 
     The sums include the `weight`, their number: divided by it after the last batch,
     they are means over exactly the examples there are.
     """
 
-    def measure(known: Any, batch: Batch) -> Report:
+    def measure(known: PyTree, batch: Batch) -> Report:
         rows = objective.evaluate(known, batch)
         weight = batch["weight"]
         sums = {n: losses.weighted_total(row, weight) for n, row in rows.items()}

@@ -2,35 +2,38 @@
 
 import contextlib
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from orbax.checkpoint import CheckpointManager
 
+from unlir_jax.core.document_types import Record
 from unlir_jax.data import duplicates, pipeline
 from unlir_jax.data import source as sources
 from unlir_jax.features import batches, cache
-from unlir_jax.filters import trainable
-from unlir_jax.parts import gallery as part_gallery
-from unlir_jax.parts import measures, start
-from unlir_jax.runs import origins, workdir
+from unlir_jax.objectives.objective import Batch, Session
+from unlir_jax.runs import divergence, origins, workdir
 from unlir_jax.runtime import checkpoint, config, mesh, metric_writer, preemption
 from unlir_jax.storage import files, paths
 from unlir_jax.training import (
     defaults,
     dry_run,
+    finish,
     meters,
     optim,
     probe,
     probe_choice,
-    save_adapter,
+    probe_search,
+    run_record,
 )
-from unlir_jax.training import notes as training_notes
-from unlir_jax.training import setup as jobs
+from unlir_jax.training import setup as setups
 from unlir_jax.training import state as states
-from unlir_jax.training.setup import Job, Settings
+from unlir_jax.training.run_record import RunRecord
+from unlir_jax.training.setup import TrainingSetup
+from unlir_jax.types import Settings
 
 Say = Callable[[str], None]
 
@@ -38,7 +41,7 @@ Say = Callable[[str], None]
 class Outcome(NamedTuple):
     """Say how a training ended: with a summary, or stopped without one."""
 
-    summary: dict[str, Any] | None
+    summary: Record | None
     message: str
 
 
@@ -80,7 +83,7 @@ def run(
         (begun,) = mesh.agree(int((folder / workdir.CONFIG).exists()))
         if begun:
             held.enter_context(workdir.alone(folder))
-        job = jobs.prepare(settings)
+        setup = setups.prepare(settings)
         if not begun:
             held.enter_context(workdir.alone(folder))
         # Until it was locked, another process may have been there.
@@ -88,59 +91,58 @@ def run(
         lacking = workdir.lacking(folder, finished) if finished is not None else []
         if finished is not None and not lacking:
             return _nothing_to_do(folder, finished)
-        parameters = optim.describe(job.state.params, job.rules)
-        now = origins.describe(job.network, job.further, **job.data._asdict())
-        compare, classes = settings.data.compare, job.data.train.classes
+        parameters = optim.describe(setup.state.params, setup.rules)
+        now = origins.describe(setup.network, setup.further, **setup.data._asdict())
+        compare, classes = settings.data.compare, setup.data.train.classes
         notice = workdir.claim(folder, plain, parameters, classes, now, compare)
         for sentence in (notice, workdir.made_again(folder, lacking)):
             if sentence:
                 say(sentence)
-        say(dry_run.describe(job, depth=1))
-        return _run(job, folder, live and leads, say)
+        say(dry_run.describe(setup, depth=1))
+        return _run(setup, folder, live and leads, say)
 
 
-def _nothing_to_do(folder: Path, finished: dict[str, Any]) -> Outcome:
-    result = training_notes.result(folder, finished)
+def _nothing_to_do(folder: Path, finished: Record) -> Outcome:
+    result = finish.result(folder, finished)
     return Outcome(finished, f"Nothing to do: {result}")
 
 
-def _run(job: Job, folder: Path, live: bool, say: Say) -> Outcome:
+def _run(setup: TrainingSetup, folder: Path, live: bool, say: Say) -> Outcome:
     """Train in a workdir that is this run's alone."""
-    settings = job.settings
+    settings = setup.settings
     measured = f"test/{settings.evaluate.best}"
     manager = checkpoint.open_manager(
         folder / checkpoint.FOLDER,
         keep_last=settings.checkpoint.keep_last,
-        best=measured if settings.checkpoint.best and job.data.test else "",
+        best=measured if settings.checkpoint.best and setup.data.test else "",
         largest=settings.evaluate.largest,
     )
     with manager, preemption.watch() as asked, contextlib.ExitStack() as ending:
         try:
-            job, notes = _choose(job, folder, asked, live, say)
-            return _train(job, notes, folder, manager, asked, ending, live, say)
+            setup, record = _choose(setup, folder, asked, live, say)
+            return _train(setup, record, folder, manager, asked, ending, live, say)
         except preemption.Stopped as stopped:
             return Outcome(None, str(stopped))
 
 
 def _choose(
-    job: Job, folder: Path, asked: Callable[[], str], live: bool, say: Say
-) -> tuple[Job, dict[str, Any]]:
+    setup: TrainingSetup, folder: Path, asked: Callable[[], str], live: bool, say: Say
+) -> tuple[TrainingSetup, RunRecord]:
     """Choose on held-out training pictures what is left open, or read the choice."""
-    notes = training_notes.first_notes()
-    if not job.settings.probe.choose:
-        return job, notes
+    if not setup.settings.probe.choose:
+        return setup, RunRecord()
     path, leads = folder / workdir.CHOICE, mesh.is_first()
-    known = {"tried": {}}
+    known: Record = {"tried": {}}
     if leads and path.exists():
-        known = probe_choice.check_kept(job, workdir.read(path) or {}, path)
+        known = probe_choice.check_kept(setup, workdir.read(path) or {}, path)
     if mesh.agree("choice" in known) == (0,):
         log = metric_writer.silent()
         if leads:
-            log = metric_writer.start(folder, 0, job.steps, live=live, say=say)
+            log = metric_writer.start(folder, 0, setup.steps, live=live, say=say)
         with contextlib.ExitStack() as ending:
             ending.callback(log.close)
             show = functools.partial(log.show, 0)
-            reader = _batches(job, show, asked)
+            reader = _batches(setup, show, asked)
 
             def progress(doing: str) -> None:
                 show(doing)
@@ -151,193 +153,169 @@ def _choose(
                     )
 
             if leads and reader.train is not None:
-                choice = probe.choose(
-                    job,
+                choice = probe_search.choose(
+                    setup,
                     reader.train,
-                    functools.partial(jobs.learner, job.settings),
                     tried=known["tried"],
                     keep=lambda: files.write_text(path, files.to_json(dict(known))),
                     progress=progress,
                 )
-                known = {"choice": probe_choice.notes(choice, job.left_open)}
+                known = {"choice": probe_choice.notes(choice, setup.left_open)}
                 files.write_text(path, files.to_json(dict(known)))
+    record = RunRecord()
     if leads:
-        notes["chosen"] = {"probe": known["choice"]}
+        record = RunRecord(chosen={"probe": known["choice"]})
         say(known["choice"]["reason"])
-    chosen = probe_choice.agree(job, known.get("choice"))
-    return jobs.settle(job, chosen), notes
+    chosen = probe_choice.agree(setup, known.get("choice"))
+    return setups.settle(setup, chosen), record
 
 
 def _train(
-    job: Job,
-    notes: dict[str, Any],
+    setup: TrainingSetup,
+    record: RunRecord,
     folder: Path,
-    manager: Any,
+    manager: CheckpointManager,
     asked: Callable[[], str],
     ending: contextlib.ExitStack,
     live: bool,
     say: Say,
 ) -> Outcome:
     """Restore, loop over the steps, and finish."""
-    settings, laid = job.settings, job.laid
-    state = mesh.put_state(laid, job.state)
+    settings, laid = setup.settings, setup.laid
+    state = mesh.put_state(laid, setup.state)
     step = 0
-    restored = checkpoint.restore(
-        manager, mesh.get_state(laid, state), training_notes.check_notes
-    )
+    restored = checkpoint.restore(manager, mesh.get_state(laid, state), run_record.read)
     if restored is not None:
         step, state, kept = restored
-        notes |= kept
+        record = run_record.read(kept)
         checkpoint.set_aside(manager, step)
         state = mesh.put_state(laid, state)
-        say(f"Going on from step {step} of {job.steps}.")
+        say(f"Going on from step {step} of {setup.steps}.")
     if mesh.is_first():
-        _compare(job, notes, say)
+        record = _compare(setup, record, say)
     log, board = metric_writer.silent(), settings.log.tensorboard
     if mesh.is_first():
         log = metric_writer.start(
-            folder, step, job.steps, tensorboard=board, live=live, say=say
+            folder, step, setup.steps, tensorboard=board, live=live, say=say
         )
     ending.callback(log.close)
-    reader = _batches(job, lambda text: log.show(step, text), asked)
+
+    def show(text: str) -> None:
+        log.show(step, text)
+
+    reader = _batches(setup, show, asked)
+    session = Session(folder, reader, show)
+    hooks = (*setup.hooks, *setup.objective.hooks)
     if restored is None:
-        state = mesh.put_state(laid, _start(job, folder, reader, notes, log))
+        known = begun = states.variables(setup.state)
+        for hook in hooks:
+            known, entries = hook.before_first_step(known, session)
+            record = record._replace(start={**record.start, **entries})
+        if known is not begun:
+            state = mesh.put_state(laid, setups.first_state(setup, known))
     rows = pipeline.timed(reader.training(step))
     ending.callback(rows.close)
-    update, measure = jobs.compile_steps(job)
+    update, measure = setups.compile_steps(setup)
     sound = states.make_check(laid)
-    means, clock = meters.Means(notes["means"]), meters.Clock(notes["clock"])
+    means = meters.RunningMean(record.means)
+    clock = meters.Throughput(record.clock)
 
     def settle(at: int, reported: states.Report) -> bool:
         """Read what a step reported; tell whether some process has to stop."""
+        nonlocal record
         report = jax.device_get(reported)
         values = {name: float(value) for name, value in report.values.items()}
-        training_notes.check_finite(
-            folder, values, at, report.index, job.data.train.name
-        )
-        training_notes.note_unreadable(notes, "train", report, job.data.train.name)
+        name = setup.data.train.name
+        divergence.check_step(folder, values, at, report.index, name)
+        record = run_record.with_unreadable(record, "train", report, name)
         means.add(values)
         clock.step(settings.batch_size, rows)
         speed = clock.values()["images_per_second"]
         log.show(at, f"loss {values['loss']:.3f}, {speed:.0f} images/s")
-        if at % settings.log.every == 0 or at == job.steps:
-            notes["train"] = {f"train/{n}": mean for n, mean in means.take().items()}
-            rate = {"learning_rate": np.asarray(job.learning_rate(at - 1)).item()}
-            log.write(at, notes["train"] | rate | clock.values())
+        if at % settings.log.every == 0 or at == setup.steps:
+            line = {f"train/{name}": mean for name, mean in means.take().items()}
+            record = record._replace(train=line)
+            rate = {"learning_rate": np.asarray(setup.learning_rate(at - 1)).item()}
+            log.write(at, line | rate | clock.values())
         return bool(report.stop > 0)
 
     pending, stopping = None, False
-    while step < job.steps and not stopping:
+    while step < setup.steps and not stopping:
         batch = next(rows)
         wish = np.full(len(batch["label"]), bool(asked()), np.float32)
-        done = np.full_like(wish, step / job.steps)
+        done = np.full_like(wish, step / setup.steps)
         rows_of_step = batch | {"stop": wish, "done": done}
         state, report = update(state, mesh.put_batch(laid, rows_of_step))
         # Devices work on this step while the host reads the one before.
         stopping = pending is not None and settle(*pending)
         step += 1
         pending = (step, report)
-        last = step == job.steps
-        tested = job.data.test and (last or _due(step, settings.evaluate.every))
+        last = step == setup.steps
+        tested = setup.data.test and (last or _due(step, settings.evaluate.every))
         saved = last or _due(step, settings.checkpoint.every)
         if not (tested or saved or stopping):
             continue
         stopping = settle(*pending) or stopping
         pending, metrics, improved = None, {}, False
         if tested:
-            rows_of_test = reader.evaluation()
-            metrics = _evaluate(job, folder, measure, state, rows_of_test, notes)
-            improved = training_notes.note_best(notes, metrics, step, settings.evaluate)
+            metrics, record = _evaluate(
+                setup, folder, measure, state, reader.evaluation(), record
+            )
+            by, largest = f"test/{settings.evaluate.best}", settings.evaluate.largest
+            record = run_record.with_test(record, metrics, step, by, largest)
+            improved = record.best["step"] == step
             log.write(step, metrics)
-            log.say(f"step {step}: {training_notes.listed(metrics)}")
+            log.say(f"step {step}: {finish.listed(metrics)}")
         if saved or stopping or (improved and settings.checkpoint.best):
             checked = sound(mesh.get_state(laid, state))
-            training_notes.check_state(folder, checked, step)
-            notes |= {"means": means.sums(), "clock": clock.sums()}
-            checkpoint.save(manager, step, mesh.get_state(laid, state), notes, metrics)
+            divergence.check_state(folder, checked, step)
+            record = record._replace(means=means.sums(), clock=clock.sums())
+            kept = run_record.document(record)
+            checkpoint.save(manager, step, mesh.get_state(laid, state), kept, metrics)
         clock.pause()
     checkpoint.finish(manager)
-    if step < job.steps:
+    if step < setup.steps:
+        who = asked() or "another process"
         return Outcome(
             None,
-            f"Stopped by {asked() or 'another process'} at step {step} of {job.steps}: "
-            "all is saved, and the same command goes on from there.",
+            f"Stopped by {who} at step {step} of {setup.steps}: all is saved, and the "
+            "same command goes on from there.",
         )
     known = mesh.gather(laid, states.variables(state))
-    if mesh.is_first():
-        save_adapter.write(folder, job, known)
-    notes["filters"] = trainable.summary(known)
-    known = trainable.plain(known)
-    if settings.model.decision.name and mesh.is_first():
-        log.show(step, "measuring the parts")
-        gallery = part_gallery.collect(job, known, reader)
-        centres = part_gallery.centres(gallery)
-        notes["measured"] = measures.measure(job, known, reader, centres)
-        for values, where in (
-            (gallery, f"the parts in {part_gallery.FILE}"),
-            (notes["measured"], "the parts' measures"),
-        ):
-            training_notes.check_measured(folder, values, where)
-        part_gallery.write(folder, gallery)
-    summary = training_notes.finish(folder, job, known, notes, clock.values())
-    return Outcome(summary, f"Done: {training_notes.result(folder, summary)}")
+    measured: Record = {}
+    for hook in hooks:
+        known, entries = hook.after_last_step(known, session)
+        measured |= entries
+    summary = finish.finish(folder, setup, known, record, measured, clock.values())
+    return Outcome(summary, f"Done: {finish.result(folder, summary)}")
 
 
-def _compare(job: Job, notes: dict[str, Any], say: Say) -> None:
+def _compare(setup: TrainingSetup, record: RunRecord, say: Say) -> RunRecord:
     """Look once for pictures that are both trained and tested on, and say so."""
-    if job.data.test is None or not job.settings.data.duplicates:
-        return
-    if notes.get("duplicates") is None:
-        found = duplicates.between(job.data.train, job.data.test)
-        notes["duplicates"] = found.document()
-        for sentence in found.sentences():
-            say(sentence)
+    train, test = setup.data
+    wanted = setup.settings.data.duplicates and record.duplicates is None
+    if test is None or not wanted:
+        return record
+    found = duplicates.between(train, test)
+    for sentence in found.sentences():
+        say(sentence)
+    return record._replace(duplicates=found.document())
 
 
-def _start(
-    job: Job,
-    folder: Path,
-    reader: batches.Batches,
-    notes: dict[str, Any],
-    log: metric_writer.Journal,
-) -> states.State:
-    """Fit what is fitted before the first step."""
-    wanted = job.settings.start.to_dict()
-    if {wanted["parts"], wanted["classifier"]} == {"random"} or reader.train is None:
-        return job.state
-    known = reader.train.weight > 0
-    started = start.start(
-        job.network.module,
-        states.variables(job.state),
-        reader.train.features if known.all() else reader.train.features[known],
-        reader.train.label[known],
-        key=jax.random.key(job.settings.seed),
-        progress=lambda doing: log.show(0, f"start: {doing}"),
-        **wanted,
-    )
-    advice = "expected features and weights that are numbers"
-    training_notes.check_measured(folder, started.notes, "the start", advice=advice)
-    notes["start"] = started.notes
-    return states.create(
-        started.variables,
-        job.rules,
-        job.optimizer,
-        average=job.settings.average > 0,
-    )
-
-
-def _batches(job: Job, show: Say, asked: Callable[[], str]) -> batches.Batches:
-    settings, frame = job.settings, job.frame
+def _batches(
+    setup: TrainingSetup, show: Say, asked: Callable[[], str]
+) -> batches.Batches:
+    settings, frame = setup.settings, setup.frame
     if not settings.features.cache:
-        return batches.of_pictures(job.data, settings, **frame)
-    tried = probe.poolings(settings, job.left_open)
+        return batches.of_pictures(setup.data, settings, **frame)
+    tried = probe.poolings(settings, setup.left_open)
 
-    def compute(source: Any, **reading: Any) -> cache.Features:
+    def compute(source: sources.Source, **reading: Any) -> cache.Features:
         found = cache.cached(
             source,
-            states.variables(job.state),
-            job.network.module,
-            name=job.network.name,
+            states.variables(setup.state),
+            setup.network.module,
+            name=setup.network.name,
             poolings=tried,
             **frame,
             **reading,
@@ -345,7 +323,7 @@ def _batches(job: Job, show: Say, asked: Callable[[], str]) -> batches.Batches:
         chosen = settings.probe.pooling
         return cache.pooled_by(found, tried.index(chosen)) if chosen in tried else found
 
-    return batches.of_features(job.data, settings, compute, show, asked)
+    return batches.of_features(setup.data, settings, compute, show, asked)
 
 
 def _due(step: int, every: int) -> bool:
@@ -353,29 +331,28 @@ def _due(step: int, every: int) -> bool:
 
 
 def _evaluate(
-    job: Job,
+    setup: TrainingSetup,
     folder: Path,
-    measure: Callable[..., Any],
+    measure: Callable[..., states.Report],
     state: states.State,
-    rows: Any,
-    notes: dict[str, Any],
-) -> dict[str, float]:
+    rows: Iterator[Batch],
+    record: RunRecord,
+) -> tuple[dict[str, float], RunRecord]:
     """Average over exactly the examples that can be read."""
     known, sums = states.variables(state), {}
-    name = (job.data.test or job.data.train).name
+    name = (setup.data.test or setup.data.train).name
     broken: list[str] = []
     for batch in rows:
-        measured = measure(known, mesh.put_batch(job.laid, batch))
+        measured = measure(known, mesh.put_batch(setup.laid, batch))
         report = jax.device_get(measured)
-        training_notes.note_unreadable(notes, "test", report, name)
+        record = run_record.with_unreadable(record, "test", report, name)
         broken += [name(int(place)) for place in report.index[report.broken]]
         for metric, value in report.values.items():
             sums[metric] = sums.get(metric, 0.0) + float(value)
     weight = sums.pop("weight")
     if not weight:
-        why = sources.reason(job.data.test or job.data.train, 0)
+        why = sources.reason(setup.data.test or setup.data.train, 0)
         raise ValueError(f"No picture of the test split can be read: {why}")
     found = {f"test/{metric}": value / weight for metric, value in sums.items()}
-    training_notes.check_measured(folder, found, "the test split", broken)
-    notes["test"] = found
-    return found
+    divergence.check_measured(folder, found, "the test split", broken)
+    return found, record
