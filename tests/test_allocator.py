@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from unlir_jax import allocator
+from unlir_jax.runtime import allocator
 
 
 def test_the_switch_leaves_the_process_alone(monkeypatch):

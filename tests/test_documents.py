@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from unlir_jax import documents, locks
+from unlir_jax.storage import documents, locks
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from unlir_jax import conversion, record, staging
 from unlir_jax.adapters import file as adapters
+from unlir_jax.models import conversion
+from unlir_jax.storage import files as record
+from unlir_jax.storage import staging
 from unlir_jax.weights import readers
 
 WRITING = """

@@ -12,10 +12,11 @@ from typing import Any, NamedTuple, cast
 import jax
 import numpy as np
 
-from unlir_jax import pooling, tree
-from unlir_jax.models.parts.cells import unpack
-from unlir_jax.models.parts.decisions import Descriptors
-from unlir_jax.models.parts.prototypes import Prototypes
+from unlir_jax import tree
+from unlir_jax.models import pooling
+from unlir_jax.models.part_network.cells import unpack
+from unlir_jax.models.part_network.decisions import Descriptors
+from unlir_jax.models.part_network.prototypes import Prototypes
 from unlir_jax.parts import clustering, encoding, groups, products, projection, ridge
 from unlir_jax.parts.products import chunks
 from unlir_jax.types import Array, RandomKey, Variables

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import core
 
-from unlir_jax import keys
+from unlir_jax.core import random_keys
 from unlir_jax.split.functions import whole
 from unlir_jax.types import Images, Labels, SplitModel, Variables
 
@@ -221,7 +221,7 @@ def check_pixels(images: Images) -> None:
 
 def check_key(key: Any) -> None:
     """Refuse what is no typed random key; None is none."""
-    keys.check(key)
+    random_keys.check(key)
 
 
 def withheld[Found](

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from unlir_jax import compilation, factories
+from unlir_jax.core import compilation, memoize
 from unlir_jax.types import (
     Features,
     Images,
@@ -73,7 +73,7 @@ class _Plain:
 _PLAIN = _Plain()
 
 
-@factories.remember
+@memoize.remember
 def whole(model: SplitModel) -> Callable[[Variables, Images], Logits]:
     """Join the two halves again, compiled: `(variables, images) -> logits`.
 
