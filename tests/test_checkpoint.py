@@ -131,6 +131,7 @@ def test_a_checkpoint_that_was_not_measured_is_not_the_best(tmp_path):
     assert save_all(folder, (2, 3), **settings) == [1, 3]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("how", ["one", "four", "sharded", "pmap"])
 def test_what_is_saved_is_not_what_comes_after(tmp_path, how):
     """Steps that use the state up go on while it is being written."""
@@ -207,6 +208,7 @@ def check_one_before(restored, messages):
     assert "\n" not in message
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("how", ["one", "sharded"])
 def test_a_flipped_byte_in_any_file(two, tmp_path, how):
     """Either it does no harm, or it is noticed: never another state."""

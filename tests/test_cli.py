@@ -155,7 +155,7 @@ def test_models(capsys):
     )
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_models_knows_every_count():
     assert set(catalogue.PARAMETERS) == set(zoo.networks())
     # The others are counted where other libraries' arrays are put into them.

@@ -110,6 +110,7 @@ def test_the_time_that_is_left_is_said():
     assert scoring._doing("rise", begun, 0.0, 0.0, 2) == "rise"
 
 
+@pytest.mark.exhaustive
 def test_one_device_gives_the_table_of_four(evaluated, pictures, tmp_path):
     one = evaluate.run(settings(pictures, ("devices", 1)), tmp_path / "one")
     assert one.summary is not None
@@ -119,6 +120,7 @@ def test_one_device_gives_the_table_of_four(evaluated, pictures, tmp_path):
         assert mine == theirs
 
 
+@pytest.mark.exhaustive
 def test_other_batches_give_the_same_table(evaluated, pictures, tmp_path):
     evaluate.run(settings(pictures, ("batch_size", 8)), tmp_path / "other")
     mine = [row["value"] for row in table(tmp_path / "other")]
@@ -174,6 +176,7 @@ def test_a_broken_picture_is_counted(pictures, tmp_path):
     assert found["grad_cam/insertion"]["n"] == 3
 
 
+@pytest.mark.exhaustive
 def test_maps_are_compared_with_boxes_and_explainers_are_asked_again(boxed, tmp_path):
     wanted = ("pointing_game", "official_metric", "energy_pointing_game", "coherency")
     given = settings(boxed, ("metrics", wanted), ("metric_options", {}))
@@ -312,6 +315,7 @@ def test_cautions_are_one_sentence_a_metric():
     ]
 
 
+@pytest.mark.exhaustive
 def test_sanity_chosen_thresholds_and_baselines_in_one_run(boxed, tmp_path):
     wanted = (
         *("cascading_randomization", "cascading_randomization@hog"),

@@ -231,6 +231,7 @@ def test_label_by_name(photos, weights, tmp_path):
     assert document["images"][0]["controls"] == {}
 
 
+@pytest.mark.exhaustive
 def test_only_a_previous_report_is_replaced(photos, weights, tmp_path):
     output = tmp_path / "out"
     both = [str(photos / "cat.png"), str(photos / "grey.png")]

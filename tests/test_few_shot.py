@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiers
 
 from unlir_jax import cli
 from unlir_jax.features import block_cut
@@ -27,7 +28,10 @@ def settings(folder, method="probe_gem", **more):
 
 @pytest.mark.parametrize(
     "method",
-    ["probe_average", "lda", "prototypes", "filters", "lora", "last_block", "full"],
+    tiers.by_tier(
+        ["probe_average", "lda", "prototypes", "filters", "lora", "last_block", "full"],
+        {"probe_average", "filters", "lora"},
+    ),
 )
 def test_every_kind_of_method_learns_colours(pictures, tmp_path, method):
     found = adapt.run(settings(pictures, method), tmp_path / "run").summary
@@ -37,8 +41,7 @@ def test_every_kind_of_method_learns_colours(pictures, tmp_path, method):
     )
     assert found["test/accuracy"] > 0.8
     assert found["trained_parameters"] > 0
-    assert found["seconds_per_draw"] > 0
-    assert json.loads((tmp_path / "run" / "summary.json").read_text()) is not None
+    assert json.loads((tmp_path / "run" / "summary.json").read_text()) == found
 
 
 def test_all_methods_get_the_same_pictures_and_draws_are_kept(pictures, tmp_path):
@@ -86,6 +89,7 @@ def test_probes_give_log_probabilities_and_tell_classes_apart(name):
     assert np.mean(found.argmax(1) == labels) > 0.9
 
 
+@pytest.mark.exhaustive
 def test_a_cut_trunk_gives_the_whole_trunks_maps():
     network = pretrained.load("mobilenet_v2", "random")
     images = np.random.default_rng(0).random((2, 64, 64, 3), np.float32)

@@ -219,6 +219,7 @@ def test_an_adapter_with_a_linear_head_becomes_a_plain_network(
     assert draw["right"] == right and sum(right) > 9
 
 
+@pytest.mark.exhaustive
 def test_shifts_vote_beside_weights_and_have_files(colours, tmp_path):
     given = prepared(colours, "filters", steps=4)
     chosen, labels = np.asarray([0, 1, 5, 6, 10, 11]), np.repeat(np.arange(3), 2)

@@ -112,6 +112,7 @@ def test_a_method_that_is_the_probes_double_differs_by_nothing():
     assert "5/best_probe" not in alone
 
 
+@pytest.mark.exhaustive
 def test_pictures_are_looked_at_once_and_a_killed_run_goes_on(
     colours, tmp_path, monkeypatch
 ):

@@ -94,6 +94,7 @@ def test_others_are_not_those_that_were_drawn_and_are_nested():
         episodes.others(20, chosen, 18, 0)
 
 
+@pytest.mark.exhaustive
 def test_the_penalty_is_tuned_on_labels_that_are_known(monkeypatch):
     random = np.random.default_rng(0)
     labels = np.arange(24) % 3

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiers
 from flax import linen as nn
 from flax import nnx
 
@@ -92,7 +93,9 @@ def same(one, other):
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("dtype", [np.float32, jnp.bfloat16])
+@pytest.mark.parametrize(
+    "dtype", tiers.by_tier([np.float32, jnp.bfloat16], {np.float32})
+)
 def test_a_network_starts_bit_for_bit_as_it_was(mode, dtype):
     _, variables = known(Small)
     variables = jax.tree.map(lambda leaf: leaf.astype(dtype), variables)
@@ -121,7 +124,7 @@ def test_output_weights_multiply_what_the_norm_gives():
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", tiers.by_tier(MODES, 2))
 def test_gradient_reaches_every_weight_in_train_mode(mode):
     images, variables = known(Small)
     weights = moved(filters.init(variables, mode=mode))
@@ -242,7 +245,7 @@ def test_a_depthwise_kernel_has_weights_of_outputs_only():
         filters.init(variables, depthwise, "input")
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", tiers.by_tier(MODES, 2))
 def test_adapters_in_one_batch_equal_adapters_one_by_one(mode):
     images, variables = known(Small)
     start = filters.init(variables, mode=mode)
@@ -296,6 +299,7 @@ def test_weights_mean_the_same_once_norms_are_folded_away():
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.exhaustive
 def test_states_of_nnx():
     class Net(nnx.Module):
         def __init__(self, rngs):
@@ -322,19 +326,21 @@ def test_states_of_nnx():
     assert set(filters.init(plain, "conv")) == {"norm/output"}
 
 
-@pytest.mark.parametrize("name", list(zoo.networks()))
-def test_tables_of_norms_have_all_layers_of_the_networks(name):
+@pytest.mark.exhaustive
+def test_tables_of_norms_have_all_layers_of_the_networks():
     # Names of other libraries' tensors, written down for reading weights, with every
     # norm and shortcut that there may be.
-    layers = next(iter(zoo.networks()[name].layouts.values()))
-    table = filters.pairs(name)
-    assert set(table) <= set(layers)
-    missing = {path for path in layers if not path.endswith("norm")} - set(table)
-    assert all("downsample" in path for path in missing)
+    for name, network in zoo.networks().items():
+        layers = next(iter(network.layouts.values()))
+        table = filters.pairs(name)
+        assert set(table) <= set(layers), name
+        missing = {path for path in layers if not path.endswith("norm")} - set(table)
+        assert all("downsample" in path for path in missing), name
 
 
 @pytest.mark.parametrize(
-    "name", ["efficientnet_lite0", "resnet18", "resnet50", "cifar_resnet50", "vgg11_bn"]
+    "name",
+    tiers.by_tier(["resnet18", "efficientnet_lite0", "resnet50", "vgg11_bn"], 1),
 )
 def test_tables_of_norms_are_those_of_the_networks(name):
     network = zoo.networks()[name]
@@ -350,6 +356,7 @@ def test_tables_of_norms_are_those_of_the_networks(name):
         assert norm in (None, layer.removesuffix("conv") + "norm")
 
 
+@pytest.mark.exhaustive
 def test_synonyms_have_tables():
     for name in zoo.SYNONYMS:
         assert filters.pairs(name) == filters.pairs(zoo.find(name)[0])
@@ -361,6 +368,7 @@ def loaded(name, decision=()):
     return pretrained.load(name, "random", num_classes=3, decision=dict(decision))
 
 
+@pytest.mark.exhaustive
 def test_weights_of_mobilenet_from_block_7_on():
     network = loaded("mobilenet_v2")
     pairing = filters.pairs(network)
@@ -417,6 +425,7 @@ def test_hard_concrete_gates_are_open_as_often_as_the_penalty_says():
     assert not np.array_equal(gates["a"], gates["b"])
 
 
+@pytest.mark.exhaustive
 def test_hard_concrete_gates_after_training():
     logits = {"a": np.array([3.0, 2.4, 0.0, -2.4], np.float32)}
     gates = filters.hard_concrete(logits)["a"]

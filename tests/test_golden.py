@@ -42,7 +42,6 @@ def test_cam(reference):
     assert (difference / np.abs(expected).max((1, 2))).max() < 1e-3
 
 
-@pytest.mark.slow
 def test_opti_cam_follows_the_masked_logit(reference):
     loaded, images, labels, _, read = reference
     images, labels, expected = images[:4], labels[:4], read("opticam")["logit"][:4]
@@ -95,7 +94,6 @@ def test_faithfulness(shared):
         np.testing.assert_allclose(found[name], expected[f"{key}_auc"], atol=1e-3)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "least"), [("mobilenet_v2", 0.82), ("efficientnet_lite0", 0.86)]
 )

@@ -123,6 +123,7 @@ def test_settings_that_make_no_sense():
         objectives.classify(APPLY, CLASSES, mixup=1.0).train(VARIABLES, batch(3), KEY)
 
 
+@pytest.mark.exhaustive
 def test_devices_change_nothing():
     """Mixtures are drawn for a pair's place in the global batch."""
     objective = objectives.classify(APPLY, CLASSES, mixup=0.4, cutmix=1.0)

@@ -72,6 +72,7 @@ def test_printed_ledgers_add_up():
         assert kept == set(np.argsort(-np.abs(amounts))[:count].tolist())
 
 
+@pytest.mark.exhaustive
 def test_the_class_map_is_the_evidence_in_its_place(network, images):
     labels = np.array([0, 2, 1])
     module, variables = network.module, network.variables

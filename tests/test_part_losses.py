@@ -165,6 +165,7 @@ def test_concentration_by_hand():
     close(losses.concentration(uniform), [2 / 12 * (1 - 1 / 100)])
 
 
+@pytest.mark.exhaustive
 def test_concentration_by_mass_is_that_of_pdisconet():
     # As in the authors' code, with coordinates in cells over the number of cells.
     _, rows, columns, _ = SHARES.shape
@@ -309,6 +310,7 @@ def test_slopes_are_finite_where_descriptors_are_zeros(name):
     slope(OF_DESCRIPTORS[name], 0 * some, some, opposite, *small)
 
 
+@pytest.mark.exhaustive
 def test_slopes_are_the_derivatives(x64):
     @jax.jit
     def all_terms(logits, vectors, kernel):
@@ -339,6 +341,7 @@ def test_rows_without_weight_are_not_looked_at():
     assert not slope(total, vectors)[2].any()
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", ["balance", "presence", "consistency"])
 def test_rows_on_several_devices_give_what_they_give_on_one(name):
     """Sum gradients over devices, as `state.make_update` does."""

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiers
 
 from unlir_jax import objectives
 from unlir_jax.models import part_network, zoo
@@ -75,12 +76,15 @@ def test_without_terms_it_is_classification():
 
 @pytest.mark.parametrize(
     ("decision", "names"),
-    [
-        ("descriptors", ANY),
-        ("landmarks", ANY),
-        ("bag", [*ANY, "binary"]),
-        ("prototypes", [*ANY, "cluster", "separation"]),
-    ],
+    tiers.by_tier(
+        [
+            ("descriptors", ANY),
+            ("landmarks", ANY),
+            ("bag", [*ANY, "binary"]),
+            ("prototypes", [*ANY, "cluster", "separation"]),
+        ],
+        {"descriptors"},
+    ),
 )
 def test_each_term_counts_by_its_weight_and_has_finite_slopes(decision, names):
     more = {"assignment": "learned"} if decision == "bag" else {}
@@ -240,7 +244,7 @@ def test_a_batch_on_two_devices_is_one_batch():
         np.testing.assert_allclose(metrics[name].ravel(), want.metrics[name], 1e-4)
 
 
-@pytest.mark.parametrize("done", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("done", tiers.by_tier([0.0, 0.5, 1.0], {0.5}))
 def test_gates_are_annealed_to_what_a_lower_temperature_gives(done):
     """Straight through: the same decision, and slopes of a colder sigmoid."""
 

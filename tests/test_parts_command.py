@@ -109,6 +109,7 @@ def test_chosen_categories_and_json(run, tmp_path, capsys):
     assert cli.main([*arguments, "--overwrite"]) == 0
 
 
+@pytest.mark.exhaustive
 def test_the_report_says_which_parts_decided(report):
     results = json.loads((report / "results.json").read_text())
     assert set(results["files"]) == {path.name for path in report.iterdir()}
@@ -134,6 +135,7 @@ def test_the_report_says_which_parts_decided(report):
     assert "not where they were" not in page
 
 
+@pytest.mark.exhaustive
 def test_the_report_answers_why_not_another_class(run, data, tmp_path, capsys):
     picture = str(data / "train" / "ant" / "00.png")
     network = pretrained.load(str(run))
@@ -155,6 +157,7 @@ def test_the_report_answers_why_not_another_class(run, data, tmp_path, capsys):
     assert "is not a class" in capsys.readouterr().err
 
 
+@pytest.mark.exhaustive
 def test_without_training_pictures_the_report_says_so(run, data, tmp_path):
     shutil.copytree(run, tmp_path / "w")
     settings = json.loads((run / workdir.CONFIG).read_text())
@@ -238,6 +241,7 @@ def test_bad_input(case, run, tmp_path, monkeypatch, capsys):
     assert sorted(tmp_path.rglob("*")) == before
 
 
+@pytest.mark.exhaustive
 def test_a_workdir_is_tuned_whole(run, data, tmp_path):
     """One step from what was there, small in the trunk, with terms on parts."""
     config = Path(__file__).parents[1] / "configs" / "train_parts.py"

@@ -37,6 +37,7 @@ def torch_file(small, tmp_path):
     return path
 
 
+@pytest.mark.golden
 def test_the_packaged_network_works_out_of_the_box():
     loaded = unlir_jax.load("efficientnet_lite0")
     assert loaded.image_size == 224 and loaded.layer == "top"

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiers
 
 import unlir_jax
 from unlir_jax import pruning, saliency, split, tree
@@ -100,7 +101,7 @@ def at_random(graph, seed=0):
     return Choice(graph, keep)
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", tiers.by_tier(FAMILIES, 2))
 def test_the_graph_knows_every_convolution_and_what_the_shapes_become(name):
     _, network = zoo.find(name)
     module = network.build(num_classes=5)
@@ -127,9 +128,9 @@ def test_the_graph_knows_every_convolution_and_what_the_shapes_become(name):
         "toy_bottleneck",
         "toy_inverted",
         "toy_vgg",
-        pytest.param("mobilenet_v2", marks=pytest.mark.slow),
-        pytest.param("resnet18", marks=pytest.mark.slow),
-        pytest.param("vgg11_bn", marks=pytest.mark.slow),
+        pytest.param("mobilenet_v2", marks=pytest.mark.exhaustive),
+        pytest.param("resnet18", marks=pytest.mark.exhaustive),
+        pytest.param("vgg11_bn", marks=pytest.mark.exhaustive),
     ],
 )
 def test_a_pruned_network_computes_what_the_masked_one_does(name, images, monkeypatch):
@@ -213,6 +214,7 @@ def test_gate_gradients_are_those_of_weights_on_the_norms(small, images):
             )
 
 
+@pytest.mark.exhaustive
 def test_gates_feel_the_loss_of_whatever_decides(small, images):
     module, variables = small
     labels = np.arange(4)
@@ -398,6 +400,7 @@ def test_a_copy_of_another_channel_goes_without_a_trace(small, images, folded):
     assert errors["linear"] < 0.01 < errors["mean"] < errors["none"]
 
 
+@pytest.mark.exhaustive
 def test_a_pruned_network_saves_loads_and_explains_like_any_other(tmp_path, images):
     network = pretrained.load("cifar_resnet8", "random", num_classes=3)
     network = network._replace(class_names=("cat", "dog", "fox"))
@@ -551,6 +554,7 @@ def test_errors_are_one_sentence(small, unchecked):
         assert len(re.findall(r"\.(?:\s|$)", str(caught.value))) <= 1
 
 
+@pytest.mark.exhaustive
 def test_the_benchmark_prints_a_curve(tmp_path, monkeypatch, capsys, small):
     folder = tmp_path / "work"
     folder.mkdir()

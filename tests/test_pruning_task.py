@@ -7,6 +7,7 @@ from pathlib import Path
 
 import few_colours
 import numpy as np
+import pytest
 from PIL import Image
 
 from unlir_jax import pruning
@@ -16,6 +17,7 @@ from unlir_jax.models import pretrained
 FILE = Path(__file__).parents[1] / "benchmarks" / "pruning_task.py"
 
 
+@pytest.mark.exhaustive
 def test_it_prunes_the_network_of_a_workdir(tmp_path, monkeypatch, capsys):
     data, work = few_colours.write(tmp_path / "colours"), tmp_path / "run"
     settings = few_colours.settings(

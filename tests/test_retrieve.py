@@ -138,6 +138,7 @@ def test_turned_and_deep_pictures_are_shown_as_they_are_seen(tmp_path, monkeypat
     assert (153, 153, 153) in {image.getpixel((5, 5)) for image in shown}
 
 
+@pytest.mark.exhaustive
 def test_an_adapter_is_folded_in(pictures, tmp_path, capsys):
     frozen = pretrained.load("cifar_resnet8", "random")
     random = np.random.default_rng(1)

@@ -41,6 +41,7 @@ def adapted(network):
     return iterative_pruning.Adapted("mobilenet_v2", module, variables, head, plan)
 
 
+@pytest.mark.exhaustive
 def test_a_network_loses_channels_in_rounds_and_learns_what_it_said(network, pixels):
     start = adapted(network)
     labels = np.arange(24) % 3
@@ -74,6 +75,7 @@ def test_a_network_loses_channels_in_rounds_and_learns_what_it_said(network, pix
         next(iterative_pruning.slim(start, pixels, labels, course._replace(steps=(1,))))
 
 
+@pytest.mark.exhaustive
 def test_reconstruction_undoes_what_regression_can(network, pixels):
     module, variables = network
     images = pixels.astype(np.float32) / 255

@@ -107,6 +107,7 @@ def settings(folder, *more, method="filters_single"):
     return config.load(name, [*given, *more])
 
 
+@pytest.mark.exhaustive
 def test_the_command_learns_under_a_penalty_and_draws_nothing_back(greys, tmp_path):
     far_above_the_loss = ("penalty.name=l1", "penalty.weight=100")
     adapt.run(settings(greys, *far_above_the_loss), tmp_path / "run")

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import tiers
 
 from unlir_jax import tree
 from unlir_jax.objectives.objective import Objective, Outcome
@@ -114,7 +115,9 @@ SPREAD = {
 }
 
 
-@pytest.mark.parametrize("how", SPREAD)
+@pytest.mark.parametrize(
+    "how", tiers.by_tier(SPREAD, {"one device", "jit in two", "pmap"})
+)
 def test_a_step_descends_the_mean_over_the_rows_that_count(how):
     laid, accumulate = SPREAD[how]
     rows = batch()
@@ -150,7 +153,7 @@ def test_a_batch_without_any_row_that_counts_changes_nothing():
     assert report.values["loss"] == 0 and after.step == 1
 
 
-@pytest.mark.parametrize("how", ["jit", "sharded", "pmap"])
+@pytest.mark.parametrize("how", tiers.by_tier(["jit", "sharded", "pmap"], {"jit"}))
 def test_several_steps_are_the_same_on_all_layouts(how):
     batches = [batch(16, 3), batch(8, 0), batch(16, 9)]
     one, _ = run(*batches, average=0.9)
@@ -192,6 +195,7 @@ def test_the_gradient_of_what_learns_is_that_of_the_whole():
 # The moving average
 
 
+@pytest.mark.exhaustive
 def test_the_average_by_hand():
     """It keeps min(decay, (1 + t) / (10 + t)) of the old, as TensorFlow's does."""
     batches = [batch(8 * count, count) for count in (1, 2, 3)]
@@ -256,7 +260,7 @@ def test_a_step_after_a_pause_is_as_without():
 # Measuring
 
 
-@pytest.mark.parametrize("how", ["one device", "jit", "pmap"])
+@pytest.mark.parametrize("how", tiers.by_tier(["one device", "jit", "pmap"], {"jit"}))
 def test_measures_are_sums_over_exactly_the_examples(how):
     laid = SPREAD[how][0]
     laid = laid() if laid else mesh.layout(devices=jax.devices()[:1])

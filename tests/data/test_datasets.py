@@ -211,6 +211,7 @@ def test_exif_turns_pictures_boxes_and_masks(value):
     np.testing.assert_array_equal(inside, bright)
 
 
+@pytest.mark.exhaustive
 def test_an_evaluation_takes_a_data_set_by_its_name(tmp_path):
     prepare("caltech_birds2011", tmp_path)
     wanted = config.load(

@@ -210,6 +210,7 @@ next(left)
 """
 
 
+@pytest.mark.process
 def test_workers_change_nothing_and_their_errors_arrive(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)

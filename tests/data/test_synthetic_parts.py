@@ -73,6 +73,7 @@ def test_same_key_same_bits_also_from_threads():
     assert (other != synthetic_parts.draw((1, 0), LOOK).image).mean() > 0.5
 
 
+@pytest.mark.exhaustive
 def test_no_example_twice_in_any_split():
     seen = {
         synthetic_parts.example(split, index, image_size=16, seed=seed)[
@@ -254,21 +255,25 @@ def surroundings_of(example):
     return small.ravel()
 
 
-@pytest.mark.parametrize("look", [colours_of, surroundings_of])
-def test_neither_colours_nor_surroundings_tell_the_class(look):
+@pytest.mark.exhaustive
+def test_neither_colours_nor_surroundings_tell_the_class():
     """The nearest class by mean is right as by chance, nearly.
 
-    Of 300 with ten classes, chance gives 10 % with a deviation of 1.7 %.
+    Of 200 with ten classes, chance gives 10 % with a deviation of 2.1 %.
     """
+    looks = (colours_of, surroundings_of)
     sets = {}
     for split in ("train", "test"):
-        data = synthetic_parts.synthetic_parts(split, size=300, image_size=32)
-        sets[split] = np.stack([look(data.read(i)) for i in range(300)]), data.labels
-    values, labels = sets["train"]
-    means = np.stack([values[labels == label].mean(0) for label in range(10)])
-    values, labels = sets["test"]
-    nearest = ((values[:, None] - means) ** 2).sum(-1).argmin(1)
-    assert (nearest == labels).mean() < 0.2
+        data = synthetic_parts.synthetic_parts(split, size=200, image_size=32)
+        examples = [data.read(index) for index in range(200)]
+        sets[split] = [np.stack([look(e) for e in examples]) for look in looks]
+        sets[split].append(data.labels)
+    *train, labels = sets["train"]
+    *test, truth = sets["test"]
+    for values, tested in zip(train, test, strict=True):
+        means = np.stack([values[labels == label].mean(0) for label in range(10)])
+        nearest = ((tested[:, None] - means) ** 2).sum(-1).argmin(1)
+        assert (nearest == truth).mean() < 0.2
 
 
 def test_variants_look_different():

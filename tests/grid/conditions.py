@@ -140,8 +140,8 @@ FINE = {
     "as it is": case(),
     "constant": _pixels(lambda images: jnp.full_like(images, 0.5))(case()),
     "black": _pixels(jnp.zeros_like)(case()),
-    "one channel in bfloat16": case(channels=1, dtype=jnp.bfloat16),
     "1 x 1 in float16": case(side=1, dtype=np.float16),
+    "one class and one channel in bfloat16": case(1, 1, dtype=jnp.bfloat16),
 }
 """Every value is finite, or there is a sentence on what is missing."""
 

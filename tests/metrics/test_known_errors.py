@@ -38,6 +38,7 @@ def watched(model):
     return model._replace(features=features), seen
 
 
+@pytest.mark.exhaustive
 def test_quantus_road_aggregates_only_the_first_batch(model, pictures, saliency):
     """Six images in one batch and in two gave 0.5 and 1.0."""
     metric = functools.partial(metrics.road(model, percentiles=(30,)), {}, key=KEY)
@@ -50,6 +51,7 @@ def test_quantus_road_aggregates_only_the_first_batch(model, pictures, saliency)
     np.testing.assert_allclose(np.concatenate(halves), whole, atol=1e-5)
 
 
+@pytest.mark.exhaustive
 def test_quantus_road_crashes_on_colour(model, pictures, saliency):
     """And removes pixels: all channels of 20 per cent of height times width."""
     counted, seen = watched(model)
@@ -128,6 +130,7 @@ def test_protopnext_locates_flat_maps_on_the_diagonal(model, pictures):
     assert (flat == 0).all()
 
 
+@pytest.mark.exhaustive
 def test_quantus_weighted_localisation_depends_on_the_batch(model, pictures, saliency):
     regions = np.random.default_rng(1).uniform(size=(4, 32, 32)) < 0.2
     metric = metrics.energy_pointing_game(model)
@@ -198,6 +201,7 @@ def test_xplique_constant_maps_are_perfectly_alike():
         assert all((found[name] == 0).all() for name in ("ssim", "spearman", "hog"))
 
 
+@pytest.mark.exhaustive
 def test_opti_cam_code_divides_by_zero_on_flat_maps(model, pictures):
     """No metric is NaN on maps that say nothing."""
 

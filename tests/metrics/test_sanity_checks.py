@@ -50,6 +50,7 @@ def test_similarities_are_those_of_published_code():
         np.testing.assert_allclose(values, found[name], atol=1e-6)
 
 
+@pytest.mark.exhaustive
 def test_the_same_in_double_precision(x64):
     found = similarity.similarities(FIRST, SECOND)
     expected = {

@@ -60,17 +60,13 @@ def assert_alike(wide, narrow, variables):
     np.testing.assert_allclose(found, expected, atol=0.1 * spread)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        name if name in QUICK else pytest.param(name, marks=pytest.mark.slow)
-        for name in KINDS
-    ],
-)
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("name", KINDS)
 def test_logits_of_one_program_are_those_of_float32(name):
     assert_alike(*pair(name))
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("pooling", ["max", "gem"])
 def test_pooling_is_compiled_apart(pooling):
     wide, narrow, variables = pair("cifar_resnet8")
@@ -78,12 +74,14 @@ def test_pooling_is_compiled_apart(pooling):
     assert_alike(one, two, variables)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", DECISIONS)
 def test_logits_of_part_networks_are_those_of_float32(name):
     decision = {"name": name, "layer": "layer2", **DECISIONS[name]}
     assert_alike(*pair("cifar_resnet8", decision=decision))
 
 
+@pytest.mark.exhaustive
 def test_a_training_step_is_that_of_float32():
     wide, narrow, variables = pair("cifar_resnet8")
 
@@ -106,6 +104,7 @@ def test_a_training_step_is_that_of_float32():
         assert np.linalg.norm(two - one) < 0.2 * np.linalg.norm(one) + 1e-3
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("method", ["grad_cam", "eigen_cam", "layer_cam"])
 def test_maps_are_those_of_float32(method):
     explain = unlir_jax.saliency.METHODS[method]

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiers
 
 from unlir_jax import tree
 from unlir_jax.models import part_network, pretrained, zoo
@@ -116,6 +117,7 @@ def test_the_order_of_parts_changes_nothing(network, maps):
     )
 
 
+@pytest.mark.exhaustive
 def test_a_part_that_is_nowhere_has_finite_slopes(network):
     def total(variables, maps):
         return network.module.apply(variables, maps, method="head").sum()
@@ -214,11 +216,14 @@ def test_every_kind_of_backbone_gives_a_finer_layer(name, layer):
 
 @pytest.mark.parametrize(
     ("settings", "rows", "finer"),
-    [
-        ({"at": "layer2", "layer": ""}, 16, 0),
-        ({"at": "layer2", "layer": "layer1"}, 16, 32),
-        ({"layer": "2x"}, 8, 16),
-    ],
+    tiers.by_tier(
+        [
+            ({"at": "layer2", "layer": ""}, 16, 0),
+            ({"at": "layer2", "layer": "layer1"}, 16, 32),
+            ({"layer": "2x"}, 8, 16),
+        ],
+        1,
+    ),
 )
 def test_any_layer_two_layers_or_two_scales(network, settings, rows, finer):
     backbone = network.module.backbone

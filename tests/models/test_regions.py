@@ -122,6 +122,7 @@ def test_boxes_over_windows_sampled_at_centres_are_windows(size):
     close(aligned, windows.descriptors)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("size", [1, 2])
 def test_boxes_of_each_picture(size):
     boxes = np.stack([BOXES, BOXES[::-1]])

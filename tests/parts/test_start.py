@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 import pytest
+import tiers
 
 from unlir_jax import tree
 from unlir_jax.models import filling, part_network, pretrained
@@ -117,13 +118,16 @@ def test_bad_input_gets_one_sentence(planted, monkeypatch):
 
 @pytest.mark.parametrize(
     ("way", "solver"),
-    [
-        ("lda", None),
-        ("assignment", "hungarian"),
-        ("ipfp", "ipfp"),
-        ("soft_assign", "soft_assign"),
-        ("groups", "hungarian"),
-    ],
+    tiers.by_tier(
+        [
+            ("lda", None),
+            ("assignment", "hungarian"),
+            ("ipfp", "ipfp"),
+            ("soft_assign", "soft_assign"),
+            ("groups", "hungarian"),
+        ],
+        {"lda"},
+    ),
 )
 def test_other_ways_to_find_parts_start_a_network_that_decides(
     planted, way, solver, monkeypatch

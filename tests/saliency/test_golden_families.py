@@ -125,7 +125,6 @@ def test_cams_with_real_weights(shared, name):
         assert worst(found, expected[key]) < tolerance, key
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 def test_ablation_cam_with_real_weights(shared, name):
     loaded, images, labels, expected = load(shared, name, "cams")
@@ -139,7 +138,6 @@ def test_ablation_cam_with_real_weights(shared, name):
 POLE = 20
 
 
-@pytest.mark.slow
 def test_inner_layer_with_real_weights(shared):
     name, some = "mobilenetv2", slice(8)
     loaded, images, labels, expected = load(shared, name, "inner_cams", "features.13")
@@ -149,7 +147,6 @@ def test_inner_layer_with_real_weights(shared):
         assert worst(found, expected[key][some]) < tolerance, key
 
 
-@pytest.mark.slow
 def test_inner_layer_with_real_weights_in_double_precision(x64, shared):
     name, one = "mobilenetv2", slice(POLE, POLE + 1)
     loaded, _, labels, expected = load(shared, name, "inner_cams", "features.13")
@@ -164,7 +161,6 @@ def test_inner_layer_with_real_weights_in_double_precision(x64, shared):
         assert worst(found, expected[key][one]) < 1e-6, key
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 def test_gradients_with_real_weights(shared, name):
     loaded, images, labels, expected = load(shared, name, "gradients")
@@ -180,7 +176,6 @@ def test_gradients_with_real_weights(shared, name):
             assert distance(found, expected[key]) < tolerance, key
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "alignment"),
     [("mobilenetv2", "half_pixel"), ("efficientnet_lite0", "corners")],

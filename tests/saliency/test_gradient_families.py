@@ -119,6 +119,7 @@ def test_error_of_the_field_the_trapezoid_rule_is_one(x64, pictures):
         assert weights @ nodes == pytest.approx(1 / 2)
 
 
+@pytest.mark.exhaustive
 def test_host_and_device_agree(smooth, pictures):
     cut, variables = smooth
     for name in ("integrated_gradients", "blur_integrated_gradients", "smooth_grad"):
@@ -151,6 +152,7 @@ def test_the_blur_keeps_what_is_constant_and_vanishes(pictures):
     np.testing.assert_allclose(paths.blur(grey, 5.0), grey, atol=1e-6)
 
 
+@pytest.mark.exhaustive
 def test_gradient_shap_adds_up_in_expectation(smooth, pictures):
     cut, variables = smooth
     images = jnp.asarray(pictures)
@@ -244,6 +246,7 @@ def by_hand(variables, images, labels, guided):
     return back1(gate(before, slope, 6))[0] / 0.2
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("method", "mode"),
     [
@@ -316,6 +319,7 @@ def test_gates_and_variances_are_not_relus(pictures):
     np.testing.assert_allclose(found(*inputs), plain(*inputs), atol=1e-9)
 
 
+@pytest.mark.exhaustive
 def test_guided_grad_cam_is_the_product(pictures):
     cut, variables = mixed(pictures)
     inputs = (variables, jnp.asarray(pictures), LABELS)
@@ -325,6 +329,7 @@ def test_guided_grad_cam_is_the_product(pictures):
     np.testing.assert_allclose(found, fine * coarse[..., None], rtol=1e-5)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("activation", ["relu6", "clamp"])
 def test_full_grad_is_complete(x64, pictures, activation):
     cut, variables = mixed(pictures, activation)

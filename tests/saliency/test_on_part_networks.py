@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiers
 from flax import linen as nn
 from saliency import test_invariance
 
@@ -48,7 +49,7 @@ def network():
     return split.from_methods(module, mean=module.mean), variables, images
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", tiers.by_tier(FAMILIES, {"grad_cam", "rise"}))
 def test_explainers_run_on_part_networks(network, name):
     model, variables, images = network
     explain = saliency.METHODS[name](model, **test_invariance.FAST.get(name, {}))

@@ -102,6 +102,7 @@ def test_a_diverged_run_has_an_exit_code_of_its_own(tmp_path, capsys):
     assert "is not a finite number" in capsys.readouterr().err
 
 
+@pytest.mark.exhaustive
 def test_a_finished_workdir_can_be_explained(pictures, tmp_path, capsys):
     folder = tmp_path / "run"
     arguments = ["train", "--config", str(TINY), "--workdir", str(folder), "--quiet"]

@@ -166,7 +166,7 @@ def test_a_training_that_was_stopped_ends_bitwise_where_it_would_have(
         assert (folder / name).read_bytes() == (finished / name).read_bytes()
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_pmap_learns_what_jit_learns(tmp_path, monkeypatch):
     def learnt(name, *overrides, **more):
         folder, found = tmp_path / name, whole(*overrides)

@@ -117,6 +117,7 @@ def test_not_a_number_stops_with_step_and_pictures(tmp_path):
     assert not any((tmp_path / "run" / "checkpoints").glob("[0-9]*"))
 
 
+@pytest.mark.exhaustive
 def test_a_workdir_of_another_config_is_refused(tmp_path):
     train.run(settings("steps=1"), tmp_path / "run")
     with pytest.raises(ValueError, match="seed: 1 here, 0 there"):
@@ -157,6 +158,7 @@ def test_bad_settings_are_one_clear_sentence(overrides, sentence, tmp_path):
         train.run(settings("steps=1", *overrides), tmp_path / "run")
 
 
+@pytest.mark.exhaustive
 def test_features_are_computed_once_and_give_what_the_network_gives(
     pictures, tmp_path, monkeypatch
 ):
@@ -187,6 +189,7 @@ def test_features_are_computed_once_and_give_what_the_network_gives(
     assert len(list((tmp_path / "cache").glob("*.lock"))) == 3, "a file has changed"
 
 
+@pytest.mark.exhaustive
 def test_init_from_takes_what_fits_and_says_what_does_not(pictures, tmp_path):
     train.run(settings("data.options.classes=8", "steps=1"), tmp_path / "eight")
     lines = []
@@ -198,6 +201,7 @@ def test_init_from_takes_what_fits_and_says_what_does_not(pictures, tmp_path):
     assert "params/classifier/kernel" in text
 
 
+@pytest.mark.exhaustive
 def test_parts_of_a_batch_add_up_to_it(tmp_path, monkeypatch):
     """Where norms do not look at the batch, accumulation changes nothing."""
     still = ("model.freeze_norms=true", "optimizer.learning_rate=0.01", "batch_size=32")
@@ -211,6 +215,7 @@ def test_parts_of_a_batch_add_up_to_it(tmp_path, monkeypatch):
     assert 0 < double.furthest(one, four) < double.furthest(one, moved)
 
 
+@pytest.mark.exhaustive
 def test_bfloat16_computes_in_it_and_keeps_float32(tmp_path):
     exact = train.run(settings("steps=2"), tmp_path / "float32")
     rough = train.run(settings("steps=2", "model.dtype=bfloat16"), tmp_path / "b")
@@ -221,6 +226,7 @@ def test_bfloat16_computes_in_it_and_keeps_float32(tmp_path):
     assert 0 < difference < 0.1
 
 
+@pytest.mark.exhaustive
 def test_the_average_is_what_is_tested_and_written(tmp_path):
     train.run(settings(), tmp_path / "last")
     train.run(settings(argument=":average=0.9"), tmp_path / "mean")
@@ -231,6 +237,7 @@ def test_the_average_is_what_is_tested_and_written(tmp_path):
         np.testing.assert_array_equal(leaf, mean[path])
 
 
+@pytest.mark.exhaustive
 def test_the_best_checkpoint_is_kept(tmp_path):
     best = settings(
         "steps=12",
@@ -249,6 +256,7 @@ def test_the_best_checkpoint_is_kept(tmp_path):
     assert kept == {first, 12}
 
 
+@pytest.mark.exhaustive
 def test_memory_and_workers_change_nothing(pictures, tmp_path):
     plain = train.run(of_folder(pictures), tmp_path / "plain").summary
     kept = train.run(of_folder(pictures, "data.cache=memory"), tmp_path / "kept")
@@ -256,6 +264,7 @@ def test_memory_and_workers_change_nothing(pictures, tmp_path):
 
 
 # What a damaged file makes Orbax's reader leave behind is not the subject.
+@pytest.mark.exhaustive
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_damaged_checkpoint_is_skipped_set_aside_and_made_anew(tmp_path):
     whole = train.run(settings("steps=8"), tmp_path / "run").summary
