@@ -18,7 +18,11 @@ def same(actual, expected):
 
 
 def close(actual, expected, rtol=1e-5, atol=1e-6):
-    """Compare two trees of the same structure within a tolerance."""
+    """Compare two trees of arrays, or of lists of numbers, within a tolerance."""
+    actual, expected = (
+        jax.tree.map(np.asarray, whole, is_leaf=lambda leaf: isinstance(leaf, list))
+        for whole in (actual, expected)
+    )
     assert jax.tree.structure(actual) == jax.tree.structure(expected)
     found = tree.listed(actual)
     for path, leaf in tree.listed(expected).items():

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import refused
 
 from unlir_jax import adapters, cli, filters, tree
 from unlir_jax.adapters import file as files
@@ -371,12 +372,6 @@ def test_the_command_applies_merges_and_compares(tmp_path, file, capsys):
     )
     assert "weight other filters" in run("diff", str(other), merged, code=2)
     assert Path(whole).read_bytes() == before
-
-
-def refused(match, function, *arguments, kind=ValueError, **settings):
-    with pytest.raises(kind, match=match) as caught:
-        function(*arguments, **settings)
-    assert "\n" not in str(caught.value)
 
 
 def test_adapters_of_other_backbones_are_refused():

@@ -13,6 +13,7 @@ import ml_dtypes
 import numpy as np
 import optax
 import pytest
+from helpers import same
 
 from unlir_jax import tree
 from unlir_jax.runtime import checkpoint, mesh
@@ -47,14 +48,6 @@ LAYOUTS = {
 def laid_out(how, state):
     laid = LAYOUTS[how]()
     return mesh.get_state(laid, mesh.put_state(laid, state))
-
-
-def same(actual, expected):
-    found, wanted = tree.flatten(actual), tree.flatten(expected)
-    assert list(found) == list(wanted)
-    for path, leaf in wanted.items():
-        assert found[path].dtype == leaf.dtype, path
-        np.testing.assert_array_equal(found[path], leaf, path)
 
 
 def save_all(folder, steps, how="one", metrics=None, **settings):

@@ -62,7 +62,10 @@ def wait_for_batches(folder, process, count):
 def killed(start, tmp_path_factory):
     """Kill a run three times at random, and let it end."""
     folder = tmp_path_factory.mktemp("killed") / "run"
-    random, done = np.random.default_rng(), 0
+    seed = int(os.environ.get("UNLIR_SEED") or np.random.SeedSequence().entropy % 2**32)
+    # Shown where the test fails.
+    print(f"UNLIR_SEED={seed}")
+    random, done = np.random.default_rng(seed), 0
     for _ in range(3):
         process = start(folder)
         done += int(random.integers(1, 3))

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import refused
 from PIL import Image
 
 from unlir_jax import adapters, cli, filters, split
@@ -206,29 +207,26 @@ def test_the_report_shows_filters_and_saliency(folder, file, tmp_path, capsys):
     assert "layer2 block0 conv1 5" in page and "× 1.500 (+50.0 %)" in page
 
 
-def refused(match, *arguments, **settings):
-    with pytest.raises(ValueError, match=match) as caught:
-        run(*arguments, **settings)
-    assert "\n" not in str(caught.value)
-
-
 def test_bad_input_gets_one_sentence(folder, file, tmp_path):
     own = adapter()
     wrong = adapters.save(
         tmp_path / "a.safetensors", **own._replace(fingerprint="0" * 64)._asdict()
     )
-    refused("other weights of cifar_resnet8", folder, wrong, tmp_path / "out")
+    refused("other weights of cifar_resnet8", run, folder, wrong, tmp_path / "out")
     other = own._replace(backbone="cifar_resnet20")
     wrong = adapters.save(tmp_path / "b.safetensors", **other._asdict())
-    refused("other weights of cifar_resnet20", folder, wrong, tmp_path / "out")
-    refused("`count`=0", folder, file, tmp_path / "out", count=0)
-    refused("No picture of 1 can be read", tmp_path / "none", file, tmp_path / "out")
+    refused("other weights of cifar_resnet20", run, folder, wrong, tmp_path / "out")
+    refused("`count`=0", run, folder, file, tmp_path / "out", count=0)
+    refused(
+        "No picture of 1 can be read", run, tmp_path / "none", file, tmp_path / "out"
+    )
     full = tmp_path / "full"
     full.mkdir()
     (full / "mine.txt").write_text("mine")
-    refused("is not empty", folder, file, full)
+    refused("is not empty", run, folder, file, full)
     refused(
         "which no previous report wrote",
+        run,
         folder,
         file,
         _with_page(tmp_path),

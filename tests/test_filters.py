@@ -7,6 +7,7 @@ import pytest
 import tiers
 from flax import linen as nn
 from flax import nnx
+from helpers import same
 
 from unlir_jax import filters, tree
 from unlir_jax.models import fold as folding
@@ -84,14 +85,6 @@ def moved(weights, seed=3):
     }
 
 
-def same(one, other):
-    """Compare trees bit for bit."""
-    assert jax.tree.structure(one) == jax.tree.structure(other)
-    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
-        assert a.dtype == b.dtype
-        assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
-
-
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize(
     "dtype", tiers.by_tier([np.float32, jnp.bfloat16], {np.float32})
@@ -147,7 +140,7 @@ def test_weights_before_a_norm_would_not_learn():
 
 
 @functools.cache
-def slope(kind):
+def parameter_slopes(kind):
     """Compile the derivative of a loss in train mode by a network's parameters."""
     target = np.random.default_rng(5).normal(size=(6, 4)).astype(np.float32)
 
@@ -160,7 +153,7 @@ def slope(kind):
 def gradients(kind, variables, weights, images):
     """Differentiate that loss by the weights."""
     adapted, back = jax.vjp(lambda weights: filters.apply(variables, weights), weights)
-    return back(slope(kind)(adapted, images))[0]
+    return back(parameter_slopes(kind)(adapted, images))[0]
 
 
 def test_what_each_mode_multiplies():

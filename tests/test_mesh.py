@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import same
 from jax.sharding import PartitionSpec
 
-from unlir_jax import tree
 from unlir_jax.runtime import mesh
 
 RANDOM = np.random.default_rng(0)
@@ -27,14 +27,6 @@ def laid_out(how, devices=None):
     if how == "sharded":
         return mesh.layout("jit", 4, devices)
     return mesh.layout(how, 0, devices)
-
-
-def same(actual, expected):
-    assert jax.tree.structure(actual) == jax.tree.structure(expected)
-    for path, leaf in tree.flatten(expected).items():
-        found = tree.flatten(actual)[path]
-        assert found.dtype == leaf.dtype, path
-        np.testing.assert_array_equal(found, leaf, path)
 
 
 # Layouts

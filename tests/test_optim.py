@@ -1,7 +1,9 @@
 """Which rule each parameter follows, schedules by hand, and optimisers by formula."""
 
+import functools
 import math
 
+import helpers
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -56,11 +58,7 @@ def started():
     return found, jax.tree.map(jnp.asarray, learning), frozen
 
 
-def close(actual, expected, **tolerance):
-    tolerance = tolerance or {"rtol": 1e-6, "atol": 1e-7}
-    assert sorted(actual) == sorted(expected)
-    for path in expected:
-        np.testing.assert_allclose(actual[path], expected[path], **tolerance)
+close = functools.partial(helpers.close, rtol=1e-6, atol=1e-7)
 
 
 # The table

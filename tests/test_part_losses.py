@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import close
 from jax.test_util import check_grads
 
 from unlir_jax.objectives import losses
@@ -37,10 +38,6 @@ OF_DESCRIPTORS = {
     "diversity": lambda vectors: losses.diversity(vectors[0]),
     "consistency": lambda vectors: losses.consistency(vectors, LABELS),
 }
-
-
-def close(actual, expected, tolerance=1e-5):
-    np.testing.assert_allclose(actual, expected, rtol=tolerance, atol=1e-6)
 
 
 def slope(function, *inputs):

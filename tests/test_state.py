@@ -6,6 +6,7 @@ import numpy as np
 import optax
 import pytest
 import tiers
+from helpers import close
 
 from unlir_jax import tree
 from unlir_jax.objectives.objective import Objective, Outcome
@@ -94,12 +95,6 @@ def run(
 
 def real(rows):
     return {name: values[rows["weight"] > 0] for name, values in rows.items()}
-
-
-def close(actual, expected, tolerance=1e-6):
-    for path, leaf in tree.listed(expected).items():
-        found = tree.listed(actual)[path]
-        np.testing.assert_allclose(found, leaf, rtol=1e-5, atol=tolerance)
 
 
 # Layouts and numbers of parts that all have to give the same numbers.

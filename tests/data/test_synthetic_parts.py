@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from helpers import same
 from PIL import Image, ImageFilter
 
 from unlir_jax.data import shapes, source, synthetic_parts
@@ -12,12 +13,6 @@ from unlir_jax.data import shapes, source, synthetic_parts
 PARTS = synthetic_parts.PARTS
 LOOK = (1, 1, 1, 1, 1, 1)
 KEYS = ((0, 0), (3, 1), (7, 2))
-
-
-def same(one, other):
-    assert one.keys() == other.keys()
-    for name, value in one.items():
-        np.testing.assert_array_equal(value, other[name], err_msg=name)
 
 
 def near(mask, value):

@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from helpers import close
 from jax.test_util import check_grads
 
 from unlir_jax.core import random_keys
@@ -15,10 +16,6 @@ BOXES = np.array(
     [[0.11, 0.07, 0.92, 0.85], [0.3, 0.4, 0.45, 0.55], [0.02, 0.61, 0.33, 0.97]],
     np.float32,
 )
-
-
-def close(actual, expected):
-    np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-6)
 
 
 def slow_align(maps, box, size, samples):

@@ -104,7 +104,9 @@ def raw_map(kind, model, layer, x, labels):
     targets = [ClassifierOutputTarget(label) for label in labels]
     with kind(model=model, target_layers=[layer]) as cam:
         outputs = cam.activations_and_grads(x)
-        loss = sum(target(output) for target, output in zip(targets, outputs))
+        loss = sum(
+            target(output) for target, output in zip(targets, outputs, strict=True)
+        )
         model.zero_grad()
         loss.backward(retain_graph=True)
         seen = cam.activations_and_grads
