@@ -6,6 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.process
+
 RUN = Path(__file__).parents[1] / "benchmarks" / "run.py"
 TINY = (
     "--model cifar_resnet20 --weights random --device cpu --ours plain --ours-only "

@@ -406,6 +406,7 @@ FULL = """
 """
 
 
+@pytest.mark.process
 def test_a_full_disk_leaves_the_checkpoints_before(tmp_path):
     """Files may not grow beyond a limit in that process, which is root's limit too."""
     done = subprocess.run(

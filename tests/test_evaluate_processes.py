@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 import small_network
 
+pytestmark = pytest.mark.process
+
 COUNT = 8
 
 

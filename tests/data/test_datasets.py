@@ -285,6 +285,7 @@ def test_many_threads_and_a_pickle(tmp_path):
         np.testing.assert_array_equal(picture, expected[i % 8])
 
 
+@pytest.mark.process
 def test_another_process_reads_without_tensorflow_and_jax(tmp_path):
     builder(tmp_path).download_and_prepare()
     source = datasets.tfds("spots", "train", data_dir=tmp_path)

@@ -116,6 +116,7 @@ def test_maps_are_those_of_float32(method):
     assert np.linalg.norm(found[1] - found[0]) < 0.1 * np.linalg.norm(found[0])
 
 
+@pytest.mark.process
 def test_a_program_of_its_own_flags_gives_numbers():
     """Compile as users do: the tests' own processes optimise less."""
     code = (
