@@ -12,7 +12,7 @@ from unlir_jax import tree
 from unlir_jax.models import pretrained, zoo
 from unlir_jax.weights import readers
 
-NAME = "cifar_resnet20"
+NAME = "cifar_resnet8"
 
 
 def write(folder: pathlib.Path) -> pathlib.Path:

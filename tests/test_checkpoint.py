@@ -236,6 +236,7 @@ def test_a_flipped_byte_in_an_array(two, tmp_path, how):
     check_one_before(*damaged(two[how], tmp_path, flip, how))
 
 
+@pytest.mark.exhaustive
 def test_truncated_and_missing_files(two, tmp_path):
     def truncate(folder):
         file = largest(folder)

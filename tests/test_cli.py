@@ -82,13 +82,13 @@ BAD = {
     "negative seed": (["explain", "photo.png", "--seed", "-1"], "`seed`=-1; expected"),
     "long seed": (["explain", "photo.png", "--seed", "9" * 20], "expected an integer"),
     "models": (["models", "resnet5"], "did you mean"),
-    "suffix": (["convert", "cifar_resnet20", "other.safetensors", "o.pth"], "ends in"),
+    "suffix": (["convert", "cifar_resnet8", "other.safetensors", "o.pth"], "ends in"),
     "exists": (
-        ["convert", "cifar_resnet20", "own.safetensors", "own.safetensors"],
+        ["convert", "cifar_resnet8", "own.safetensors", "own.safetensors"],
         "exists",
     ),
     "convert others": (
-        ["convert", "cifar_resnet20", "other.safetensors", "new.safetensors"],
+        ["convert", "cifar_resnet8", "other.safetensors", "new.safetensors"],
         "missing",
     ),
 }
@@ -111,7 +111,7 @@ def test_bad_input(case, weights, photo, tmp_path, monkeypatch, capsys):
     arguments = list(arguments)
     if arguments[:1] == ["explain"] and len(arguments) > 1:
         if "--model" not in arguments:
-            arguments += ["--model", "cifar_resnet20"]
+            arguments += ["--model", "cifar_resnet8"]
         if "--weights" not in arguments:
             arguments += ["--weights", str(weights)]
         if "--output" not in arguments:
@@ -166,7 +166,7 @@ def test_models_knows_every_count():
 
 
 def test_layers(capsys):
-    assert cli.main(["models", "cifar_resnet20", "--json"]) == 0
+    assert cli.main(["models", "cifar_resnet8", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
     shapes = {row["layer"]: row["shape"] for row in rows}
     assert shapes["layer3"] == [8, 8, 64]
@@ -183,19 +183,19 @@ def test_methods(capsys):
 
 def test_convert_keeps_every_bit(weights, tmp_path, capsys):
     output = tmp_path / "mine.safetensors"
-    arguments = ["convert", "cifar_resnet20", str(weights), str(output)]
+    arguments = ["convert", "cifar_resnet8", str(weights), str(output)]
     assert cli.main(arguments) == 0
     assert str(output) in capsys.readouterr().out
-    first = unlir_jax.load("cifar_resnet20", weights=weights)
-    second = unlir_jax.load("cifar_resnet20", weights=output)
+    first = unlir_jax.load("cifar_resnet8", weights=weights)
+    second = unlir_jax.load("cifar_resnet8", weights=output)
     jax.tree.map(np.testing.assert_array_equal, first.variables, second.variables)
     metadata = readers.read_metadata(output)
     assert metadata["format"] == "unlir_jax"
-    assert metadata["network"] == "cifar_resnet20"
+    assert metadata["network"] == "cifar_resnet8"
     assert metadata["sha256"] == readers.sha256(weights)
     assert set(readers.read(output)) == set(tree.flatten(first.variables))
     assert cli.main([*arguments, "--overwrite", "--num-classes", "3"]) == 0
-    third = unlir_jax.load("cifar_resnet20", weights=output)
+    third = unlir_jax.load("cifar_resnet8", weights=output)
     assert third.variables["params"]["classifier"]["bias"].shape == (3,)
 
 

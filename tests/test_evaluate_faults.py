@@ -9,6 +9,7 @@ import shutil
 import numpy as np
 import pytest
 import small_network
+import tiers
 from PIL import Image
 
 from unlir_jax import cli
@@ -107,20 +108,33 @@ def test_a_bad_setting_is_named_before_any_work(
 
 @pytest.mark.parametrize(
     ("metric", "option", "value", "words"),
-    [
-        ("insertion", "steps", 0, "`steps`=0"),
-        (
-            "insertion",
-            "steps",
-            10**9,
-            "metric_options.insertion.steps`=1000000000; exp",
-        ),
-        ("insertion", "loop", "foo", "metric_options.insertion.loop`='foo'; expected"),
-        ("max_sensitivity", "samples", 0, "`samples`=0"),
-        ("max_sensitivity", "radius", -1.0, "`radius`=-1"),
-        ("cascading_randomization", "stages", 0, "`stages`=0"),
-        ("infidelity", "scaled", 3, "metric_options.infidelity.scaled`=3; expected"),
-    ],
+    tiers.by_tier(
+        [
+            ("insertion", "steps", 0, "`steps`=0"),
+            (
+                "insertion",
+                "steps",
+                10**9,
+                "metric_options.insertion.steps`=1000000000; exp",
+            ),
+            (
+                "insertion",
+                "loop",
+                "foo",
+                "metric_options.insertion.loop`='foo'; expected",
+            ),
+            ("max_sensitivity", "samples", 0, "`samples`=0"),
+            ("max_sensitivity", "radius", -1.0, "`radius`=-1"),
+            ("cascading_randomization", "stages", 0, "`stages`=0"),
+            (
+                "infidelity",
+                "scaled",
+                3,
+                "metric_options.infidelity.scaled`=3; expected",
+            ),
+        ],
+        3,
+    ),
 )
 def test_a_bad_option_of_a_metric_is_named_before_any_work(
     pictures, weights, tmp_path, monkeypatch, metric, option, value, words
@@ -146,6 +160,7 @@ def test_what_only_the_first_batch_refuses_leaves_no_workdir(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.exhaustive
 def test_other_statistics_summarise_again_and_score_nothing(
     pictures, weights, whole, run, monkeypatch
 ):
@@ -252,6 +267,7 @@ def test_the_weights_of_random_labels_are_compared_too(pictures, weights, tmp_pa
         evaluate.run(given, tmp_path / "run")
 
 
+@pytest.mark.exhaustive
 def test_done_before_where_the_data_are_gone_is_said(pictures, weights, tmp_path):
     mine = copied(pictures, tmp_path / "mine")
     evaluate.run(settings(mine, weights), tmp_path / "run")
@@ -345,6 +361,7 @@ def test_a_batch_of_another_evaluation_is_refused(pictures, weights, stopped, tm
         evaluate.run(settings(pictures, weights), stopped)
 
 
+@pytest.mark.exhaustive
 def test_a_batch_of_an_earlier_version_is_taken(pictures, weights, whole, run):
     for name in ("summary.json", "began_with.json"):
         (run / name).unlink()
@@ -366,7 +383,10 @@ def test_a_workdir_without_its_config_is_refused(pictures, weights, stopped, run
         evaluate.run(settings(pictures, weights), stopped)
 
 
-@pytest.mark.parametrize("names", [evaluate.WRITTEN, ("report.html",), ("batches",)])
+@pytest.mark.parametrize(
+    "names",
+    tiers.by_tier([evaluate.WRITTEN, ("report.html",), ("batches",)], {"report.html"}),
+)
 def test_what_is_deleted_of_a_finished_run_is_made_again(
     pictures, weights, whole, run, names
 ):
@@ -474,6 +494,7 @@ def test_what_the_writer_says_of_a_disk_has_the_way_out_too(
     same_files(stopped, whole)
 
 
+@pytest.mark.exhaustive
 def test_a_disk_that_cannot_be_written_to_is_a_sentence(
     pictures, weights, whole, stopped, monkeypatch
 ):

@@ -7,6 +7,7 @@ import os
 import jax
 import numpy as np
 import pytest
+import tiers
 
 from unlir_jax import tree
 from unlir_jax.data import pipeline, source
@@ -212,6 +213,7 @@ def test_evaluation_gives_each_row_once_and_pads():
     assert len(halves[0]) == len(halves[1]) == 3
 
 
+@pytest.mark.exhaustive
 def test_maps_pooled_in_several_ways_are_kept_side_by_side(network, tmp_path):
     ways = ("max", "average", "gem")
     kept = cached(pictures(), network, tmp_path, poolings=ways)
@@ -260,7 +262,9 @@ def flipped(data):
     return data
 
 
-@pytest.mark.parametrize("name", ["features.npy", "label.npy", "weight.npy"])
+@pytest.mark.parametrize(
+    "name", tiers.by_tier(["features.npy", "label.npy", "weight.npy"], {"label.npy"})
+)
 @pytest.mark.parametrize(
     "change",
     [flipped, lambda data: data[:-4], lambda data: b"", lambda data: None],
@@ -279,7 +283,9 @@ def test_what_does_not_fit_is_moved_aside_and_computed_again(
     cached(pictures(), network, tmp_path)  # No warning any more.
 
 
-@pytest.mark.parametrize("text", [b"", b"[" * 100_000, b"[]", b'{"network": "y"}'])
+@pytest.mark.parametrize(
+    "text", tiers.by_tier([b"", b"[" * 100_000, b"[]", b'{"network": "y"}'], 1)
+)
 def test_a_description_that_does_not_fit_is_no_description(network, tmp_path, text):
     cached(pictures(), network, tmp_path)
     damaged(tmp_path, "about.json", lambda data: text)

@@ -30,7 +30,7 @@ def settings(folder, method="probe_gem", **more):
     "method",
     tiers.by_tier(
         ["probe_average", "lda", "prototypes", "filters", "lora", "last_block", "full"],
-        {"probe_average", "filters", "lora"},
+        {"probe_average", "lora"},
     ),
 )
 def test_every_kind_of_method_learns_colours(pictures, tmp_path, method):
@@ -115,6 +115,7 @@ def test_a_cut_trunk_gives_the_whole_trunks_maps():
         block_cut.behind(network.module, 64, "blok6")
 
 
+@pytest.mark.exhaustive
 def test_adapters_in_one_batch_are_adapters_one_by_one():
     network = pretrained.load("cifar_resnet8", "random")
     cut = block_cut.cut(network.module, "layer2/block0", 32)

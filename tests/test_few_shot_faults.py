@@ -225,6 +225,7 @@ def test_a_damaged_draw_is_said_and_made_again(colours, weights, whole, run):
     assert summary_of(run) == summary_of(whole)
 
 
+@pytest.mark.exhaustive
 def test_a_draw_without_a_sum_is_of_an_earlier_version(colours, weights, whole, run):
     (run / "summary.json").unlink()
     file = run / "draws" / "000.json"
@@ -333,7 +334,9 @@ def test_one_view_of_one_picture_a_class_has_no_spread_and_is_classified():
     assert np.isfinite(found).all() and found.argmax(1).tolist() == [0, 1, 2]
 
 
-@pytest.mark.parametrize("method", sorted(probes.PROBES))
+@pytest.mark.parametrize(
+    "method", tiers.by_tier(sorted(probes.PROBES), {"cosine", "prototypes"})
+)
 def test_one_view_of_one_picture_a_class_is_enough_for_every_probe(method):
     random = np.random.default_rng(0)
     views = random.normal(size=(1, 3, 8)).astype(np.float32)
@@ -341,6 +344,7 @@ def test_one_view_of_one_picture_a_class_is_enough_for_every_probe(method):
     assert np.isfinite(found).all() and found.argmax(1).tolist() == [0, 1, 2]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(("code", "fine"), [(errno.EROFS, 0), (errno.ENOSPC, 2)])
 def test_a_disk_that_cannot_be_written_to_is_a_sentence(
     colours, weights, whole, stopped, monkeypatch, code, fine

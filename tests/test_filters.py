@@ -127,6 +127,7 @@ def test_gradient_reaches_every_weight_in_train_mode(mode):
         assert np.median(np.abs(leaf)) > 1e-4, name
 
 
+@pytest.mark.exhaustive
 def test_weights_before_a_norm_would_not_learn():
     # What the pairing is for: told that no norm follows, the weights are lost.
     images, variables = known(Foreign)
@@ -386,6 +387,7 @@ def test_trunks_of_part_networks():
     filters.check(network.variables, weights)
 
 
+@pytest.mark.exhaustive
 def test_folded_networks_are_weighted_before_the_bias():
     network = loaded("cifar_resnet8")
     module, variables = folding.fold_batchnorm(network.module, network.variables)
@@ -407,6 +409,7 @@ def test_penalties(unchecked):
         filters.penalty({"a/shift": np.ones(3)}, "l1")
 
 
+@pytest.mark.exhaustive
 def test_hard_concrete_gates_are_open_as_often_as_the_penalty_says():
     logits = {"a": jnp.full((20_000,), -0.5), "b": jnp.full((20_000,), 1.0)}
     gates = filters.hard_concrete(logits, key=jax.random.key(0))

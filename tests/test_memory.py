@@ -79,9 +79,7 @@ METRICS = {
 }
 
 
-@pytest.mark.parametrize(
-    "name", tiers.by_tier([*EXPLAINERS, *METRICS], {"opti_cam", "rise", "insertion"})
-)
+@pytest.mark.parametrize("name", tiers.by_tier([*EXPLAINERS, *METRICS], {"rise"}))
 def test_steps_and_samples_take_turns(name):
     """Thirty-six more of them take less than one picture more."""
     cut, variables = network()

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiers
 from helpers import same
 from jax.sharding import PartitionSpec
 
@@ -155,7 +156,7 @@ def compiled(how, count):
     return laid, update
 
 
-@pytest.mark.parametrize("count", [2, 4])
+@pytest.mark.parametrize("count", tiers.by_tier([2, 4], {2}))
 @pytest.mark.parametrize("how", LAYOUTS)
 def test_a_step_is_the_same_however_it_is_spread(how, count):
     laid, update = compiled(how, count)

@@ -227,6 +227,7 @@ def test_cutmix_pastes_a_box_of_the_share_it_takes():
     assert areas.min() < 0.1 and areas.max() > 0.4 and len(set(areas)) > 10
 
 
+@pytest.mark.exhaustive
 def test_with_both_each_pair_tosses_a_coin():
     cuts = []
     for seed in range(8):

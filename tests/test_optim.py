@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import tiers
 
 from unlir_jax import tree
 from unlir_jax.training import optim
@@ -167,7 +168,9 @@ def test_adamw_without_weight_decay_is_adam():
     close(after, train(optax.adam(rate), learning, 2)[-1])
 
 
-@pytest.mark.parametrize("name", ["sgd", "adamw", "lion", "adam", "lamb", "lars"])
+@pytest.mark.parametrize(
+    "name", tiers.by_tier(["sgd", "adamw", "lion", "adam", "lamb", "lars"], 2)
+)
 def test_weight_decay_spares_whom_the_rule_spares(name):
     found, learning, _ = started()
     rate, after = optax.constant_schedule(0.1), {}
@@ -180,7 +183,7 @@ def test_weight_decay_spares_whom_the_rule_spares(name):
 
 
 # Without options, with a decay of its own, and one that needs the parameters.
-@pytest.mark.parametrize("name", ["rmsprop", "adan", "lamb"])
+@pytest.mark.parametrize("name", tiers.by_tier(["rmsprop", "adan", "lamb"], 1))
 def test_any_optimiser_of_optax(name):
     """With weight decay 0 it is optax's own, to whom the options are passed."""
     found, learning, _ = started()

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiers
 from helpers import close
 from jax.test_util import check_grads
 
@@ -59,6 +60,7 @@ def test_diversity_by_hand():
     close(losses.diversity(np.array([[1, 2], [-2, -4], [3, 6]], np.float32)), 1)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("size", [1e-30, 1e30])
 def test_diversity_knows_no_size(size):
     parts = DESCRIPTORS[0]
@@ -176,6 +178,7 @@ def test_concentration_by_mass_is_that_of_pdisconet():
     close(losses.concentration(SHARES, "mass"), expected)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("flip", [False, True])
 @pytest.mark.parametrize("down, right", [(0, 0), (1, -2), (-2, 3)])
 def test_equivariance_of_what_moves_along_is_zero(flip, down, right):
@@ -204,6 +207,7 @@ def test_equivariance_by_hand():
     close(losses.equivariance(maps, others, Transform(right=1)), [1 - cosine])
 
 
+@pytest.mark.exhaustive
 def test_equivariance_by_pictures_of_their_own():
     flips, shifts = np.array([True, False, True, False]), np.array([0, 1, -1, 2])
     other = SHARES[::-1].copy()
@@ -255,7 +259,7 @@ def test_what_is_the_same_is_consistent():
     close(losses.consistency(same, LABELS), np.zeros(4))
 
 
-@pytest.mark.parametrize("name", OF_SHARES)
+@pytest.mark.parametrize("name", tiers.by_tier(OF_SHARES, 2))
 def test_terms_of_shares_do_not_know_the_order_of_parts(name):
     if "equivariance" in name:
         turned = losses.equivariance(SHARES[..., ORDER], SHARES[..., ORDER], SHIFT)
@@ -288,7 +292,7 @@ def test_terms_of_descriptors_follow_the_order_of_pictures():
     close(turned, losses.orthogonality(DESCRIPTORS)[ORDER])
 
 
-@pytest.mark.parametrize("name", OF_SHARES)
+@pytest.mark.parametrize("name", tiers.by_tier(OF_SHARES, 2))
 def test_slopes_are_finite_where_shares_are_0_and_1(name):
     hard = np.asarray(jax.nn.one_hot(SHARES.argmax(-1), 4))
     collapsed = np.zeros_like(SHARES)
@@ -322,6 +326,7 @@ def test_slopes_are_the_derivatives(x64):
     check_grads(all_terms, tuple(wide), 1, ("rev",))
 
 
+@pytest.mark.exhaustive
 def test_rows_without_weight_are_not_looked_at():
     broken, vectors = SHARES.copy(), DESCRIPTORS.copy()
     broken[2], vectors[2] = np.nan, np.nan

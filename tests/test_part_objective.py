@@ -182,6 +182,7 @@ def test_terms_are_those_of_losses():
         np.testing.assert_allclose(found[name], value, atol=1e-6, err_msg=name)
 
 
+@pytest.mark.exhaustive
 def test_flipped_pictures_are_looked_at():
     """A network that looks at the brightness of the left half is not equivariant."""
 
@@ -223,6 +224,7 @@ def test_a_whole_network_keeps_its_statistics():
     assert jax.tree.map(lambda leaf: leaf.shape, outcome.statistics) == want
 
 
+@pytest.mark.exhaustive
 def test_a_batch_on_two_devices_is_one_batch():
     module, variables, inputs = network_by("bag")
     style = module.style._replace(axis_name="batch")

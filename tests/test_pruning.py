@@ -126,8 +126,8 @@ def test_the_graph_knows_every_convolution_and_what_the_shapes_become(name):
     "name",
     [
         "toy_bottleneck",
-        "toy_inverted",
-        "toy_vgg",
+        pytest.param("toy_inverted", marks=pytest.mark.exhaustive),
+        pytest.param("toy_vgg", marks=pytest.mark.exhaustive),
         pytest.param("mobilenet_v2", marks=pytest.mark.exhaustive),
         pytest.param("resnet18", marks=pytest.mark.exhaustive),
         pytest.param("vgg11_bn", marks=pytest.mark.exhaustive),
@@ -149,7 +149,7 @@ def test_a_pruned_network_computes_what_the_masked_one_does(name, images, monkey
     assert tree.count(arrays) < tree.count(masked)
 
 
-@pytest.mark.parametrize("folded", [False, True])
+@pytest.mark.parametrize("folded", tiers.by_tier([False, True], {False}))
 def test_masked_channels_give_exactly_nothing(small, images, folded):
     module, variables = fold.fold_batchnorm(*small) if folded else small
     choice = at_random(pruning.graph(module))
@@ -286,7 +286,9 @@ def test_scores_are_what_they_say(small, images):
         of("sensitive", moments=moments)
 
 
-@pytest.mark.parametrize("name", ["toy_inverted", "toy_bottleneck", "toy_vgg"])
+@pytest.mark.parametrize(
+    "name", tiers.by_tier(["toy_inverted", "toy_bottleneck", "toy_vgg"], 1)
+)
 def test_a_channel_costs_what_the_network_saves_without_it(name):
     module, _ = toy(name)
     graph = pruning.graph(module)
@@ -355,7 +357,7 @@ def replaced(variables, path, leaf):
     return tree.unflatten(leaves | {f"{path}": leaf})
 
 
-@pytest.mark.parametrize("kind", ["mean", "linear"])
+@pytest.mark.parametrize("kind", tiers.by_tier(["mean", "linear"], {"linear"}))
 def test_a_channel_that_never_changes_goes_without_a_trace(kind, images):
     module, variables = toy("toy_inverted")
     layer = "block3"
@@ -377,7 +379,7 @@ def test_a_channel_that_never_changes_goes_without_a_trace(kind, images):
     assert abs(worse - before).max() > 1e-2 * before.std()
 
 
-@pytest.mark.parametrize("folded", [False, True])
+@pytest.mark.parametrize("folded", tiers.by_tier([False, True], {False}))
 def test_a_copy_of_another_channel_goes_without_a_trace(small, images, folded):
     module, variables = fold.fold_batchnorm(*small) if folded else small
     layer = "layer1/block0/conv1"

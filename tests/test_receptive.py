@@ -44,6 +44,7 @@ def test_centres_are_those_of_the_strides(padding, images):
     np.testing.assert_allclose(found.columns, expected, atol=1e-5)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("padding", FIRST)
 def test_the_peak_is_nearer_to_a_dot_than_by_enlarging(padding, images):
     kernel = jnp.asarray(BINOMIAL, jnp.float32)

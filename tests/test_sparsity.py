@@ -46,6 +46,7 @@ def learn(penalty, steps=300):
     return np.asarray(found.trunk[NAME][0])
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     "penalty", [Penalty("l1", 0.02), Penalty("hard_concrete", 0.02, "depthwise")]
 )

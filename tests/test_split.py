@@ -85,6 +85,7 @@ def test_the_gradient_at_the_cut_is_that_of_a_perturbation(plain, pictures):
     )
 
 
+@pytest.mark.exhaustive
 def test_a_path_around_the_cut_stays(pictures):
     module = toy.Skipping()
     variables = toy.random_variables(module, pictures)

@@ -157,6 +157,7 @@ def test_several_steps_are_the_same_on_all_layouts(how):
         close(yours, mine)
 
 
+@pytest.mark.exhaustive
 def test_a_wish_to_stop_is_known_everywhere():
     rows = batch() | {"stop": np.eye(16, dtype=np.float32)[13]}
     for laid in (None, mesh.layout(), mesh.layout("pmap")):

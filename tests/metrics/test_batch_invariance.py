@@ -175,6 +175,7 @@ def test_no_more_passes_than_there_must_be(network, inputs, name, settings, leas
     assert len(seen) >= least and max(seen, default=0) <= COUNT
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     "name",
     ["insertion_minus_deletion", "adcc"],

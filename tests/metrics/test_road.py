@@ -48,7 +48,9 @@ def masks(kind, size):
     return mask
 
 
-@pytest.mark.parametrize("kind", ["scattered", "nearly all"])
+@pytest.mark.parametrize(
+    "kind", tiers.by_tier(["scattered", "nearly all"], {"scattered"})
+)
 @pytest.mark.parametrize("size", [(19, 26), (1, 9)])
 def test_imputation_is_that_of_a_dense_solver(kind, size):
     random = np.random.default_rng(1)
@@ -69,6 +71,7 @@ def test_the_solver_converges_in_double_precision(x64):
         np.testing.assert_allclose(result, solve(image, mask), atol=1e-9)
 
 
+@pytest.mark.exhaustive
 def test_what_is_missing_is_not_read():
     images = np.random.default_rng(1).uniform(size=(2, 9, 9, 3)).astype(np.float32)
     missing = masks("scattered", (9, 9))

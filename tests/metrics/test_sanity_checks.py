@@ -24,6 +24,7 @@ FIRST = blobs(0)
 SECOND = np.round(0.6 * blobs(0) + 0.4 * blobs(1), 2)  # With many ties.
 
 
+@pytest.mark.exhaustive
 def test_similarities_are_those_of_published_code():
     """Computed by scikit-image 0.26 and SciPy 1.18.
 

@@ -171,7 +171,10 @@ def test_a_picture_does_not_depend_on_the_others(name):
         np.testing.assert_allclose(turned[key][::-1], found[key], atol=1e-5)
 
 
-@pytest.mark.parametrize("name", [*KINDS, "bag, proposals, max+mean"])
+@pytest.mark.parametrize(
+    "name",
+    tiers.by_tier([*KINDS, "bag, proposals, max+mean"], {"descriptors", "landmarks"}),
+)
 @pytest.mark.parametrize("zero", tiers.by_tier([False, True], {True}))
 def test_gradients_are_numbers_and_reach_what_learns(name, zero):
     module = DECISIONS[name](0)

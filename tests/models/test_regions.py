@@ -112,6 +112,7 @@ def test_roi_align_against_a_slow_loop(size, samples):
             close(actual[i, j], expected if size > 1 else expected[0, 0])
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("size", [1, 2, 3])
 def test_boxes_over_windows_sampled_at_centres_are_windows(size):
     windows = regions.windows(MAPS, (size,))
@@ -157,6 +158,7 @@ def test_random_boxes_lie_in_the_picture():
     np.testing.assert_array_equal(whole, [[0, 0, 1, 1]] * 3)
 
 
+@pytest.mark.exhaustive
 def test_random_boxes_of_each_picture():
     own = random_keys.per_image(jax.random.key(0), MAPS)
     boxes = jax.vmap(lambda key: regions.random_boxes(key, 5))(own)
@@ -164,6 +166,7 @@ def test_random_boxes_of_each_picture():
     assert not np.allclose(boxes[0], boxes[1])
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("count", [1, 4, 9, 30])
 def test_first_proposals_spread_over_the_picture(count):
     proposals = regions.Proposals(count)
@@ -201,6 +204,7 @@ def test_gradients_reach_all_parameters_and_the_maps():
     assert np.all(np.isfinite(over_maps))
 
 
+@pytest.mark.exhaustive
 def test_proposals_find_a_bright_spot():
     maps = np.ones((2, 6, 6, 2), np.float32)
     y, x = (np.mgrid[:6, :6] + 0.5) / 6

@@ -2,6 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiers
 
 from unlir_jax.parts import clustering, discovery
 
@@ -53,7 +54,7 @@ def test_descriptors_are_those_of_the_best_regions():
     np.testing.assert_array_equal(found[5, 2], maps[5, row, column])
 
 
-@pytest.mark.parametrize("solver", ["hungarian", "ipfp"])
+@pytest.mark.parametrize("solver", tiers.by_tier(["hungarian", "ipfp"], {"hungarian"}))
 def test_groups_and_their_parts_are_discovered_without_labels(solver):
     maps, truth, kinds = planted_maps()
     found = find(maps, solver=solver)
@@ -70,6 +71,7 @@ def test_groups_and_their_parts_are_discovered_without_labels(solver):
         np.testing.assert_array_equal(mine, np.sort(true[own][:, kind], axis=1))
 
 
+@pytest.mark.exhaustive
 def test_one_group_takes_all_images_and_the_key_decides():
     maps, _, _ = planted_maps(groups=1)
     found, again = find(maps, groups=1), find(maps, groups=1)

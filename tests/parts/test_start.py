@@ -170,7 +170,7 @@ def test_few_labels_are_drawn_and_no_others_are_looked_at(planted):
         np.testing.assert_array_equal(leaf, fitted[1][name])
 
 
-@pytest.mark.parametrize("per_class", [0, 6])
+@pytest.mark.parametrize("per_class", tiers.by_tier([0, 6], 1))
 def test_whitened_descriptors_are_ridge_regression_on_encodings(planted, per_class):
     module, _, maps, _, labels = planted
     begun = begin(planted, whitening="neighbours", labels_per_class=per_class)

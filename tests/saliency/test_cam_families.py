@@ -106,6 +106,7 @@ def test_eigen_cam_is_numpys_singular_vector(curved, pictures):
         np.testing.assert_allclose(projection, expected, atol=1e-4 * expected.max())
 
 
+@pytest.mark.exhaustive
 def test_error_of_the_field_an_eigen_map_has_no_arbitrary_sign(curved, pictures):
     cut, variables = curved
     stack = cut.features(variables, pictures).maps
@@ -223,6 +224,7 @@ def reference_score_cam(cut, variables, images, labels):
     return stack, jnp.stack(scores, 1)[jnp.arange(4), :, labels]
 
 
+@pytest.mark.exhaustive
 def test_score_cam_s_weightings_against_a_loop(curved, pictures):
     cut, variables = curved
     inputs = (variables, jnp.asarray(pictures), LABELS)

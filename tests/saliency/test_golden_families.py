@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiers
 import toy
 
 from unlir_jax import saliency
@@ -31,7 +32,10 @@ def inputs(golden):
     return golden, jnp.asarray(golden["x"]), jnp.asarray(golden["target"])
 
 
-@pytest.mark.parametrize(("name", "settings", "key"), CAMS)
+@pytest.mark.parametrize(
+    ("name", "settings", "key"),
+    tiers.by_tier(CAMS, {"grad_cam", "layer_cam", "eigen_cam"}),
+)
 def test_float64_cams(x64, reference, name, settings, key):
     for cut, layer in zip(toy.golden_models(), ("relu1", "relu2"), strict=True):
         found = saliency.METHODS[name](cut, **settings)(*inputs(reference))
@@ -41,7 +45,7 @@ def test_float64_cams(x64, reference, name, settings, key):
 
 
 @pytest.mark.parametrize("name", ["ablation_cam", "score_cam"])
-@pytest.mark.parametrize("loop", ["host", "device"])
+@pytest.mark.parametrize("loop", tiers.by_tier(["host", "device"], {"device"}))
 def test_float64_passes_for_each_filter(x64, reference, name, loop):
     _, cut = toy.golden_models()
     explain = saliency.METHODS[name](cut, loop=loop, batch_size=7)
@@ -52,12 +56,15 @@ def test_float64_passes_for_each_filter(x64, reference, name, loop):
 
 @pytest.mark.parametrize(
     ("name", "settings", "key"),
-    [
-        ("gradient", {}, "gradient"),
-        ("guided_backpropagation", {}, "guided_backprop"),
-        ("deconvolution", {}, "deconvolution"),
-        ("integrated_gradients", {"steps": 64}, "integrated_gradients"),
-    ],
+    tiers.by_tier(
+        [
+            ("gradient", {}, "gradient"),
+            ("guided_backpropagation", {}, "guided_backprop"),
+            ("deconvolution", {}, "deconvolution"),
+            ("integrated_gradients", {"steps": 64}, "integrated_gradients"),
+        ],
+        {"gradient", "guided_backpropagation"},
+    ),
 )
 def test_float64_gradients(x64, reference, name, settings, key):
     for cut in toy.golden_models():
@@ -67,7 +74,7 @@ def test_float64_gradients(x64, reference, name, settings, key):
         np.testing.assert_allclose(found, reference[key], atol=1e-10, rtol=0)
 
 
-@pytest.mark.parametrize("loop", ["host", "device"])
+@pytest.mark.parametrize("loop", tiers.by_tier(["host", "device"], {"device"}))
 def test_float64_moments_over_noise(x64, reference, loop):
     cut, _ = toy.golden_models()
     moments = saliency.noise_moments(cut, loop=loop)

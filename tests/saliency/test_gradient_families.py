@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiers
 import toy
 from flax import linen as nn
 
@@ -86,7 +87,7 @@ def test_gradient_and_its_colours(smooth, pictures):
     np.testing.assert_allclose(found, (slope * pictures).sum(-1), atol=1e-7)
 
 
-@pytest.mark.parametrize("baseline", ["black", "blur"])
+@pytest.mark.parametrize("baseline", tiers.by_tier(["black", "blur"], {"black"}))
 def test_integrated_gradients_are_complete(smooth, pictures, baseline):
     cut, variables = smooth
     inputs = (variables, pictures, LABELS)
@@ -187,6 +188,7 @@ def test_moments_of_a_linear_network_are_known(pictures):
     np.testing.assert_allclose(variance, 0, atol=1e-12)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", ["smooth_grad", "gradient_shap", "ss_cam"])
 def test_random_methods_need_a_key_and_follow_it(unchecked, smooth, pictures, name):
     cut, variables = smooth
@@ -200,7 +202,9 @@ def test_random_methods_need_a_key_and_follow_it(unchecked, smooth, pictures, na
     assert float(jnp.max(jnp.abs(other - first))) > 0
 
 
-@pytest.mark.parametrize("activation", ["relu6", "clamp", "clip", "min_first"])
+@pytest.mark.parametrize(
+    "activation", tiers.by_tier(["relu6", "clamp", "clip", "min_first"], {"relu6"})
+)
 def test_error_of_the_field_every_relu_is_guided_however_written(pictures, activation):
     """The gradient by hand, layer by layer, with the rule at each ReLU."""
     cut, variables = mixed(pictures, activation)

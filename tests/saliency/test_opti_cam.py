@@ -179,7 +179,7 @@ def test_the_host_cannot_drive_a_compiled_loop(model, pictures):
         jax.jit(explain)(variables, pictures, LABELS)
 
 
-@pytest.mark.parametrize("solver", ["adam", "projected"])
+@pytest.mark.parametrize("solver", tiers.by_tier(["adam", "projected"], {"adam"}))
 def test_a_map_is_a_convex_combination(model, pictures, solver):
     cut, variables = model
     stack = cut.features(variables, pictures).maps

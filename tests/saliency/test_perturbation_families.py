@@ -163,6 +163,7 @@ def shapley(image, label, cut, colour):
     return found
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("kind", ["grid", "slic"])
 def test_kernel_shap_gives_shapley_values(images, kind):
     explain = saliency.kernel_shap(CURVED, kind=kind, count=6)
@@ -402,6 +403,7 @@ def test_searched_masks_find_the_place_that_the_network_looks_at(stripes, name):
     assert (np.asarray(explain(blind, stripes, labels)) == 0).all()
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     "corner", [(19, 19), pytest.param((9, 9), marks=pytest.mark.exhaustive)]
 )

@@ -151,6 +151,7 @@ def test_the_adapter_makes_the_frozen_network_decide_alike(begun, finished):
     assert summary["filters/least"] < 1
 
 
+@pytest.mark.exhaustive
 def test_a_training_that_was_stopped_ends_bitwise_where_it_would_have(
     finished, tmp_path
 ):

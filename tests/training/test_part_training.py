@@ -67,6 +67,7 @@ def test_the_summary_measures_parts_beside_baselines_and_controls(finished):
     assert "_low" not in outcome.message and "_high" not in outcome.message
 
 
+@pytest.mark.exhaustive
 def test_a_workdir_is_a_part_network(finished):
     folder, outcome = finished
     network = unlir_jax.load(str(folder / "run"))
