@@ -162,23 +162,6 @@ def whiten(
     return unit(result) if normalize else result
 
 
-def unwhiten(
-    whitened: Float[Array, "*batch dimensions"], whitening: Whitening
-) -> Float[jax.Array, "*batch channels"]:
-    """Map whitened regions back, `mean + z pinv(matrix)`.
-
-    Inverts `whiten(..., normalize=False)` up to the directions that were not kept.
-    """
-    matrix = jnp.asarray(whitening.matrix)
-    inverse = jnp.linalg.solve(
-        jnp.matmul(matrix.T, matrix, precision="highest"), matrix.T
-    )
-    result = jnp.matmul(jnp.asarray(whitened), inverse, precision="highest")
-    return result + jnp.asarray(whitening.mean).reshape(
-        (1,) * (result.ndim - 1) + (-1,)
-    )
-
-
 def fold(
     parts: Float[Array, "parts dimensions"],
     whitening: Whitening,
@@ -204,36 +187,6 @@ def unit(vectors: Float[Array, "*batch channels"]) -> jax.Array:
     return jnp.where(
         square > 0, vectors * jax.lax.rsqrt(jnp.where(square > 0, square, 1)), 0
     )
-
-
-def lda_parts(
-    centres: Float[Array, "parts channels"],
-    mean: Float[Array, " channels"],
-    covariance: Float[Array, "channels channels"] | Whitening,
-) -> tuple[Float[jax.Array, "parts channels"], Float[jax.Array, " parts"]]:
-    """Turn centres into linear detectors of regions, `w_k = inv(S) (m_k - mean)`.
-
-    Linear discriminant analysis of one centre against all regions, with one
-    covariance for both (Sicre and Jurie, Computer Vision and Image Understanding,
-    2015). The bias `-<w_k, m_k + mean> / 2` puts the boundary half way between.
-
-    Args:
-        centres: `m_k`, `[parts, channels]`.
-        mean: Of all regions, `[channels]`.
-        covariance: Of all regions, `S`; or a `Whitening`, whose `matrix matrix'` is
-            its inverse on the directions that were kept.
-
-    Note:
-        A reconstruction: the source's own bias is not openly readable.
-    """
-    mean = jnp.asarray(mean)[None]
-    difference = jnp.asarray(centres) - mean
-    if isinstance(covariance, Whitening):
-        whitened = jnp.matmul(difference, covariance.matrix, precision="highest")
-        parts = jnp.matmul(whitened, covariance.matrix.T, precision="highest")
-    else:
-        parts = jnp.linalg.solve(jnp.asarray(covariance), difference.T).T
-    return parts, -jnp.sum(parts * (centres + mean), axis=1) / 2
 
 
 def kmeans(
