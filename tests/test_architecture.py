@@ -14,8 +14,8 @@ TREES = {
 # The level of every room, which is a folder or a file at the top of the package. A room
 # imports rooms of lower levels only; so there is no cycle either.
 LEVELS = (
-    ("types", "tree"),
-    ("core", "statistics"),
+    ("types",),
+    ("tree", "core", "statistics"),
     ("storage", "maps", "split"),
     ("weights", "data", "runtime", "saliency", "metrics"),
     ("runs", "models"),

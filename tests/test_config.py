@@ -12,7 +12,7 @@ from unlir_jax.runtime import config
 TRAIN = """
 import ml_collections
 from ml_collections import config_dict
-from unlir_jax import config as configs
+from unlir_jax.runtime import config as configs
 
 def get_config(argument=""):
     given = configs.parse_arguments(argument, backbone="resnet18", parts=200)

@@ -20,7 +20,7 @@ from unlir_jax.weights import readers
 
 WRITING = """
 import pathlib, sys
-from unlir_jax import staging
+from unlir_jax.storage import staging
 folder = pathlib.Path(sys.argv[1])
 with staging.new_folder(folder) as place, staging._new_file(folder) as (file, _):
     (place / "half.png").write_bytes(b"half")

@@ -1,11 +1,10 @@
-"""What the command line says: sentences, tables, JSON, and how far the work is."""
+"""Output of the command line: sentences, tables, JSON and progress."""
 
 import json
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 DONE = 0
 
@@ -76,7 +75,7 @@ def print_table(
     return DONE
 
 
-def print_json(value: Any) -> int:
+def print_json(value: object) -> int:
     """Print what JSON can hold."""
     print(visible(json.dumps(value, indent=2, ensure_ascii=False)))
     return DONE

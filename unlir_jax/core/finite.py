@@ -2,15 +2,16 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
+
+from unlir_jax.core.document_types import Document
 
 MOST_NAMED = 5
 
 
 def check(
-    values: Mapping[str, Any],
+    values: Document,
     where: str,
     examples: Sequence[str] = (),
     advice: str = "",
@@ -43,7 +44,7 @@ def check(
 
 
 def check_rows(
-    values: Any, what: str, names: Sequence[str], counted: np.ndarray | None = None
+    values: object, what: str, names: Sequence[str], counted: np.ndarray | None = None
 ) -> None:
     """Refuse what was measured of each example where it is not finite.
 
@@ -51,7 +52,7 @@ def check_rows(
         values: `[examples, …]`.
         what: What they are, as in "the logits of resnet50": several where the second
             word ends in s.
-        names: Of the examples.
+        names: Names of the examples.
         counted: Which of them count; all by default.
 
     Raises:
@@ -80,7 +81,7 @@ def named(examples: Sequence[str]) -> str:
     return f", on {', '.join(map(repr, examples[:MOST_NAMED]))}{rest}"
 
 
-def is_finite(value: Any) -> bool:
+def is_finite(value: object) -> bool:
     """Tell whether a value has no number in it that is not finite."""
     if isinstance(value, Mapping):
         return all(map(is_finite, value.values()))

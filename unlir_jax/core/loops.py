@@ -1,15 +1,17 @@
-"""Where a loop over a network runs: on the host or inside the compiled program."""
+"""Loops over a network, run by the host or inside the compiled program."""
 
 import functools
 import math
 import os
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import core
+
+from unlir_jax.types import PyTree
 
 Loop = Literal["auto", "host", "device"]
 CACHED_PIXELS = 2 * 224 * 224
@@ -18,7 +20,7 @@ CACHED_CELLS = 8 * 28 * 28
 """The same for a network's head, whose maps have many more filters than colours."""
 
 
-def place(loop: Loop, *arguments: Any) -> Literal["host", "device"]:
+def place(loop: Loop, *arguments: PyTree) -> Literal["host", "device"]:
     """Choose who drives a loop whose body runs a network.
 
     XLA on CPU runs convolutions inside a loop several times more slowly than outside,
@@ -47,7 +49,7 @@ def few_enough(
     batch_size: int,
     size: Sequence[int],
     loop: Loop,
-    *arguments: Any,
+    *arguments: PyTree,
     most: int = CACHED_PIXELS,
 ) -> int:
     """Lower a number of images so that a pass over them stays in a CPU's caches.
@@ -76,7 +78,7 @@ def cores() -> int:
 
 
 def map_steps(
-    function: Callable[..., jax.Array], steps: jax.Array, *arguments: Any, loop: Loop
+    function: Callable[..., jax.Array], steps: jax.Array, *arguments: PyTree, loop: Loop
 ) -> jax.Array:
     """Stack `function(step, *arguments)` over steps, one call at a time.
 
@@ -96,7 +98,7 @@ def map_pairs(
     images: int,
     numbers: int,
     batch_size: int,
-    *arguments: Any,
+    *arguments: PyTree,
     loop: Loop,
 ) -> jax.Array:
     """Score every pair of an image and a number, `batch_size` of them at a time.

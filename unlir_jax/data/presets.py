@@ -65,7 +65,7 @@ def choose_data(settings: Any, name: str) -> None:
         settings.data.augment = "pad_crop(4)|flip"
 
 
-def folder_options() -> dict[str, Any]:
+def folder_options() -> dict[str, object]:
     """Give the options of a folder that say how what lies in it is read.
 
     `annotations`, `keypoints_outside` and `white_level` are those of `data.folder`;

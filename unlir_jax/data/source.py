@@ -1,4 +1,4 @@
-"""What a data set is: examples by index, and what is known of them unread."""
+"""Data sets as sources: examples by index, and facts that need no reading."""
 
 import functools
 import threading
@@ -130,9 +130,9 @@ def relabelled(source: Source, places: np.ndarray, classes: tuple[str, ...]) -> 
     )
 
 
-def _replaced(places: np.ndarray, labels: Any) -> np.ndarray:
-    labels = np.asarray(labels, np.int32)
-    return np.where(labels < 0, -1, places[labels]).astype(np.int32)
+def _replaced(places: np.ndarray, labels: np.ndarray | int) -> np.ndarray:
+    known = np.asarray(labels, np.int32)
+    return np.where(known < 0, -1, places[known]).astype(np.int32)
 
 
 def _label_of(label: Callable[[int], int], places: np.ndarray, index: int) -> int:
@@ -149,7 +149,7 @@ def subset(source: Source, indices: np.ndarray) -> Source:
     indices = np.asarray(indices)
     label, reading, file = source.label, source.reading, source.file
 
-    def among(read: Callable[[int], Any]) -> Callable[[int], Any]:
+    def among[T](read: Callable[[int], T]) -> Callable[[int], T]:
         return lambda index: read(int(indices[index]))
 
     return source._replace(

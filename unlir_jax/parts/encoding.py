@@ -1,6 +1,6 @@
 """Describe pictures by their parts, learnt without labels."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from unlir_jax.parts import clustering, discovery, products
-from unlir_jax.types import Array, Variables
+from unlir_jax.types import Array, Module, PyTree, Variables
 
 DIMENSIONS = 64
 NEIGHBOURS = 5
@@ -19,7 +19,7 @@ class Encoder(NamedTuple):
     """Hold a linear map from the descriptors of parts to an encoding.
 
     Attributes:
-        mean: Of the descriptors of training pictures, `[parts, length]`.
+        mean: Mean descriptor of the training images, `[parts, length]`.
         scale: What they are divided by, `[length]`.
         kernel: `[parts, length, dimensions]`.
     """
@@ -82,7 +82,7 @@ def whiten(
 
 
 def fit(
-    module: Any,
+    module: Module,
     variables: Variables,
     maps: Array,
     dimensions: int = DIMENSIONS,
@@ -108,14 +108,16 @@ def fit(
     return Encoder(found.mean, found.scale, found.combine(white.combinations))
 
 
-def encode(module: Any, variables: Variables, encoder: Encoder, maps: Array) -> Any:
+def encode(
+    module: Module, variables: Variables, encoder: Encoder, maps: Array
+) -> PyTree:
     """Encode pictures at unit length, `[pictures, dimensions]`.
 
     Args:
-        module: Of `fit`.
-        variables: Of `fit`.
-        encoder: Of `fit`.
-        maps: Of the pictures; may lie on the disk, and is read by chunks.
+        module: Part network given to `fit`.
+        variables: Variables given to `fit`.
+        encoder: Result of `fit`.
+        maps: Feature maps; may lie on the disk, and are read by chunks.
     """
     kernel = encoder.kernel / encoder.scale[None, :, None]
 

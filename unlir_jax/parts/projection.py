@@ -1,14 +1,14 @@
-"""Where prototypes start, and where they are moved to: cells of training pictures."""
+"""Prototypes as locations of training images: their start and their projection."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
 
 from unlir_jax import tree
 from unlir_jax.parts import clustering
-from unlir_jax.types import Array, RandomKey, Variables
+from unlir_jax.types import Array, Module, RandomKey, Variables
 
 CHUNK = 64
 KERNEL = "params/classifier/parts/kernel"
@@ -18,20 +18,20 @@ class Projection(NamedTuple):
     """Hold projected prototypes, and where they are from.
 
     Attributes:
-        variables: Of the part network, with prototypes that are cells.
-        picture: Of each prototype, its row in `maps`, int `[parts]`.
+        variables: Variables of the part network; its prototypes are locations.
+        picture: Row of each prototype in `maps`, int `[parts]`.
         cell: The row and column of its cell, int `[parts, 2]`.
         distance: How far it moved, `[parts]`.
     """
 
-    variables: dict[str, Any]
+    variables: Variables
     picture: np.ndarray
     cell: np.ndarray
     distance: np.ndarray
 
 
 def project(
-    module: Any, variables: Variables, maps: Array, labels: Array
+    module: Module, variables: Variables, maps: Array, labels: Array
 ) -> Projection:
     """Replace each prototype by the nearest cell of a training picture of its class.
 
@@ -41,7 +41,7 @@ def project(
 
     Args:
         module: A `models.parts.PartNet` that decides by `Prototypes`.
-        variables: Of it.
+        variables: Variables of the part network.
         maps: What its `features` gave of the training pictures, `[pictures, rows,
             columns, channels]`; may lie on the disk, and is read by chunks.
         labels: int `[pictures]`.
@@ -77,8 +77,8 @@ def project(
 
 
 def seed(
-    module: Any, variables: Variables, maps: Array, labels: Array, *, key: RandomKey
-) -> dict[str, Any]:
+    module: Module, variables: Variables, maps: Array, labels: Array, *, key: RandomKey
+) -> Variables:
     """Start the prototypes of each class at the k-means centres of its cells.
 
     From points drawn at random in the cube, as ProtoPNet starts, no cell is near
@@ -86,10 +86,10 @@ def seed(
 
     Args:
         module: As `project`, and so are the others.
-        variables: Of it.
-        maps: Of the training pictures.
+        variables: Variables of the part network.
+        maps: Feature maps of the training images.
         labels: int `[pictures]`.
-        key: Of the clusterings.
+        key: Key of the clusterings.
 
     Returns:
         Variables.
@@ -115,7 +115,7 @@ def seed(
     return tree.unflatten(leaves)
 
 
-def _check(module: Any, labels: np.ndarray) -> None:
+def _check(module: Module, labels: np.ndarray) -> None:
     if "distances" not in module.classifier.knows:
         raise ValueError(
             "Parts are moved to cells where they are prototypes in the space of cells; "
@@ -129,7 +129,7 @@ def _check(module: Any, labels: np.ndarray) -> None:
         )
 
 
-def _describer(module: Any, variables: Variables) -> Callable[[Array], np.ndarray]:
+def _describer(module: Module, variables: Variables) -> Callable[[Array], np.ndarray]:
     """Describe cells of up to `CHUNK` pictures, compiled for that many."""
     describe = jax.jit(
         lambda rows: module.apply(variables, rows, method="describe_cells")

@@ -1,4 +1,4 @@
-"""Where parts and their say start from: statistics of what a frozen trunk sees.
+"""Starting values of parts and of their class weights, from a frozen network.
 
 Whitening and k-means find what cells are alike, without labels; a ridge regression then
 says in closed form what each part's descriptor means for each class. Gradient descent
@@ -7,7 +7,7 @@ may go on from there, and has to where there are too many pictures.
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import jax
 import numpy as np
@@ -19,7 +19,7 @@ from unlir_jax.models.part_network.decisions import Descriptors
 from unlir_jax.models.part_network.prototypes import Prototypes
 from unlir_jax.parts import clustering, encoding, groups, products, projection, ridge
 from unlir_jax.parts.products import chunks
-from unlir_jax.types import Array, RandomKey, Variables
+from unlir_jax.types import Array, Module, RandomKey, Variables
 
 CELLS = 60_000
 # The inner products of all pairs of so many pictures still fit into memory.
@@ -45,16 +45,16 @@ class Start(NamedTuple):
     """Hold variables to start from, and what became known on the way.
 
     Attributes:
-        variables: Of the part network.
+        variables: Variables of the part network.
         notes: Numbers by name, such as the accuracy of leaving one picture out.
     """
 
-    variables: dict[str, Any]
+    variables: Variables
     notes: dict[str, float]
 
 
 def start(
-    module: Any,
+    module: Module,
     variables: Variables,
     maps: Array,
     labels: Array,
@@ -75,7 +75,7 @@ def start(
         maps: What its `features` gave of the training pictures, `[pictures, rows,
             columns, channels]`; may lie on the disk, and is read by chunks.
         labels: int `[pictures]`.
-        key: Of the cells that are looked at, and of the clustering.
+        key: Key of the sampled locations and of the clustering.
         parts: `kmeans`: white spaces from the cells' covariance, parts from spherical
             k-means in them; `lda` and `assignment`: in those spaces, parts of classes
             by discriminant analysis or quadratic assignment (by Hungarian alternation,
@@ -85,11 +85,11 @@ def start(
             `projection.seed`; `project`: each prototype becomes a cell of a training
             picture, see `projection.project`; `random`: as they are.
         classifier: `ridge`: in closed form, see `ridge.solve`; `random`: as it is.
-        whitening: Of descriptors before the ridge regression, learnt from all pictures
+        whitening: Whitening of descriptors before the ridge regression, from all images
             without their labels: `none`, or `neighbours`, see `encoding.whiten`.
         labels_per_class: How many labels of each class the ridge regression may know,
             drawn by the key; 0: all. Parts by k-means use none in any case.
-        restarts: Of k-means.
+        restarts: Number of restarts of k-means.
         progress: Told what is being done.
 
     Raises:
@@ -126,7 +126,7 @@ def start(
 
 
 def _find(
-    module: Any,
+    module: Module,
     leaves: dict[str, np.ndarray],
     maps: Array,
     labels: np.ndarray,
@@ -161,7 +161,7 @@ def _find(
 
 
 def check(
-    module: Any,
+    module: Module,
     pictures: int,
     *,
     parts: str,
@@ -222,7 +222,7 @@ def _sample(
 
 
 def _whiten(
-    module: Any, leaves: Mapping[str, Any], maps: Array, key: RandomKey
+    module: Module, leaves: Mapping[str, Array], maps: Array, key: RandomKey
 ) -> dict[str, np.ndarray]:
     """Fit the white space of each layer that has one."""
     head = module.classifier
@@ -246,14 +246,14 @@ def _whiten(
 
 
 def _embed(
-    module: Any, variables: Variables, maps: Array, key: RandomKey
+    module: Module, variables: Variables, maps: Array, key: RandomKey
 ) -> np.ndarray:
     embed = jax.jit(functools.partial(module.apply, variables, method="describe_cells"))
     return _sample(embed, maps, key)
 
 
 def _by_group(
-    module: Any,
+    module: Module,
     variables: Variables,
     maps: Array,
     labels: np.ndarray,
@@ -289,7 +289,7 @@ def _by_group(
 
 
 def decide(
-    module: Any,
+    module: Module,
     found: products.Products,
     labels: np.ndarray,
     known: np.ndarray,
@@ -299,8 +299,8 @@ def decide(
 
     Args:
         module: The part network.
-        found: Of all pictures.
-        labels: Of all pictures.
+        found: Descriptors of all images.
+        labels: Labels of all images.
         known: Places of the pictures whose labels count.
         whitening: See `start`.
 
@@ -334,9 +334,9 @@ def draw_labels(labels: np.ndarray, per_class: int, key: RandomKey) -> np.ndarra
     """Draw the pictures whose labels are known, in order.
 
     Args:
-        labels: Of all pictures.
+        labels: Labels of all images.
         per_class: How many of each class; 0: all.
-        key: Of `start`.
+        key: Key given to `start`.
 
     Raises:
         ValueError: A class has fewer.

@@ -18,7 +18,9 @@ from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers
 
 from unlir_jax import tree
+from unlir_jax.core.document_types import Document
 from unlir_jax.runtime import checkpoint_record
+from unlir_jax.types import PyTree
 
 FOLDER = "checkpoints"
 STATE, RECORD = "state", "record"
@@ -30,8 +32,8 @@ class Restored(NamedTuple):
     """Hold what was read back: the step, the state, and what was noted beside it."""
 
     step: int
-    state: Any
-    notes: dict[str, Any]
+    state: PyTree
+    notes: dict[str, object]
 
 
 def open_manager(
@@ -89,8 +91,8 @@ def open_manager(
 def save(
     manager: ocp.CheckpointManager,
     step: int,
-    state: Any,
-    notes: Mapping[str, Any],
+    state: PyTree,
+    notes: Document,
     metrics: Mapping[str, float] | None = None,
 ) -> None:
     """Save a state; the writing goes on in the background.
@@ -133,7 +135,7 @@ def finish(manager: ocp.CheckpointManager) -> None:
     _guard(manager.wait_until_finished, manager)
 
 
-def _check_room(manager: ocp.CheckpointManager, state: Any) -> None:
+def _check_room(manager: ocp.CheckpointManager, state: PyTree) -> None:
     """Refuse before anything is written where the disk has too little space."""
     needed = sum(np.size(leaf) * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
     free = shutil.disk_usage(manager.directory).free
@@ -150,7 +152,7 @@ def _complete(manager: ocp.CheckpointManager) -> str:
     return ", ".join(map(str, steps(Path(manager.directory)))) or "none"
 
 
-def _guard(action: Callable[[], Any], manager: ocp.CheckpointManager) -> None:
+def _guard(action: Callable[[], object], manager: ocp.CheckpointManager) -> None:
     try:
         action()
     except (OSError, ValueError, RuntimeError) as error:
@@ -165,8 +167,8 @@ def _guard(action: Callable[[], Any], manager: ocp.CheckpointManager) -> None:
 
 def restore(
     manager: ocp.CheckpointManager,
-    like: Any,
-    check_notes: Callable[[Any], None] = lambda notes: None,
+    like: PyTree,
+    check_notes: Callable[[Document], None] = lambda notes: None,
 ) -> Restored | None:
     """Read the newest checkpoint that is whole, onto the devices of `like`.
 
@@ -250,7 +252,7 @@ def steps(folder: Path) -> list[int]:
     return sorted(int(name) for name in names if name.isdecimal())
 
 
-def _read(manager: ocp.CheckpointManager, step: int, like: Any) -> Any:
+def _read(manager: ocp.CheckpointManager, step: int, like: PyTree) -> PyTree:
     # Orbax takes arrays of NumPy, but not its scalars.
     arrays = jax.tree.map(
         lambda leaf: leaf if isinstance(leaf, jax.Array) else np.asarray(leaf), like
@@ -280,7 +282,7 @@ def _drop_other_reads() -> None:
 
 
 def _check_same_model(
-    leaves: Mapping[str, Any], like: Any, manager: ocp.CheckpointManager, step: int
+    leaves: Document, like: PyTree, manager: ocp.CheckpointManager, step: int
 ) -> None:
     mine = {path: list(np.shape(leaf)) for path, leaf in tree.listed(like).items()}
     theirs = {path: entry["shape"] for path, entry in leaves.items()}
@@ -299,7 +301,7 @@ def _check_same_model(
     )
 
 
-def read_arrays(folder: Path) -> dict[str, Any]:
+def read_arrays(folder: Path) -> dict[str, PyTree]:
     """Read a checkpoint of whatever model, as NumPy arrays.
 
     Args:

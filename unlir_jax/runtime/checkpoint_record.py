@@ -1,8 +1,7 @@
-"""What stands beside the arrays of a checkpoint: notes, and sums to check by."""
+"""Record beside the arrays of a checkpoint: notes and checksums."""
 
 import json
 import zlib
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +9,16 @@ import jax
 import numpy as np
 
 from unlir_jax import tree
+from unlir_jax.core.document_types import Document
 from unlir_jax.storage import documents
+from unlir_jax.types import PyTree
 
 # The first had no sum of its own, and left sums of arrays out where a process had parts
 # of them only; the second says null there.
 FORMAT = 2
 
 
-def make(notes: Mapping[str, Any], state: Any) -> dict[str, Any]:
+def make(notes: Document, state: PyTree) -> Document:
     """Describe a state for its record: notes, and shape, type and sum of each array.
 
     Args:
@@ -28,7 +29,7 @@ def make(notes: Mapping[str, Any], state: Any) -> dict[str, Any]:
     return record | {"crc32": _crc_of_record(record)}
 
 
-def _describe(state: Any) -> dict[str, Any]:
+def _describe(state: PyTree) -> Document:
     """Note shape, type and, of leaves that are whole here, the checksum."""
     described = {}
     for path, leaf in tree.listed(state).items():
@@ -41,25 +42,25 @@ def _describe(state: Any) -> dict[str, Any]:
     return described
 
 
-def _crc_of_record(record: Mapping[str, Any]) -> int:
+def _crc_of_record(record: Document) -> int:
     """Sum up a record but for its sum, as it is when read back."""
     own = {name: value for name, value in record.items() if name != "crc32"}
     plain = documents.parse_json(json.dumps(own), "The record")
     return zlib.crc32(json.dumps(plain, sort_keys=True).encode())
 
 
-def _is_whole(leaf: Any) -> bool:
+def _is_whole(leaf: PyTree) -> bool:
     """Tell whether all of a leaf is in the memory of this process's devices."""
     if not isinstance(leaf, jax.Array):
         return True
     return leaf.is_fully_replicated or leaf.is_fully_addressable
 
 
-def _crc(leaf: Any) -> int:
+def _crc(leaf: PyTree) -> int:
     return zlib.crc32(np.ascontiguousarray(np.asarray(leaf)))
 
 
-def read(path: Path) -> dict[str, Any]:
+def read(path: Path) -> Document:
     """Read a record.
 
     Raises:
@@ -81,13 +82,13 @@ def read(path: Path) -> dict[str, Any]:
     return record
 
 
-def _is_entry(entry: Any) -> bool:
+def _is_entry(entry: object) -> bool:
     if not isinstance(entry, dict) or not isinstance(entry.get("shape"), list):
         return False
     return isinstance(entry.get("crc32"), int | None)
 
 
-def check_sums(leaves: Mapping[str, Any], state: Any) -> None:
+def check_sums(leaves: Document, state: PyTree) -> None:
     """Refuse arrays that are not those of a record, of those that are whole here.
 
     Raises:

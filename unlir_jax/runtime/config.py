@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import ml_collections
 from ml_collections import config_dict
 
+from unlir_jax.core.document_types import Document, Record
 from unlir_jax.storage import paths
 
 _PACKAGE = Path(__file__).parents[1]
@@ -81,7 +82,7 @@ def load(text: str, overrides: Sequence[str] = ()) -> ml_collections.ConfigDict:
     return config.lock()
 
 
-def variants(text: str) -> dict[str, dict[str, Any]]:
+def variants(text: str) -> dict[str, Document]:
     """List the named variants of a config, `{name: {"seed": 1, …}}`, all of them valid.
 
     Raises:
@@ -112,12 +113,12 @@ def variants(text: str) -> dict[str, dict[str, Any]]:
     return found
 
 
-def as_overrides(settings: Mapping[str, Any]) -> list[str]:
+def as_overrides(settings: Document) -> list[str]:
     """Write `{"seed": 1}` as `load` and the command line read it: `["seed=1"]`."""
     return [f"{key}={value}" for key, value in settings.items()]
 
 
-def parse_arguments(text: str, /, **defaults: Any) -> types.SimpleNamespace:
+def parse_arguments(text: str, /, **defaults: object) -> types.SimpleNamespace:
     """Read the argument of a config file, `"backbone=resnet18,parts=100,local"`.
 
     Args:
@@ -149,7 +150,7 @@ def parse_arguments(text: str, /, **defaults: Any) -> types.SimpleNamespace:
     return types.SimpleNamespace(**values)
 
 
-def to_dict(config: ml_collections.ConfigDict) -> dict[str, Any]:
+def to_dict(config: ml_collections.ConfigDict) -> Record:
     """Give the settings as JSON knows them: nested dictionaries, tuples as lists.
 
     Raises:
@@ -158,9 +159,7 @@ def to_dict(config: ml_collections.ConfigDict) -> dict[str, Any]:
     return _plain("", config)
 
 
-def differences(
-    a: Mapping[str, Any], b: Mapping[str, Any], ignore: Sequence[str] = ()
-) -> list[str]:
+def differences(a: Document, b: Document, ignore: Sequence[str] = ()) -> list[str]:
     """List what differs, as `"optimizer.learning_rate: 0.1 here, 0.2 there"`.
 
     Args:
@@ -239,7 +238,7 @@ def _call(file: _File, name: str) -> Any:
     return _guard(file, lambda: function(*given))
 
 
-def _guard(file: _File, run: Callable[[], Any]) -> Any:
+def _guard[T](file: _File, run: Callable[[], T]) -> T:
     """Run what the config file brings, and say where it failed."""
     try:
         return run()
@@ -301,7 +300,7 @@ def _leaves(
     return found
 
 
-def _convert(option: str, value: str, kind: type, like: Any, optional: bool) -> Any:
+def _convert(option: str, value: str, kind: type, like: Any, optional: bool) -> object:
     """Read a value as a type; `like` tells a sequence what its elements are."""
     if optional and value.lower() == "none":
         return None
@@ -328,7 +327,7 @@ def _convert(option: str, value: str, kind: type, like: Any, optional: bool) -> 
         ) from error
 
 
-def _elements(value: str, like: Sequence[Any]) -> list[Any]:
+def _elements(value: str, like: Sequence[object]) -> list[object]:
     items = ast.literal_eval(value.strip())
     if not isinstance(items, tuple | list):
         raise ValueError("not a sequence")
@@ -340,7 +339,7 @@ def _elements(value: str, like: Sequence[Any]) -> list[Any]:
     return list(items)
 
 
-def _literal(value: str) -> Any:
+def _literal(value: str) -> object:
     """Read a value of which no type is known: Python's, or else text."""
     try:
         return ast.literal_eval(value)
@@ -348,7 +347,7 @@ def _literal(value: str) -> Any:
         return value
 
 
-def _plain(key: str, value: Any) -> Any:
+def _plain(key: str, value: object) -> Any:
     if isinstance(value, config_dict.FieldReference):
         try:
             value = value.get()
@@ -378,7 +377,7 @@ def _plain(key: str, value: Any) -> Any:
     )
 
 
-def _flatten(settings: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+def _flatten(settings: Document, above: str = "") -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in settings.items():
         inner = isinstance(value, Mapping) and value
@@ -386,7 +385,7 @@ def _flatten(settings: Mapping[str, Any], above: str = "") -> dict[str, Any]:
     return found
 
 
-def _show(settings: Mapping[str, Any], key: str) -> str:
+def _show(settings: Document, key: str) -> str:
     return repr(settings[key]) if key in settings else "absent"
 
 

@@ -14,7 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from unlir_jax.types import Array, PyTree
+
 AXIS = "data"
+Step = Callable[[PyTree, PyTree], tuple[PyTree, PyTree]]
+Measure = Callable[[PyTree, PyTree], PyTree]
 Mode = Literal["jit", "pmap"]
 
 COORDINATOR, PROCESSES, PROCESS, DISTRIBUTED = (
@@ -106,7 +110,7 @@ def agree(*numbers: int) -> tuple[int, ...]:
     return tuple(int(number) for number in told)
 
 
-def first_does(action: Callable[[], Any], what: str) -> Any:
+def first_does[T](action: Callable[[], T], what: str) -> T | None:
     """Let the first process do something for all, and all fail where it fails.
 
     Args:
@@ -193,7 +197,7 @@ def check_batch_size(laid: Layout, batch_size: int, parts: int = 1) -> None:
         )
 
 
-def sharding(laid: Layout, leaf: Any) -> NamedSharding:
+def sharding(laid: Layout, leaf: PyTree) -> NamedSharding:
     """Say where a leaf of the state lies: everywhere, or cut along its longest axis."""
     shape = np.shape(leaf)
     cut: list[str | None] = [None] * len(shape)
@@ -205,18 +209,18 @@ def sharding(laid: Layout, leaf: Any) -> NamedSharding:
     return NamedSharding(laid.mesh, PartitionSpec(*cut))
 
 
-def put_state(laid: Layout, state: Any) -> Any:
+def put_state(laid: Layout, state: PyTree) -> PyTree:
     """Lay a tree of whole arrays, equal on all processes, out on the devices."""
     if laid.mode == "pmap":
         count = laid.local_devices
 
-        def copies(leaf: Any) -> np.ndarray:
+        def copies(leaf: PyTree) -> np.ndarray:
             whole = np.asarray(leaf)
             return np.broadcast_to(whole, (count, *whole.shape))
 
         return jax.tree.map(copies, state)
 
-    def spread(leaf: Any) -> jax.Array:
+    def spread(leaf: PyTree) -> jax.Array:
         if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
             return leaf  # Restored as it shall lie.
         whole = np.asarray(leaf)
@@ -227,7 +231,7 @@ def put_state(laid: Layout, state: Any) -> Any:
     return jax.tree.map(spread, state)
 
 
-def get_state(laid: Layout, state: Any) -> Any:
+def get_state(laid: Layout, state: PyTree) -> PyTree:
     """Undo the copies of `pmap` mode: a tree of whole arrays, as it is saved."""
     if laid.mode == "jit":
         return state
@@ -241,7 +245,7 @@ def get_state(laid: Layout, state: Any) -> Any:
     )
 
 
-def gather(laid: Layout, tree: Any) -> Any:
+def gather(laid: Layout, tree: PyTree) -> PyTree:
     """Bring a laid out tree to the host as NumPy arrays, whole on each process."""
     state = get_state(laid, tree)
     if laid.shard_above and jax.process_count() > 1:
@@ -250,7 +254,7 @@ def gather(laid: Layout, tree: Any) -> Any:
     return jax.tree.map(np.asarray, state)
 
 
-def put_batch(laid: Layout, batch: Mapping[str, np.ndarray]) -> dict[str, Any]:
+def put_batch(laid: Layout, batch: Mapping[str, np.ndarray]) -> dict[str, Array]:
     """Lay this process's rows of a batch out on its devices."""
     if laid.mode == "pmap":
         count = laid.local_devices
@@ -265,18 +269,16 @@ def put_batch(laid: Layout, batch: Mapping[str, np.ndarray]) -> dict[str, Any]:
     }
 
 
-def compile_update(
-    laid: Layout, update: Callable[[Any, Any], tuple[Any, Any]]
-) -> Callable[[Any, Any], tuple[Any, Any]]:
+def compile_update(laid: Layout, update: Step) -> Step:
     """Compile `update(state, batch) -> (state, metrics)`; the old state is used up.
 
     Metrics must be equal on all devices, as sums by `total` are.
     """
     if laid.mode == "jit":
         everywhere = NamedSharding(laid.mesh, PartitionSpec())
-        compiled: dict[Any, Any] = {}
+        compiled: dict[object, Step] = {}
 
-        def run(state: Any, batch: Any) -> tuple[Any, Any]:
+        def run(state: PyTree, batch: PyTree) -> tuple[PyTree, PyTree]:
             shape = jax.tree.structure((state, batch))
             if shape not in compiled:
                 lie = jax.tree.map(lambda leaf: leaf.sharding, state)
@@ -288,7 +290,7 @@ def compile_update(
         return run
     spread = jax.pmap(update, AXIS, devices=_pmap_devices(laid), donate_argnums=0)
 
-    def run_spread(state: Any, batch: Any) -> tuple[Any, Any]:
+    def run_spread(state: PyTree, batch: PyTree) -> tuple[PyTree, PyTree]:
         state, metrics = spread(state, batch)
         return state, jax.tree.map(
             lambda leaf: leaf.addressable_shards[0].data[0], metrics
@@ -297,15 +299,13 @@ def compile_update(
     return run_spread
 
 
-def compile_measure(
-    laid: Layout, measure: Callable[[Any, Any], Any]
-) -> Callable[[Any, Any], Any]:
+def compile_measure(laid: Layout, measure: Measure) -> Measure:
     """Compile `measure(state, batch) -> sums`, which leaves the state as it is."""
     if laid.mode == "jit":
         return jax.jit(measure, out_shardings=NamedSharding(laid.mesh, PartitionSpec()))
     spread = jax.pmap(measure, AXIS, devices=_pmap_devices(laid))
 
-    def run_spread(state: Any, batch: Any) -> Any:
+    def run_spread(state: PyTree, batch: PyTree) -> PyTree:
         return jax.tree.map(
             lambda leaf: leaf.addressable_shards[0].data[0], spread(state, batch)
         )
@@ -313,19 +313,21 @@ def compile_measure(
     return run_spread
 
 
-def compile_whole(laid: Layout, function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+def compile_whole(
+    laid: Layout, function: Callable[[PyTree], PyTree]
+) -> Callable[[PyTree], PyTree]:
     """Compile a function of a state as `get_state` gives it; all devices get all."""
     if laid.mode == "pmap":
         return jax.jit(function)
     return jax.jit(function, out_shardings=NamedSharding(laid.mesh, PartitionSpec()))
 
 
-def _pmap_devices(laid: Layout) -> list[Any] | None:
+def _pmap_devices(laid: Layout) -> list[object] | None:
     # Across processes pmap takes all devices by itself, and refuses a list of them.
     return None if jax.process_count() > 1 else list(laid.mesh.devices.flat)
 
 
-def total(values: Any, axis_name: str | None) -> Any:
+def total(values: PyTree, axis_name: str | None) -> PyTree:
     """Sum over devices inside a step, where `axis_name` says that each has a share."""
     return values if axis_name is None else jax.lax.psum(values, axis_name)
 

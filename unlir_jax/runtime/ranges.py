@@ -1,4 +1,4 @@
-"""What numbers settings may be, by name: looked at before any work is begun."""
+"""Ranges of all numeric settings by name, checked before any work begins."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -145,7 +145,7 @@ def check_one(name: str, value: Any) -> None:
         raise ValueError(f"`{name}`={text}; expected {wanted.words()}.")
 
 
-def _leaves(settings: Any, above: str = "") -> Iterator[tuple[str, Any]]:
+def _leaves(settings: Any, above: str = "") -> Iterator[tuple[str, object]]:
     for name, value in settings.items():
         if isinstance(value, Mapping) or hasattr(value, "to_dict"):
             yield from _leaves(value, f"{above}{name}.")

@@ -1,7 +1,6 @@
 """Cut models of two functions, and join their halves again."""
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +10,7 @@ from unlir_jax.types import (
     Features,
     Images,
     Logits,
+    PyTree,
     SplitModel,
     Variables,
 )
@@ -19,8 +19,8 @@ BLACK = (0.0, 0.0, 0.0)
 
 
 def from_functions(
-    features: Callable[[Variables, Images], Any],
-    head: Callable[[Variables, Any], Logits],
+    features: Callable[[Variables, Images], PyTree],
+    head: Callable[[Variables, PyTree], Logits],
     *,
     mean: tuple[float, ...] = BLACK,
 ) -> SplitModel:

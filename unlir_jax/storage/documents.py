@@ -97,7 +97,7 @@ def parse_json(
         ) from error
 
 
-def _is_deep(document: Any) -> bool:
+def _is_deep(document: object) -> bool:
     """Tell whether there are more than `MOST_DEPTH` brackets in each other."""
     level = [document] if isinstance(document, dict | list) else []
     for _ in range(MOST_DEPTH):

@@ -1,4 +1,4 @@
-"""What a run leaves on disk: complete files, complete folders, and who made them."""
+"""Files of a run: complete files, complete folders, and the versions that made them."""
 
 import contextlib
 import importlib.metadata
@@ -15,6 +15,7 @@ import jax
 
 import unlir_jax
 from unlir_jax.core import console
+from unlir_jax.core.document_types import Document
 from unlir_jax.storage import documents, paths, staging
 
 SCHEMA = 1
@@ -52,7 +53,7 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
     write_bytes(path, console.visible(text).encode("utf-8"))
 
 
-def to_json(document: dict[str, Any]) -> str:
+def to_json(document: Document) -> str:
     """Write a document as JSON that every reader accepts.
 
     JSON has no NaN and no infinity: they become null, and their number is added as
@@ -61,7 +62,7 @@ def to_json(document: dict[str, Any]) -> str:
     """
     replaced = 0
 
-    def clean(value: Any) -> Any:
+    def clean(value: object) -> Any:
         nonlocal replaced
         if isinstance(value, dict):
             return {clean(str(name)): clean(item) for name, item in value.items()}
