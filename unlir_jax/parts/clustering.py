@@ -189,39 +189,6 @@ def unit(vectors: Float[Array, "*batch channels"]) -> jax.Array:
     )
 
 
-<<<<<<< HEAD
-=======
-def lda_parts(
-    centres: Float[Array, "parts channels"],
-    mean: Float[Array, " channels"],
-    covariance: Float[Array, "channels channels"] | Whitening,
-) -> tuple[Float[jax.Array, "parts channels"], Float[jax.Array, " parts"]]:
-    """Turn centres into linear detectors of regions, `w_k = inv(S) (m_k - mean)`.
-
-    Linear discriminant analysis of one centre against all regions, with one
-    covariance for both (Sicre and Jurie, Computer Vision and Image Understanding,
-    2015). The bias `-<w_k, m_k + mean> / 2` puts the boundary half way between.
-
-    Args:
-        centres: `m_k`, `[parts, channels]`.
-        mean: Mean of all regions, `[channels]`.
-        covariance: `S` of the regions; or a `Whitening`, whose `matrix matrix'` is
-            its inverse on the directions that were kept.
-
-    Note:
-        A reconstruction: the source's own bias is not openly readable.
-    """
-    mean = jnp.asarray(mean)[None]
-    difference = jnp.asarray(centres) - mean
-    if isinstance(covariance, Whitening):
-        whitened = jnp.matmul(difference, covariance.matrix, precision="highest")
-        parts = jnp.matmul(whitened, covariance.matrix.T, precision="highest")
-    else:
-        parts = jnp.linalg.solve(jnp.asarray(covariance), difference.T).T
-    return parts, -jnp.sum(parts * (centres + mean), axis=1) / 2
-
-
->>>>>>> origin/main
 def kmeans(
     regions: Regions,
     count: int,

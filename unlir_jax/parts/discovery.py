@@ -167,49 +167,6 @@ def encode(
     return clustering.unit(bag_of_parts(_cosines(maps, discovery), pooling))
 
 
-<<<<<<< HEAD
-=======
-def pool_by_parts(
-    maps: Maps,
-    discovery: Discovery,
-    *,
-    temperature: float = 0.05,
-    power: float = 3.0,
-    presence: float = 1.0,
-) -> Float[jax.Array, "batch descriptor"]:
-    """Describe images by what each discovered part is made of, at unit length.
-
-    A cell is shared out by a softmax over parts of cosine / temperature,
-    `a_pr`; a part's descriptor is the generalised mean of its cells' channels,
-    `v_pc = (sum_r a_pr x_rc^power / (sum_r a_pr + presence))^(1 / power)`.
-    `neighbour_whitening`, fitted on training images, should follow.
-
-    Args:
-        maps: Not negative, `[images, rows, columns, channels]`; what is negative
-            counts as zero unless `power` is 1.
-        discovery: Result of `discover`.
-        temperature: Temperature of the softmax; a small one is decisive.
-        power: 1 is the mean, infinity the maximum.
-        presence: Cells' worth of nothing in each mean, so that a part that is hardly
-            there fades.
-
-    Returns:
-        `[images, parts * channels]`, part by part.
-
-    Note:
-        Ours: the encodings of arXiv 1704.03755 are not openly readable.
-    """
-    share = jax.nn.softmax(_cosines(maps, discovery) / temperature, axis=2)
-    channels = maps.shape[-1]
-    cells = jnp.reshape(jnp.asarray(maps, jnp.float32), (len(maps), -1, channels))
-    mass = jnp.sum(share, axis=1)[:, :, None] + presence
-    raised = cells if power == 1 else jnp.maximum(cells, 1e-6) ** power
-    means = jnp.einsum("irp,irc->ipc", share, raised, precision="highest") / mass
-    pooled = means if power == 1 else means ** (1 / power)
-    return clustering.unit(pooled.reshape((len(maps), -1)))
-
-
->>>>>>> origin/main
 def _cosines(maps: Maps, discovery: Discovery) -> jax.Array:
     """Score whitened cells of unit length with each part: `[images, cells, parts]`."""
     cells = jnp.reshape(jnp.asarray(maps), (len(maps), -1, maps.shape[-1]))
