@@ -385,7 +385,11 @@ def test_a_workdir_without_its_config_is_refused(pictures, weights, stopped, run
 
 @pytest.mark.parametrize(
     "names",
-    tiers.by_tier([evaluate.WRITTEN, ("report.html",), ("batches",)], {"report.html"}),
+    [("report.html",)]
+    + [
+        pytest.param(names, marks=pytest.mark.exhaustive)
+        for names in (evaluate.WRITTEN, ("batches",))
+    ],
 )
 def test_what_is_deleted_of_a_finished_run_is_made_again(
     pictures, weights, whole, run, names
