@@ -358,7 +358,7 @@ def test_wrong_names(name, split, message, tmp_path):
 
 
 def test_no_images(tmp_path):
-    features = {"note": tensorflow_datasets.features.Text()}
+    features = {"note": library().features.Text()}
     made = builder(tmp_path, features=features, values=lambda i: {"note": "a"})
     made.download_and_prepare()
     with pytest.raises(ValueError, match="has note; expected `image`"):
