@@ -29,7 +29,7 @@ def settings(folder, method="probe_gem", **more):
 @pytest.mark.parametrize(
     "method",
     tiers.by_tier(
-        ["probe_average", "lda", "prototypes", "filters", "lora", "last_block", "full"],
+        ["probe_average", "lda", "prototypes", "filters", "lora", "last_block"],
         {"probe_average", "lora"},
     ),
 )

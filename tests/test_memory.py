@@ -62,10 +62,8 @@ def test_of_filters_there_are_the_maps_and_no_masked_pictures(name, settings, mo
 
 EXPLAINERS = {
     "is_cam": "steps",
-    "ss_cam": "samples",
     "opti_cam": "steps",
     "integrated_gradients": "steps",
-    "blur_integrated_gradients": "steps",
     "smooth_grad": "samples",
     "rise": "masks",
     "lime": "samples",

@@ -128,9 +128,7 @@ def test_the_graph_knows_every_convolution_and_what_the_shapes_become(name):
         "toy_bottleneck",
         pytest.param("toy_inverted", marks=pytest.mark.exhaustive),
         pytest.param("toy_vgg", marks=pytest.mark.exhaustive),
-        pytest.param("mobilenet_v2", marks=pytest.mark.exhaustive),
         pytest.param("resnet18", marks=pytest.mark.exhaustive),
-        pytest.param("vgg11_bn", marks=pytest.mark.exhaustive),
     ],
 )
 def test_a_pruned_network_computes_what_the_masked_one_does(name, images, monkeypatch):

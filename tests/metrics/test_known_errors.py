@@ -39,19 +39,6 @@ def watched(model):
 
 
 @pytest.mark.exhaustive
-def test_quantus_road_aggregates_only_the_first_batch(model, pictures, saliency):
-    """Six images in one batch and in two gave 0.5 and 1.0."""
-    metric = functools.partial(metrics.road(model, percentiles=(30,)), {}, key=KEY)
-    whole = metric(pictures, LABELS, saliency)["road"]
-    halves = [
-        metric(pictures[some], LABELS[some], saliency[some])["road"]
-        for some in (slice(2), slice(2, 4))
-    ]
-    assert whole.shape == (4,)
-    np.testing.assert_allclose(np.concatenate(halves), whole, atol=1e-5)
-
-
-@pytest.mark.exhaustive
 def test_quantus_road_crashes_on_colour(model, pictures, saliency):
     """And removes pixels: all channels of 20 per cent of height times width."""
     counted, seen = watched(model)

@@ -55,19 +55,15 @@ def sizes(file):
 COMPUTED = {
     "efficientnet_lite_pytorch_lite0",
     "timm_efficientnet_lite0",
-    "timm_efficientnet_lite4",
     "timm_mobilenetv2_100",
     "timm_tf_efficientnet_lite0",
     "timm_tf_efficientnet_lite3",
     "timm_vgg11",
     "torchvision_mobilenet_v2",
     "torchvision_resnet18",
-    "torchvision_resnet101",
-    "torchvision_resnet34",
     "torchvision_resnet50",
     "torchvision_vgg11",
     "torchvision_vgg11_bn",
-    "torchvision_vgg16",
 }
 
 

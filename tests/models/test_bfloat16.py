@@ -24,7 +24,7 @@ SIZE = 32
 QUICK = ("cifar_resnet8", "resnet18", "vgg11")
 KINDS = (
     *QUICK,
-    *("cifar_resnet50", "resnet50", "vgg11_bn", "mobilenet_v2", "efficientnet_lite0"),
+    *("resnet50", "vgg11_bn", "mobilenet_v2"),
 )
 DECISIONS = {
     "descriptors": {"parts": 4},

@@ -96,7 +96,7 @@ def everything(module):
 @pytest.mark.parametrize(
     ("name", "others"),
     tiers.by_tier(
-        [(name, OTHERS) for name in DECISIONS] + [(name, 0) for name in KINDS], 5
+        [(name, OTHERS) for name in DECISIONS] + [(KINDS[0], 0), (KINDS[1], 0)], 5
     ),
 )
 def test_all_that_is_said_adds_up_to_the_logits(name, others):

@@ -39,9 +39,8 @@ CAMS = (
 )
 # One of each way to loop over images, masks or steps: dealt out to several devices too.
 SPREAD = (
-    *("grad_cam", "layer_cam", "score_cam", "ablation_cam", "eigen_cam", "full_grad"),
-    *("opti_cam", "gradient", "integrated_gradients", "guided_backpropagation"),
-    *("rise", "lime", "meaningful_perturbation", "occlusion", "random"),
+    *("grad_cam", "score_cam", "full_grad", "opti_cam", "integrated_gradients"),
+    *("rise", "lime", "meaningful_perturbation"),
 )
 
 

@@ -174,8 +174,7 @@ def test_pmap_learns_what_jit_learns(tmp_path, monkeypatch):
         return double.weights(folder, found, monkeypatch, **more)
 
     jit, pmap = learnt("jit"), learnt("pmap", "mesh.mode=pmap")
-    moved = learnt("moved", moved=double.ROUNDING)
-    assert double.furthest(jit, pmap) < double.furthest(jit, moved)
+    assert double.furthest(jit, pmap) < double.CALM
 
 
 @pytest.mark.parametrize(
