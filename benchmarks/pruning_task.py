@@ -7,7 +7,7 @@
 W is the workdir of that command. Its first adapter is multiplied into the network. Its
 inner channels (those between expansion and projection, of all blocks) then go in rounds
 while weights of filters and the head learn on the pictures of the draw, see
-`adaptation.slimming`. `--steps 0,0,0` learns nothing. Training pictures
+`iterative_pruning`. `--steps 0,0,0` learns nothing. Training pictures
 that were not drawn are for the choice of settings (`--on held_out`); `--on test`
 reports; one view of each picture. Networks take turns on one batch, so each time is a
 ratio against the unpruned network of the same run; norms are folded. Prints a table, or
@@ -23,6 +23,7 @@ import time
 from pathlib import Path
 from typing import Any, cast
 
+import iterative_pruning
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -32,7 +33,7 @@ from matplotlib.backends import backend_agg
 from unlir_jax import adapters, filters, pruning
 from unlir_jax.data import pipeline, source, splits
 from unlir_jax.features import block_cut
-from unlir_jax.few_shot import adapter_training, iterative_pruning
+from unlir_jax.few_shot import adapter_training
 from unlir_jax.few_shot import settings as all_settings
 from unlir_jax.filters import sparsity
 from unlir_jax.models import fold, pretrained

@@ -1,6 +1,7 @@
 """Every backbone gives torchvision's or timm's logits, on weights made by rule."""
 
 import functools
+import json
 import sys
 from pathlib import Path
 
@@ -11,9 +12,10 @@ import pytest
 import tiers
 
 from unlir_jax import split, tree
-from unlir_jax.cli import catalogue
+from unlir_jax.cli import models
 from unlir_jax.models import filling, pretrained, zoo
 
+COUNTED = json.loads(models.COUNTED.read_text())
 FOLDER = Path(__file__).parents[1] / "golden" / "backbones"
 sys.path.insert(0, str(FOLDER))
 
@@ -74,7 +76,7 @@ def built(path, file, arrays):
     np.testing.assert_allclose(module.mean, file["mean"], rtol=1e-6)
     np.testing.assert_allclose(module.deviation, file["std"], rtol=1e-6)
     variables = filling.fill(module, network, arrays, name, path.stem)
-    assert tree.count(variables["params"]) == catalogue.PARAMETERS[name]
+    assert tree.count(variables["params"]) == COUNTED[name]
     return module, variables
 
 

@@ -37,7 +37,7 @@ def slow_align(maps, box, size, samples):
 
 
 def test_cells_are_the_maps_row_by_row():
-    found = regions.cells(MAPS)
+    found = regions.windows(MAPS, (1,))
     np.testing.assert_array_equal(found.descriptors, MAPS.reshape(2, 20, 3))
     assert found.boxes.shape == (20, 4)
     close(found.boxes[0], [0, 0, 1 / 5, 1 / 4])
@@ -244,7 +244,7 @@ def propose(**settings):
 @pytest.mark.parametrize(
     "call, message",
     [
-        (lambda: regions.cells(MAPS[0]), "expected \\[batch, rows"),
+        (lambda: regions.windows(MAPS[0]), "expected \\[batch, rows"),
         (lambda: regions.windows(MAPS, (1, 5)), "from 1 to 4"),
         (lambda: regions.windows(MAPS, (0,)), "from 1 to 4"),
         (lambda: regions.windows(MAPS, ()), "one or more"),

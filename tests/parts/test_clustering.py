@@ -58,20 +58,6 @@ def test_half_precision_maps_are_accumulated_in_full():
     np.testing.assert_allclose(fitted.variance, expected, rtol=1e-4)
 
 
-def test_whitening_is_folded_into_one_affine_map():
-    regions, random = mixed(), np.random.default_rng(1)
-    fitted = clustering.whitening(regions, 6)
-    whitened = clustering.whiten(regions, fitted, normalize=False)
-    parts = random.normal(size=(4, 6)).astype(np.float32)
-    bias = random.normal(size=4).astype(np.float32)
-    kernel, shift = clustering.fold(parts, fitted, bias)
-    np.testing.assert_allclose(
-        regions @ np.asarray(kernel) + np.asarray(shift),
-        np.asarray(whitened) @ parts.T + bias,
-        atol=1e-3,
-    )
-
-
 def test_unit_length_and_nothing_for_nothing():
     found = clustering.unit(np.asarray([[3.0, 4.0], [0.0, 0.0]], np.float32))
     np.testing.assert_allclose(found, [[0.6, 0.8], [0, 0]], atol=1e-7)

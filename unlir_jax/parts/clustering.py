@@ -162,24 +162,6 @@ def whiten(
     return unit(result) if normalize else result
 
 
-def fold(
-    parts: Float[Array, "parts dimensions"],
-    whitening: Whitening,
-    bias: Float[Array, " parts"] | None = None,
-) -> tuple[Float[jax.Array, "channels parts"], Float[jax.Array, " parts"]]:
-    """Merge whitening and a part layer into one affine map of raw regions.
-
-    `<u_p, whiten(x)> + b_p = <matrix u_p, x> + b_p - <matrix u_p, mean>`, for
-    whitening without unit length.
-
-    Returns:
-        `kernel`, `[channels, parts]`, and `bias`, `[parts]`.
-    """
-    kernel = jnp.matmul(whitening.matrix, jnp.asarray(parts).T, precision="highest")
-    shift = jnp.matmul(whitening.mean, kernel, precision="highest")
-    return kernel, -shift if bias is None else jnp.asarray(bias) - shift
-
-
 def unit(vectors: Float[Array, "*batch channels"]) -> jax.Array:
     """Divide by the Euclidean norm along the last axis; zero stays zero."""
     vectors = jnp.asarray(vectors)

@@ -30,15 +30,6 @@ class Regions(NamedTuple):
     boxes: jax.Array
 
 
-def cells(maps: Maps) -> Regions:
-    """Take each cell of the maps as a region, row by row.
-
-    Raises:
-        ValueError: The maps are not `[batch, rows, columns, channels]`.
-    """
-    return windows(maps, (1,))
-
-
 def windows(maps: Maps, sizes: Sequence[int] = (1, 2, 3)) -> Regions:
     """Average the maps over all square windows of some sizes, at stride 1.
 
