@@ -21,10 +21,9 @@ from unlir_jax.models import layers, zoo
 ROOT = Path(__file__).parents[2]
 SIZE = 32
 # One of each kind of block, stem and head; others have more of the same.
-QUICK = ("cifar_resnet8", "resnet18", "vgg11")
 KINDS = (
-    *QUICK,
-    *("resnet50", "vgg11_bn", "mobilenet_v2"),
+    *("cifar_resnet8", "resnet18", "resnet50"),
+    *("vgg11", "vgg11_bn", "efficientnet_lite0"),
 )
 DECISIONS = {
     "descriptors": {"parts": 4},

@@ -244,7 +244,7 @@ def test_bad_input(case, run, tmp_path, monkeypatch, capsys):
 @pytest.mark.exhaustive
 def test_a_workdir_is_tuned_whole(run, data, tmp_path):
     """One step from what was there, small in the trunk, with terms on parts."""
-    config = Path(__file__).parents[1] / "configs" / "train_parts.py"
+    config = Path(__file__).parents[2] / "configs" / "train_parts.py"
     named = f"backbone=cifar_resnet8,method=fine_tune,parts={small_parts.PARTS}"
     settings = [f"data.path={data}", "model.weights=random", f"init_from={run}"]
     settings += ["model.decision.layer=layer2", "model.decision.damping=0.5"]
@@ -298,7 +298,7 @@ TRAININGS = {
 @pytest.mark.parametrize("case", TRAININGS)
 def test_bad_trainings(case, run, data, tmp_path, monkeypatch, capsys):
     """Exit code 2, one line on stderr, nothing written."""
-    config = Path(__file__).parents[1] / "configs" / "train_parts.py"
+    config = Path(__file__).parents[2] / "configs" / "train_parts.py"
     monkeypatch.chdir(tmp_path)
     (tmp_path / "run").symlink_to(run)
     shutil.copytree(data, tmp_path / "empty")

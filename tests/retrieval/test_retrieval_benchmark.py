@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-FILE = Path(__file__).parents[1] / "benchmarks" / "retrieval.py"
+FILE = Path(__file__).parents[2] / "benchmarks" / "retrieval.py"
 
 
 @pytest.fixture(scope="module")

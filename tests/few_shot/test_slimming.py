@@ -1,6 +1,6 @@
 """Networks that lose channels while what is left learns."""
 
-import sys
+import importlib.util
 from pathlib import Path
 
 import jax
@@ -14,9 +14,11 @@ from unlir_jax.models import inverted_residual
 from unlir_jax.models.inverted_residual import Stage
 from unlir_jax.pruning.choice import Choice
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
-
-import iterative_pruning  # noqa: E402
+FILE = Path(__file__).parents[2] / "benchmarks" / "iterative_pruning.py"
+# By its path: a folder of benchmarks has modules of the names of folders of tests.
+specification = importlib.util.spec_from_file_location("iterative_pruning", FILE)
+iterative_pruning = importlib.util.module_from_spec(specification)
+specification.loader.exec_module(iterative_pruning)
 
 
 @pytest.fixture(scope="module")

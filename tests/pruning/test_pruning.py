@@ -565,7 +565,7 @@ def test_the_benchmark_prints_a_curve(tmp_path, monkeypatch, capsys, small):
     for index in range(6):
         picture = np.full((40, 40, 3), 40 * index, np.uint8)
         Image.fromarray(picture).save(tmp_path / f"{index % 2:03d}_{index}.png")
-    script = Path(__file__).parents[1] / "benchmarks" / "pruning.py"
+    script = Path(__file__).parents[2] / "benchmarks" / "pruning.py"
     spec = importlib.util.spec_from_file_location("pruning_benchmark", script)
     benchmark = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(benchmark)

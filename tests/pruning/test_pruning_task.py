@@ -14,7 +14,7 @@ from unlir_jax import pruning
 from unlir_jax.few_shot import adapt
 from unlir_jax.models import pretrained
 
-FILE = Path(__file__).parents[1] / "benchmarks" / "pruning_task.py"
+FILE = Path(__file__).parents[2] / "benchmarks" / "pruning_task.py"
 
 
 @pytest.mark.exhaustive
