@@ -13,7 +13,7 @@ FOUND = $(shell for python in $(PYTHON) python3.14 python3.13 python3.12 python3
 	"$$python" -c '$(NEEDED)' 2>/dev/null && { command -v "$$python"; break; }; done)
 
 .PHONY: quickstart test test-all test-fast test-exhaustive test-process test-golden test-durations \
-	lint types format benchmark
+	lint types format tables benchmark
 
 quickstart: $(VENV)/.quickstart
 	$(BIN)/python launch/quickstart.py
@@ -42,6 +42,9 @@ types: $(VENV)/.dev
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+tables: $(VENV)/.dev
+	$(BIN)/python docs/tables.py
 
 benchmark: $(VENV)/.dev
 	$(BIN)/python benchmarks/run.py

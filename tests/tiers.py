@@ -2,11 +2,13 @@
 
 import pytest
 
+from unlir_jax import metrics, saliency
+
 REPRESENTATIVE = {
-    *("grad_cam", "layer_cam", "score_cam", "ablation_cam", "eigen_cam", "full_grad"),
-    *("opti_cam", "gradient", "integrated_gradients", "guided_backpropagation"),
-    *("rise", "random", "average_drop", "insertion", "complexity", "iou"),
-    "official_metric",
+    name
+    for specs in (saliency.SPECS, metrics.SPECS)
+    for name, spec in specs.items()
+    if spec.representative
 }
 """Methods of saliency and metrics."""
 

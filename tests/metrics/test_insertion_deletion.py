@@ -5,7 +5,7 @@ import pytest
 import tiers
 
 from unlir_jax import metrics, split
-from unlir_jax.metrics import insertion_deletion
+from unlir_jax.metrics.faithfulness import insertion_deletion
 
 LABELS = jnp.zeros(4, int)
 
