@@ -12,16 +12,25 @@ FOUND = $(shell for python in $(PYTHON) python3.14 python3.13 python3.12 python3
 	$$HOME/.pyenv/versions/3.1[2-9]*/bin/python; do \
 	"$$python" -c '$(NEEDED)' 2>/dev/null && { command -v "$$python"; break; }; done)
 
-.PHONY: quickstart test test-all lint types format tables benchmark
+.PHONY: quickstart test test-all test-fast test-exhaustive test-process test-golden test-durations \
+	lint types format tables benchmark
 
 quickstart: $(VENV)/.quickstart
 	$(BIN)/python launch/quickstart.py
 
-test: $(VENV)/.dev lint
-	$(BIN)/python -m pytest
+test: lint test-fast
 
 test-all: test
-	$(BIN)/python -m pytest -m exhaustive
+	$(BIN)/python -m pytest -m 'exhaustive or process or golden'
+
+test-fast: $(VENV)/.dev
+	$(BIN)/python -m pytest
+
+test-exhaustive test-process test-golden: test-%: $(VENV)/.dev
+	$(BIN)/python -m pytest -m $*
+
+test-durations: $(VENV)/.dev
+	$(BIN)/python -m pytest -p durations
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -9,10 +9,10 @@ import numpy as np
 from PIL import Image
 
 from unlir_jax import tree
-from unlir_jax.models import zoo
+from unlir_jax.models import pretrained, zoo
 from unlir_jax.weights import readers
 
-NAME = "cifar_resnet20"
+NAME = "cifar_resnet8"
 
 
 def write(folder: pathlib.Path) -> pathlib.Path:
@@ -32,6 +32,18 @@ def write(folder: pathlib.Path) -> pathlib.Path:
     file = folder / "small.safetensors"
     readers.write_safetensors(file, arrays)
     return file
+
+
+def write_two(folder: pathlib.Path) -> pathlib.Path:
+    """Write two files of weights of another network, which differ."""
+    variables = pretrained.load("cifar_resnet8", "random").variables
+    for name, scale in (("one", 1.0), ("other", 0.5)):
+        scaled = {
+            path: np.asarray(leaf) * np.float32(scale if "kernel" in path else 1)
+            for path, leaf in tree.flatten(variables).items()
+        }
+        readers.write_safetensors(folder / f"{name}.safetensors", scaled)
+    return folder
 
 
 def jpeg(path: pathlib.Path) -> bytes:

@@ -6,9 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.process
+
 RUN = Path(__file__).parents[1] / "benchmarks" / "run.py"
 TINY = (
-    "--model cifar_resnet20 --weights random --device cpu --ours plain --ours-only "
+    "--model cifar_resnet8 --weights random --device cpu --ours plain --ours-only "
     "--batch 2 --steps 2 --curve-steps 2 --repetitions 1 --no-memory"
 )
 

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiers
 from flax import linen as nn
 
 from unlir_jax import metrics, saliency, split
@@ -43,7 +44,10 @@ def temporary(function, variables):
     ("name", "settings", "most"),
     # Ablation-CAM's head sees eight pairs at once, which are the maps of four batches;
     # maps that are compiled apart from what reads them are there once or twice more.
-    [("score_cam", {}, 5), ("is_cam", {"steps": 2}, 5), ("ablation_cam", {}, 7)],
+    tiers.by_tier(
+        [("score_cam", {}, 5), ("is_cam", {"steps": 2}, 5), ("ablation_cam", {}, 7)],
+        {"score_cam"},
+    ),
 )
 def test_of_filters_there_are_the_maps_and_no_masked_pictures(name, settings, most):
     """A mask for each of 152 filters more would take 9 times the allowance of 5."""
@@ -58,12 +62,8 @@ def test_of_filters_there_are_the_maps_and_no_masked_pictures(name, settings, mo
 
 EXPLAINERS = {
     "is_cam": "steps",
-    "ss_cam": "samples",
-    "smooth_grad_cam_plus_plus": "samples",
     "opti_cam": "steps",
     "integrated_gradients": "steps",
-    "blur_integrated_gradients": "steps",
-    "gradient_shap": "samples",
     "smooth_grad": "samples",
     "rise": "masks",
     "lime": "samples",
@@ -71,14 +71,13 @@ EXPLAINERS = {
 }
 METRICS = {
     "insertion": "steps",
-    "deletion": "steps",
     "road": "percentiles",
     "aopc_morf": "regions",
     "infidelity": "samples",
 }
 
 
-@pytest.mark.parametrize("name", [*EXPLAINERS, *METRICS])
+@pytest.mark.parametrize("name", tiers.by_tier([*EXPLAINERS, *METRICS], {"rise"}))
 def test_steps_and_samples_take_turns(name):
     """Thirty-six more of them take less than one picture more."""
     cut, variables = network()

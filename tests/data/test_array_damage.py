@@ -98,6 +98,7 @@ def test_a_fingerprint_of_what_is_in_the_file(tmp_path):
     assert one.fingerprint() == again.fingerprint(times=False) != other.fingerprint()
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -13,7 +13,6 @@ from concurrent import futures
 import cloudpickle
 import numpy as np
 import pytest
-import tensorflow_datasets
 from PIL import Image
 
 from unlir_jax.data import classes as class_names
@@ -22,19 +21,27 @@ from unlir_jax.evaluation import evaluate
 from unlir_jax.few_shot import adapt
 from unlir_jax.runtime import config
 
+pytestmark = pytest.mark.exhaustive
 RANDOM = np.random.default_rng(0)
 WIDTH, HEIGHT = 40, 20
 PICTURES = RANDOM.integers(0, 256, (8, HEIGHT, WIDTH, 3), dtype=np.uint8)
 TRIMAP = RANDOM.integers(1, 4, (HEIGHT, WIDTH), dtype=np.uint8)
 OBJECT = RANDOM.integers(0, 2, (HEIGHT, WIDTH), dtype=np.uint8)
 # ymin, xmin, ymax, xmax, as shares of 20 and 40 pixels.
-BOX = tensorflow_datasets.features.BBox(0.25, 0.5, 0.75, 1.0)
-SMALL = tensorflow_datasets.features.BBox(0.0, 0.0, 0.05, 0.025)
+BOX, SMALL = (0.25, 0.5, 0.75, 1.0), (0.0, 0.0, 0.05, 0.025)
 SIZED = ("cifar10", "cifar100")
+
+
+def library():
+    """Import the library here, where it is asked: it takes many seconds."""
+    import tensorflow_datasets
+
+    return tensorflow_datasets
 
 
 def builder(folder, *, name="spots", features=None, values=None, parts=None):
     """Make a builder as a user would, of Pillow images; these need no TensorFlow."""
+    tensorflow_datasets = library()
     features = features or {
         "image": tensorflow_datasets.features.Image(),
         "label": tensorflow_datasets.features.ClassLabel(names=["plain", "spotted"]),
@@ -68,6 +75,8 @@ def builder(folder, *, name="spots", features=None, values=None, parts=None):
 
 def prepare(name, folder, parts=None):
     """Write examples of a known data set, with the features that the library says."""
+    tensorflow_datasets = library()
+    box, small_box = (tensorflow_datasets.features.BBox(*box) for box in (BOX, SMALL))
     info = tensorflow_datasets.builder(name, data_dir=folder).info
 
     def values(i):
@@ -78,11 +87,11 @@ def prepare(name, folder, parts=None):
         given = dict.fromkeys(texts, f"{i}.jpg") | {
             "image": small if name in SIZED else picture,
             "label": i % 3,
-            "bbox": BOX,
-            "head_bbox": SMALL,
+            "bbox": box,
+            "head_bbox": small_box,
             "coarse_label": 0,
             "species": 0,
-            "objects": [{"bbox": SMALL}] * i + [{"bbox": BOX}],
+            "objects": [{"bbox": small_box}] * i + [{"bbox": box}],
             "segmentation_mask": Image.fromarray(mask),
         }
         return {key: given[key] for key in info.features}
@@ -111,7 +120,7 @@ def test_every_known_data_set(name, tmp_path):
             assert example["image"].mode == "RGB"
             assert 0 <= example["label"] < len(source.classes)
         # Whatever number a class has here, it is the class that was stored.
-        stored = tensorflow_datasets.builder(name, data_dir=tmp_path)
+        stored = library().builder(name, data_dir=tmp_path)
         theirs = stored.info.features["label"].names
         if name == "imagenet2012":
             theirs = preprocessing.imagenet_classes()
@@ -259,7 +268,7 @@ def test_a_builder_of_ones_own(tmp_path):
 
 
 def test_grey_and_unlabelled(tmp_path):
-    features = {"image": tensorflow_datasets.features.Image(shape=(None, None, 1))}
+    features = {"image": library().features.Image(shape=(None, None, 1))}
 
     def values(i):
         return {"image": Image.fromarray(PICTURES[i, ..., 0])}
@@ -284,6 +293,7 @@ def test_many_threads_and_a_pickle(tmp_path):
         np.testing.assert_array_equal(picture, expected[i % 8])
 
 
+@pytest.mark.process
 def test_another_process_reads_without_tensorflow_and_jax(tmp_path):
     builder(tmp_path).download_and_prepare()
     source = datasets.tfds("spots", "train", data_dir=tmp_path)
@@ -348,7 +358,7 @@ def test_wrong_names(name, split, message, tmp_path):
 
 
 def test_no_images(tmp_path):
-    features = {"note": tensorflow_datasets.features.Text()}
+    features = {"note": library().features.Text()}
     made = builder(tmp_path, features=features, values=lambda i: {"note": "a"})
     made.download_and_prepare()
     with pytest.raises(ValueError, match="has note; expected `image`"):

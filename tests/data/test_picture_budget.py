@@ -75,6 +75,7 @@ READ = """
 """
 
 
+@pytest.mark.process
 def test_small_files_take_little_memory(tmp_path):
     """Every kind of conversion, just within its budget or beyond; narrow pictures."""
     noise(30, 30, 3).save(tmp_path / "first.png")

@@ -210,6 +210,7 @@ next(left)
 """
 
 
+@pytest.mark.process
 def test_workers_change_nothing_and_their_errors_arrive(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
@@ -245,8 +246,9 @@ def test_unreadable_pictures_have_no_weight():
 
 
 def test_a_source_without_a_readable_picture_ends_nothing():
-    for batch in train(3, source=pictures(bad=range(10))):
-        assert not batch["weight"].any()
+    batches = list(train(3, source=pictures(bad=range(10))))
+    assert len(batches) == 3
+    assert not any(batch["weight"].any() for batch in batches)
 
 
 @pytest.mark.parametrize("error", (FileNotFoundError, OSError, ValueError))

@@ -55,6 +55,7 @@ def test_every_kind_can_be_opened_by_a_config(kind):
     assert all(parameter.kind not in unnamed for parameter in parameters.values())
 
 
+@pytest.mark.process
 def test_worker_processes_need_neither_jax_nor_tensorflow(options, tmp_path):
     """And what they unpickle, they can read."""
     made = [registry.open_source(kind, "train", **options[kind]) for kind in options]

@@ -16,7 +16,7 @@ from fuzzing import mutations
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 SEED = int(os.environ.get("UNLIR_SEED", "0"))
-COUNT = int(os.environ.get("UNLIR_FUZZED", "150"))
+COUNT = int(os.environ.get("UNLIR_FUZZED", "40"))
 """Damaged files of each kind."""
 
 FREE, RATIO = 64 << 20, 8

@@ -112,10 +112,12 @@ FINE = {
     "as it is": case(),
     "constant": _pixels(lambda images: jnp.full_like(images, 0.5))(case()),
     "black": _pixels(jnp.zeros_like)(case()),
-    "one channel in bfloat16": case(channels=1, dtype=jnp.bfloat16),
-    "1 x 1 in float16": case(side=1, dtype=np.float16),
+    "one class, one channel, 1 x 1, float16": case(1, 1, 1, np.float16),
 }
 """Every value is finite, or there is a sentence on what is missing."""
+
+ONE_CLASS = case(1, 1, dtype=jnp.bfloat16)
+"""One class and one channel, in bfloat16."""
 
 BROKEN = {
     "NaN in the first layer": _broken("first", np.nan)(case()),

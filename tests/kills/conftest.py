@@ -24,7 +24,7 @@ ROOT = HERE.parents[1]
 def pytest_collection_modifyitems(items):
     for item in items:
         if HERE in item.path.parents:
-            item.add_marker(pytest.mark.exhaustive)
+            item.add_marker(pytest.mark.process)
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from kills import commands, outcome
 
-KILLS = int(os.environ.get("UNLIR_KILLS", "2"))
+KILLS = int(os.environ.get("UNLIR_KILLS", "1"))
 SEED = int(os.environ.get("UNLIR_SEED", "0"))
 LONGEST_DELAY = 0.05
 

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiers
 
 from unlir_jax import metrics, split
 from unlir_jax.metrics.sanity import redrawn as sanity
@@ -85,7 +86,7 @@ def of_pixels(variables, images, labels, *, key=None):
     return images[..., 0]
 
 
-@pytest.mark.parametrize("name", metrics.SANITY_METRICS)
+@pytest.mark.parametrize("name", tiers.by_tier(metrics.SANITY_METRICS, 1))
 def test_sanity_tells_an_edge_detector_from_an_explanation(name):
     images, labels, *_ = inputs()
     fresh = sanity.redraw(VARIABLES, KEY)

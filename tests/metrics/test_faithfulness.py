@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiers
 
 from unlir_jax import maps, metrics, split
 
@@ -68,7 +69,7 @@ def slow_aopc(weights, images, enlarged, patch, regions, score, sign):
 
 
 @pytest.mark.parametrize("score", ["probability", "logit"])
-@pytest.mark.parametrize("loop", ["host", "device"])
+@pytest.mark.parametrize("loop", tiers.by_tier(["host", "device"], {"device"}))
 def test_aopc_is_that_of_a_slow_loop(model, pictures, weights, saliency, score, loop):
     settings = {"patch": 9, "regions": 6, "score": score, "loop": loop}
     enlarged = np.asarray(maps.resize(saliency, (32, 32)))
@@ -109,7 +110,8 @@ def test_insertion_minus_deletion_reverses_with_the_map(model, pictures, weights
 
 
 @pytest.mark.parametrize(
-    ("scaled", "loop"), [(True, "host"), (False, "host"), (True, "device")]
+    ("scaled", "loop"),
+    tiers.by_tier([(True, "host"), (False, "host"), (True, "device")], 1),
 )
 def test_infidelity_of_a_linear_network_is_zero(model, pictures, weights, scaled, loop):
     """The map foretells every change: its sum in the square, or times the noise."""
@@ -148,7 +150,7 @@ def test_infidelity_of_what_foretells_nothing(model, pictures, weights):
     np.testing.assert_allclose(unscaled, 4 * flat, rtol=1e-4)
 
 
-@pytest.mark.parametrize("loop", ["host", "device"])
+@pytest.mark.parametrize("loop", tiers.by_tier(["host", "device"], {"device"}))
 def test_max_sensitivity_of_known_explainers(model, pictures, weights, loop):
 
     def light(variables, images, labels, *, key=None):

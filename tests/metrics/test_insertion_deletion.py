@@ -2,6 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiers
 
 from unlir_jax import metrics, split
 from unlir_jax.metrics.faithfulness import insertion_deletion
@@ -35,7 +36,7 @@ def slow_curve(images, saliency, steps, deletion):
 
 
 @pytest.mark.parametrize("name", ["insertion", "deletion"])
-@pytest.mark.parametrize("steps", [1, 7, 28])
+@pytest.mark.parametrize("steps", tiers.by_tier([1, 7, 28], {7}))
 @pytest.mark.parametrize("loop", ["host", "device"])
 def test_curves_are_those_of_a_slow_loop(pictures, name, steps, loop):
     random = np.random.default_rng(0)
@@ -53,7 +54,7 @@ def test_curves_are_those_of_a_slow_loop(pictures, name, steps, loop):
     np.testing.assert_allclose(found[name], area, atol=1e-5)
 
 
-@pytest.mark.parametrize("loop", ["host", "device"])
+@pytest.mark.parametrize("loop", tiers.by_tier(["host", "device"], {"device"}))
 def test_both_curves_share_the_image(pictures, loop):
     """Five steps of two curves are eleven images, not twelve."""
     seen, plain = [], pixel_model()
@@ -97,7 +98,9 @@ def test_insertion_of_the_reverse_mirrors_deletion(pictures):
     )
 
 
-@pytest.mark.parametrize("baseline", ["black", "mean", "blur", "noise"])
+@pytest.mark.parametrize(
+    "baseline", tiers.by_tier(["black", "mean", "blur", "noise"], {"blur"})
+)
 def test_both_ends_are_the_image_and_the_baseline(pictures, baseline):
     from unlir_jax import maps
 
@@ -126,6 +129,7 @@ def test_ranks_break_ties_in_row_major_order():
     assert ranks.tolist() == [[[3, 0], [1, 2]]]
 
 
+@pytest.mark.exhaustive
 def test_scores_do_not_depend_on_the_batch_or_the_caller(pictures):
     saliency = np.random.default_rng(0).normal(size=(4, 7, 7)).astype(np.float32)
     metric = metrics.insertion(pixel_model(), steps=5)

@@ -178,6 +178,7 @@ def test_what_is_not_visible_removes_nothing():
     np.testing.assert_array_equal(found, images)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("loop", ["host", "device"])
 def test_random_regions_of_a_white_picture_cost_the_same(loop):
     """Black over white takes the share of the area, wherever it is."""
@@ -204,6 +205,7 @@ def test_a_region_with_all_the_light_costs_more_than_others():
     assert abs(found["random_drop"][0] - expected) < 4 * deviation
 
 
+@pytest.mark.exhaustive
 def test_all_offsets_but_none_are_drawn():
     keys = jax.random.split(KEY, 400)
     region = jnp.zeros((2, 3), bool).at[0, 0].set(True)

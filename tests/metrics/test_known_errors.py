@@ -39,24 +39,15 @@ def watched(model):
     return model._replace(features=features), seen
 
 
-def test_quantus_road_aggregates_only_the_first_batch(model, pictures, saliency):
-    """Six images in one batch and in two gave 0.5 and 1.0."""
-    metric = functools.partial(metrics.road(model, percentiles=(30,)), {}, key=KEY)
-    whole = metric(pictures, LABELS, saliency)["road"]
-    halves = [
-        metric(pictures[some], LABELS[some], saliency[some])["road"]
-        for some in (slice(2), slice(2, 4))
-    ]
-    assert whole.shape == (4,)
-    np.testing.assert_allclose(np.concatenate(halves), whole, atol=1e-5)
-
-
+@pytest.mark.exhaustive
 def test_quantus_road_crashes_on_colour(model, pictures, saliency):
     """And removes pixels: all channels of 20 per cent of height times width."""
     counted, seen = watched(model)
     metric = metrics.road(counted, percentiles=(20,), noise=0.0)
     metric({}, pictures, LABELS, saliency)
     jax.effects_barrier()
+    # In either order.
+    assert len(seen) == 2
     for shown in seen:
         removed = (shown != pictures).any(-1).sum((1, 2))
         assert (np.abs(removed - round(0.2 * 1024)) <= 1).all()
@@ -81,6 +72,8 @@ def test_pytorch_grad_cam_road_needs_maps_in_0_1_and_ties_fill_the_mask(
     binary[:, :4] = 1
     metrics.road(counted, percentiles=(50,), noise=0.0)({}, pictures, LABELS, binary)
     jax.effects_barrier()
+    # In either order.
+    assert len(seen) == 2
     for shown in seen:
         removed = (shown != pictures).any(-1).sum((1, 2))
         assert (np.abs(removed - 512) <= 1).all()
@@ -129,6 +122,7 @@ def test_protopnext_locates_flat_maps_on_the_diagonal(model, pictures):
     assert (flat == 0).all()
 
 
+@pytest.mark.exhaustive
 def test_quantus_weighted_localisation_depends_on_the_batch(model, pictures, saliency):
     regions = np.random.default_rng(1).uniform(size=(4, 32, 32)) < 0.2
     metric = metrics.energy_pointing_game(model)
@@ -199,6 +193,7 @@ def test_xplique_constant_maps_are_perfectly_alike():
         assert all((found[name] == 0).all() for name in ("ssim", "spearman", "hog"))
 
 
+@pytest.mark.exhaustive
 def test_opti_cam_code_divides_by_zero_on_flat_maps(model, pictures):
     """No metric is NaN on maps that say nothing."""
 

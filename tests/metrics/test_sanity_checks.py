@@ -25,6 +25,7 @@ FIRST = blobs(0)
 SECOND = np.round(0.6 * blobs(0) + 0.4 * blobs(1), 2)  # With many ties.
 
 
+@pytest.mark.exhaustive
 def test_similarities_are_those_of_published_code():
     """Computed by scikit-image 0.26 and SciPy 1.18.
 
@@ -50,6 +51,7 @@ def test_similarities_are_those_of_published_code():
         np.testing.assert_allclose(values, found[name], atol=1e-6)
 
 
+@pytest.mark.exhaustive
 def test_the_same_in_double_precision(x64):
     found = similarity.similarities(FIRST, SECOND)
     expected = {

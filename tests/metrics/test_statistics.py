@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from unlir_jax.statistics import intervals, significance
 
@@ -40,8 +41,7 @@ def test_acceleration_by_hand():
 
 
 def test_bootstrap_is_that_of_scipy():
-    scipy_statistics = pytest.importorskip("scipy.stats")
-    expected = scipy_statistics.bootstrap(
+    expected = stats.bootstrap(
         (SKEWED,), np.mean, n_resamples=20_000, method="BCa", rng=0
     ).confidence_interval
     found = significance.bootstrap(SKEWED, resamples=20_000)
@@ -166,7 +166,6 @@ def test_wilcoxon_of_few_pairs_is_that_of_all_signs(seed):
     + [(51, False), (200, False), (51, True), (200, True)],
 )
 def test_wilcoxon_is_that_of_scipy(n, ties):
-    scipy_statistics = pytest.importorskip("scipy.stats")
     differences = np.random.default_rng(n).normal(0.2, 1, size=n)
     if ties:
         differences = np.round(2 * differences) + 0.5
@@ -174,10 +173,8 @@ def test_wilcoxon_is_that_of_scipy(n, ties):
     method = "exact" if exact else "approx"
     if exact and ties:
         # What SciPy calls exact is of ranks without ties.
-        method = scipy_statistics.PermutationMethod(n_resamples=2**n)
-    expected = scipy_statistics.wilcoxon(
-        differences, method=method, correction=not exact
-    )
+        method = stats.PermutationMethod(n_resamples=2**n)
+    expected = stats.wilcoxon(differences, method=method, correction=not exact)
     found = significance.wilcoxon(differences, np.zeros(n))
     assert found.p_value == pytest.approx(expected.pvalue, rel=1e-9)
     least = min(found.statistic, n * (n + 1) / 2 - found.statistic)

@@ -7,6 +7,7 @@ value stays; and it is that of the picture without them.
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiers
 
 from unlir_jax import metrics, split
 from unlir_jax.data import source
@@ -51,7 +52,7 @@ def scene():
     return saliency, inside, regions
 
 
-@pytest.mark.parametrize(("name", "settings"), CASES)
+@pytest.mark.parametrize(("name", "settings"), tiers.by_tier(CASES, 4))
 def test_void_counts_for_nothing(scene, name, settings):
     saliency, inside, regions = scene
     random = np.random.default_rng(1)
@@ -73,7 +74,7 @@ def test_void_counts_for_nothing(scene, name, settings):
             np.testing.assert_array_equal(again[key], values, err_msg=key)
 
 
-@pytest.mark.parametrize("name", REGIONS)
+@pytest.mark.parametrize("name", tiers.by_tier(REGIONS, 2))
 def test_classes_booleans_and_marks_of_void_are_the_same(scene, name):
     saliency, inside, regions = scene
     kept = score(name, {}, saliency, regions)

@@ -21,10 +21,9 @@ from unlir_jax.models import layers, zoo
 ROOT = Path(__file__).parents[2]
 SIZE = 32
 # One of each kind of block, stem and head; others have more of the same.
-QUICK = ("cifar_resnet8", "resnet18", "vgg11")
 KINDS = (
-    *QUICK,
-    *("cifar_resnet50", "resnet50", "vgg11_bn", "mobilenet_v2", "efficientnet_lite0"),
+    *("cifar_resnet8", "resnet18", "resnet50"),
+    *("vgg11", "vgg11_bn", "efficientnet_lite0"),
 )
 DECISIONS = {
     "descriptors": {"parts": 4},
@@ -60,17 +59,13 @@ def assert_alike(wide, narrow, variables):
     np.testing.assert_allclose(found, expected, atol=0.1 * spread)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        name if name in QUICK else pytest.param(name, marks=pytest.mark.slow)
-        for name in KINDS
-    ],
-)
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("name", KINDS)
 def test_logits_of_one_program_are_those_of_float32(name):
     assert_alike(*pair(name))
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("pooling", ["max", "gem"])
 def test_pooling_is_compiled_apart(pooling):
     wide, narrow, variables = pair("cifar_resnet8")
@@ -78,12 +73,14 @@ def test_pooling_is_compiled_apart(pooling):
     assert_alike(one, two, variables)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", DECISIONS)
 def test_logits_of_part_networks_are_those_of_float32(name):
     decision = {"name": name, "layer": "layer2", **DECISIONS[name]}
     assert_alike(*pair("cifar_resnet8", decision=decision))
 
 
+@pytest.mark.exhaustive
 def test_a_training_step_is_that_of_float32():
     wide, narrow, variables = pair("cifar_resnet8")
 
@@ -106,6 +103,7 @@ def test_a_training_step_is_that_of_float32():
         assert np.linalg.norm(two - one) < 0.2 * np.linalg.norm(one) + 1e-3
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("method", ["grad_cam", "eigen_cam", "layer_cam"])
 def test_maps_are_those_of_float32(method):
     explain = unlir_jax.saliency.METHODS[method]
@@ -117,6 +115,7 @@ def test_maps_are_those_of_float32(method):
     assert np.linalg.norm(found[1] - found[0]) < 0.1 * np.linalg.norm(found[0])
 
 
+@pytest.mark.process
 def test_a_program_of_its_own_flags_gives_numbers():
     """Compile as users do: the tests' own processes optimise less."""
     code = (

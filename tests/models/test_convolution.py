@@ -4,12 +4,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiers
 
 from unlir_jax.models import convolution
 
-CASES = list(
-    itertools.product([3, 5], [1, 2], ["same", "symmetric"], [(9, 12), (8, 7)])
-)
+CASES = [
+    *itertools.product([3], [2, 1], ["same", "symmetric"], [(9, 12), (8, 7)]),
+    *itertools.product([5], [2], ["same", "symmetric"], [(8, 7)]),
+]
 
 
 def depthwise(size, stride, padding, shape, shifted):
@@ -24,21 +26,25 @@ def depthwise(size, stride, padding, shape, shifted):
     return apply, images, kernel
 
 
-@pytest.mark.parametrize(("size", "stride", "padding", "shape"), CASES)
+@pytest.mark.parametrize(
+    ("size", "stride", "padding", "shape"), tiers.by_tier(CASES, 4)
+)
 def test_shifted_products_are_the_convolution(size, stride, padding, shape):
-    case = (size, stride, padding, shape)
-    slow, images, kernel = depthwise(*case, shifted=False)
-    fast, _, _ = depthwise(*case, shifted=True)
-    np.testing.assert_allclose(fast(images, kernel), slow(images, kernel), atol=1e-5)
-    weights = jnp.cos(jnp.arange(slow(images, kernel).size * 1.0))
+    found = []
+    for shifted in (False, True):
+        apply, *inputs = depthwise(size, stride, padding, shape, shifted)
 
-    def total(function):
-        return lambda *inputs: jnp.vdot(weights, function(*inputs).ravel())
+        @jax.jit
+        def with_slopes(images, kernel, apply=apply):
+            output, back = jax.vjp(apply, images, kernel)
+            weights = jnp.cos(jnp.arange(output.size * 1.0)).reshape(output.shape)
+            return output, back(weights)
 
-    for argument in (0, 1):
-        found = jax.grad(total(fast), argument)(images, kernel)
-        expected = jax.grad(total(slow), argument)(images, kernel)
-        np.testing.assert_allclose(found, expected, atol=2e-4)
+        found.append(with_slopes(*inputs))
+    (slow, slow_slopes), (fast, fast_slopes) = found
+    np.testing.assert_allclose(fast, slow, atol=1e-5)
+    for one, other in zip(fast_slopes, slow_slopes, strict=True):
+        np.testing.assert_allclose(one, other, atol=2e-4)
 
 
 def test_all_transformations_go_through():

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiers
 
 from unlir_jax import tree
 from unlir_jax.models import part_network as parts
@@ -94,7 +95,9 @@ def everything(module):
 
 @pytest.mark.parametrize(
     ("name", "others"),
-    [(name, OTHERS) for name in DECISIONS] + [(name, 0) for name in KINDS],
+    tiers.by_tier(
+        [(name, OTHERS) for name in DECISIONS] + [(KINDS[0], 0), (KINDS[1], 0)], 5
+    ),
 )
 def test_all_that_is_said_adds_up_to_the_logits(name, others):
     module = DECISIONS[name](others)
@@ -168,8 +171,11 @@ def test_a_picture_does_not_depend_on_the_others(name):
         np.testing.assert_allclose(turned[key][::-1], found[key], atol=1e-5)
 
 
-@pytest.mark.parametrize("name", [*KINDS, "bag, proposals, max+mean"])
-@pytest.mark.parametrize("zero", [False, True])
+@pytest.mark.parametrize(
+    "name",
+    tiers.by_tier([*KINDS, "bag, proposals, max+mean"], {"descriptors", "landmarks"}),
+)
+@pytest.mark.parametrize("zero", tiers.by_tier([False, True], {True}))
 def test_gradients_are_numbers_and_reach_what_learns(name, zero):
     module = DECISIONS[name](0)
     variables = drawn(module, 0)

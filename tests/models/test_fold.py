@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiers
 import toy
 
 from unlir_jax import tree
@@ -15,7 +16,10 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "golden" / "backbones"))
 import random_state  # noqa: E402
 
 
-@pytest.mark.parametrize("name", ["mobilenet_v2", "resnet18", "vgg11_bn", "vgg11"])
+@pytest.mark.parametrize(
+    "name",
+    tiers.by_tier(["mobilenet_v2", "resnet18", "vgg11_bn", "vgg11"], {"resnet18"}),
+)
 def test_folding_changes_nothing_but_the_arrays(name):
     _, network = zoo.find(name)
     module = network.build(num_classes=6)

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiers
 
 from unlir_jax import tree
 from unlir_jax.models import part_network, pretrained, zoo
@@ -116,6 +117,7 @@ def test_the_order_of_parts_changes_nothing(network, maps):
     )
 
 
+@pytest.mark.exhaustive
 def test_a_part_that_is_nowhere_has_finite_slopes(network):
     def total(variables, maps):
         return network.module.apply(variables, maps, method="head").sum()
@@ -183,13 +185,16 @@ def test_bad_settings_get_one_sentence(network):
 
 @pytest.mark.parametrize(
     ("name", "layer"),
-    [
-        ("mobilenet_v2", "block13"),
-        ("efficientnet_lite0", "block11"),
-        ("resnet18", "layer3"),
-        ("cifar_resnet8", "layer2"),
-        ("vgg11", "conv4_2"),
-    ],
+    tiers.by_tier(
+        [
+            ("mobilenet_v2", "block13"),
+            ("efficientnet_lite0", "block11"),
+            ("resnet18", "layer3"),
+            ("cifar_resnet8", "layer2"),
+            ("vgg11", "conv4_2"),
+        ],
+        {"cifar_resnet20", "resnet18"},
+    ),
 )
 def test_every_kind_of_backbone_gives_a_finer_layer(name, layer):
     """The last one with twice the rows: shapes alone, nothing is computed."""
@@ -214,11 +219,14 @@ def test_every_kind_of_backbone_gives_a_finer_layer(name, layer):
 
 @pytest.mark.parametrize(
     ("settings", "rows", "finer"),
-    [
-        ({"at": "layer2", "layer": ""}, 16, 0),
-        ({"at": "layer2", "layer": "layer1"}, 16, 32),
-        ({"layer": "2x"}, 8, 16),
-    ],
+    tiers.by_tier(
+        [
+            ({"at": "layer2", "layer": ""}, 16, 0),
+            ({"at": "layer2", "layer": "layer1"}, 16, 32),
+            ({"layer": "2x"}, 8, 16),
+        ],
+        1,
+    ),
 )
 def test_any_layer_two_layers_or_two_scales(network, settings, rows, finer):
     backbone = network.module.backbone

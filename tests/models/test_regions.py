@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from helpers import close
 from jax.test_util import check_grads
 
 from unlir_jax.core import random_keys
@@ -15,10 +16,6 @@ BOXES = np.array(
     [[0.11, 0.07, 0.92, 0.85], [0.3, 0.4, 0.45, 0.55], [0.02, 0.61, 0.33, 0.97]],
     np.float32,
 )
-
-
-def close(actual, expected):
-    np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-6)
 
 
 def slow_align(maps, box, size, samples):
@@ -105,6 +102,7 @@ def test_roi_align_against_a_slow_loop(size, samples):
             close(actual[i, j], expected if size > 1 else expected[0, 0])
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("size", [1, 2, 3])
 def test_boxes_over_windows_sampled_at_centres_are_windows(size):
     windows = regions.windows(MAPS, (size,))
@@ -112,6 +110,7 @@ def test_boxes_over_windows_sampled_at_centres_are_windows(size):
     close(aligned, windows.descriptors)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("size", [1, 2])
 def test_boxes_of_each_picture(size):
     boxes = np.stack([BOXES, BOXES[::-1]])
@@ -149,6 +148,7 @@ def test_random_boxes_lie_in_the_picture():
     np.testing.assert_array_equal(whole, [[0, 0, 1, 1]] * 3)
 
 
+@pytest.mark.exhaustive
 def test_random_boxes_of_each_picture():
     own = random_keys.per_image(jax.random.key(0), MAPS)
     boxes = jax.vmap(lambda key: regions.random_boxes(key, 5))(own)
@@ -156,6 +156,7 @@ def test_random_boxes_of_each_picture():
     assert not np.allclose(boxes[0], boxes[1])
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("count", [1, 4, 9, 30])
 def test_first_proposals_spread_over_the_picture(count):
     proposals = regions.Proposals(count)
@@ -193,6 +194,7 @@ def test_gradients_reach_all_parameters_and_the_maps():
     assert np.all(np.isfinite(over_maps))
 
 
+@pytest.mark.exhaustive
 def test_proposals_find_a_bright_spot():
     maps = np.ones((2, 6, 6, 2), np.float32)
     y, x = (np.mgrid[:6, :6] + 0.5) / 6

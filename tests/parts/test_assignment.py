@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiers
 
 from unlir_jax.parts import assignment
 
@@ -35,7 +36,9 @@ def planted(images=30, parts=4, regions=16, channels=24, noise=0.5, seed=0):
     return clutter.astype(np.float32), truth.astype(np.float32), places
 
 
-@pytest.mark.parametrize("parts, regions", [(1, 1), (3, 3), (3, 5), (4, 6)])
+@pytest.mark.parametrize(
+    "parts, regions", tiers.by_tier([(1, 1), (3, 3), (3, 5), (4, 6)], {3})
+)
 def test_hungarian_is_as_good_as_the_best_of_all_matchings(parts, regions):
     scores = random_scores((20, parts, regions), scale=10)
     found = assignment.hungarian(scores)
@@ -45,6 +48,7 @@ def test_hungarian_is_as_good_as_the_best_of_all_matchings(parts, regions):
     assert (found.sum(2) == 1).all() and (found.sum(1) <= 1).all()
 
 
+@pytest.mark.exhaustive
 def test_hungarian_treats_each_block_alone_and_compiles():
     scores = random_scores((2, 3, 4, 7))
     found = jax.jit(assignment.hungarian)(scores)
@@ -54,7 +58,7 @@ def test_hungarian_treats_each_block_alone_and_compiles():
 
 @pytest.mark.parametrize("parts, regions", [(1, 4), (7, 8), (6, 6)])
 @pytest.mark.parametrize("beta", [0.1, 1000.0])
-@pytest.mark.parametrize("iterations", [1, 30])
+@pytest.mark.parametrize("iterations", tiers.by_tier([1, 30], {30}))
 def test_sinkhorn_rows_sum_to_one_and_columns_to_at_most_one(
     parts, regions, beta, iterations
 ):
@@ -82,6 +86,7 @@ def test_sinkhorn_is_uniform_when_hot_and_the_best_matching_when_cold():
     np.testing.assert_allclose(cold, assignment.hungarian(scores), atol=0.02)
 
 
+@pytest.mark.exhaustive
 def test_sinkhorn_survives_huge_scores_and_has_gradients():
     scores = random_scores((3, 6), scale=1e4)
     assert np.isfinite(assignment.sinkhorn(scores, beta=10.0)).all()
@@ -90,6 +95,7 @@ def test_sinkhorn_survives_huge_scores_and_has_gradients():
     assert np.isfinite(gradient).all() and np.abs(gradient).max() > 0
 
 
+@pytest.mark.exhaustive
 def test_soft_assign_is_close_to_the_best_matching():
     scores = random_scores((20, 4, 7))
     found = assignment.soft_assign(scores)
@@ -144,7 +150,9 @@ def test_the_gradient_that_ipfp_follows_is_the_objectives():
     np.testing.assert_allclose(difference - difference[:1, :, :1], 0, atol=1e-5)
 
 
-@pytest.mark.parametrize("solver", ["hungarian", "ipfp", "soft_assign"])
+@pytest.mark.parametrize(
+    "solver", tiers.by_tier(["hungarian", "ipfp", "soft_assign"], {"hungarian"})
+)
 def test_planted_parts_are_found(solver):
     regions, truth, places = planted()
     start = regions[0, places[0]] + random_scores((4, 24), 5, 0.05)
@@ -159,7 +167,7 @@ def test_planted_parts_are_found(solver):
     )
 
 
-@pytest.mark.parametrize("solver", ["hungarian", "ipfp"])
+@pytest.mark.parametrize("solver", tiers.by_tier(["hungarian", "ipfp"], {"hungarian"}))
 def test_the_objective_never_falls(solver):
     regions = random_scores((12, 9, 6))
     for seed in range(3):
@@ -189,7 +197,9 @@ def test_with_a_mean_only_the_true_gradient_is_sure_to_climb():
     assert falls["hungarian"] < -0.01
 
 
-@pytest.mark.parametrize("solver", ["hungarian", "ipfp", "soft_assign"])
+@pytest.mark.parametrize(
+    "solver", tiers.by_tier(["hungarian", "ipfp", "soft_assign"], {"ipfp"})
+)
 def test_tiny_problems_are_solved_as_well_as_by_trying_everything(solver):
     regions, _, _ = planted(images=3, parts=2, regions=4, channels=6, noise=0.3)
     ways = every_matching(2, 4)

@@ -75,6 +75,7 @@ def test_kmeans_finds_separate_clusters():
         np.testing.assert_allclose(found.centres[name], regions[own].mean(0), atol=1e-4)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("spherical", [False, True])
 def test_inertia_never_rises_and_is_what_it_says(spherical):
     regions = mixed(900, 5)
@@ -128,6 +129,7 @@ def test_the_best_of_restarts_is_given():
     )
 
 
+@pytest.mark.exhaustive
 def test_equal_regions_and_opposite_directions_stay_finite():
     same = np.ones((10, 3), np.float32)
     found = clustering.kmeans(same, 4, key=jax.random.key(0), steps=3)

@@ -14,6 +14,7 @@ def examples(count=90, channels=6, classes=3, noise=1.0):
     return rows.astype(np.float32), labels
 
 
+@pytest.mark.exhaustive
 def test_the_gradient_vanishes_at_the_fit():
     rows, labels = examples()
     found = logistic.tune(rows, labels, 3, penalties=(0.1,))

@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 import pytest
+import tiers
 
 from unlir_jax import tree
 from unlir_jax.models import filling, part_network, pretrained
@@ -117,13 +118,16 @@ def test_bad_input_gets_one_sentence(planted, monkeypatch):
 
 @pytest.mark.parametrize(
     ("way", "solver"),
-    [
-        ("lda", None),
-        ("assignment", "hungarian"),
-        ("ipfp", "ipfp"),
-        ("soft_assign", "soft_assign"),
-        ("groups", "hungarian"),
-    ],
+    tiers.by_tier(
+        [
+            ("lda", None),
+            ("assignment", "hungarian"),
+            ("ipfp", "ipfp"),
+            ("soft_assign", "soft_assign"),
+            ("groups", "hungarian"),
+        ],
+        {"lda"},
+    ),
 )
 def test_other_ways_to_find_parts_start_a_network_that_decides(
     planted, way, solver, monkeypatch
@@ -166,7 +170,7 @@ def test_few_labels_are_drawn_and_no_others_are_looked_at(planted):
         np.testing.assert_array_equal(leaf, fitted[1][name])
 
 
-@pytest.mark.parametrize("per_class", [0, 6])
+@pytest.mark.parametrize("per_class", tiers.by_tier([0, 6], 1))
 def test_whitened_descriptors_are_ridge_regression_on_encodings(planted, per_class):
     module, _, maps, _, labels = planted
     begun = begin(planted, whitening="neighbours", labels_per_class=per_class)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiers
 import toy
 
 from unlir_jax import maps, saliency, split
@@ -68,6 +69,7 @@ def test_hires_cam_adds_up_in_a_homogeneous_network(pictures):
     np.testing.assert_allclose(found.sum((1, 2)), logits, rtol=1e-4)
 
 
+@pytest.mark.exhaustive
 def test_xgrad_cam_and_hires_cam_have_the_same_sum(curved, pictures):
     cut, variables = curved
     xgrad = saliency.xgrad_cam(cut)(variables, pictures, LABELS)
@@ -75,6 +77,7 @@ def test_xgrad_cam_and_hires_cam_have_the_same_sum(curved, pictures):
     np.testing.assert_allclose(xgrad.sum((1, 2)), hires.sum((1, 2)), rtol=1e-4)
 
 
+@pytest.mark.exhaustive
 def test_shapley_cam_is_a_taylor_expansion_of_the_second_order(x64, pictures):
     kernel = np.random.default_rng(0).normal(size=(3, 3))
     quadratic = split.from_functions(
@@ -103,6 +106,7 @@ def test_eigen_cam_is_numpys_singular_vector(curved, pictures):
         np.testing.assert_allclose(projection, expected, atol=1e-4 * expected.max())
 
 
+@pytest.mark.exhaustive
 def test_error_of_the_field_an_eigen_map_has_no_arbitrary_sign(curved, pictures):
     cut, variables = curved
     stack = cut.features(variables, pictures).maps
@@ -175,25 +179,28 @@ def counting(cut, calls):
 
 @pytest.mark.parametrize(
     ("name", "settings", "trunk", "head"),
-    [
-        ("grad_cam", {}, 4, 4),
-        ("grad_cam_plus_plus", {}, 4, 4),
-        ("shapley_cam", {}, 4, 4),
-        ("eigen_cam", {}, 4, 4),
-        ("smooth_grad_cam_plus_plus", {"samples": 5}, 4 + 20, 20),
-        # Six filters: 24 pairs, in chunks that waste none.
-        ("ablation_cam", {"batch_size": 8}, 4, 4 + 24),
-        ("score_cam", {"batch_size": 8}, 4 + 24, 24),
-        ("score_cam", {"batch_size": 7}, 4 + 24, 24),
-        ("is_cam", {"batch_size": 8, "steps": 3}, 4 + 72, 72),
-        ("ss_cam", {"batch_size": 8, "samples": 3}, 4 + 72, 72),
-        ("gradient", {}, 4, 4),
-        ("guided_backpropagation", {}, 4, 4),
-        ("integrated_gradients", {"steps": 5}, 20, 20),
-        ("blur_integrated_gradients", {"steps": 5}, 24, 24),
-        ("smooth_grad", {"samples": 5}, 20, 20),
-        ("gradient_shap", {"samples": 5}, 20, 20),
-    ],
+    tiers.by_tier(
+        [
+            ("grad_cam", {}, 4, 4),
+            ("grad_cam_plus_plus", {}, 4, 4),
+            ("shapley_cam", {}, 4, 4),
+            ("eigen_cam", {}, 4, 4),
+            ("smooth_grad_cam_plus_plus", {"samples": 5}, 4 + 20, 20),
+            # Six filters: 24 pairs, in chunks that waste none.
+            ("ablation_cam", {"batch_size": 8}, 4, 4 + 24),
+            ("score_cam", {"batch_size": 8}, 4 + 24, 24),
+            ("score_cam", {"batch_size": 7}, 4 + 24, 24),
+            ("is_cam", {"batch_size": 8, "steps": 3}, 4 + 72, 72),
+            ("ss_cam", {"batch_size": 8, "samples": 3}, 4 + 72, 72),
+            ("gradient", {}, 4, 4),
+            ("guided_backpropagation", {}, 4, 4),
+            ("integrated_gradients", {"steps": 5}, 20, 20),
+            ("blur_integrated_gradients", {"steps": 5}, 24, 24),
+            ("smooth_grad", {"samples": 5}, 20, 20),
+            ("gradient_shap", {"samples": 5}, 20, 20),
+        ],
+        {"grad_cam", "ablation_cam", "integrated_gradients"},
+    ),
 )
 def test_passes_through_the_network(pooled, pictures, name, settings, trunk, head):
     cut, variables = pooled
@@ -217,6 +224,7 @@ def reference_score_cam(cut, variables, images, labels):
     return stack, jnp.stack(scores, 1)[jnp.arange(4), :, labels]
 
 
+@pytest.mark.exhaustive
 def test_score_cam_s_weightings_against_a_loop(curved, pictures):
     cut, variables = curved
     inputs = (variables, jnp.asarray(pictures), LABELS)
@@ -245,6 +253,7 @@ def test_score_cam_s_probabilities_are_the_authors_code(curved, pictures):
     np.testing.assert_allclose(found(*inputs), linear(*inputs) + offset, atol=1e-5)
 
 
+@pytest.mark.exhaustive
 def test_error_of_the_field_is_cam_stays_inside_the_image_s_range(curved, pictures):
     cut, variables = curved
     inputs = (variables, jnp.asarray(pictures), LABELS)
@@ -263,6 +272,7 @@ def test_error_of_the_field_is_cam_stays_inside_the_image_s_range(curved, pictur
     assert max(seen) <= pictures.max() + 1e-6
 
 
+@pytest.mark.exhaustive
 def test_noiseless_smoothing_is_the_method_itself(curved, pictures):
     cut, variables = curved
     inputs = (variables, jnp.asarray(pictures), LABELS)
@@ -345,14 +355,17 @@ def test_a_region_of_a_dense_output(unchecked, pictures):
 
 @pytest.mark.parametrize(
     ("name", "settings"),
-    [
-        ("grad_cam", {}),
-        ("score_cam", {}),
-        ("ablation_cam", {}),
-        ("full_grad", {}),
-        ("guided_backpropagation", {}),
-        ("occlusion", {"window": 16}),
-    ],
+    tiers.by_tier(
+        [
+            ("grad_cam", {}),
+            ("score_cam", {}),
+            ("ablation_cam", {}),
+            ("full_grad", {}),
+            ("guided_backpropagation", {}),
+            ("occlusion", {"window": 16}),
+        ],
+        {"grad_cam", "occlusion"},
+    ),
 )
 def test_a_region_is_the_logit_of_a_network_that_sums_it_up(
     unchecked, pictures, name, settings
@@ -378,6 +391,7 @@ def test_a_region_is_the_logit_of_a_network_that_sums_it_up(
     np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
 
 
+@pytest.mark.exhaustive
 def test_finer_cam_is_grad_cam_of_a_contrast(curved, pictures):
     cut, variables = curved
     own = saliency.finer_cam(cut, strength=0.0)(variables, pictures, LABELS)
@@ -406,6 +420,7 @@ def test_a_target_that_is_no_class_is_refused(unchecked, pooled, pictures):
         saliency.grad_cam(cut, target=9)(variables, pictures, LABELS)
 
 
+@pytest.mark.exhaustive
 def test_several_layers_are_fused(pictures):
     module = toy.Plain()
     variables = toy.random_variables(module, pictures)

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiers
 import toy
 from flax import linen as nn
 
@@ -13,6 +14,8 @@ from unlir_jax.saliency import SPECS
 
 LABELS = jnp.asarray([0, 3, 1, 2, 2, 0, 1])
 KEY = jax.random.key(0)
+# One of each way to loop over images, masks or steps: dealt out to several devices too.
+SPREAD = [name for name, spec in SPECS.items() if spec.representative]
 
 
 class Curved(nn.Module):
@@ -49,8 +52,8 @@ def make(name, networks):
     return saliency.METHODS[name](cut, **SPECS[name].quick), variables
 
 
-@pytest.mark.parametrize("name", saliency.METHODS)
-def test_a_map_does_not_depend_on_batch_size_order_neighbours_or_devices(
+@pytest.mark.parametrize("name", tiers.by_tier(saliency.METHODS))
+def test_a_map_does_not_depend_on_batch_size_order_or_neighbours(
     networks, images, name
 ):
     explain, variables = make(name, networks)
@@ -62,19 +65,25 @@ def test_a_map_does_not_depend_on_batch_size_order_neighbours_or_devices(
     np.testing.assert_allclose(turned, together[order], atol=1e-5 * scale)
     alone = explain(variables, images[4:5], LABELS[4:5], key=KEY)
     np.testing.assert_allclose(alone[0], together[4], atol=1e-5 * scale)
-    # One of each way to loop over images, masks or steps on several devices, too.
-    if not SPECS[name].representative:
-        return
+
+
+@pytest.mark.parametrize("name", tiers.by_tier(SPREAD, {"grad_cam"}))
+def test_a_map_does_not_depend_on_devices(networks, images, name):
+    explain, variables = make(name, networks)
+    together = np.asarray(explain(variables, images, LABELS, key=KEY))
     laid = mesh.layout()
     assert laid.mesh.size == 4
     eight = np.arange(8) % 7
     dealt = {"images": np.asarray(images)[eight], "labels": np.asarray(LABELS)[eight]}
     dealt = mesh.put_batch(laid, dealt)
     spread = explain(mesh.put_state(laid, variables), *dealt.values(), key=KEY)
+    scale = np.abs(together).max()
     np.testing.assert_allclose(spread, together[eight], atol=1e-5 * scale)
 
 
-@pytest.mark.parametrize("name", [n for n in saliency.METHODS if n != "ss_cam"])
+@pytest.mark.parametrize(
+    "name", tiers.by_tier(n for n in saliency.METHODS if n != "ss_cam")
+)
 def test_order_of_filters_does_not_matter(networks, images, name):
     """The noise of SS-CAM belongs to the number of a filter."""
     explain, variables = make(name, networks)
@@ -96,7 +105,7 @@ def test_order_of_filters_does_not_matter(networks, images, name):
 DEGREES = {n: s.degree for n, s in SPECS.items() if s.degree is not None}
 
 
-@pytest.mark.parametrize("name", DEGREES)
+@pytest.mark.parametrize("name", tiers.by_tier(DEGREES))
 def test_a_positive_scale_of_the_logits_scales_the_map(networks, images, name):
     explain, variables = make(name, networks)
     params = variables["params"]
@@ -107,7 +116,7 @@ def test_a_positive_scale_of_the_logits_scales_the_map(networks, images, name):
     np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
 
 
-@pytest.mark.parametrize("name", saliency.METHODS)
+@pytest.mark.parametrize("name", tiers.by_tier(saliency.METHODS))
 def test_a_network_that_sees_nothing_gives_no_nan(networks, images, name):
     explain, variables = make(name, networks)
     blind = jax.tree.map(jnp.zeros_like, variables)

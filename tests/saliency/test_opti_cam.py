@@ -2,6 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiers
 import toy
 from flax import linen as nn
 
@@ -29,7 +30,7 @@ def masked_logits(cut, variables, images, labels, found, mode="range"):
     return logits(mask), logits(1 - mask)
 
 
-@pytest.mark.parametrize("loop", ["host", "device"])
+@pytest.mark.parametrize("loop", tiers.by_tier(["host", "device"], {"device"}))
 def test_float64_trajectory_to_1e_10(x64, loop):
     golden = toy.golden()
     _, cut = toy.golden_models()
@@ -52,8 +53,17 @@ def objective_value(name, clean, inside, outside):
     }[name]
 
 
-@pytest.mark.parametrize("objective", ["mask", "diff", "iomask", "iodiff"])
-@pytest.mark.parametrize("normalization", ["range", "max", "sigmoid"])
+# Each objective, and each way to normalise.
+@pytest.mark.parametrize(
+    ("objective", "normalization"),
+    tiers.by_tier(
+        [
+            *(("mask", "range"), ("diff", "range"), ("iomask", "range")),
+            *(("iodiff", "range"), ("mask", "max"), ("iodiff", "sigmoid")),
+        ],
+        1,
+    ),
+)
 def test_every_objective_is_climbed(model, pictures, objective, normalization):
     cut, variables = model
     clean = split.whole(cut)(variables, pictures)[jnp.arange(4), LABELS]
@@ -90,7 +100,8 @@ class Many(nn.Module):
         return nn.Dense(5, name="dense")(jnp.mean(found, (1, 2)))
 
 
-@pytest.mark.parametrize("normalization", ["range", "max"])
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("normalization", ["range"])
 def test_projected_climbs_as_high_as_adam_in_fewer_passes(
     many, pictures, normalization
 ):
@@ -108,7 +119,8 @@ def test_projected_climbs_as_high_as_adam_in_fewer_passes(
     assert fast.mean() >= slow.mean()
 
 
-@pytest.mark.parametrize("solver", ["adam", "projected"])
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("solver", ["projected"])
 def test_a_map_does_not_depend_on_its_neighbours(x64, model, pictures, solver):
     cut, variables = model
     # In float64, as a search makes much of roundings.
@@ -124,6 +136,7 @@ def test_a_map_does_not_depend_on_its_neighbours(x64, model, pictures, solver):
     np.testing.assert_allclose(turned[::-1], together, rtol=1e-4)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("loop", ["host", "device"])
 @pytest.mark.parametrize("solver", ["adam", "projected"])
 def test_an_image_that_has_converged_stays(model, pictures, solver, loop):
@@ -139,6 +152,7 @@ def test_an_image_that_has_converged_stays(model, pictures, solver, loop):
     assert (found(steps=9) != found(steps=1)).any((1, 2)).all()
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("solver", ["adam", "projected"])
 def test_host_and_device_agree(x64, model, pictures, solver):
     """Two programs round differently; a search carries that on, as any change."""
@@ -165,7 +179,7 @@ def test_the_host_cannot_drive_a_compiled_loop(model, pictures):
         jax.jit(explain)(variables, pictures, LABELS)
 
 
-@pytest.mark.parametrize("solver", ["adam", "projected"])
+@pytest.mark.parametrize("solver", tiers.by_tier(["adam", "projected"], {"adam"}))
 def test_a_map_is_a_convex_combination(model, pictures, solver):
     cut, variables = model
     stack = cut.features(variables, pictures).maps
@@ -178,7 +192,7 @@ def test_a_map_is_a_convex_combination(model, pictures, solver):
     np.testing.assert_allclose(start, stack.mean(-1), rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("solver", ["adam", "projected"])
+@pytest.mark.parametrize("solver", tiers.by_tier(["adam", "projected"], {"adam"}))
 def test_flat_maps_give_no_nan(pictures, solver):
     flat = split.from_functions(
         lambda v, images: 0 * images, lambda v, maps_: maps_.mean((1, 2))

@@ -21,6 +21,8 @@ from unlir_jax.training import setup, train
 LONGEST_SUM = 32 * 32 * 32
 """All pixels of a batch of `tiny.py`, or of one twice as large."""
 ROUNDING = LONGEST_SUM * float(np.finfo(np.float64).eps)
+CALM = 100 * ROUNDING
+"""How far a short training at a small rate carries such a change of its start."""
 """What another order of that sum changes at most, relative to its terms."""
 
 

@@ -94,6 +94,7 @@ def test_a_run_from_the_command_line(tmp_path, capsys):
     assert not capsys.readouterr().out
 
 
+@pytest.mark.exhaustive
 def test_a_diverged_run_has_an_exit_code_of_its_own(tmp_path, capsys):
     arguments = ["train", "--config", str(TINY), "--workdir", str(tmp_path / "run")]
     arguments += ["--config.optimizer.learning_rate=1e30", "--config.steps=4"]
@@ -102,6 +103,7 @@ def test_a_diverged_run_has_an_exit_code_of_its_own(tmp_path, capsys):
     assert "is not a finite number" in capsys.readouterr().err
 
 
+@pytest.mark.exhaustive
 def test_a_finished_workdir_can_be_explained(pictures, tmp_path, capsys):
     folder = tmp_path / "run"
     arguments = ["train", "--config", str(TINY), "--workdir", str(folder), "--quiet"]

@@ -50,27 +50,31 @@ def tolerance(alone, learn):
     return furthest(alone, moved)
 
 
+@pytest.mark.exhaustive
 def test_the_training_is_calm(alone, tolerance):
     """Nothing tips: a change of the start is carried on, and not amplified.
 
     Of weights and statistics up to 3, it may come out as some times itself.
     """
-    assert double.ROUNDING / 10 < tolerance < 100 * double.ROUNDING
+    assert double.ROUNDING / 10 < tolerance < double.CALM
 
 
+@pytest.mark.exhaustive
 def test_four_devices_learn_what_one_learns(alone, spread, tolerance):
     assert 0 < furthest(alone, spread) < tolerance
 
 
+@pytest.mark.exhaustive
 def test_pmap_learns_what_jit_learns(learn, spread, tolerance):
     assert furthest(spread, learn("mesh.mode=pmap")) < tolerance
 
 
+@pytest.mark.exhaustive
 def test_cut_parameters_learn_what_whole_ones_learn(learn, spread, tolerance):
     assert furthest(spread, learn("mesh.shard_above=1000")) < tolerance
 
 
-@pytest.mark.slow
+@pytest.mark.process
 def test_two_processes_of_two_devices_learn_what_one_device_learns(
     alone, start, tmp_path, tolerance
 ):
@@ -87,13 +91,7 @@ def test_two_processes_of_two_devices_learn_what_one_device_learns(
     assert 0 < furthest(alone, double.read(tmp_path / "run")) < tolerance
 
 
-@pytest.mark.slow
-def test_mixing_and_smoothing_are_the_same_in_pmap(learn, tolerance):
-    mixed = ("objective.mixup=0.2", "objective.cutmix=1.0", "steps=2")
-    jit, pmap = (learn(*mixed, f"mesh.mode={mode}") for mode in ("jit", "pmap"))
-    assert furthest(jit, pmap) < tolerance
-
-
+@pytest.mark.process
 def test_a_training_goes_on_with_other_devices(tmp_path, start):
     """And what was begun on one device ends on four, where it would have ended."""
     training = start(

@@ -151,6 +151,7 @@ def test_the_adapter_makes_the_frozen_network_decide_alike(begun, finished):
     assert summary["filters/least"] < 1
 
 
+@pytest.mark.exhaustive
 def test_a_training_that_was_stopped_ends_bitwise_where_it_would_have(
     finished, tmp_path
 ):
@@ -166,15 +167,14 @@ def test_a_training_that_was_stopped_ends_bitwise_where_it_would_have(
         assert (folder / name).read_bytes() == (finished / name).read_bytes()
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_pmap_learns_what_jit_learns(tmp_path, monkeypatch):
     def learnt(name, *overrides, **more):
         folder, found = tmp_path / name, whole(*overrides)
         return double.weights(folder, found, monkeypatch, **more)
 
     jit, pmap = learnt("jit"), learnt("pmap", "mesh.mode=pmap")
-    moved = learnt("moved", moved=double.ROUNDING)
-    assert double.furthest(jit, pmap) < double.furthest(jit, moved)
+    assert double.furthest(jit, pmap) < double.CALM
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,7 @@ def finished(tmp_path_factory):
     return folder, outcome
 
 
+@pytest.mark.exhaustive
 def test_the_summary_measures_parts_beside_baselines_and_controls(finished):
     folder, outcome = finished
     summary = json.loads((folder / "run" / "summary.json").read_text())
@@ -66,6 +67,7 @@ def test_the_summary_measures_parts_beside_baselines_and_controls(finished):
     assert "_low" not in outcome.message and "_high" not in outcome.message
 
 
+@pytest.mark.exhaustive
 def test_a_workdir_is_a_part_network(finished):
     folder, outcome = finished
     network = unlir_jax.load(str(folder / "run"))
@@ -80,6 +82,7 @@ def test_a_workdir_is_a_part_network(finished):
     np.testing.assert_allclose(total, logits, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.exhaustive
 def test_a_workdir_is_evaluated_like_any_network(finished, tmp_path):
     folder, _ = finished
     wanted = config.load(
@@ -119,6 +122,7 @@ def test_more_parts_than_regions_are_refused_before_anything_is_written(tmp_path
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.exhaustive
 def test_proposals_learn_with_the_trunk_that_they_look_at(tmp_path):
     decision = {"name": "bag", "parts": 6, "dimensions": (8, 0), "boxes": 4}
     decision |= {"region": "proposals", "assignment": "learned", "dropout": 0.0}

@@ -75,6 +75,7 @@ def test_too_few_pictures_are_not_held_out_and_too_many_only_in_part(monkeypatch
     assert 8 <= len(outside) <= 10 and len(inside) + len(outside) == 95
 
 
+@pytest.mark.exhaustive
 def test_a_candidate_is_trained_as_the_trainer_trains(settings):
     """Several decays at once end where the trainer's own steps end with each."""
     setup, train_rows = prepared(settings())
@@ -176,6 +177,7 @@ def test_a_probe_says_what_it_chose_and_is_a_network(settings, tmp_path):
     assert "Nothing to do" in again.message
 
 
+@pytest.mark.exhaustive
 def test_no_test_picture_has_a_say(settings, pictures, tmp_path):
     choices = []
     for name, overrides in {"test": [], "none": ["data.test="]}.items():
@@ -194,6 +196,7 @@ def test_no_test_picture_has_a_say(settings, pictures, tmp_path):
     assert choices[0] == choices[1] == choices[2]
 
 
+@pytest.mark.exhaustive
 def test_what_is_fixed_is_not_chosen(settings, tmp_path):
     fixed = ("steps=3", "optimizer.weight_decay=0.5", "probe.pooling=gem")
     train.run(settings(*fixed), tmp_path / "fixed")
@@ -211,7 +214,8 @@ def test_what_is_fixed_is_not_chosen(settings, tmp_path):
     assert not (tmp_path / "plain" / workdir.CHOICE).exists()
 
 
-@pytest.mark.parametrize("after", [4, 9])
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("after", [9])
 def test_a_search_that_is_stopped_goes_on_and_ends_the_same(
     settings, tmp_path, monkeypatch, after
 ):
@@ -287,6 +291,7 @@ def test_one_picture_a_class_takes_the_defaults_and_says_so(
     assert "average pooling, weight decay 20, 2 steps" in line
 
 
+@pytest.mark.exhaustive
 def test_a_new_start_pools_as_the_old_one_did(settings, tmp_path):
     fixed = ("steps=2", "optimizer.weight_decay=0.5", "probe.pooling=max")
     train.run(settings(*fixed), tmp_path / "max")
@@ -323,6 +328,7 @@ def test_bad_settings_are_one_clear_sentence(settings, tmp_path, overrides, sent
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.exhaustive
 def test_a_workdir_begun_before_there_was_a_probe_goes_on(tmp_path):
     from training.conftest import TINY
 

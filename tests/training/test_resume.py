@@ -10,6 +10,11 @@ MACHINES = {
     "two processes of two devices": {"processes": 2, "devices": 2},
 }
 STEPS = 24
+each, one_device = (
+    pytest.mark.parametrize("machine", machines, indirect=True, scope="module")
+    for machines in (list(MACHINES), ["one device"])
+)
+pytestmark = pytest.mark.process
 
 
 def numbers(folder):
@@ -20,7 +25,7 @@ def numbers(folder):
     return [{n: v for n, v in row.items() if n not in timed} for row in rows]
 
 
-@pytest.fixture(scope="module", params=MACHINES)
+@pytest.fixture(scope="module")
 def machine(request, start, tmp_path_factory):
     """Train without interruption on each machine."""
     setting = MACHINES[request.param]
@@ -44,7 +49,7 @@ def go_on(start, setting, whole, folder):
     return text
 
 
-@pytest.mark.slow
+@each
 def test_sigterm_saves_and_the_same_command_goes_on(machine, start, tmp_path):
     setting, whole = machine
     folder = tmp_path / "stopped"
@@ -64,13 +69,11 @@ def test_sigterm_saves_and_the_same_command_goes_on(machine, start, tmp_path):
     )
 
 
-@pytest.mark.slow
+@one_device
 def test_sigkill_loses_the_steps_since_the_last_checkpoint_only(
     machine, start, tmp_path
 ):
     setting, whole = machine
-    if setting["processes"] > 1:
-        return
     folder = tmp_path / "killed"
     training = start(folder, **setting)
     training.wait_for_checkpoint(4)
@@ -83,11 +86,9 @@ def test_sigkill_loses_the_steps_since_the_last_checkpoint_only(
     assert step % 4 == 0 and 4 <= step < STEPS
 
 
-@pytest.mark.slow
+@one_device
 def test_a_finished_training_says_so_and_does_nothing(machine, start):
     setting, whole = machine
-    if setting["processes"] > 1:
-        return
     before = {path: path.stat().st_mtime_ns for path in whole.rglob("*")}
     ((code, text),) = start(whole, **setting).wait()
     assert code == 0 and text.startswith("Nothing to do: training is finished")

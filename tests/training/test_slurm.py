@@ -18,7 +18,7 @@ from launch import fake_srun
 SCRIPT = Path(__file__).parents[2] / "launch" / "slurm.sh"
 
 
-@pytest.mark.slow
+@pytest.mark.process
 def test_a_job_that_is_stopped_is_put_back_and_finishes(tmp_path, compiled):
     folder = tmp_path / "run"
     environment = (

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tiers
 from PIL import Image
 from training.conftest import TINY
 
@@ -342,11 +343,17 @@ def test_what_can_be_no_path_is_a_sentence(
 
 @pytest.mark.parametrize(
     ("overrides", "expected"),
-    [
-        # One step is finite, and the network behind it gives no numbers.
-        (("model.dtype=float16",), "test/loss of the test split"),
-        (("optimizer.weight_decay=1e30", "data.test="), "of the state after step 1"),
-    ],
+    tiers.by_tier(
+        [
+            # One step is finite, and the network behind it gives no numbers.
+            (("model.dtype=float16",), "test/loss of the test split"),
+            (
+                ("optimizer.weight_decay=1e30", "data.test="),
+                "of the state after step 1",
+            ),
+        ],
+        1,
+    ),
 )
 def test_what_is_measured_is_a_number_or_the_run_fails(
     overrides, expected, pictures, tmp_path

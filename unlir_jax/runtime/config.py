@@ -21,7 +21,6 @@ from unlir_jax.core import choices
 from unlir_jax.core.document_types import Document, Record
 from unlir_jax.core.document_types import Settings as Settings
 from unlir_jax.storage import paths
-from unlir_jax.types import Settings
 
 _PACKAGE = Path(__file__).parents[1]
 _BESIDE = _PACKAGE.parent / "configs"
