@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import protocol
 import turns
 
-from unlir_jax import record
+from unlir_jax.storage import files
 from unlir_jax.weights import packages
 
 HERE = Path(__file__).resolve().parent
@@ -95,8 +95,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(text)
     options.output.mkdir(parents=True, exist_ok=True)
     stem = document["created"][:10] + "-explainers-cpu"
-    for suffix, content in (("json", record.to_json(document)), ("md", text)):
-        record.write_text(options.output / f"{stem}.{suffix}", content)
+    for suffix, content in (("json", files.to_json(document)), ("md", text)):
+        files.write_text(options.output / f"{stem}.{suffix}", content)
     return 0
 
 

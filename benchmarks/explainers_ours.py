@@ -16,7 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 import protocol
 
-from unlir_jax import allocator, maps, metrics, pretrained, saliency, split
+from unlir_jax import maps, metrics, saliency, split
+from unlir_jax.models import pretrained
+from unlir_jax.runtime import allocator
 from unlir_jax.saliency import gradients
 from unlir_jax.types import Features
 

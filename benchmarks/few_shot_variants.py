@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from unlir_jax import config
-from unlir_jax.adaptation import draws, fitting, methods, pictures, task
+from unlir_jax.few_shot import episodes, fitting, frozen_features, methods, setup
+from unlir_jax.runtime import config
 
 NUMBERS = {"back": float, "rate": float, "head_rate": float, "steps": int, "crops": int}
 OF_METHOD = ("trunk", "adapters", "back", "rate")
@@ -36,7 +36,7 @@ def parse(text: str) -> dict[str, Any]:
     return fields
 
 
-def prepare(options: argparse.Namespace, fields: dict[str, Any]) -> task.Task:
+def prepare(options: argparse.Namespace, fields: dict[str, Any]) -> setup.Task:
     """Set up one variant as a method of its own."""
     own = {name: value for name, value in fields.items() if name in OF_METHOD}
     method = methods.Method(**own)
@@ -49,7 +49,7 @@ def prepare(options: argparse.Namespace, fields: dict[str, Any]) -> task.Task:
             path = "model.after" if setting == "after" else setting
             words.append(f"--config.{path}={value}")
     text = f"configs/few_shot.py:k={options.k},method={name}"
-    (found,) = task.prepare(config.load(text, words))
+    (found,) = setup.prepare(config.load(text, words))
     return found._replace(method=method)
 
 
@@ -66,9 +66,9 @@ def main() -> None:
     for place, text in enumerate(options.variant):
         given = prepare(options, parse(text))
         every = np.asarray(given.data.train.labels)
-        chosen, classes = draws.draw(every, options.k, options.draw, 0)
+        chosen, classes = episodes.draw(every, options.k, options.draw, 0)
         rest = np.setdiff1d(np.arange(given.data.train.size), chosen)
-        seen = pictures.Pictures(given)
+        seen = frozen_features.Pictures(given)
         seen.prepare(chosen, crops=fitting.crops(given.method))
         seen.prepare(rest)
         begun = time.perf_counter()

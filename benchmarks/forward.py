@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from unlir_jax import pretrained
+from unlir_jax.models import pretrained
 
 MULTIPLY_ADDS, SIDE = 300.8e6, 1024
 

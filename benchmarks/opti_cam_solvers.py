@@ -26,8 +26,10 @@ import numpy as np
 import protocol
 import turns
 
-from unlir_jax import maps, pretrained, record, split
+from unlir_jax import maps, split
+from unlir_jax.models import pretrained
 from unlir_jax.saliency.opti_cam import compile_programs
+from unlir_jax.storage import files as record
 
 POINTS = (5, 10, 20, 50, 100)
 SHARE = 0.99

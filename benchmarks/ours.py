@@ -16,8 +16,10 @@ import jax.numpy as jnp
 import numpy as np
 import protocol
 
-from unlir_jax import allocator, filling, maps, metrics, pretrained, saliency, split
-from unlir_jax.data import files
+from unlir_jax import maps, metrics, saliency, split
+from unlir_jax.data import image_files
+from unlir_jax.models import filling, pretrained
+from unlir_jax.runtime import allocator
 
 MAP_SIDE = 7
 
@@ -71,7 +73,7 @@ class Session:
         return {"pictures": names, "size": size}
 
     def _read(self, folder: str, count: int) -> tuple[np.ndarray, list[str]]:
-        found = files.find_pictures([folder]).files
+        found = image_files.find_pictures([folder]).files
         if not found:
             raise ValueError(
                 f"`--images` {folder!r} holds no picture; expected a folder."

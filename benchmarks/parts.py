@@ -19,8 +19,8 @@ import jax
 import numpy as np
 
 import unlir_jax
-from unlir_jax import record
 from unlir_jax.parts import start
+from unlir_jax.storage import files
 
 
 def take_turns(sides, rounds):
@@ -68,7 +68,7 @@ def main():
         return statistics.median(a / b for a, b in pairs) - 1
 
     found = {
-        "versions": record.versions(),
+        "versions": files.versions(),
         "model": network.name,
         "parts": module.classifier.parts,
         "milliseconds_per_image": {

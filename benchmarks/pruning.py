@@ -20,9 +20,10 @@ import jax.numpy as jnp
 import numpy as np
 
 import unlir_jax
-from unlir_jax import pruning, record
-from unlir_jax.data import files as pictures
+from unlir_jax import pruning
+from unlir_jax.data import image_files as pictures
 from unlir_jax.models import fold
+from unlir_jax.storage import files as record
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
 

@@ -29,11 +29,14 @@ import numpy as np
 from matplotlib import figure as figures
 from matplotlib.backends import backend_agg
 
-from unlir_jax import adapters, filters, pretrained, pruning, record
-from unlir_jax.adaptation import settings as all_settings
-from unlir_jax.adaptation import slimming, sparsity, training, trunk
+from unlir_jax import adapters, filters, pruning
 from unlir_jax.data import pipeline, source, splits
-from unlir_jax.models import fold
+from unlir_jax.features import block_cut
+from unlir_jax.few_shot import adapter_training, iterative_pruning
+from unlir_jax.few_shot import settings as all_settings
+from unlir_jax.filters import sparsity
+from unlir_jax.models import fold, pretrained
+from unlir_jax.storage import files
 
 
 def read(data, places, size, crop):
@@ -74,7 +77,7 @@ def opened(workdir):
 
 def compiled(adapted):
     """Compile all of an adapted network, its norms folded."""
-    decide = slimming.decision(adapted)
+    decide = iterative_pruning.decision(adapted)
     module, variables = fold.fold_batchnorm(adapted.module, adapted.variables)
     variables = jax.tree.map(jnp.asarray, variables)
     return jax.jit(
@@ -105,7 +108,9 @@ def measured(kept, pictures, size, options):
     rows = []
     for share, each in kept.items():
         right = {
-            name: float(np.mean(slimming.probabilities(each, x).argmax(1) == labels))
+            name: float(
+                np.mean(iterative_pruning.probabilities(each, x).argmax(1) == labels)
+            )
             for name, (x, labels) in pictures.items()
         }
         cost = pruning.flops(each.module, size)
@@ -168,7 +173,7 @@ def main():
     """Run the command."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("workdir")
-    course = slimming.Course()
+    course = iterative_pruning.Course()
     parser.add_argument(
         "--shares", default=listed(course.shares), help="gone after rounds"
     )
@@ -195,26 +200,28 @@ def main():
     crop = settings.data.crop or network.crop
     images, labels = read(data.train, chosen, size, crop)
     adapters.check(adapter, network.name, network.variables)
-    adapted = slimming.Adapted(
+    adapted = iterative_pruning.Adapted(
         network.name,
         network.module,
         filters.fold(network.variables, adapter.weights),
         adapter.head,
-        training.Plan(
+        adapter_training.Plan(
             learning_rate=options.rate,
             head=adapter.metadata["head"],
             scale=adapter.metadata["scale"],
             pooling=adapter.metadata["pooling"],
         ),
     )
-    course = slimming.Course(
+    course = iterative_pruning.Course(
         shares=tuple(float(share) for share in options.shares.split(",")),
         steps=tuple(int(steps) for steps in options.steps.split(",")),
         kind=options.kind,
         cost_power=options.cost_power,
         keep_at_least=options.keep_at_least,
         pictures=options.pictures,
-        after=trunk.behind(network.module, network.image_size, settings.model.after),
+        after=block_cut.behind(
+            network.module, network.image_size, settings.model.after
+        ),
         teacher=options.teacher,
         mixed=not options.no_mixing,
         penalty=sparsity.Penalty(options.penalty, options.penalty_weight, "depthwise"),
@@ -224,7 +231,7 @@ def main():
     begun = time.perf_counter()
     for share, each in zip(
         course.shares,
-        slimming.slim(adapted, images, labels, course, say=say),
+        iterative_pruning.slim(adapted, images, labels, course, say=say),
         strict=True,
     ):
         kept[share] = each
@@ -245,9 +252,9 @@ def main():
     }
     rows = measured(kept, pictures, size, options)
     if options.figure:
-        record.write_bytes(Path(options.figure), drawn(rows))
+        files.write_bytes(Path(options.figure), drawn(rows))
     if options.json:
-        document = {"versions": record.versions(), "model": network.name}
+        document = {"versions": files.versions(), "model": network.name}
         counts = {name: len(labels) for name, (_, labels) in pictures.items()}
         document |= {"pictures": counts, "options": vars(options), "rows": rows}
         print(json.dumps(document, indent=1))

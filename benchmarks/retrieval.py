@@ -25,12 +25,16 @@ import numpy as np
 import optax
 
 import unlir_jax
-from unlir_jax import adapters, filters, pooling, record
-from unlir_jax.adaptation import probes, training, trunk
-from unlir_jax.data import files, preprocessing
+from unlir_jax import adapters, filters
+from unlir_jax.adapters import head as heads
+from unlir_jax.data import image_files, preprocessing
+from unlir_jax.features import block_cut
+from unlir_jax.few_shot import adapter_training, probes
 from unlir_jax.metrics import retrieval as measures
-from unlir_jax.metrics import statistics
+from unlir_jax.models import pooling
 from unlir_jax.parts import clustering
+from unlir_jax.statistics import significance
+from unlir_jax.storage import files as record
 
 SIZE, CROP, WHITENED = 160, 1.0, 128
 FROZEN = "frozen"
@@ -52,7 +56,7 @@ class Way(NamedTuple):
     kinds: tuple[str, ...] = ("flips",)
     back: float = 0.0
     steps: int = 200
-    scale: float = probes.SCALE
+    scale: float = heads.SCALE
     rate: float = 1e-2
 
 
@@ -77,12 +81,12 @@ def read(network, cut, folder, classes):
     frame = preprocessing.framing(SIZE, CROP)
     pixels, labels = [], []
     for label, name in enumerate(classes):
-        found = files.find_pictures([str(folder / name)]).files
+        found = image_files.find_pictures([str(folder / name)]).files
         pixels += [np.asarray(frame(path)) for path in found]
         labels += [label] * len(found)
     rows, before = np.stack(pixels), jax.jit(cut.before)
     views = [
-        trunk.gather(before, network.variables, v) for v in (rows, rows[:, :, ::-1])
+        block_cut.gather(before, network.variables, v) for v in (rows, rows[:, :, ::-1])
     ]
     return Pictures(np.stack(views), np.asarray(labels))
 
@@ -90,19 +94,21 @@ def read(network, cut, folder, classes):
 def learn(network, cut, start, seen, way, seed):
     """Learn adapters from pictures; weights with an axis for the adapters in front."""
     classes = int(seen.labels.max()) + 1
-    plan = training.Plan(steps=way.steps, learning_rate=way.rate, scale=way.scale)
-    known = training.Network(cut.after, filters.apply, network.variables)
+    plan = adapter_training.Plan(
+        steps=way.steps, learning_rate=way.rate, scale=way.scale
+    )
+    known = adapter_training.Network(cut.after, filters.apply, network.variables)
     inner = seen.inner.reshape(-1, *seen.inner.shape[2:])
     labels = np.tile(seen.labels, len(seen.inner))
     if way.loss == "contrast":
         learnt = contrast(known, start, inner, labels, way, seed)
     else:
         frozen = jax.jit(lambda v, rows: pooling.gem(cut.after(v, rows)))
-        views = [trunk.gather(frozen, network.variables, v) for v in seen.inner]
-        head = training.start_head(plan, np.stack(views), seen.labels, classes)
-        learnt = training.train(
+        views = [block_cut.gather(frozen, network.variables, v) for v in seen.inner]
+        head = adapter_training.start_head(plan, np.stack(views), seen.labels, classes)
+        learnt = adapter_training.train(
             known,
-            training.Learnt(start, head),
+            adapter_training.Learnt(start, head),
             np.stack([inner] * len(way.kinds)),
             np.eye(classes, dtype=np.float32)[labels],
             plan,
@@ -164,7 +170,7 @@ def descriptors(describe, network, weights, pictures):
     for place in range(count):
         own = {name: leaf[place] for name, leaf in weights.items()}
         adapted = jax.tree.map(jnp.asarray, filters.apply(network.variables, own))
-        rows = trunk.gather(describe, adapted, pictures.inner[0])
+        rows = block_cut.gather(describe, adapted, pictures.inner[0])
         every.append(probes.unit(rows))
     tables = np.concatenate(every, 2).swapaxes(0, 1)
     return dict(zip(pooling.POOLINGS, tables, strict=True))
@@ -196,10 +202,10 @@ def rows_of(found, labels):
         row["map"] = 100 * float(precision.mean())
         if name != FROZEN:
             gains = 100 * (precision - found[FROZEN, pool, kind])
-            each = statistics.bootstrap(gains)
+            each = significance.bootstrap(gains)
             classes = [gains[labels == label].mean() for label in np.unique(labels)]
             row |= {"gain": each.mean, "low": each.low, "high": each.high}
-            every = statistics.bootstrap(np.asarray(classes))
+            every = significance.bootstrap(np.asarray(classes))
             row |= {"class_low": every.low, "class_high": every.high}
         rows.append(row)
     return rows
@@ -257,9 +263,9 @@ def main():
     """Learn from half of the classes, and search the other half."""
     given = arguments()
     network = unlir_jax.load(given.model, given.weights)
-    after = trunk.behind(network.module, SIZE)
-    cut = trunk.cut(network.module, after, SIZE)
-    select = trunk.pattern(network.module, SIZE, after)
+    after = block_cut.behind(network.module, SIZE)
+    cut = block_cut.cut(network.module, after, SIZE)
+    select = block_cut.pattern(network.module, SIZE, after)
     start = filters.init(network.variables, select, pairing=filters.pairs(network))
     names = sorted(path.name for path in (given.birds / "train").iterdir())
     mine, others = halves(names, given.seed, given.choose)

@@ -14,7 +14,7 @@ import protocol
 import summary
 import turns
 
-from unlir_jax import record
+from unlir_jax.storage import files
 
 RESULTS = Path(__file__).resolve().parent / "results"
 EXAMPLES = """examples:
@@ -128,8 +128,8 @@ def _store(
 ) -> list[Path]:
     paths = _paths(options, document["machine"]["device"])
     options.output.mkdir(parents=True, exist_ok=True)
-    for path, content in zip(paths, (record.to_json(document), text), strict=True):
-        record.write_text(path, content)
+    for path, content in zip(paths, (files.to_json(document), text), strict=True):
+        files.write_text(path, content)
     return paths
 
 

@@ -22,9 +22,11 @@ import jax
 import numpy as np
 from PIL import Image
 
-from unlir_jax import batches, config, mesh, record
-from unlir_jax import job as jobs
 from unlir_jax.data import pipeline
+from unlir_jax.features import batches
+from unlir_jax.runtime import config, mesh
+from unlir_jax.storage import files
+from unlir_jax.training import setup as jobs
 
 CONFIG = Path(__file__).parents[1] / "configs" / "supervised.py"
 
@@ -104,7 +106,7 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "precision": options.precision,
         "workers": options.workers,
         "cores": len(os.sched_getaffinity(0)),
-        "versions": record.versions(),
+        "versions": files.versions(),
         "milliseconds": {
             "step alone": [1000 * value for value in alone],
             "with data": [1000 * value for value in whole],

@@ -20,7 +20,7 @@ HERE = Path(__file__).resolve().parent
 CALLS = {"gradient": 3}
 USUAL_CALLS, SLOW_CALLS = 5, 1
 STEPS_FOR_MEMORY = 2
-# What unlir_jax.allocator sets from inside; torch can be given it from outside only.
+# `runtime.allocator` sets it from inside; torch takes it from outside only.
 KEEP_MEMORY = {
     "MALLOC_MMAP_THRESHOLD_": str(2**31 - 1),
     "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1),

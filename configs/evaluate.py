@@ -4,7 +4,8 @@ r"""Score explanations: many methods by many metrics over a data set, with inter
         --config.data.path=DIR --config.model.weights=FILE --workdir runs/scores
 
 Arguments: `model`, a name of `unlir models` or the workdir of a training; `methods` and
-`metrics`, names of `unlir methods` joined by +; `data`, see `unlir_jax/presets.py`.
+`metrics`, names of `unlir methods` joined by +; `data`, a name in
+`unlir_jax/data/presets.py`.
 
 DIR holds class folders, or files whose names begin with the index of their class
 (281_tabby.jpg), or a table index.csv. Controls, which know nothing of the network,

@@ -14,11 +14,11 @@ its own; WORKDIR gets a summary of all, curves.png and report.html:
 With `--config.unlabelled=500`, or `all`, so many other pictures of DIR/train are used
 without their labels.
 
-Arguments: `backbone`, a name of `unlir models`; `data`, see `unlir_jax/presets.py`;
-`k`, one or several; `method`, one, several or `all`: filters (three adapters of 15,296
-numbers each), filters_single, shifts_single, probe_average, probe_max, probe_gem,
-probe_gem_crops, ridge, lda, cosine, prototypes, cosine_head, norm_affine, bias, ia3,
-lora, last_block, full.
+Arguments: `backbone`, a name of `unlir models`; `data`, a name in
+`unlir_jax/data/presets.py`; `k`, one or several; `method`, one, several or `all`:
+filters (three adapters of 15,296 numbers each), filters_single, shifts_single,
+probe_average, probe_max, probe_gem, probe_gem_crops, ridge, lda, cosine, prototypes,
+cosine_head, norm_affine, bias, ia3, lora, last_block, full.
 
 Expected: on 50 species of CUB-200-2011, k=5, five draws: filters 84.9 +- 0.8 %,
 probe_gem 82.5 +- 1.2 %, see docs/few_shot.md.
@@ -27,8 +27,9 @@ Time: on two CPU cores half a minute a draw for a probe, a minute and a half for
 adapter, three minutes for three.
 """
 
-from unlir_jax import config, presets
-from unlir_jax.adaptation import settings
+from unlir_jax.data import presets
+from unlir_jax.few_shot import settings
+from unlir_jax.runtime import config
 
 
 def get_config(argument=""):

@@ -12,7 +12,7 @@ tensorflow-datasets has prepared. The workdir ends with a plain network, weights
 multiplied in, and with adapter.safetensors, see docs/few_shot.md.
 
 Arguments: `backbone`, a name of `unlir models`, whose weights at hand are taken unless
-`--config.model.weights=FILE` names others; `data`, see `unlir_jax/presets.py`.
+`--config.model.weights=FILE` names others; `data`, see `unlir_jax/data/presets.py`.
 
 `--config.model.filters.after=` names the block behind which filters have numbers, and
 `--config.penalty.name=l1` (hard_concrete, towards_one) with `--config.penalty.weight=W`
@@ -27,7 +27,9 @@ this file have not been run to their end here.
 Time: about 35 pictures a second on one busy CPU core, so 45 s for one of those epochs.
 """
 
-from unlir_jax import config, defaults, presets
+from unlir_jax.data import presets
+from unlir_jax.runtime import config
+from unlir_jax.training import defaults
 
 
 def get_config(argument=""):

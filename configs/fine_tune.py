@@ -10,7 +10,7 @@ DIR/train/CLASS and DIR/test/CLASS hold the pictures; `data=cub` reads what
 tensorflow-datasets has prepared.
 
 Arguments: `backbone`, a name of `unlir models`, whose weights at hand are taken unless
-`--config.model.weights=FILE` names others; `data`, see `unlir_jax/presets.py`.
+`--config.model.weights=FILE` names others; `data`, see `unlir_jax/data/presets.py`.
 
 Or from a linear probe, which keeps the trunk from being bent by a classifier that knows
 nothing yet (Kumar et al. 2022):
@@ -28,7 +28,9 @@ Time: 20 epochs of 1500 pictures want an accelerator; on two CPU cores an epoch 
 three minutes or more.
 """
 
-from unlir_jax import config, defaults, presets
+from unlir_jax.data import presets
+from unlir_jax.runtime import config
+from unlir_jax.training import defaults
 
 
 def get_config(argument=""):

@@ -9,7 +9,7 @@ pooled maps are kept on the disk, where the next seed or setting finds them.
 DIR/train/CLASS and DIR/test/CLASS hold the pictures.
 
 Arguments: `backbone`, a name of `unlir models`, whose weights at hand are taken unless
-`--config.model.weights=FILE` names others; `data`, see `unlir_jax/presets.py`.
+`--config.model.weights=FILE` names others; `data`, see `unlir_jax/data/presets.py`.
 
 Chosen on held-out training pictures: how the head pools, weight decay and steps; what
 was chosen is said and stands in `summary.json`. `--config.probe.pooling=average`,
@@ -28,7 +28,9 @@ which takes 10 ms a picture on two idle CPU cores.
 
 from ml_collections import config_dict
 
-from unlir_jax import config, defaults, presets
+from unlir_jax.data import presets
+from unlir_jax.runtime import config
+from unlir_jax.training import defaults
 
 
 def get_config(argument=""):

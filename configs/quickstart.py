@@ -10,7 +10,7 @@ Expected: a test accuracy of 96.3, 96.2 and 95.3 % for seeds 0, 1 and 2; chance 
 Time: a minute and a half on two CPU cores.
 """
 
-from unlir_jax import defaults
+from unlir_jax.training import defaults
 
 
 def get_config():

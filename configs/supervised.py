@@ -6,9 +6,9 @@ r"""Train a network from scratch with labels: the baseline of everything else.
     unlir train --config configs/supervised.py:data=imagenet,model=resnet50 \
         --config.model.dtype=bfloat16 --workdir runs/imagenet
 
-Arguments: `data`, see `unlir_jax/presets.py`; `model`, a name of `unlir models`, by
-default one that suits the data. What tensorflow-datasets has prepared is found where it
-was put, or at `--config.data.path=DIR`.
+Arguments: `data`, a name in `unlir_jax/data/presets.py`; `model`, a name of `unlir
+models`, by default one that suits the data. What tensorflow-datasets has prepared is
+found where it was put, or at `--config.data.path=DIR`.
 
 The recipes are the usual ones: CIFAR with SGD, momentum and a cosine over 200 epochs
 (He et al. 2016, with the schedule of Loshchilov and Hutter 2017); pictures of 224 px
@@ -23,7 +23,9 @@ Time: ten minutes for synthetic parts on two CPU cores that do other work too. T
 others want accelerators.
 """
 
-from unlir_jax import config, defaults, presets
+from unlir_jax.data import presets
+from unlir_jax.runtime import config
+from unlir_jax.training import defaults
 
 
 def get_config(argument=""):

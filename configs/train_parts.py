@@ -30,7 +30,7 @@ weights, weighs the filters of the trunk before anything is looked at.
 compete for cells. `data=imagenet` is for a pod of 32 accelerators and was not run.
 
 Arguments: `backbone`, a name of `unlir models`, whose weights at hand are taken unless
-`--config.model.weights=FILE` names others; `data`, see `unlir_jax/presets.py`;
+`--config.model.weights=FILE` names others; `data`, see `unlir_jax/data/presets.py`;
 `method`, see above; `parts`, their number, 0 for the method's own.
 
 Expected: on 50 species of CUB-200-2011, cropped to the bird, mean and deviation of
@@ -52,7 +52,9 @@ quarter on 1500 pictures for parts, classifier, baselines, figures and the galle
 one to two more for interventions (taken on a busy machine).
 """
 
-from unlir_jax import config, defaults, presets
+from unlir_jax.data import presets
+from unlir_jax.runtime import config
+from unlir_jax.training import defaults
 
 # What has to learn its trunk, or has too many pictures to keep their features.
 WITHOUT_CACHE = {

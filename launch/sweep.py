@@ -26,7 +26,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
-from unlir_jax import config
+from unlir_jax.runtime import config
 
 DONE, SOME_FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 SUMMARY, RESULT = "summary.json", "test/accuracy"

@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image
 
-from unlir_jax import config
+from unlir_jax.runtime import config
 
 CLASSES = ("blue", "green", "red")
 

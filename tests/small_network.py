@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
-from unlir_jax import tree, zoo
+from unlir_jax import tree
+from unlir_jax.models import zoo
 from unlir_jax.weights import readers
 
 NAME = "cifar_resnet20"

@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from unlir_jax import batches, part_gallery, pretrained, tree
+from unlir_jax import tree
 from unlir_jax.data import folder, splits
-from unlir_jax.models import parts
+from unlir_jax.features import batches
+from unlir_jax.models import part_network, pretrained
+from unlir_jax.parts import gallery as part_gallery
 from unlir_jax.weights import exported
 
 CLASSES = ("ant", "bee", "cat")
@@ -67,7 +69,7 @@ def write(root, data, gallery=True):
         CLASSES,
         SIZE,
         1.0,
-        parts.specification(made.network.module),
+        part_network.specification(made.network.module),
     )
     exported.write(root, leaves, purpose)
     settings = {

@@ -8,8 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from unlir_jax import adapters, cli, filters, pretrained, tree
+from unlir_jax import adapters, cli, filters, tree
 from unlir_jax.adapters import file as files
+from unlir_jax.cli import adapters as commands
+from unlir_jax.models import pretrained
 from unlir_jax.weights import budget, readers
 
 NAME = "cifar_resnet8"
@@ -206,7 +208,7 @@ def test_an_applied_adapter_is_the_network_with_weights(tmp_path):
     readers.write_safetensors(weights, tree.flatten(plain.variables))
     file = tmp_path / "a.safetensors"
     adapters.save(file, **own._asdict())
-    said = adapters.apply_command(NAME, weights, file, path)
+    said = commands.apply_command(NAME, weights, file, path)
     assert f"{tree.count(own.weights)} weights" in said and "its head" in said
     again = pretrained.load(NAME, path)
     np.testing.assert_allclose(run(again, again.variables), logits, rtol=0.01, atol=0.1)
@@ -304,15 +306,15 @@ def test_differences_by_layer():
 def test_commands_merge_and_tabulate(tmp_path, file):
     second = adapters.save(tmp_path / "two.safetensors", **adapter(2)._asdict())
     output = tmp_path / "merged.safetensors"
-    said = adapters.merge_command([file, second], output, weights=[1.0, 3.0])
+    said = commands.merge_command([file, second], output, weights=[1.0, 3.0])
     assert said == f"Wrote the average of 2 adapters of {NAME}, without heads."
     name = next(iter(adapter().weights))
     expected = 0.25 * adapter().weights[name] + 0.75 * adapter(2).weights[name]
     np.testing.assert_allclose(adapters.load(output).weights[name], expected, atol=5e-4)
-    table = adapters.diff_command(file, second, most=1, layers=4).splitlines()
+    table = commands.diff_command(file, second, most=1, layers=4).splitlines()
     assert len(table) == 5 and table[0].startswith("layer ")
     with pytest.raises(FileExistsError):
-        adapters.merge_command([file, second], output)
+        commands.merge_command([file, second], output)
 
 
 def test_the_command_applies_merges_and_compares(tmp_path, file, capsys):

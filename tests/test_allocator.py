@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from unlir_jax import allocator
+from unlir_jax.runtime import allocator
 
 
 def test_the_switch_leaves_the_process_alone(monkeypatch):
@@ -35,7 +35,7 @@ def test_a_large_block_keeps_its_pages():
     code = """
 import resource
 import numpy as np
-from unlir_jax import allocator
+from unlir_jax.runtime import allocator
 if not allocator.keep_freed_memory():
     raise SystemExit(77)
 faults = []

@@ -14,7 +14,8 @@ import numpy as np
 import optax
 import pytest
 
-from unlir_jax import checkpoint, mesh, tree
+from unlir_jax import tree
+from unlir_jax.runtime import checkpoint, mesh
 
 # What a damaged file makes Orbax's reader leave behind is not the subject.
 pytestmark = pytest.mark.filterwarnings(

@@ -11,8 +11,10 @@ import small_network
 from PIL import Image
 
 import unlir_jax
-from unlir_jax import catalogue, cli, tree, zoo
+from unlir_jax import cli, tree
+from unlir_jax.cli import catalogue
 from unlir_jax.data import classes
+from unlir_jax.models import zoo
 from unlir_jax.weights import readers
 
 

@@ -7,12 +7,12 @@ import sys
 import pytest
 from ml_collections import config_dict
 
-from unlir_jax import config
+from unlir_jax.runtime import config
 
 TRAIN = """
 import ml_collections
 from ml_collections import config_dict
-from unlir_jax import config as configs
+from unlir_jax.runtime import config as configs
 
 def get_config(argument=""):
     given = configs.parse_arguments(argument, backbone="resnet18", parts=200)
@@ -60,7 +60,8 @@ def get(settings, key):
 
 
 def test_import_is_cheap():
-    program = "import sys, unlir_jax.config; print({'jax', 'numpy'} & set(sys.modules))"
+    program = "import sys; from unlir_jax.runtime import config; "
+    program += "print({'jax', 'numpy'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True)
     assert (done.stdout.strip(), done.stderr) == (b"set()", b"")
 

@@ -5,11 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from unlir_jax import config, defaults, explainers, presets
-from unlir_jax.adaptation import settings as adaptation
+from unlir_jax.data import presets
 from unlir_jax.evaluation import scorers, task
 from unlir_jax.evaluation import settings as evaluation
+from unlir_jax.explanation import explainers
+from unlir_jax.few_shot import settings as adaptation
 from unlir_jax.objectives import constraints
+from unlir_jax.runtime import config
+from unlir_jax.training import defaults
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted((ROOT / "configs").glob("*.py"))

@@ -5,7 +5,9 @@ import json
 import pytest
 from PIL import Image
 
-from unlir_jax import catalogue, cli, console
+from unlir_jax import cli
+from unlir_jax.cli import catalogue
+from unlir_jax.core import console
 
 HOSTILE = "a\x1b]0;title\x07\x9b31m\u202eb\r\u2066\u200bé\u200d漢"
 SHOWN = "a\\u001b]0;title\\u0007\\u009b31m\\u202eb\\r\\u2066\\u200bé\u200d漢"

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from unlir_jax import documents, locks
+from unlir_jax.storage import documents, locks
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_an_ordinary_document_is_read_whatever_its_size(tmp_path):
 def test_a_lock_is_one_process_s_and_ends_with_it(tmp_path):
     path = tmp_path / locks.LOCK
     code = (
-        "import sys, time\nfrom unlir_jax import locks\n"
+        "import sys, time\nfrom unlir_jax.storage import locks\n"
         f"with locks.alone({str(path)!r}):\n print('in', flush=True)\n sys.stdin.read()"
     )
     other = subprocess.Popen(

@@ -11,10 +11,12 @@ import small_network
 from PIL import Image
 from pyarrow import parquet
 
-from unlir_jax import adapters, cli, config, evaluate, filters, mesh, pretrained
+from unlir_jax import adapters, cli, filters
 from unlir_jax.data import source
-from unlir_jax.evaluation import comparison, gallery, labels, scoring
+from unlir_jax.evaluation import comparison, evaluate, gallery, labels, scoring
+from unlir_jax.models import pretrained
 from unlir_jax.report import cautions
+from unlir_jax.runtime import config, mesh
 
 CONFIG = (
     "configs/evaluate.py:model=cifar_resnet8,methods=grad_cam+random,"

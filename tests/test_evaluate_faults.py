@@ -11,8 +11,11 @@ import pytest
 import small_network
 from PIL import Image
 
-from unlir_jax import cli, config, evaluate, locks, pretrained, record, tree
-from unlir_jax.evaluation import scoring
+from unlir_jax import cli, tree
+from unlir_jax.evaluation import evaluate, scoring
+from unlir_jax.models import pretrained
+from unlir_jax.runtime import config
+from unlir_jax.storage import files, locks
 from unlir_jax.weights import readers
 
 COUNT = 6
@@ -479,7 +482,7 @@ def test_what_the_writer_says_of_a_disk_has_the_way_out_too(
 def test_a_disk_that_cannot_be_written_to_is_a_sentence(
     pictures, weights, whole, stopped, monkeypatch, code
 ):
-    write, left = record.write_bytes, [3]
+    write, left = files.write_bytes, [3]
 
     def full(path, data):
         left[0] -= 1
@@ -489,7 +492,7 @@ def test_a_disk_that_cannot_be_written_to_is_a_sentence(
 
     given = settings(pictures, weights)
     with monkeypatch.context() as patched:
-        patched.setattr(record, "write_bytes", full)
+        patched.setattr(files, "write_bytes", full)
         with pytest.raises(ValueError, match="cannot be written to") as error:
             evaluate.run(given, stopped)
     assert str(stopped) in str(error.value) and os.strerror(code) in str(error.value)

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from unlir_jax import config, evaluate
+from unlir_jax.evaluation import evaluate
+from unlir_jax.runtime import config
 
 CONFIG = (
     "configs/evaluate.py:model=cifar_resnet8,methods=random,"

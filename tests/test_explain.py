@@ -10,9 +10,12 @@ import pytest
 import small_network
 from PIL import Image
 
-from unlir_jax import cli, explain, maps, metrics, pretrained, record, saliency
-from unlir_jax.data import files
+from unlir_jax import cli, maps, metrics, saliency
+from unlir_jax.data import image_files
+from unlir_jax.explanation import explain
+from unlir_jax.models import pretrained
 from unlir_jax.report import words
+from unlir_jax.storage import files as record
 from unlir_jax.weights import readers
 
 METHODS = ("grad_cam", "opti_cam")
@@ -280,14 +283,16 @@ def test_progress_grows_to_the_end(photos, weights, tmp_path):
 
 def test_find_pictures(photos, monkeypatch):
     monkeypatch.chdir(photos)
-    found = files.find_pictures(["cat.png", ".", "*.jpg", "none*.png", "missing.png"])
+    found = image_files.find_pictures(
+        ["cat.png", ".", "*.jpg", "none*.png", "missing.png"]
+    )
     names = [str(path) for path in found.files]
     assert names[0] == "cat.png"
     assert len(names) == len(set(names)) == 11
     assert "below/Cat.webp" in names and "missing.png" in names
     assert "notes.txt" not in names
     assert found.unmatched == ["none*.png"]
-    outside = files.find_pictures(["."], outside="below")
+    outside = image_files.find_pictures(["."], outside="below")
     assert "below/Cat.webp" not in map(str, outside.files)
 
 
@@ -304,7 +309,7 @@ def test_links_to_folders_are_followed_and_end(photos, tmp_path):
     # Upwards, and two that lead to each other.
     (there / "deep" / "up").symlink_to(here)
     (there / "back").symlink_to(here / "linked")
-    found = files.find_pictures([str(here)]).files
+    found = image_files.find_pictures([str(here)]).files
     # A picture that two names lead to is taken once, by the first of them.
     assert [path.relative_to(here).as_posix() for path in found] == [
         "3.png",
@@ -314,7 +319,7 @@ def test_links_to_folders_are_followed_and_end(photos, tmp_path):
     (there / "deep" / "here").symlink_to(there / "deep")
     names = {}
     for pattern in ("**/*.png", "*/**/1.png", "**/linked/*", "**/deep", "**", "**/2.*"):
-        found = files.find_pictures([str(here / pattern)]).files
+        found = image_files.find_pictures([str(here / pattern)]).files
         names[pattern] = [path.name for path in found]
     assert names == {
         "**/*.png": ["3.png", "1.png"],
@@ -325,7 +330,7 @@ def test_links_to_folders_are_followed_and_end(photos, tmp_path):
         "**/2.*": ["2.png"],
     }
     (here / "3.png").unlink()
-    found = files.find_pictures([str(here)], outside=there / "deep").files
+    found = image_files.find_pictures([str(here)], outside=there / "deep").files
     assert [path.name for path in found] == ["1.png"]
 
 

@@ -8,9 +8,11 @@ import jax
 import numpy as np
 import pytest
 
-from unlir_jax import feature_store, features, pretrained, tree, trunks
+from unlir_jax import tree
 from unlir_jax.data import pipeline, source
-from unlir_jax.models import parts
+from unlir_jax.features import cache, store, trunks
+from unlir_jax.models import part_network as parts
+from unlir_jax.models import pretrained
 
 SIZE = 32
 
@@ -35,7 +37,7 @@ def pictures(count=22, seed=0, broken=()):
 def cached(of, network, folder, **changed):
     settings = {"name": "x", "image_size": SIZE, "crop": 1.0, "batch_size": 8}
     settings |= {"variables": network.variables, "module": network.module}
-    return features.cached(of, folder=folder, threads=1, **(settings | changed))
+    return cache.cached(of, folder=folder, threads=1, **(settings | changed))
 
 
 def test_a_disk_without_room_is_a_sentence_before_any_row(
@@ -115,7 +117,7 @@ def test_the_key_changes_with_all_that_matters(network):
         frame = {"name": "x", "image_size": SIZE, "crop": 1.0} | changed
         module = module or network.module
         known = variables or network.variables
-        return features.identity(of or pictures(), known, module, **frame)
+        return cache.identity(of or pictures(), known, module, **frame)
 
     base = key()
     assert key() == base
@@ -153,7 +155,7 @@ def test_parts_need_every_cell(name, tmp_path):
 def test_pooled_maps_are_not_mistaken_for_whole_ones(network, monkeypatch):
     def key():
         frame = {"name": "x", "image_size": SIZE, "crop": 1.0}
-        return features.identity(pictures(), network.variables, network.module, **frame)
+        return cache.identity(pictures(), network.variables, network.module, **frame)
 
     pooled = key()
     monkeypatch.setattr(trunks, "head_pools", lambda *_: False)
@@ -170,11 +172,11 @@ def test_heads_and_what_may_learn(network):
 
 def kept(size=10):
     maps = np.arange(size, dtype=np.float32).reshape(-1, 1, 1, 1)
-    return features.Features(maps, np.arange(size), np.ones(size, np.float32))
+    return cache.Features(maps, np.arange(size), np.ones(size, np.float32))
 
 
 def take(count, **settings):
-    batches = features.training(kept(), batch_size=4, seed=3, **settings)
+    batches = cache.training(kept(), batch_size=4, seed=3, **settings)
     return [next(batches) for _ in range(count)]
 
 
@@ -199,12 +201,12 @@ def test_training_goes_on_anywhere_and_is_shared_by_processes():
 
 
 def test_evaluation_gives_each_row_once_and_pads():
-    found = list(features.evaluation(kept(), batch_size=4))
+    found = list(cache.evaluation(kept(), batch_size=4))
     assert [batch["weight"].sum() for batch in found] == [4, 4, 2]
     rows = np.concatenate([batch["index"] for batch in found])
     np.testing.assert_array_equal(rows, [*range(10), -1, -1])
     halves = [
-        list(features.evaluation(kept(), batch_size=4, process=p, processes=2))
+        list(cache.evaluation(kept(), batch_size=4, process=p, processes=2))
         for p in range(2)
     ]
     assert len(halves[0]) == len(halves[1]) == 3
@@ -218,7 +220,7 @@ def test_maps_pooled_in_several_ways_are_kept_side_by_side(network, tmp_path):
         own = network.module.clone(pooling=way)
         assert trunks.head_pools(own, SIZE, way)
         alone = cached(pictures(), network, tmp_path, module=own)
-        one = features.pooled_by(kept, place)
+        one = cache.pooled_by(kept, place)
         assert one.features.shape == alone.features.shape == (22, 1, 1, 64)
         np.testing.assert_allclose(one.features, alone.features, atol=1e-5)
         # A head that pools in this way takes what is pooled as it takes the maps.
@@ -235,10 +237,10 @@ def test_maps_pooled_in_several_ways_are_kept_side_by_side(network, tmp_path):
 def test_batches_of_some_examples_only(network, tmp_path):
     kept = cached(pictures(), network, tmp_path)
     known = np.array([3, 5, 8, 13, 21])
-    rows = features.training(kept, batch_size=5, seed=0, known=known)
+    rows = cache.training(kept, batch_size=5, seed=0, known=known)
     for _ in range(3):
         np.testing.assert_array_equal(np.sort(next(rows)["index"]), known)
-    tested = list(features.evaluation(kept, batch_size=4, known=known))
+    tested = list(cache.evaluation(kept, batch_size=4, known=known))
     np.testing.assert_array_equal(
         np.concatenate([batch["index"] for batch in tested]), [*known, -1, -1, -1]
     )
@@ -325,8 +327,8 @@ def test_rows_of_an_interruption_are_checked(network, tmp_path):
 
 def test_features_that_are_not_finite_are_not_kept(tmp_path):
     final = tmp_path / "x"
-    assert feature_store.rows_done(final, {}, ["features"], 4) == 0
+    assert store.rows_done(final, {}, ["features"], 4) == 0
     rows = {"features": np.array([[1.0], [np.nan]]), "index": np.array([0, 1])}
     with pytest.raises(FloatingPointError, match="0 to 1 are not finite"):
-        feature_store.write([rows], final, ["features"], 0, 4, lambda share: None)
+        store.write([rows], final, ["features"], 0, 4, lambda share: None)
     assert not final.exists()

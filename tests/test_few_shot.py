@@ -8,8 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from unlir_jax import cli, few_shot, pretrained
-from unlir_jax.adaptation import draws, methods, probes, training, trunk
+from unlir_jax import cli
+from unlir_jax.features import block_cut
+from unlir_jax.few_shot import adapt, adapter_training, episodes, methods, probes
+from unlir_jax.models import pretrained
 
 CONFIG = "configs/few_shot.py:backbone=cifar_resnet8,k=2,method={}"
 
@@ -28,7 +30,7 @@ def settings(folder, method="probe_gem", **more):
     ["probe_average", "lda", "prototypes", "filters", "lora", "last_block", "full"],
 )
 def test_every_kind_of_method_learns_colours(pictures, tmp_path, method):
-    found = few_shot.run(settings(pictures, method), tmp_path / "run").summary
+    found = adapt.run(settings(pictures, method), tmp_path / "run").summary
     assert len(found["test/accuracy_draws"]) == 2
     assert found["test/accuracy"] == pytest.approx(
         np.mean(found["test/accuracy_draws"])
@@ -41,7 +43,7 @@ def test_every_kind_of_method_learns_colours(pictures, tmp_path, method):
 
 def test_all_methods_get_the_same_pictures_and_draws_are_kept(pictures, tmp_path):
     for method in ("cosine", "probe_max"):
-        few_shot.run(settings(pictures, method), tmp_path / method)
+        adapt.run(settings(pictures, method), tmp_path / method)
     first, second = (
         json.loads((tmp_path / method / "draws" / "001.json").read_text())["pictures"]
         for method in ("cosine", "probe_max")
@@ -50,26 +52,26 @@ def test_all_methods_get_the_same_pictures_and_draws_are_kept(pictures, tmp_path
     file = tmp_path / "cosine" / "draws" / "000.json"
     made = file.stat().st_mtime_ns
     (tmp_path / "cosine" / "summary.json").unlink()
-    few_shot.run(settings(pictures, "cosine"), tmp_path / "cosine")
+    adapt.run(settings(pictures, "cosine"), tmp_path / "cosine")
     assert file.stat().st_mtime_ns == made
-    again = few_shot.run(settings(pictures, "cosine"), tmp_path / "cosine")
+    again = adapt.run(settings(pictures, "cosine"), tmp_path / "cosine")
     assert again.message.startswith("Done before")
 
 
 def test_draws_are_nested_even_and_differ():
     labels = np.repeat(np.arange(4), 10)
-    few, classes = draws.draw(labels, 2, 0)
-    more, _ = draws.draw(labels, 5, 0)
+    few, classes = episodes.draw(labels, 2, 0)
+    more, _ = episodes.draw(labels, 5, 0)
     assert classes.tolist() == [0, 1, 2, 3]
     assert set(few) <= set(more)
     assert (np.bincount(labels[more]) == 5).all()
-    assert set(draws.draw(labels, 2, 1)[0]) != set(few)
-    some, chosen = draws.draw(labels, 3, 0, ways=2)
+    assert set(episodes.draw(labels, 2, 1)[0]) != set(few)
+    some, chosen = episodes.draw(labels, 3, 0, ways=2)
     assert len(chosen) == 2 and set(labels[some]) == set(chosen)
     with pytest.raises(ValueError, match="`k`=11 .* class 0 has 10; expected 1 to 10"):
-        draws.draw(labels, 11, 0)
+        episodes.draw(labels, 11, 0)
     with pytest.raises(ValueError, match="`ways`=5 of 4"):
-        draws.draw(labels, 2, 0, ways=5)
+        episodes.draw(labels, 2, 0, ways=5)
 
 
 @pytest.mark.parametrize("name", list(probes.PROBES))
@@ -87,15 +89,15 @@ def test_probes_give_log_probabilities_and_tell_classes_apart(name):
 def test_a_cut_trunk_gives_the_whole_trunks_maps():
     network = pretrained.load("mobilenet_v2", "random")
     images = np.random.default_rng(0).random((2, 64, 64, 3), np.float32)
-    after = trunk.behind(network.module, 64)
+    after = block_cut.behind(network.module, 64)
     assert after == "block6"
-    cut = trunk.cut(network.module, after, 64)
+    cut = block_cut.cut(network.module, after, 64)
     inner = jax.jit(cut.before)(network.variables, images)
     assert inner.shape == (2, 8, 8, 32)
     maps = jax.jit(cut.after)(network.variables, inner)
     whole = network.module.apply(network.variables, images, method="features")
     np.testing.assert_allclose(maps, whole, atol=1e-4)
-    behind = trunk.pattern(network.module, 64, after)
+    behind = block_cut.pattern(network.module, 64, after)
     made = methods.adaptation(
         "filters", "mobilenet_v2", network.variables, behind, behind
     )
@@ -106,13 +108,13 @@ def test_a_cut_trunk_gives_the_whole_trunks_maps():
     ):
         np.testing.assert_array_equal(one, other)
     with pytest.raises(ValueError, match="did you mean 'block6'"):
-        trunk.behind(network.module, 64, "blok6")
+        block_cut.behind(network.module, 64, "blok6")
 
 
 def test_adapters_in_one_batch_are_adapters_one_by_one():
     network = pretrained.load("cifar_resnet8", "random")
-    cut = trunk.cut(network.module, "layer2/block0", 32)
-    behind = trunk.pattern(network.module, 32, "layer2/block0")
+    cut = block_cut.cut(network.module, "layer2/block0", 32)
+    behind = block_cut.pattern(network.module, 32, "layer2/block0")
     made = methods.adaptation(
         "filters", "cifar_resnet8", network.variables, behind, behind
     )
@@ -121,11 +123,11 @@ def test_adapters_in_one_batch_are_adapters_one_by_one():
     targets = np.eye(3, dtype=np.float32)[np.arange(9) % 3]
     head = {"kernel": random.normal(size=(64, 3)), "bias": np.zeros(3)}
     head = {name: leaf.astype(np.float32) for name, leaf in head.items()}
-    plan = training.Plan(steps=4, batch_size=6)
+    plan = adapter_training.Plan(steps=4, batch_size=6)
     found = [
-        training.train(
-            training.Network(cut.after, made.adapt, network.variables),
-            training.Learnt(made.start, head),
+        adapter_training.train(
+            adapter_training.Network(cut.after, made.adapt, network.variables),
+            adapter_training.Learnt(made.start, head),
             rows,
             targets,
             plan,
@@ -159,7 +161,7 @@ def test_weights_are_drawn_back_half_way():
 )
 def test_bad_settings_get_one_sentence(pictures, tmp_path, more, sentence):
     with pytest.raises(ValueError, match=sentence):
-        few_shot.run(settings(pictures, **more), tmp_path / "bad")
+        adapt.run(settings(pictures, **more), tmp_path / "bad")
     assert not (tmp_path / "bad").exists()
 
 

@@ -9,9 +9,11 @@ import few_colours
 import numpy as np
 import pytest
 
-from unlir_jax import cli, few_shot, pretrained, record, tree
-from unlir_jax.adaptation import pictures as looking
-from unlir_jax.adaptation import probes, trial
+from unlir_jax import cli, tree
+from unlir_jax.few_shot import adapt, probes, trial
+from unlir_jax.few_shot import frozen_features as looking
+from unlir_jax.models import pretrained
+from unlir_jax.storage import files
 from unlir_jax.weights import readers
 
 ALONE = "k=2,method=cosine"
@@ -45,7 +47,7 @@ def settings(colours, weights, argument=ALONE, **more):
 def whole(colours, weights, tmp_path_factory):
     """Learn once; tests copy it."""
     folder = tmp_path_factory.mktemp("whole") / "run"
-    few_shot.run(settings(colours, weights), folder)
+    adapt.run(settings(colours, weights), folder)
     return folder
 
 
@@ -106,7 +108,7 @@ def test_a_bad_setting_is_named_before_any_work(
         looking, "Pictures", lambda *_: pytest.fail("pictures were looked at")
     )
     with pytest.raises(ValueError, match=name.split(".")[-1]) as error:
-        few_shot.run(settings(colours, weights, **{name: value}), tmp_path / "run")
+        adapt.run(settings(colours, weights, **{name: value}), tmp_path / "run")
     assert "expected" in str(error.value) and len(str(error.value)) < 400
     assert list(tmp_path.iterdir()) == []
 
@@ -129,7 +131,7 @@ def test_settings_that_a_method_refuses_are_named_before_any_work(
         looking, "Pictures", lambda *_: pytest.fail("pictures were looked at")
     )
     with pytest.raises(ValueError, match=words):
-        few_shot.run(settings(colours, weights, argument, **more), tmp_path / "run")
+        adapt.run(settings(colours, weights, argument, **more), tmp_path / "run")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -137,7 +139,7 @@ def test_settings_that_a_method_refuses_are_named_before_any_work(
 def test_other_pictures_are_refused_by_name(colours, weights, tmp_path, change):
     mine = shutil.copytree(colours, tmp_path / "mine")
     given = settings(mine, weights)
-    few_shot.run(given, tmp_path / "run")
+    adapt.run(given, tmp_path / "run")
     for name in ("summary.json", "draws/001.json"):
         (tmp_path / "run" / name).unlink()
     first = mine / "train" / "red" / "0.png"
@@ -154,7 +156,7 @@ def test_other_pictures_are_refused_by_name(colours, weights, tmp_path, change):
         os.utime(first, (1, 1))
         wanted = "data.compare=sizes"
     with pytest.raises(ValueError, match="was begun with something else") as error:
-        few_shot.run(given, tmp_path / "run")
+        adapt.run(given, tmp_path / "run")
     assert wanted in str(error.value)
     assert not (tmp_path / "run" / "draws" / "001.json").exists()
 
@@ -167,7 +169,7 @@ def test_other_weights_are_refused_with_both_hashes(
     mine = shutil.copytree(weights, tmp_path / "weights")
     given = settings(colours, mine, argument)
     folder = tmp_path / "run"
-    few_shot.run(given, folder)
+    adapt.run(given, folder)
     if not finished:
         (folder / "summary.json").unlink()
         for path in folder.rglob("001.json"):
@@ -177,22 +179,22 @@ def test_other_weights_are_refused_with_both_hashes(
     shutil.copy(mine / "other.safetensors", mine / "one.safetensors")
     other = readers.sha256(mine / "one.safetensors")
     with pytest.raises(ValueError, match="the weights of `model`") as error:
-        few_shot.run(given, folder)
+        adapt.run(given, folder)
     assert one[:12] in str(error.value) and other[:12] in str(error.value)
     # Nor does it help to delete what says so: each draw knows.
     for path in list(folder.rglob("began_with.json")):
         path.unlink()
     if not finished:
         with pytest.raises(ValueError, match="000.json' is of something else: weights"):
-            few_shot.run(given, folder)
+            adapt.run(given, folder)
 
 
 def test_one_of_several_knows_what_it_began_with(colours, weights, tmp_path):
     mine = shutil.copytree(weights, tmp_path / "weights")
-    few_shot.run(settings(colours, mine, "k=1+2,method=cosine"), tmp_path / "run")
+    adapt.run(settings(colours, mine, "k=1+2,method=cosine"), tmp_path / "run")
     shutil.copy(mine / "other.safetensors", mine / "one.safetensors")
     with pytest.raises(ValueError, match="cosine_2' was begun with something else"):
-        few_shot.run(settings(colours, mine), tmp_path / "run" / "cosine_2")
+        adapt.run(settings(colours, mine), tmp_path / "run" / "cosine_2")
 
 
 @pytest.mark.parametrize(
@@ -214,7 +216,7 @@ def test_a_damaged_draw_is_said_and_made_again(
     file = run / "draws" / "000.json"
     file.write_text(change(file.read_text()))
     said = []
-    few_shot.run(settings(colours, weights), run, say=said.append)
+    adapt.run(settings(colours, weights), run, say=said.append)
     (text,) = [text for text in said if "is damaged" in text]
     assert str(file) in text and words in text and "made again" in text
     assert summary_of(run) == summary_of(whole)
@@ -227,7 +229,7 @@ def test_a_draw_without_a_sum_is_of_an_earlier_version(colours, weights, whole, 
     del draw["crc32"], draw["weights"]
     file.write_text(json.dumps(draw))
     said = []
-    few_shot.run(settings(colours, weights), run, say=said.append)
+    adapt.run(settings(colours, weights), run, say=said.append)
     assert said == [] and summary_of(run) == summary_of(whole)
     (run / "summary.json").unlink()
     for change, words in (
@@ -237,12 +239,12 @@ def test_a_draw_without_a_sum_is_of_an_earlier_version(colours, weights, whole, 
         ({"classes": [1]}, "its 'classes' is no list of the right kind"),
     ):
         file.write_text(json.dumps(draw | change))
-        few_shot.run(settings(colours, weights), run, say=said.append)
+        adapt.run(settings(colours, weights), run, say=said.append)
         assert words in said[-2]
         (run / "summary.json").unlink()
     file.write_text(json.dumps(draw | {"pictures": ["x.png"]}))
     with pytest.raises(ValueError, match="something else: pictures 'x.png' there"):
-        few_shot.run(settings(colours, weights), run)
+        adapt.run(settings(colours, weights), run)
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000, "\udcff", '{"a": 3}'])
@@ -251,7 +253,7 @@ def test_rubbish_for_documents_is_a_sentence(colours, weights, whole, run, name,
     kept = (run / name).read_bytes()
     (run / name).write_bytes(text.encode("utf-8", "surrogateescape"))
     try:
-        few_shot.run(settings(colours, weights), run)
+        adapt.run(settings(colours, weights), run)
     except ValueError as error:
         assert name in str(error) or "another config" in str(error)
         (run / name).write_bytes(kept)
@@ -261,22 +263,22 @@ def test_rubbish_for_documents_is_a_sentence(colours, weights, whole, run, name,
 def test_a_workdir_without_its_config_is_refused(colours, weights, stopped):
     (stopped / "config.json").unlink()
     with pytest.raises(ValueError, match="holds draws but no config.json"):
-        few_shot.run(settings(colours, weights), stopped)
+        adapt.run(settings(colours, weights), stopped)
 
 
 def test_a_deleted_page_of_several_is_drawn_again(colours, weights, tmp_path):
     given = settings(colours, weights, "k=1+2,method=cosine")
     folder = tmp_path / "run"
-    few_shot.run(given, folder)
+    adapt.run(given, folder)
     page = (folder / "report.html").read_bytes()
     draws = {path: path.stat().st_mtime_ns for path in folder.rglob("draws/*.json")}
     (folder / "report.html").unlink()
     said = []
-    outcome = few_shot.run(given, folder, say=said.append)
+    outcome = adapt.run(given, folder, say=said.append)
     assert outcome.message.startswith("Done: ") and "report.html is gone" in said[0]
     assert (folder / "report.html").read_bytes() == page
     assert {path: path.stat().st_mtime_ns for path in draws} == draws
-    assert few_shot.run(given, folder).message.startswith("Done before")
+    assert adapt.run(given, folder).message.startswith("Done before")
 
 
 def test_features_that_are_not_finite_end_with_three_and_names(
@@ -313,7 +315,7 @@ def test_scores_that_are_not_finite_are_named_and_not_kept(
     with pytest.raises(
         FloatingPointError, match="What cosine says after draw 0 is not finite"
     ):
-        few_shot.run(settings(colours, weights), tmp_path / "run")
+        adapt.run(settings(colours, weights), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
@@ -341,7 +343,7 @@ def test_one_view_of_one_picture_a_class_is_enough_for_every_probe(method):
 def test_a_disk_that_cannot_be_written_to_is_a_sentence(
     colours, weights, whole, stopped, monkeypatch, code, fine
 ):
-    write, left = record.write_bytes, [fine]
+    write, left = files.write_bytes, [fine]
 
     def full(path, data):
         left[0] -= 1
@@ -350,11 +352,11 @@ def test_a_disk_that_cannot_be_written_to_is_a_sentence(
         write(path, data)
 
     with monkeypatch.context() as patched:
-        patched.setattr(record, "write_bytes", full)
+        patched.setattr(files, "write_bytes", full)
         with pytest.raises(ValueError, match="cannot be written to") as error:
-            few_shot.run(settings(colours, weights), stopped)
+            adapt.run(settings(colours, weights), stopped)
     assert str(stopped) in str(error.value) and os.strerror(code) in str(error.value)
-    few_shot.run(settings(colours, weights), stopped)
+    adapt.run(settings(colours, weights), stopped)
     assert summary_of(stopped) == summary_of(whole)
 
 
@@ -365,11 +367,11 @@ def test_two_of_one_config_share_a_workdir(
 
     def meanwhile(*arguments):
         monkeypatch.setattr(trial, "_learn", learn)
-        few_shot.run(settings(colours, weights), tmp_path / "run")
+        adapt.run(settings(colours, weights), tmp_path / "run")
         return learn(*arguments)
 
     monkeypatch.setattr(trial, "_learn", meanwhile)
-    outcome = few_shot.run(settings(colours, weights), tmp_path / "run")
+    outcome = adapt.run(settings(colours, weights), tmp_path / "run")
     assert outcome.message.startswith("Done: ")
     assert summary_of(tmp_path / "run") == summary_of(whole)
 
@@ -381,5 +383,5 @@ def test_what_a_killed_run_left_is_swept_away(colours, weights, stopped):
     ]
     for path in left:
         path.write_bytes(b"half")
-    few_shot.run(settings(colours, weights), stopped)
+    adapt.run(settings(colours, weights), stopped)
     assert not any(path.exists() for path in left)

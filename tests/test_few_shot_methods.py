@@ -8,16 +8,18 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from unlir_jax import adapters, cli, few_shot, pretrained, tree
-from unlir_jax.adaptation import (
+from unlir_jax import adapters, cli, tree
+from unlir_jax.few_shot import (
+    adapt,
+    adapter_training,
     discriminant,
     fitting,
+    frozen_features,
     methods,
-    pictures,
     probes,
-    task,
-    training,
+    setup,
 )
+from unlir_jax.models import pretrained
 
 RESNET = pretrained.load("cifar_resnet8", "random").variables
 
@@ -28,7 +30,7 @@ def colours(tmp_path_factory):
 
 
 def prepared(colours, method, **more):
-    (given,) = task.prepare(
+    (given,) = setup.prepare(
         few_colours.settings(colours, f"k=2,method={method}", **more)
     )
     return given
@@ -45,7 +47,7 @@ def test_a_probe_gets_the_crops_that_adapters_get(colours, monkeypatch):
     monkeypatch.setitem(probes.PROBES, "logistic", watched)
     for name in ("probe_gem", "probe_gem_crops"):
         given = prepared(colours, name, crops=3)
-        seen = pictures.Pictures(given)
+        seen = frozen_features.Pictures(given)
         seen.prepare(chosen, crops=fitting.crops(given.method))
         fitting.fit(given, seen, chosen, labels, 3, 0)
     both, more = shown["probe_gem"], shown["probe_gem_crops"]
@@ -99,8 +101,8 @@ def test_what_is_frozen_has_no_state_in_the_optimiser():
         "filters", "cifar_resnet8", RESNET, "layer3.*", "layer3.*"
     )
     head = {"kernel": np.zeros((64, 3), np.float32), "bias": np.zeros(3, np.float32)}
-    learnt = training.Learnt(made.start, head)
-    state = training._optimizer(training.Plan()).init(learnt)
+    learnt = adapter_training.Learnt(made.start, head)
+    state = adapter_training._optimizer(adapter_training.Plan()).init(learnt)
     sizes = [np.size(leaf) for leaf in jax.tree.leaves(state)]
     # Adam keeps two numbers for each that learns; counts of steps are single ones.
     assert sum(size for size in sizes if size > 1) == 2 * (made.count + 64 * 3 + 3)
@@ -115,9 +117,11 @@ def test_a_linear_head_starts_as_ridge_regression():
         (centres[labels] + random.normal(size=(2, 18, 8))).astype(np.float32)
         for _ in range(2)
     )
-    plan = training.Plan(head="linear")
-    head = training.start_head(plan, views, labels, 3)
-    logits = np.asarray(training.logits(plan, head, jax.numpy.asarray(test.mean(0))))
+    plan = adapter_training.Plan(head="linear")
+    head = adapter_training.start_head(plan, views, labels, 3)
+    logits = np.asarray(
+        adapter_training.logits(plan, head, jax.numpy.asarray(test.mean(0)))
+    )
     # One against all, on the means of both views; the scale is for the softmax.
     rows = views.mean(0) - views.mean((0, 1))
     hot = np.eye(3)[labels]
@@ -177,8 +181,8 @@ def test_discriminants_of_one_picture_a_class_are_the_nearest_mean():
 def test_a_linear_head_starts_as_discriminants_if_asked(colours):
     views = np.random.default_rng(0).normal(size=(2, 9, 4)).astype(np.float32)
     labels = np.arange(9) % 3
-    plan = training.Plan(head="linear", head_start="lda")
-    head = training.start_head(plan, views, labels, 3)
+    plan = adapter_training.Plan(head="linear", head_start="lda")
+    head = adapter_training.start_head(plan, views, labels, 3)
     kernel, _ = discriminant.classifier(views.mean(0), labels, 3)
     np.testing.assert_array_equal(head["kernel"], kernel)
     with pytest.raises(ValueError, match="starts from the means"):
@@ -193,7 +197,7 @@ def test_an_adapter_with_a_linear_head_becomes_a_plain_network(
     settings = few_colours.settings(
         colours, "k=2,method=filters_single", draws=1, steps=8, **plain
     )
-    summary = few_shot.run(settings, run).summary
+    summary = adapt.run(settings, run).summary
     file = run / "adapters" / "0_mixup.safetensors"
     own = adapters.load(file)
     numbers = tree.count(own.weights) + 64 * 3 + 3
@@ -218,7 +222,7 @@ def test_an_adapter_with_a_linear_head_becomes_a_plain_network(
 def test_shifts_vote_beside_weights_and_have_files(colours, tmp_path):
     given = prepared(colours, "filters", steps=4)
     chosen, labels = np.asarray([0, 1, 5, 6, 10, 11]), np.repeat(np.arange(3), 2)
-    seen = pictures.Pictures(given)
+    seen = frozen_features.Pictures(given)
     seen.prepare(chosen, crops=True)
     fitted, voices = fitting.fit(given, seen, chosen, labels, 3, 0), []
     for method in methods.groups(given.method):
@@ -248,7 +252,7 @@ def test_shifts_vote_beside_weights_and_have_files(colours, tmp_path):
 
 def test_some_of_the_classes_are_drawn(colours, tmp_path):
     settings = few_colours.settings(colours, "k=2,method=cosine", ways=2)
-    summary = few_shot.run(settings, tmp_path / "run").summary
+    summary = adapt.run(settings, tmp_path / "run").summary
     assert summary["ways"] == 2 and summary["test_examples"] == 8
     for number in range(2):
         draw = json.loads((tmp_path / "run" / f"draws/00{number}.json").read_text())

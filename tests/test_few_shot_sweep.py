@@ -8,8 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from unlir_jax import few_shot
-from unlir_jax.adaptation import comparison, methods, pictures, training
+from unlir_jax.few_shot import (
+    adapt,
+    adapter_training,
+    comparison,
+    frozen_features,
+    methods,
+)
 from unlir_jax.report import few_shots
 
 SWEEP = "k=1+2,method=cosine+ridge+filters_single"
@@ -23,7 +28,7 @@ def colours(tmp_path_factory):
 @pytest.fixture(scope="module")
 def swept(colours, tmp_path_factory):
     folder = tmp_path_factory.mktemp("sweep") / "run"
-    few_shot.run(few_colours.settings(colours, SWEEP), folder)
+    adapt.run(few_colours.settings(colours, SWEEP), folder)
     return folder
 
 
@@ -37,7 +42,7 @@ def test_each_run_of_many_is_that_run_alone(colours, swept, tmp_path):
     found = sorted(path.name for path in swept.iterdir() if path.is_dir())
     assert found == sorted(runs)
     alone = few_colours.settings(colours, "k=2,method=filters_single")
-    few_shot.run(alone, tmp_path / "alone")
+    adapt.run(alone, tmp_path / "alone")
     for name in ("config.json", "draws/000.json", "draws/001.json"):
         one = read(tmp_path / "alone" / name)
         other = read(swept / "filters_single_2" / name)
@@ -46,7 +51,7 @@ def test_each_run_of_many_is_that_run_alone(colours, swept, tmp_path):
                 document.pop(what, None)
         assert one == other
     # It is the workdir of that run, finished.
-    again = few_shot.run(alone, swept / "filters_single_2")
+    again = adapt.run(alone, swept / "filters_single_2")
     assert again.message.startswith("Done before")
 
 
@@ -111,25 +116,25 @@ def test_pictures_are_looked_at_once_and_a_killed_run_goes_on(
     colours, tmp_path, monkeypatch
 ):
     looked = []
-    begin = pictures.Pictures.__init__
+    begin = frozen_features.Pictures.__init__
 
     def counted(self, task):
         looked.append(task.at)
         begin(self, task)
 
-    monkeypatch.setattr(pictures.Pictures, "__init__", counted)
+    monkeypatch.setattr(frozen_features.Pictures, "__init__", counted)
     settings = few_colours.settings(
         colours, "k=1+2,method=full+cosine+ridge", draws=1, steps=1
     )
     folder = tmp_path / "run"
-    few_shot.run(settings, folder)
+    adapt.run(settings, folder)
     assert looked == ["stem", ""]
     kept = {path: path.stat().st_mtime_ns for path in folder.rglob("draws/*.json")}
     assert len(kept) == 6
     lost = folder / "ridge_2" / "draws" / "000.json"
     for path in (folder / "summary.json", folder / "ridge_2" / "summary.json", lost):
         path.unlink()
-    few_shot.run(settings, folder)
+    adapt.run(settings, folder)
     assert looked == ["stem", "", "stem"]
     changed = [path for path, time in kept.items() if path.stat().st_mtime_ns != time]
     assert changed == [lost]
@@ -148,13 +153,13 @@ def test_pictures_are_looked_at_once_and_a_killed_run_goes_on(
 )
 def test_bad_settings_get_one_sentence(colours, tmp_path, argument, more, sentence):
     with pytest.raises(ValueError, match=sentence):
-        few_shot.run(few_colours.settings(colours, argument, **more), tmp_path / "bad")
+        adapt.run(few_colours.settings(colours, argument, **more), tmp_path / "bad")
     assert not (tmp_path / "bad").exists()
 
 
 def test_all_is_every_method(colours):
     settings = few_colours.settings(colours, "k=2,method=all")
-    tasks = few_shot.task.prepare(settings)
+    tasks = adapt.task.prepare(settings)
     assert {task.settings.method for task in tasks} == set(methods.METHODS)
     assert [task.at for task in tasks].count("") == 1
 
@@ -198,8 +203,10 @@ def test_an_axis_has_round_numbers(high):
 def test_an_adapter_with_fewer_rows_goes_through_them_again():
     def batches(inner, seed=0):
         targets = np.eye(3, dtype=np.float32)[np.arange(12) % 3]
-        plan = training.Plan(steps=5, batch_size=8)
-        return list(training._batches(inner, targets, plan, (False, True), seed))
+        plan = adapter_training.Plan(steps=5, batch_size=8)
+        return list(
+            adapter_training._batches(inner, targets, plan, (False, True), seed)
+        )
 
     random = np.random.default_rng(0)
     many = random.random((12, 4), np.float32)

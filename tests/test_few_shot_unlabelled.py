@@ -4,8 +4,15 @@ import few_colours
 import numpy as np
 import pytest
 
-from unlir_jax import few_shot
-from unlir_jax.adaptation import draws, fitting, guesses, pictures, probes, task
+from unlir_jax.few_shot import (
+    adapt,
+    episodes,
+    fitting,
+    frozen_features,
+    probes,
+    pseudo_labels,
+    setup,
+)
 
 
 @pytest.fixture(scope="module")
@@ -29,14 +36,14 @@ def mislabelled(given, others):
 @pytest.mark.parametrize("method", ["probe_gem", "prototypes", "filters_single"])
 def test_labels_of_unlabelled_pictures_are_not_used(colours, method):
     settings = few_colours.settings(colours, f"k=2,method={method}", unlabelled=8)
-    (given,) = task.prepare(settings)
+    (given,) = setup.prepare(settings)
     train = given.data.train
-    chosen, classes = draws.draw(train.labels, 2, 0)
+    chosen, classes = episodes.draw(train.labels, 2, 0)
     labels = np.searchsorted(classes, train.labels[chosen])
-    others = draws.others(train.size, chosen, 8, 0)
+    others = episodes.others(train.size, chosen, 8, 0)
 
     def scores(given, others):
-        seen = pictures.Pictures(given)
+        seen = frozen_features.Pictures(given)
         seen.prepare(np.concatenate([chosen, others]))
         fitted = fitting.fit(given, seen, chosen, labels, 3, 0, others)
         return fitted.classify(seen.tested(np.arange(12))), fitted.notes
@@ -53,7 +60,7 @@ def test_the_job_takes_unlabelled_pictures(colours, tmp_path):
     settings = few_colours.settings(
         colours, "k=1,method=filters", unlabelled="all", crops=1, draws=1, steps=1
     )
-    summary = few_shot.run(settings, tmp_path / "run").summary
+    summary = adapt.run(settings, tmp_path / "run").summary
     assert summary["unlabelled"] == 12
     assert summary["test/accuracy"] > 0.8
 
@@ -61,7 +68,7 @@ def test_the_job_takes_unlabelled_pictures(colours, tmp_path):
 def test_the_surest_of_each_class_are_taken():
     random = np.random.default_rng(0)
     scores = probes.log_probabilities(3 * random.normal(size=(40, 4)))
-    found = guesses.confident(scores, 0.5)
+    found = pseudo_labels.confident(scores, 0.5)
     kept = []
     for label in range(4):
         own = [i for i in range(40) if scores[i].argmax() == label]
@@ -72,19 +79,19 @@ def test_the_surest_of_each_class_are_taken():
     np.testing.assert_allclose(found.targets, np.exp(scores[sorted(kept)]), rtol=1e-5)
     # One class takes them all: no more than its part joins.
     alone = probes.log_probabilities(np.eye(4)[np.zeros(40, int)])
-    assert len(guesses.confident(alone, 0.5).places) == 5
+    assert len(pseudo_labels.confident(alone, 0.5).places) == 5
 
 
 def test_others_are_not_those_that_were_drawn_and_are_nested():
     chosen = np.asarray([3, 5, 8])
-    every = draws.others(20, chosen, None, 0)
+    every = episodes.others(20, chosen, None, 0)
     assert sorted(every) == sorted(set(range(20)) - {3, 5, 8})
-    few = draws.others(20, chosen, 6, 0)
+    few = episodes.others(20, chosen, 6, 0)
     assert few.tolist() == every[:6].tolist()
-    assert set(few) != set(draws.others(20, chosen, 6, 1))
-    assert not len(draws.others(20, chosen, 0, 0))
+    assert set(few) != set(episodes.others(20, chosen, 6, 1))
+    assert not len(episodes.others(20, chosen, 0, 0))
     with pytest.raises(ValueError, match="`unlabelled`=18, but 17 pictures"):
-        draws.others(20, chosen, 18, 0)
+        episodes.others(20, chosen, 18, 0)
 
 
 def test_the_penalty_is_tuned_on_labels_that_are_known(monkeypatch):

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from unlir_jax import adapters, cli, filters, pretrained, split
-from unlir_jax.adapters import explanation, inspection
+from unlir_jax import adapters, cli, filters, split
 from unlir_jax.adapters import network as networks
+from unlir_jax.filter_report import describe_filters, inspection
+from unlir_jax.models import pretrained
 from unlir_jax.report import filter_sheet
 
 NAME, SELECT = "cifar_resnet8", "layer[23]/.*"
@@ -172,7 +173,7 @@ def test_the_head_of_the_adapter_decides(folder):
 
 def run(folder, file, output, **settings):
     few = {"count": 2, "best": 2, "shown": 2, "batch_size": 2}
-    return explanation.run(
+    return describe_filters.run(
         file, [str(folder)], output, weights="random", **(few | settings)
     )
 

@@ -7,8 +7,9 @@ import pytest
 from flax import linen as nn
 from flax import nnx
 
-from unlir_jax import filters, pretrained, tree, zoo
+from unlir_jax import filters, tree
 from unlir_jax.models import fold as folding
+from unlir_jax.models import pretrained, zoo
 from unlir_jax.models.layers import ConvNorm, Style
 
 MODES = ("output", "input", "output+input", "filter", "kronecker", "shift")

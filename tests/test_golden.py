@@ -4,7 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from unlir_jax import maps, metrics, pretrained, saliency, split
+from unlir_jax import maps, metrics, saliency, split
+from unlir_jax.models import pretrained
 from unlir_jax.weights import packages
 
 NETWORKS = {"mobilenetv2": "mobilenet_v2", "efficientnet_lite0": "efficientnet_lite0"}

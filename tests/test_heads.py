@@ -5,7 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from unlir_jax import heads, initial, pretrained, split, tree, workdir, zoo
+from unlir_jax import split, tree
+from unlir_jax.models import heads, pretrained, zoo
+from unlir_jax.runs import workdir
+from unlir_jax.training import init_from
 from unlir_jax.weights import exported
 
 NETWORK = zoo.find("cifar_resnet8")[1]
@@ -45,7 +48,7 @@ def test_the_same_classes_in_another_order(decision, tmp_path):
     theirs, mine = load(4, 0, decision), load(4, 1, decision)
     path = write(tmp_path, theirs, ANIMALS, decision)
     names = ("dog", "ant", "Cow", "bee")
-    begun = initial.start_from(
+    begun = init_from.start_from(
         path, mine.variables, NETWORK, names, blocks=decision is not None
     )
     order = [3, 0, 2, 1]
@@ -66,7 +69,7 @@ def test_the_same_classes_in_another_order(decision, tmp_path):
 def test_rows_of_known_classes_are_taken_and_named(tmp_path):
     theirs, mine = load(4, 0), load(3, 1)
     path = write(tmp_path, theirs, ANIMALS)
-    begun = initial.start_from(path, mine.variables, NETWORK, ("dog", "eel", "bee"))
+    begun = init_from.start_from(path, mine.variables, NETWORK, ("dog", "eel", "bee"))
     found = logits(mine, begun.variables)
     np.testing.assert_allclose(found[:, 0], logits(theirs)[:, 3], rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(found[:, 2], logits(theirs)[:, 1], rtol=1e-5, atol=1e-5)
@@ -79,7 +82,7 @@ def test_rows_of_known_classes_are_taken_and_named(tmp_path):
 def test_a_classifier_that_knows_none_is_left(tmp_path):
     theirs, mine = load(4, 0), load(4, 1)
     path = write(tmp_path, theirs, ANIMALS)
-    begun = initial.start_from(path, mine.variables, NETWORK, ("w", "x", "y", "z"))
+    begun = init_from.start_from(path, mine.variables, NETWORK, ("w", "x", "y", "z"))
     kernel = "params/classifier/kernel"
     np.testing.assert_array_equal(
         tree.flatten(begun.variables)[kernel], tree.flatten(mine.variables)[kernel]
@@ -90,7 +93,7 @@ def test_a_classifier_that_knows_none_is_left(tmp_path):
 def test_without_names_the_order_is_taken_and_said(tmp_path):
     theirs, mine = load(4, 0), load(4, 1)
     path = write(tmp_path, theirs, ())
-    begun = initial.start_from(path, mine.variables, NETWORK, ANIMALS)
+    begun = init_from.start_from(path, mine.variables, NETWORK, ANIMALS)
     np.testing.assert_allclose(
         logits(mine, begun.variables), logits(theirs), rtol=1e-5, atol=1e-5
     )
@@ -100,14 +103,14 @@ def test_without_names_the_order_is_taken_and_said(tmp_path):
 def test_a_loaded_network_is_numbered_as_the_data():
     network = load(4)._replace(class_names=ANIMALS)
     names = ("dog", "ant", "cow", "bee")
-    moved, said = initial.own_classes(network, names)
+    moved, said = init_from.own_classes(network, names)
     np.testing.assert_allclose(
         logits(moved), logits(network)[:, [3, 0, 2, 1]], rtol=1e-5, atol=1e-5
     )
     assert moved.class_names == names and "taken over by name" in said[0]
-    same, said = initial.own_classes(network, ("Ant", "bee", "cow", "dog"))
+    same, said = init_from.own_classes(network, ("Ant", "bee", "cow", "dog"))
     assert same.variables is network.variables and not said
-    new, _ = initial.own_classes(network._replace(new_classifier=True), names)
+    new, _ = init_from.own_classes(network._replace(new_classifier=True), names)
     assert new.variables is network.variables
 
 

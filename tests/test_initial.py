@@ -3,7 +3,10 @@
 import numpy as np
 import pytest
 
-from unlir_jax import checkpoint, initial, optim, pretrained, state, tree, zoo
+from unlir_jax import tree
+from unlir_jax.models import pretrained, zoo
+from unlir_jax.runtime import checkpoint
+from unlir_jax.training import init_from, optim, state
 from unlir_jax.weights import readers
 
 NETWORK = zoo.find("cifar_resnet8")[1]
@@ -40,7 +43,7 @@ def check(start, variables, others):
 def test_a_file_of_weights(variables, others, tmp_path):
     path = tmp_path / "other.safetensors"
     readers.write_safetensors(path, leaves(others))
-    check(initial.start_from(str(path), variables, NETWORK), variables, others)
+    check(init_from.start_from(str(path), variables, NETWORK), variables, others)
 
 
 def test_a_checkpoint_by_its_folder_or_its_workdir(variables, others, tmp_path):
@@ -52,7 +55,7 @@ def test_a_checkpoint_by_its_folder_or_its_workdir(variables, others, tmp_path):
         checkpoint.save(manager, 7, begun, {})
         checkpoint.finish(manager)
     for place in (tmp_path, folder, folder / "7"):
-        check(initial.start_from(str(place), variables, NETWORK), variables, others)
+        check(init_from.start_from(str(place), variables, NETWORK), variables, others)
 
 
 def test_the_average_is_preferred(variables, others, tmp_path):
@@ -63,7 +66,7 @@ def test_the_average_is_preferred(variables, others, tmp_path):
     with checkpoint.open_manager(tmp_path / checkpoint.FOLDER) as manager:
         checkpoint.save(manager, 1, begun._replace(average=moved), {})
         checkpoint.finish(manager)
-    start = initial.start_from(str(tmp_path), variables, NETWORK)
+    start = init_from.start_from(str(tmp_path), variables, NETWORK)
     got, mine = leaves(start.variables), leaves(variables)
     for path in got:
         np.testing.assert_array_equal(got[path], mine[path] + 1)
@@ -73,7 +76,7 @@ def test_names_that_nobody_has_are_told(variables, tmp_path):
     some = {"params/stem/conv/kernel": leaves(variables)["params/stem/conv/kernel"] * 2}
     path = tmp_path / "some.safetensors"
     readers.write_safetensors(path, some | {"extra/kernel": np.ones(3, np.float32)})
-    start = initial.start_from(str(path), variables, NETWORK)
+    start = init_from.start_from(str(path), variables, NETWORK)
     assert start.taken == ["params/stem/conv/kernel"]
     assert "extra/kernel" in start.unused
     assert len(start.kept) == len(leaves(variables)) - 1
@@ -93,4 +96,4 @@ def test_what_makes_no_sense_is_refused(arrays, sentence, variables, tmp_path):
     path = tmp_path / "odd.safetensors"
     readers.write_safetensors(path, arrays)
     with pytest.raises(ValueError, match=sentence):
-        initial.start_from(str(path), variables, NETWORK)
+        init_from.start_from(str(path), variables, NETWORK)

@@ -3,11 +3,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from unlir_jax import keys
+from unlir_jax.core import random_keys
 
 
 def data(key, images):
-    return np.asarray(jax.random.key_data(keys.per_image(key, jnp.asarray(images))))
+    return np.asarray(
+        jax.random.key_data(random_keys.per_image(key, jnp.asarray(images)))
+    )
 
 
 def test_a_key_belongs_to_the_picture_not_to_its_place(pictures):
@@ -29,4 +31,4 @@ def test_keys_differ_between_pictures_seeds_and_permuted_pixels(pictures):
 
 def test_a_missing_key_is_asked_for(pictures):
     with pytest.raises(ValueError, match=r"key=jax\.random\.key"):
-        keys.per_image(None, jnp.asarray(pictures))
+        random_keys.per_image(None, jnp.asarray(pictures))

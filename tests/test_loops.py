@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from unlir_jax import loops
+from unlir_jax.core import loops
 
 
 def test_auto_means_the_host_on_cpu_and_the_device_under_a_transformation():

@@ -4,7 +4,7 @@ import numpy as np
 import optax
 import pytest
 
-from unlir_jax import losses
+from unlir_jax.objectives import losses
 
 RANDOM = np.random.default_rng(0)
 LOGITS = RANDOM.normal(0, 3, (6, 4)).astype(np.float32)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
 
-from unlir_jax import mesh, tree
+from unlir_jax import tree
+from unlir_jax.runtime import mesh
 
 RANDOM = np.random.default_rng(0)
 STATE = {

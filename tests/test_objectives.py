@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from unlir_jax import mesh, objectives
+from unlir_jax import objectives
 from unlir_jax.objectives import mixing, network
 from unlir_jax.objectives.objective import Apply
+from unlir_jax.runtime import mesh
 
 RANDOM = np.random.default_rng(0)
 CLASSES = 7

@@ -8,7 +8,8 @@ import numpy as np
 import optax
 import pytest
 
-from unlir_jax import optim, tree
+from unlir_jax import tree
+from unlir_jax.training import optim
 
 RANDOM = np.random.default_rng(0)
 PARAMS = {

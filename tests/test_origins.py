@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from unlir_jax import mesh, origins, ranges
 from unlir_jax.data import folder as folders
 from unlir_jax.data import source as sources
+from unlir_jax.runs import origins
+from unlir_jax.runtime import mesh, ranges
 
 NETWORK = types.SimpleNamespace(sha256="a" * 64)
 

@@ -7,7 +7,11 @@ import numpy as np
 import pytest
 import small_parts
 
-from unlir_jax import explainers, part_account, pretrained, receptive, split
+from unlir_jax import split
+from unlir_jax.explanation import explainers
+from unlir_jax.features import receptive_field
+from unlir_jax.models import pretrained
+from unlir_jax.parts import attribution
 from unlir_jax.report import part_panel
 
 
@@ -26,14 +30,14 @@ def images(network):
 
 @pytest.fixture(scope="module")
 def accounts(network, images):
-    return part_account.reader(network)(images)
+    return attribution.reader(network)(images)
 
 
 def test_the_ledger_adds_up_to_the_logit(network, images, accounts):
     logits = split.whole(network.model)(network.variables, images)
     for row in range(len(images)):
         for label in range(3):
-            entry = part_account.account(accounts, row, label, small_parts.CLASSES)
+            entry = attribution.account(accounts, row, label, small_parts.CLASSES)
             logit = float(logits[row, label])
             assert entry["total"] == pytest.approx(logit, abs=1e-5)
             shown = sum(line["contribution"] for line in entry["shown"])
@@ -56,7 +60,7 @@ def test_printed_ledgers_add_up():
     random = np.random.default_rng(0)
     for count in (2, 6, 9):
         amounts = random.normal(0, 2, 9)
-        entry = part_account.ledger(amounts, 0.237, count)
+        entry = attribution.ledger(amounts, 0.237, count)
         *lines, (name, total) = part_panel.lines(entry)
         assert name == "total"
         assert sum((amount for _, amount in lines), Decimal(0)) == total
@@ -73,26 +77,28 @@ def test_the_class_map_is_the_evidence_in_its_place(network, images):
     module, variables = network.module, network.variables
     maps = module.apply(variables, images, method="features")
     evidence = module.apply(variables, maps, labels, method="evidence").sum(-1)
-    explain = part_account.class_map(network)
+    explain = attribution.class_map(network)
     found = explain(variables, images, labels)
-    even = receptive.even(*evidence.shape[1:])
-    expected = receptive.place(jnp.maximum(evidence, 0), even, small_parts.SIZE)
+    even = receptive_field.even(*evidence.shape[1:])
+    expected = receptive_field.place(jnp.maximum(evidence, 0), even, small_parts.SIZE)
     np.testing.assert_allclose(found, expected, atol=1e-5)
     alone = explain(variables, images[1:2], labels[1:2])
     np.testing.assert_allclose(alone[0], found[1], atol=1e-5)
-    moved = receptive.Centres(*(tuple(x + 0.1 for x in axis) for axis in even))
-    shifted = part_account.class_map(network, moved)(variables, images, labels)
-    expected = receptive.place(jnp.maximum(evidence, 0), moved, small_parts.SIZE)
+    moved = receptive_field.Centres(*(tuple(x + 0.1 for x in axis) for axis in even))
+    shifted = attribution.class_map(network, moved)(variables, images, labels)
+    expected = receptive_field.place(jnp.maximum(evidence, 0), moved, small_parts.SIZE)
     np.testing.assert_allclose(shifted, expected, atol=1e-5)
 
 
 def test_heat_is_where_the_cells_are(accounts):
     for part in range(small_parts.PARTS):
-        heat = part_account.heat(accounts, 0, part, 64)
+        heat = attribution.heat(accounts, 0, part, 64)
         assert heat.shape == (64, 64)
         assert 0 <= heat.min() and heat.max() <= 1
         shares = accounts.shares[0, ..., part]
-        placed = np.asarray(receptive.place(shares[None], accounts.centres, 64))[0]
+        placed = np.asarray(receptive_field.place(shares[None], accounts.centres, 64))[
+            0
+        ]
         least = min(1, 4 / small_parts.PARTS)
         np.testing.assert_allclose(heat, placed / max(shares.max(), least), atol=1e-6)
 
@@ -106,10 +112,10 @@ def test_what_a_part_has_of_a_picture(accounts, network, images):
 def test_networks_without_parts_are_refused():
     plain = pretrained.load("cifar_resnet8", "random")
     with pytest.raises(ValueError, match="does not decide by parts"):
-        part_account.class_map(plain)
+        attribution.class_map(plain)
     with pytest.raises(ValueError, match="does not decide by parts"):
-        part_account.reader(plain)
-    assert not part_account.decides_by_parts("cifar_resnet8")
+        attribution.reader(plain)
+    assert not attribution.decides_by_parts("cifar_resnet8")
 
 
 @pytest.mark.parametrize(

@@ -7,16 +7,13 @@ import numpy as np
 import pytest
 import small_parts
 
-from unlir_jax import (
-    part_album,
-    part_contrast,
-    part_gallery,
-    pretrained,
-    receptive,
-    workdir,
-)
 from unlir_jax.data import source
-from unlir_jax.features import Features
+from unlir_jax.features import receptive_field
+from unlir_jax.features.cache import Features
+from unlir_jax.models import pretrained
+from unlir_jax.part_report import contrast, training_images
+from unlir_jax.parts import gallery as part_gallery
+from unlir_jax.runs import workdir
 
 
 @pytest.fixture(scope="module")
@@ -122,16 +119,16 @@ def test_pictures_that_cannot_be_read_count_for_nothing(made):
 
 
 def test_a_region_is_cut_from_its_picture_and_place(gallery, made):
-    album = part_album.open_album(made[0], 128, 1.0, "bilinear")
+    album = training_images.open_album(made[0], 128, 1.0, "bilinear")
     assert album.missing == ""
     for entry in gallery["parts"]:
         for region in entry["regions"][:4]:
-            image = np.asarray(part_album.cut(album, region, 64), float)
+            image = np.asarray(training_images.cut(album, region, 64), float)
             blue = image[..., 2]
             assert np.all(np.abs(blue - 8 * region["index"]) <= 1)
             # Red and green grow evenly from edge to edge: their means are its middle.
             x0, y0, x1, y1 = region["box"]
-            side = max(2 * (x1 - x0), part_album.LEAST)
+            side = max(2 * (x1 - x0), training_images.LEAST)
             middle = [
                 np.clip((low + high) / 2, side / 2, 1 - side / 2)
                 for low, high in ((x0, x1), (y0, y1))
@@ -141,11 +138,13 @@ def test_a_region_is_cut_from_its_picture_and_place(gallery, made):
 
 
 def test_boxes_stay_in_the_frame():
-    centres = receptive.even(4, 4)
+    centres = receptive_field.even(4, 4)
     np.testing.assert_allclose(
         part_gallery.box(centres, 1, 2, 0.25), [0.5, 0.25, 0.75, 0.5], atol=1e-5
     )
-    shifted = receptive.Centres(*(tuple(x - 0.1 for x in axis) for axis in centres))
+    shifted = receptive_field.Centres(
+        *(tuple(x - 0.1 for x in axis) for axis in centres)
+    )
     assert part_gallery.box(shifted, 0, 3, 0.25) == [0.65, 0.0, 0.9, 0.25]
 
 
@@ -153,19 +152,19 @@ def test_pictures_that_are_gone_are_said(made, tmp_path):
     settings = json.loads((made[0] / workdir.CONFIG).read_text())
     settings["data"]["path"] = str(tmp_path / "gone")
     (tmp_path / workdir.CONFIG).write_text(json.dumps(settings))
-    album = part_album.open_album(tmp_path, 64, 1.0, "bilinear")
+    album = training_images.open_album(tmp_path, 64, 1.0, "bilinear")
     assert album.source is None
     assert album.missing.startswith("The training pictures are not where they were")
     region = {"index": 0, "picture": "a.png", "box": [0, 0, 1, 1]}
-    assert part_album.cut(album, region, 32) is None
+    assert training_images.cut(album, region, 32) is None
 
 
 def test_a_picture_that_is_another_one_is_not_shown(gallery, made):
-    album = part_album.open_album(made[0], 64, 1.0, "bilinear")
+    album = training_images.open_album(made[0], 64, 1.0, "bilinear")
     region = dict(gallery["parts"][0]["regions"][0])
-    assert part_album.cut(album, region, 32) is not None
-    assert part_album.cut(album, region | {"picture": "other.png"}, 32) is None
-    assert part_album.cut(album, region | {"index": 999}, 32) is None
+    assert training_images.cut(album, region, 32) is not None
+    assert training_images.cut(album, region | {"picture": "other.png"}, 32) is None
+    assert training_images.cut(album, region | {"index": 999}, 32) is None
 
 
 @pytest.mark.parametrize(
@@ -231,7 +230,7 @@ def test_pictures_of_a_class_are_found_by_its_name():
     network = pretrained.load("cifar_resnet8", "random", num_classes=2)
     network = network._replace(class_names=("ant", "bee"))
     for label, places in ((0, [1, 3]), (1, [2])):
-        found = part_contrast._pictures(network, split, label)
+        found = contrast._pictures(network, split, label)
         assert [index.tolist() for _, index in found] == [places]
     gone = network._replace(class_names=("cat", "bee"))
-    assert not list(part_contrast._pictures(gone, split, 0))
+    assert not list(contrast._pictures(gone, split, 0))

@@ -8,9 +8,10 @@ import pytest
 from ml_collections import ConfigDict
 from scipy import special, stats
 
-from unlir_jax import part_interventions, receptive
 from unlir_jax.data import source, synthetic_parts
-from unlir_jax.models.parts.cells import Reading
+from unlir_jax.features import receptive_field
+from unlir_jax.models.part_network.cells import Reading
+from unlir_jax.parts import interventions
 
 SIZE, SCALE = 32, 0.1
 PLACES = np.asarray([[6, 6], [25, 6], [6, 25], [25, 25]])
@@ -70,12 +71,12 @@ def spotted(count=5, keypoints=True):
     )
 
 
-EVEN = receptive.even(SIZE, SIZE)
+EVEN = receptive_field.even(SIZE, SIZE)
 
 
 @pytest.mark.parametrize("honesty", [1.0, -1.0])
 def test_claims_about_keypoints_are_held_against_what_painting_does(honesty):
-    found = part_interventions.measure(job(Light(honesty), spotted()), {}, EVEN)
+    found = interventions.measure(job(Light(honesty), spotted()), {}, EVEN)
     for which in ("", "_low", "_high", "_per_image"):
         name = f"test/keypoint_removal_spearman{which}"
         assert found[name] == pytest.approx(honesty)
@@ -85,7 +86,7 @@ def test_claims_about_keypoints_are_held_against_what_painting_does(honesty):
 
 def test_the_region_of_the_strongest_part_is_deleted():
     test = spotted(keypoints=False)
-    found = part_interventions.measure(job(Light(), test), {}, EVEN)
+    found = interventions.measure(job(Light(), test), {}, EVEN)
     assert set(found) == {
         f"test/{name}"
         for name in (
@@ -111,7 +112,7 @@ def test_creatures_are_drawn_again_without_and_with_other_parts():
     options, weights = {"classes": 6, "image_size": SIZE}, 1 + np.arange(6.0)
     test = synthetic_parts.synthetic_parts("test", size=5, **options)
     given = job(Light(weights=weights), test, "synthetic_parts", options)
-    found = part_interventions.measure(given, {}, EVEN)
+    found = interventions.measure(given, {}, EVEN)
 
     def logit(example, label):
         light = example["image"][..., ::2].astype(np.float64).sum() / 255
@@ -144,7 +145,7 @@ def test_creatures_are_drawn_again_without_and_with_other_parts():
 
 def test_a_part_that_adds_nothing_has_no_region():
     module = Light(weights=(0.0, 1.0))
-    found = part_interventions.measure(job(module, spotted(2, False)), {}, EVEN)
+    found = interventions.measure(job(module, spotted(2, False)), {}, EVEN)
     assert all(value == 0 for value in found.values())
 
 
@@ -155,14 +156,14 @@ def test_pictures_that_cannot_be_read_are_left_out():
         return spots(index)
 
     test = spotted(3)._replace(read=read)
-    kept = part_interventions._pictures(job(Light(), test))
+    kept = interventions._pictures(job(Light(), test))
     assert kept["image"].shape == (2, SIZE, SIZE, 3)
     none = test._replace(size=1, read=lambda index: read(1))
-    assert part_interventions.measure(job(Light(), none), {}, EVEN) == {}
+    assert interventions.measure(job(Light(), none), {}, EVEN) == {}
 
 
 def test_rows_are_gone_through_in_equal_pieces(monkeypatch):
-    monkeypatch.setattr(part_interventions, "ROWS", 4)
+    monkeypatch.setattr(interventions, "ROWS", 4)
     seen = []
 
     def double(values):
@@ -170,6 +171,6 @@ def test_rows_are_gone_through_in_equal_pieces(monkeypatch):
         return {"twice": 2 * jnp.asarray(values)}
 
     values = np.arange(10.0, dtype=np.float32).reshape(10, 1)
-    found = part_interventions._by_rows(double, values)
+    found = interventions._by_rows(double, values)
     np.testing.assert_array_equal(found["twice"], 2 * values)
     assert seen == [4, 4, 4]

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from unlir_jax import losses
-from unlir_jax.losses import Transform
+from unlir_jax.objectives import losses
+from unlir_jax.objectives.losses import Transform
 
 RANDOM = np.random.default_rng(0)
 ORDER = np.array([2, 0, 3, 1])

@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from unlir_jax import losses, objectives, zoo
-from unlir_jax.models import parts
-from unlir_jax.models.parts import cells
-from unlir_jax.objectives import constraints, network
+from unlir_jax import objectives
+from unlir_jax.models import part_network, zoo
+from unlir_jax.models.part_network import cells
+from unlir_jax.objectives import constraints, losses, network
 from unlir_jax.objectives.objective import Apply
 
 CLASSES, ROWS = 3, 6
@@ -40,7 +40,7 @@ def network_by(name, **settings):
     if name != "prototypes":
         settings |= {"dimensions": (5, 0), "dropout": 0.0}
     backbone = zoo.networks()["cifar_resnet8"].build()
-    module = parts.assemble(backbone, settings, CLASSES, 32)
+    module = part_network.assemble(backbone, settings, CLASSES, 32)
     maps = RANDOM.random((ROWS, 2, 3, 64)).astype("f")
     shapes = jax.eval_shape(
         lambda: module.init(jax.random.key(0), jnp.asarray(maps), method="head")
@@ -203,7 +203,9 @@ def test_flipped_pictures_are_looked_at():
 
 def test_a_whole_network_keeps_its_statistics():
     backbone = zoo.networks()["cifar_resnet8"].build()
-    module = parts.assemble(backbone, {"name": "landmarks", "parts": 4}, CLASSES, 32)
+    module = part_network.assemble(
+        backbone, {"name": "landmarks", "parts": 4}, CLASSES, 32
+    )
     ours = objective(module, "image", terms={"equivariance": 1.0, "presence": 1.0})
     images = jax.ShapeDtypeStruct((ROWS, 32, 32, 3), jnp.uint8)
     variables = jax.eval_shape(

@@ -11,8 +11,11 @@ import small_network
 import small_parts
 from PIL import Image
 
-from unlir_jax import cli, part_gallery, pretrained, split, tree, workdir
+from unlir_jax import cli, split, tree
+from unlir_jax.models import pretrained
+from unlir_jax.parts import gallery as part_gallery
 from unlir_jax.report import part_page
+from unlir_jax.runs import workdir
 from unlir_jax.weights import exported
 
 

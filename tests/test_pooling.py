@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from unlir_jax import pooling
+from unlir_jax.models import pooling
 
 
 @pytest.fixture

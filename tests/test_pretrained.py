@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import unlir_jax
-from unlir_jax import filling, pretrained, split, tree, zoo
+from unlir_jax import split, tree
+from unlir_jax.models import filling, pretrained, zoo
 from unlir_jax.weights import layouts, packages, readers
 
 
@@ -260,7 +261,7 @@ def test_every_layout_names_every_leaf_once():
 def test_importing_the_package_starts_no_backend_and_loads_no_flax():
     code = (
         "import sys, unlir_jax; assert 'flax' not in sys.modules; "
-        "import unlir_jax.saliency, unlir_jax.metrics, unlir_jax.pretrained; "
+        "import unlir_jax.saliency, unlir_jax.metrics, unlir_jax.models.pretrained; "
         "from jax._src import xla_bridge; "
         "assert not xla_bridge.backends_are_initialized(); print(unlir_jax.__all__)"
     )

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from unlir_jax import conversion, initial, pretrained, split, tree, zoo
+from unlir_jax import split, tree
 from unlir_jax.data import pipeline, source
+from unlir_jax.models import conversion, pretrained, zoo
+from unlir_jax.training import init_from
 from unlir_jax.weights import exported, layouts, readers
 
 NAME = "cifar_resnet8"
@@ -231,7 +233,7 @@ def test_a_negative_variance_is_refused_by_its_name(drawn, tmp_path):
     with pytest.raises(ValueError, match=rf"variance '{name}' .* -0.001; expected"):
         pretrained.load(NAME, path)
     with pytest.raises(ValueError, match=rf"variance '{name}'"):
-        initial.start_from(str(path), drawn[1].variables, zoo.find(NAME)[1])
+        init_from.start_from(str(path), drawn[1].variables, zoo.find(NAME)[1])
 
 
 def finished(folder, network):
@@ -251,7 +253,7 @@ def test_a_flipped_bit_of_a_finished_training_is_noticed(drawn, tmp_path):
     for load in (
         lambda: pretrained.load(str(tmp_path)),
         lambda: pretrained.load(NAME, path),
-        lambda: initial.start_from(
+        lambda: init_from.start_from(
             str(tmp_path), drawn[1].variables, zoo.find(NAME)[1]
         ),
     ):

@@ -9,15 +9,18 @@ import numpy as np
 import pytest
 
 import unlir_jax
-from unlir_jax import filling, pretrained, pruning, saliency, split, tree, zoo
+from unlir_jax import pruning, saliency, split, tree
 from unlir_jax.models import (
     calls,
     channels,
+    filling,
     fold,
     inverted_residual,
-    parts,
+    part_network,
+    pretrained,
     resnet,
     vgg,
+    zoo,
 )
 from unlir_jax.models.inverted_residual import Stage
 from unlir_jax.pruning.choice import Choice
@@ -451,7 +454,7 @@ def test_pruning_again_is_pruning_more(small):
 def test_a_part_network_keeps_what_its_parts_read(images):
     decision = {"name": "bag", "parts": 4, "layer": "layer2"}
     _, network = zoo.find("cifar_resnet8")
-    module = parts.assemble(network.build(num_classes=5), decision, 5, 32)
+    module = part_network.assemble(network.build(num_classes=5), decision, 5, 32)
     variables = trained(module, network)
     graph = pruning.graph(module)
     assert all(layer.startswith("backbone/") for layer in graph.channels)
@@ -466,7 +469,7 @@ def test_a_part_network_keeps_what_its_parts_read(images):
     assert read == narrower
     deep = zoo.find("vgg11")[1].build(num_classes=5)
     for layer in ("", "conv3_2"):
-        decided = parts.assemble(deep, decision | {"layer": layer}, 5, 64)
+        decided = part_network.assemble(deep, decision | {"layer": layer}, 5, 64)
         left = set(pruning.graph(deep).channels) - {"conv5_2", layer}
         names = {path.partition("/")[2] for path in pruning.graph(decided).channels}
         assert names == left

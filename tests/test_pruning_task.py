@@ -9,7 +9,9 @@ import few_colours
 import numpy as np
 from PIL import Image
 
-from unlir_jax import few_shot, pretrained, pruning
+from unlir_jax import pruning
+from unlir_jax.few_shot import adapt
+from unlir_jax.models import pretrained
 
 FILE = Path(__file__).parents[1] / "benchmarks" / "pruning_task.py"
 
@@ -19,7 +21,7 @@ def test_it_prunes_the_network_of_a_workdir(tmp_path, monkeypatch, capsys):
     settings = few_colours.settings(
         data, "k=2,method=filters_single", draws=1, flips=False
     )
-    accuracy = few_shot.run(settings, work).summary["test/accuracy"]
+    accuracy = adapt.run(settings, work).summary["test/accuracy"]
     specification = importlib.util.spec_from_file_location("pruning_task", FILE)
     benchmark = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(benchmark)

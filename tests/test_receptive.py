@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from unlir_jax import maps, receptive
+from unlir_jax import maps
+from unlir_jax.features import receptive_field
 from unlir_jax.models import convolution
 
 SIZE = 96
@@ -37,7 +38,7 @@ def images():
 @pytest.mark.parametrize("padding", FIRST)
 def test_centres_are_those_of_the_strides(padding, images):
     kernel = jnp.asarray(BINOMIAL, jnp.float32)
-    found = receptive.measure(network(padding), kernel, images)
+    found = receptive_field.measure(network(padding), kernel, images)
     expected = (FIRST[padding] + 8 * np.arange(SIZE // 8)) / SIZE
     np.testing.assert_allclose(found.rows, expected, atol=1e-5)
     np.testing.assert_allclose(found.columns, expected, atol=1e-5)
@@ -47,7 +48,7 @@ def test_centres_are_those_of_the_strides(padding, images):
 def test_the_peak_is_nearer_to_a_dot_than_by_enlarging(padding, images):
     kernel = jnp.asarray(BINOMIAL, jnp.float32)
     features = network(padding)
-    centres = receptive.measure(features, kernel, images)
+    centres = receptive_field.measure(features, kernel, images)
     away = {"true": [], "even": []}
     for row in range(18, 78, 7):
         for column in range(20, 78, 9):
@@ -55,7 +56,7 @@ def test_the_peak_is_nearer_to_a_dot_than_by_enlarging(padding, images):
             image[:, row, column] = 1
             found = features(kernel, image)[..., 0]
             drawn = {
-                "true": receptive.place(found, centres, SIZE),
+                "true": receptive_field.place(found, centres, SIZE),
                 "even": maps.resize(found, (SIZE, SIZE)),
             }
             for name, heat in drawn.items():
@@ -69,9 +70,9 @@ def test_the_peak_is_nearer_to_a_dot_than_by_enlarging(padding, images):
 def test_even_centres_enlarge_bilinearly():
     random = np.random.default_rng(0)
     values = random.normal(size=(2, 5, 7)).astype(np.float32)
-    placed = receptive.place(values, receptive.even(5, 7), 20)
+    placed = receptive_field.place(values, receptive_field.even(5, 7), 20)
     np.testing.assert_allclose(placed, maps.resize(values, (20, 20)), atol=1e-5)
-    many = receptive.place(values[..., None], receptive.even(5, 7), 20)
+    many = receptive_field.place(values[..., None], receptive_field.even(5, 7), 20)
     np.testing.assert_array_equal(many[..., 0], placed)
 
 
@@ -79,10 +80,10 @@ def test_cells_that_nothing_moves_are_taken_to_be_even(images):
     def constant(variables, images):
         return jnp.ones((len(images), 4, 6, 2))
 
-    found = receptive.measure(constant, None, images)
-    assert found == receptive.even(4, 6)
+    found = receptive_field.measure(constant, None, images)
+    assert found == receptive_field.even(4, 6)
 
 
 def test_other_maps_are_refused():
     with pytest.raises(ValueError, match="a cell for each of the centres"):
-        receptive.place(np.zeros((1, 4, 4)), receptive.even(4, 5), 8)
+        receptive_field.place(np.zeros((1, 4, 4)), receptive_field.even(4, 5), 8)

@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from unlir_jax import adapters, cli, filters, pooling, pretrained, retrieve
-from unlir_jax.data import files
+from unlir_jax import adapters, cli, filters
+from unlir_jax.cli import adapters as commands
+from unlir_jax.data import image_files as files
+from unlir_jax.models import pooling, pretrained
+from unlir_jax.retrieval import retrieve
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +154,7 @@ def test_an_adapter_is_folded_in(pictures, tmp_path, capsys):
         metadata={"image_size": 24, "crop": 0.75},
     )
     whole = tmp_path / "whole.safetensors"
-    adapters.apply_command("cifar_resnet8", "random", file, whole)
+    commands.apply_command("cifar_resnet8", "random", file, whole)
 
     sizes = {}
 

@@ -4,9 +4,12 @@ import math
 
 import pytest
 
-from unlir_jax import config, defaults, finite, places, ranges
-from unlir_jax.adaptation import settings as few_shots
+from unlir_jax.core import finite
 from unlir_jax.evaluation import settings as evaluations
+from unlir_jax.few_shot import settings as few_shots
+from unlir_jax.runtime import config, ranges
+from unlir_jax.storage import paths
+from unlir_jax.training import defaults
 
 
 @pytest.mark.parametrize(
@@ -59,16 +62,16 @@ def test_the_ends_of_ranges():
 
 
 def test_places(tmp_path, monkeypatch):
-    assert places.check("a" * 255, "output").name == "a" * 255
-    assert places.check(tmp_path, "output") == tmp_path
+    assert paths.check("a" * 255, "output").name == "a" * 255
+    assert paths.check(tmp_path, "output") == tmp_path
     for bad in ("", "a\0", "a" * 256, "é" * 128, "a/" * 2048):
         with pytest.raises(ValueError, match="^`output`=.*; expected a path"):
-            places.check(bad, "output")
-        assert not places.is_folder(bad) and not places.is_file(bad)
+            paths.check(bad, "output")
+        assert not paths.is_folder(bad) and not paths.is_file(bad)
     (tmp_path / "a").write_text("")
-    assert places.is_file(tmp_path / "a") and places.is_folder(str(tmp_path))
-    assert places.shown("a" * 60) == repr("a" * 60)
-    assert places.shown("a" * 61) == f"{'a' * 60!r}… (61 letters)"
+    assert paths.is_file(tmp_path / "a") and paths.is_folder(str(tmp_path))
+    assert paths.shown("a" * 60) == repr("a" * 60)
+    assert paths.shown("a" * 61) == f"{'a' * 60!r}… (61 letters)"
 
 
 def test_numbers():

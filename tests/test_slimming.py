@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from unlir_jax import pruning
-from unlir_jax.adaptation import slimming, training
+from unlir_jax.few_shot import adapter_training, iterative_pruning
 from unlir_jax.models import inverted_residual
 from unlir_jax.models.inverted_residual import Stage
 from unlir_jax.pruning.choice import Choice
@@ -37,35 +37,41 @@ def adapted(network):
         "kernel": random.normal(size=(20, 3)).astype(np.float32),
         "bias": np.zeros(3, np.float32),
     }
-    plan = training.Plan(batch_size=8, learning_rate=3e-3)
-    return slimming.Adapted("mobilenet_v2", module, variables, head, plan)
+    plan = adapter_training.Plan(batch_size=8, learning_rate=3e-3)
+    return iterative_pruning.Adapted("mobilenet_v2", module, variables, head, plan)
 
 
 def test_a_network_loses_channels_in_rounds_and_learns_what_it_said(network, pixels):
     start = adapted(network)
     labels = np.arange(24) % 3
-    course = slimming.Course(
+    course = iterative_pruning.Course(
         shares=(0.25, 0.5), steps=(2, 40), keep_at_least=2, after="block1"
     )
     whole = sum(pruning.graph(start.module).channels.values())
-    before = slimming.probabilities(start, pixels)
+    before = iterative_pruning.probabilities(start, pixels)
     spoken: list[str] = []
-    found = list(slimming.slim(start, pixels, labels, course, say=spoken.append))
+    found = list(
+        iterative_pruning.slim(start, pixels, labels, course, say=spoken.append)
+    )
     for each, share in zip(found, course.shares, strict=True):
         left = sum(pruning.graph(each.module).channels.values())
         assert left == round((1 - share) * whole)
     assert len(spoken) == 2
     still = course._replace(steps=(0, 0))
-    (_, unlearnt) = slimming.slim(start, pixels, labels, still)
+    (_, unlearnt) = iterative_pruning.slim(start, pixels, labels, still)
     errors = [
-        -np.mean(before * np.log(slimming.probabilities(each, pixels))).sum()
+        -np.mean(before * np.log(iterative_pruning.probabilities(each, pixels))).sum()
         for each in (unlearnt, found[-1])
     ]
     assert errors[1] < errors[0]
     with pytest.raises(ValueError, match="expected rising numbers"):
-        next(slimming.slim(start, pixels, labels, course._replace(shares=(0.5, 0.2))))
+        next(
+            iterative_pruning.slim(
+                start, pixels, labels, course._replace(shares=(0.5, 0.2))
+            )
+        )
     with pytest.raises(ValueError, match="2 numbers from 0"):
-        next(slimming.slim(start, pixels, labels, course._replace(steps=(1,))))
+        next(iterative_pruning.slim(start, pixels, labels, course._replace(steps=(1,))))
 
 
 def test_reconstruction_undoes_what_regression_can(network, pixels):

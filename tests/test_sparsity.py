@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from unlir_jax import adapters, config, few_shot
-from unlir_jax.adaptation import sparsity, training
+from unlir_jax import adapters
+from unlir_jax.few_shot import adapt, adapter_training
+from unlir_jax.filters import sparsity
+from unlir_jax.runtime import config
 
 Penalty = sparsity.Penalty
 NAME = "gates/depthwise/norm/output"
@@ -18,12 +20,12 @@ def learn(penalty, steps=300):
     rows = np.stack([2.0 * labels - 1, random.normal(size=40)], axis=1)
     rows = rows[:, None, None].astype(np.float32)
     head = {"kernel": np.asarray([[-3, 3], [0, 0]], np.float32), "bias": np.zeros(2)}
-    network = training.Network(
+    network = adapter_training.Network(
         lambda known, inner: inner * known["gates"].reshape((1, 1, 1, -1)),
         lambda known, trunk: known | {"gates": trunk[NAME]},
         {},
     )
-    plan = training.Plan(
+    plan = adapter_training.Plan(
         steps=steps,
         batch_size=20,
         learning_rate=0.05,
@@ -32,9 +34,9 @@ def learn(penalty, steps=300):
         pooling="average",
         penalty=penalty,
     )
-    found = training.train(
+    found = adapter_training.train(
         network,
-        training.Learnt({NAME: np.ones(2, np.float32)}, head),
+        adapter_training.Learnt({NAME: np.ones(2, np.float32)}, head),
         [rows],
         np.eye(2, dtype=np.float32)[labels],
         plan,
@@ -107,7 +109,7 @@ def settings(folder, *more, method="filters_single"):
 
 def test_the_command_learns_under_a_penalty_and_draws_nothing_back(greys, tmp_path):
     far_above_the_loss = ("penalty.name=l1", "penalty.weight=100")
-    few_shot.run(settings(greys, *far_above_the_loss), tmp_path / "run")
+    adapt.run(settings(greys, *far_above_the_loss), tmp_path / "run")
     file = tmp_path / "run" / "adapters" / "0_mixup.safetensors"
     weights = np.concatenate(list(adapters.load(file).weights.values()))
     # Steps of Adam are as long as its rate here: 0.01, falling as a cosine does to 0.
@@ -125,5 +127,5 @@ def test_the_command_refuses_penalties_before_it_starts(greys, tmp_path):
         ),
     ):
         with pytest.raises(ValueError, match=sentence):
-            few_shot.run(settings(greys, *more, method=method), tmp_path / "bad")
+            adapt.run(settings(greys, *more, method=method), tmp_path / "bad")
     assert not (tmp_path / "bad").exists()

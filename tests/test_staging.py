@@ -12,13 +12,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from unlir_jax import conversion, record, staging
 from unlir_jax.adapters import file as adapters
+from unlir_jax.models import conversion
+from unlir_jax.storage import files as record
+from unlir_jax.storage import staging
 from unlir_jax.weights import readers
 
 WRITING = """
 import pathlib, sys
-from unlir_jax import staging
+from unlir_jax.storage import staging
 folder = pathlib.Path(sys.argv[1])
 with staging.new_folder(folder) as place, staging._new_file(folder) as (file, _):
     (place / "half.png").write_bytes(b"half")

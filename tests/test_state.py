@@ -6,8 +6,10 @@ import numpy as np
 import optax
 import pytest
 
-from unlir_jax import mesh, optim, state, tree
+from unlir_jax import tree
 from unlir_jax.objectives.objective import Objective, Outcome
+from unlir_jax.runtime import mesh
+from unlir_jax.training import optim, state
 
 RANDOM = np.random.default_rng(0)
 PARAMS = {

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from unlir_jax import optim, tree
+from unlir_jax import tree
+from unlir_jax.training import optim
 
 TREE = {"a": {"kernel": jnp.ones((2, 3)), "bias": jnp.zeros(3)}, "b": [1.0, 2.0]}
 

@@ -1,4 +1,4 @@
-"""Networks that show why they decide, and how far to trust what they show, in JAX."""
+"""Explanations of image classifiers in JAX, and measures of how far to trust them."""
 
 import importlib
 from typing import TYPE_CHECKING, Any
@@ -7,7 +7,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from unlir_jax import maps, metrics, saliency, split, tree, types
-    from unlir_jax.pretrained import Pretrained, load
+    from unlir_jax.models.pretrained import Pretrained, load
     from unlir_jax.types import Features, SplitModel
 
 __all__ = [
@@ -25,9 +25,25 @@ __all__ = [
 
 _HOMES = {
     "Features": "types",
-    "Pretrained": "pretrained",
+    "Pretrained": "models.pretrained",
     "SplitModel": "types",
-    "load": "pretrained",
+    "load": "models.pretrained",
+}
+# Modules that configs and scripts written for version 0.1 import from here.
+_FORMER = {
+    "allocator": "runtime.allocator",
+    "config": "runtime.config",
+    "defaults": "training.defaults",
+    "evaluate": "evaluation.evaluate",
+    "explain": "explanation.explain",
+    "losses": "objectives.losses",
+    "mesh": "runtime.mesh",
+    "pooling": "models.pooling",
+    "presets": "data.presets",
+    "pretrained": "models.pretrained",
+    "record": "storage.files",
+    "train": "training.train",
+    "zoo": "models.zoo",
 }
 
 
@@ -35,8 +51,8 @@ def __getattr__(name: str) -> Any:
     # Importing the package must be quick: Flax and the models come when asked for.
     if name in _HOMES:
         return getattr(importlib.import_module(f"unlir_jax.{_HOMES[name]}"), name)
-    if name in __all__:
-        return importlib.import_module(f"unlir_jax.{name}")
+    if name in __all__ or name in _FORMER:
+        return importlib.import_module(f"unlir_jax.{_FORMER.get(name, name)}")
     raise AttributeError(f"module 'unlir_jax' has no attribute {name!r}")
 
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unlir_jax import keys
+from unlir_jax.core import random_keys
 from unlir_jax.types import Array, Images, Mask, RandomKey, Saliency
 
 Normalization = Literal["range", "max", "sigmoid"]
@@ -163,7 +163,7 @@ def background(
         return _blur(images - colour) + colour
     if kind == "noise":
         drawn = jax.vmap(lambda k: jax.random.normal(k, images.shape[1:], images.dtype))
-        noise = drawn(keys.per_image(key, images))
+        noise = drawn(random_keys.per_image(key, images))
         return jnp.clip(colour + NOISE_DEVIATION * noise, 0, 1)
     raise ValueError(
         f"`kind`={kind!r} is unknown; expected one of {get_args(Baseline)}."

@@ -3,18 +3,19 @@
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
 
 import jax
 import numpy as np
 
+from unlir_jax.types import PyTree
 
-def path_of(key_path: Iterable[Any]) -> str:
+
+def path_of(key_path: Iterable[object]) -> str:
     """Write a JAX key path as names joined by slashes."""
     return jax.tree_util.keystr(tuple(key_path), simple=True, separator="/")
 
 
-def listed(tree: Any) -> dict[str, Any]:
+def listed(tree: PyTree) -> dict[str, PyTree]:
     """List the leaves of a tree by path, where a name may be a path itself.
 
     So are the parameters in the state of an optimiser, see `optim.split_by_rule`.
@@ -34,7 +35,7 @@ def listed(tree: Any) -> dict[str, Any]:
     return found
 
 
-def flatten(tree: Any) -> dict[str, Any]:
+def flatten(tree: PyTree) -> dict[str, PyTree]:
     """List the leaves of a tree by path, in the tree's own order.
 
     Raises:
@@ -54,13 +55,13 @@ def flatten(tree: Any) -> dict[str, Any]:
     return found
 
 
-def unflatten(leaves: Mapping[str, Any]) -> dict[str, Any]:
+def unflatten(leaves: Mapping[str, PyTree]) -> dict[str, PyTree]:
     """Build nested dictionaries from leaves named by path; the inverse of `flatten`.
 
     Raises:
         ValueError: One name is both a leaf and a folder of leaves.
     """
-    tree: dict[str, Any] = {}
+    tree: dict[str, PyTree] = {}
     for path, leaf in leaves.items():
         *folders, name = path.split("/")
         node = tree
@@ -74,7 +75,7 @@ def unflatten(leaves: Mapping[str, Any]) -> dict[str, Any]:
     return tree
 
 
-def map_with_path(function: Callable[[str, Any], Any], tree: Any) -> Any:
+def map_with_path(function: Callable[[str, PyTree], PyTree], tree: PyTree) -> PyTree:
     """Apply `function(path, leaf)` to every leaf.
 
     Raises:
@@ -84,7 +85,7 @@ def map_with_path(function: Callable[[str, Any], Any], tree: Any) -> Any:
     return jax.tree.unflatten(jax.tree.structure(tree), changed)
 
 
-def select(tree: Any, pattern: str) -> dict[str, Any]:
+def select(tree: PyTree, pattern: str) -> dict[str, PyTree]:
     """List the leaves whose whole path matches a regular expression.
 
     Raises:
@@ -102,12 +103,12 @@ def select(tree: Any, pattern: str) -> dict[str, Any]:
     return chosen
 
 
-def count(tree: Any) -> int:
+def count(tree: PyTree) -> int:
     """Count the numbers in a tree, for example a network's parameters."""
     return sum(int(np.prod(np.shape(leaf))) for leaf in jax.tree.leaves(tree))
 
 
-def sha256(tree: Any) -> str:
+def sha256(tree: PyTree) -> str:
     """Hash names, types, shapes and bytes of all leaves: one identity for weights."""
     digest = hashlib.sha256()
     for path, leaf in sorted(flatten(tree).items()):

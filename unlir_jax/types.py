@@ -25,8 +25,15 @@ Mask = Float[Array, "batch height width"]
 
 PerImage = Float[Array, " batch"]
 RandomKey = Key[jax.Array, ""]
-Variables = Any
+
+PyTree = Any
+"""Arrays in nested containers, as `jax.tree` takes them."""
+
+Variables = PyTree
 """A Linen variable tree, an NNX state, or whatever a cut's two functions accept."""
+
+Module = Any
+"""A Linen module; its own methods and fields are those of its class."""
 
 
 class Features(NamedTuple):
@@ -36,8 +43,8 @@ class Features(NamedTuple):
     the network, the images where a path may bypass it.
     """
 
-    maps: Any
-    context: Any = ()
+    maps: PyTree
+    context: PyTree = ()
 
 
 class SplitModel(NamedTuple):

@@ -170,7 +170,7 @@ def test_a_test_split_finds_the_classes_of_training(monkeypatch):
     monkeypatch.setattr(
         splits.registry, "open_source", lambda kind, split, **options: opened[split]
     )
-    from unlir_jax import defaults
+    from unlir_jax.training import defaults
 
     settings = defaults.training().data
     settings.path = "somewhere"

@@ -16,9 +16,11 @@ import pytest
 import tensorflow_datasets
 from PIL import Image
 
-from unlir_jax import config, evaluate, few_shot
 from unlir_jax.data import classes as class_names
 from unlir_jax.data import datasets, preprocessing, source
+from unlir_jax.evaluation import evaluate
+from unlir_jax.few_shot import adapt
+from unlir_jax.runtime import config
 
 RANDOM = np.random.default_rng(0)
 WIDTH, HEIGHT = 40, 20
@@ -230,7 +232,7 @@ def test_few_shots_are_drawn_from_a_data_set(tmp_path):
         ["model.weights=random", "draws=1", "data.image_size=32"],
     )
     wanted.data.path = str(tmp_path)
-    found = few_shot.run(wanted, tmp_path / "run").summary
+    found = adapt.run(wanted, tmp_path / "run").summary
     assert found["ways"] == 2 and found["test_examples"] == 4
     (draw,) = (tmp_path / "run" / "draws").glob("*.json")
     drawn = json.loads(draw.read_text())["pictures"]

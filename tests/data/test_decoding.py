@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from unlir_jax.data import decoding, files, folder, preprocessing
+from unlir_jax.data import decoding, folder, image_files, preprocessing
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
 SUFFIXES = (".png", ".jpg", ".tif", ".webp", ".gif", ".bmp", ".ppm", ".jp2", ".tga")
@@ -129,7 +129,7 @@ def test_a_missing_decoder_is_named(tmp_path, monkeypatch):
 )
 def test_suffixes_of_pictures(tmp_path, suffix):
     (tmp_path / f"a.{suffix}").touch()
-    assert len(files.find_pictures([str(tmp_path)]).files) == 1
+    assert len(image_files.find_pictures([str(tmp_path)]).files) == 1
 
 
 @pytest.mark.parametrize("suffix", ["jfif", "jpe"])
@@ -154,7 +154,7 @@ def test_files_left_out_are_counted_once(tmp_path):
         (tmp_path / name).touch()
     words = r"4 files .* left out, .*: \.heic \(2\), \.mov \(1\), none \(1\); pictures"
     with pytest.warns(UserWarning, match=words) as caught:
-        found = files.find_pictures([str(tmp_path)])
+        found = image_files.find_pictures([str(tmp_path)])
     assert len(caught) == 1 and len(found.files) == 1
     with pytest.warns(UserWarning, match=words) as caught:
         source = folder.folder(tmp_path, "all")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from unlir_jax.data import files, folder, preprocessing
+from unlir_jax.data import folder, image_files, preprocessing
 
 LONG = "x" * 300
 
@@ -28,7 +28,7 @@ def test_a_link_to_itself_is_left_out_and_said(pictures):
         source.size == 2 and "cannot be read: 'cat/self', 'loop'" in source.notices[0]
     )
     with pytest.warns(UserWarning, match="left out, which cannot be read"):
-        assert len(files.find_pictures([str(pictures)]).files) == 2
+        assert len(image_files.find_pictures([str(pictures)]).files) == 2
 
 
 def test_a_picture_that_is_a_link_to_itself_cannot_be_read(pictures):
@@ -41,7 +41,7 @@ def test_a_picture_that_is_a_link_to_itself_cannot_be_read(pictures):
         with pytest.raises((ValueError, FileNotFoundError), match=r"2\.png"):
             source.read(index)
     with pytest.warns(UserWarning, match="2 folders or links in folders left out"):
-        assert len(files.find_pictures([str(pictures)]).files) == 2
+        assert len(image_files.find_pictures([str(pictures)]).files) == 2
 
 
 def test_a_closed_folder_is_left_out_and_said(pictures, monkeypatch):
@@ -66,7 +66,7 @@ def test_a_closed_folder_is_left_out_and_said(pictures, monkeypatch):
 def test_names_that_no_disk_takes(name):
     with pytest.raises((ValueError, FileNotFoundError), match=r"Image .*expected a"):
         preprocessing.read_image(name)
-    found = files.find_pictures([name])
+    found = image_files.find_pictures([name])
     assert [str(path) for path in found.files] == [name] or found.unmatched == [name]
 
 
@@ -74,7 +74,7 @@ def test_pictures_that_are_no_files(tmp_path):
     os.mkfifo(tmp_path / "a.png")
     with pytest.raises(FileNotFoundError, match="a.png"):
         preprocessing.read_image(tmp_path / "a.png")
-    assert np.size(files.folders(tmp_path)) == 0
+    assert np.size(image_files.folders(tmp_path)) == 0
 
 
 def test_a_path_that_no_disk_takes():

@@ -10,9 +10,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from unlir_jax import adapters, checkpoint, feature_store, part_gallery, record
-from unlir_jax.adaptation import draw_files
+from unlir_jax import adapters
 from unlir_jax.evaluation import batch_files
+from unlir_jax.features import store
+from unlir_jax.few_shot import episode_files
+from unlir_jax.parts import gallery as part_gallery
+from unlir_jax.runtime import checkpoint
+from unlir_jax.storage import files as record
 from unlir_jax.weights import exported, readers
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "torch_files"
@@ -166,7 +170,7 @@ def batch():
     return {"00000.npz": batch_files.encode(rows, WHOSE)}
 
 
-OF_DRAW = draw_files.Whose(0, "0" * 64, ["ant", "bee"], ["a.png", "b.png"], 4)
+OF_DRAW = episode_files.Whose(0, "0" * 64, ["ant", "bee"], ["a.png", "b.png"], 4)
 
 
 def draw():
@@ -174,7 +178,7 @@ def draw():
     kept |= {"right": [1, 1, 1, 0]}
 
     def write(root):
-        draw_files.write(root / "draws" / "000.json", kept, OF_DRAW)
+        episode_files.write(root / "draws" / "000.json", kept, OF_DRAW)
 
     files = folder_of(write)
     return {"draws/000.json": files["draws/000.json"]}
@@ -196,9 +200,9 @@ def rows():
 def features():
     def write(root):
         final = root / "kept"
-        feature_store.rows_done(final, FEATURES, PARTS, SIZE)
-        feature_store.write(rows(), final, PARTS, 0, SIZE, lambda share: None)
-        feature_store.publish(final, FEATURES)
+        store.rows_done(final, FEATURES, PARTS, SIZE)
+        store.write(rows(), final, PARTS, 0, SIZE, lambda share: None)
+        store.publish(final, FEATURES)
 
     return folder_of(write)
 

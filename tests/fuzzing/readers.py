@@ -12,20 +12,16 @@ import time
 import numpy as np
 from fuzzing import made
 
-from unlir_jax import (
-    adapters,
-    checkpoint,
-    feature_store,
-    journal,
-    origins,
-    part_gallery,
-    record,
-    workdir,
-)
-from unlir_jax.adaptation import draw_files
+from unlir_jax import adapters
 from unlir_jax.data import arrays, folder, masks, preprocessing
 from unlir_jax.evaluation import batch_files
+from unlir_jax.features import store
+from unlir_jax.few_shot import episode_files
+from unlir_jax.parts import gallery as part_gallery
 from unlir_jax.report import training
+from unlir_jax.runs import origins, workdir
+from unlir_jax.runtime import checkpoint, metric_writer
+from unlir_jax.storage import files
 from unlir_jax.weights import exported, readers
 
 FRAME = preprocessing.preprocessing(224, 0.875)
@@ -63,7 +59,7 @@ def gallery(path):
 
 
 def report(path):
-    return record.check_folder(path.parent, ["report.html"], overwrite=True)
+    return files.check_folder(path.parent, ["report.html"], overwrite=True)
 
 
 def origin(path):
@@ -78,7 +74,7 @@ def batch(path):
 
 
 def draw(path):
-    found, damage = draw_files.read(path, made.OF_DRAW)
+    found, damage = episode_files.read(path, made.OF_DRAW)
     if found is None:
         raise ValueError(f"{path}: {damage}")
     return found["accuracy"]
@@ -86,10 +82,10 @@ def draw(path):
 
 def features(path):
     final = path.parent
-    done = feature_store.rows_done(final, made.FEATURES, made.PARTS, made.SIZE)
+    done = store.rows_done(final, made.FEATURES, made.PARTS, made.SIZE)
     if done != made.SIZE:
         raise ValueError(f"{path}: made again")
-    return summed({p: feature_store.opened(final / f"{p}.npy") for p in made.PARTS})
+    return summed({p: store.opened(final / f"{p}.npy") for p in made.PARTS})
 
 
 def restored(path):
@@ -100,7 +96,7 @@ def restored(path):
 
 
 def metrics(path):
-    journal.start(path.parent, 5, 9, say=lambda text: None).close()
+    metric_writer.start(path.parent, 5, 9, say=lambda text: None).close()
     curves = training.read(path.read_text("utf-8").splitlines())
     return len(training.draw(curves)) > 0
 

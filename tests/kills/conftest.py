@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import small_parts
 
-from unlir_jax import adapters, filters, pretrained, tree
+from unlir_jax import adapters, filters, tree
+from unlir_jax.models import pretrained
 from unlir_jax.weights import readers
 
 HERE = Path(__file__).parent

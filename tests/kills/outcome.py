@@ -6,7 +6,9 @@ import re
 import numpy as np
 from PIL import Image
 
-from unlir_jax import checkpoint, locks, tree
+from unlir_jax import tree
+from unlir_jax.runtime import checkpoint
+from unlir_jax.storage import locks
 
 CLOCKS = ("seconds", "seconds_per_draw", "images_per_second", "data_wait", "waited")
 NUMBER = rb"-?[0-9][0-9.e+-]*"

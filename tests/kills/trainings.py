@@ -2,7 +2,7 @@
 
 from training import tiny
 
-from unlir_jax import config
+from unlir_jax.runtime import config
 
 DECISION = {"name": "descriptors", "layer": "auto", "parts": 4, "dimensions": (8, 8)}
 

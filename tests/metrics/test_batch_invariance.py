@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from unlir_jax import mesh, metrics, split
+from unlir_jax import metrics, split
+from unlir_jax.runtime import mesh
 
 KEY = jax.random.key(0)
 SIZE = (24, 20)

@@ -9,7 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from unlir_jax import catalogue, filling, pretrained, split, tree, zoo
+from unlir_jax import split, tree
+from unlir_jax.cli import catalogue
+from unlir_jax.models import filling, pretrained, zoo
 
 FOLDER = Path(__file__).parents[1] / "golden" / "backbones"
 sys.path.insert(0, str(FOLDER))

@@ -1,7 +1,7 @@
 """Networks in bfloat16 give what they give in float32, as one compiled program.
 
 On CPU, XLA 0.12.0.1 merges ReLUs and what pools them wrongly, see
-`unlir_jax.compilation` and findings/xla_cpu_bfloat16_relu_of_a_sum.sh.
+`unlir_jax.core.compilation` and findings/xla_cpu_bfloat16_relu_of_a_sum.sh.
 """
 
 import os
@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 import unlir_jax
-from unlir_jax import compilation, zoo
-from unlir_jax.models import layers
+from unlir_jax.core import compilation
+from unlir_jax.models import layers, zoo
 
 ROOT = Path(__file__).parents[2]
 SIZE = 32

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import toy
 
-from unlir_jax import filling, tree, zoo
-from unlir_jax.models import fold
+from unlir_jax import tree
+from unlir_jax.models import filling, fold, zoo
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "golden" / "backbones"))
 

@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from unlir_jax import pretrained, tree, zoo
-from unlir_jax.models import parts
-from unlir_jax.models.parts import cells
+from unlir_jax import tree
+from unlir_jax.models import part_network, pretrained, zoo
+from unlir_jax.models.part_network import cells
 from unlir_jax.weights import exported
 
 DECISION = {"name": "descriptors", "layer": "auto", "parts": 5, "dimensions": [6, 4]}
@@ -127,7 +127,7 @@ def test_a_part_that_is_nowhere_has_finite_slopes(network):
 
 def test_low_rank_is_full_rank_where_the_basis_is_everything(network, maps):
     decision = DECISION | {"rank": 96}
-    low = parts.assemble(network.module.backbone, decision, 3, 32)
+    low = part_network.assemble(network.module.backbone, decision, 3, 32)
     leaves = tree.flatten(network.variables)
     leaves["params/classifier/basis"] = jnp.eye(96)
     logits = low.apply(tree.unflatten(leaves), maps, method="head")
@@ -135,12 +135,12 @@ def test_low_rank_is_full_rank_where_the_basis_is_everything(network, maps):
 
 
 def test_a_part_network_comes_back_from_its_file(network, tmp_path):
-    spec = parts.specification(network.module)
+    spec = part_network.specification(network.module)
     assert spec["layer"] == "layer2"
     purpose = exported.Purpose("cifar_resnet8", ("a", "b", "c"), 32, 1.0, spec)
     exported.write(tmp_path, tree.flatten(network.variables), purpose)
     again = pretrained.load(str(tmp_path))
-    assert parts.specification(again.module) == spec
+    assert part_network.specification(again.module) == spec
     images = np.random.default_rng(1).random((1, 32, 32, 3)).astype(np.float32)
     for folded in (again, pretrained.load(str(tmp_path), fold=True)):
         cut = folded.model.features(folded.variables, images)
@@ -153,7 +153,7 @@ def test_a_part_network_comes_back_from_its_file(network, tmp_path):
 
 
 def test_another_decision_keeps_the_trunk(network, tmp_path):
-    spec = parts.specification(network.module)
+    spec = part_network.specification(network.module)
     purpose = exported.Purpose("cifar_resnet8", ("a", "b", "c"), 32, 1.0, spec)
     exported.write(tmp_path, tree.flatten(network.variables), purpose)
     other = pretrained.load(str(tmp_path), decision=DECISION | {"parts": 2})
@@ -167,7 +167,7 @@ def test_another_decision_keeps_the_trunk(network, tmp_path):
 def test_bad_settings_get_one_sentence(network):
     def build(size=32, **settings):
         backbone = network.module.backbone
-        return parts.assemble(backbone, DECISION | settings, 3, size)
+        return part_network.assemble(backbone, DECISION | settings, 3, size)
 
     with pytest.raises(ValueError, match="did you mean 'descriptors'"):
         build(name="descriptor")
@@ -194,7 +194,9 @@ def test_bad_settings_get_one_sentence(network):
 def test_every_kind_of_backbone_gives_a_finer_layer(name, layer):
     """The last one with twice the rows: shapes alone, nothing is computed."""
     known = zoo.networks()[name]
-    module = parts.assemble(known.build(), DECISION | {"parts": 4}, 3, known.image_size)
+    module = part_network.assemble(
+        known.build(), DECISION | {"parts": 4}, 3, known.image_size
+    )
     assert module.layer == layer
     images = jax.ShapeDtypeStruct((2, known.image_size, known.image_size, 3), "float32")
 
@@ -220,7 +222,7 @@ def test_every_kind_of_backbone_gives_a_finer_layer(name, layer):
 )
 def test_any_layer_two_layers_or_two_scales(network, settings, rows, finer):
     backbone = network.module.backbone
-    module = parts.assemble(backbone, DECISION | settings, 3, 32)
+    module = part_network.assemble(backbone, DECISION | settings, 3, 32)
     images = np.random.default_rng(0).random((2, 32, 32, 3), np.float32)
     variables = jax.jit(module.init)(jax.random.key(0), images)
     maps = module.apply(variables, images, method="features")
@@ -231,8 +233,8 @@ def test_any_layer_two_layers_or_two_scales(network, settings, rows, finer):
     logits = module.apply(variables, images)
     added = reading.contributions.sum(1) + reading.bias[None]
     np.testing.assert_allclose(added, logits, atol=1e-4)
-    built = parts.specification(module)
-    assert parts.assemble(backbone, built, 3, 32) == module
+    built = part_network.specification(module)
+    assert part_network.assemble(backbone, built, 3, 32) == module
     if settings["layer"] == "2x":
         larger = jax.image.resize(images, (2, 64, 64, 3), "bilinear", antialias=False)
         trunk = {

@@ -5,8 +5,8 @@ import optax
 import pytest
 from jax.test_util import check_grads
 
-from unlir_jax import keys
-from unlir_jax.models.parts import regions
+from unlir_jax.core import random_keys
+from unlir_jax.models.part_network import regions
 
 RANDOM = np.random.default_rng(0)
 MAPS = RANDOM.normal(size=(2, 4, 5, 3)).astype(np.float32)
@@ -160,7 +160,7 @@ def test_random_boxes_lie_in_the_picture():
 
 
 def test_random_boxes_of_each_picture():
-    own = keys.per_image(jax.random.key(0), MAPS)
+    own = random_keys.per_image(jax.random.key(0), MAPS)
     boxes = jax.vmap(lambda key: regions.random_boxes(key, 5))(own)
     assert regions.roi_align(MAPS, boxes).shape == (2, 5, 3)
     assert not np.allclose(boxes[0], boxes[1])

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from unlir_jax import zoo
-from unlir_jax.models import parts as part_networks
+from unlir_jax.models import part_network as part_networks
+from unlir_jax.models import zoo
 from unlir_jax.parts import projection
 
 CLASSES, PICTURES = 3, 70

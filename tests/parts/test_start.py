@@ -4,8 +4,8 @@ import jax
 import numpy as np
 import pytest
 
-from unlir_jax import filling, pretrained, tree
-from unlir_jax.models import parts
+from unlir_jax import tree
+from unlir_jax.models import filling, part_network, pretrained
 from unlir_jax.parts import encoding, groups, products, start
 
 PARTS, CLASSES, CHANNELS = 4, 3, 64
@@ -16,7 +16,7 @@ def planted():
     """Give maps of cells that each look like one of four things, and a network."""
     decision = {"name": "descriptors", "parts": PARTS, "dimensions": [3, 3]}
     network = pretrained.load("cifar_resnet8", "random", num_classes=CLASSES)
-    module = parts.assemble(network.module, decision, CLASSES, 32)
+    module = part_network.assemble(network.module, decision, CLASSES, 32)
     shapes = jax.eval_shape(
         lambda: module.init(jax.random.key(0), np.zeros((1, 32, 32, 3), np.float32))
     )
@@ -87,8 +87,8 @@ def test_blocks_of_parts_give_what_all_parts_give(planted, monkeypatch):
 
 def test_a_low_rank_keeps_what_matters(planted):
     module, variables, maps, kinds, labels = planted
-    decision = parts.specification(module) | {"rank": 8}
-    low = parts.assemble(module.backbone, decision, CLASSES, 32)
+    decision = part_network.specification(module) | {"rank": 8}
+    low = part_network.assemble(module.backbone, decision, CLASSES, 32)
     leaves = tree.flatten(variables)
     leaves["params/classifier/basis"] = np.zeros((CHANNELS, 8), np.float32)
     leaves["params/classifier/kernel"] = np.zeros((PARTS, 8, CLASSES), np.float32)

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import toy
 
-from unlir_jax import keys, saliency, split
+from unlir_jax import saliency, split
+from unlir_jax.core import random_keys
 from unlir_jax.metrics import sanity
 from unlir_jax.saliency import targets
 from unlir_jax.saliency.rise import shifted_cells
@@ -102,7 +103,7 @@ def test_xplique_takes_whatever_is_no_plain_function_for_a_number(pooled, pictur
 
 def test_xplique_s_rise_shifts_all_masks_of_a_batch_alike(pictures):
     """Masks bend at the middles of their cells: with one shift at six columns."""
-    own = jnp.broadcast_to(keys.per_image(KEY, pictures[:1]), 20)
+    own = jnp.broadcast_to(random_keys.per_image(KEY, pictures[:1]), 20)
     drawn = np.asarray(shifted_cells(3, 0.5)((24, 24), jnp.arange(20), own))
     bends = np.abs(np.diff(drawn, 2, axis=2)).max(1) > 1e-4
     assert bends.sum(1).max() <= 6 and bends.any(0).sum() > 12

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import toy
 
-from unlir_jax import pretrained, saliency, types
+from unlir_jax import saliency, types
+from unlir_jax.models import pretrained
 from unlir_jax.weights import packages
 
 NETWORKS = {"mobilenetv2": "mobilenet_v2", "efficientnet_lite0": "efficientnet_lite0"}

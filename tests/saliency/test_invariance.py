@@ -7,7 +7,8 @@ import pytest
 import toy
 from flax import linen as nn
 
-from unlir_jax import mesh, saliency, split
+from unlir_jax import saliency, split
+from unlir_jax.runtime import mesh
 
 LABELS = jnp.asarray([0, 3, 1, 2, 2, 0, 1])
 KEY = jax.random.key(0)

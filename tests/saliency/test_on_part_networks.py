@@ -8,8 +8,8 @@ from flax import linen as nn
 from saliency import test_invariance
 
 from unlir_jax import maps, saliency, split
-from unlir_jax.models import layers, parts
-from unlir_jax.models.parts import decisions
+from unlir_jax.models import layers, part_network
+from unlir_jax.models.part_network import decisions
 
 SIZE, CLASSES = 16, 5
 KEY = jax.random.key(0)
@@ -38,7 +38,7 @@ class Backbone(nn.Module):
 @pytest.fixture(scope="module")
 def network():
     head = decisions.Descriptors(CLASSES, 4, 6, dimensions=(5, 0), temperature=0.3)
-    module = parts.PartNet(Backbone(), head, 6)
+    module = part_network.PartNet(Backbone(), head, 6)
     random = np.random.default_rng(0)
     images = jnp.asarray(random.random((2, SIZE, SIZE, 3), np.float32))
     variables = jax.jit(module.init)(KEY, images)

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from unlir_jax import keys, saliency, split
+from unlir_jax import saliency, split
+from unlir_jax.core import random_keys
 from unlir_jax.saliency import coalitions, segments
 from unlir_jax.saliency.rise import shifted_cells
 
@@ -77,7 +78,7 @@ def test_rise_is_the_weighted_mean_of_its_masks(images):
     found = saliency.rise(LINEAR, masks=masks, cells=3, share=0.4, centered=False)(
         VARIABLES, images[:1], LABELS[:1], key=KEY
     )
-    own = jnp.broadcast_to(keys.per_image(KEY, images[:1]), masks)
+    own = jnp.broadcast_to(random_keys.per_image(KEY, images[:1]), masks)
     drawn = np.asarray(shifted_cells(3, 0.4)(size, jnp.arange(masks), own))
     masked = np.asarray(images[0]) * drawn[..., None]
     logits = LINEAR.head(VARIABLES, LINEAR.features(VARIABLES, jnp.asarray(masked)))
@@ -121,7 +122,7 @@ def test_lime_is_ridge_regression_with_an_intercept(images):
     count, samples = 9, 40
     explain = saliency.lime(CURVED, samples=samples, kind="grid", count=count)
     found = explain(VARIABLES, images[:1], LABELS[:1], key=KEY)
-    own = keys.per_image(KEY, images[:1])
+    own = random_keys.per_image(KEY, images[:1])
     design = coalitions.coins(samples, 0.25)
     drawn = jax.vmap(design.draw, (0, None, None))
     shown, weight = drawn(jnp.arange(samples), own[0], jnp.ones(count))

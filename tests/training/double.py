@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from unlir_jax import cli, job, mesh, train
+from unlir_jax import cli
 from unlir_jax.objectives import network
+from unlir_jax.runtime import mesh
+from unlir_jax.training import setup, train
 
 LONGEST_SUM = 32 * 32 * 32
 """All pixels of a batch of `tiny.py`, or of one twice as large."""
@@ -23,11 +25,11 @@ ROUNDING = LONGEST_SUM * float(np.finfo(np.float64).eps)
 
 
 def preparing(devices=None, moved=0.0):
-    """Make `job.prepare` start in float64, on `devices`, from moved weights.
+    """Make `setup.prepare` start in float64, on `devices`, from moved weights.
 
     Each number is moved up or down by the share `moved` of itself.
     """
-    prepare, signs = job.prepare, np.random.default_rng(0)
+    prepare, signs = setup.prepare, np.random.default_rng(0)
 
     def double(leaf):
         leaf = np.asarray(leaf)
@@ -52,7 +54,7 @@ def pixels(images):
 
 
 def patch(monkeypatch, **more):
-    monkeypatch.setattr(job, "prepare", preparing(**more))
+    monkeypatch.setattr(setup, "prepare", preparing(**more))
     monkeypatch.setattr(network, "pixels", pixels)
 
 

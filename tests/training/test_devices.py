@@ -6,7 +6,8 @@ from training import double
 from training.conftest import TINY
 from training.double import furthest
 
-from unlir_jax import config, train
+from unlir_jax.runtime import config
+from unlir_jax.training import train
 
 # At large rates a training amplifies whatever moves it.
 CALM = (

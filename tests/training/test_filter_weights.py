@@ -13,19 +13,11 @@ from training import double
 from training.conftest import TINY
 
 import unlir_jax
-from unlir_jax import (
-    adapters,
-    checkpoint,
-    config,
-    initial,
-    job,
-    state,
-    train,
-    tree,
-    zoo,
-)
-from unlir_jax.adaptation import sparsity
-from unlir_jax.objectives import filter_weights
+from unlir_jax import adapters, tree
+from unlir_jax.filters import sparsity, trainable
+from unlir_jax.models import zoo
+from unlir_jax.runtime import checkpoint, config
+from unlir_jax.training import init_from, setup, state, train
 
 TABLE = (
     ("filters/.*", {"weight_decay": False}),
@@ -63,7 +55,7 @@ def read(folder):
 
 @pytest.fixture(scope="module")
 def begun():
-    return job.prepare(whole())
+    return setup.prepare(whole())
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +93,7 @@ def test_what_is_frozen_stays_bit_for_bit_and_has_no_state(begun, finished):
 
 def test_each_weight_has_the_gradient_of_what_it_multiplies():
     """Of the loss by w at 1: scale x that by scale, and bias x that by bias."""
-    begun = job.prepare(settings())
+    begun = setup.prepare(settings())
     known = state.variables(begun.state)
 
     def loss(known):
@@ -136,7 +128,7 @@ def test_the_saved_network_is_plain_and_decides_as_the_weighted_one(begun, finis
     np.testing.assert_allclose(evaluated["loss"], losses, rtol=1e-5)
     # A later training that starts from the checkpoint starts from the same network.
     place, own = str(finished / "checkpoints" / "4"), begun.network.variables
-    again = initial.start_from(place, own, zoo.find(begun.network.name)[1])
+    again = init_from.start_from(place, own, zoo.find(begun.network.name)[1])
     taken = tree.flatten(again.variables)
     for path, leaf in read(finished).items():
         np.testing.assert_allclose(taken[path], leaf, rtol=1e-6)
@@ -194,7 +186,7 @@ def test_pmap_learns_what_jit_learns(tmp_path, monkeypatch):
 )
 def test_a_penalty_is_added_to_the_loss(name, cost):
     penalty = [f"penalty.name={name}", "penalty.weight=0.01"]
-    begun = job.prepare(settings(*penalty))
+    begun = setup.prepare(settings(*penalty))
     known = moved(begun)
     every = np.concatenate([leaf.ravel() for leaf in _named(known).values()])
     outcome = begun.objective.train(known, BATCH, jax.random.key(0))
@@ -212,7 +204,7 @@ def test_weights_under_l1_end_a_step_at_0_and_the_classifier_does_not():
         jnp.array([1.0]),
     )
     penalty = sparsity.Penalty("l1", 0.1)
-    optimizer = filter_weights.stopping(optax.sgd(1.0), penalty)
+    optimizer = trainable.stopping(optax.sgd(1.0), penalty)
     changes, _ = optimizer.update(slopes, optimizer.init(params), params)
     after = optax.apply_updates(params, changes)
     # It crosses; is held, for 0.05 is below 0.1; is pulled harder; is nowhere near.
@@ -221,7 +213,7 @@ def test_weights_under_l1_end_a_step_at_0_and_the_classifier_does_not():
 
 
 def test_without_them_nothing_is_added():
-    begun = job.prepare(config.load(str(TINY)))
+    begun = setup.prepare(config.load(str(TINY)))
     assert set(begun.state.params) == set(begun.network.variables["params"])
 
 
@@ -246,16 +238,16 @@ def test_settings_that_make_no_sense_get_one_sentence(case, begun):
     chosen = settings(*overrides, **filters)
     penalty = sparsity.Penalty(**chosen.penalty)
     with pytest.raises(ValueError, match=sentence):
-        filter_weights.start(begun.network, chosen, penalty, 32)
+        trainable.start(begun.network, chosen, penalty, 32)
 
 
 def test_a_table_that_freezes_the_weights_is_refused():
     table = (("classifier/.*", {}), (".*", None))
     with pytest.raises(ValueError, match="freezes the weights of filters"):
-        job.prepare(settings(table=table))
+        setup.prepare(settings(table=table))
 
 
 def test_a_training_that_changes_more_says_that_it_writes_no_adapter():
     table = (("filters/.*", {}), ("layer1/.*", {}), ("classifier/.*", {}), (".*", None))
-    (notice,) = job.prepare(settings(table=table)).notices
+    (notice,) = setup.prepare(settings(table=table)).notices
     assert "no adapter.safetensors will be written: layer1/block0/conv1" in notice

@@ -7,7 +7,10 @@ import pytest
 from training.conftest import TINY
 
 import unlir_jax
-from unlir_jax import adapters, config, evaluate, filters, job, train, tree
+from unlir_jax import adapters, filters, tree
+from unlir_jax.evaluation import evaluate
+from unlir_jax.runtime import config
+from unlir_jax.training import setup, train
 
 DECISION = {"name": "descriptors", "layer": "auto", "parts": 4, "dimensions": (8, 8)}
 
@@ -125,7 +128,7 @@ def test_proposals_learn_with_the_trunk_that_they_look_at(tmp_path):
         terms = {"binary": 0.1, "consistency": 0.1, "equivariance": 0.1}
         changed.objective = {"name": "parts", "terms": terms, "anneal": 0.5}
         changed.optimizer.table = ((".*", {}),)
-    before = tree.flatten(job.prepare(changed).state.params)
+    before = tree.flatten(setup.prepare(changed).state.params)
     before = {path: np.asarray(leaf) for path, leaf in before.items()}
     summary = train.run(changed, tmp_path / "run").summary
     after = tree.flatten(unlir_jax.load(str(tmp_path / "run")).variables["params"])
@@ -139,7 +142,7 @@ def test_proposals_learn_with_the_trunk_that_they_look_at(tmp_path):
 
 
 def test_an_adapter_weighs_the_trunk_before_anything_is_looked_at(tmp_path):
-    frozen = job.prepare(settings(tmp_path)).network
+    frozen = setup.prepare(settings(tmp_path)).network
     trunk = {
         name: frozen.variables[name]["backbone"] for name in ("params", "batch_stats")
     }
@@ -151,7 +154,7 @@ def test_an_adapter_weighs_the_trunk_before_anything_is_looked_at(tmp_path):
         backbone=frozen.name,
         fingerprint=adapters.fingerprint(trunk),
     )
-    weighed = job.prepare(settings(tmp_path, f"model.adapter={file}"))
+    weighed = setup.prepare(settings(tmp_path, f"model.adapter={file}"))
     found = tree.flatten(weighed.state.params["backbone"])
     raised = 0
     for path, leaf in tree.flatten(trunk["params"]).items():

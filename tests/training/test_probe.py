@@ -9,19 +9,13 @@ import pytest
 import safetensors.numpy
 
 import unlir_jax
-from unlir_jax import (
-    config,
-    conversion,
-    features,
-    held_out,
-    interruption,
-    mesh,
-    probe,
-    train,
-    workdir,
-)
-from unlir_jax import job as jobs
-from unlir_jax import state as states
+from unlir_jax.features import cache
+from unlir_jax.models import conversion
+from unlir_jax.runs import workdir
+from unlir_jax.runtime import config, mesh, preemption
+from unlir_jax.training import held_out, probe, train
+from unlir_jax.training import setup as jobs
+from unlir_jax.training import state as states
 
 SMALL = (
     *("model.weights=random", "batch_size=12", "data.threads=1", "mesh.mode=jit"),
@@ -54,7 +48,7 @@ def prepared(settings, count=30, channels=64, classes=6):
     label = (np.arange(count) % classes).astype(np.int32)
     rows = generator.normal(size=(count, 3, 1, channels))
     rows[np.arange(count), :, 0, label] += 2.0
-    kept = features.Features(np.abs(rows).astype(np.float32), label, np.ones(count))
+    kept = cache.Features(np.abs(rows).astype(np.float32), label, np.ones(count))
     learner = functools.partial(jobs.learner, job.settings)
     return job, kept._replace(weight=kept.weight.astype(np.float32)), learner
 
@@ -86,7 +80,7 @@ def test_too_few_pictures_are_not_held_out_and_too_many_only_in_part(monkeypatch
 def test_a_candidate_is_trained_as_the_trainer_trains(settings):
     """Several decays at once end where the trainer's own steps end with each."""
     job, train_rows, learner = prepared(settings())
-    one = features.pooled_by(train_rows, 1)
+    one = cache.pooled_by(train_rows, 1)
     inside, outside = np.arange(22), np.arange(22, 30)
     decays, steps = (0.1, 20.0), 8
     found = held_out.measure(
@@ -101,11 +95,11 @@ def test_a_candidate_is_trained_as_the_trainer_trains(settings):
         settled = jobs.settle(job, probe.Candidate("average", decay, steps))
         update, measure = jobs.compile_steps(settled)
         state = mesh.put_state(settled.laid, settled.state)
-        rows = features.training(one, batch_size=12, seed=0, known=inside)
+        rows = cache.training(one, batch_size=12, seed=0, known=inside)
         for _ in range(steps):
             state, _ = update(state, mesh.put_batch(settled.laid, next(rows)))
         right = loss = 0.0
-        for batch in features.evaluation(one, batch_size=12, known=outside):
+        for batch in cache.evaluation(one, batch_size=12, known=outside):
             batch = mesh.put_batch(settled.laid, batch)
             report = measure(states.variables(state), batch)
             right += float(report.values["accuracy"])
@@ -231,7 +225,7 @@ def test_a_search_that_is_stopped_goes_on_and_ends_the_same(
         yield lambda: calls.append(0) or ("SIGTERM" if len(calls) > after else "")
 
     with monkeypatch.context() as patch:
-        patch.setattr(interruption, "watch", watch)
+        patch.setattr(preemption, "watch", watch)
         stopped = train.run(settings(), tmp_path / "parted")
     assert stopped.summary is None and "what has been tried is kept" in stopped.message
     kept = json.loads((tmp_path / "parted" / workdir.CHOICE).read_text())["tried"]

@@ -9,8 +9,10 @@ from training import double
 from training.conftest import TINY
 
 import unlir_jax
-from unlir_jax import config, train, tree
-from unlir_jax import job as jobs
+from unlir_jax import tree
+from unlir_jax.runtime import config
+from unlir_jax.training import setup as jobs
+from unlir_jax.training import train
 
 
 def settings(*overrides, argument=""):

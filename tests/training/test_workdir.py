@@ -10,18 +10,14 @@ import pytest
 from PIL import Image
 from training.conftest import TINY
 
-from unlir_jax import (
-    cli,
-    config,
-    locks,
-    origins,
-    part_album,
-    pretrained,
-    train,
-    tree,
-    workdir,
-)
-from unlir_jax import job as jobs
+from unlir_jax import cli, tree
+from unlir_jax.models import pretrained
+from unlir_jax.part_report import training_images
+from unlir_jax.runs import origins, workdir
+from unlir_jax.runtime import config
+from unlir_jax.storage import locks
+from unlir_jax.training import setup as jobs
+from unlir_jax.training import train
 from unlir_jax.weights import exported
 
 STEPS = 2
@@ -154,11 +150,13 @@ def test_a_workdir_of_an_earlier_version_says_that_it_takes_what_is_there(copy):
 
 
 def test_training_pictures_that_have_changed_are_not_shown(copy):
-    assert part_album.open_album(copy / "run", 32, 1.0, "bilinear").source is not None
+    assert (
+        training_images.open_album(copy / "run", 32, 1.0, "bilinear").source is not None
+    )
     changed = sorted((copy / "data" / "train").rglob("*.png"))[0]
     with changed.open("ab") as file:
         file.write(b"\0")
-    album = part_album.open_album(copy / "run", 32, 1.0, "bilinear")
+    album = training_images.open_album(copy / "run", 32, 1.0, "bilinear")
     assert album.source is None
     assert "not what they were" in album.missing and changed.name in album.missing
 

@@ -1,6 +1,7 @@
 """Settings of a training that takes seconds."""
 
-from unlir_jax import config, defaults
+from unlir_jax.runtime import config
+from unlir_jax.training import defaults
 
 
 def get_config(argument=""):

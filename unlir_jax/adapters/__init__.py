@@ -1,21 +1,14 @@
 """Adapters: what was learnt for one task beside a frozen network, in small files."""
 
-from unlir_jax.adapters import learnt as learnt
 from unlir_jax.adapters.arithmetic import LayerDifference as LayerDifference
 from unlir_jax.adapters.arithmetic import diff as diff
 from unlir_jax.adapters.arithmetic import merge as merge
 from unlir_jax.adapters.arithmetic import stack as stack
-from unlir_jax.adapters.commands import apply_command as apply_command
-from unlir_jax.adapters.commands import command as command
-from unlir_jax.adapters.commands import diff_command as diff_command
-from unlir_jax.adapters.commands import merge_command as merge_command
 from unlir_jax.adapters.file import Adapter as Adapter
 from unlir_jax.adapters.file import check as check
 from unlir_jax.adapters.file import fingerprint as fingerprint
 from unlir_jax.adapters.file import load as load
 from unlir_jax.adapters.file import save as save
-from unlir_jax.adapters.learnt import reason as reason
-from unlir_jax.adapters.learnt import write as write
 from unlir_jax.adapters.network import apply as apply
 from unlir_jax.adapters.network import decides as decides
 from unlir_jax.adapters.network import weigh as weigh

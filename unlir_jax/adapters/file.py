@@ -19,7 +19,8 @@ from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
-from unlir_jax import documents, filters, places, staging, tree
+from unlir_jax import filters, tree
+from unlir_jax.storage import documents, paths, staging
 from unlir_jax.types import Variables
 from unlir_jax.weights import budget, exported, readers
 
@@ -206,7 +207,7 @@ def output(path: str | os.PathLike[str], overwrite: bool) -> Path:
         raise ValueError(
             f"`path`={str(path)!r}; expected a name that ends in {SUFFIX}."
         )
-    places.check(path, "path")
+    paths.check(path, "path")
     staging.sweep(path.parent)
     if path.exists() and not overwrite:
         raise FileExistsError(

@@ -4,7 +4,7 @@ import ast
 import difflib
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import numpy as np
@@ -103,7 +103,7 @@ def _expected() -> str:
     return f"expected some of {', '.join(OPERATIONS)}, joined by |."
 
 
-def _meant(name: str, names: Any) -> str:
+def _meant(name: str, names: Collection[str]) -> str:
     close = difflib.get_close_matches(name, list(names), 1)
     return f" (did you mean {close[0]!r}?)" if close else ""
 
@@ -143,16 +143,17 @@ def _make(name: str, call: ast.Call, image_size: int) -> Operation:
     return factory(image_size, **given) if sized else factory(**given)
 
 
-def _fits(value: Any, kind: Any) -> bool:
+def _fits(value: object, kind: type) -> bool:
     if kind is Range:
-        pair = isinstance(value, tuple | list) and len(value) == 2
-        return pair and all(_fits(item, float) for item in value)
+        if not (isinstance(value, tuple | list) and len(value) == 2):
+            return False
+        return all(_fits(item, float) for item in value)
     accepted = (int, float) if kind is float else kind
     finite = not isinstance(value, float) or math.isfinite(value)
     return isinstance(value, accepted) and not isinstance(value, bool) and finite
 
 
-def _as_floats(value: Any, kind: Any) -> Any:
+def _as_floats(value: Any, kind: type) -> object:
     """Let whole numbers stand for others, as they do in a text."""
     if kind is Range:
         return float(value[0]), float(value[1])

@@ -12,9 +12,9 @@ import numpy as np
 
 from unlir_jax.data import classes as class_names
 from unlir_jax.data import (
-    files,
     frames,
     geometry,
+    image_files,
     masks,
     orientation,
     preprocessing,
@@ -141,7 +141,7 @@ def _fingerprint(
 ) -> str:
     """Hash the files of all splits: annotations lie beside their pictures."""
     del annotations
-    return files.fingerprint(sorted(Path(directory).iterdir()), times=times)
+    return image_files.fingerprint(sorted(Path(directory).iterdir()), times=times)
 
 
 def _library() -> Any:

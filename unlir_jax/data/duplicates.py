@@ -5,10 +5,11 @@ import hashlib
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from unlir_jax.core.document_types import Document
 from unlir_jax.data.source import Source, narrowed
 
 # Beyond so much, looking would take longer than many trainings do.
@@ -48,7 +49,7 @@ class Duplicates(NamedTuple):
             )
         return found
 
-    def document(self) -> dict[str, Any]:
+    def document(self) -> Document:
         """Give it as what JSON can hold."""
         return self._asdict()
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from unlir_jax.data import files, folder, preprocessing
+from unlir_jax.data import folder, image_files, preprocessing
 from unlir_jax.data.source import Example, Source
 
 CLASSES = ("functional", "defective")
@@ -81,7 +81,7 @@ def _fingerprint(
     root: Path, names: list[str], *, times: bool = True, annotations: Sequence[str] = ()
 ) -> str:
     del annotations  # There are none.
-    return files.fingerprint([root / name for name in names], times=times)
+    return image_files.fingerprint([root / name for name in names], times=times)
 
 
 def _installed() -> Path:

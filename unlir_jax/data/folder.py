@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from unlir_jax.data import files, frames, levels, masks, preprocessing, tables
+from unlir_jax.data import frames, image_files, levels, masks, preprocessing, tables
 from unlir_jax.data.annotations import Notes, gather, narrowed, noted
 from unlir_jax.data.listing import Listing, check_split, list_folder
 from unlir_jax.data.source import Example, Source
@@ -91,7 +91,7 @@ def folder(
         ignore=ignore,
     )
 
-    notice = _warned(files.left_out(others, f"in {str(root)!r}"))
+    notice = _warned(image_files.left_out(others, f"in {str(root)!r}"))
     read = functools.partial(_read, root, pictures, labels, white_level)
     return Source(
         functools.partial(read, notes),
@@ -148,7 +148,7 @@ def _fingerprint(
     if asked.points is not None:
         known += asked.points.tobytes()
     paths = [root / name for name in pictures] + list(asked.masks or ())
-    return files.fingerprint(paths, times=times, known=known)
+    return image_files.fingerprint(paths, times=times, known=known)
 
 
 def _existing(root: Path) -> Path:

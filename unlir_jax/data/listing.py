@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from unlir_jax.data import classes as class_names
-from unlir_jax.data import files, tables
+from unlir_jax.data import image_files, tables
 from unlir_jax.data.annotations import MASKS
 
 TABLES = ("index.csv", "labels.csv")
@@ -34,23 +34,23 @@ def list_folder(
     root: Path, split: str, others: list[str]
 ) -> tuple[Listing, tables.Table | None]:
     """Tell which layout a folder has, and list it so."""
-    inner = [name for name in files.folders(root) if name not in SPECIAL]
+    inner = [name for name in image_files.folders(root) if name not in SPECIAL]
     table = next((root / name for name in TABLES if (root / name).is_file()), None)
-    if files.has_splits(root, inner):
+    if image_files.has_splits(root, inner):
         listing = _by_split(root, inner, split, others)
         return listing, table and tables.read(table, listing.pictures)
     outside = f"{MASKS}/"
-    listed = files.walk(root, others=others)
+    listed = image_files.walk(root, others=others)
     pictures = [name for name in listed if not name.startswith(outside)]
     others[:] = [name for name in others if not name.startswith(outside)]
     if not pictures:
         raise ValueError(
             f"Folder {str(root)!r} has no pictures; expected some of "
-            f"{', '.join(sorted(files.SUFFIXES))} in it or below."
+            f"{', '.join(sorted(image_files.SUFFIXES))} in it or below."
         )
     index = table and tables.read(table, pictures)
     deep = root / tables.IMAGES
-    if not inner and not index and deep.is_dir() and files.folders(deep):
+    if not inner and not index and deep.is_dir() and image_files.folders(deep):
         raise ValueError(
             f"Folder {str(root)!r} has its classes in {tables.IMAGES!r}; expected "
             f"`path`={str(deep)!r}, or a table {TABLES[0]} in the former."
@@ -71,25 +71,25 @@ def _by_split(root: Path, splits: list[str], split: str, others: list[str]) -> L
     has_train = "train" in splits
     naming = ["train"] if has_train else splits
     classes = class_names.in_order(
-        name for part in naming for name in files.folders(root / part)
+        name for part in naming for name in image_files.folders(root / part)
     )
     known = frozenset(classes)
     for name in classes if has_train else ():
-        if not any(True for _ in files.walk(root, f"train/{name}")):
+        if not any(True for _ in image_files.walk(root, f"train/{name}")):
             raise _without_pictures(name, root / "train")
     pictures, labels, belonging = [], [], []
     for part in asked:
-        for strange in [x for x in files.folders(root / part) if x not in known]:
+        for strange in [x for x in image_files.folders(root / part) if x not in known]:
             raise ValueError(
                 f"Class {strange!r} is in {str(root / part)!r} but not in "
                 f"{str(root / 'train')!r}; expected the classes of train in every "
                 "split."
             )
-        found = list(files.walk(root, part, others=others))
+        found = list(image_files.walk(root, part, others=others))
         if not found:
             raise ValueError(
                 f"Folder {str(root / part)!r} has no pictures; expected some of "
-                f"{', '.join(sorted(files.SUFFIXES))} below it."
+                f"{', '.join(sorted(image_files.SUFFIXES))} below it."
             )
         pictures += found
         labels += [_class_of(root, name, 1, known) for name in found]
@@ -121,7 +121,7 @@ def _by_class(root: Path, pictures: list[str], classes: list[str]) -> Listing:
 
 def _without_pictures(name: str, above: Path) -> ValueError:
     """Say that a class has no pictures, or that its folder may not be looked into."""
-    reason = files.closed(above / name)
+    reason = image_files.closed(above / name)
     if reason:
         return ValueError(
             f"Class {name!r} cannot be read: {str(above / name)!r} is closed "

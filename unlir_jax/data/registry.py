@@ -3,7 +3,6 @@
 import difflib
 import importlib
 import inspect
-from typing import Any
 
 from unlir_jax.data.source import Source
 
@@ -17,7 +16,7 @@ KINDS = {
 }
 
 
-def open_source(kind: str, split: str, **options: Any) -> Source:
+def open_source(kind: str, split: str, **options: object) -> Source:
     """Open a split of a data set.
 
     Args:

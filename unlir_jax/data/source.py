@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from unlir_jax.types import Array
+
 VOID = 255
 """In a mask: nobody says what this pixel is, and metrics leave it out."""
 
@@ -130,9 +132,9 @@ def relabelled(source: Source, places: np.ndarray, classes: tuple[str, ...]) -> 
     )
 
 
-def _replaced(places: np.ndarray, labels: Any) -> np.ndarray:
-    labels = np.asarray(labels, np.int32)
-    return np.where(labels < 0, -1, places[labels]).astype(np.int32)
+def _replaced(places: np.ndarray, labels: Array | int) -> np.ndarray:
+    known = np.asarray(labels, np.int32)
+    return np.where(known < 0, -1, places[known]).astype(np.int32)
 
 
 def _label_of(label: Callable[[int], int], places: np.ndarray, index: int) -> int:
@@ -149,7 +151,7 @@ def subset(source: Source, indices: np.ndarray) -> Source:
     indices = np.asarray(indices)
     label, reading, file = source.label, source.reading, source.file
 
-    def among(read: Callable[[int], Any]) -> Callable[[int], Any]:
+    def among[T](read: Callable[[int], T]) -> Callable[[int], T]:
         return lambda index: read(int(indices[index]))
 
     return source._replace(

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
+from unlir_jax.core.document_types import Document
 from unlir_jax.data import shapes, source
 
 PARTS: tuple[str, ...] = tuple(shapes.VARIANTS)
@@ -268,7 +269,7 @@ def synthetic_parts(
     )
 
 
-def _read(split: str, size: int, settings: dict[str, Any], index: int):
+def _read(split: str, size: int, settings: Document, index: int):
     if not 0 <= index < size:
         raise ValueError(f"`index`={index} is no example; expected 0 to {size - 1}.")
     return example(split, index, **settings)
@@ -304,7 +305,9 @@ def _check_key(key: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _choose(
-    variants: Sequence[int] | np.ndarray, without: Any, replace: Mapping[str, int]
+    variants: Sequence[int] | np.ndarray,
+    without: Collection[str],
+    replace: Mapping[str, int],
 ) -> dict[str, int]:
     """Find the variant of each part that is to be drawn."""
     if isinstance(without, str):

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from unlir_jax import documents
+from unlir_jax.storage import documents
 from unlir_jax.weights import bounded_zip
 
 CURVE, ABOUT = "curve/", "about"

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from unlir_jax import metrics
-from unlir_jax.metrics import statistics
+from unlir_jax.statistics import significance
 
 
 class Figures(NamedTuple):
@@ -67,7 +67,7 @@ def compare(
             if methods[first] in controls and methods[second] in controls:
                 continue
             one, other = kept[:, first], kept[:, second]
-            found = statistics.bootstrap_difference(
+            found = significance.bootstrap_difference(
                 one, other, confidence=confidence, **settings
             )
             pairs.append(
@@ -78,11 +78,11 @@ def compare(
                     "difference": float(found.mean),
                     "low": float(found.low),
                     "high": float(found.high),
-                    "p_value": statistics.paired_permutation(one, other, **settings),
-                    "win_rate": statistics.win_rate(sign * one, sign * other),
+                    "p_value": significance.paired_permutation(one, other, **settings),
+                    "win_rate": significance.win_rate(sign * one, sign * other),
                 }
             )
-    corrected = statistics.holm([pair["p_value"] for pair in pairs]) if pairs else []
+    corrected = significance.holm([pair["p_value"] for pair in pairs]) if pairs else []
     for pair, p_value in zip(pairs, corrected, strict=True):
         pair["holm"] = float(p_value)
     return Figures(means, pairs, _unbeaten(pairs, controls, 1 - confidence))
@@ -93,7 +93,7 @@ def _interval(
 ) -> dict[str, Any]:
     if not len(values):
         return {"mean": None, "low": None, "high": None, "n": 0}
-    found = statistics.bootstrap(values, confidence=confidence, **settings)
+    found = significance.bootstrap(values, confidence=confidence, **settings)
     return {
         "mean": float(found.mean),
         "low": float(found.low),

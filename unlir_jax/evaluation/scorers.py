@@ -6,7 +6,8 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, get_args
 
-from unlir_jax import loops, metrics
+from unlir_jax import metrics
+from unlir_jax.core import loops
 from unlir_jax.metrics import registry
 
 AVERAGES = ("average_drop", "average_increase", "average_gain")

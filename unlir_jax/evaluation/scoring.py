@@ -8,10 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unlir_jax import finite, maps, mesh, record, split
+from unlir_jax import maps, split
+from unlir_jax.core import finite
 from unlir_jax.data import pipeline, source
 from unlir_jax.evaluation import scorers, store, task
 from unlir_jax.metrics import boxes
+from unlir_jax.runtime import mesh
+from unlir_jax.storage import files
 from unlir_jax.types import Explainer
 
 Progress = Callable[[str, float], None]
@@ -161,7 +164,7 @@ def _check(
         FloatingPointError: Names what it is, and the pictures.
     """
     counted = seen.kept if nothing is None else seen.kept & ~nothing
-    names = [record.readable(name) for name in seen.names]
+    names = [files.readable(name) for name in seen.names]
     finite.check_rows(values, what, names, counted)
 
 

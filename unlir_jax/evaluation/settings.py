@@ -6,9 +6,12 @@ from typing import Any
 
 from ml_collections import ConfigDict, config_dict
 
-from unlir_jax import config, explainers, presets, saliency
+from unlir_jax import saliency
+from unlir_jax.data import presets
 from unlir_jax.evaluation import scorers
+from unlir_jax.explanation import explainers
 from unlir_jax.metrics import registry
+from unlir_jax.runtime import config
 
 
 def choose(

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from unlir_jax import record, sharing
 from unlir_jax.evaluation import batch_files
 from unlir_jax.evaluation.batch_files import Rows, Whose
+from unlir_jax.runs import sharing
+from unlir_jax.storage import files
 
 FOLDER = "batches"
 TABLE, COMMA = "per_image.parquet", "per_image.csv"
@@ -34,7 +35,7 @@ def write(folder: Path, batch: int, rows: Rows, whose: Whose) -> None:
     file = file_of(folder, batch)
     with sharing.writing(folder):
         file.parent.mkdir(parents=True, exist_ok=True)
-        record.write_bytes(file, batch_files.encode(rows, whose))
+        files.write_bytes(file, batch_files.encode(rows, whose))
 
 
 def missing(folder: Path, batches: int) -> list[int]:
@@ -110,7 +111,7 @@ def lines(
         for method, name_of_method in enumerate(methods):
             for metric, name_of_metric in enumerate(metrics):
                 yield {
-                    "image": record.readable(name),
+                    "image": files.readable(name),
                     "label": int(rows.label[place]),
                     "method": name_of_method,
                     "metric": name_of_metric,
@@ -137,9 +138,9 @@ def write_tables(
     buffer = io.BytesIO()
     table = pyarrow.Table.from_pylist(found, schema=schema)
     parquet.write_table(table, buffer, compression="zstd")
-    record.write_bytes(folder / TABLE, buffer.getvalue())
+    files.write_bytes(folder / TABLE, buffer.getvalue())
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
     writer.writerows(found)
-    record.write_text(folder / COMMA, text.getvalue())
+    files.write_text(folder / COMMA, text.getvalue())

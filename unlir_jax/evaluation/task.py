@@ -6,24 +6,20 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from unlir_jax import (
-    explainers,
-    mesh,
-    part_panels,
-    places,
-    pretrained,
-    ranges,
-    saliency,
-    tree,
-    workdir,
-)
+from unlir_jax import saliency, tree
 from unlir_jax.data import duplicates, registry, source
 from unlir_jax.data.splits import PLACE
 from unlir_jax.evaluation import batch_files, labels
 from unlir_jax.evaluation import scorers as scoring
+from unlir_jax.explanation import explainers
 from unlir_jax.metrics import sanity
-from unlir_jax.models.parts import PartNet
+from unlir_jax.models import pretrained
+from unlir_jax.models.part_network import PartNet
+from unlir_jax.part_report import panels
+from unlir_jax.runs import workdir
+from unlir_jax.runtime import mesh, ranges
 from unlir_jax.split import module_paths
+from unlir_jax.storage import paths
 from unlir_jax.types import Explainer
 
 LABELS = ("true", "predicted", "numbers")
@@ -96,7 +92,7 @@ def prepare(settings: Any) -> Task:
         name for name in saliency.CONTROLS if settings.controls and name not in chosen
     )
     parameters = _parameters((*chosen, *controls), settings.method_options.to_dict())
-    known = part_panels.teller(network, model.name) if "parts" in chosen else None
+    known = panels.teller(network, model.name) if "parts" in chosen else None
     made = {
         name: explainers.make(name, network, values, known and known.centres)
         for name, values in parameters.items()
@@ -153,7 +149,7 @@ def compared(given: Task) -> Task:
     """
     model = given.settings.model.name
     # One process says it for all.
-    if not places.is_folder(model) or not mesh.is_first():
+    if not paths.is_folder(model) or not mesh.is_first():
         return given
     try:
         train = workdir.training_pictures(model)

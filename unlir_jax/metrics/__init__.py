@@ -36,7 +36,6 @@ from unlir_jax.metrics.randomization import (
     independent_randomization,
     random_labels,
 )
-from unlir_jax.metrics.rankings import baseline_sensitivity
 from unlir_jax.metrics.registry import (
     BOX_METRICS,
     CHOSEN_BOX_METRICS,
@@ -54,6 +53,7 @@ from unlir_jax.metrics.road import road
 from unlir_jax.metrics.sensitivity import max_sensitivity
 from unlir_jax.metrics.sparseness import complexity, sparseness
 from unlir_jax.metrics.thresholds import at_chosen, max_box_accuracy
+from unlir_jax.statistics.rankings import baseline_sensitivity
 
 __all__ = [
     "BOX_METRICS",

@@ -8,7 +8,8 @@ mapping for explainability: a novel metric and experimental analysis*, CVPR Work
 import jax
 import jax.numpy as jnp
 
-from unlir_jax import factories, maps, split
+from unlir_jax import maps, split
+from unlir_jax.core import memoize
 from unlir_jax.metrics.average_scores import average_scores
 from unlir_jax.types import (
     Explainer,
@@ -22,7 +23,7 @@ from unlir_jax.types import (
 )
 
 
-@factories.remember
+@memoize.remember
 def coherency(model: SplitModel, explain: Explainer) -> Metric:
     """Correlate the map with that of the image which it masks: `(1 + r) / 2` (Eq. 3).
 
@@ -70,7 +71,7 @@ def coherency(model: SplitModel, explain: Explainer) -> Metric:
     return score
 
 
-@factories.remember
+@memoize.remember
 def adcc(model: SplitModel, explain: Explainer) -> Metric:
     """Take the harmonic mean of coherency, 1 - complexity and 1 - average drop (Eq. 6).
 

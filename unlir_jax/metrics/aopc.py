@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unlir_jax import factories, loops, maps, split
+from unlir_jax import maps, split
+from unlir_jax.core import loops, memoize
 from unlir_jax.metrics.insertion_deletion import rank
 from unlir_jax.metrics.scores import Score, label_score
 from unlir_jax.types import (
@@ -29,7 +30,7 @@ from unlir_jax.types import (
 Curves = Callable[..., dict[str, jax.Array]]
 
 
-@factories.remember
+@memoize.remember
 def aopc_morf(
     model: SplitModel,
     *,
@@ -69,7 +70,7 @@ def aopc_morf(
     return _metric(model, run, "aopc_morf", score)
 
 
-@factories.remember
+@memoize.remember
 def aopc_lerf(
     model: SplitModel,
     *,
@@ -89,7 +90,7 @@ def aopc_lerf(
     return _metric(model, run, "aopc_lerf", score)
 
 
-@factories.remember
+@memoize.remember
 def symmetric_relevance_gain(
     model: SplitModel,
     *,
@@ -206,7 +207,7 @@ def _check_count(regions: int, patch: int, size: tuple[int, ...]) -> None:
         )
 
 
-@factories.remember
+@memoize.remember
 def _replaced(model: SplitModel, kind: Score) -> Callable[..., jax.Array]:
     """Compile one step, the same for all settings of the curve."""
     label_of = label_score(model, kind)

@@ -10,7 +10,8 @@ Chattopadhay et al., *Grad-CAM++*, WACV 2018 (average drop, increase); Zhang et 
 import jax
 import jax.numpy as jnp
 
-from unlir_jax import factories, maps, split
+from unlir_jax import maps, split
+from unlir_jax.core import memoize
 from unlir_jax.types import (
     Images,
     Labels,
@@ -23,7 +24,7 @@ from unlir_jax.types import (
 )
 
 
-@factories.remember
+@memoize.remember
 def average_scores(model: SplitModel) -> Metric:
     """Compute drop, increase and gain together, from one clean and one masked pass.
 
@@ -96,7 +97,7 @@ def average_gain(model: SplitModel) -> Metric:
     return _only(model, "average_gain")
 
 
-@factories.remember
+@memoize.remember
 def _only(model: SplitModel, name: str) -> Metric:
     scores = average_scores(model)
 

@@ -11,7 +11,8 @@ from typing import Any, get_args
 import jax
 import jax.numpy as jnp
 
-from unlir_jax import factories, split
+from unlir_jax import split
+from unlir_jax.core import memoize
 from unlir_jax.metrics import boxes, localization
 from unlir_jax.metrics.pixels import (
     LocalizationMetric,
@@ -22,7 +23,7 @@ from unlir_jax.metrics.thresholds import ChosenOn, check_chosen_on
 from unlir_jax.types import SplitModel
 
 
-@factories.remember
+@memoize.remember
 def max_iou(
     model: SplitModel,
     *,
@@ -52,7 +53,7 @@ def max_iou(
     return _of_counts(model, "max_iou", thresholds, scaling, divide)
 
 
-@factories.remember
+@memoize.remember
 def max_f1(
     model: SplitModel,
     *,
@@ -73,7 +74,7 @@ def max_f1(
     return _of_counts(model, "max_f1", thresholds, scaling, combine)
 
 
-@factories.remember
+@memoize.remember
 def max_box_accuracy_v2(
     model: SplitModel,
     *,

@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unlir_jax import factories, keys, loops, maps, split
+from unlir_jax import maps, split
+from unlir_jax.core import loops, memoize, random_keys
 from unlir_jax.metrics.scores import Score, label_score
 from unlir_jax.types import (
     Images,
@@ -27,7 +28,7 @@ from unlir_jax.types import (
 Perturbation = Literal["square", "noise"]
 
 
-@factories.remember
+@memoize.remember
 def infidelity(
     model: SplitModel,
     *,
@@ -80,7 +81,7 @@ def infidelity(
         enlarged = maps.resize(saliency, images.shape[1:3])
         enlarged = jnp.where(maps.is_flat(enlarged)[:, None, None], 0, enlarged)
         background = maps.background(images, baseline, mean=model.mean, key=key)
-        return enlarged, background, keys.per_image(key, images)
+        return enlarged, background, random_keys.per_image(key, images)
 
     @split.guarded(model, probability=score == "probability")
     def measure(
@@ -103,7 +104,7 @@ def infidelity(
     return measure
 
 
-@factories.remember
+@memoize.remember
 def _change(
     model: SplitModel,
     perturbation: Perturbation,

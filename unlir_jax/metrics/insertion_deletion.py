@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unlir_jax import factories, loops, maps, split
+from unlir_jax import maps, split
+from unlir_jax.core import loops, memoize
 from unlir_jax.types import (
     Images,
     Labels,
@@ -24,7 +25,7 @@ from unlir_jax.types import (
 )
 
 
-@factories.remember
+@memoize.remember
 def insertion(
     model: SplitModel,
     *,
@@ -52,7 +53,7 @@ def insertion(
     return _curves(model, {"insertion": baseline}, steps, loop)
 
 
-@factories.remember
+@memoize.remember
 def deletion(
     model: SplitModel,
     *,
@@ -71,7 +72,7 @@ def deletion(
     return _curves(model, {"deletion": baseline}, steps, loop)
 
 
-@factories.remember
+@memoize.remember
 def insertion_minus_deletion(
     model: SplitModel,
     *,
@@ -222,7 +223,7 @@ def _scored(model: SplitModel, loop: loops.Loop) -> Callable[..., jax.Array]:
     return scored
 
 
-@factories.remember
+@memoize.remember
 def _chances(model: SplitModel) -> tuple[Any, Any]:
     """Compile the label's probability for a chunk of pairs, and for a whole batch."""
     network = split.whole(model)

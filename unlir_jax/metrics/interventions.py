@@ -13,9 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float
 
-from unlir_jax import factories, keys, loops, maps, split
-from unlir_jax.metrics import part_maps, statistics
+from unlir_jax import maps, split
+from unlir_jax.core import loops, memoize, random_keys
+from unlir_jax.metrics import part_maps
 from unlir_jax.metrics.part_maps import Masks
+from unlir_jax.statistics import significance
 from unlir_jax.types import (
     Array,
     Images,
@@ -47,8 +49,8 @@ class Agreement(NamedTuple):
             measurements are equal: their correlation is 0.
     """
 
-    per_image: statistics.Interval
-    pooled: statistics.Interval
+    per_image: significance.Interval
+    pooled: significance.Interval
     correlations: np.ndarray
     left_out: int
     constant: int
@@ -180,14 +182,14 @@ def agreement(
             f"expected an image with {fewest}."
         )
     found = [
-        statistics.spearman(one[index, there[index]], other[index, there[index]])
+        significance.spearman(one[index, there[index]], other[index, there[index]])
         for index in np.flatnonzero(counted)
     ]
     correlations = np.asarray([each.value for each in found])
     kept = there & counted[:, None]
     return Agreement(
-        statistics.bootstrap(correlations, confidence=confidence, seed=seed),
-        statistics.spearman_interval(
+        significance.bootstrap(correlations, confidence=confidence, seed=seed),
+        significance.spearman_interval(
             one[kept],
             other[kept],
             groups=np.nonzero(kept)[0],
@@ -262,7 +264,7 @@ def _paint(picture: np.ndarray, points: np.ndarray, radius: float, fill: Fill) -
         picture[covered & (nearest == index)] = colour
 
 
-@factories.remember
+@memoize.remember
 def region_deletion(
     network: Callable[[Variables, Images], Logits],
     *,
@@ -305,7 +307,7 @@ def region_deletion(
         _check_regions(images, labels, regions)
         logits = jax.eval_shape(network, variables, images)
         split.check_labels(labels, logits.shape[-1])
-        image_keys = keys.per_image(key, images)
+        image_keys = random_keys.per_image(key, images)
         background = maps.background(images, baseline, mean=mean, key=key)
         images, labels, regions = map(jnp.asarray, (images, labels, regions))
         first, last = (variables, images, labels), (background, image_keys)
@@ -323,7 +325,7 @@ def region_deletion(
     return score
 
 
-@factories.remember
+@memoize.remember
 def _deletions(
     network: Callable[[Variables, Images], Logits],
 ) -> tuple[Callable[..., jax.Array], Callable[..., jax.Array]]:

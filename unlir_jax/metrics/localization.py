@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unlir_jax import factories, maps, split
+from unlir_jax import maps, split
+from unlir_jax.core import memoize
 from unlir_jax.metrics import boxes as box
 from unlir_jax.metrics import components
 from unlir_jax.metrics.pixels import LocalizationMetric, Scaling, scaled
@@ -32,7 +33,7 @@ OVERLAPS = (0.3, 0.5, 0.7)
 SMALLEST_AREA = 0.05
 
 
-@factories.remember
+@memoize.remember
 def localization_error(
     model: SplitModel,
     *,
@@ -57,7 +58,7 @@ def localization_error(
     return _of_boxes(model, "localization_error", least, connectivity)
 
 
-@factories.remember
+@memoize.remember
 def official_metric(
     model: SplitModel,
     *,
@@ -116,7 +117,7 @@ def _of_boxes(
     return score
 
 
-@factories.remember
+@memoize.remember
 def saliency_metric(
     model: SplitModel, *, connectivity: components.Connectivity = 4
 ) -> Metric:
@@ -173,7 +174,7 @@ def saliency_metric(
     return score
 
 
-@factories.remember
+@memoize.remember
 def box_accuracy(
     model: SplitModel,
     *,
@@ -229,7 +230,7 @@ def box_accuracy(
     return score
 
 
-@factories.remember
+@memoize.remember
 def box_overlaps(
     model: SplitModel,
     *,

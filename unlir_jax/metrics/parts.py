@@ -28,7 +28,7 @@ from unlir_jax.metrics.part_maps import (
     part_cosine,
     sparsity,
 )
-from unlir_jax.metrics.partitions import (
+from unlir_jax.statistics.agreement import (
     adjusted_rand_index,
     normalized_mutual_information,
 )

@@ -22,7 +22,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Integer
 
-from unlir_jax import factories, maps, split
+from unlir_jax import maps, split
+from unlir_jax.core import memoize
 from unlir_jax.metrics import boxes
 from unlir_jax.metrics.boxes import Inside, Regions
 from unlir_jax.types import (
@@ -43,7 +44,7 @@ Counts = Integer[Array, "batch thresholds"]
 Found = dict[str, jax.Array]
 
 
-@factories.remember
+@memoize.remember
 def pointing_game(
     model: SplitModel, *, tolerance: float | int = 15
 ) -> LocalizationMetric:
@@ -81,7 +82,7 @@ def pointing_game(
     return _metric(model, play, "none")
 
 
-@factories.remember
+@memoize.remember
 def energy_pointing_game(
     model: SplitModel, *, scaling: Scaling = "max"
 ) -> LocalizationMetric:
@@ -105,7 +106,7 @@ def energy_pointing_game(
     return _metric(model, share, scaling)
 
 
-@factories.remember
+@memoize.remember
 def f1(model: SplitModel, *, scaling: Scaling = "range") -> LocalizationMetric:
     """Combine the share of the map on the object and how much of it the map covers.
 
@@ -133,7 +134,7 @@ def f1(model: SplitModel, *, scaling: Scaling = "range") -> LocalizationMetric:
     return _metric(model, combine, scaling)
 
 
-@factories.remember
+@memoize.remember
 def iou(
     model: SplitModel, *, threshold: float | None = None, scaling: Scaling = "range"
 ) -> LocalizationMetric:
@@ -163,7 +164,7 @@ def iou(
     return _metric(model, divide, scaling)
 
 
-@factories.remember
+@memoize.remember
 def pixel_average_precision(
     model: SplitModel, *, thresholds: int = 1000, scaling: Scaling = "range"
 ) -> LocalizationMetric:

@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unlir_jax import factories, maps, split, tree
+from unlir_jax import maps, split, tree
+from unlir_jax.core import memoize
 from unlir_jax.metrics import sanity
 from unlir_jax.metrics.similarity import similarities
 from unlir_jax.types import (
@@ -30,7 +31,7 @@ SanityMetric = Callable[..., dict[str, jax.Array]]
 """A `Metric` whose fifth argument are the other network's variables."""
 
 
-@factories.remember
+@memoize.remember
 def cascading_randomization(
     model: SplitModel,
     explain: Explainer,
@@ -64,7 +65,7 @@ def cascading_randomization(
     return _compared(model, explain, name, (measure, absolute), versions)
 
 
-@factories.remember
+@memoize.remember
 def independent_randomization(
     model: SplitModel,
     explain: Explainer,
@@ -83,7 +84,7 @@ def independent_randomization(
     return _compared(model, explain, name, (measure, absolute), versions)
 
 
-@factories.remember
+@memoize.remember
 def random_labels(
     model: SplitModel,
     explain: Explainer,

@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unlir_jax import factories, keys, loops, maps, split
+from unlir_jax import maps, split
+from unlir_jax.core import loops, memoize, random_keys
 from unlir_jax.metrics.imputation import impute
 from unlir_jax.metrics.insertion_deletion import rank
 from unlir_jax.metrics.scores import Score, label_score
@@ -27,7 +28,7 @@ from unlir_jax.types import (
 PERCENTILES = (10, 20, 30, 40, 50, 60, 70, 80, 90)
 
 
-@factories.remember
+@memoize.remember
 def road(
     model: SplitModel,
     *,
@@ -83,7 +84,7 @@ def road(
     ) -> dict[str, jax.Array]:
         maps.check_saliency(saliency, images)
         images, labels = jnp.asarray(images), jnp.asarray(labels)
-        image_keys = keys.per_image(key, images) if noise else None
+        image_keys = random_keys.per_image(key, images) if noise else None
         orders = _orders(images, jnp.asarray(saliency))
         pixels = orders[0][0].size
         counts = np.round(np.asarray(chosen) / 100 * pixels).astype(np.int32)
@@ -116,7 +117,7 @@ def _orders(images: Images, saliency: Saliency) -> tuple[jax.Array, jax.Array]:
     return rank(enlarged), rank(-enlarged)
 
 
-@factories.remember
+@memoize.remember
 def _without(model: SplitModel, kind: Score) -> Callable[..., jax.Array]:
     """Give one step `(count, order)`: the score without the first ranks.
 

@@ -6,13 +6,14 @@ from typing import Literal, get_args
 import jax
 import jax.numpy as jnp
 
-from unlir_jax import factories, split
+from unlir_jax import split
+from unlir_jax.core import memoize
 from unlir_jax.types import Images, Labels, SplitModel, Variables
 
 Score = Literal["probability", "logit"]
 
 
-@factories.remember
+@memoize.remember
 def label_score(
     model: SplitModel, kind: Score = "probability"
 ) -> Callable[[Variables, Images, Labels], jax.Array]:

@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unlir_jax import compilation, factories, keys, loops, maps, split
+from unlir_jax import maps, split
+from unlir_jax.core import compilation, loops, memoize, random_keys
 from unlir_jax.types import (
     Explainer,
     Images,
@@ -21,7 +22,7 @@ from unlir_jax.types import (
 )
 
 
-@factories.remember
+@memoize.remember
 def max_sensitivity(
     model: SplitModel,
     explain: Explainer,
@@ -86,7 +87,7 @@ def max_sensitivity(
     ) -> dict[str, jax.Array]:
         maps.check_saliency(saliency, images)
         images, labels = jnp.asarray(images), jnp.asarray(labels)
-        image_keys = keys.per_image(key, images)
+        image_keys = random_keys.per_image(key, images)
         enlarged = maps.resize(saliency, images.shape[1:3])
         indices = jnp.asarray(np.arange(samples, dtype=np.int32))
         arguments = (variables, images, labels, enlarged, image_keys, key)

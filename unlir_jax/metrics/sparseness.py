@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unlir_jax import factories, maps, split
+from unlir_jax import maps, split
+from unlir_jax.core import memoize
 from unlir_jax.types import (
     Images,
     Labels,
@@ -16,7 +17,7 @@ from unlir_jax.types import (
 )
 
 
-@factories.remember
+@memoize.remember
 def sparseness(model: SplitModel) -> Metric:
     """Measure inequality of the map's absolute values by the Gini index.
 
@@ -33,7 +34,7 @@ def sparseness(model: SplitModel) -> Metric:
     return _of_map(model, "sparseness")
 
 
-@factories.remember
+@memoize.remember
 def complexity(model: SplitModel) -> Metric:
     """Measure the share of the image that the map keeps: its mean in [0, 1].
 

@@ -11,7 +11,7 @@ import numpy as np
 from flax import linen as nn
 
 from unlir_jax import tree
-from unlir_jax.models import parts, resnet, vgg
+from unlir_jax.models import part_network, resnet, vgg
 from unlir_jax.models.inverted_residual import InvertedResidualNet
 from unlir_jax.models.resnet import ResNet
 from unlir_jax.models.vgg import VGG
@@ -93,7 +93,7 @@ def graph(module: Any) -> Graph:
             f"expected one of {', '.join(kind.__name__ for kind in families)}."
         )
     inner, tied = families[type(backbone)](backbone)
-    if isinstance(module, parts.PartNet):
+    if isinstance(module, part_network.PartNet):
         finer = module.layer.removesuffix("/conv").removesuffix("/norm")
         last = f"conv5_{backbone.repeats[-1]}" if isinstance(backbone, VGG) else ""
         inner = [

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 from flax.linen import dtypes
 
-from unlir_jax import compilation, pooling
-from unlir_jax.models import convolution
+from unlir_jax.core import compilation
+from unlir_jax.models import convolution, pooling
 from unlir_jax.types import Array
 
 POOLS = ("average", "max", "gem")

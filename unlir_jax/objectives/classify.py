@@ -5,8 +5,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from unlir_jax import losses
-from unlir_jax.objectives import mixing, network
+from unlir_jax.objectives import losses, mixing, network
 from unlir_jax.objectives.objective import Apply, Batch, Objective, Outcome
 from unlir_jax.types import PerImage, RandomKey, Variables
 

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from unlir_jax import losses
-from unlir_jax.models.parts.cells import Traits
+from unlir_jax.models.part_network.cells import Traits
+from unlir_jax.objectives import losses
 from unlir_jax.objectives.objective import Apply
 from unlir_jax.types import Labels, PerImage
 

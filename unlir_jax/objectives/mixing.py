@@ -10,7 +10,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-from unlir_jax import mesh
+from unlir_jax.runtime import mesh
 from unlir_jax.types import Array, Images, RandomKey
 
 

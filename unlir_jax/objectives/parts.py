@@ -6,8 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from unlir_jax import losses
-from unlir_jax.objectives import constraints, network
+from unlir_jax.objectives import constraints, losses, network
 from unlir_jax.objectives.classify import evaluation
 from unlir_jax.objectives.objective import Apply, Batch, Objective, Outcome
 from unlir_jax.types import RandomKey, Variables

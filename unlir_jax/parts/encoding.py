@@ -1,6 +1,6 @@
 """Describe pictures by their parts, learnt without labels."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from unlir_jax.parts import clustering, discovery, products
-from unlir_jax.types import Array, Variables
+from unlir_jax.types import Array, Module, PyTree, Variables
 
 DIMENSIONS = 64
 NEIGHBOURS = 5
@@ -82,7 +82,7 @@ def whiten(
 
 
 def fit(
-    module: Any,
+    module: Module,
     variables: Variables,
     maps: Array,
     dimensions: int = DIMENSIONS,
@@ -108,7 +108,9 @@ def fit(
     return Encoder(found.mean, found.scale, found.combine(white.combinations))
 
 
-def encode(module: Any, variables: Variables, encoder: Encoder, maps: Array) -> Any:
+def encode(
+    module: Module, variables: Variables, encoder: Encoder, maps: Array
+) -> PyTree:
     """Encode pictures at unit length, `[pictures, dimensions]`.
 
     Args:

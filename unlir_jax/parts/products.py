@@ -6,12 +6,12 @@ kernel from descriptors: as a combination of the training pictures' descriptors.
 
 import functools
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
 
-from unlir_jax.types import Array, Variables
+from unlir_jax.types import Array, Module, PyTree, Variables
 
 CHUNK = 64
 # Of what is held of descriptors at once; with more, pictures are gone through again.
@@ -45,7 +45,7 @@ def chunks(maps: Array) -> Iterator[tuple[int, np.ndarray]]:
         yield first, np.pad(rows, [(0, missing)] + [(0, 0)] * (rows.ndim - 1))
 
 
-def gather(module: Any, variables: Variables, maps: Array) -> Products:
+def gather(module: Module, variables: Variables, maps: Array) -> Products:
     """Multiply the descriptors of all pairs of pictures, a block of parts at a time.
 
     With all of them at once, memory would grow with pictures times parts.
@@ -95,7 +95,7 @@ def gather(module: Any, variables: Variables, maps: Array) -> Products:
     return Products(values, mean, scale, combine)
 
 
-def _scale(head: Any, layers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _scale(head: PyTree, layers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Give each layer its due in the inner products.
 
     Args:

@@ -1,14 +1,14 @@
 """Where prototypes start, and where they are moved to: cells of training pictures."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
 
 from unlir_jax import tree
 from unlir_jax.parts import clustering
-from unlir_jax.types import Array, RandomKey, Variables
+from unlir_jax.types import Array, Module, RandomKey, Variables
 
 CHUNK = 64
 KERNEL = "params/classifier/parts/kernel"
@@ -24,14 +24,14 @@ class Projection(NamedTuple):
         distance: How far it moved, `[parts]`.
     """
 
-    variables: dict[str, Any]
+    variables: Variables
     picture: np.ndarray
     cell: np.ndarray
     distance: np.ndarray
 
 
 def project(
-    module: Any, variables: Variables, maps: Array, labels: Array
+    module: Module, variables: Variables, maps: Array, labels: Array
 ) -> Projection:
     """Replace each prototype by the nearest cell of a training picture of its class.
 
@@ -77,8 +77,8 @@ def project(
 
 
 def seed(
-    module: Any, variables: Variables, maps: Array, labels: Array, *, key: RandomKey
-) -> dict[str, Any]:
+    module: Module, variables: Variables, maps: Array, labels: Array, *, key: RandomKey
+) -> Variables:
     """Start the prototypes of each class at the k-means centres of its cells.
 
     From points drawn at random in the cube, as ProtoPNet starts, no cell is near
@@ -115,7 +115,7 @@ def seed(
     return tree.unflatten(leaves)
 
 
-def _check(module: Any, labels: np.ndarray) -> None:
+def _check(module: Module, labels: np.ndarray) -> None:
     if "distances" not in module.classifier.knows:
         raise ValueError(
             "Parts are moved to cells where they are prototypes in the space of cells; "
@@ -129,7 +129,7 @@ def _check(module: Any, labels: np.ndarray) -> None:
         )
 
 
-def _describer(module: Any, variables: Variables) -> Callable[[Array], np.ndarray]:
+def _describer(module: Module, variables: Variables) -> Callable[[Array], np.ndarray]:
     """Describe cells of up to `CHUNK` pictures, compiled for that many."""
     describe = jax.jit(
         lambda rows: module.apply(variables, rows, method="describe_cells")

@@ -7,18 +7,19 @@ may go on from there, and has to where there are too many pictures.
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import jax
 import numpy as np
 
-from unlir_jax import pooling, tree
-from unlir_jax.models.parts.cells import unpack
-from unlir_jax.models.parts.decisions import Descriptors
-from unlir_jax.models.parts.prototypes import Prototypes
+from unlir_jax import tree
+from unlir_jax.models import pooling
+from unlir_jax.models.part_network.cells import unpack
+from unlir_jax.models.part_network.decisions import Descriptors
+from unlir_jax.models.part_network.prototypes import Prototypes
 from unlir_jax.parts import clustering, encoding, groups, products, projection, ridge
 from unlir_jax.parts.products import chunks
-from unlir_jax.types import Array, RandomKey, Variables
+from unlir_jax.types import Array, Module, RandomKey, Variables
 
 CELLS = 60_000
 # The inner products of all pairs of so many pictures still fit into memory.
@@ -48,12 +49,12 @@ class Start(NamedTuple):
         notes: Numbers by name, such as the accuracy of leaving one picture out.
     """
 
-    variables: dict[str, Any]
+    variables: Variables
     notes: dict[str, float]
 
 
 def start(
-    module: Any,
+    module: Module,
     variables: Variables,
     maps: Array,
     labels: Array,
@@ -125,7 +126,7 @@ def start(
 
 
 def _find(
-    module: Any,
+    module: Module,
     leaves: dict[str, np.ndarray],
     maps: Array,
     labels: np.ndarray,
@@ -160,7 +161,7 @@ def _find(
 
 
 def check(
-    module: Any,
+    module: Module,
     pictures: int,
     *,
     parts: str,
@@ -221,7 +222,7 @@ def _sample(
 
 
 def _whiten(
-    module: Any, leaves: Mapping[str, Any], maps: Array, key: RandomKey
+    module: Module, leaves: Mapping[str, Array], maps: Array, key: RandomKey
 ) -> dict[str, np.ndarray]:
     """Fit the white space of each layer that has one."""
     head = module.classifier
@@ -245,14 +246,14 @@ def _whiten(
 
 
 def _embed(
-    module: Any, variables: Variables, maps: Array, key: RandomKey
+    module: Module, variables: Variables, maps: Array, key: RandomKey
 ) -> np.ndarray:
     embed = jax.jit(functools.partial(module.apply, variables, method="describe_cells"))
     return _sample(embed, maps, key)
 
 
 def _by_group(
-    module: Any,
+    module: Module,
     variables: Variables,
     maps: Array,
     labels: np.ndarray,
@@ -288,7 +289,7 @@ def _by_group(
 
 
 def decide(
-    module: Any,
+    module: Module,
     found: products.Products,
     labels: np.ndarray,
     known: np.ndarray,

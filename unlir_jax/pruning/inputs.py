@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unlir_jax import factories, split
+from unlir_jax import split
+from unlir_jax.core import memoize
 from unlir_jax.models import calls, channels
 from unlir_jax.types import Array, Images, Labels, Logits, Maps, Variables
 
@@ -105,7 +106,7 @@ def gate_gradients(
     return _differentiate(module, graph, decide)(gates, variables, images, labels)
 
 
-@factories.remember
+@memoize.remember
 def _differentiate(
     module: Any, graph: channels.Graph, decide: Callable[[Maps], Logits] | None
 ) -> Callable[..., Any]:

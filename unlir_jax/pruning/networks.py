@@ -4,7 +4,8 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from unlir_jax import pretrained, tree
+from unlir_jax import tree
+from unlir_jax.models import pretrained
 from unlir_jax.pruning import surgery
 from unlir_jax.pruning.choice import Choice
 from unlir_jax.pruning.inputs import Moments

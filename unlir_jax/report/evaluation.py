@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from unlir_jax import pretrained, record
 from unlir_jax.data import source
+from unlir_jax.models import pretrained
 from unlir_jax.report import cautions, curves, html, overlay, terms, words
+from unlir_jax.storage import files
 
 KINDS = {
     "best": "Explained best",
@@ -62,7 +63,7 @@ def document(
         "seed": job.settings.seed,
         "statistics": job.settings.statistics.to_dict(),
         "gallery": job.settings.gallery,
-        "versions": record.versions(),
+        "versions": files.versions(),
     }
     found["contract"] = {
         scorer_name: job.contracts[scorer_name] for scorer_name in job.columns
@@ -88,7 +89,7 @@ def _undefined(job: Any, rows: Any, names: Sequence[str]) -> dict[str, dict[str,
     for place, metric in enumerate(job.columns):
         without = np.flatnonzero(~np.isfinite(rows.values[..., place]).all(1))
         if len(without):
-            first = record.readable(names[int(without[0])])
+            first = files.readable(names[int(without[0])])
             found[metric] = {"pictures": len(without), "first": first}
     return found
 

@@ -7,7 +7,7 @@ from typing import Any
 from matplotlib import figure as figures
 from matplotlib.backends import backend_agg
 
-from unlir_jax import documents
+from unlir_jax.storage import documents
 
 # What is said of the machine is no curve of what is learnt.
 OMITTED = ("data_wait",)

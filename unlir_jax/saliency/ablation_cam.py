@@ -6,7 +6,8 @@ from typing import Any, Literal, get_args
 import jax
 import jax.numpy as jnp
 
-from unlir_jax import factories, loops, split
+from unlir_jax import split
+from unlir_jax.core import loops, memoize
 from unlir_jax.saliency import targets
 from unlir_jax.saliency.cam import check_maps, rectified, weigh
 from unlir_jax.types import (
@@ -23,7 +24,7 @@ from unlir_jax.types import (
 Division = Literal["score", "magnitude", "none"]
 
 
-@factories.remember
+@memoize.remember
 def ablation_cam(
     model: SplitModel,
     *,

@@ -6,11 +6,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from unlir_jax import keys, loops
+from unlir_jax.core import loops, random_keys
 from unlir_jax.types import Images
 
-image_keys = jax.jit(keys.per_image)
-"""Derive one key an image, see `keys.per_image`."""
+image_keys = jax.jit(random_keys.per_image)
+"""Derive one key an image, see `random_keys.per_image`."""
 
 
 def fold(

@@ -9,7 +9,8 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from unlir_jax import factories, split
+from unlir_jax import split
+from unlir_jax.core import memoize
 from unlir_jax.saliency import targets
 from unlir_jax.types import (
     Explainer,
@@ -26,7 +27,7 @@ Combine = Callable[[jax.Array, jax.Array], jax.Array]
 Run = Callable[..., tuple[jax.Array, jax.Array]]
 
 
-@factories.remember
+@memoize.remember
 def grad_cam(
     model: SplitModel, *, target: targets.Target = "logit", rectify: bool = True
 ) -> Explainer:
@@ -49,7 +50,7 @@ def grad_cam(
     return from_gradient(model, combine, target)
 
 
-@factories.remember
+@memoize.remember
 def cam(model: SplitModel) -> Explainer:
     """Show the exact evidence of an affine head: `h w sum_k g_k A_k`.
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unlir_jax import factories, loops
+from unlir_jax.core import loops, memoize
 from unlir_jax.saliency import accumulation, mask_passes
 
 
@@ -46,7 +46,7 @@ class Moments(NamedTuple):
     shown_shown: jax.Array
 
 
-@factories.remember
+@memoize.remember
 def coins(samples: int, width: float) -> Design:
     """Show each segment with probability 1/2; weigh likeness to the image.
 
@@ -66,7 +66,7 @@ def coins(samples: int, width: float) -> Design:
     return Design(samples, draw)
 
 
-@factories.remember
+@memoize.remember
 def every(pieces: int) -> Design:
     """Show every coalition but none and all, with the weight of the Shapley kernel."""
     kernel = np.zeros((pieces + 1, pieces + 1))
@@ -90,7 +90,7 @@ def every(pieces: int) -> Design:
     return Design(2**pieces - 2, draw, random=False)
 
 
-@factories.remember
+@memoize.remember
 def pairs(pieces: int, samples: int) -> Design:
     """Draw coalitions by the Shapley kernel, each followed by its complement.
 
@@ -118,7 +118,7 @@ def pairs(pieces: int, samples: int) -> Design:
     return Design(samples, draw)
 
 
-@factories.remember
+@memoize.remember
 def masks(design: Design) -> mask_passes.MakeMasks:
     """Make the masks of the rows, between that of the image and that of nothing.
 
@@ -180,7 +180,7 @@ def moments(
     return accumulation.fold(step, begun, starts, values, present, own, loop=loop)
 
 
-@factories.remember
+@memoize.remember
 def _adding(design: Design, few: int) -> Any:
     draw_rows = jax.vmap(jax.vmap(design.draw, (0, None, None)), (None, 0, 0))
 

@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unlir_jax import factories, keys, maps, split
+from unlir_jax import maps, split
+from unlir_jax.core import memoize, random_keys
 from unlir_jax.types import (
     Explainer,
     Images,
@@ -21,7 +22,7 @@ CENTER_DEVIATION = 0.25
 RANDOM_CELLS = 7
 
 
-@factories.remember
+@memoize.remember
 def fake_cam(model: SplitModel) -> Explainer:
     """Mark every pixel but the top left one.
 
@@ -40,7 +41,7 @@ def fake_cam(model: SplitModel) -> Explainer:
     return _control(model, draw)
 
 
-@factories.remember
+@memoize.remember
 def random(model: SplitModel) -> Explainer:
     """Draw 7 x 7 cells uniformly, for each image from its own key.
 
@@ -50,12 +51,12 @@ def random(model: SplitModel) -> Explainer:
     def draw(images: Images, key: RandomKey | None) -> Saliency:
         size = (RANDOM_CELLS, RANDOM_CELLS)
         uniform = jax.vmap(lambda k: jax.random.uniform(k, size, images.dtype))
-        return uniform(keys.per_image(key, images))
+        return uniform(random_keys.per_image(key, images))
 
     return _control(model, draw)
 
 
-@factories.remember
+@memoize.remember
 def center(model: SplitModel) -> Explainer:
     """Mark the centre by a Gaussian of a quarter of the image's sides.
 
@@ -76,7 +77,7 @@ def center(model: SplitModel) -> Explainer:
     return _control(model, draw)
 
 
-@factories.remember
+@memoize.remember
 def edges(model: SplitModel) -> Explainer:
     """Mark edges by the magnitude of the luminance's Sobel gradient."""
 

@@ -5,7 +5,7 @@ from typing import Literal, get_args
 import jax
 import jax.numpy as jnp
 
-from unlir_jax import factories
+from unlir_jax.core import memoize
 from unlir_jax.saliency import targets
 from unlir_jax.saliency.cam import from_gradient
 from unlir_jax.types import Explainer, SplitModel
@@ -13,7 +13,7 @@ from unlir_jax.types import Explainer, SplitModel
 Sign = Literal["absolute", "aligned"]
 
 
-@factories.remember
+@memoize.remember
 def eigen_cam(model: SplitModel, *, sign: Sign = "absolute") -> Explainer:
     """Project the centred maps on their first principal direction.
 
@@ -42,7 +42,7 @@ def eigen_cam(model: SplitModel, *, sign: Sign = "absolute") -> Explainer:
     return from_gradient(model, combine)
 
 
-@factories.remember
+@memoize.remember
 def eigen_grad_cam(
     model: SplitModel,
     *,

@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unlir_jax import factories, loops, split
+from unlir_jax import split
+from unlir_jax.core import loops, memoize
 from unlir_jax.saliency import accumulation, targets
 from unlir_jax.saliency.masks import SIDE, check_least, check_positive
 from unlir_jax.saliency.paths import blur
@@ -33,7 +34,7 @@ TIE = 1e-3
 """Pixels that differ by less have the same rank."""
 
 
-@factories.remember
+@memoize.remember
 def extremal_perturbation(
     model: SplitModel,
     *,
@@ -122,7 +123,7 @@ def extremal_perturbation(
     return explain
 
 
-@factories.remember
+@memoize.remember
 def _extremal_step(
     model: SplitModel,
     score: targets.Score,

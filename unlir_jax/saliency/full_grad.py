@@ -14,7 +14,8 @@ import jax
 import jax.numpy as jnp
 from jax.extend import core
 
-from unlir_jax import factories, maps, split
+from unlir_jax import maps, split
+from unlir_jax.core import memoize
 from unlir_jax.saliency import rectifiers, targets
 from unlir_jax.saliency.cam import checked
 from unlir_jax.types import (
@@ -68,7 +69,7 @@ class _Traced(NamedTuple):
 Tap = Callable[[_Traced], jax.Array]
 
 
-@factories.remember
+@memoize.remember
 def full_grad(
     model: SplitModel, *, target: targets.Target = "logit", rescale: bool = True
 ) -> Explainer:
@@ -118,7 +119,7 @@ def full_grad(
     return checked(model, run)
 
 
-@factories.remember
+@memoize.remember
 def full_gradient(
     model: SplitModel, *, target: targets.Target = "logit"
 ) -> Callable[[Variables, Images, Labels], FullGradient]:

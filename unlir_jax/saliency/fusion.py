@@ -6,7 +6,8 @@ from typing import Literal, get_args
 import jax
 import jax.numpy as jnp
 
-from unlir_jax import factories, maps
+from unlir_jax import maps
+from unlir_jax.core import memoize
 from unlir_jax.types import (
     Explainer,
     Images,
@@ -82,7 +83,7 @@ def _scale(saliency: Saliency, scaling: Scaling) -> jax.Array:
     return maps.normalize(saliency, scaling)
 
 
-@factories.remember
+@memoize.remember
 def augmented(
     explain: Explainer,
     *,

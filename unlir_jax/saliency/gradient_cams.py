@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unlir_jax import factories, loops, split
+from unlir_jax import split
+from unlir_jax.core import loops, memoize
 from unlir_jax.saliency import accumulation, targets
 from unlir_jax.saliency.cam import (
     check_maps,
@@ -35,7 +36,7 @@ from unlir_jax.types import (
 XGRAD_EPSILON = 1e-7
 
 
-@factories.remember
+@memoize.remember
 def grad_cam_plus_plus(
     model: SplitModel,
     *,
@@ -73,7 +74,7 @@ def grad_cam_plus_plus(
     return from_gradient(model, combine if epsilon else exact, target)
 
 
-@factories.remember
+@memoize.remember
 def smooth_grad_cam_plus_plus(
     model: SplitModel,
     *,
@@ -172,7 +173,7 @@ def _ratio(numerator: jax.Array, denominator: jax.Array) -> jax.Array:
     return jnp.where(zero, 0, numerator / jnp.where(zero, 1, denominator))
 
 
-@factories.remember
+@memoize.remember
 def xgrad_cam(
     model: SplitModel, *, target: targets.Target = "logit", rectify: bool = False
 ) -> Explainer:
@@ -198,7 +199,7 @@ def xgrad_cam(
     return from_gradient(model, combine, target)
 
 
-@factories.remember
+@memoize.remember
 def hires_cam(
     model: SplitModel, *, target: targets.Target = "logit", rectify: bool = False
 ) -> Explainer:
@@ -222,7 +223,7 @@ def hires_cam(
     return from_gradient(model, combine, target)
 
 
-@factories.remember
+@memoize.remember
 def elementwise_grad_cam(
     model: SplitModel, *, target: targets.Target = "logit"
 ) -> Explainer:
@@ -238,7 +239,7 @@ def elementwise_grad_cam(
     return from_gradient(model, combine, target)
 
 
-@factories.remember
+@memoize.remember
 def layer_cam(
     model: SplitModel, *, target: targets.Target = "logit", rectify: bool = False
 ) -> Explainer:
@@ -261,7 +262,7 @@ def layer_cam(
     return from_gradient(model, combine, target)
 
 
-@factories.remember
+@memoize.remember
 def finer_cam(
     model: SplitModel,
     *,
@@ -287,7 +288,7 @@ def finer_cam(
     return grad_cam(model, target=contrast, rectify=rectify)
 
 
-@factories.remember
+@memoize.remember
 def shapley_cam(
     model: SplitModel, *, target: targets.Target = "logit", rectify: bool = True
 ) -> Explainer:

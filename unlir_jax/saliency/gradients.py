@@ -5,7 +5,8 @@ from typing import Any, Literal, get_args
 import jax
 import jax.numpy as jnp
 
-from unlir_jax import compilation, factories, split
+from unlir_jax import split
+from unlir_jax.core import compilation, memoize
 from unlir_jax.saliency import targets
 from unlir_jax.saliency.cam import checked
 from unlir_jax.types import Explainer, Images, Labels, SplitModel, Variables
@@ -14,7 +15,7 @@ Channels = Literal["sum", "absolute_sum", "absolute_max", "norm", "keep"]
 """How the colours of an attribution become one number a pixel, see `merge`."""
 
 
-@factories.remember
+@memoize.remember
 def gradient(
     model: SplitModel,
     *,
@@ -45,7 +46,7 @@ def gradient(
     return checked(model, run)
 
 
-@factories.remember
+@memoize.remember
 def input_x_gradient(
     model: SplitModel,
     *,
@@ -79,7 +80,7 @@ def input_x_gradient(
     return checked(model, run)
 
 
-@factories.remember
+@memoize.remember
 def image_gradient(model: SplitModel, score: targets.Score) -> Any:
     """Make `(variables, images, labels) -> (gradient, [0, classes])`, compiled."""
     network = split.whole(model)

@@ -17,7 +17,8 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
-from unlir_jax import factories, maps
+from unlir_jax import maps
+from unlir_jax.core import memoize
 from unlir_jax.saliency import rectifiers, targets
 from unlir_jax.saliency.cam import check_maps, checked, head_score, weigh
 from unlir_jax.saliency.gradients import Channels, check_channels, merge
@@ -33,7 +34,7 @@ from unlir_jax.types import (
 Rule = Literal["guided", "deconvolution"]
 
 
-@factories.remember
+@memoize.remember
 def guided_backpropagation(
     model: SplitModel,
     *,
@@ -64,7 +65,7 @@ def guided_backpropagation(
     return _explainer(model, "guided", target, channels)
 
 
-@factories.remember
+@memoize.remember
 def deconvolution(
     model: SplitModel,
     *,
@@ -82,7 +83,7 @@ def deconvolution(
     return _explainer(model, "deconvolution", target, channels)
 
 
-@factories.remember
+@memoize.remember
 def guided_grad_cam(
     model: SplitModel,
     *,

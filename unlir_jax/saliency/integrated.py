@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unlir_jax import factories, loops, maps, split
+from unlir_jax import maps, split
+from unlir_jax.core import loops, memoize
 from unlir_jax.saliency import accumulation, targets
 from unlir_jax.saliency.gradients import (
     Channels,
@@ -26,7 +27,7 @@ from unlir_jax.types import (
 Rule = Literal["gauss_legendre", "trapezoid"]
 
 
-@factories.remember
+@memoize.remember
 def integrated_gradients(
     model: SplitModel,
     *,
@@ -81,7 +82,7 @@ def integrated_gradients(
     return explain
 
 
-@factories.remember
+@memoize.remember
 def _straight_step(model: SplitModel, score: targets.Score) -> Any:
     slope = image_gradient(model, score)
 
@@ -129,7 +130,7 @@ class Completeness(NamedTuple):
     error: jax.Array
 
 
-@factories.remember
+@memoize.remember
 def completeness(
     model: SplitModel,
     *,

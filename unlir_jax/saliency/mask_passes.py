@@ -7,7 +7,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from unlir_jax import factories, loops, maps, split
+from unlir_jax import maps, split
+from unlir_jax.core import loops, memoize
 from unlir_jax.saliency import targets
 from unlir_jax.types import Images, Labels, RandomKey, SplitModel, Variables
 
@@ -65,7 +66,7 @@ def score(
     return loops.map_pairs(counted, *sizes, *arguments, loop=loop)
 
 
-@factories.remember
+@memoize.remember
 def compiled(model: SplitModel, score: targets.Score, make: MakeMasks) -> Any:
     """Compile one chunk of pairs of an image and a mask, see `loops.map_pairs`."""
     network = split.whole(model)

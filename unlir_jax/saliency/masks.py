@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from unlir_jax import factories, loops, maps, split
+from unlir_jax import maps, split
+from unlir_jax.core import loops, memoize
 from unlir_jax.saliency import accumulation, targets
 from unlir_jax.saliency.paths import blur
 from unlir_jax.types import (
@@ -28,7 +29,7 @@ SIDE = 224
 """Side in pixels of the images for which the papers give lengths."""
 
 
-@factories.remember
+@memoize.remember
 def meaningful_perturbation(
     model: SplitModel,
     *,
@@ -104,7 +105,7 @@ def meaningful_perturbation(
     return explain
 
 
-@factories.remember
+@memoize.remember
 def _deleting_step(
     model: SplitModel,
     adam: optax.GradientTransformation,

@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unlir_jax import factories, loops, maps, split
+from unlir_jax import maps, split
+from unlir_jax.core import loops, memoize
 from unlir_jax.saliency import mask_passes, targets
 from unlir_jax.types import (
     Explainer,
@@ -22,7 +23,7 @@ Sides = int | tuple[int, int]
 WINDOWS = 8
 
 
-@factories.remember
+@memoize.remember
 def occlusion(
     model: SplitModel,
     *,
@@ -98,7 +99,7 @@ def _spread(drops: jax.Array, down: jax.Array, across: jax.Array) -> Saliency:
     return jnp.einsum("bhc,cw->bhw", rows, across, precision="highest")
 
 
-@factories.remember
+@memoize.remember
 def _windows(window: Sides | None, stride: Sides | None) -> mask_passes.MakeMasks:
     """Make masks that hide one window each; the last one hides nothing."""
 

@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from unlir_jax import factories, loops, maps, split
+from unlir_jax import maps, split
+from unlir_jax.core import loops, memoize
 from unlir_jax.saliency.cam import check_maps, weigh
 from unlir_jax.saliency.nearest import nearest
 from unlir_jax.types import (
@@ -58,7 +59,7 @@ class Search(NamedTuple):
     active: jax.Array
 
 
-@factories.remember
+@memoize.remember
 def opti_cam(
     model: SplitModel,
     *,
@@ -142,7 +143,7 @@ class Programs(NamedTuple):
     combine: Callable[[jax.Array, jax.Array], Saliency]
 
 
-@factories.remember
+@memoize.remember
 def compile_programs(
     model: SplitModel,
     learning_rate: float,

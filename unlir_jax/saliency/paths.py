@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unlir_jax import factories, keys, loops, maps, split
+from unlir_jax import maps, split
+from unlir_jax.core import loops, memoize, random_keys
 from unlir_jax.saliency import accumulation, targets
 from unlir_jax.saliency.gradients import (
     Channels,
@@ -24,7 +25,7 @@ from unlir_jax.types import (
 )
 
 
-@factories.remember
+@memoize.remember
 def blur_integrated_gradients(
     model: SplitModel,
     *,
@@ -88,7 +89,7 @@ def blur_integrated_gradients(
     return explain
 
 
-@factories.remember
+@memoize.remember
 def _sharpening_step(model: SplitModel, score: targets.Score) -> Any:
     slope = image_gradient(model, score)
 
@@ -130,7 +131,7 @@ def blur(images: Images, sigma: Any) -> jax.Array:
     return jnp.einsum("vw,bhwc->bhvc", columns, down, precision="highest")
 
 
-@factories.remember
+@memoize.remember
 def gradient_shap(
     model: SplitModel,
     *,
@@ -187,7 +188,7 @@ def gradient_shap(
     return explain
 
 
-@factories.remember
+@memoize.remember
 def _random_step(
     model: SplitModel,
     score: targets.Score,
@@ -206,7 +207,7 @@ def _random_step(
         labels: Labels,
         key: RandomKey,
     ) -> jax.Array:
-        own = keys.per_image(jax.random.fold_in(key, sample), images)
+        own = random_keys.per_image(jax.random.fold_in(key, sample), images)
         # Noise of deviation 0 would be drawn all the same.
         noisy = images + accumulation.noise(own, 0, images, level) if level else images
         start = maps.background(

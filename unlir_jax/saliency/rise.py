@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unlir_jax import factories, loops, maps, split
+from unlir_jax import maps, split
+from unlir_jax.core import loops, memoize
 from unlir_jax.saliency import accumulation, mask_passes, targets
 from unlir_jax.types import (
     Explainer,
@@ -20,7 +21,7 @@ from unlir_jax.types import (
 )
 
 
-@factories.remember
+@memoize.remember
 def rise(
     model: SplitModel,
     *,
@@ -93,7 +94,7 @@ def rise(
     return explain
 
 
-@factories.remember
+@memoize.remember
 def shifted_cells(cells: int, share: float) -> mask_passes.MakeMasks:
     """Make masks of `cells x cells` coin tosses, enlarged and shifted at random.
 
@@ -142,7 +143,7 @@ def _average(
     return accumulation.fold(step, zeros, starts, padded, own, loop=loop) / count
 
 
-@factories.remember
+@memoize.remember
 def _adding(make: mask_passes.MakeMasks, few: int) -> Any:
     @jax.jit
     def add(

@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unlir_jax import factories, loops, maps, split
+from unlir_jax import maps, split
+from unlir_jax.core import loops, memoize
 from unlir_jax.saliency import accumulation, targets
 from unlir_jax.saliency.cam import check_maps, weigh
 from unlir_jax.types import (
@@ -31,7 +32,7 @@ NoiseOn = Literal["maps", "image"]
 Mask = Callable[..., jax.Array]
 
 
-@factories.remember
+@memoize.remember
 def score_cam(
     model: SplitModel,
     *,
@@ -88,7 +89,7 @@ def score_cam(
     return _masking(model, target, mask, weighting, np.zeros(1), batch_size, loop)
 
 
-@factories.remember
+@memoize.remember
 def ss_cam(
     model: SplitModel,
     *,
@@ -146,7 +147,7 @@ def ss_cam(
     return _masking(model, target, mask, "softmax", draws, batch_size, loop, True)
 
 
-@factories.remember
+@memoize.remember
 def is_cam(
     model: SplitModel,
     *,

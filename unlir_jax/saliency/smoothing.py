@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unlir_jax import factories, loops, split
+from unlir_jax import split
+from unlir_jax.core import loops, memoize
 from unlir_jax.saliency import accumulation, targets
 from unlir_jax.saliency.gradients import (
     Channels,
@@ -46,7 +47,7 @@ class _Running(NamedTuple):
     spread: jax.Array
 
 
-@factories.remember
+@memoize.remember
 def smooth_grad(
     model: SplitModel,
     *,
@@ -75,7 +76,7 @@ def smooth_grad(
     return _over_noise(model, "mean", target, samples, level, channels, loop)
 
 
-@factories.remember
+@memoize.remember
 def square_grad(
     model: SplitModel,
     *,
@@ -96,7 +97,7 @@ def square_grad(
     return _over_noise(model, "square", target, samples, level, channels, loop)
 
 
-@factories.remember
+@memoize.remember
 def var_grad(
     model: SplitModel,
     *,
@@ -117,7 +118,7 @@ def var_grad(
     return _over_noise(model, "variance", target, samples, level, channels, loop)
 
 
-@factories.remember
+@memoize.remember
 def noise_moments(
     model: SplitModel,
     *,
@@ -190,7 +191,7 @@ def _over_noise(
     return explain
 
 
-@factories.remember
+@memoize.remember
 def _noisy_step(model: SplitModel, score: targets.Score, level: float) -> Any:
     """Compile what all three statistics have in common, one noisy copy."""
     add = _adding(model, score)

@@ -7,7 +7,8 @@ from typing import NamedTuple, get_args
 import jax
 import jax.numpy as jnp
 
-from unlir_jax import factories, loops, maps, split
+from unlir_jax import maps, split
+from unlir_jax.core import loops, memoize
 from unlir_jax.saliency import (
     accumulation,
     coalitions,
@@ -26,7 +27,7 @@ from unlir_jax.types import (
 )
 
 
-@factories.remember
+@memoize.remember
 def lime(
     model: SplitModel,
     *,
@@ -87,7 +88,7 @@ def lime(
     return _surrogate(model, target, settings, design, _ridge(ridge), False)
 
 
-@factories.remember
+@memoize.remember
 def kernel_shap(
     model: SplitModel,
     *,
@@ -210,7 +211,7 @@ def _pixels(cut: jax.Array, zeros: jax.Array) -> jax.Array:
     return jax.vmap(lambda zero, place: zero.at[place].add(1))(zeros, flat)
 
 
-@factories.remember
+@memoize.remember
 def _ridge(
     penalty: float,
 ) -> Callable[[coalitions.Moments, jax.Array, jax.Array], jax.Array]:

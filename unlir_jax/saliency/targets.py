@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unlir_jax import factories, split
+from unlir_jax import split
+from unlir_jax.core import memoize
 from unlir_jax.types import Array, Labels, Logits
 
 Score = Callable[[Any, Any], jax.Array]
@@ -51,7 +52,7 @@ def margin(logits: Logits, labels: Labels) -> jax.Array:
     return logit(logits, labels) - jnp.max(jnp.where(own, -jnp.inf, logits), axis=1)
 
 
-@factories.remember
+@memoize.remember
 def contrast(*, others: int = 3, strength: float = 1.0) -> Score:
     """Set the label against the classes whose logits are nearest to its own.
 
@@ -149,7 +150,7 @@ def resolve(target: Target) -> Score:
     return _finite(_score(target))
 
 
-@factories.remember
+@memoize.remember
 def _finite(score: Score) -> Score:
     @functools.wraps(score)
     def checked(logits: Any, labels: Labels) -> jax.Array:

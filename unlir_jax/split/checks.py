@@ -13,9 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import core
 
-from unlir_jax import keys
+from unlir_jax.core import random_keys
 from unlir_jax.split.functions import whole
-from unlir_jax.types import Images, Labels, SplitModel, Variables
+from unlir_jax.types import Images, Labels, PyTree, SplitModel, Variables
 
 SLACK = 1e-4
 """How far rounding may take a pixel out of [0, 1]."""
@@ -161,7 +161,7 @@ def check_shapes(images: Images, labels: Labels, channels: int = 0) -> None:
         )
 
 
-def check_array(name: str, value: Any, expected: str) -> None:
+def check_array(name: str, value: object, expected: str) -> None:
     """Refuse what is no array of numbers, without a look at its values."""
     if not isinstance(value, np.ndarray | np.generic | jax.Array):
         raise TypeError(
@@ -219,9 +219,9 @@ def check_pixels(images: Images) -> None:
     raise ValueError(f"`images`[{number}] holds {value:.6g}; expected {advice}.")
 
 
-def check_key(key: Any) -> None:
+def check_key(key: object) -> None:
     """Refuse what is no typed random key; None is none."""
-    keys.check(key)
+    random_keys.check(key)
 
 
 def withheld[Found](
@@ -238,7 +238,7 @@ def withheld[Found](
     labels = jnp.asarray(labels)
     fine = _plausible(images) & (labels >= 0) & (labels < classes)
 
-    def give(leaf: Any) -> Any:
+    def give(leaf: PyTree) -> PyTree:
         own = jnp.ndim(leaf) and leaf.shape[0] == len(fine)
         if not own or not jnp.issubdtype(leaf.dtype, jnp.floating):
             return leaf
@@ -247,7 +247,7 @@ def withheld[Found](
     return jax.tree.map(give, found)
 
 
-def traced(*values: Any) -> bool:
+def traced(*values: object) -> bool:
     """Tell whether something is unknown, as it is inside `jax.jit`."""
     return any(isinstance(value, core.Tracer) for value in values)
 

@@ -1,16 +1,16 @@
 """Cut models of two functions, and join their halves again."""
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from unlir_jax import compilation, factories
+from unlir_jax.core import compilation, memoize
 from unlir_jax.types import (
     Features,
     Images,
     Logits,
+    PyTree,
     SplitModel,
     Variables,
 )
@@ -19,8 +19,8 @@ BLACK = (0.0, 0.0, 0.0)
 
 
 def from_functions(
-    features: Callable[[Variables, Images], Any],
-    head: Callable[[Variables, Any], Logits],
+    features: Callable[[Variables, Images], PyTree],
+    head: Callable[[Variables, PyTree], Logits],
     *,
     mean: tuple[float, ...] = BLACK,
 ) -> SplitModel:
@@ -73,7 +73,7 @@ class _Plain:
 _PLAIN = _Plain()
 
 
-@factories.remember
+@memoize.remember
 def whole(model: SplitModel) -> Callable[[Variables, Images], Logits]:
     """Join the two halves again, compiled: `(variables, images) -> logits`.
 

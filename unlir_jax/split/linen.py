@@ -15,6 +15,7 @@ from unlir_jax.types import (
     Features,
     Images,
     Logits,
+    PyTree,
     SplitModel,
     Variables,
 )
@@ -27,7 +28,7 @@ def from_methods(
     *,
     mean: tuple[float, ...] = BLACK,
     allow_training: bool = False,
-    **arguments: Any,
+    **arguments: object,
 ) -> SplitModel:
     """Cut a Linen module that offers its two halves as methods.
 
@@ -67,7 +68,7 @@ def from_linen(
     *,
     mean: tuple[float, ...] = BLACK,
     allow_training: bool = False,
-    **arguments: Any,
+    **arguments: object,
 ) -> SplitModel:
     """Cut any unmodified Linen module at the output of one of its submodules.
 
@@ -131,7 +132,7 @@ def run_from(
     inner: Array,
     image_size: int,
     method: str,
-) -> Any:
+) -> PyTree:
     """Give what a method would with this output of a submodule.
 
     What leads to the submodule is not computed under `jit`, as nothing of it is used;
@@ -156,7 +157,7 @@ def run_from(
 
 def watch(
     module: nn.Module, paths: Sequence[str], variables: Variables, images: Images
-) -> dict[str, tuple[Any, Any]]:
+) -> dict[str, tuple[PyTree, PyTree]]:
     """Give what goes into submodules of a trunk, and what comes out of them.
 
     Args:
@@ -168,9 +169,9 @@ def watch(
     Raises:
         ValueError: A path is of no module that runs.
     """
-    seen: dict[str, tuple[Any, Any]] = {}
+    seen: dict[str, tuple[PyTree, PyTree]] = {}
 
-    def intercept(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
+    def intercept(call: Any, args: Any, kwargs: Any, context: Any) -> PyTree:
         output = call(*args, **kwargs)
         path = "/".join(context.module.path)
         if context.method_name == "__call__" and path in paths:
@@ -191,18 +192,18 @@ def watch(
 def _run(
     module: nn.Module,
     at: str,
-    arguments: dict[str, Any],
+    arguments: dict[str, object],
     variables: Variables,
     images: Images,
-    replacement: Any,
+    replacement: PyTree,
     *,
     training: bool = False,
-) -> tuple[Any, Any]:
+) -> tuple[PyTree, PyTree]:
     """Apply a module; give the output at a path, replaced if asked for, and logits."""
     seen: dict[str, None] = {}
-    outputs: list[Any] = []
+    outputs: list[PyTree] = []
 
-    def intercept(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
+    def intercept(call: Any, args: Any, kwargs: Any, context: Any) -> PyTree:
         path = "/".join(context.module.path)
         named = context.method_name == "__call__" and path
         if named:
@@ -242,7 +243,7 @@ def _check_arguments(
         mode.check_arguments(module, arguments.get("method", "__call__"), arguments)
 
 
-def module_paths(module: nn.Module, *example: Any, **arguments: Any) -> list[str]:
+def module_paths(module: nn.Module, *example: PyTree, **arguments: object) -> list[str]:
     """List the paths of the submodules that a Linen module calls, in call order.
 
     Args:
@@ -252,7 +253,7 @@ def module_paths(module: nn.Module, *example: Any, **arguments: Any) -> list[str
     """
     seen: dict[str, None] = {}
 
-    def intercept(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
+    def intercept(call: Any, args: Any, kwargs: Any, context: Any) -> PyTree:
         if context.method_name == "__call__" and context.module.path:
             seen["/".join(context.module.path)] = None
         return call(*args, **kwargs)

@@ -15,7 +15,7 @@ from flax import errors
 from flax import linen as nn
 from flax.core.scope import DenyList
 
-from unlir_jax.types import Variables
+from unlir_jax.types import Module, PyTree, Variables
 
 # Flax's words for the mode, with what they are in training.
 TRAINING = {
@@ -37,7 +37,7 @@ _INCOMPLETE = (
 )
 
 
-def spoken(settings: Mapping[str, Any]) -> str:
+def spoken(settings: Mapping[str, object]) -> str:
     """Name the first setting that says training, as `name=value`, or nothing.
 
     Dropout at a rate of 0 does nothing, whatever it says.
@@ -53,8 +53,10 @@ def spoken(settings: Mapping[str, Any]) -> str:
 
 
 def of_call(
-    function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
-) -> dict[str, Any]:
+    function: Callable[..., object],
+    args: Sequence[object],
+    kwargs: Mapping[str, object],
+) -> dict[str, object]:
     """Give the words for the mode that a function runs with, defaults included.
 
     Args:
@@ -71,12 +73,12 @@ def of_call(
 
 
 @functools.cache
-def _words(function: Callable[..., Any]) -> dict[str, tuple[int, Any]]:
+def _words(function: Callable[..., object]) -> dict[str, tuple[int, object]]:
     """Give place and default of the parameters that are words for the mode."""
     known = list(inspect.signature(function).parameters.values())
     if known and known[0].name == "self":
         known = known[1:]
-    found: dict[str, tuple[int, Any]] = {}
+    found: dict[str, tuple[int, object]] = {}
     for place, each in enumerate(known):
         if each.name in TRAINING:
             # What goes by its name alone has a place beyond all that are given.
@@ -96,7 +98,9 @@ def refusal(network: str, finding: str, remedy: str) -> ValueError:
 
 
 def check_arguments(
-    network: Any, method: str | Callable[..., Any], arguments: Mapping[str, Any]
+    network: Module,
+    method: str | Callable[..., object],
+    arguments: Mapping[str, object],
 ) -> None:
     """Refuse a method that says training as it will be called, before it is.
 
@@ -122,10 +126,10 @@ def check_arguments(
 def apply(
     module: nn.Module,
     variables: Variables,
-    *inputs: Any,
+    *inputs: PyTree,
     training: bool = False,
     **arguments: Any,
-) -> Any:
+) -> PyTree:
     """Apply a Linen module in evaluation mode, or in training mode where that is meant.
 
     Args:
@@ -168,7 +172,7 @@ def check_variables(module: nn.Module, variables: Variables) -> None:
 
 
 @contextlib.contextmanager
-def complete(network: str, variables: Mapping[str, Any]) -> Iterator[None]:
+def complete(network: str, variables: Variables) -> Iterator[None]:
     """Turn Flax' errors on variables that are missing or misshapen into a sentence."""
     try:
         yield
@@ -226,7 +230,7 @@ def _fields(kind: type) -> list[str]:
     return [name for name in names if name in getattr(kind, "__dataclass_fields__", {})]
 
 
-def _of_wrapped(module: Any, kwargs: Mapping[str, Any]) -> str:
+def _of_wrapped(module: Module, kwargs: Mapping[str, object]) -> str:
     """Name what says training in an NNX module that a Linen module makes."""
     from flax import nnx
 
@@ -241,7 +245,7 @@ def _of_wrapped(module: Any, kwargs: Mapping[str, Any]) -> str:
     return next(iter(of_nnx(made)), "")
 
 
-def of_nnx(network: Any) -> list[str]:
+def of_nnx(network: Module) -> list[str]:
     """Name the attributes of NNX modules that say training, `path.name=value` each."""
     from flax import nnx
 

@@ -1,22 +1,29 @@
 """Cut an NNX module in two, at its methods."""
 
 import inspect
-from typing import Any
 
 from unlir_jax import tree
 from unlir_jax.split import mode
 from unlir_jax.split.functions import BLACK, cut
-from unlir_jax.types import Features, Images, Logits, SplitModel, Variables
+from unlir_jax.types import (
+    Features,
+    Images,
+    Logits,
+    Module,
+    PyTree,
+    SplitModel,
+    Variables,
+)
 
 
 def from_nnx(
-    module: Any,
+    module: Module,
     features: str = "features",
     head: str = "head",
     *,
     mean: tuple[float, ...] = BLACK,
     allow_training: bool = False,
-    **arguments: Any,
+    **arguments: object,
 ) -> tuple[SplitModel, Variables]:
     """Cut an NNX module that offers its two halves as methods.
 
@@ -52,7 +59,7 @@ def from_nnx(
         _check(module, (features, head), arguments)
     graph, state = nnx.split(module)
 
-    def call(variables: Variables, method: str, values: Any) -> Any:
+    def call(variables: Variables, method: str, values: PyTree) -> PyTree:
         _check_state(type(module).__name__, variables, state)
         network = nnx.merge(graph, variables)
         if allow_training:
@@ -80,7 +87,7 @@ def from_nnx(
     return cut(first, second, mean), state
 
 
-def _check_state(network: str, variables: Variables, known: Any) -> None:
+def _check_state(network: str, variables: Variables, known: PyTree) -> None:
     """Refuse variables that have other paths than the network's state."""
     given, expected = tree.flatten(variables), tree.flatten(known)
     missing = [path for path in expected if path not in given]
@@ -92,7 +99,9 @@ def _check_state(network: str, variables: Variables, known: Any) -> None:
         )
 
 
-def _check(module: Any, methods: tuple[str, ...], arguments: dict[str, Any]) -> None:
+def _check(
+    module: Module, methods: tuple[str, ...], arguments: dict[str, object]
+) -> None:
     """Refuse a network that says training, before it sees a picture.
 
     Where a method takes more than the images, an argument may decide against the
@@ -111,7 +120,7 @@ def _check(module: Any, methods: tuple[str, ...], arguments: dict[str, Any]) -> 
         )
 
 
-def _written(network: Any) -> dict[str, Any]:
+def _written(network: Module) -> dict[str, PyTree]:
     """Give what training writes by path: statistics, counters of random numbers.
 
     Spectral normalisation writes its parameter also when it evaluates, and a wrapped

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from unlir_jax import documents, places
+from unlir_jax.storage import documents, paths
 from unlir_jax.weights import readers
 
 FILE = "weights.safetensors"
@@ -93,7 +93,7 @@ def find(folder: str | os.PathLike[str]) -> Path:
     Raises:
         ValueError: The folder is none, or the training is not finished.
     """
-    places.check(folder, "workdir")
+    paths.check(folder, "workdir")
     path = Path(folder) / FILE
     if path.is_file():
         return path

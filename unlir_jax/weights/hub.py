@@ -6,7 +6,7 @@ import pathlib
 import re
 from types import ModuleType
 
-from unlir_jax import places
+from unlir_jax.storage import paths
 
 PREFERRED = ("model.safetensors", "pytorch_model.bin")
 """Taken first, in this order, where `hf:owner/name` names no file."""
@@ -42,7 +42,7 @@ def resolve(weights: str | os.PathLike) -> pathlib.Path:
     if not isinstance(weights, str) or not weights.startswith(_SCHEME):
         if not os.fspath(weights):
             raise ValueError(f"`weights`={weights!r} is empty; expected {_FORM}.")
-        places.check(weights, "weights")
+        paths.check(weights, "weights")
         return pathlib.Path(weights)
     match = _REFERENCE.fullmatch(weights)
     if match is None:

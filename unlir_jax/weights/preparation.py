@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from unlir_jax import documents
+from unlir_jax.storage import documents
 from unlir_jax.weights import exported, hub, readers
 
 CONFIG = "config.json"

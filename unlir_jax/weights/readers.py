@@ -17,7 +17,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from unlir_jax import documents, places, staging
+from unlir_jax.storage import documents, paths, staging
 from unlir_jax.weights import bounded_zip, safetensors_types, torch_file
 from unlir_jax.weights.contents import MAX_NAME, Contents
 
@@ -119,7 +119,7 @@ def write_safetensors(
             that the format lacks.
     """
     path = pathlib.Path(path)
-    places.check(path, "path")
+    paths.check(path, "path")
     if not path.parent.is_dir() or path.is_dir():
         raise ValueError(
             f"`path`={str(path)!r} cannot be written; expected a file name in a "
@@ -163,7 +163,7 @@ def sha256(path: str | os.PathLike) -> str:
 
 def _existing(path: str | os.PathLike) -> pathlib.Path:
     path = pathlib.Path(path)
-    places.check(path, "path")
+    paths.check(path, "path")
     if not path.exists():
         raise FileNotFoundError(f"`path`={str(path)!r} does not exist; {_EXPECTED}.")
     if not path.is_file():

@@ -12,7 +12,7 @@ from typing import BinaryIO, NamedTuple
 import ml_dtypes
 import numpy as np
 
-from unlir_jax import documents
+from unlir_jax.storage import documents
 from unlir_jax.weights import budget
 from unlir_jax.weights.contents import MAX_NAME
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import numpy as np
 
-from unlir_jax import places
+from unlir_jax.storage import paths
 from unlir_jax.weights import bounded_zip, inert_pickle, torch_tensors
 from unlir_jax.weights.budget import Budget
 from unlir_jax.weights.contents import MAX_NAME, NEST, Contents
@@ -60,7 +60,7 @@ def open_torch(path: str | os.PathLike) -> Contents:
             a whole pickled model; when read, that tensors point outside their bytes.
     """
     path = pathlib.Path(path)
-    places.check(path, "path")
+    paths.check(path, "path")
     if not path.exists():
         raise FileNotFoundError(
             f"`path`={str(path)!r} does not exist; expected a PyTorch file "

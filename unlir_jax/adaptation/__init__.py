@@ -1,1 +1,0 @@
-"""Learning from few pictures a class: draws, probes, and weights of frozen filters."""

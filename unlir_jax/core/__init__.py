@@ -1,0 +1,1 @@
+"""Foundations: random keys, loops, cached factories, finite numbers, the console."""

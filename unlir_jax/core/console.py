@@ -1,0 +1,86 @@
+"""What the command line says: sentences, tables, JSON, and how far the work is."""
+
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+DONE = 0
+
+# What moves, colours or hides text in a terminal or turns its direction: controls but
+# for the tab and the end of a line, marks of direction, letters without width (but for
+# the two that join letters), ends of lines and halves of letters of Unicode 16.
+_HIDDEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u180e\u200b\u200e\u200f\u2028-\u202e"
+    "\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]"
+)
+
+
+def visible(text: str) -> str:
+    r"""Write letters that would act on a terminal or a page as what they are.
+
+    Names of files, classes and arrays come from anybody.
+
+    Example:
+        >>> from unlir_jax import console
+        >>> print(console.visible("a\x1b[31mb"))
+        a\u001b[31mb
+    """
+    # As JSON writes them, so that text which is JSON stays the same document.
+    return _HIDDEN.sub(lambda found: json.dumps(found[0])[1:-1], text)
+
+
+def say(text: str) -> None:
+    """Print a sentence, or lines of them, at once."""
+    print(visible(text), flush=True)
+
+
+@contextmanager
+def progress() -> Iterator[Callable[[str, float], None]]:
+    """Draw how far the work is: `show(doing, share)`."""
+    from rich import console, progress  # Slow to import.
+
+    bar = progress.Progress(
+        progress.TextColumn("{task.description:<22}"),
+        progress.BarColumn(bar_width=36),
+        progress.TaskProgressColumn(),
+        progress.TimeElapsedColumn(),
+        console=console.Console(stderr=True),
+        transient=True,
+    )
+    with bar:
+        task = bar.add_task("reading", total=1.0)
+        yield lambda doing, share: bar.update(task, description=doing, completed=share)
+
+
+@contextmanager
+def silence() -> Iterator[Callable[[str, float], None]]:
+    """Draw nothing."""
+    yield lambda doing, share: None
+
+
+def print_table(
+    head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()
+) -> int:
+    """Print aligned columns; those numbered in `right` to the right."""
+    lines = [[visible(text) for text in line] for line in (head, *rows)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
+    for line in lines:
+        cells = [
+            text.rjust(width) if index in right else text.ljust(width)
+            for index, (text, width) in enumerate(zip(line, widths, strict=True))
+        ]
+        print("  ".join(cells).rstrip())
+    return DONE
+
+
+def print_json(value: object) -> int:
+    """Print what JSON can hold."""
+    print(visible(json.dumps(value, indent=2, ensure_ascii=False)))
+    return DONE
+
+
+def complain(message: str) -> None:
+    """Print a sentence beside the output."""
+    print(f"unlir: {visible(' '.join(message.split()))}", file=sys.stderr)

@@ -1,0 +1,209 @@
+"""The job: many methods by many metrics over a data set, with how sure the figures are.
+
+Every batch is kept as soon as it is scored, so that a run which is killed goes on where
+it was, and ends with the same table.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+
+from unlir_jax.core import finite
+from unlir_jax.data import pipeline, source
+from unlir_jax.evaluation import comparison, gallery, scoring, settled, store, task
+from unlir_jax.evaluation import settings as default_settings
+from unlir_jax.report import evaluation as report
+from unlir_jax.runs import origins, sharing
+from unlir_jax.runtime import config, mesh, preemption, ranges
+from unlir_jax.storage import files, paths
+
+SUMMARY, WORDS, PAGE = "summary.json", "summary.md", "report.html"
+# What follows from the batches, and is written at the end; the summary is last.
+WRITTEN = (store.TABLE, store.COMMA, WORDS, PAGE)
+TRACES = (SUMMARY, store.FOLDER, *WRITTEN)
+# Of the summary only: the batches are the same.
+SUMMARISED = ("statistics", "gallery")
+FREE = ("data.compare", "data.workers", "data.threads", "devices", *SUMMARISED)
+
+Progress = Callable[[str, float], None]
+
+
+class Outcome(NamedTuple):
+    """Say how an evaluation ended: its summary, None if it was stopped, and a line."""
+
+    summary: dict[str, Any] | None
+    message: str
+
+
+def run(
+    settings: Any,
+    folder: str | Path,
+    *,
+    progress: Progress = lambda doing, share: None,
+    say: Callable[[str], None] = lambda text: None,
+) -> Outcome:
+    """Evaluate as a config says, or go on with it.
+
+    Writes to the workdir `per_image.parquet` and `.csv` (image, label, method, metric,
+    value), `summary.json`, `summary.md` and `report.html`.
+
+    Args:
+        settings: See `evaluation.settings.evaluation`.
+        folder: The workdir: new, or that of an earlier start with the same settings.
+        progress: Told what is being done, and the share of all that is done.
+        say: Told what people should know of it, a sentence at a time.
+
+    Raises:
+        ValueError: A setting that makes no sense, a folder of something else, or other
+            weights or data than it was begun with.
+        FloatingPointError: A score is not finite though its metric is defined.
+    """
+    folder, plain = paths.check(folder, "workdir"), config.to_dict(settings)
+    first = say if mesh.is_first() else lambda text: None
+    ranges.check(settings)
+    known = config.to_dict(default_settings.evaluation())
+    place = sharing.Place(folder, plain, FREE, known, TRACES)
+    done = sharing.check(place)
+    left = _left(folder, done, plain)
+    progress("loading the network", 0.0)
+    try:
+        job = task.prepare(settings)
+    except (ValueError, OSError) as error:
+        if done is None or left:
+            raise
+        unknown = f"what it began with cannot be looked at now ({error})"
+        return Outcome(done, f"Done before: {_result(folder)}; {unknown}")
+    data = job.data._replace(labels=job.labels)
+    now = origins.describe(job.network, job.further, job.annotations, data=data)
+    # A finished evaluation of an earlier version is left as it is.
+    silent = done is not None and not (left or (folder / origins.FILE).is_file())
+    notice = "" if silent else sharing.compare(place, now, settings.data.compare)
+    if done is not None and not left:
+        return Outcome(done, f"Done before: {_result(folder)}")
+    sharing.check_writable(folder)
+    job = task.compared(job)
+    for sentence in filter(None, (notice, left, *job.notices)):
+        first(sentence)
+    return _run(job, place, now, progress, say)
+
+
+def _left(folder: Path, done: Mapping[str, Any] | None, plain: dict[str, Any]) -> str:
+    """Say what of a finished evaluation is to be made again; "" where nothing is."""
+    if done is None:
+        return ""
+    gone = [name for name in WRITTEN if not (folder / name).is_file()]
+    if gone:
+        return (
+            f"The evaluation in {str(folder)!r} is finished, but {', '.join(gone)} is "
+            "gone: it is made again from the batches."
+        )
+    about = done.get("about")
+    theirs = about if isinstance(about, dict) else {}
+    if "statistics" not in theirs:
+        return (
+            f"{str(folder / SUMMARY)!r} is no summary of an evaluation: it is made "
+            "again from the batches."
+        )
+    # An earlier version did not write all of them down.
+    there = [name for name in SUMMARISED if name in theirs]
+    changed = [name for name in there if theirs[name] != plain[name]]
+    if changed:
+        return (
+            f"The evaluation in {str(folder)!r} was summarised with other settings "
+            f"({', '.join(changed)}): it is summarised again from the batches."
+        )
+    return ""
+
+
+def _run(
+    job: task.Task,
+    place: sharing.Place,
+    now: Mapping[str, Any],
+    progress: Progress,
+    say: Callable[[str], None],
+) -> Outcome:
+    """Score the batches that are not there, and put all together."""
+    folder, settings, whose = place.folder, job.settings, job.whose()
+    batches = pipeline.evaluation_batches(job.data.size, settings.batch_size)
+    own = range(jax.process_index(), batches, jax.process_count())
+    sharing.sweep(place, store.FOLDER)
+    store.drop_damaged(folder, own, whose, say)
+    missing = [index for index in store.missing(folder, batches) if index in own]
+    claimed, how = False, settings.data.compare
+    with preemption.watch() as asked:
+        for number, (index, batch) in enumerate(scoring.batches(job, missing)):
+            if asked():
+                break
+            share = (len(own) - len(missing) + number) / len(own)
+            rows = scoring.score(job, batch, share, len(own), progress)
+            if not claimed:
+                # Not before: what the first batch refuses leaves no workdir behind.
+                claimed, notice = True, sharing.claim(place, now, how)
+                _say(say, notice)
+            store.write(folder, index, rows, whose)
+    if not claimed:
+        _say(say, sharing.claim(place, now, how))
+    # Who was asked to stop comes here too: else the others would wait for ever.
+    mesh.wait_for_all("evaluated")
+    if not mesh.is_first():
+        return Outcome(None, "")
+    left = len(store.missing(folder, batches))
+    if left:
+        return Outcome(
+            None,
+            f"Stopped by {asked() or 'another process'} after {batches - left} of "
+            f"{batches} batches: the same command goes on from there.",
+        )
+    progress("comparing", 1.0)
+    summary = _finish(job, place, batches, whose)
+    return Outcome(summary, f"Done: {_result(folder)}")
+
+
+def _say(say: Callable[[str], None], sentence: str) -> None:
+    if sentence:
+        say(sentence)
+
+
+def _result(folder: Path) -> str:
+    return f"open {folder / PAGE}; all scores are in {folder / store.TABLE}"
+
+
+def _finish(
+    job: task.Task, place: sharing.Place, batches: int, whose: store.Whose
+) -> dict[str, Any]:
+    """Write the tables, the figures and the page."""
+    folder = place.folder
+    rows = store.read(folder, batches, whose)
+    if not len(rows.index):
+        why = source.reason(job.data, 0, job.annotations)
+        raise ValueError(f"No picture of the data can be read: {why}")
+    rows, facts = settled.settle(job, rows)
+    names = [job.data.name(int(index)) for index in rows.index]
+    methods = list(job.explainers)
+    options = job.settings.statistics
+    figures = comparison.compare(
+        rows.values,
+        methods,
+        job.controls,
+        job.columns,
+        confidence=options.confidence,
+        resamples=options.resamples,
+        seed=job.settings.seed,
+    )
+    document = report.document(job, rows, names, figures, facts)
+    finite.check(document, "the summary")
+    shown = gallery.draw(job, rows, names)
+    words, page = report.markdown(document), report.page(document, rows, shown)
+    # Another run with other statistics may end at the same time.
+    with sharing.alone(folder), sharing.writing(folder):
+        # It says that all that is beside it is of these settings.
+        (folder / SUMMARY).unlink(missing_ok=True)
+        sharing.note_settings(place)
+        store.write_tables(folder, rows, names, methods, job.columns)
+        files.write_text(folder / WORDS, words)
+        files.write_text(folder / PAGE, page)
+        # Last: what says that all is there.
+        files.write_text(folder / SUMMARY, files.to_json(document))
+    return document

@@ -1,0 +1,1 @@
+"""`unlir explain`: from image files to maps, scores and a report."""

@@ -1,0 +1,1 @@
+"""Few-shot learning: episodes, probes, and adapters of a frozen network."""

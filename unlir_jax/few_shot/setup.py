@@ -1,0 +1,216 @@
+"""What a config of few shots stands for: one run, or several beside each other."""
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from unlir_jax.adapters import head as heads
+from unlir_jax.data import source, splits
+from unlir_jax.features import block_cut
+from unlir_jax.few_shot import adapter_training, episodes, fitting, methods
+from unlir_jax.filters import sparsity
+from unlir_jax.models import pretrained
+from unlir_jax.models.pooling import POOLINGS
+from unlir_jax.runtime import ranges
+from unlir_jax.storage import paths
+
+ALL, MOST_DIGITS = "all", 9
+
+
+class Task(NamedTuple):
+    """Hold what one method at one number of shots stands for.
+
+    Attributes:
+        settings: See `settings.few_shot`, of this run alone.
+        method: How it learns.
+        network: Frozen, or where learning starts.
+        data: What is learnt from and tested on.
+        after: The block behind which a trunk learns.
+        at: Where the trunk is cut: the same, or "" where all of it learns.
+        image_size: Side in pixels of the pictures.
+        crop: See `preprocessing`.
+        interpolation: Likewise.
+        unlabelled: How many other pictures are learnt from; None: all.
+        duplicates: Pictures that are both trained and tested on, see
+            `data.duplicates`; None where nobody looked.
+    """
+
+    settings: Any
+    method: methods.Method
+    network: pretrained.Pretrained
+    data: splits.Splits
+    after: str
+    at: str
+    image_size: int
+    crop: float
+    interpolation: str
+    unlabelled: int | None
+    duplicates: dict[str, Any] | None = None
+
+    @property
+    def name(self) -> str:
+        """Name the run."""
+        return f"{self.settings.method}_{self.settings.k}"
+
+
+def several(settings: Any) -> bool:
+    """Tell whether a config asks for runs beside each other."""
+    return bool(settings.methods or settings.shots)
+
+
+def prepare(settings: Any) -> list[Task]:
+    """Open the data and the network once, and refuse what makes no sense.
+
+    Returns:
+        A task for each method and number of shots, those with the same cut together.
+
+    Raises:
+        ValueError: A setting that makes no sense; the sentence says what would.
+    """
+    ranges.check(settings)
+    names, shots = _combined(settings)
+    _check_settings(settings, names, shots)
+    unlabelled = _unlabelled(settings.unlabelled)
+    data = splits.open_splits(settings.data)
+    if data.test is None:
+        raise ValueError("`data.test`='' leaves nothing to test on; expected a split.")
+    data = data._replace(train=_labelled(data.train))
+    _check_counts(settings, data.train, max(shots), unlabelled)
+    model = settings.model
+    network = pretrained.load(
+        model.name,
+        model.weights,
+        weights_key=model.weights_key,
+        crop=settings.data.crop or None,
+        interpolation=settings.data.interpolation or None,
+        trunk_only=True,
+    )
+    image_size = settings.data.image_size or network.image_size
+    after = block_cut.behind(network.module, network.image_size, model.after)
+    common = (
+        image_size,
+        settings.data.crop or network.crop,
+        settings.data.interpolation or network.interpolation,
+        unlabelled,
+    )
+    found = []
+    for name in names:
+        method = methods.METHODS[name]
+        if method.adapters and settings.pooling:
+            also = tuple(own._replace(pooling=settings.pooling) for own in method.also)
+            method = method._replace(pooling=settings.pooling, also=also)
+        at = "" if method.trunk == "full" else after
+        for k in shots:
+            own = _alone(settings, name, k)
+            made = Task(own, method, network, data, after, at, *common)
+            fitting.check(made)
+            found.append(made)
+    return sorted(found, key=lambda task: not task.at)
+
+
+def _check_settings(settings: Any, names: list[str], shots: list[int]) -> None:
+    """Refuse what makes no sense on any data."""
+    for name in names:
+        if name not in methods.METHODS:
+            known = ", ".join(methods.METHODS)
+            raise ValueError(f"`method`={name!r}; expected one of {known}.")
+    for name, value in (
+        *(("k", value) for value in shots),
+        *((name, settings[name]) for name in ("draws", "batch_size")),
+    ):
+        if value < 1:
+            raise ValueError(f"`{name}`={value}; expected 1 or more.")
+    for name, allowed in (
+        ("head", heads.HEADS),
+        ("head_start", adapter_training.STARTS),
+        ("pooling", ("", *POOLINGS)),
+    ):
+        if settings[name] not in allowed:
+            raise ValueError(
+                f"`{name}`={settings[name]!r}; expected one of "
+                f"{', '.join(map(repr, allowed))}."
+            )
+    for name in names:
+        if settings.crops < 1 and fitting.crops(methods.METHODS[name]):
+            raise ValueError(
+                f"`crops`={settings.crops} with `method`={name!r}, which learns from "
+                "crops; expected 1 or more."
+            )
+    if settings.head == "cosine" and settings.head_start != adapter_training.STARTS[0]:
+        raise ValueError(
+            f"`head_start`={settings.head_start!r} with a head of cosines, which "
+            "starts from the means of the classes; expected head='linear'."
+        )
+    for name in names:
+        for own in methods.groups(methods.METHODS[name]):
+            sparsity.check(sparsity.Penalty(**settings.penalty), own.trunk)
+
+
+def _combined(settings: Any) -> tuple[list[str], list[int]]:
+    """List the methods and the numbers of shots that are combined."""
+    names, shots = tuple(settings.methods), tuple(settings.shots)
+    for plural, single, listed in (
+        ("methods", "method", names),
+        ("shots", "k", shots),
+    ):
+        if listed and settings[single] != listed[0]:
+            raise ValueError(
+                f"`{single}`={settings[single]!r} beside `{plural}`={listed}; expected "
+                "one of the two: the one is a single run, the other several."
+            )
+    if ALL in names:
+        names = tuple(methods.METHODS)
+    return (
+        list(dict.fromkeys(names or (settings.method,))),
+        list(dict.fromkeys(shots or (settings.k,))),
+    )
+
+
+def _labelled(train: source.Source) -> source.Source:
+    """Know the class of each picture, of which some are to be drawn."""
+    train = source.labelled(train)
+    without = np.flatnonzero(np.asarray(train.labels) < 0)
+    if len(without):
+        raise ValueError(
+            f"{train.name(int(without[0]))!r} and {len(without) - 1} other pictures to "
+            "learn from have no class; expected one for each."
+        )
+    return train
+
+
+def _check_counts(
+    settings: Any, train: source.Source, most: int, unlabelled: int | None
+) -> None:
+    """Refuse more pictures than any of the draws can have."""
+    labels = np.asarray(train.labels)
+    # Which classes are drawn decides which have few pictures.
+    for number in range(settings.draws if settings.ways else 1):
+        chosen, _ = episodes.draw(labels, most, number, settings.ways, train.classes)
+        episodes.others(train.size, chosen, unlabelled, number)
+
+
+def _unlabelled(text: str) -> int | None:
+    if text == ALL:
+        return None
+    if not text.isdecimal() or len(text) > MOST_DIGITS:
+        raise ValueError(
+            f"`unlabelled`={paths.shown(text)}; expected a number of pictures, or "
+            f"{ALL!r}."
+        )
+    return int(text)
+
+
+def _alone(settings: Any, name: str, k: int) -> Any:
+    """Give the settings with which this run would be made by itself."""
+    own = settings.copy_and_resolve_references().unlock()
+    own.method, own.k, own.methods, own.shots = name, k, (), ()
+    return own.lock()
+
+
+def cuts(tasks: Iterable[Task]) -> list[list[Task]]:
+    """Put tasks together that look at pictures at the same cut."""
+    groups: dict[str, list[Task]] = {}
+    for task in tasks:
+        groups.setdefault(task.at, []).append(task)
+    return list(groups.values())

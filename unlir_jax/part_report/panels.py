@@ -1,0 +1,123 @@
+"""What a report shows of the parts that decided: ledgers, heatmaps, regions."""
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from unlir_jax.features import receptive_field
+from unlir_jax.models.part_network import PartNet
+from unlir_jax.models.pretrained import Pretrained
+from unlir_jax.part_report import training_images
+from unlir_jax.parts import attribution
+from unlir_jax.parts import gallery as part_gallery
+from unlir_jax.report import overlay
+
+THUMB, CROP, CROPS = 224, 112, 5
+# Of framed training pictures, in pixels; regions are cut out of them.
+FRAMED = 448
+
+
+class Told(NamedTuple):
+    """Hold what is shown of one picture.
+
+    Attributes:
+        entry: For `results.json`, see `attribution.account`.
+        views: By part, where it is in the picture.
+        regions: By part, training regions that look like it.
+        sentence: Why there are no such regions, or "".
+    """
+
+    entry: dict[str, Any]
+    views: dict[int, Image.Image]
+    regions: dict[int, list[Image.Image]]
+    sentence: str = ""
+
+
+class Teller(NamedTuple):
+    """Know a part network and what has been learnt from.
+
+    Attributes:
+        tell: `(images, framed pictures, labels) -> Told` for each picture.
+        centres: Where the cells look, where that is known.
+    """
+
+    tell: Callable[[np.ndarray, Sequence[Image.Image], Sequence[int]], list[Told]]
+    centres: receptive_field.Centres | None
+
+
+def teller(
+    network: Pretrained, model: str | os.PathLike[str], against: int | None = None
+) -> Teller | None:
+    """Prepare to tell why a network decided; None if it does not decide by parts.
+
+    Args:
+        network: The network.
+        model: What it was loaded by; training regions are shown for a workdir.
+        against: See `attribution.account`.
+    """
+    if not isinstance(network.module, PartNet):
+        return None
+    gallery, album = _gallery(network, Path(model))
+    parts = gallery["parts"] if gallery else []
+    centres = part_gallery.centres(gallery) if gallery else None
+    read = attribution.reader(network, centres)
+    names = network.class_names
+
+    def crops(part: int) -> list[Image.Image]:
+        regions = parts[part]["regions"] if parts else []
+        found = training_images.cuts(album, regions, CROP, CROPS)
+        return [image for _, image in found]
+
+    def tell(
+        images: np.ndarray, pictures: Sequence[Image.Image], labels: Sequence[int]
+    ) -> list[Told]:
+        accounts = read(images)
+        return [
+            _tell(accounts, row, picture, label)
+            for row, (picture, label) in enumerate(zip(pictures, labels, strict=True))
+        ]
+
+    def _tell(
+        accounts: attribution.Accounts, row: int, picture: Image.Image, label: int
+    ) -> Told:
+        entry = attribution.account(accounts, row, label, names, parts, against)
+        shown = [line["part"] for line in entry["shown"]]
+        also = [line["part"] for line in entry["contrast"]["shown"]]
+        views = {
+            part: _view(picture, attribution.heat(accounts, row, part, picture.width))
+            for part in dict.fromkeys([*shown, *also])
+        }
+        regions = {part: crops(part) for part in shown}
+        return Told(entry, views, regions, album.missing)
+
+    return Teller(tell, centres)
+
+
+def _gallery(
+    network: Pretrained, folder: Path
+) -> tuple[dict[str, Any] | None, training_images.Album]:
+    if not folder.is_dir():
+        return None, training_images.nothing(
+            "Training regions are shown where --model is the workdir of a training, "
+            "which knows its pictures."
+        )
+    try:
+        gallery = part_gallery.read(folder)
+    except ValueError as error:
+        return None, training_images.nothing(f"No training regions are shown: {error}")
+    if len(gallery["parts"]) != network.module.classifier.parts:
+        return None, training_images.nothing(
+            f"No training regions are shown: {part_gallery.FILE} is of another network."
+        )
+    return gallery, training_images.open_album(
+        folder, FRAMED, network.crop, network.interpolation
+    )
+
+
+def _view(picture: Image.Image, heat: np.ndarray) -> Image.Image:
+    drawn = overlay.overlay(picture, heat)
+    return drawn.resize((THUMB, THUMB), Image.Resampling.LANCZOS)

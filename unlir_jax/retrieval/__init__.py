@@ -1,0 +1,1 @@
+"""`unlir retrieve`: image search by descriptors."""

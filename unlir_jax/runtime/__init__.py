@@ -1,0 +1,1 @@
+"""Devices, configs, checkpoints, metrics files and preemption."""

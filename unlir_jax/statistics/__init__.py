@@ -1,0 +1,1 @@
+"""Statistics of scores: intervals, tests, correlations, agreement, rankings."""

@@ -1,0 +1,1 @@
+"""Files: paths, JSON documents, locks, and writing that is complete or absent."""

@@ -1,0 +1,1 @@
+"""`unlir train`: from a config to a trained network."""

@@ -1,0 +1,347 @@
+"""Choose a linear probe's pooling, weight decay and steps on held-out pictures.
+
+Every candidate is trained as the trainer would train it, by the same objective, batches
+and optimiser, on a part of the training pictures, and measured on the rest of them.
+"""
+
+import functools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from unlir_jax.core import finite
+from unlir_jax.features import cache, trunks
+from unlir_jax.models import layers
+from unlir_jax.training import held_out
+
+POOLING, WEIGHT_DECAY, STEPS = "probe.pooling", "optimizer.weight_decay", "steps"
+
+
+class Candidate(NamedTuple):
+    """Hold what is chosen together."""
+
+    pooling: str
+    weight_decay: float
+    steps: int
+
+
+class Score(NamedTuple):
+    """Hold what a candidate reached on held-out pictures: means over them."""
+
+    measured: float
+    loss: float
+
+
+class Choice(NamedTuple):
+    """Hold what has been chosen, and why.
+
+    Attributes:
+        candidate: What to train with.
+        reason: A sentence for people.
+        pictures: How many were held out in all.
+        folds: In how many turns.
+        scores: Of all candidates that were tried.
+    """
+
+    candidate: Candidate
+    reason: str
+    pictures: int = 0
+    folds: int = 0
+    scores: Mapping[Candidate, Score] = {}
+
+
+def left_open(settings: Any, module: Any, image_size: int) -> tuple[str, ...]:
+    """List the settings that are to be chosen.
+
+    Args:
+        settings: See `defaults.training`.
+        module: The network.
+        image_size: Side of the pictures in pixels.
+
+    Raises:
+        ValueError: Something is left open and nothing chooses it, or the settings do
+            not allow to choose.
+    """
+    probe = settings.probe
+    if not probe.choose:
+        if settings.optimizer.weight_decay is None:
+            raise ValueError(
+                "`optimizer.weight_decay`=None leaves it open; expected a number, or "
+                "probe.choose=True."
+            )
+        return ()
+    if not settings.features.cache or settings.model.decision.name:
+        raise ValueError(
+            "`probe.choose`=True chooses for a network's own classifier on cached "
+            "features; expected features.cache=True and no model.decision, or "
+            "probe.choose=False."
+        )
+    _check_candidates(probe)
+    pools = hasattr(module, "pooling") and not probe.pooling
+    if pools:
+        pools = trunks.head_pools(module, image_size, module.pooling)
+    found = {
+        POOLING: pools,
+        WEIGHT_DECAY: settings.optimizer.weight_decay is None,
+        STEPS: not settings.steps and not settings.epochs,
+    }
+    return tuple(name for name, is_open in found.items() if is_open)
+
+
+def _check_candidates(probe: Any) -> None:
+    checks: dict[str, tuple[Callable[[Any], bool], str]] = {
+        "poolings": (lambda how: how in layers.POOLS, ", ".join(layers.POOLS)),
+        "weight_decays": (lambda d: math.isfinite(d) and d >= 0, "numbers from 0"),
+        "steps": (lambda steps: steps >= 1, "whole numbers from 1"),
+    }
+    for name, (check, known) in checks.items():
+        values = probe[name]
+        if not values or not all(check(value) for value in values):
+            raise ValueError(f"`probe.{name}`={values!r}; expected some of: {known}.")
+
+
+def poolings(settings: Any, opened: Sequence[str]) -> tuple[str, ...]:
+    """List the ways to pool that are tried; none where that is not left open."""
+    return tuple(settings.probe.poolings) if POOLING in opened else ()
+
+
+def default(settings: Any, opened: Sequence[str], examples: int) -> Candidate:
+    """Give what is taken for want of pictures to hold out, and tried first.
+
+    The network's own pooling, the middle decay, and the fewest steps that show every
+    picture once, of the first two numbers.
+    """
+    decays, steps = settings.probe.weight_decays, sorted(settings.probe.steps)[:2]
+    enough = [each for each in steps if each * settings.batch_size >= examples]
+    usual = enough[0] if enough else steps[-1]
+    return Candidate(
+        settings.probe.pooling,
+        decays[len(decays) // 2]
+        if WEIGHT_DECAY in opened
+        else settings.optimizer.weight_decay,
+        usual if STEPS in opened else settings.steps,
+    )
+
+
+def settle(settings: Any, opened: Sequence[str], candidate: Candidate) -> Any:
+    """Copy settings with what was left open filled in."""
+    if not opened:
+        return settings
+    settled = settings.copy_and_resolve_references()
+    with settled.unlocked():
+        if POOLING in opened:
+            settled.probe.pooling = candidate.pooling
+        if WEIGHT_DECAY in opened:
+            settled.optimizer.weight_decay = candidate.weight_decay
+        if STEPS in opened:
+            settled.steps = candidate.steps
+    return settled.lock()
+
+
+def choose(
+    job: Any,
+    train: cache.Features,
+    learner: held_out.Learner,
+    *,
+    tried: dict[str, Any],
+    keep: Callable[[], None] = lambda: None,
+    progress: Callable[[str], None] = lambda text: None,
+) -> Choice:
+    """Choose what a job leaves open, on training pictures alone.
+
+    Pooling and decay are chosen together at a usual number of steps, and then the
+    steps: more as long as that helps, or else fewer. The best decay has the largest
+    `evaluate.best` over all that is held out; of equal ones, the smallest loss. Of ways
+    to pool, the first one counts that is within one standard error of the best
+    (Breiman et al., Classification and Regression Trees, 1984, section 3.4.3).
+
+    Args:
+        job: See `job.Job`; provisional, see `default`.
+        train: Features of the training pictures, pooled in the ways of `poolings`.
+        learner: Makes the optimiser.
+        tried: What an interrupted search had found out; filled in.
+        keep: Called when something has been added to it.
+        progress: Told what is being done; may raise an exception to stop.
+    """
+    settings, opened = job.settings, job.left_open
+    first = default(settings, opened, job.data.train.size)
+    own = first.pooling or getattr(job.network.module, "pooling", "")
+    first = first._replace(pooling=own, steps=job.steps)
+    label, weight = np.asarray(train.label), np.asarray(train.weight)
+    held = held_out.deal(label, weight, settings.seed)
+    if not opened:
+        return Choice(first, "probe: nothing is left to choose.")
+    if not held:
+        return Choice(first, _words_for_few(first, job))
+    ways = poolings(settings, opened) or (own,)
+    decays = (first.weight_decay,)
+    if WEIGHT_DECAY in opened:
+        decays = tuple(settings.probe.weight_decays)
+    scores: dict[Candidate, Score] = {}
+    measure = functools.partial(
+        _measure,
+        scores,
+        job=job,
+        rows={way: _rows(train, ways, way) for way in ways},
+        held=held,
+        # Folds and ways to pool share what is compiled.
+        compiled=held_out.compiler(job, learner),
+        tried=tried,
+        keep=keep,
+        progress=progress,
+    )
+    for pooling in ways:
+        measure(pooling, decays, first.steps)
+    pictures = sum(len(outside) for _, outside in held)
+    best = _choose_pooling(scores, ways, pictures, settings)
+    if STEPS in opened:
+        best = _choose_steps(best, measure, scores, settings)
+    reason = _words(best, scores, pictures, len(held), settings)
+    return Choice(best, reason, pictures, len(held), scores)
+
+
+def _rows(train: cache.Features, ways: Sequence[str], way: str) -> cache.Features:
+    return cache.pooled_by(train, ways.index(way)) if len(ways) > 1 else train
+
+
+def _measure(
+    scores: dict[Candidate, Score],
+    pooling: str,
+    decays: Sequence[float],
+    steps: int,
+    *,
+    job: Any,
+    rows: Mapping[str, cache.Features],
+    held: Sequence[tuple[np.ndarray, np.ndarray]],
+    compiled: held_out.Compiled,
+    tried: dict[str, Any],
+    keep: Callable[[], None],
+    progress: Callable[[str], None],
+) -> None:
+    """Add the scores of candidates that differ in their decay, over all folds."""
+    sums = np.zeros((3, len(decays)))
+    for fold, split in enumerate(held):
+        key = f"{pooling} {steps} {fold} {' '.join(map(repr, decays))}"
+        if key not in tried:
+            doing = f"probe: {pooling or 'own'} pooling, {steps} steps, fold {fold}"
+            tell = functools.partial(progress, doing)
+            plan = steps, decays
+            found = held_out.measure(job, rows[pooling], split, plan, compiled, tell)
+            _check_finite(found, doing, decays, settings=job.settings)
+            tried[key] = found
+            keep()
+        sums += np.asarray(tried[key])
+    measured, loss = sums[:2] / sums[2]
+    for decay, *score in zip(decays, measured.tolist(), loss.tolist(), strict=True):
+        scores[Candidate(pooling, decay, steps)] = Score(*score)
+
+
+def _check_finite(
+    found: Sequence[Sequence[float]],
+    doing: str,
+    decays: Sequence[float],
+    settings: Any,
+) -> None:
+    """Stop at candidates that are no numbers: nothing is better or worse than those."""
+    names = settings.evaluate.best, "loss"
+    values = {
+        f"{name} of weight decay {decay:g}": value
+        for name, row in zip(names, found, strict=False)
+        for decay, value in zip(decays, row, strict=True)
+    }
+    advice = (
+        "expected features that are numbers, a smaller optimizer.learning_rate, or "
+        "other probe.weight_decays"
+    )
+    finite.check(values, doing.replace("probe: ", "the probe with "), advice=advice)
+
+
+def _best(scores: Mapping[Candidate, Score], settings: Any) -> Candidate:
+    """Give the best candidate, the first of equal ones."""
+    sign = 1 if settings.evaluate.largest else -1
+    return max(scores, key=lambda c: (sign * scores[c].measured, -scores[c].loss))
+
+
+def _choose_pooling(
+    scores: Mapping[Candidate, Score],
+    ways: Sequence[str],
+    pictures: int,
+    settings: Any,
+) -> Candidate:
+    """Give the best decay of the first way to pool that the best cannot be told from.
+
+    Few pictures would else choose by chance a way that is worse by far.
+    """
+    sign = 1 if settings.evaluate.largest else -1
+    top = scores[_best(scores, settings)].measured
+    error = 0.0
+    if settings.evaluate.best.endswith("accuracy"):
+        error = math.sqrt(top * (1 - top) / pictures)
+    own = []
+    for way in ways:
+        rivals = {c: score for c, score in scores.items() if c.pooling == way}
+        own.append(_best(rivals, settings))
+    return next(c for c in own if sign * (top - scores[c].measured) <= error)
+
+
+def _choose_steps(
+    best: Candidate,
+    measure: Callable[[str, Sequence[float], int], None],
+    scores: dict[Candidate, Score],
+    settings: Any,
+) -> Candidate:
+    """Go to more steps as long as that helps, or else to fewer."""
+    sign = 1 if settings.evaluate.largest else -1
+    steps, begun = sorted(settings.probe.steps), best.steps
+    more = [each for each in steps if each > begun]
+    fewer = [each for each in reversed(steps) if each < begun]
+    for way in (more, fewer):
+        for each in way:
+            measure(best.pooling, (best.weight_decay,), each)
+            reached = best._replace(steps=each)
+            if sign * (scores[reached].measured - scores[best].measured) <= 0:
+                break
+            best = reached
+        if best.steps != begun:
+            break
+    return best
+
+
+def _words(
+    best: Candidate,
+    scores: Mapping[Candidate, Score],
+    pictures: int,
+    folds: int,
+    settings: Any,
+) -> str:
+    turns = "" if folds == 1 else f" in {folds} turns"
+    name = settings.evaluate.best
+    lines = [
+        f"probe: chosen on {pictures} training pictures, held out{turns}: "
+        f"{_named(best)}; held-out {name} {scores[best].measured:.4f}."
+    ]
+    ways = dict.fromkeys(candidate.pooling for candidate in scores)
+    reached = []
+    for way in ways if len(ways) > 1 else ():
+        own = {c: score for c, score in scores.items() if c.pooling == way}
+        reached.append(f"{way} {own[_best(own, settings)].measured:.4f}")
+    if reached:
+        lines.append(f"  the best of each pooling: {', '.join(reached)}.")
+    return "\n".join(lines)
+
+
+def _words_for_few(first: Candidate, job: Any) -> str:
+    return (
+        f"probe: {job.data.train.size} training pictures of "
+        f"{len(job.data.train.classes)} classes are too few to hold some out; "
+        f"the defaults are taken: {_named(first)}."
+    )
+
+
+def _named(candidate: Candidate) -> str:
+    return (
+        f"{candidate.pooling or 'own'} pooling, weight decay "
+        f"{candidate.weight_decay:g}, {candidate.steps} steps"
+    )

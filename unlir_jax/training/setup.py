@@ -1,0 +1,353 @@
+"""What a config stands for: data, network, objective, optimiser and first state."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from unlir_jax import adapters, objectives
+from unlir_jax.data import augmentation, splits
+from unlir_jax.features import trunks
+from unlir_jax.filters import sparsity, trainable
+from unlir_jax.models import layers, pretrained, zoo
+from unlir_jax.objectives import network as networks
+from unlir_jax.objectives.objective import Objective
+from unlir_jax.parts import start
+from unlir_jax.runtime import mesh, ranges
+from unlir_jax.training import init_from, optim, probe, save_adapter
+from unlir_jax.training import state as states
+from unlir_jax.weights import readers
+
+Settings = Any
+"""A ConfigDict as of `defaults.training`, whose fields have no types."""
+
+DTYPES = "float32", "bfloat16", "float16"
+
+
+class Job(NamedTuple):
+    """Hold what a config stands for, before the first step.
+
+    Settings that are `left_open` are provisional, until `settle` fills them in;
+    `further` are hashes of weights beside the network's own, by their setting.
+    """
+
+    settings: Settings
+    laid: mesh.Layout
+    data: splits.Splits
+    network: pretrained.Pretrained
+    objective: Objective
+    rules: dict[str, optim.Rule]
+    learning_rate: optax.Schedule
+    optimizer: optax.GradientTransformation
+    state: states.State
+    steps: int
+    image_size: int
+    crop: float
+    interpolation: str
+    notices: list[str]
+    left_open: tuple[str, ...]
+    further: dict[str, str]
+
+    @property
+    def frame(self) -> dict[str, Any]:
+        """Say how pictures are framed, in the words of `pipeline.evaluation`."""
+        return {
+            "image_size": self.image_size,
+            "crop": self.crop,
+            "interpolation": self.interpolation,
+        }
+
+
+def prepare(settings: Settings) -> Job:
+    """Open the data, build the network and its optimiser; nothing is written.
+
+    Raises:
+        ValueError: See `run`.
+    """
+    ranges.check(settings)
+    laid = mesh.layout(settings.mesh.mode, settings.mesh.shard_above)
+    mesh.check_batch_size(laid, settings.batch_size, settings.optimizer.accumulate)
+    data = splits.open_splits(settings.data)
+    network, begun, notices = _begin(settings, laid, data.train.classes)
+    network, variables = _pooled(settings, network), begun.variables
+    image_size = settings.data.image_size or network.image_size
+    opened = probe.left_open(settings, network.module, image_size)
+    first = probe.default(settings, opened, data.train.size)
+    settings = probe.settle(settings, opened, first)
+    augmentation.build(settings.data.augment, image_size)  # Complains early.
+    if settings.model.decision.name:
+        rows, columns = trunks.map_shape(network.module, image_size, network.image_size)
+        network.module.classifier.check(rows, columns)
+    _check_start(settings, network, data, begun.taken)
+    penalty = sparsity.Penalty(**settings.penalty)
+    weights = trainable.start(network, settings, penalty, image_size)
+    variables["params"] = variables["params"] | weights
+    rules = optim.rules(variables["params"], settings.optimizer.table)
+    notices = notices + _check_weights(settings, network, rules, weights)
+    steps = optim.steps(
+        settings.steps, settings.epochs, data.train.size, settings.batch_size
+    )
+    ranges.check_one("steps", steps)
+    decay = settings.optimizer.weight_decay
+    rate, optimizer = learner(settings, rules, steps=steps, weight_decay=decay)
+    _check_update(
+        settings, optimizer, optim.split_by_rule(variables["params"], rules)[0]
+    )
+    objective = _objective(settings, network, rules, image_size)
+    return Job(
+        settings=settings,
+        laid=laid,
+        data=data,
+        network=network,
+        objective=trainable.weighted(objective, penalty, weights),
+        rules=rules,
+        learning_rate=rate,
+        optimizer=optimizer,
+        state=states.create(variables, rules, optimizer, average=settings.average > 0),
+        steps=steps,
+        image_size=image_size,
+        crop=settings.data.crop or network.crop,
+        interpolation=settings.data.interpolation or network.interpolation,
+        notices=notices,
+        left_open=opened,
+        further=_further(settings, begun),
+    )
+
+
+def _begin(
+    settings: Settings, laid: mesh.Layout, names: tuple[str, ...]
+) -> tuple[pretrained.Pretrained, init_from.Start, list[str]]:
+    """Load the network, its classifier numbered as the data's classes are.
+
+    Returns:
+        The network, what it starts from, and sentences.
+    """
+    network = _open_network(settings, laid, len(names))
+    blocks = "blocks" in getattr(network.module, "knows", ())
+    network, notices = init_from.own_classes(
+        network, names, blocks=blocks, seed=settings.seed
+    )
+    variables = jax.tree.map(np.asarray, dict(network.variables))
+    if not settings.init_from:
+        return network, init_from.Start(variables, [], [], [], []), notices
+    begun = init_from.start_from(
+        settings.init_from,
+        variables,
+        zoo.find(network.name)[1],
+        names,
+        blocks=blocks,
+        key=settings.init_key,
+    )
+    return network, begun, begun.sentences()
+
+
+def _further(settings: Settings, begun: init_from.Start) -> dict[str, str]:
+    """Give the hashes of weights that came from elsewhere, by the setting that does."""
+    adapter = settings.model.adapter
+    found = {"model.adapter": readers.sha256(adapter)} if adapter else {}
+    return found | ({"init_from": begun.sha256} if settings.init_from else {})
+
+
+def settle(job: Job, choice: probe.Candidate) -> Job:
+    """Fill in what was left open, and begin again with that."""
+    settings = probe.settle(job.settings, job.left_open, choice)
+    network = _pooled(settings, job.network)
+    learning_rate, optimizer = learner(
+        settings, job.rules, steps=choice.steps, weight_decay=choice.weight_decay
+    )
+    return job._replace(
+        settings=settings,
+        network=network,
+        objective=_objective(settings, network, job.rules, job.image_size),
+        learning_rate=learning_rate,
+        optimizer=optimizer,
+        state=states.create(
+            states.variables(job.state),
+            job.rules,
+            optimizer,
+            average=settings.average > 0,
+        ),
+        steps=choice.steps,
+    )
+
+
+def _pooled(settings: Settings, network: pretrained.Pretrained) -> Any:
+    """Let a head pool as the settings say, or as where it started from did."""
+    begun = init_from.pooling(settings.init_from) if settings.init_from else ""
+    how = settings.probe.pooling or begun
+    return network._replace(module=layers.with_pooling(network.module, how))
+
+
+def _check_weights(
+    settings: Settings,
+    network: pretrained.Pretrained,
+    rules: Mapping[str, optim.Rule],
+    weights: Mapping[str, Any],
+) -> list[str]:
+    """Refuse weights of filters that do not learn; say what will not be written."""
+    if not weights:
+        return []
+    own = [p for p in rules if p.startswith(f"{trainable.FOLDER}/")]
+    if not any(rules[path].train for path in own):
+        raise ValueError(
+            "`optimizer.table` freezes the weights of filters that model.filters asks "
+            f"for; expected ('{trainable.FOLDER}/.*', {{}}) in front, or no "
+            "model.filters."
+        )
+    reason = save_adapter.reason(settings, network.module, rules)
+    return [f"no {save_adapter.FILE} will be written: {reason}"] if reason else []
+
+
+def learner(
+    settings: Settings,
+    rules: Mapping[str, optim.Rule],
+    *,
+    steps: int,
+    weight_decay: float | jax.Array,
+) -> tuple[optax.Schedule, optax.GradientTransformation]:
+    """Make the learning rate of each step, and the optimiser."""
+    learning_rate = optim.schedule(
+        settings.optimizer.learning_rate, steps, **settings.optimizer.schedule
+    )
+    made = optim.make(
+        rules,
+        learning_rate,
+        name=settings.optimizer.name,
+        weight_decay=weight_decay,
+        clip_norm=settings.optimizer.clip_norm,
+        options=settings.optimizer.options.to_dict(),
+    )
+    penalty = sparsity.Penalty(**settings.penalty)
+    return learning_rate, trainable.stopping(made, penalty)
+
+
+def _check_update(
+    settings: Settings, optimizer: optax.GradientTransformation, learning: Any
+) -> None:
+    """Refuse options that an optimiser fails on when it is used, by a dry run of it."""
+
+    def update(leaves: Any) -> Any:
+        return optimizer.update(leaves, optimizer.init(leaves), leaves)
+
+    try:
+        jax.eval_shape(update, learning)
+    except (TypeError, ValueError, AttributeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(
+            f"`optimizer.options`={settings.optimizer.options.to_dict()} are refused "
+            f"by optax.{settings.optimizer.name} ({reason}); expected options of the "
+            "types that it documents."
+        ) from error
+
+
+def _check_start(
+    settings: Settings,
+    network: pretrained.Pretrained,
+    data: splits.Splits,
+    taken: Sequence[str],
+) -> None:
+    wanted = settings.start.to_dict()
+    if {wanted["parts"], wanted["classifier"]} == {"random"}:
+        return
+    if not (settings.features.cache and settings.model.decision.name):
+        raise ValueError(
+            f"`start`={wanted} fits a part network to cached features; expected "
+            "features.cache=True and a model.decision, or 'random' for both."
+        )
+    start.check(network.module, data.train.size, **wanted)
+    if wanted["parts"] == "project" and "params/classifier/parts/kernel" not in taken:
+        raise ValueError(
+            f"`init_from`={settings.init_from!r} has no prototypes of this network, "
+            "which start.parts='project' moves to cells; expected the workdir of a "
+            "training with method=prototypes on the same backbone and classes."
+        )
+
+
+def _open_network(
+    settings: Settings, laid: mesh.Layout, classes: int
+) -> pretrained.Pretrained:
+    model = settings.model
+    if model.dtype not in DTYPES:
+        raise ValueError(f"`model.dtype`={model.dtype!r}; expected one of {DTYPES}.")
+    decision = model.decision.to_dict()
+    network = pretrained.load(
+        model.name,
+        model.weights,
+        num_classes=classes,
+        weights_key=model.weights_key,
+        crop=settings.data.crop or None,
+        interpolation=settings.data.interpolation or None,
+        seed=settings.seed,
+        decision=decision if decision["name"] else None,
+    )
+    if model.adapter:
+        network = adapters.weigh(adapters.load(model.adapter), network)
+    style = network.module.style._replace(
+        dtype=None if model.dtype == "float32" else jnp.dtype(model.dtype),
+        precision=model.precision,
+        axis_name=laid.axis_name,
+    )
+    module = layers.with_style(network.module, style)
+    if model.dropout is not None:
+        module = _dropping(module, model.dropout)
+    return network._replace(module=module)
+
+
+def _dropping(module: Any, share: float) -> Any:
+    if not 0 <= share < 1:
+        raise ValueError(
+            f"`model.dropout`={share}; expected a share in [0, 1), or none."
+        )
+    if hasattr(module, "dropout"):
+        return module.clone(dropout=share)
+    if share:
+        raise ValueError(
+            f"`model.dropout`={share}, but a {type(module).__name__} drops nothing; "
+            "expected 0 or none."
+        )
+    return module
+
+
+def _objective(
+    settings: Settings,
+    network: pretrained.Pretrained,
+    rules: Mapping[str, optim.Rule],
+    image_size: int,
+) -> Objective:
+    options = settings.objective.to_dict()
+    name, module = options.pop("name"), network.module
+    if name not in objectives.OBJECTIVES:
+        known = ", ".join(objectives.OBJECTIVES)
+        raise ValueError(f"`objective.name`={name!r}; expected one of {known}.")
+    apply = networks.whole(module, freeze_norms=settings.model.freeze_norms)
+    if settings.features.cache:
+        learning = [f"params/{path}" for path, rule in rules.items() if rule.train]
+        trunks.check_frozen(module, image_size, learning)
+        apply = networks.head(module)
+    objective = objectives.OBJECTIVES[name](apply, module.num_classes, **options)
+    if settings.evaluate.best not in objective.metrics:
+        known = ", ".join(objective.metrics)
+        raise ValueError(
+            f"`evaluate.best`={settings.evaluate.best!r}; expected one of {known}."
+        )
+    return objective
+
+
+def compile_steps(job: Job) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """Compile what a step of training does, and what evaluation does with a batch."""
+    update = states.make_update(
+        job.objective,
+        job.optimizer,
+        job.rules,
+        seed=job.settings.seed,
+        accumulate=job.settings.optimizer.accumulate,
+        average=job.settings.average,
+        axis_name=job.laid.axis_name,
+    )
+    measure = states.make_measure(job.objective, axis_name=job.laid.axis_name)
+    return mesh.compile_update(job.laid, update), mesh.compile_measure(
+        job.laid, measure
+    )
