@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from unlir_jax import pretrained, tree
+from unlir_jax import tree
+from unlir_jax.models import pretrained
 from unlir_jax.weights import exported
 
 ROOT = Path(__file__).parents[1]

@@ -11,7 +11,8 @@ from pathlib import Path
 import documents_world as world
 import pytest
 
-from unlir_jax import cli, config
+from unlir_jax import cli
+from unlir_jax.runtime import config
 
 ROOT = world.ROOT
 MAKEFILE = (ROOT / "Makefile").read_text()
@@ -51,23 +52,25 @@ def test_every_page_is_in_the_table_of_its_folder():
             assert page == index or page.stem in listed, page
 
 
-def parsed(words, monkeypatch):
-    """Parse the arguments of a script, and leave it before it does anything."""
+class Parsed(BaseException):
+    """Leave a program once its arguments are parsed."""
 
-    class Parsed(Exception):
-        pass
 
+def parsed(run, words, monkeypatch):
+    """Parse the arguments of a program, and leave it before it does anything."""
     parse = argparse.ArgumentParser.parse_known_args
 
     def stop(self, arguments=None, namespace=None):
-        parse(self, words[2:], namespace)
-        raise Parsed
+        found = parse(self, arguments, namespace)
+        if self.prog.count(" ") == 0:
+            raise Parsed
+        return found
 
     monkeypatch.setattr(argparse.ArgumentParser, "parse_known_args", stop)
-    monkeypatch.setattr(sys, "argv", words[1:])
+    monkeypatch.setattr(sys, "argv", words)
     monkeypatch.setattr(sys, "path", [str(ROOT / "benchmarks"), *sys.path])
     with pytest.raises(Parsed):
-        runpy.run_path(str(ROOT / words[1]), run_name="__main__")
+        run()
 
 
 def check_settings(words):
@@ -90,7 +93,12 @@ def test_a_command_parses(line, monkeypatch):
             for extra in re.findall(r"[a-z]+", what.strip(".")):
                 assert extra in EXTRAS["optional-dependencies"]
         case ["python", script, *_]:
-            parsed(words, monkeypatch)
+            file = str(ROOT / script)
+            parsed(
+                lambda: runpy.run_path(file, run_name="__main__"),
+                words[1:],
+                monkeypatch,
+            )
         case ["taskset", "-c", "0", "python", script]:
             assert (ROOT / script).exists()
         case ["sh" | "sbatch", *rest]:
@@ -99,8 +107,7 @@ def test_a_command_parses(line, monkeypatch):
         case ["tfds", "build", *_] | [".venv/bin/python", "-m", "pytest", *_]:
             pass
         case ["unlir", command, *rest] if "…" not in line:
-            positional = [word for word in rest if not word.startswith("--config.")]
-            cli._parser().parse_args([command, *positional])
+            parsed(lambda: cli.main([command, *rest]), words, monkeypatch)
             if command in ("train", "evaluate"):
                 check_settings(words)
         case ["unlir", "train" | "evaluate", "--config", file, "…"]:
