@@ -1,10 +1,10 @@
-"""Draw what a family of explainers makes of one picture.
+"""Draw the maps of a family of explainers for one image.
 
-    python docs/saliency/draw.py cam cat.png docs/saliency/cam.png
+    python docs/figures/draw.py cam cat.png docs/figures/cam.png
 
-Every method with its defaults, EfficientNet-Lite0, the class that it predicts. Maps are
-brought from their least value to their greatest and laid over the picture, as reports
-do; gradients are drawn alone, their magnitudes up to the 99th percentile.
+Every method has its defaults, on EfficientNet-Lite0 and its predicted class. Maps are
+scaled by their range and laid over the image, as in reports. Gradients are drawn alone,
+by magnitude up to the 99th percentile.
 """
 
 import argparse
@@ -46,7 +46,7 @@ COLOURS = 128
 
 
 def tiles(family: str, picture: Path) -> list[tuple[str, Image.Image]]:
-    """Explain the picture by each method; the picture itself comes first."""
+    """Explain the image by each method; the image itself comes first."""
     network = unlir_jax.load("efficientnet_lite0")
     pixels = np.asarray(network.preprocess(str(picture)))
     images = jnp.asarray(pixels)[None]
@@ -64,7 +64,7 @@ def tiles(family: str, picture: Path) -> list[tuple[str, Image.Image]]:
 
 
 def over(raw: jax.Array, picture: Image.Image) -> Image.Image:
-    """Lay a map over the picture."""
+    """Lay a map over the image."""
     enlarged = maps.resize(raw, picture.size[::-1])
     return overlay.overlay(picture, maps.normalize(enlarged, "range")[0])
 
