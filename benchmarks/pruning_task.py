@@ -7,7 +7,7 @@
 W is the workdir of that command. Its first adapter is multiplied into the network. Its
 inner channels (between expansion and projection, of all blocks) are removed in rounds,
 while filter weights and the head learn on the images of the draw, see
-`few_shot.iterative_pruning`. `--steps 0,0,0` learns nothing. Training images
+`iterative_pruning`. `--steps 0,0,0` learns nothing. Training images
 that were not drawn are for the choice of settings (`--on held_out`); `--on test`
 reports; one view of each image. Networks take turns on one batch, so each time is a
 ratio against the unpruned network of the same run; norms are folded. Prints a table, or

@@ -39,7 +39,6 @@ REPLACED = (
     (r"--config.(steps|epochs|draws|data.limit)=\d+", r"--config.\1=2"),
     (r"insertion.steps=\d+", "insertion.steps=2"),
     (r"--whiten \d+", "--whiten 2"),
-    (r"--config.\w+.opti_cam.steps=\d+", "--config.method_options.opti_cam.steps=2"),
 )
 """Patterns of long names and numbers, and the short ones that take their place."""
 
@@ -89,6 +88,11 @@ def shorten(command: str) -> list[str]:
         given = {word.partition("=")[0] for word in words}
         added = ADDED.get(config, ())
         words += [word for word in added if word.partition("=")[0] not in given]
+    if any("model=tiny" in word for word in words):
+        given = ("--config.model.weights=", "--config.model.random_labels=")
+        words = [word for word in words if not word.startswith(given)]
+    if any("opti_cam" in word for word in words) and words[1] == "evaluate":
+        words += ["--config.method_options.opti_cam.steps=1"]
     if words[1] == "explain":
         words += [] if "--model" in words else ["--model", "tiny"]
         words += ["--steps", "1", "--overwrite"]

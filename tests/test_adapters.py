@@ -10,7 +10,6 @@ import pytest
 
 from unlir_jax import adapters, cli, filters, tree
 from unlir_jax.adapters import file as files
-from unlir_jax.cli import adapters as commands
 from unlir_jax.models import pretrained
 from unlir_jax.weights import budget, readers
 
@@ -182,7 +181,7 @@ def test_nothing_is_overwritten_unasked(file):
     assert [path.name for path in file.parent.iterdir()] == [file.name]
 
 
-def test_an_applied_adapter_is_the_network_with_weights(tmp_path):
+def test_an_applied_adapter_is_the_network_with_weights(tmp_path, capsys):
     images = jnp.asarray(np.random.default_rng(0).random((2, 32, 32, 3)), jnp.float32)
     plain, own = network(), adapter()
 
@@ -208,7 +207,9 @@ def test_an_applied_adapter_is_the_network_with_weights(tmp_path):
     readers.write_safetensors(weights, tree.flatten(plain.variables))
     file = tmp_path / "a.safetensors"
     adapters.save(file, **own._asdict())
-    said = commands.apply_command(NAME, weights, file, path)
+    words = ["adapters", "apply", NAME, str(file), str(path), "--weights", str(weights)]
+    assert cli.main(words) == 0
+    said = capsys.readouterr().out
     assert f"{tree.count(own.weights)} weights" in said and "its head" in said
     again = pretrained.load(NAME, path)
     np.testing.assert_allclose(run(again, again.variables), logits, rtol=0.01, atol=0.1)
@@ -303,20 +304,6 @@ def test_differences_by_layer():
     assert all(row.correlation == 0 for row in adapters.diff(flat, one))
 
 
-def test_commands_merge_and_tabulate(tmp_path, file):
-    second = adapters.save(tmp_path / "two.safetensors", **adapter(2)._asdict())
-    output = tmp_path / "merged.safetensors"
-    said = commands.merge_command([file, second], output, weights=[1.0, 3.0])
-    assert said == f"Wrote the average of 2 adapters of {NAME}, without heads."
-    name = next(iter(adapter().weights))
-    expected = 0.25 * adapter().weights[name] + 0.75 * adapter(2).weights[name]
-    np.testing.assert_allclose(adapters.load(output).weights[name], expected, atol=5e-4)
-    table = commands.diff_command(file, second, most=1, layers=4).splitlines()
-    assert len(table) == 5 and table[0].startswith("layer ")
-    with pytest.raises(FileExistsError):
-        commands.merge_command([file, second], output)
-
-
 def test_the_command_applies_merges_and_compares(tmp_path, file, capsys):
     said = {"head": "linear", "pooling": "average", "class_names": ["ä", "b", "c"]}
     each = [adapter(seed, classes=3, **said) for seed in (1, 2)]
@@ -332,11 +319,13 @@ def test_the_command_applies_merges_and_compares(tmp_path, file, capsys):
         assert complaint.count("\n") == (code != 0)
         return complaint or out
 
-    assert "with their heads" in run("merge", *written, "--output", merged)
+    said = f"Wrote the average of 2 adapters of {NAME}, with their heads.\n"
+    assert run("merge", *written, "--output", merged) == said
     both = adapters.load(merged)
     for name, leaf in both.weights.items():
         expected = (each[0].weights[name] + each[1].weights[name]) / 2
         np.testing.assert_allclose(leaf, expected, atol=5e-4)
+    assert "exists" in run("merge", *written, "--output", merged, code=2)
     table = run("diff", *written, "--layers", "2").splitlines()
     assert len(table) == 3
     furthest = max(

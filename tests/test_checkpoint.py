@@ -367,7 +367,7 @@ FULL = """
     import json, pathlib, resource, signal, sys
     import jax, numpy as np
     jax.config.update("jax_num_cpu_devices", 1)
-    from unlir_jax import checkpoint
+    from unlir_jax.runtime import checkpoint
 
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     folder = pathlib.Path(sys.argv[1])

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -12,7 +13,7 @@ from PIL import Image
 
 import unlir_jax
 from unlir_jax import cli, tree
-from unlir_jax.cli import catalogue
+from unlir_jax.cli import models, program
 from unlir_jax.data import classes
 from unlir_jax.models import zoo
 from unlir_jax.weights import readers
@@ -30,7 +31,7 @@ def photo(tmp_path):
     return path
 
 
-@pytest.mark.parametrize("command", [[], ["explain"], ["models"], ["convert"]])
+@pytest.mark.parametrize("command", [[], *([name] for name in program.COMMANDS)])
 def test_help_comes_without_jax(command):
     program = (
         "import sys; from unlir_jax import cli; "
@@ -43,6 +44,31 @@ def test_help_comes_without_jax(command):
     assert done.stdout.splitlines()[-1] == "0"
     assert "examples:" in done.stdout
     assert not done.stderr
+
+
+def test_a_command_is_one_file_and_one_line(tmp_path, monkeypatch, capsys):
+    (tmp_path / "greet.py").write_text(
+        'SUMMARY, EPILOG = "greet somebody", "examples:"\n'
+        "def add(parser):\n    parser.add_argument('name')\n"
+        "def run(arguments):\n    print('Hello', arguments.name)\n    return 7\n"
+    )
+    monkeypatch.setattr(cli, "__path__", [*cli.__path__, str(tmp_path)])
+    monkeypatch.setattr(program, "COMMANDS", (*program.COMMANDS, "greet"))
+    assert cli.main(["greet", "Ada"]) == 7
+    assert capsys.readouterr().out == "Hello Ada\n"
+    assert cli.main(["--help"]) == 0
+    assert "    greet     greet somebody\n" in capsys.readouterr().out
+    assert cli.main(["greet", "Ada", "--config.seed=1"]) == 2
+    assert "unrecognized arguments: --config.seed=1" in capsys.readouterr().err
+
+
+def test_every_file_of_a_command_is_listed():
+    files = {
+        path.stem
+        for path in Path(program.__file__).parent.glob("*.py")
+        if "\ndef run(" in path.read_text("utf-8")
+    }
+    assert files == set(program.COMMANDS)
 
 
 def test_version(capsys):
@@ -129,7 +155,7 @@ def test_interrupt(photo, monkeypatch, capsys):
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(catalogue, "models", interrupt)
+    monkeypatch.setattr(models, "networks", interrupt)
     assert cli.main(["models"]) == 130
     assert len(capsys.readouterr().err.splitlines()) == 1
 
@@ -157,12 +183,12 @@ def test_models(capsys):
 
 @pytest.mark.slow
 def test_models_knows_every_count():
-    assert set(catalogue.PARAMETERS) == set(zoo.networks())
+    counted = json.loads(models.COUNTED.read_text("utf-8"))
+    assert set(counted) == set(zoo.networks())
     # The others are counted where other libraries' arrays are put into them.
-    for name, network in zoo.networks().items():
+    for name in counted:
         if name.startswith("cifar") or name.endswith("lite0"):
-            counted = catalogue.count_parameters(network)
-            assert counted == catalogue.PARAMETERS[name], name
+            assert models.count_parameters(name) == counted[name], name
 
 
 def test_layers(capsys):

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from unlir_jax import cli
-from unlir_jax.cli import catalogue
+from unlir_jax.cli import models
 from unlir_jax.core import console
 
 HOSTILE = "a\x1b]0;title\x07\x9b31m\u202eb\r\u2066\u200bé\u200d漢"
@@ -36,7 +36,7 @@ def test_what_nobody_foresaw_is_a_sentence_with_a_code_of_its_own(
     def fail():
         raise error
 
-    monkeypatch.setattr(catalogue, "models", fail)
+    monkeypatch.setattr(models, "networks", fail)
     monkeypatch.delenv(cli.DEBUG, raising=False)
     assert cli.main(["models"]) == cli.INTERNAL_ERROR == 70
     told = capsys.readouterr().err
@@ -79,7 +79,7 @@ def test_what_the_system_says_of_a_path_becomes_a_sentence(monkeypatch, capsys):
     def fail():
         raise PermissionError(13, "Permission denied", "/x/\x1by")
 
-    monkeypatch.setattr(catalogue, "models", fail)
+    monkeypatch.setattr(models, "networks", fail)
     assert cli.main(["models"]) == 2
     told = "unlir: '/x/\\x1by' cannot be used (Permission denied); expected a path"
     assert capsys.readouterr().err.startswith(told)

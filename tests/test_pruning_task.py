@@ -22,6 +22,7 @@ def test_it_prunes_the_network_of_a_workdir(tmp_path, monkeypatch, capsys):
         data, "k=2,method=filters_single", draws=1, flips=False
     )
     accuracy = adapt.run(settings, work).summary["test/accuracy"]
+    monkeypatch.syspath_prepend(FILE.parent)
     specification = importlib.util.spec_from_file_location("pruning_task", FILE)
     benchmark = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(benchmark)

@@ -8,7 +8,6 @@ import pytest
 from PIL import Image
 
 from unlir_jax import adapters, cli, filters
-from unlir_jax.cli import adapters as commands
 from unlir_jax.data import image_files as files
 from unlir_jax.models import pooling, pretrained
 from unlir_jax.retrieval import retrieve
@@ -154,7 +153,8 @@ def test_an_adapter_is_folded_in(pictures, tmp_path, capsys):
         metadata={"image_size": 24, "crop": 0.75},
     )
     whole = tmp_path / "whole.safetensors"
-    commands.apply_command("cifar_resnet8", "random", file, whole)
+    words = ["adapters", "apply", "cifar_resnet8", str(file), str(whole)]
+    assert cli.main([*words, "--weights", "random"]) == 0
 
     sizes = {}
 

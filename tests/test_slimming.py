@@ -1,15 +1,22 @@
 """Networks that lose channels while what is left learns."""
 
+import sys
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from unlir_jax import pruning
-from unlir_jax.few_shot import adapter_training, iterative_pruning
+from unlir_jax.few_shot import adapter_training
 from unlir_jax.models import inverted_residual
 from unlir_jax.models.inverted_residual import Stage
 from unlir_jax.pruning.choice import Choice
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+
+import iterative_pruning  # noqa: E402
 
 
 @pytest.fixture(scope="module")

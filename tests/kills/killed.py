@@ -21,8 +21,9 @@ import time
 
 WATCHED = ("open", "os.link", "os.listdir", "os.mkdir", "os.remove", "os.rename")
 WATCHED += ("os.rmdir", "os.scandir", "os.truncate")
-SLOW = ("train", "evaluate", "explain", "few_shot", "part_report", "retrieve")
-SLOW += ("adapters", "conversion", "job", "preview")
+SLOW = ("training.train", "training.dry_run", "evaluation.evaluate", "few_shot.adapt")
+SLOW += ("explanation.explain", "part_report.describe_parts", "retrieval.retrieve")
+SLOW += ("filter_report.describe_filters", "models.conversion", "adapters")
 
 
 def watch(place, moment, delay):

@@ -1,6 +1,7 @@
 """Every backbone gives torchvision's or timm's logits, on weights made by rule."""
 
 import functools
+import json
 import sys
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from unlir_jax import split, tree
-from unlir_jax.cli import catalogue
+from unlir_jax.cli import models
 from unlir_jax.models import filling, pretrained, zoo
 
 FOLDER = Path(__file__).parents[1] / "golden" / "backbones"
@@ -88,7 +89,9 @@ def test_every_array_has_a_place_of_its_shape(path):
             for name, text in zip(file["names"], file["shapes"], strict=True)
         }
         name, _, variables = built(path, file, arrays)
-    assert tree.count(variables["params"]) == catalogue.PARAMETERS[name]
+    assert (
+        tree.count(variables["params"]) == json.loads(models.COUNTED.read_text())[name]
+    )
 
 
 @pytest.mark.parametrize("stem", sorted(COMPUTED))

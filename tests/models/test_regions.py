@@ -40,7 +40,7 @@ def slow_align(maps, box, size, samples):
 
 
 def test_cells_are_the_maps_row_by_row():
-    found = regions.cells(MAPS)
+    found = regions.windows(MAPS, (1,))
     np.testing.assert_array_equal(found.descriptors, MAPS.reshape(2, 20, 3))
     assert found.boxes.shape == (20, 4)
     close(found.boxes[0], [0, 0, 1 / 5, 1 / 4])
@@ -79,16 +79,6 @@ def test_halves_are_averaged_in_float32():
     assert found.dtype == jnp.float32
     wide = np.asarray(halves, np.float32)
     close(found, regions.windows(wide, (2,)).descriptors)
-
-
-def test_multi_scale_joins_the_windows_of_all_sizes():
-    larger = RANDOM.normal(size=(2, 6, 8, 3)).astype(np.float32)
-    found = regions.multi_scale([MAPS, larger], (1, 2))
-    parts = [regions.windows(maps, (1, 2)) for maps in (MAPS, larger)]
-    for name in ("descriptors", "boxes"):
-        axis = -2
-        joined = np.concatenate([getattr(part, name) for part in parts], axis)
-        np.testing.assert_array_equal(getattr(found, name), joined)
 
 
 def test_roi_align_by_hand():
@@ -252,13 +242,10 @@ def propose(**settings):
 @pytest.mark.parametrize(
     "call, message",
     [
-        (lambda: regions.cells(MAPS[0]), "expected \\[batch, rows"),
+        (lambda: regions.windows(MAPS[0]), "expected \\[batch, rows"),
         (lambda: regions.windows(MAPS, (1, 5)), "from 1 to 4"),
         (lambda: regions.windows(MAPS, (0,)), "from 1 to 4"),
         (lambda: regions.windows(MAPS, ()), "one or more"),
-        (lambda: regions.multi_scale([]), "is empty"),
-        (lambda: regions.multi_scale([MAPS, MAPS[:1]]), "the same pictures"),
-        (lambda: regions.multi_scale([MAPS, MAPS[..., :1]]), "and channels"),
         (lambda: regions.roi_align(MAPS, BOXES[:, :3]), "x0, y0, x1, y1"),
         (lambda: regions.roi_align(MAPS, BOXES[0]), "\\[regions, 4\\]"),
         (lambda: regions.roi_align(MAPS, BOXES[None]), "\\[2, regions, 4\\]"),

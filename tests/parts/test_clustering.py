@@ -58,42 +58,11 @@ def test_half_precision_maps_are_accumulated_in_full():
     np.testing.assert_allclose(fitted.variance, expected, rtol=1e-4)
 
 
-def test_whitening_is_undone_and_folded_into_one_affine_map():
-    regions, random = mixed(), np.random.default_rng(1)
-    fitted = clustering.whitening(regions, 6)
-    whitened = clustering.whiten(regions, fitted, normalize=False)
-    np.testing.assert_allclose(clustering.unwhiten(whitened, fitted), regions, 0, 1e-3)
-    parts = random.normal(size=(4, 6)).astype(np.float32)
-    bias = random.normal(size=4).astype(np.float32)
-    kernel, shift = clustering.fold(parts, fitted, bias)
-    np.testing.assert_allclose(
-        regions @ np.asarray(kernel) + np.asarray(shift),
-        np.asarray(whitened) @ parts.T + bias,
-        atol=1e-3,
-    )
-
-
 def test_unit_length_and_nothing_for_nothing():
     found = clustering.unit(np.asarray([[3.0, 4.0], [0.0, 0.0]], np.float32))
     np.testing.assert_allclose(found, [[0.6, 0.8], [0, 0]], atol=1e-7)
     gradient = jax.grad(lambda x: clustering.unit(x).sum())(jnp.zeros((1, 2)))
     assert (gradient == 0).all()
-
-
-def test_lda_parts_score_half_a_distance_at_the_centre_and_its_negative_at_the_mean():
-    # w'm + b = d^2 / 2 and w'mean + b = - d^2 / 2, with Mahalanobis' distance d.
-    regions = mixed()
-    mean, covariance = regions.mean(0), np.cov(regions.T, bias=True)
-    covariance = covariance.astype(np.float32)
-    centres = regions[:3]
-    parts, bias = clustering.lda_parts(centres, mean, covariance)
-    apart = centres - mean
-    square = np.sum(apart @ np.linalg.inv(covariance) * apart, 1)
-    np.testing.assert_allclose(np.sum(parts * centres, 1) + bias, square / 2, 1e-2)
-    np.testing.assert_allclose(np.asarray(parts) @ mean + bias, -square / 2, 1e-2)
-    fitted = clustering.whitening(regions, 6, epsilon=0.0)
-    same, _ = clustering.lda_parts(centres, mean, fitted)
-    np.testing.assert_allclose(same, parts, rtol=1e-2, atol=1e-3)
 
 
 def test_kmeans_finds_separate_clusters():

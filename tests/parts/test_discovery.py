@@ -35,24 +35,6 @@ def test_bags_by_hand():
     np.testing.assert_allclose(discovery.bag_of_parts(scores), [[3, 0, 2, -1]])
 
 
-def test_a_spatial_bag_is_the_bag_of_the_image_and_of_its_quarters():
-    scores = jnp.arange(9.0).reshape(1, 3, 3, 1)
-    # Quarters of a 3 x 3 grid share the middle: their corners are 4, 5, 7 and 8.
-    found = discovery.spatial_bag_of_parts(scores, "max")
-    np.testing.assert_allclose(found, [[8, 4, 5, 7, 8]])
-    means = discovery.spatial_bag_of_parts(scores, "mean")
-    np.testing.assert_allclose(means, [[4, 2, 3, 5, 6]])
-    assert discovery.spatial_bag_of_parts(jnp.zeros((2, 1, 4, 3))).shape == (2, 30)
-
-
-def test_descriptors_are_those_of_the_best_regions():
-    maps, _, _ = planted_maps()
-    scores = np.random.default_rng(1).normal(size=(24, 4, 4, 3)).astype(np.float32)
-    found = discovery.parts_descriptors(maps, scores).reshape((24, 3, 16))
-    row, column = np.unravel_index(scores[5, :, :, 2].argmax(), (4, 4))
-    np.testing.assert_array_equal(found[5, 2], maps[5, row, column])
-
-
 @pytest.mark.parametrize("solver", ["hungarian", "ipfp"])
 def test_groups_and_their_parts_are_discovered_without_labels(solver):
     maps, truth, kinds = planted_maps()
@@ -89,31 +71,11 @@ def test_encodings_have_unit_length_and_tell_kinds_apart():
     for encoding in (
         discovery.encode(maps, found),
         discovery.encode(maps, found, "max"),
-        discovery.pool_by_parts(maps, found, power=1.0),
     ):
         np.testing.assert_allclose(np.linalg.norm(encoding, axis=1), 1, rtol=1e-5)
         cosine = np.asarray(encoding) @ np.asarray(encoding).T
         np.fill_diagonal(cosine, -1)
         np.testing.assert_array_equal(kinds[cosine.argmax(1)], kinds)
-    alone = discovery.pool_by_parts(maps[3:4], found)
-    np.testing.assert_allclose(
-        alone, discovery.pool_by_parts(maps, found)[3:4], atol=1e-6
-    )
-
-
-def test_pooling_by_parts_is_its_formula():
-    maps, _, _ = planted_maps()
-    maps = np.maximum(maps, 0)
-    found = find(maps)
-    pooled = discovery.pool_by_parts(
-        maps, found, temperature=0.2, power=2.0, presence=0.5
-    )
-    cells = maps[4].reshape((16, 16))
-    cosine = np.asarray(clustering.whiten(cells, found.whitening)) @ found.parts.T
-    share = np.exp(cosine / 0.2) / np.exp(cosine / 0.2).sum(1, keepdims=True)
-    expected = np.sqrt(share.T @ cells**2 / (share.sum(0)[:, None] + 0.5)).ravel()
-    expected = expected / np.linalg.norm(expected)
-    np.testing.assert_allclose(pooled[4], expected, atol=1e-5)
 
 
 def nuisance_rows(seed=0, classes=6, each=10, channels=12):

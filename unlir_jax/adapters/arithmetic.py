@@ -16,7 +16,7 @@ class LayerDifference(NamedTuple):
         layer: Path of the module that is multiplied, and how.
         filters: Number of its weights.
         distance: Root of the mean squared difference.
-        correlation: Of the weights of the two; 0 where one of them is constant.
+        correlation: Correlation of the two adapters' weights; 0 for constant ones.
         most: Places of the weights that differ most, with the first's and the second's.
     """
 

@@ -48,7 +48,7 @@ class Adapter(NamedTuple):
     Attributes:
         weights: As `filters.init` makes them, float32.
         backbone: Name of the network.
-        fingerprint: Of its parameters, see `fingerprint`.
+        fingerprint: Hash of its parameters, see `fingerprint`.
         select: The pattern that chose the layers.
         mode: The granularity, one of `filters.Mode`.
         head: Arrays by name that decide on the adapted features, such as `kernel`
@@ -94,14 +94,14 @@ def save(
 
     Args:
         path: A name that ends in `.safetensors`, in a folder that exists.
-        weights: Of one adapter; which norm each multiplies is part of its name.
+        weights: Weights of one adapter; their names say which norm they multiply.
         backbone: See `Adapter`, as are the others.
         fingerprint: What `fingerprint` gives of the frozen network.
         select: For the record.
         mode: For the record.
         head: Arrays by name, or None.
         metadata: Whatever JSON can hold.
-        head_type: Of the matrices of the head: `float16`, or `int8` with a step for
+        head_type: Type of the head's matrices: `float16`, or `int8` with a step for
             each class, packed, less than half the size and exact to 1/254 of a class's
             largest number. Vectors are kept in float32.
         overwrite: Whether a file at `path` may be replaced.

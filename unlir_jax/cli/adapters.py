@@ -1,152 +1,147 @@
-"""What `unlir adapters apply`, `merge`, `diff` and `explain` do."""
+"""`unlir adapters apply | merge | diff | explain`."""
 
-import os
-from collections.abc import Callable, Sequence
-from typing import Any
+import argparse
 
-import jax
-import numpy as np
+from unlir_jax.cli import options
+from unlir_jax.core import console
 
-from unlir_jax import tree
-from unlir_jax.adapters import arithmetic, file
-from unlir_jax.adapters import network as networks
-from unlir_jax.models import pretrained
-from unlir_jax.weights import exported, readers
+SUMMARY = "apply, merge, compare or explain adapters"
+EPILOG = """\
+examples:
+  unlir adapters apply mobilenet_v2 birds.safetensors adapted.safetensors
+  unlir adapters merge one.safetensors other.safetensors --output both.safetensors
+  unlir adapters diff one.safetensors other.safetensors --layers 10
+  unlir adapters explain birds.safetensors --images birds/test --output filters
+
+An adapter holds one number for each filter of a frozen network, and its head.
+`configs/few_shot.py:method=filters` leaves some in WORKDIR/adapters. `explain` writes
+filters.html: weights by layer, what the filters that gained and lost most respond to,
+and where the network looks before and after.
+"""
 
 
-def command(
-    given: Any, progress: Callable[[str, float], None]
-) -> tuple[str, list[str]]:
-    """Do what the arguments of `unlir adapters` ask for.
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    ways = parser.add_subparsers(metavar="WAY", required=True)
+    apply = ways.add_parser("apply", help="write a network with an adapter folded in")
+    apply.add_argument("name", metavar="NAME", help=options.NETWORK)
+    apply.add_argument("adapter", metavar="ADAPTER", help=options.FILE)
+    apply.add_argument("output", metavar="OUTPUT", help=options.FILE)
+    options.weights(apply, "of the frozen network")
+    apply.set_defaults(way=_apply)
+    merge = ways.add_parser("merge", help="average adapters of one network")
+    merge.add_argument("adapters", nargs="+", metavar="ADAPTER")
+    merge.add_argument("--output", required=True, metavar="FILE")
+    merge.set_defaults(way=_merge)
+    for writing in (apply, merge):
+        writing.add_argument("--overwrite", action="store_true", help="replace it")
+    diff = ways.add_parser("diff", help="list where two adapters differ")
+    diff.add_argument("first", metavar="ADAPTER")
+    diff.add_argument("second", metavar="ADAPTER")
+    diff.add_argument("--layers", type=int, default=0, metavar="N", help="default: all")
+    diff.set_defaults(way=_diff)
+    explain = ways.add_parser("explain", help="show which filters an adapter uses")
+    add = explain.add_argument
+    add("adapter", metavar="ADAPTER", help=options.FILE)
+    add("--images", nargs="+", required=True, metavar="IMAGE", help="files, folders")
+    add("--output", default="filters", metavar="DIR", help="default: filters")
+    options.weights(explain, "of the frozen network")
+    add("--filters", type=int, default=8, metavar="N", help="of each kind, default: 8")
+    options.white_level(explain)
+    add("--overwrite", action="store_true", help="replace a previous report in DIR")
+    explain.set_defaults(way=_explain)
 
-    Args:
-        given: See `arguments_of.adapters`.
-        progress: Told how far `explain` is.
 
-    Returns:
-        What to print, and a sentence for each picture that could not be read.
+def run(arguments: argparse.Namespace) -> int:
+    """Do with adapters what was asked for."""
+    return arguments.way(arguments)
 
-    Raises:
-        FileExistsError: A file is there, and no `overwrite`.
-        FileNotFoundError: A file is missing.
-        ValueError: Anything does not fit.
-    """
-    if given.way == "diff":
-        return diff_command(given.first, given.second, layers=given.layers), []
-    if given.way == "merge":
-        some, target = given.adapters, given.output
-        return merge_command(some, target, overwrite=given.overwrite), []
-    if given.way == "apply":
-        what = given.name, given.weights, given.adapter, given.output
-        key = given.weights_key
-        return apply_command(*what, weights_key=key, overwrite=given.overwrite), []
-    # Draws, and so imports what the others do without.
-    from unlir_jax.filter_report import describe_filters
 
-    found = describe_filters.run(
-        given.adapter,
-        given.images,
-        given.output,
-        weights=given.weights,
-        weights_key=given.weights_key,
-        count=given.filters,
-        overwrite=given.overwrite,
-        white_level=given.white_level,
-        progress=progress,
+def _apply(arguments: argparse.Namespace) -> int:
+    """Write a network with an adapter folded in, in our layout."""
+    import jax
+    import numpy as np
+
+    from unlir_jax import adapters, tree
+    from unlir_jax.adapters import file
+    from unlir_jax.models import pretrained
+    from unlir_jax.weights import exported, readers
+
+    output = file.output(arguments.output, arguments.overwrite)
+    adapter = adapters.load(arguments.adapter)
+    frozen = pretrained.load(
+        arguments.name,
+        arguments.weights,
+        weights_key=arguments.weights_key,
+        trunk_only=True,
     )
-    text = f"Explained {given.adapter}: open {found.folder / describe_filters.PAGE}"
-    return text, [each["error"] for each in found.failed]
-
-
-def apply_command(
-    name: str,
-    weights: str | os.PathLike[str] | None,
-    adapter: str | os.PathLike[str],
-    output: str | os.PathLike[str],
-    *,
-    weights_key: str = "",
-    overwrite: bool = False,
-) -> str:
-    """Write a network with an adapter folded in, in our layout; say what was done.
-
-    Raises:
-        FileExistsError: There is a file at `output`, and no `overwrite`.
-        FileNotFoundError: A file is missing.
-        ValueError: Anything does not fit.
-    """
-    output = file.output(output, overwrite)
-    chosen = file.load(adapter)
-    frozen = pretrained.load(name, weights, weights_key=weights_key, trunk_only=True)
-    network = networks.apply(chosen, frozen)
+    network = adapters.apply(adapter, frozen)
     metadata = exported.metadata(pretrained.purpose(network)) | {
-        "adapter": readers.sha256(adapter),
+        "adapter": readers.sha256(arguments.adapter),
         "source": network.source,
     }
     leaves = tree.flatten(jax.tree.map(np.asarray, network.variables))
-    readers.write_safetensors(output, leaves, metadata, overwrite=overwrite)
-    head = (
-        "its head"
-        if networks.decides(chosen, frozen)
-        else "the network's own classifier"
-    )
-    count = tree.count(chosen.weights)
-    return f"Wrote {network.name} with {count:,} weights folded in and {head}."
+    readers.write_safetensors(output, leaves, metadata, overwrite=arguments.overwrite)
+    decides = adapters.decides(adapter, frozen)
+    head = "its head" if decides else "the network's own classifier"
+    count = tree.count(adapter.weights)
+    console.say(f"Wrote {network.name} with {count:,} weights folded in and {head}.")
+    return console.DONE
 
 
-def merge_command(
-    paths: Sequence[str | os.PathLike[str]],
-    output: str | os.PathLike[str],
-    *,
-    weights: Sequence[float] | None = None,
-    overwrite: bool = False,
-) -> str:
-    """Write the average of several adapters; say what was done.
+def _merge(arguments: argparse.Namespace) -> int:
+    """Write the average of several adapters."""
+    from unlir_jax import adapters
+    from unlir_jax.adapters import file
 
-    Raises:
-        FileExistsError: There is a file at `output`, and no `overwrite`.
-        FileNotFoundError: A file is missing.
-        ValueError: Anything does not fit.
-    """
-    output = file.output(output, overwrite)
-    merged = arithmetic.merge([file.load(path) for path in paths], weights)
-    file.save(output, **merged._asdict(), head_type="int8", overwrite=overwrite)
+    overwrite = arguments.overwrite
+    output = file.output(arguments.output, overwrite)
+    merged = adapters.merge([adapters.load(path) for path in arguments.adapters])
+    adapters.save(output, **merged._asdict(), head_type="int8", overwrite=overwrite)
     head = "with their heads" if merged.head else "without heads"
-    return f"Wrote the average of {len(paths)} adapters of {merged.backbone}, {head}."
-
-
-def diff_command(
-    first: str | os.PathLike[str],
-    second: str | os.PathLike[str],
-    *,
-    most: int = 3,
-    layers: int = 0,
-) -> str:
-    """Tabulate how far two adapters differ, the layer that differs most in front.
-
-    Args:
-        first: A file.
-        second: A file.
-        most: How many filters are listed of each layer.
-        layers: How many layers are listed, 0 for all.
-
-    Raises:
-        FileNotFoundError: A file is missing.
-        ValueError: They are of different networks or layers.
-    """
-    rows = arithmetic.diff(file.load(first), file.load(second), most)
-    texts = [
-        ("layer", "weights", "distance", "correlation", "most: filter first second")
-    ]
-    for row in rows[: layers or None]:
-        places = "  ".join(f"{i} {one:.3f} {other:.3f}" for i, one, other in row.most)
-        numbers = f"{row.distance:.4f}", f"{row.correlation:.3f}"
-        texts.append((row.layer, str(row.filters), *numbers, places))
-    widths = [max(len(text[column]) for text in texts) for column in range(4)]
-    return "\n".join(
-        "  ".join(
-            [text[0].ljust(widths[0])]
-            + [text[column].rjust(widths[column]) for column in (1, 2, 3)]
-            + [text[4]]
-        )
-        for text in texts
+    console.say(
+        f"Wrote the average of {len(arguments.adapters)} adapters of "
+        f"{merged.backbone}, {head}."
     )
+    return console.DONE
+
+
+def _diff(arguments: argparse.Namespace) -> int:
+    """Tabulate how far two adapters differ, the layer that differs most in front."""
+    from unlir_jax import adapters
+
+    first, second = adapters.load(arguments.first), adapters.load(arguments.second)
+    rows = [
+        (
+            row.layer,
+            str(row.filters),
+            f"{row.distance:.4f}",
+            f"{row.correlation:.3f}",
+            "  ".join(f"{i} {one:.3f} {other:.3f}" for i, one, other in row.most),
+        )
+        for row in adapters.diff(first, second)[: arguments.layers or None]
+    ]
+    head = ("layer", "weights", "distance", "correlation", "most: filter first second")
+    return console.print_table(head, rows, right=(1, 2, 3))
+
+
+def _explain(arguments: argparse.Namespace) -> int:
+    """Show which filters an adapter uses."""
+    from unlir_jax.filter_report import describe_filters
+
+    with options.progress() as progress:
+        outcome = describe_filters.run(
+            arguments.adapter,
+            arguments.images,
+            arguments.output,
+            weights=arguments.weights,
+            weights_key=arguments.weights_key,
+            count=arguments.filters,
+            overwrite=arguments.overwrite,
+            white_level=arguments.white_level,
+            progress=progress,
+        )
+    code = options.complain(outcome.failed)
+    page = outcome.folder / describe_filters.PAGE
+    console.say(f"Explained {arguments.adapter}: open {page}")
+    return code

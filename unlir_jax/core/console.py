@@ -1,4 +1,4 @@
-"""What the command line says: sentences, tables, JSON, and how far the work is."""
+"""Output of the command line: sentences, tables, JSON and progress."""
 
 import json
 import re
@@ -6,7 +6,9 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-DONE = 0
+# Exit codes. 70 is EX_SOFTWARE of sysexits.h; shells give 128 and the signal's number.
+DONE, SOME_FAILED, BAD_INPUT, DIVERGED = 0, 1, 2, 3
+INTERNAL_ERROR, INTERRUPTED, PIPE_CLOSED = 70, 130, 141
 
 # What moves, colours or hides text in a terminal or turns its direction: controls but
 # for the tab and the end of a line, marks of direction, letters without width (but for

@@ -52,7 +52,7 @@ def check_rows(
         values: `[examples, …]`.
         what: What they are, as in "the logits of resnet50": several where the second
             word ends in s.
-        names: Of the examples.
+        names: Names of the examples.
         counted: Which of them count; all by default.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Where a loop over a network runs: on the host or inside the compiled program."""
+"""Loops over a network, run by the host or inside the compiled program."""
 
 import functools
 import math

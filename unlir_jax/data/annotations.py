@@ -23,7 +23,7 @@ class Notes(NamedTuple):
         masks: The file of the mask of each picture; None if there are none.
         points: Keypoints, `[pictures, k, 3]`; None if there are none.
         parts: Names of the keypoints.
-        frame: Of which pixels they are, one of `frames.FRAMES`.
+        frame: Pixels that they count in, one of `frames.FRAMES`.
         outside: What becomes of a keypoint beyond the edge, one of `frames.OUTSIDE`.
         reading: How the masks are read.
     """

@@ -143,7 +143,7 @@ def _make(name: str, call: ast.Call, image_size: int) -> Operation:
     return factory(image_size, **given) if sized else factory(**given)
 
 
-def _fits(value: object, kind: type) -> bool:
+def _fits(value: object, kind: Any) -> bool:
     if kind is Range:
         if not (isinstance(value, tuple | list) and len(value) == 2):
             return False
@@ -153,7 +153,7 @@ def _fits(value: object, kind: type) -> bool:
     return isinstance(value, accepted) and not isinstance(value, bool) and finite
 
 
-def _as_floats(value: Any, kind: type) -> object:
+def _as_floats(value: Any, kind: Any) -> object:
     """Let whole numbers stand for others, as they do in a text."""
     if kind is Range:
         return float(value[0]), float(value[1])

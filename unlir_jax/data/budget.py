@@ -1,4 +1,4 @@
-"""How much memory a picture may take to read, which follows from its file's size.
+"""Memory that reading an image may take, from the size of its file.
 
 Whoever sends a small file does not decide how much memory goes: reading takes at most
 64 MB, and 8 times the size of the file. A picture that would need more is refused, by

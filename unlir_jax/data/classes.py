@@ -57,7 +57,7 @@ def match(
 
     Args:
         wanted: Names of the data's classes.
-        names: Of the network's; those that `placeholders` makes, or none, are no names.
+        names: Class names of the network; names by `placeholders` count as none.
         count: Number of the network's classes, where it has no names.
         data: What the classes are of, for messages.
         network: Whose classes they are to be, for messages.

@@ -143,7 +143,7 @@ def readable(where: str, most: int) -> Iterator[None]:
     """Turn whatever reading a picture raises into a ValueError that names it.
 
     Decoders have no errors in common: a broken AVIF raises RuntimeError, DDS
-    NotImplementedError, JPEG 2000 MemoryError, EXIF struct.error. So it is all of them.
+    NotImplementedError, JPEG 2000 MemoryError, EXIF struct.error. All are caught.
 
     Args:
         where: What the picture is called, such as "Image 'a.jpg'".

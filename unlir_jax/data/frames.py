@@ -1,4 +1,4 @@
-"""Which pixels annotations count in: those of the file, or those of the turned photo.
+"""Pixels that annotations count in: those of the file, or those of the turned photo.
 
 Where EXIF turns a photo, a box at x = 20 may mean the twentieth column of the file or
 of what people see. Tables do not say which, so that a setting does.

@@ -55,7 +55,7 @@ def window(
             void in the mask; such a box must be of whole pixels and of `size`.
         size: Width and height of the result.
         mirrored: Whether left and right, top and bottom change places.
-        interpolation: Of the picture, see `preprocessing.INTERPOLATIONS`.
+        interpolation: Filter for the image, see `preprocessing.INTERPOLATIONS`.
     """
     scales = (box[2] - box[0]) / size[0], (box[3] - box[1]) / size[1]
     matrix = np.array([[scales[0], 0, box[0]], [0, scales[1], box[1]]])
@@ -83,7 +83,7 @@ def move(
         example: As `opened` gives it.
         matrix: `[2, 3]`, takes places in the result to places in the example.
         size: Width and height of the result.
-        interpolation: Of the picture; a map that turns or shears takes the nearest,
+        interpolation: Filter for the image; maps that turn or shear take the nearest,
             the bilinear or the bicubic value.
     """
     moved: dict[str, Any] = dict(example)

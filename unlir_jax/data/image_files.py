@@ -40,7 +40,7 @@ def left_out(names: Sequence[str], where: str) -> str:
     """Count the files that were not taken, by suffix; "" where there were none.
 
     Args:
-        names: Of the files, and of what cannot be looked into, with a slash at the end.
+        names: Names of files, and of folders that cannot be read, which end in a slash.
         where: Where they are, for the sentence.
     """
     closed = [name.removesuffix("/") for name in names if name.endswith("/")]

@@ -39,8 +39,8 @@ class Swaps(NamedTuple):
     Attributes:
         images: As in `Interventions`, and so are those not named here.
         swapped: uint8 `[n, parts, size, size, 3]`, one part replaced at a time.
-        masks: Of `images`.
-        labels: Of `images`.
+        masks: Masks of the parts in `images`.
+        labels: Classes of `images`.
         present: As in `Interventions`.
         parts: Names of the parts that were replaced.
         variants: int64 `[n, parts]`, what each was replaced by.

@@ -1,4 +1,4 @@
-"""Which pictures a folder has, of which class and split, however it is laid out."""
+"""Images of a folder with their classes and splits, in any usual layout."""
 
 import difflib
 from collections.abc import Sequence

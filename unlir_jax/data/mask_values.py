@@ -1,4 +1,4 @@
-"""What the values of one mask tell: an object, classes, or neither for sure.
+"""Meaning of the values of a mask: an object, classes, or neither for sure.
 
 An object's mask is black and white, and greys lie along its edge alone. In a map of
 classes a value fills an area. So values are told apart by whether they fill areas: have

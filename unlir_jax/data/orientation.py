@@ -1,4 +1,4 @@
-"""Which way up a picture is stored, and what turns it upright.
+"""Orientation of stored images, and the turn that makes them upright.
 
 A camera that is held upright stores its rows as ever and notes in EXIF how they are to
 be turned. The eight ways are those of tag 274 of TIFF 6.0 and EXIF 2.32.

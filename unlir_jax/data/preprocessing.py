@@ -129,7 +129,7 @@ def to_picture(picture: Picture, *, white_level: WhiteLevel = AUTO) -> Image.Ima
 
     Args:
         picture: What is to be seen.
-        white_level: Of files and Pillow images, see `read_image`.
+        white_level: White of files and Pillow images, see `read_image`.
 
     Raises:
         ValueError: An array of another shape or range.

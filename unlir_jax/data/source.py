@@ -1,4 +1,4 @@
-"""What a data set is: examples by index, and what is known of them unread."""
+"""Data sets as sources: examples by index, and facts that need no reading."""
 
 import functools
 import threading
@@ -6,8 +6,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-
-from unlir_jax.types import Array
 
 VOID = 255
 """In a mask: nobody says what this pixel is, and metrics leave it out."""
@@ -132,7 +130,7 @@ def relabelled(source: Source, places: np.ndarray, classes: tuple[str, ...]) -> 
     )
 
 
-def _replaced(places: np.ndarray, labels: Array | int) -> np.ndarray:
+def _replaced(places: np.ndarray, labels: np.ndarray | int) -> np.ndarray:
     known = np.asarray(labels, np.int32)
     return np.where(known < 0, -1, places[known]).astype(np.int32)
 

@@ -244,7 +244,7 @@ def synthetic_parts(
         classes: Number of classes, see `classes`.
         variants: Number of variants of each part, 2 to 4.
         image_size: Side of the pictures in pixels.
-        seed: Of the classes, which are those of all splits, and of the pictures.
+        seed: Seed of the classes, shared by all splits, and of the images.
 
     Raises:
         ValueError: There is no such split, or no such table of classes.

@@ -87,14 +87,14 @@ def run(
         adapter: A file.
         images: Files, folders and patterns.
         output: Folder to write to.
-        weights: Of the frozen network, see `pretrained.load`.
-        weights_key: Likewise.
-        count: Of the most raised, and of the most lowered filters.
+        weights: Weights of the frozen network, see `pretrained.load`.
+        weights_key: Key in a checkpoint, see `pretrained.load`.
+        count: Number of the most raised and of the most lowered filters.
         best: Regions of each.
         shown: Pictures whose saliency is shown.
         overwrite: Whether to replace a previous report.
         batch_size: Pictures that go through the network together.
-        white_level: Of pictures of more than 8 bits, see `data.levels`.
+        white_level: White of images of more than 8 bits, see `data.levels`.
         progress: Told how far the work is.
 
     Raises:

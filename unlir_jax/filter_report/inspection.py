@@ -1,4 +1,4 @@
-"""Which filters an adapter has raised and lowered, and where in pictures they fire."""
+"""Filters that an adapter raises or lowers, and where in images they respond."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -23,7 +23,7 @@ class Filter(NamedTuple):
     """Name one filter and its weight.
 
     Attributes:
-        name: Of the weights that it is among, such as `block7/expand/norm/output`.
+        name: Name of its weights, such as `block7/expand/norm/output`.
         place: Its index there; of the kind `filter`, of the input and of the output.
         weight: What it is multiplied by.
     """
@@ -75,7 +75,7 @@ def most(weights: Mapping[str, Array], count: int) -> tuple[list[Filter], list[F
     """Find the filters with the largest weights above 1, and the smallest below it.
 
     Args:
-        weights: Of one adapter.
+        weights: Weights of one adapter.
         count: At most so many of each.
 
     Returns:
@@ -128,7 +128,7 @@ def fire(
 
     Args:
         module: The network.
-        variables: Of the frozen network: what its filters are, is asked.
+        variables: Variables of the frozen network.
         filters: At least one.
         batches: `[batch, height, width, 3]` in [0, 1]; none is larger than the
             first.
@@ -170,7 +170,7 @@ def centres(
 
     Args:
         module: The network.
-        variables: Of the frozen network.
+        variables: Variables of the frozen network.
         filters: Whose maps.
         images: A few natural pictures.
     """

@@ -1,4 +1,4 @@
-"""Why pictures of one class are taken for it, and not for another, part by part."""
+"""Evidence for one class against another, part by part."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -29,7 +29,7 @@ def contrast(
         centres: Where its cells look.
         album: Its training pictures.
         pair: A and B.
-        parts: Of `parts.json`.
+        parts: Entries of `parts.json`.
 
     Returns:
         A ledger as of `attribution.account`, with the best regions of each part shown

@@ -1,4 +1,4 @@
-"""What a report shows of the parts that decided: ledgers, heatmaps, regions."""
+"""Panels of a report on parts: contributions, heatmaps, regions."""
 
 import os
 from collections.abc import Callable, Sequence

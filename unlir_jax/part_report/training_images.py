@@ -42,7 +42,7 @@ def open_album(folder: Path, side: int, crop: float, interpolation: str) -> Albu
 
     Args:
         folder: The workdir.
-        side: Of the framed pictures in pixels; they show the same at any.
+        side: Side of the framed images in pixels; they show the same at any.
         crop: Share of the shorter side that is kept.
         interpolation: See `preprocessing.INTERPOLATIONS`.
     """
@@ -72,7 +72,7 @@ def cut(
     Args:
         album: Where the picture is.
         region: One of `parts.json`.
-        side: Of the result in pixels.
+        side: Side of the result in pixels.
         context: How many times the region's side is shown.
 
     Returns:

@@ -1,1 +1,1 @@
-"""How parts are found, where they start from, and what is fitted in closed form."""
+"""Parts of objects: discovery, starting points, attribution and closed-form fits."""

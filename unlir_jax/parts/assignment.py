@@ -219,7 +219,7 @@ def part_models(
     Args:
         matching: `[images, parts, regions]`, rows that sum to one; soft or not.
         regions: Whitened, `[images, regions, channels]`.
-        mean: Of all regions, of other images too; zero without it, as whitening makes
+        mean: Mean region over many images; zero without it, as whitening makes
             it.
 
     Returns:

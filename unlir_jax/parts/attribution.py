@@ -1,4 +1,4 @@
-"""Why a part network decided so for a picture: which parts, where and how much."""
+"""Contributions of parts to a decision: which part, where and how much."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -43,7 +43,7 @@ class Accounts(NamedTuple):
         shares: How cells are dealt out to the parts, `[batch, rows, columns, parts]`.
         cells: How many cells of the last maps each part takes, `[batch, parts]`.
         best: Row and column of the best cell of each part, `[batch, parts, 2]`.
-        score: Of that cell, `[batch, parts]`.
+        score: Score of that location, `[batch, parts]`.
         last: Rows and columns of the last maps.
         centres: Where the cells look.
     """
@@ -183,7 +183,7 @@ def fitted(
     """Give the centres of a grid: as known, or shifted alike on a coarser grid.
 
     Args:
-        centres: Of some grid; None: evenly spread.
+        centres: Centres of some grid; None spreads them evenly.
         maps: `[batch, rows, columns, …]`.
     """
     rows, columns = maps.shape[1:3]
@@ -211,11 +211,11 @@ def account(
     """Write down why a picture got the logit of a class, and not another's.
 
     Args:
-        accounts: Of some pictures.
+        accounts: Contributions of parts for some images.
         row: Which picture.
         label: The class that is explained.
-        names: Of the classes.
-        parts: Of `parts.json`, where it is known.
+        names: Class names.
+        parts: Entries of `parts.json`, where there is one.
         against: The rival; without it, or where that is the class that is explained,
             the class with the highest logit besides.
 
@@ -262,7 +262,7 @@ def ledger(amounts: np.ndarray, bias: float, count: int) -> Record:
     """Write down a sum over parts: the largest, the others, the bias and the total.
 
     Args:
-        amounts: Of each part, `[parts]`.
+        amounts: Amount of each part, `[parts]`.
         bias: What is added besides.
         count: How many parts are shown, those with the largest absolute amounts; from
             the largest to the smallest.

@@ -152,7 +152,7 @@ def whiten(
 
     Args:
         regions: `[..., channels]`.
-        whitening: Of `whitening`.
+        whitening: Result of `whitening`.
         normalize: Divide by the Euclidean norm; a region at the mean stays zero.
     """
     regions = jnp.asarray(regions, jnp.float32)
@@ -162,41 +162,6 @@ def whiten(
     return unit(result) if normalize else result
 
 
-def unwhiten(
-    whitened: Float[Array, "*batch dimensions"], whitening: Whitening
-) -> Float[jax.Array, "*batch channels"]:
-    """Map whitened regions back, `mean + z pinv(matrix)`.
-
-    Inverts `whiten(..., normalize=False)` up to the directions that were not kept.
-    """
-    matrix = jnp.asarray(whitening.matrix)
-    inverse = jnp.linalg.solve(
-        jnp.matmul(matrix.T, matrix, precision="highest"), matrix.T
-    )
-    result = jnp.matmul(jnp.asarray(whitened), inverse, precision="highest")
-    return result + jnp.asarray(whitening.mean).reshape(
-        (1,) * (result.ndim - 1) + (-1,)
-    )
-
-
-def fold(
-    parts: Float[Array, "parts dimensions"],
-    whitening: Whitening,
-    bias: Float[Array, " parts"] | None = None,
-) -> tuple[Float[jax.Array, "channels parts"], Float[jax.Array, " parts"]]:
-    """Merge whitening and a part layer into one affine map of raw regions.
-
-    `<u_p, whiten(x)> + b_p = <matrix u_p, x> + b_p - <matrix u_p, mean>`, for
-    whitening without unit length.
-
-    Returns:
-        `kernel`, `[channels, parts]`, and `bias`, `[parts]`.
-    """
-    kernel = jnp.matmul(whitening.matrix, jnp.asarray(parts).T, precision="highest")
-    shift = jnp.matmul(whitening.mean, kernel, precision="highest")
-    return kernel, -shift if bias is None else jnp.asarray(bias) - shift
-
-
 def unit(vectors: Float[Array, "*batch channels"]) -> jax.Array:
     """Divide by the Euclidean norm along the last axis; zero stays zero."""
     vectors = jnp.asarray(vectors)
@@ -204,36 +169,6 @@ def unit(vectors: Float[Array, "*batch channels"]) -> jax.Array:
     return jnp.where(
         square > 0, vectors * jax.lax.rsqrt(jnp.where(square > 0, square, 1)), 0
     )
-
-
-def lda_parts(
-    centres: Float[Array, "parts channels"],
-    mean: Float[Array, " channels"],
-    covariance: Float[Array, "channels channels"] | Whitening,
-) -> tuple[Float[jax.Array, "parts channels"], Float[jax.Array, " parts"]]:
-    """Turn centres into linear detectors of regions, `w_k = inv(S) (m_k - mean)`.
-
-    Linear discriminant analysis of one centre against all regions, with one
-    covariance for both (Sicre and Jurie, Computer Vision and Image Understanding,
-    2015). The bias `-<w_k, m_k + mean> / 2` puts the boundary half way between.
-
-    Args:
-        centres: `m_k`, `[parts, channels]`.
-        mean: Of all regions, `[channels]`.
-        covariance: Of all regions, `S`; or a `Whitening`, whose `matrix matrix'` is
-            its inverse on the directions that were kept.
-
-    Note:
-        A reconstruction: the source's own bias is not openly readable.
-    """
-    mean = jnp.asarray(mean)[None]
-    difference = jnp.asarray(centres) - mean
-    if isinstance(covariance, Whitening):
-        whitened = jnp.matmul(difference, covariance.matrix, precision="highest")
-        parts = jnp.matmul(whitened, covariance.matrix.T, precision="highest")
-    else:
-        parts = jnp.linalg.solve(jnp.asarray(covariance), difference.T).T
-    return parts, -jnp.sum(parts * (centres + mean), axis=1) / 2
 
 
 def kmeans(

@@ -57,43 +57,6 @@ def bag_of_parts(
     )
 
 
-def spatial_bag_of_parts(
-    scores: Float[Array, "images rows columns parts"], pooling: Pooling = "max+mean"
-) -> Float[jax.Array, "images bag"]:
-    """Concatenate the bags of the whole image and of its 2 x 2 quarters.
-
-    Quarters of an odd number of rows share the middle one, so that none is empty.
-
-    Returns:
-        Five bags of `bag_of_parts`: the image, then its quarters row by row.
-    """
-    images, rows, columns, parts = scores.shape
-    down = (slice(0, (rows + 1) // 2), slice(rows // 2, rows))
-    across = (slice(0, (columns + 1) // 2), slice(columns // 2, columns))
-    windows = [(slice(None), slice(None)), *((r, c) for r in down for c in across)]
-    cut = [scores[:, r, c].reshape((images, -1, parts)) for r, c in windows]
-    return jnp.concatenate([bag_of_parts(one, pooling) for one in cut], axis=1)
-
-
-def parts_descriptors(
-    maps: Maps, scores: Float[Array, "batch map_height map_width parts"]
-) -> Float[jax.Array, "batch descriptor"]:
-    """Concatenate the descriptors of the regions that score highest ("CNN on parts").
-
-    Args:
-        maps: Descriptors, `[images, rows, columns, channels]`.
-        scores: `[images, rows, columns, parts]`; of equal ones the first counts.
-
-    Returns:
-        `[images, parts * channels]`, part by part.
-    """
-    images, channels, parts = len(maps), maps.shape[-1], scores.shape[-1]
-    best = jnp.argmax(jnp.reshape(scores, (images, -1, parts)), axis=1)
-    regions = jnp.reshape(maps, (images, -1, channels))
-    found = jnp.take_along_axis(regions, best[:, :, None], axis=1)
-    return found.reshape((images, parts * channels))
-
-
 def discover(
     maps: Maps,
     *,
@@ -114,15 +77,15 @@ def discover(
     gives parts of all images together.
 
     Args:
-        maps: Of training images, `[images, rows, columns, channels]`.
+        maps: Feature maps of training images, `[images, rows, columns, channels]`.
         groups: How many; each learns on the `images // groups` images nearest to its
             centre, so that groups are of equal size and may overlap.
         parts: For each group, at most `rows * columns`.
         key: Decides the seeds of both clusterings.
-        solver: Of `assignment.solve`; None keeps the k-means centres, which share out
+        solver: See `assignment.solve`; None keeps the k-means centres, which share out
             all cells instead of finding one in each image.
-        dimensions: Of whitened space.
-        steps: Of `assignment.solve`.
+        dimensions: Number of dimensions after whitening.
+        steps: Steps of `assignment.solve`.
 
     Raises:
         ValueError: More parts than cells, or more groups than images.
@@ -172,9 +135,9 @@ def seeds(
 
     Args:
         mine: Cells of the group's images, `[images, cells, width]`.
-        others: Of all images, or some of them.
+        others: Regions of all images, or of some.
         parts: How many to keep.
-        key: Of the clustering.
+        key: Key of the clustering.
         candidates: Clusters for each that is kept.
     """
     flat = mine.reshape((-1, mine.shape[-1]))
@@ -202,46 +165,6 @@ def encode(
         `[images, parts]`, or `[images, 2 parts]` for `max+mean`.
     """
     return clustering.unit(bag_of_parts(_cosines(maps, discovery), pooling))
-
-
-def pool_by_parts(
-    maps: Maps,
-    discovery: Discovery,
-    *,
-    temperature: float = 0.05,
-    power: float = 3.0,
-    presence: float = 1.0,
-) -> Float[jax.Array, "batch descriptor"]:
-    """Describe images by what each discovered part is made of, at unit length.
-
-    A cell is shared out by a softmax over parts of cosine / temperature,
-    `a_pr`; a part's descriptor is the generalised mean of its cells' channels,
-    `v_pc = (sum_r a_pr x_rc^power / (sum_r a_pr + presence))^(1 / power)`.
-    `neighbour_whitening`, fitted on training images, should follow.
-
-    Args:
-        maps: Not negative, `[images, rows, columns, channels]`; what is negative
-            counts as zero unless `power` is 1.
-        discovery: Of `discover`.
-        temperature: Of the softmax; small is decisive.
-        power: 1 is the mean, infinity the maximum.
-        presence: Cells' worth of nothing in each mean, so that a part that is hardly
-            there fades.
-
-    Returns:
-        `[images, parts * channels]`, part by part.
-
-    Note:
-        Ours: the encodings of arXiv 1704.03755 are not openly readable.
-    """
-    share = jax.nn.softmax(_cosines(maps, discovery) / temperature, axis=2)
-    channels = maps.shape[-1]
-    cells = jnp.reshape(jnp.asarray(maps, jnp.float32), (len(maps), -1, channels))
-    mass = jnp.sum(share, axis=1)[:, :, None] + presence
-    raised = cells if power == 1 else jnp.maximum(cells, 1e-6) ** power
-    means = jnp.einsum("irp,irc->ipc", share, raised, precision="highest") / mass
-    pooled = means if power == 1 else means ** (1 / power)
-    return clustering.unit(pooled.reshape((len(maps), -1)))
 
 
 def _cosines(maps: Maps, discovery: Discovery) -> jax.Array:

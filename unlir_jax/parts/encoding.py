@@ -19,7 +19,7 @@ class Encoder(NamedTuple):
     """Hold a linear map from the descriptors of parts to an encoding.
 
     Attributes:
-        mean: Of the descriptors of training pictures, `[parts, length]`.
+        mean: Mean descriptor of the training images, `[parts, length]`.
         scale: What they are divided by, `[length]`.
         kernel: `[parts, length, dimensions]`.
     """
@@ -114,10 +114,10 @@ def encode(
     """Encode pictures at unit length, `[pictures, dimensions]`.
 
     Args:
-        module: Of `fit`.
-        variables: Of `fit`.
-        encoder: Of `fit`.
-        maps: Of the pictures; may lie on the disk, and is read by chunks.
+        module: Part network given to `fit`.
+        variables: Variables given to `fit`.
+        encoder: Result of `fit`.
+        maps: Feature maps; may lie on the disk, and are read by chunks.
     """
     kernel = encoder.kernel / encoder.scale[None, :, None]
 

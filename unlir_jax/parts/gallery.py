@@ -1,4 +1,4 @@
-"""What the parts of a network are: where they look best, and which classes they make.
+"""Gallery of a network's parts: best regions, and weights in the classes.
 
 Collected over the training pictures when a part network is finished, and kept in its
 workdir as `parts.json`; `unlir parts` and `unlir explain` show it.
@@ -45,7 +45,7 @@ def collect(job: Any, variables: Any, reader: Batches) -> dict[str, Any]:
 
     Args:
         job: See `job.Job`, of a network that decides by parts.
-        variables: Of the network, whole.
+        variables: All variables of the network.
         reader: Its batches; features are used where it keeps them.
 
     Returns:
@@ -159,11 +159,11 @@ class _Totals(NamedTuple):
         best: The best regions of each part, `[parts, BEST]`.
         of_class: Those in the pictures of each class, `[classes, parts, …]`.
         added: Sum of contributions to the own class, `[classes, parts]`.
-        pictures: Of each class.
-        share: Of all cells, `[parts]`.
+        pictures: Images of each class.
+        share: Share of all locations, `[parts]`.
         strength: Mean absolute contribution to the own class, `[parts]`.
         grid: Rows and columns of the scores.
-        side: Of a cell of the last maps, in shares of the frame.
+        side: Side of a location of the last maps, in shares of the frame.
     """
 
     best: _Found

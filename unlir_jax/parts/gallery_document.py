@@ -1,4 +1,4 @@
-"""Whether a `parts.json`, which anybody can have written, is what it should be."""
+"""Checks of a `parts.json` that anybody can have written."""
 
 import math
 from collections.abc import Mapping

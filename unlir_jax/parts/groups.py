@@ -35,9 +35,9 @@ def learn(
         groups: The group of each picture; the labels, for parts of classes.
         count: Number of parts of all groups together; each group gets as many, some
             one more.
-        key: Of the clusterings, and of who stands for all pictures.
-        solver: Of `assignment.solve`, or None.
-        steps: Of `assignment.solve`.
+        key: Key of the clusterings and of the choice of images.
+        solver: Solver of `assignment.solve`, or None.
+        steps: Steps of `assignment.solve`.
 
     Returns:
         Unit vectors `[count, width]`, group by group.

@@ -1,4 +1,4 @@
-"""What true parts, and the found ones, are worth to a decision when they are gone.
+"""Effect on the decision of removing true parts and found parts.
 
 Creatures are drawn again without a part, or with another variant of it; in pictures
 with keypoints, a disc is painted over one; in any, the region of the part that adds
@@ -43,7 +43,7 @@ def measure(
 
     Args:
         job: See `job.Job`, of a network that decides by parts, with a test split.
-        variables: Of the network, whole.
+        variables: All variables of the network.
         centres: Where the cells look that parts are seen in.
 
     Returns:

@@ -20,7 +20,7 @@ class Logistic(NamedTuple):
     Attributes:
         kernel: `[channels, classes]`.
         bias: `[classes]`.
-        mean: Of the examples, `[channels]`.
+        mean: Mean of the examples, `[channels]`.
         scale: One number, the deviation of all entries.
         penalty: That was chosen.
         accuracy: On the folds that were left out, with that penalty.
@@ -54,7 +54,7 @@ def tune(
         labels: Integers, `[examples]`.
         classes: Number of classes.
         penalties: To choose from, falling.
-        seed: Of the folds.
+        seed: Seed of the folds.
         examples: Which rows are views of one example, and are left out together; by
             default each is one of its own.
 

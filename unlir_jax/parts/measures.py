@@ -1,4 +1,4 @@
-"""What is measured of a part network when its training is finished."""
+"""Measures of a part network at the end of its training."""
 
 import math
 from collections.abc import Iterator
@@ -41,7 +41,7 @@ def measure(
 
     Args:
         job: See `job.Job`, of a network that decides by parts.
-        variables: Of the network, whole.
+        variables: All variables of the network.
         reader: Its batches; baselines are fitted where it keeps features.
         centres: Where the cells look that parts are seen in.
 

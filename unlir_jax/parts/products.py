@@ -25,7 +25,7 @@ class Products(NamedTuple):
 
     Attributes:
         values: float64 `[pictures, pictures]`, of descriptors less `mean` over `scale`.
-        mean: Of descriptors, `[parts, length]`.
+        mean: Mean descriptors, `[parts, length]`.
         scale: `[length]`.
         combine: From `[pictures, outputs]` to `[parts, length, outputs]`: the sum over
             pictures of descriptor times row.
@@ -100,7 +100,7 @@ def _scale(head: PyTree, layers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     Args:
         head: The decision.
-        layers: Of the last and of the finer maps' part of descriptors, `[2, pictures,
+        layers: Parts of descriptors from the last and the finer maps, `[2, pictures,
             pictures]`.
 
     Returns:

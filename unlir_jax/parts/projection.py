@@ -1,4 +1,4 @@
-"""Where prototypes start, and where they are moved to: cells of training pictures."""
+"""Prototypes as locations of training images: their start and their projection."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -18,8 +18,8 @@ class Projection(NamedTuple):
     """Hold projected prototypes, and where they are from.
 
     Attributes:
-        variables: Of the part network, with prototypes that are cells.
-        picture: Of each prototype, its row in `maps`, int `[parts]`.
+        variables: Variables of the part network; its prototypes are locations.
+        picture: Row of each prototype in `maps`, int `[parts]`.
         cell: The row and column of its cell, int `[parts, 2]`.
         distance: How far it moved, `[parts]`.
     """
@@ -41,7 +41,7 @@ def project(
 
     Args:
         module: A `models.parts.PartNet` that decides by `Prototypes`.
-        variables: Of it.
+        variables: Variables of the part network.
         maps: What its `features` gave of the training pictures, `[pictures, rows,
             columns, channels]`; may lie on the disk, and is read by chunks.
         labels: int `[pictures]`.
@@ -86,10 +86,10 @@ def seed(
 
     Args:
         module: As `project`, and so are the others.
-        variables: Of it.
-        maps: Of the training pictures.
+        variables: Variables of the part network.
+        maps: Feature maps of the training images.
         labels: int `[pictures]`.
-        key: Of the clusterings.
+        key: Key of the clusterings.
 
     Returns:
         Variables.

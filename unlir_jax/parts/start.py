@@ -1,4 +1,4 @@
-"""Where parts and their say start from: statistics of what a frozen trunk sees.
+"""Starting values of parts and of their class weights, from a frozen network.
 
 Whitening and k-means find what cells are alike, without labels; a ridge regression then
 says in closed form what each part's descriptor means for each class. Gradient descent
@@ -45,7 +45,7 @@ class Start(NamedTuple):
     """Hold variables to start from, and what became known on the way.
 
     Attributes:
-        variables: Of the part network.
+        variables: Variables of the part network.
         notes: Numbers by name, such as the accuracy of leaving one picture out.
     """
 
@@ -75,7 +75,7 @@ def start(
         maps: What its `features` gave of the training pictures, `[pictures, rows,
             columns, channels]`; may lie on the disk, and is read by chunks.
         labels: int `[pictures]`.
-        key: Of the cells that are looked at, and of the clustering.
+        key: Key of the sampled locations and of the clustering.
         parts: `kmeans`: white spaces from the cells' covariance, parts from spherical
             k-means in them; `lda` and `assignment`: in those spaces, parts of classes
             by discriminant analysis or quadratic assignment (by Hungarian alternation,
@@ -85,11 +85,11 @@ def start(
             `projection.seed`; `project`: each prototype becomes a cell of a training
             picture, see `projection.project`; `random`: as they are.
         classifier: `ridge`: in closed form, see `ridge.solve`; `random`: as it is.
-        whitening: Of descriptors before the ridge regression, learnt from all pictures
+        whitening: Whitening of descriptors before the ridge regression, from all images
             without their labels: `none`, or `neighbours`, see `encoding.whiten`.
         labels_per_class: How many labels of each class the ridge regression may know,
             drawn by the key; 0: all. Parts by k-means use none in any case.
-        restarts: Of k-means.
+        restarts: Number of restarts of k-means.
         progress: Told what is being done.
 
     Raises:
@@ -299,8 +299,8 @@ def decide(
 
     Args:
         module: The part network.
-        found: Of all pictures.
-        labels: Of all pictures.
+        found: Descriptors of all images.
+        labels: Labels of all images.
         known: Places of the pictures whose labels count.
         whitening: See `start`.
 
@@ -334,9 +334,9 @@ def draw_labels(labels: np.ndarray, per_class: int, key: RandomKey) -> np.ndarra
     """Draw the pictures whose labels are known, in order.
 
     Args:
-        labels: Of all pictures.
+        labels: Labels of all images.
         per_class: How many of each class; 0: all.
-        key: Of `start`.
+        key: Key given to `start`.
 
     Raises:
         ValueError: A class has fewer.

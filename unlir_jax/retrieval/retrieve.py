@@ -69,24 +69,24 @@ def run(
 
     Args:
         queries: Files, folders and patterns.
-        index: What is searched, likewise.
+        index: Files, folders and patterns that are searched.
         output: Folder to write to.
         model: Name of the network, or the workdir of a training.
         weights: Its weights, see `pretrained.load`; they need no classifier.
         weights_key: Which of them.
         adapter: A file of weights of its filters, which are folded in; its pictures'
             size is taken then.
-        pool: Of its maps, one of `pooling.POOLINGS`.
+        pool: Pooling of the maps, one of `pooling.POOLINGS`.
         whiten: Directions of a PCA whitening, fitted to the index, at most one less
             than it has pictures; 0: none.
         top: How many to find for each query.
         image_size: Side in pixels of the pictures; by default that of the adapter, or
             of the network.
-        crop: Share of the shorter side that is kept; likewise.
-        interpolation: By which pictures are resized; likewise.
+        crop: Share of the shorter side that is kept; None takes the network's.
+        interpolation: Filter of the resizing; None takes the network's.
         overwrite: Whether to replace a previous search.
         batch_size: Pictures that go through the network together.
-        white_level: Of pictures of more than 8 bits, see `data.levels`.
+        white_level: White of images of more than 8 bits, see `data.levels`.
         progress: Told how far the work is.
 
     Raises:

@@ -39,7 +39,7 @@ def search(
     through by some hundreds, so that memory does not grow with queries times rows.
 
     Args:
-        queries: Of any length; zeros are alike nothing.
+        queries: Descriptors of any length; zeros match nothing.
         index: What is searched.
         count: How many to find for each query.
         laid: The devices, by default all of this process.

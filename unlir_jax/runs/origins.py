@@ -1,4 +1,4 @@
-"""What a run began with: its weights and its data, told again at each later start."""
+"""Weights and data that a run began with, compared at each later start."""
 
 import functools
 import hashlib
@@ -211,7 +211,7 @@ def differences(
 
     Args:
         then: See `describe`.
-        now: Likewise.
+        now: Description of this start.
         compare: See `settle`.
     """
     before, after = then["weights"], now["weights"]

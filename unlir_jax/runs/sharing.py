@@ -137,7 +137,7 @@ def check_writable(folder: Path) -> None:
     """Refuse a workdir that cannot be written to, before any work is done.
 
     Raises:
-        ValueError: So it is, as far as can be told without writing.
+        ValueError: The folder belongs to another run.
     """
     above = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not (above.is_dir() and os.access(above, os.W_OK | os.X_OK)):

@@ -1,4 +1,4 @@
-"""What stands beside the arrays of a checkpoint: notes, and sums to check by."""
+"""Record beside the arrays of a checkpoint: notes and checksums."""
 
 import json
 import zlib

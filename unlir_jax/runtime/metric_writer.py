@@ -1,4 +1,4 @@
-"""What a training says while it runs: a file of metrics, TensorBoard, a line."""
+"""Metrics of a training: a JSON Lines file, TensorBoard, a progress line."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""What numbers settings may be, by name: looked at before any work is begun."""
+"""Ranges of all numeric settings by name, checked before any work begins."""
 
 import math
 from collections.abc import Iterator, Mapping

@@ -1,4 +1,4 @@
-"""What a call of an explainer or a metric may be given, looked at before any work.
+"""Arguments of explainers and metrics, checked before any work.
 
 What is known is checked; inside `jax.jit` it is not, and an image that would be refused
 gets NaN.
@@ -86,7 +86,7 @@ def check_batch(
 
     Args:
         model: The cut network.
-        variables: Of the network.
+        variables: Variables of the network.
         images: `[batch, height, width, channels]` in [0, 1].
         labels: One class an image.
         probability: See `guarded`.

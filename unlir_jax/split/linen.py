@@ -114,7 +114,7 @@ def run_to(
     Args:
         module: Any Linen module.
         at: Path of the submodule.
-        variables: Of the module.
+        variables: Variables of the module.
         images: What the method takes.
         method: Name of the method, such as `features`.
 
@@ -141,7 +141,7 @@ def run_from(
     Args:
         module: Any Linen module.
         at: Path of the submodule.
-        variables: Of the module.
+        variables: Variables of the module.
         inner: The output, `[batch, rows, columns, channels]`.
         image_size: Side in pixels of the square pictures that it is of.
         method: Name of the method.
@@ -162,8 +162,8 @@ def watch(
 
     Args:
         module: A network with a method `features`.
-        paths: Of the submodules; each runs once.
-        variables: Of the module.
+        paths: Paths of submodules; each runs once.
+        variables: Variables of the module.
         images: What it looks at.
 
     Raises:

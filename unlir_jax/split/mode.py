@@ -106,7 +106,7 @@ def check_arguments(
 
     Args:
         network: A Linen or NNX module.
-        method: Of the module, called with one array.
+        method: Name or function of the module, called with one array.
         arguments: What else it is called with.
 
     Raises:
@@ -134,7 +134,7 @@ def apply(
 
     Args:
         module: Any Linen module.
-        variables: Of the module; in training mode with keys under `rngs`, if need be.
+        variables: Variables of the module; keys for training lie under `rngs`.
         *inputs: What its method takes.
         training: What the module writes is thrown away, and keys are handed on.
         **arguments: Further ones of `apply` and of the method.

@@ -1,4 +1,4 @@
-"""How far two ways of grouping the same things agree, whatever the groups are called.
+"""Agreement of two groupings of the same things, whatever the groups are called.
 
 Strehl and Ghosh, *Cluster ensembles*, JMLR 2002 (mutual information); Hubert and
 Arabie, *Comparing partitions*, Journal of Classification 1985 (Rand index).

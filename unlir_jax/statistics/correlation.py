@@ -1,4 +1,4 @@
-"""Whether two columns of figures have the same order, and how sure that is."""
+"""Rank correlation of two columns of scores, with its interval."""
 
 import math
 from typing import NamedTuple
@@ -54,7 +54,7 @@ def spearman_interval(
             are drawn together, and counted in the result's `n`. Each alone without it.
         confidence: In (0, 1).
         resamples: How often to draw. One in which a side is constant counts as 0.
-        seed: Of the draws.
+        seed: Seed of the resampling.
 
     Raises:
         ValueError: As `spearman`, or an impossible setting.

@@ -52,7 +52,7 @@ def bootstrap(
         values: `[n]`, or `[n, k]` for k figures whose items are drawn together.
         confidence: In (0, 1).
         resamples: How often to draw n of n items with replacement.
-        seed: Of the draws; equal seeds give equal intervals.
+        seed: Seed of the resampling; equal seeds give equal intervals.
         statistic: "mean" or "median".
 
     Returns:

@@ -1,4 +1,4 @@
-"""Whether methods keep their order when a metric's baseline changes.
+"""Order of methods when a metric's baseline changes.
 
 Which baseline a metric has is a choice; a ranking of methods that depends on it says
 more about the choice than about the methods (Blücher et al. 2024; Rong et al. 2022).
@@ -44,7 +44,7 @@ def baseline_sensitivity(
     Args:
         scores: For each baseline, for each method, one value an image; the same
             methods and images for all.
-        higher_is_better: Of the metric.
+        higher_is_better: Direction of the metric.
 
     Raises:
         ValueError: Fewer than two baselines or methods, methods that are missing for

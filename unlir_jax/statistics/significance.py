@@ -1,4 +1,4 @@
-"""How sure a figure is, and whether one column of figures is better than another.
+"""Intervals of scores, and tests between columns of scores.
 
 Pure functions of numbers and, where something is drawn, of `seed`. A value that is not
 finite is refused, never dropped. Intervals are in `intervals`, correlations in

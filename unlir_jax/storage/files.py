@@ -1,4 +1,4 @@
-"""What a run leaves on disk: complete files, complete folders, and who made them."""
+"""Files of a run: complete files, complete folders, and the versions that made them."""
 
 import contextlib
 import importlib.metadata

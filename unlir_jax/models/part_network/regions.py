@@ -30,15 +30,6 @@ class Regions(NamedTuple):
     boxes: jax.Array
 
 
-def cells(maps: Maps) -> Regions:
-    """Take each cell of the maps as a region, row by row.
-
-    Raises:
-        ValueError: The maps are not `[batch, rows, columns, channels]`.
-    """
-    return windows(maps, (1,))
-
-
 def windows(maps: Maps, sizes: Sequence[int] = (1, 2, 3)) -> Regions:
     """Average the maps over all square windows of some sizes, at stride 1.
 
@@ -74,32 +65,6 @@ def windows(maps: Maps, sizes: Sequence[int] = (1, 2, 3)) -> Regions:
         boxes.append(np.stack([x0, y0, x0 + size / columns, y0 + size / rows], -1))
     where = np.minimum(np.concatenate(boxes), 1).astype(np.float32)
     return Regions(jnp.concatenate(descriptors, axis=1), jnp.asarray(where))
-
-
-def multi_scale(maps: Sequence[Array], sizes: Sequence[int] = (1,)) -> Regions:
-    """Join the windows of maps of the same pictures at several input sizes.
-
-    Args:
-        maps: Each `[batch, rows, columns, channels]`, with rows and columns of its own.
-        sizes: Sides of the windows, in cells of each of the maps.
-
-    Raises:
-        ValueError: No maps, maps that differ in batch or channels, or what `windows`
-            refuses.
-    """
-    if not maps:
-        raise ValueError("`maps` is empty; expected maps of at least one input size.")
-    shapes = [jnp.shape(one) for one in maps]
-    if len({(shape[0], shape[-1]) for shape in shapes}) > 1:
-        raise ValueError(
-            f"`maps` have shapes {shapes}; expected the same pictures and channels at "
-            "every input size."
-        )
-    found = [windows(one, sizes) for one in maps]
-    return Regions(
-        jnp.concatenate([regions.descriptors for regions in found], axis=1),
-        jnp.concatenate([regions.boxes for regions in found], axis=0),
-    )
 
 
 def roi_align(

@@ -1,0 +1,45 @@
+"""`unlir evaluate`."""
+
+import argparse
+
+from unlir_jax.cli import options
+from unlir_jax.core import console
+
+SUMMARY = "score explanations of a data set"
+EPILOG = """\
+examples:
+  unlir evaluate --config configs/evaluate.py:model=mobilenet_v2,\\
+methods=grad_cam+opti_cam,metrics=average_drop+insertion \\
+      --config.data.path=pictures --config.model.weights=FILE --workdir runs/scores
+  unlir evaluate --config configs/evaluate.py:model=runs/birds \\
+      --config.data.path=birds --config.labels=predicted --workdir runs/scores
+
+Writes per_image.parquet and .csv (image, label, method, metric, value), summary.json
+with intervals, summary.md and report.html. Killed or stopped, the same command goes on
+where it was, and ends with the same table.
+"""
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    options.config(parser)
+    help = "where all of it is kept"
+    parser.add_argument("--workdir", required=True, metavar="DIR", help=help)
+    options.quiet(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Score explainers by metrics as the config says."""
+    from unlir_jax.runtime import config, mesh
+
+    settings = config.load(arguments.config, arguments.overrides)
+    mesh.join_processes()
+    from unlir_jax.evaluation import evaluate
+
+    with options.progress(arguments.quiet) as progress:
+        outcome = evaluate.run(
+            settings, arguments.workdir, progress=progress, say=console.complain
+        )
+    if outcome.message and not arguments.quiet:
+        console.say(outcome.message)
+    return console.DONE

@@ -1,0 +1,84 @@
+"""`unlir explain`."""
+
+import argparse
+
+from unlir_jax.cli import options
+from unlir_jax.core import console
+
+SUMMARY = "explain pictures and report"
+EPILOG = """\
+examples:
+  unlir explain cat.jpg
+  unlir explain photos/ 'more/*.png' --method grad_cam,opti_cam --output report
+  unlir explain cat.jpg --label "tiger cat" --output report --overwrite
+  unlir explain cat.jpg --model mobilenet_v2 --weights mobilenet_v2-b0353104.pth
+
+Writes for each picture an overlay per method and a comparison sheet, and results.json
+and report.html for all of them. Open report.html in a browser. For the workdir of a
+part network it says which parts decided, where they are and how much each added.
+"""
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    add = parser.add_argument
+    add(
+        "images",
+        nargs="+",
+        metavar="IMAGE",
+        help="file, folder (with all in it) or pattern",
+    )
+    add(
+        "--model",
+        default="efficientnet_lite0",
+        metavar="NAME",
+        help="see `unlir models`",
+    )
+    options.preparation(parser)
+    add("--layer", metavar="PATH", help="where to look, see `unlir models NAME`")
+    add(
+        "--method",
+        metavar="A,B",
+        help="explainers, see `unlir methods` (default: grad_cam,opti_cam; before "
+        "them parts, where a network decides by them)",
+    )
+    add("--label", metavar="CLASS", help="index or name; default: the predicted class")
+    add("--against", metavar="CLASS", help="of parts: why the class, and not this one")
+    add("--output", default="explanations", metavar="DIR", help="default: explanations")
+    add("--overwrite", action="store_true", help="replace a previous report in DIR")
+    add("--batch-size", type=int, default=8, metavar="N", help="default: 8")
+    add("--seed", type=int, default=0, metavar="N", help="of random maps, default: 0")
+    add("--steps", type=int, metavar="N", help="of Opti-CAM, default: 100")
+    add("--no-controls", action="store_true", help="leave out the maps to compare with")
+    options.white_level(parser)
+    options.quiet(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Explain pictures, and write the report."""
+    from unlir_jax.explanation import explain
+
+    with options.progress(arguments.quiet) as progress:
+        outcome = explain.run(
+            arguments.images,
+            arguments.output,
+            model=arguments.model,
+            **options.prepared(arguments),
+            layer=arguments.layer,
+            methods=options.listed(arguments.method),
+            label=arguments.label,
+            against=arguments.against,
+            overwrite=arguments.overwrite,
+            batch_size=arguments.batch_size,
+            seed=arguments.seed,
+            steps=arguments.steps,
+            controls=not arguments.no_controls,
+            white_level=arguments.white_level,
+            progress=progress,
+        )
+    code = options.complain(outcome.failed)
+    if not arguments.quiet:
+        count = len(outcome.explained)
+        pictures = "1 picture" if count == 1 else f"{count} pictures"
+        console.say(f"Explained {pictures}: open {outcome.folder / explain.PAGE}")
+    return code

@@ -1,0 +1,91 @@
+"""Options that several commands have."""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+from unlir_jax.core import console
+from unlir_jax.core.document_types import Document
+
+NETWORK = "network, see `unlir models`"
+FILE = "a .safetensors file"
+
+
+def config(parser: argparse.ArgumentParser) -> None:
+    """Add the file of settings; `overrides` lists the `--config.NAME=VALUE`."""
+    help = "perhaps with :name=value,…"
+    parser.add_argument("--config", required=True, metavar="FILE", help=help)
+    parser.set_defaults(overrides=())
+
+
+def weights(parser: argparse.ArgumentParser, help: str) -> None:
+    """Add what tells which weights a network has."""
+    parser.add_argument("--weights", metavar="FILE", help=help)
+    weights_key(parser)
+
+
+def weights_key(parser: argparse.ArgumentParser) -> None:
+    """Add what tells which of several sets of weights in a file is meant."""
+    help = "of several in FILE, such as state_dict; default: the averaged ones, if any"
+    parser.add_argument("--weights-key", default="", metavar="KEY", help=help)
+
+
+def preparation(parser: argparse.ArgumentParser) -> None:
+    """Add which weights, and how pictures reach them."""
+    weights(parser, "weights: a file, or hf:owner/name")
+    add = parser.add_argument
+    crop = "of the shorter side that is kept, default: as the weights want it"
+    add("--crop", type=float, metavar="SHARE", help=crop)
+    modes = "bilinear, bicubic, lanczos, …; default: as the weights want it"
+    add("--interpolation", metavar="NAME", help=modes)
+
+
+def prepared(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Give what `preparation` asked for."""
+    names = "weights", "weights_key", "crop", "interpolation"
+    return {name: getattr(arguments, name) for name in names}
+
+
+def white_level(parser: argparse.ArgumentParser) -> None:
+    """Add what tells the brightness of pictures of more than 8 bits."""
+    parser.add_argument(
+        "--white-level",
+        default="auto",
+        metavar="N",
+        help="white in pictures of 16 or 32 bits; maximum: of each its own",
+    )
+
+
+def json(parser: argparse.ArgumentParser) -> None:
+    """Add that what is printed is for programs."""
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def quiet(parser: argparse.ArgumentParser) -> None:
+    """Add that what is done is not told."""
+    help = "print nothing but complaints"
+    parser.add_argument("--quiet", action="store_true", help=help)
+
+
+def listed(text: str | None) -> list[str] | None:
+    """Split what is listed with commas; None stays None."""
+    if text is None:
+        return None
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def progress(
+    quiet: bool = False,
+) -> AbstractContextManager[Callable[[str, float], None]]:
+    """Show how far the work is, where somebody watches."""
+    watched = sys.stderr.isatty() and not quiet
+    return console.progress() if watched else console.silence()
+
+
+def complain(failed: Sequence[Document]) -> int:
+    """Say which pictures could not be read; give the exit code."""
+    for failure in failed:
+        console.complain(failure["error"])
+    return console.SOME_FAILED if failed else console.DONE

@@ -1,0 +1,85 @@
+"""`unlir train`."""
+
+import argparse
+import sys
+from typing import TYPE_CHECKING
+
+from unlir_jax.cli import options
+from unlir_jax.core import console
+
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
+
+SUMMARY = "train a network as a config says"
+EPILOG = """\
+examples:
+  unlir train --config configs/quickstart.py --workdir runs/first
+  unlir train --config configs/linear_probe.py:backbone=efficientnet_lite0 \\
+      --config.data.path=birds --config.seed=1 --workdir runs/birds
+  unlir train --config configs/quickstart.py --dry-run
+
+Any setting can be changed by --config.NAME=VALUE; --dry-run lists them all. The same
+command with the same workdir goes on with a training that was stopped. A finished
+workdir is a network: `unlir explain cat.jpg --model runs/birds`.
+"""
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    options.config(parser)
+    add = parser.add_argument
+    add("--workdir", metavar="DIR", help="where all of this training is kept")
+    add("--dry-run", action="store_true", help="print what would be done, and stop")
+    options.quiet(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Train, or adapt to few shots, as the config says."""
+    import logging
+
+    from absl import logging as absl_logging
+
+    from unlir_jax.runtime import config, mesh
+
+    # Orbax writes down there what it also raises, at length.
+    absl_logging.set_verbosity(absl_logging.FATAL)
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+    settings = config.load(arguments.config, arguments.overrides)
+    if not (arguments.workdir or arguments.dry_run):
+        raise ValueError("--workdir is missing; expected a folder, or --dry-run.")
+    mesh.join_processes()
+    if "draws" in settings:
+        return _few_shot(settings, arguments)
+    from unlir_jax.training import dry_run, setup, train
+
+    if arguments.dry_run:
+        console.say(config.text(settings))
+        console.say("\n" + dry_run.describe(setup.prepare(settings)))
+        return console.DONE
+    quiet = arguments.quiet
+    outcome = train.run(
+        settings,
+        arguments.workdir,
+        live=sys.stderr.isatty() and not quiet,
+        say=(lambda text: None) if quiet else console.say,
+    )
+    if not quiet and mesh.is_first():
+        console.say(outcome.message)
+    return console.DONE
+
+
+def _few_shot(settings: "ConfigDict", arguments: argparse.Namespace) -> int:
+    from unlir_jax.few_shot import adapt
+    from unlir_jax.runtime import config
+
+    if arguments.dry_run:
+        task = adapt.prepare(settings)
+        console.say(config.text(settings))
+        console.say(
+            f"\n{len(task.data.train.classes)} classes, cut after {task.after!r}"
+        )
+        return console.DONE
+    say = (lambda text: None) if arguments.quiet else console.say
+    outcome = adapt.run(settings, arguments.workdir, say=say)
+    say(outcome.message)
+    return console.DONE
