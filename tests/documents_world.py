@@ -121,7 +121,7 @@ def write(folder: Path) -> None:
         (folder / name).mkdir()
         for place in range(2):
             pixels = random.integers(0, 256, (40, 40, 3), np.uint8)
-            Image.fromarray(pixels).save(folder / name / f"{place}_image.jpg")
+            Image.fromarray(pixels).save(folder / name / f"{place:03}_image.jpg")
     for name in ("cat.jpg", "bird.jpg", "animal.png"):
         pixels = random.integers(0, 256, (40, 40, 3), np.uint8)
         Image.fromarray(pixels).save(folder / name)
@@ -135,3 +135,79 @@ def write(folder: Path) -> None:
     (folder / "configs").symlink_to(ROOT / "configs")
     (folder / "benchmarks").symlink_to(ROOT / "benchmarks")
     (folder / "launch").symlink_to(ROOT / "launch")
+
+
+BEGINNING = """
+import jax, numpy as np, jax.numpy as jnp, unlir_jax
+from flax import linen as nn, nnx
+from unlir_jax import adapters, maps, metrics, saliency, split
+from unlir_jax.training import defaults
+p = unlir_jax.load("tiny")
+images = jnp.asarray(p.preprocess("cat.jpg"))[None]
+labels = jnp.asarray([1], jnp.int32)
+s = saliency.grad_cam(p.model)(p.variables, images, labels)
+explain, variables = saliency.grad_cam(p.model), p.variables
+weights, key = "tiny/weights.safetensors", jax.random.key(0)
+batches, settings = [images], defaults.training()
+"""
+BEFORE = {
+    "allow_training=True": """
+class Dropout(nn.Module):
+    @nn.compact
+    def __call__(self, x, train=False):
+        x = nn.Conv(4, (3, 3), name="conv")(x)
+        return nn.Dropout(0.5, deterministic=not train)(x).mean((1, 2))
+class Network(nnx.Module):
+    def __init__(self, rngs):
+        self.conv = nnx.Conv(3, 4, (3, 3), rngs=rngs)
+        self.dropout = nnx.Dropout(0.5, rngs=rngs)
+    def features(self, x):
+        return self.dropout(self.conv(x))
+    def head(self, maps):
+        return maps.mean((1, 2))
+linen, module = Dropout(), Network(nnx.Rngs(0))
+variables = linen.init(key, images)
+def explain(variables, images, labels):
+    return saliency.grad_cam(model)(variables, images, labels)
+""",
+    "adapters.stack": """
+from unlir_jax import filters
+files = ["one.safetensors", "two.safetensors"]
+for file in files:
+    adapters.save(
+        file,
+        filters.init(p.variables, "layer3/.*", mode="output", pairing=filters.pairs(p)),
+        backbone=p.name,
+        fingerprint=adapters.fingerprint(p.variables),
+        overwrite=True,
+    )
+""",
+}
+"""What a block with these words needs besides."""
+
+NEED_A_RUN = ('load("runs/birds")',)
+"""Words of blocks that need a training, whose commands are run instead."""
+
+CODE = (
+    (r"from_linen\(module, at, train=True", 'from_linen(linen, "conv", train=True'),
+    (
+        r'load\("(efficientnet_lite0|mobilenet_v2)"(, (fold|dtype)=[\w.]+)?\)',
+        r'load("tiny"\2)',
+    ),
+    (
+        r'"(efficientnet_lite0|mobilenet_v2|resnet50|vgg16_bn|cifar_resnet18)"',
+        f'"{NETWORK}"',
+    ),
+    (r'"(mobilenet_v2-b0353104\.pth|hf:[^"]*|mine\.safetensors)"', f'"{WEIGHTS}"'),
+    (r"\bblock13\b|features\.32", "layer2"),
+    (r"block1\[0-7\]", "layer[23]"),
+    (r"\bimagenet200\b", "images"),
+)
+"""Patterns in code, and what takes their place."""
+
+
+def shorten_code(text: str) -> str:
+    """Let an example use what is in the folder."""
+    for pattern, value in CODE:
+        text = re.sub(pattern, value, text)
+    return text

@@ -1,6 +1,8 @@
 """What the pages show is what happens: links, commands and code."""
 
 import argparse
+import json
+import os
 import re
 import runpy
 import shlex
@@ -9,9 +11,10 @@ import tomllib
 from pathlib import Path
 
 import documents_world as world
+import numpy as np
 import pytest
 
-from unlir_jax import cli
+from unlir_jax import cli, saliency
 from unlir_jax.runtime import config
 
 ROOT = world.ROOT
@@ -157,3 +160,105 @@ def test_a_quick_command_works_with_tiny_inputs(line, place, monkeypatch):
 def test_a_command_works_with_tiny_inputs(line, place, monkeypatch):
     monkeypatch.chdir(place)
     run(line)
+
+
+EXAMPLES = [
+    pytest.param(page, text, id=f"{page.stem}-{number}")
+    for page in world.PAGES
+    for number, (language, text) in enumerate(world.blocks(page))
+    if language == "python" and not any(word in text for word in world.NEED_A_RUN)
+]
+
+
+@pytest.fixture(scope="module")
+def names(place):
+    """Give what the examples of the pages take for granted: `p`, `images` and so on."""
+    found = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        exec(world.BEGINNING, found)
+    return found
+
+
+@pytest.mark.parametrize(("page", "text"), EXAMPLES)
+def test_an_example_runs(page, text, names, place, monkeypatch):
+    monkeypatch.chdir(place)
+    space = dict(names)
+    for word, code in world.BEFORE.items():
+        if word in text:
+            exec(code, space)
+    exec(compile(world.shorten_code(text), str(page), "exec"), space)
+
+
+@pytest.mark.exhaustive
+def test_the_example_of_the_readme_runs_with_real_weights(
+    names, place, monkeypatch, capsys
+):
+    monkeypatch.chdir(place)
+    (code,) = [text for language, text in world.blocks(ROOT / "README.md") if language]
+    exec(compile(code, "README.md", "exec"), {})
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3 and lines[1].startswith("{'insertion'")
+
+
+TINY = {
+    "own_network": (
+        ("STEPS, TRAIN, TEST = 600, 2000, 100", "STEPS, TRAIN, TEST = 2, 8, 4"),
+        ("OPTI_CAM_STEPS = 50", "OPTI_CAM_STEPS = 1"),
+    ),
+    "parts_and_few_shots": (
+        ('"efficientnet_lite0", 128, 120, 60', '"cifar_resnet8", 32, 42, 12'),
+        (
+            "OPTIONS = []",
+            'OPTIONS = ["--config.model.weights=random", "--config.batch_size=8"]',
+        ),
+    ),
+}
+"""Sizes of the notebooks, and those of the test."""
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("name", TINY)
+def test_a_notebook_runs(name, monkeypatch, tmp_path):
+    """Its code cells, one after the other; the site shows the outputs of a full run."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    monkeypatch.chdir(tmp_path)
+    book = json.loads((ROOT / "docs" / "notebooks" / f"{name}.ipynb").read_text())
+    cells = [cell for cell in book["cells"] if cell["cell_type"] == "code"]
+    code = "\n".join("".join(cell["source"]) for cell in cells)
+    for long, short in TINY[name]:
+        assert long in code
+        code = code.replace(long, short)
+    monkeypatch.setattr(os, "chdir", lambda folder: None)
+    exec(compile(code, name, "exec"), {"__name__": name})
+    matplotlib.pyplot.close("all")
+    assert all(
+        cell["outputs"] or "print" not in "".join(cell["source"]) for cell in cells
+    )
+    assert (ROOT / "docs" / "notebooks" / f"{name}.ipynb").stat().st_size < 400_000
+
+
+def test_figures_of_families_show_every_method():
+    drawing = runpy.run_path(str(ROOT / "docs" / "figures" / "draw.py"))
+    shown = [name for names in drawing["FAMILIES"].values() for name in names]
+    # Too slow for a figure, and alike Score-CAM.
+    assert {*shown, "ss_cam", "is_cam"} == set(saliency.METHODS)
+    assert len(shown) == len(set(shown))
+    raw = np.zeros((1, 8, 8), np.float32)
+    raw[0, 2, 3] = -5
+    panels = [(str(index), drawing["alone"](raw)) for index in range(3)]
+    page = drawing["grid"](panels, 2)
+    assert page.size == (306, 346)
+    for family in drawing["FAMILIES"]:
+        file = ROOT / "docs" / "figures" / f"{family}.png"
+        assert file.stat().st_size < 300_000
+
+
+def test_contributing_shows_the_levels_of_the_package():
+    levels = runpy.run_path(str(ROOT / "tests" / "test_architecture.py"))["LEVELS"]
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    rows = re.findall(r"^ ?(\d+)  ((?:\w+ {0,3})+?)(?=  |$)", text, re.MULTILINE)
+    shown = {int(number): set(names.split()) for number, names in rows}
+    assert shown == dict(enumerate(map(set, levels)))
