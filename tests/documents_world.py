@@ -33,6 +33,15 @@ REPLACED = (
     (r"(model=)(mobilenet_v2|efficientnet_lite0)\b", r"\1tiny"),
     (r"(--model |parts |apply |models )(mobilenet_v2)\b", rf"\1{NETWORK}"),
     (r"(backbone=)\w+", rf"\1{NETWORK}"),
+    (
+        r"(few_shot\.py|filters\.py|linear_probe\.py|train_parts\.py)(:(?!.*backbone))",
+        rf"\1:backbone={NETWORK},",
+    ),
+    (
+        r"(few_shot\.py|filters\.py|linear_probe\.py|train_parts\.py)(?= )",
+        rf"\1:backbone={NETWORK}",
+    ),
+    (r"(?<= )(\d_\w+\.safetensors)", r"runs/few/adapters/\1"),
     (r"\b(cub50|flowers17|imagenet200|IMAGES)\b", "birds"),
     (r"\b(k=)[\d+]+", r"\g<1>2"),
     (r"--config.data.image_size=\d+", f"--config.data.image_size={SIDE}"),
@@ -117,8 +126,8 @@ def write(folder: Path) -> None:
                 Image.fromarray(pixels).save(folder / "birds" / file)
                 rows.append(f"{file},{name},{split},5,5,30,30")
     (folder / "birds" / "index.csv").write_text("\n".join(rows) + "\n")
-    for name in ("images", "photos"):
-        (folder / name).mkdir()
+    for name in ("images/gadwall", "images/mallard", "photos", "numbered"):
+        (folder / name).mkdir(parents=True)
         for place in range(2):
             pixels = random.integers(0, 256, (40, 40, 3), np.uint8)
             Image.fromarray(pixels).save(folder / name / f"{place:03}_image.jpg")
@@ -201,7 +210,7 @@ CODE = (
     (r'"(mobilenet_v2-b0353104\.pth|hf:[^"]*|mine\.safetensors)"', f'"{WEIGHTS}"'),
     (r"\bblock13\b|features\.32", "layer2"),
     (r"block1\[0-7\]", "layer[23]"),
-    (r"\bimagenet200\b", "images"),
+    (r"\bimagenet200\b", "numbered"),
 )
 """Patterns in code, and what takes their place."""
 

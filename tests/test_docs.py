@@ -129,7 +129,7 @@ def place(tmp_path_factory):
 def run(line):
     """Run a command of the pages, after those that make what it reads."""
     words = world.shorten(line)
-    for needed in re.findall(r"\bruns/\w+", line):
+    for needed in re.findall(r"\bruns/\w+", " ".join(words)):
         made = re.search(rf"--workdir {needed}(?= |$)", line)
         if not made and not Path(needed).exists():
             maker = next(x for x in SHORT if re.search(rf"--workdir {needed}$", x))
