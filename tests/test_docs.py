@@ -203,11 +203,11 @@ def test_the_example_of_the_readme_runs_with_real_weights(
 
 TINY = {
     "own_network": (
-        ("STEPS, TRAIN, TEST = 600, 2000, 100", "STEPS, TRAIN, TEST = 2, 8, 4"),
+        ("STEPS, TRAIN, TEST = 400, 1000, 60", "STEPS, TRAIN, TEST = 2, 8, 4"),
         ("OPTI_CAM_STEPS = 50", "OPTI_CAM_STEPS = 1"),
     ),
     "parts_and_few_shots": (
-        ('"efficientnet_lite0", 128, 120, 60', '"cifar_resnet8", 32, 42, 12'),
+        ('"efficientnet_lite0", 96, 72, 36', '"cifar_resnet8", 32, 42, 12'),
         (
             "OPTIONS = []",
             'OPTIONS = ["--config.model.weights=random", "--config.batch_size=8"]',
