@@ -38,9 +38,10 @@ format: $(VENV)/.dev
 docs: $(VENV)/.docs
 	$(BIN)/python -m sphinx -W --keep-going -q docs docs/_build/html
 
-# The tables that take minutes; docs/results has the commands of all.
+# The tables that take minutes, with DATA=FOLDER those that need data; docs/results has
+# the commands of all.
 results: $(VENV)/.dev
-	$(BIN)/python docs/results/make.py
+	$(BIN)/python docs/results/make.py $(if $(DATA),--data $(DATA))
 
 benchmark: $(VENV)/.dev
 	$(BIN)/python benchmarks/run.py

@@ -23,6 +23,7 @@ import time
 from pathlib import Path
 from typing import Any, cast
 
+import iterative_pruning
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -32,7 +33,7 @@ from matplotlib.backends import backend_agg
 from unlir_jax import adapters, filters, pruning
 from unlir_jax.data import pipeline, source, splits
 from unlir_jax.features import block_cut
-from unlir_jax.few_shot import adapter_training, iterative_pruning
+from unlir_jax.few_shot import adapter_training
 from unlir_jax.few_shot import settings as all_settings
 from unlir_jax.filters import sparsity
 from unlir_jax.models import fold, pretrained

@@ -56,7 +56,11 @@ TRAINED = (
     f"--config.model.weights={WEIGHTS}",
 )
 ADDED = {
-    "linear_probe": (*TRAINED, "--config.probe.choose=false", "--config.steps=2"),
+    "linear_probe": (
+        *TRAINED,
+        *("--config.probe.choose=false", "--config.probe.pooling=average"),
+        *("--config.optimizer.weight_decay=0.1", "--config.steps=2"),
+    ),
     "filters": (*TRAINED, "--config.epochs=1"),
     "fine_tune": (*TRAINED, "--config.steps=2"),
     "train_parts": TRAINED,

@@ -262,3 +262,19 @@ def test_contributing_shows_the_levels_of_the_package():
     rows = re.findall(r"^ ?(\d+)  ((?:\w+ {0,3})+?)(?=  |$)", text, re.MULTILINE)
     shown = {int(number): set(names.split()) for number, names in rows}
     assert shown == dict(enumerate(map(set, levels)))
+
+
+def test_measured_tables_are_written_where_their_runs_are():
+    making = runpy.run_path(str(ROOT / "docs" / "results" / "make.py"))
+    pages = "".join(page.read_text() for page in (ROOT / "docs/results").glob("*.md"))
+    names = {name for _, name, _ in making["BLOCK"].findall(pages)}
+    assert names == set(making["TABLES"])
+    runs = {
+        f"quickstart_{seed}": {"test/accuracy": 0.5 + seed / 8} for seed in range(3)
+    }
+    text = "<!-- measured: quickstart -->\nold\n<!-- end -->\n"
+    filled = making["fill"](text, runs)
+    assert "| test accuracy | 50.0 % | 62.5 % | 75.0 % |" in filled
+    assert making["fill"](text, {}) == text
+    for words in making["commands"](Path("data")).values():
+        config.load(words[0], words[1:])
