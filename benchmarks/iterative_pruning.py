@@ -40,7 +40,7 @@ class Course(NamedTuple):
     """Hold the rounds of a pruning.
 
     Attributes:
-        shares: Removed share of the inner channels of the whole network after each round.
+        shares: Removed share of all inner channels after each round.
         steps: Steps of Adam after each round; 0: nothing learns.
         kind: How channels are scored, see `pruning.scores`.
         cost_power: Scores are divided by a channel's multiply-adds to this power, so
