@@ -48,6 +48,18 @@ def test_links_lead_somewhere(page):
             assert anchor in heading_anchors(file.read_text()), (page.name, target)
 
 
+@pytest.mark.parametrize("page", world.PAGES, ids=lambda page: page.stem)
+def test_named_files_exist(page):
+    """Tests, configs and modules that a page names; tests by their names alone."""
+    text = page.read_text()
+    for name in re.findall(r"`(?:tests/[\w/]*)?(test_\w+\.py)", text):
+        assert any((ROOT / "tests").rglob(name)), name
+    for name in re.findall(
+        r"`((?:configs|launch|benchmarks|unlir_jax)/[\w/.]+)`", text
+    ):
+        assert (ROOT / name).exists(), name
+
+
 def test_every_page_is_in_the_table_of_its_folder():
     for index in (ROOT / "docs").rglob("index.md"):
         listed = set(re.findall(r"^[\w/]+$", index.read_text(), re.MULTILINE))
