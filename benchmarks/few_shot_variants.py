@@ -1,13 +1,13 @@
-"""Try variants of an adapter on pictures that a draw has left, and on the test.
+"""Try variants of an adapter on training images that were not drawn, and on the test.
 
     python benchmarks/few_shot_variants.py DIR --weights FILE --draw 0 \
         --variant trunk=filters,adapters=mixup,back=0.5 \
         --variant trunk=shifts,adapters=mixup,rate=3e-3 --join 0+1
 
-DIR is that of configs/few_shot.py. A variant names fields of `methods.Method`
+DIR is laid out as for configs/few_shot.py. A variant names fields of `methods.Method`
 (`trunk`, `adapters` joined by /, `back`, `rate`) and of the settings (`steps`, `crops`,
-`head_rate`, `after`). To choose by the training pictures that were not drawn leaves the
-test for the report. `--join` lets variants vote: their log probabilities are added.
+`head_rate`, `after`). Choosing by the training images that were not drawn leaves the
+test for the report. `--join` makes an ensemble: it adds log probabilities.
 Prints accuracy on both in per cent, and seconds.
 """
 

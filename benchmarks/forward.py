@@ -1,4 +1,4 @@
-"""Time a forward pass by the number of images, beside a product of matrices.
+"""Time a forward pass by the number of images, and a product of matrices.
 
     taskset -c 0 python benchmarks/forward.py --weights FILE
 

@@ -1,4 +1,4 @@
-"""Take channels out of an adapted network step by step, while what is left learns."""
+"""Iterative pruning of an adapted network, with training between the rounds."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -19,12 +19,12 @@ BATCH = 50
 
 
 class Adapted(NamedTuple):
-    """Hold a network for a task, its weights of filters multiplied in.
+    """Hold a network for a task, with its filter weights multiplied in.
 
     Attributes:
-        name: Of the network, whose table of norms `filters` knows.
-        module: At its usual width, or pruned.
-        variables: Of the module.
+        name: Name of the network, whose table of norms `filters` has.
+        module: Module of usual width, or pruned.
+        variables: Variables of the module.
         head: `kernel` and `bias`, see `adapter_training.logits`.
         plan: How the head decides and how it learns.
     """
@@ -37,21 +37,21 @@ class Adapted(NamedTuple):
 
 
 class Course(NamedTuple):
-    """Say in which steps channels go.
+    """Hold the rounds of a pruning.
 
     Attributes:
-        shares: Of the inner channels of the whole network, removed after each round.
-        steps: Of Adam after each round; 0: nothing learns.
+        shares: Removed share of all inner channels after each round.
+        steps: Steps of Adam after each round; 0: nothing learns.
         kind: How channels are scored, see `pruning.scores`.
         cost_power: Scores are divided by a channel's multiply-adds to this power, so
             that more goes where it saves more.
         keep_at_least: Channels that stay in every layer.
-        pictures: From which scores and regressions are made, of those given.
-        after: Block behind which weights of filters learn; channels go everywhere.
+        pictures: Number of given images for scores and regressions.
+        after: Block after which filter weights learn; channels are removed everywhere.
         teacher: Share of what the network said before pruning in what is learnt; the
             rest are labels.
-        mixed: Whether pictures are mixed (mixup).
-        penalty: Under which weights of filters learn in all rounds but the last, such
+        mixed: Whether images are mixed (mixup).
+        penalty: Penalty of filter weights in all rounds but the last, such
             as l1 on `depthwise`: what follows can then be scored by `weight_x_scale`.
     """
 
@@ -84,12 +84,12 @@ def slim(
     multiplied in: what comes out is a plain, smaller network.
 
     Args:
-        adapted: At its full width.
-        images: Training pictures, `[pictures, size, size, 3]`, 8-bit.
-        labels: Of them, `[pictures]`.
+        adapted: Network of full width.
+        images: Training images, `[images, size, size, 3]`, 8-bit.
+        labels: Class of each image, `[images]`.
         course: The rounds.
-        seed: Of the order of pictures, and of mixtures.
-        say: Told what is done.
+        seed: Seed of the order of images, and of mixtures.
+        say: Receiver of progress messages.
 
     Yields:
         The network after each round.
@@ -147,16 +147,16 @@ def shrink(
     *,
     seed: int = 0,
 ) -> Adapted:
-    """Remove channels at once, and make up for them by regression; nothing learns.
+    """Remove channels at once, and compensate by regression; nothing learns.
 
     Args:
         adapted: The network.
-        images: Pictures to measure on, 8-bit.
-        labels: Of them.
-        share: Of the channels of the whole network that are gone afterwards.
+        images: Images to measure on, 8-bit.
+        labels: Class of each image.
+        share: Share of the channels of the whole network to remove.
         whole: Channels of the whole network.
         course: How channels are scored.
-        seed: Of which pictures are measured on.
+        seed: Seed of the choice of images.
     """
     module, variables = adapted.module, jax.tree.map(jnp.asarray, adapted.variables)
     graph = pruning.graph(module)
@@ -190,7 +190,7 @@ def shrink(
 def cut_out(
     adapted: Adapted, choice: choices.Choice, moments: Mapping[str, Any]
 ) -> Adapted:
-    """Remove channels, and make up for them by regression."""
+    """Remove channels, and compensate by regression."""
     better = pruning.compensate(adapted.variables, choice, moments)
     module, variables = pruning.remove(adapted.module, better, choice)
     return adapted._replace(module=module, variables=variables)
@@ -204,7 +204,7 @@ def decision(adapted: Adapted) -> Callable[[Maps], Logits]:
 
 
 def probabilities(adapted: Adapted, images: np.ndarray) -> np.ndarray:
-    """Classify 8-bit pictures, one view of each: `[pictures, classes]`."""
+    """Classify 8-bit images, one view of each: `[pictures, classes]`."""
     decide = decision(adapted)
     whole = jax.jit(
         lambda known, rows: decide(adapted.module.apply(known, rows, method="features"))

@@ -1,12 +1,11 @@
-"""Count the passes that solvers of Opti-CAM need for what Adam gains in 100.
+"""Count the passes that solvers of Opti-CAM need for Adam's gain in 100 passes.
 
-    python benchmarks/opti_cam_solvers.py PICTURES --weights mobilenet_v2-b0353104.pth
+    python benchmarks/opti_cam_solvers.py IMAGES --weights mobilenet_v2-b0353104.pth
 
-A pass is one value and gradient of the objective, the predicted class's logit under
-the mask; every evaluation counts, also those of steps that are taken back. The gain is
-that of the paper's Adam over its start, equal weights. After `n` passes a solver is
-judged by the map that it would return then: the last one, or where steps are taken back
-the best.
+A pass is one value and gradient of the objective, the predicted class's logit under the
+mask; every evaluation counts, also of rejected steps. The reference is the gain of the
+paper's Adam over its start, equal weights. After `n` passes a solver is measured on the
+map that it would return then: the last one, or the best where steps are rejected.
 Prints a table, and stores it with all curves as `<date>-opti-cam-solvers-cpu`.
 """
 
@@ -47,7 +46,7 @@ class Case(NamedTuple):
 
 
 def open_case(network: pretrained.Pretrained, files: list[Path]) -> Case:
-    """Read pictures, and compile the value and gradient by coarse maps."""
+    """Read images, and compile the value and gradient by coarse maps."""
     model, variables = network.model, network.variables
     whole = split.whole(model)
     images = jnp.asarray(np.stack([network.preprocess(file) for file in files]))
@@ -266,7 +265,7 @@ def to_markdown(document: dict[str, Any]) -> str:
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """Run every solver on every picture."""
+    """Run every solver on every image."""
     found = sorted(Path(options.pictures).glob("*.jpg"))
     files = found[options.first :: options.stride][: options.count]
     network = pretrained.load(options.model, options.weights, fold=True)

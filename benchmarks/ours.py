@@ -57,7 +57,7 @@ class Session:
         }
 
     def make_batch(self, folder: str | None, count: int, path: str) -> dict[str, Any]:
-        """Write the batch that both sides use: pictures, labels and maps to score."""
+        """Write the batch that both sides use: images, labels and maps to score."""
         random = np.random.default_rng(0)
         size = self.network.image_size
         if folder is None:

@@ -3,7 +3,7 @@
     python benchmarks/parts.py WORKDIR --pictures 3000
 
 WORKDIR is a finished training of a part network. Three sides take turns on the same
-random pictures: the backbone's maps alone, the backbone with its own classifier, and
+random images: the backbone's maps alone, the backbone with its own classifier, and
 the part network. With `--pictures N` parts
 and the ridge regression are fitted to N maps of random features, as a training on
 cached features does, and the memory that this takes is given. Prints JSON.

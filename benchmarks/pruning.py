@@ -1,9 +1,9 @@
 """Measure what pruned channels cost in accuracy and save in time.
 
-    python benchmarks/pruning.py PICTURES --model mobilenet_v2 --weights FILE
+    python benchmarks/pruning.py IMAGES --model mobilenet_v2 --weights FILE
 
-PICTURES is a folder of pictures: `NNN_name.jpg` with the class's number, or one folder
-for each class with the name that the network has for it. Every other picture only
+IMAGES is a folder of images: `NNN_name.jpg` with the class's number, or one folder
+for each class with the name that the network has for it. Every other image only
 calibrates (no labels are used), unless `--calibrate FOLDER` gives others for it; the
 rest is tested. Networks take turns on one batch, so each time is a ratio against the
 unpruned network of the same run; both have their norms folded. Prints a table, or JSON.
@@ -29,7 +29,7 @@ SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
 def files_of(folder):
-    """List the pictures of a folder and of its folders."""
+    """List the images of a folder and of its folders."""
     names = (Path(folder) / name for name in pictures.walk(folder))
     found = sorted(p for p in names if p.suffix.lower() in SUFFIXES)
     if not found:
@@ -38,7 +38,7 @@ def files_of(folder):
 
 
 def label_of(path, class_names):
-    """Read the class off a picture's folder or name."""
+    """Read the class off an image's folder or name."""
     if path.parent.name in class_names:
         return class_names.index(path.parent.name)
     number = path.name.partition("_")[0]
@@ -48,7 +48,7 @@ def label_of(path, class_names):
 
 
 def batches_of(network, files, size):
-    """Read pictures in batches; the last one may be smaller."""
+    """Read images in batches; the last one may be smaller."""
     for start in range(0, len(files), size):
         yield np.stack([network.preprocess(f) for f in files[start : start + size]])
 
@@ -73,7 +73,7 @@ def compiled(module, variables):
 
 
 def score(network, kind, calibration):
-    """Measure the network on pictures without labels, and score its channels."""
+    """Measure the network on images without labels, and score its channels."""
     module, variables = network.module, network.variables
     moments = pruning.measure(module, variables, calibration)
     gradients = {}

@@ -1,15 +1,15 @@
-"""Prune a network that was adapted to a task, and measure what is lost and saved.
+"""Prune a network that was adapted to a task; measure the accuracy and the speed.
 
     unlir train --config configs/few_shot.py:k=24,method=filters_single \
         --config.data.path=DIR --config.model.weights=FILE --config.draws=1 --workdir W
     python benchmarks/pruning_task.py W
 
 W is the workdir of that command. Its first adapter is multiplied into the network. Its
-inner channels (those between expansion and projection, of all blocks) then go in rounds
-while weights of filters and the head learn on the pictures of the draw, see
-`iterative_pruning`. `--steps 0,0,0` learns nothing. Training pictures
+inner channels (between expansion and projection, of all blocks) are removed in rounds,
+while filter weights and the head learn on the images of the draw, see
+`iterative_pruning`. `--steps 0,0,0` learns nothing. Training images
 that were not drawn are for the choice of settings (`--on held_out`); `--on test`
-reports; one view of each picture. Networks take turns on one batch, so each time is a
+reports; one view of each image. Networks take turns on one batch, so each time is a
 ratio against the unpruned network of the same run; norms are folded. Prints a table, or
 JSON.
 """
@@ -41,7 +41,7 @@ from unlir_jax.storage import files
 
 
 def read(data, places, size, crop):
-    """Read pictures in 8 bit, and their classes."""
+    """Read images in 8 bit, and their classes."""
     batches = list(
         pipeline.evaluation(
             source.subset(data, places),
@@ -62,7 +62,7 @@ def read(data, places, size, crop):
 
 
 def opened(workdir):
-    """Open what a workdir of learning from few pictures is about."""
+    """Open what a workdir of learning from few images is about."""
     folder = Path(workdir)
     plain = json.loads((folder / "config.json").read_text("utf-8"))
     settings = cast(Any, all_settings.few_shot())

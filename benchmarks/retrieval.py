@@ -1,16 +1,16 @@
-"""Measure whether weighted filters find pictures of classes that they never saw.
+"""Measure whether weighted filters find images of classes that they never saw.
 
     python benchmarks/retrieval.py BIRDS --model mobilenet_v2 --weights FILE
 
-BIRDS holds `train` and `test`, each with a folder for each class. Half of the classes,
-drawn, are learnt from (all their pictures in `train`); the pictures in `test` of the
-other half then find each other, with the frozen network and with the weighted one.
-`--choose` stays within the first half: a half of that is learnt from, the other one is
-searched, and `--ways` to learn are compared. Prints a table; `--output` keeps it.
+BIRDS holds `train` and `test`, each with a folder for each class. The training images
+of a random half of the classes give the weights. The test images of the other half then
+search each other, with the frozen network and with the weighted one. `--choose` stays
+within the first half: it learns from a half of that, searches the rest, and compares
+`--ways` to learn. Prints a table; `--output` keeps it.
 
 A descriptor is the pooled map at unit length, compared by cosine; `whitened`: after a
-PCA whitening fitted to the pictures that were learnt from. Intervals (95 %) are those
-of the paired difference, with queries or with classes resampled.
+PCA whitening fitted to the training images. Intervals (95 %) belong to the paired
+difference, with queries or with classes resampled.
 """
 
 import argparse
@@ -45,11 +45,11 @@ class Way(NamedTuple):
 
     Attributes:
         loss: `cosine`: classify by a head of cosines; `contrast`: supervised contrast.
-        kinds: Of each adapter: `flips` or `mixup`; descriptors of several are joined.
+        kinds: `flips` or `mixup` for each adapter; descriptors of several are joined.
         back: How far weights are drawn back to 1.
-        steps: Of Adam.
-        scale: Of cosines in the loss, 1 / temperature.
-        rate: Of learning.
+        steps: Number of steps of Adam.
+        scale: Factor of cosines in the loss, 1 / temperature.
+        rate: Learning rate.
     """
 
     loss: str = "cosine"
@@ -70,14 +70,14 @@ BACK = (0.0, 0.25, 0.5)
 
 
 class Pictures(NamedTuple):
-    """Hold pictures at the cut, `[views, pictures, …]`, and their classes."""
+    """Hold images at the cut, `[views, pictures, …]`, and their classes."""
 
     inner: np.ndarray
     labels: np.ndarray
 
 
 def read(network, cut, folder, classes):
-    """Look at all pictures of some classes, from both sides."""
+    """Look at all images of some classes, from both sides."""
     frame = preprocessing.framing(SIZE, CROP)
     pixels, labels = [], []
     for label, name in enumerate(classes):
@@ -92,7 +92,7 @@ def read(network, cut, folder, classes):
 
 
 def learn(network, cut, start, seen, way, seed):
-    """Learn adapters from pictures; weights with an axis for the adapters in front."""
+    """Learn adapters from images; weights with an axis for the adapters in front."""
     classes = int(seen.labels.max()) + 1
     plan = adapter_training.Plan(
         steps=way.steps, learning_rate=way.rate, scale=way.scale
@@ -123,7 +123,7 @@ def contrast_loss(unit, same, scale):
 
     Args:
         unit: Descriptors of length 1, `[pictures, channels]`.
-        same: 1 where two pictures are of one class, `[pictures, pictures]`.
+        same: 1 where two images are of one class, `[pictures, pictures]`.
         scale: 1 / temperature.
     """
     others = 1 - jnp.eye(len(unit))
@@ -135,7 +135,7 @@ def contrast_loss(unit, same, scale):
 
 
 def contrast(known, start, inner, labels, way, seed):
-    """Learn by supervised contrast, from five pictures of ten classes a step."""
+    """Learn by supervised contrast, from five images of ten classes a step."""
 
     def loss(weights, variables, rows, same):
         maps = known.after(known.adapt(variables, weights), rows)
@@ -164,7 +164,7 @@ def contrast(known, start, inner, labels, way, seed):
 
 
 def descriptors(describe, network, weights, pictures):
-    """Pool the maps in each way; those of several adapters are joined."""
+    """Pool the maps in each way, and join the maps of several adapters."""
     count = len(next(iter(weights.values())))
     every = []
     for place in range(count):
@@ -194,7 +194,7 @@ def rows_of(found, labels):
     """Tabulate mean average precision, and gains with their intervals.
 
     `low` and `high` resample queries; `class_low` and `class_high` the classes, whose
-    pictures resemble each other.
+    images resemble each other.
     """
     rows = []
     for (name, pool, kind), precision in found.items():

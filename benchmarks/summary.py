@@ -80,7 +80,7 @@ def summarise(
 
     Args:
         seconds: All that was timed.
-        settings: Of the run.
+        settings: Settings of the run.
         peers: The variants that are torch.
 
     Returns:

@@ -1,9 +1,9 @@
-"""Time how fast the creatures of `unlir_jax.data.synthetic_parts` are drawn.
+"""Time how fast the animals of `unlir_jax.data.synthetic_parts` are drawn.
 
   python benchmarks/synthetic_parts.py --size 128 --workers 2
 
-Processes share nothing, as those that read data for a training; threads of one process
-take turns at Python. Prints one line of JSON with pictures a second, the median of
+Processes share nothing, like the workers of a training; threads of one process share
+the interpreter. Prints one line of JSON with images a second, the median of
 `--repeats` turns each.
 """
 
@@ -28,7 +28,7 @@ CHUNK = 100
 
 
 def draw(size: int, start: int) -> int:
-    """Draw some pictures; give how many."""
+    """Draw some images; give how many."""
     for index in range(start, start + CHUNK):
         synthetic_parts.example("train", index, image_size=size)
     return CHUNK

@@ -1,6 +1,6 @@
 """The other side of the benchmark: torch, torchvision and pytorch-grad-cam.
 
-Runs in an environment of its own (Python 3.11 or newer); see the README beside it.
+Runs in an environment of its own (Python 3.11 or newer); see README.md.
 Whatever a careful user of torch would do is done: parameters need no gradient where
 none is asked for, clean features are computed once, no hook stays on.
 """
@@ -26,7 +26,7 @@ WARM_STEPS = 2
 def import_torchvision() -> Any:
     """Import torchvision, also where its compiled operations cannot be loaded.
 
-    torchvision built for CUDA finds no library beside a torch for the CPU, and then its
+    torchvision built for CUDA finds no library with a torch for the CPU, and then its
     import fails where it registers shapes for two operations that do not exist. No
     classifier needs them: declaring their names is enough.
     """

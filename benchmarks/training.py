@@ -3,7 +3,7 @@
     python benchmarks/training.py FOLDER --model resnet18 --batch 256 --dtype bfloat16 \
         --workers 14
 
-FOLDER holds pictures as `unlir_jax.data.folder` takes them, with a split `train`;
+FOLDER holds images as `unlir_jax.data.folder` takes them, with a split `train`;
 without it JPEGs of 500 x 375 pixels are drawn from a fixed seed. Two sides take turns:
 `unlir train` as it is, and its compiled step alone on one batch that stays on the
 device, which is what a step must take at least. Prints a table, or JSON with --json.

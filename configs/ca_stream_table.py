@@ -1,4 +1,4 @@
-"""CA-Stream's table for CNNs as they are: drop, gain, increase, insertion, deletion.
+"""CA-Stream's table for plain CNNs: drop, gain, increase, insertion, deletion.
 
     unlir evaluate --config configs/ca_stream_table.py:model=resnet50,data=imagenet \
         --config.data.options.data_dir=TFDS --config.model.weights=resnet50.pth \
@@ -8,11 +8,11 @@
         --config.data.path=imagenet200 --config.model.weights=FILE --workdir runs/small
 
 Torres Figueroa, Zhang, Sicre, Avrithis and Ayache, *CA-Stream*, CVPR Workshops 2024:
-the rows with average pooling; those with its attention need its training, which is not
-here. The figures are not Opti-CAM's for the same methods, as weights and the blur of
-insertion differ: theirs is 5 pixels wide, the one here RISE's with 11.
+the rows with average pooling. The rows with its attention need its training, which this
+library does not have. The values differ from Opti-CAM's for the same methods, because
+weights and the blur of insertion differ: theirs is 5 pixels wide, RISE's here is 11.
 
-Arguments: those of `configs/evaluate.py`.
+Arguments: as in `configs/evaluate.py`.
 
 Expected: on ImageNet's validation set, as published, ResNet-50 (AD, AG, AI, insertion,
 deletion, in per cent):
@@ -21,7 +21,7 @@ deletion, in per cent):
     Grad-CAM++    13.79  15.87  42.08  72.32  13.33
     Score-CAM      8.83  17.97  48.46  71.99  14.31
 
-Time: 2,500 network passes a picture, nearly all Score-CAM's.
+Time: 2,500 network passes an image, nearly all for Score-CAM.
 """
 
 from unlir_jax.evaluation import settings

@@ -7,13 +7,13 @@ Arguments: `model`, a name of `unlir models` or the workdir of a training; `meth
 `metrics`, names of `unlir methods` joined by +; `data`, a name in
 `unlir_jax/data/presets.py`.
 
-DIR holds class folders, or files whose names begin with the index of their class
-(281_tabby.jpg), or a table index.csv. Controls, which know nothing of the network,
-stand beside all methods unless `--config.controls=False`.
+DIR holds class folders, files whose names begin with the class index (281_tabby.jpg),
+or a table index.csv. Controls, which are computed without the network, are scored with
+all methods unless `--config.controls=False`.
 
-Expected: on 200 pictures of ImageNet, see docs/metrics.md.
+Expected: on 200 images of ImageNet, see docs/results/saliency.md.
 
-Time: on two CPU cores about 20 network passes a picture, method and curve, and 300 for
+Time: on two CPU cores about 20 network passes an image, method and curve, and 300 for
 Opti-CAM.
 """
 

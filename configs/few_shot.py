@@ -1,17 +1,17 @@
-r"""Learn from few pictures of each class: weights of frozen filters, beside probes.
+r"""Learn from few images of each class: filter weights, compared with probes.
 
     unlir train --config configs/few_shot.py:backbone=mobilenet_v2,k=5,method=filters \
         --config.data.path=DIR --config.draws=5 --workdir runs/few
 
-k pictures of each class are drawn from DIR/train, and all of DIR/test is tested; a draw
-has the same pictures for every method.
+k images of each class are drawn from DIR/train, and all of DIR/test is tested. A draw
+has the same images for every method.
 
-Several, joined by +, are run one after the other by one command, each in a folder of
-its own; WORKDIR gets a summary of all, curves.png and report.html:
+Several methods or numbers, joined by +, run in turn, each in its own folder. WORKDIR
+gets a summary of all, curves.png and report.html:
 
     unlir train --config configs/few_shot.py:k=1+2+5,method=probe_gem+filters …
 
-With `--config.unlabelled=500`, or `all`, so many other pictures of DIR/train are used
+With `--config.unlabelled=500`, or `all`, that many other images of DIR/train are used
 without their labels.
 
 Arguments: `backbone`, a name of `unlir models`; `data`, a name in
@@ -21,7 +21,7 @@ probe_average, probe_max, probe_gem, probe_gem_crops, ridge, lda, cosine, protot
 cosine_head, norm_affine, bias, ia3, lora, last_block, full.
 
 Expected: on 50 species of CUB-200-2011, k=5, five draws: filters 84.9 +- 0.8 %,
-probe_gem 82.5 +- 1.2 %, see docs/few_shot.md.
+probe_gem 82.5 +- 1.2 %, see docs/results/few_shot.md.
 
 Time: on two CPU cores half a minute a draw for a probe, a minute and a half for one
 adapter, three minutes for three.

@@ -1,30 +1,28 @@
-r"""Learn one number for each filter of a pretrained network, and a classifier.
+r"""Learn one weight for each filter of a pretrained network, and a classifier.
 
-All else stays as it is: kernels and norms are frozen, and have no state in the
-optimiser. On few pictures see configs/few_shot.py; this one is for many, on whatever
-devices there are.
+Kernels and norms are frozen, and have no optimiser state. This config is for many
+images, on any devices; configs/few_shot.py is for few.
 
     unlir train --config configs/filters.py:backbone=mobilenet_v2 \
         --config.data.path=DIR --config.data.image_size=160 --workdir runs/filters
 
-DIR/train/CLASS and DIR/test/CLASS hold the pictures; `data=cub` reads what
-tensorflow-datasets has prepared. The workdir ends with a plain network, weights
-multiplied in, and with adapter.safetensors, see docs/few_shot.md.
+DIR/train/CLASS and DIR/test/CLASS hold the images; `data=cub` reads what
+tensorflow-datasets has prepared. The workdir ends with a plain network, whose weights
+are multiplied in, and with adapter.safetensors: see docs/guides/few_shot.md.
 
-Arguments: `backbone`, a name of `unlir models`, whose weights at hand are taken unless
+Arguments: `backbone`, a name of `unlir models`, whose installed weights are used unless
 `--config.model.weights=FILE` names others; `data`, see `unlir_jax/data/presets.py`.
 
-`--config.model.filters.after=` names the block behind which filters have numbers, and
+`--config.model.filters.after=` names the block after which filters have weights, and
 `--config.penalty.name=l1` (hard_concrete, towards_one) with `--config.penalty.weight=W`
-what pulls at them. `--config.init_from=runs/probe` starts from the classifier of
+adds a penalty. `--config.init_from=runs/probe` starts from the classifier of
 configs/linear_probe.py.
 
-Expected: on 50 species of CUB-200-2011 (30 pictures each to train on) with MobileNetV2
-at 160 px, seed 0, what could be run on a CPU: 88.8 % after 5 epochs from a new
-classifier, and 91.0 % after 3 epochs from the probe, which had 90.6 %. The 10 epochs of
-this file have not been run to their end here.
+Expected: on 50 species of CUB-200-2011 (30 training images each) with MobileNetV2 at
+160 px, seed 0, on a CPU: 88.8 % after 5 epochs from a new classifier, and 91.0 % after
+3 epochs from the probe, which had 90.6 %. The 10 epochs of this file have not been run.
 
-Time: about 35 pictures a second on one busy CPU core, so 45 s for one of those epochs.
+Time: about 35 images a second on one busy CPU core, so 45 s for one of those epochs.
 """
 
 from unlir_jax.data import presets

@@ -1,30 +1,30 @@
-r"""Fine-tune a pretrained network on a folder of pictures, or on a known data set.
+r"""Fine-tune a pretrained network on a folder of images, or on a known data set.
 
-The classifier starts from nothing and learns ten times as fast as the trunk, whose
-norms keep the statistics of their weights.
+The classifier starts from random weights and learns ten times as fast as the backbone,
+whose norms keep their pretrained statistics.
 
     unlir train --config configs/fine_tune.py:backbone=mobilenet_v2 \
         --config.data.path=DIR --workdir runs/fine_tuned
 
-DIR/train/CLASS and DIR/test/CLASS hold the pictures; `data=cub` reads what
+DIR/train/CLASS and DIR/test/CLASS hold the images; `data=cub` reads what
 tensorflow-datasets has prepared.
 
-Arguments: `backbone`, a name of `unlir models`, whose weights at hand are taken unless
+Arguments: `backbone`, a name of `unlir models`, whose installed weights are used unless
 `--config.model.weights=FILE` names others; `data`, see `unlir_jax/data/presets.py`.
 
-Or from a linear probe, which keeps the trunk from being bent by a classifier that knows
-nothing yet (Kumar et al. 2022):
+Starting from a linear probe keeps a random classifier from distorting the backbone
+(Kumar et al. 2022):
 
     unlir train --config configs/fine_tune.py --config.data.path=DIR \
         --config.init_from=runs/probe --config.optimizer.learning_rate=0.01 \
         --config.epochs=3 --workdir runs/fine_tuned
 
-Expected: on 50 species of CUB-200-2011 with EfficientNet-Lite0, seed 0, what could be
-run on a CPU: 89.2 % after 5 epochs with batches of 64 and a learning rate of 0.1, and
+Expected: on 50 species of CUB-200-2011 with EfficientNet-Lite0, seed 0, on a CPU:
+89.2 % after 5 epochs with batches of 64 and a learning rate of 0.1, and
 92.2 % after 3 epochs from the probe, which had 92.9 %. The 20 epochs of this file have
-not been run to their end here.
+not been run here.
 
-Time: 20 epochs of 1500 pictures want an accelerator; on two CPU cores an epoch takes
+Time: 20 epochs of 1,500 images need an accelerator; on two CPU cores an epoch takes
 three minutes or more.
 """
 

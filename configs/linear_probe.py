@@ -1,29 +1,29 @@
 r"""Train a linear classifier on the frozen features of a pretrained network.
 
-The usual measure of what features are worth. The trunk sees each picture once; its
-pooled maps are kept on the disk, where the next seed or setting finds them.
+The usual measure of the quality of features. Each image passes through the backbone
+once. Its pooled maps are cached on disk, and reused for other seeds and settings.
 
     unlir train --config configs/linear_probe.py:backbone=efficientnet_lite0 \
         --config.data.path=DIR --workdir runs/probe
 
-DIR/train/CLASS and DIR/test/CLASS hold the pictures.
+DIR/train/CLASS and DIR/test/CLASS hold the images.
 
-Arguments: `backbone`, a name of `unlir models`, whose weights at hand are taken unless
+Arguments: `backbone`, a name of `unlir models`, whose installed weights are used unless
 `--config.model.weights=FILE` names others; `data`, see `unlir_jax/data/presets.py`.
 
-Chosen on held-out training pictures: how the head pools, weight decay and steps; what
-was chosen is said and stands in `summary.json`. `--config.probe.pooling=average`,
+Pooling, weight decay and steps are chosen on held-out training images. The choice is
+printed, and recorded in `summary.json`. `--config.probe.pooling=average`,
 `--config.optimizer.weight_decay=1.0` and `--config.steps=1000` fix them, and
 `--config.probe.choose=false` with all three leaves the search out; see
-docs/training.md.
+docs/guides/train.md.
 
 Expected: the accuracy of logistic regression with a tuned penalty on average-pooled
 features of the same network, or more, give or take half a point. On 50 species of
-CUB-200-2011 (30 pictures each for training) 93.0 % with EfficientNet-Lite0, seed 0;
+CUB-200-2011 (30 training images each) 93.0 % with EfficientNet-Lite0, seed 0;
 scikit-learn 1.9.1 with C by cross-validation has 92.8 %.
 
 Time: half a minute to two of processor time for the search once features are cached,
-which takes 10 ms a picture on two idle CPU cores.
+which takes 10 ms an image on two idle CPU cores.
 """
 
 from ml_collections import config_dict

@@ -5,20 +5,20 @@
         --workdir runs/table1
 
 Zhang, Torres, Sicre, Avrithis and Ayache, *Opti-CAM*, CVIU 248 (2024). The class is
-the true one; with `--config.labels=predicted` it is Table A.9's "most". Pictures are
-masked in [0, 1], before the network's mean and deviation.
+the true one; with `--config.labels=predicted` it is Table A.9's "most". Images are
+masked in [0, 1], before the network's mean and standard deviation.
 
-Arguments: those of `configs/evaluate.py`. `model=vgg16_bn` gives the VGG-16
-columns, `model=` the workdir of a network trained on Table A.10's pictures that table.
+Arguments: as in `configs/evaluate.py`. `model=vgg16_bn` gives the VGG-16 columns.
+The workdir of a network that was trained on Table A.10's images gives that table.
 
-200 pictures in files NNN_name.jpg, with insertion and deletion beside:
+200 images in files NNN_name.jpg, with insertion and deletion as well:
 
     unlir evaluate --config configs/opti_cam_table1.py:model=mobilenet_v2,methods=\
 grad_cam+grad_cam_plus_plus+ablation_cam+layer_cam+gradient_shap+opti_cam,metrics=\
 average_drop+average_gain+average_increase+insertion+deletion \
         --config.data.path=imagenet200 --config.model.weights=FILE --workdir runs/small
 
-Expected: on the 50,000 validation pictures, as published (AD, AG, AI in per cent):
+Expected: on the 50,000 validation images, as published (AD, AG, AI in per cent):
 
                     ResNet-50           VGG-16
     Fake-CAM        0.8   1.6  46.0     0.5   0.6  42.6
@@ -33,14 +33,14 @@ Expected: on the 50,000 validation pictures, as published (AD, AG, AI in per cen
     GradientSHAP   96.8   0.1   1.3    94.0   0.1   2.9
     Opti-CAM        1.5  68.8  92.8     1.3  71.2  92.7
 
-Not published are the settings of LIME and GradientSHAP: LIME takes 50 passes, which is
-the ratio of the published times to Opti-CAM's, GradientSHAP captum's 5 draws and
-magnitudes: with its signs a map is grey nearly everywhere, and its drop 26 instead of
-99 (MobileNetV2, some 30 pictures). The table's ExPerturbation (38.1, 9.5, 22.5; 43.0,
-7.1, 20.5) is `extremal_perturbation`, of which neither areas nor steps were published:
-ask for it.
+The settings of LIME and GradientSHAP were not published. LIME takes 50 passes here, by
+the ratio of the published times to Opti-CAM's. GradientSHAP takes captum's 5 draws, and
+magnitudes: with signs a map is grey nearly everywhere, and the drop is 26 instead of 99
+(MobileNetV2, some 30 images). The table's ExPerturbation (38.1, 9.5, 22.5; 43.0, 7.1,
+20.5) is `extremal_perturbation`. Its areas and steps were not published, so only
+`methods=extremal_perturbation` runs it.
 
-Time: 2,500 network passes a picture, most of them Score-CAM's.
+Time: 2,500 network passes an image, most of them for Score-CAM.
 """
 
 from unlir_jax.evaluation import settings

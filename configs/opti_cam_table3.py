@@ -11,10 +11,10 @@ Zhang, Torres, Sicre, Avrithis and Ayache, *Opti-CAM*, CVIU 248 (2024). The clas
 the predicted one; 224 steps of 224 pixels; insertion from RISE's blur, deletion to
 black.
 
-Arguments: those of `configs/evaluate.py`, and `steps` of insertion and deletion.
+Arguments: as in `configs/evaluate.py`, and `steps` of insertion and deletion.
 `model=vgg16_bn` gives the VGG-16 columns.
 
-Expected: on the 50,000 validation pictures, as published (insertion, deletion, in per
+Expected: on the 50,000 validation images, as published (insertion, deletion, in per
 cent):
 
                    ResNet-50     VGG-16
@@ -32,8 +32,8 @@ cent):
 LIME and GradientSHAP are as in `configs/opti_cam_table1.py`, and ExPerturbation (70.7,
 15.0; 61.1, 15.0) is `extremal_perturbation`, see there.
 
-Time: 450 network passes a picture and method, 58 with `steps=28`, and what a method
-takes itself.
+Time: 450 network passes an image and method, 58 with `steps=28`, and the passes of
+the method.
 """
 
 from unlir_jax.evaluation import settings

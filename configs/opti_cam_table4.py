@@ -10,12 +10,12 @@ grad_cam+layer_cam --config.data.path=imagenet200 --config.model.weights=FILE \
 
 Zhang, Torres, Sicre, Avrithis and Ayache, *Opti-CAM*, CVIU 248 (2024), who took AOPC
 and max-sensitivity from Quantus: patches of 14 pixels, ten regions; noise of 0.2, ten
-samples. Here max-sensitivity divides by the norm of the map and not of the picture, so
-that it is not on the scale of the table; its order may be compared.
+samples. Here max-sensitivity divides by the norm of the map instead of the image, so
+its scale differs from the table. Its order can be compared.
 
-Arguments: those of `configs/evaluate.py`. `model=vgg16_bn` gives the VGG-16 columns.
+Arguments: as in `configs/evaluate.py`. `model=vgg16_bn` gives the VGG-16 columns.
 
-Expected: on the 50,000 validation pictures, as published (AOPC and ADCC in per cent,
+Expected: on the 50,000 validation images, as published (AOPC and ADCC in per cent,
 more is better for both):
 
                    ResNet-50             VGG-16
@@ -29,8 +29,8 @@ more is better for both):
 
 ExPerturbation (12.0, 1.07, 26.0; 11.2, 1.09, 42.8) is `extremal_perturbation`.
 
-Time: max-sensitivity and ADCC explain each picture 11 times more: 30,000 network passes
-a picture, all but 5,000 of them for Score-CAM.
+Time: max-sensitivity and ADCC explain each image 11 times more: 30,000 network passes
+an image, all but 5,000 of them for Score-CAM.
 """
 
 from unlir_jax.evaluation import settings

@@ -8,10 +8,10 @@
 configs/opti_cam_table6.py:model=mobilenet_v2,objective=diff,normalization=max \
         --config.data.path=imagenet200 --config.model.weights=FILE --workdir runs/small
 
-Zhang, Torres, Sicre, Avrithis and Ayache, *Opti-CAM*, CVIU 248 (2024). One run a row;
-the authors' thousand pictures are not named, these are spread evenly.
+Zhang, Torres, Sicre, Avrithis and Ayache, *Opti-CAM*, CVIU 248 (2024). One run a row.
+The authors do not name their thousand images; these are spread evenly.
 
-Arguments: those of `configs/evaluate.py`; `objective`, one of mask, diff, iomask and
+Arguments: as in `configs/evaluate.py`; `objective`, one of mask, diff, iomask and
 iodiff; `normalization`, one of range, max and sigmoid; `steps`; `layer`.
 
 Expected: as published, VGG-16 with norms at conv5_3, AD, AG and AI in per cent:
@@ -29,7 +29,7 @@ and at other layers, mask and range (the last convolution's index in brackets):
     conv4_1 (26)  1.7  80.1  93.7         conv2_1 (9)   4.3  44.2  71.9
     conv3_3 (22)  3.3  68.8  84.8
 
-Time: 300 network passes a picture.
+Time: 300 network passes an image.
 """
 
 from unlir_jax.evaluation import settings

@@ -1,16 +1,17 @@
-"""Table A.7 of Opti-CAM: where the maps of methods lie, for CNNs.
+"""Table A.7 of Opti-CAM: localisation of the maps of methods, for CNNs.
 
     unlir evaluate --config configs/opti_cam_table_a7.py:model=resnet50 \
         --config.data.path=imagenet_val --config.model.weights=resnet50.pth \
         --workdir runs/table_a7
 
 Zhang, Torres, Sicre, Avrithis and Ayache, *Opti-CAM*, CVIU 248 (2024), Appendix B. The
-folder needs a table index.csv with a line for each picture: path, class, and the box
-x0, y0, x1, y1 of ImageNet's localisation task; or a folder of masks, see docs/data.md.
+folder needs a table index.csv with a line for each image: path, class, and the box x0,
+y0, x1, y1 of ImageNet's localisation task; or a folder of masks, see
+docs/guides/data.md.
 
-Arguments: those of `configs/evaluate.py`. `model=vgg16_bn` gives the VGG-16 columns.
+Arguments: as in `configs/evaluate.py`. `model=vgg16_bn` gives the VGG-16 columns.
 
-Expected: on the 50,000 validation pictures, as published (per cent, SM in logarithms):
+Expected: on the 50,000 validation images, as published (per cent, SM in logarithms):
 
                   OM    LE    F1    BA    SP    EP    SM
     ResNet-50
@@ -32,12 +33,12 @@ Expected: on the 50,000 validation pictures, as published (per cent, SM in logar
     Layer-CAM     70.5  61.5  28.0  54.7  65.0  32.4  1.45
     Opti-CAM      69.1  59.9  44.1  51.2  61.4  30.7  1.34
 
-BA chooses its thresholds on the pictures that it evaluates, as the paper does; take
-`--config.metric_options.max_box_accuracy_v2.chosen_on=other_half` for one that does
-not. Fake-CAM's SP counts a hit wherever a map of ones may point; here a map that is 1
+BA chooses its thresholds on the images that it evaluates, as the paper does;
+`--config.metric_options.max_box_accuracy_v2.chosen_on=other_half` does not. The paper's
+SP of Fake-CAM counts a hit wherever a map of ones may point. Here a map that is 1
 everywhere but in a corner points at the first pixel with 1, which is rarely a hit.
 
-Time: 2,400 network passes a picture, nearly all Score-CAM's and Opti-CAM's.
+Time: 2,400 network passes an image, nearly all for Score-CAM and Opti-CAM.
 """
 
 from unlir_jax.evaluation import settings

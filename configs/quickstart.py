@@ -1,7 +1,7 @@
-"""Train a small network from scratch on drawn creatures: the first thing to try.
+"""Train a small network from scratch on synthetic animals: the first thing to try.
 
-Ten classes of creatures that differ in the variants of their parts and in nothing else.
-No data is needed, for each picture is drawn as it is read.
+Ten classes of animals differ only in the variants of their parts. No data is needed:
+each image is drawn when it is read.
 
     unlir train --config configs/quickstart.py --workdir runs/quickstart
 

@@ -1,4 +1,4 @@
-"""Sanity checks: is a map another one once the network has forgotten what it learned?
+"""Sanity checks: the change of a map when the weights are randomised.
 
     unlir evaluate --config configs/sanity_checks.py:model=resnet50,data=imagenet \
         --config.data.options.data_dir=TFDS --config.data.limit=1000 \
@@ -8,19 +8,19 @@
         --config.data.path=imagenet200 --config.model.weights=FILE --workdir runs/small
 
 Adebayo, Gilmer, Muelly, Goodfellow, Hardt and Kim, *Sanity checks for saliency maps*,
-NeurIPS 2018; Opti-CAM's paper makes them of ResNet-50 in five stages. Layers are
-redrawn from the head backwards, and the map is compared with the first one by
-structural similarity, rank correlation and histograms of oriented gradients.
+NeurIPS 2018; Opti-CAM's paper checks ResNet-50 in five stages. Layers are redrawn from
+the head backwards. The map is compared with the first one by structural similarity,
+rank correlation and histograms of oriented gradients.
 
 With `metrics=random_labels+random_labels@spearman --config.model.random_labels=FILE`,
 FILE being the same network trained on shuffled labels, it is the paper's second check.
 
-Arguments: those of `configs/evaluate.py`.
+Arguments: as in `configs/evaluate.py`.
 
-Expected: controls stay at 1, and an explanation falls. The only figure published of
+Expected: controls stay at 1, and explanations fall. The only published value for
 Opti-CAM is a structural similarity of 0.013 under random labels (ResNet-50).
 
-Time: ten times what the methods take.
+Time: ten times the time of the methods.
 """
 
 from unlir_jax.evaluation import settings

@@ -1,4 +1,4 @@
-r"""Train a network from scratch with labels: the baseline of everything else.
+r"""Train a network from scratch with labels: the baseline of all other methods.
 
     unlir train --config configs/supervised.py:data=synthetic_parts --workdir runs/parts
     unlir train --config configs/supervised.py:data=cifar10,model=cifar_resnet18 \
@@ -11,16 +11,16 @@ models`, by default one that suits the data. What tensorflow-datasets has prepar
 found where it was put, or at `--config.data.path=DIR`.
 
 The recipes are the usual ones: CIFAR with SGD, momentum and a cosine over 200 epochs
-(He et al. 2016, with the schedule of Loshchilov and Hutter 2017); pictures of 224 px
+(He et al. 2016, with the schedule of Loshchilov and Hutter 2017); images of 224 px
 with batches of 1024, a learning rate of 0.1 per 256 and five epochs of warm-up (Goyal
 et al. 2017).
 
-Expected: 99.9 % on synthetic parts (seed 0, ten classes, 4,000 pictures to test on).
-The recipes for CIFAR and ImageNet have not been run to their end here yet: no number
-is promised for them.
+Expected: 99.9 % on synthetic parts (seed 0, ten classes, 4,000 test images).
+The recipes for CIFAR and ImageNet have not been run to their end here: no
+accuracy is promised for them.
 
-Time: ten minutes for synthetic parts on two CPU cores that do other work too. The
-others want accelerators.
+Time: ten minutes for synthetic parts on two busy CPU cores. The others need
+accelerators.
 """
 
 from unlir_jax.data import presets

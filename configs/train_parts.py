@@ -3,52 +3,51 @@ r"""Train a network that decides by parts.
     unlir train --config configs/train_parts.py:backbone=mobilenet_v2 \
         --config.data.path=DIR --workdir runs/parts
 
-With `method=bag`, `prototypes` or `landmarks` after another comma, the decisions of
-others stand on the same features: DP-Net's bag of parts in our reconstruction,
-ProtoPNet's prototypes, PDiscoNet's landmarks. `method=projection` goes on from a
-workdir of `method=prototypes`, given by `--config.init_from=WORKDIR`: each prototype
-becomes a cell of a training picture, then the classifier learns again.
+`method=bag`, `prototypes` and `landmarks` are other decisions on the same features:
+DP-Net's bag of parts in our reconstruction, ProtoPNet's prototypes, PDiscoNet's
+landmarks. `method=projection` continues a workdir of `method=prototypes`, given by
+`--config.init_from=WORKDIR`: each prototype becomes a location of a training image,
+then the classifier learns again.
 
-`method=fine_tune` goes on from a workdir of the default, given likewise: the whole
-network learns, from augmented pictures, with terms on the parts
-(`--config.objective.terms.NAME`, as for all methods that take steps). Which class a
-part of `method=bag` speaks for is learnt by gates, open or shut, with
-`--config.model.decision.assignment=learned`; `--config.objective.anneal=0.1` cools
-them.
+`method=fine_tune` continues a workdir of the default in the same way. The whole network
+learns, from augmented images, with terms on the parts (`--config.objective.terms.NAME`,
+as for all methods that take steps). `--config.model.decision.assignment=learned` learns
+binary gates, which decide the classes of a part of `method=bag`.
+`--config.objective.anneal=0.1` cools them.
 
-`method=unsupervised` finds fewer parts and whitens what they look like by what differs
-between nearest neighbours, without a label, and measures retrieval; `few_label` lets
-its classifier know five labels of each class (`--config.start.labels_per_class`). Parts
-of classes or of groups of pictures, by discriminant analysis or quadratic assignment:
-`--config.start.parts=lda`, `assignment`, `ipfp`, `soft_assign` or `groups`.
-`--config.model.decision.layer=2x` looks at the picture at twice its size as well,
-`decision.at` at an earlier layer.
-`--config.model.adapter=FILE`, of a run of configs/few_shot.py on the same pictures and
-weights, weighs the filters of the trunk before anything is looked at.
+`method=unsupervised` finds fewer parts without labels, whitens their descriptors by the
+differences between nearest neighbours, and measures retrieval. `few_label` gives the
+classifier five labels of each class (`--config.start.labels_per_class`).
 
-`data=synthetic_parts` learns drawn creatures from scratch by a bag of parts that
-compete for cells. `data=imagenet` is for a pod of 32 accelerators and was not run.
+`--config.start.parts=lda`, `assignment`, `ipfp`, `soft_assign` or `groups` finds parts
+of classes or of groups of images, by discriminant analysis or quadratic assignment.
+`--config.model.decision.layer=2x` also uses the image at twice its size, `decision.at`
+an earlier layer. `--config.model.adapter=FILE` first weights the filters of the
+backbone; the file comes from a run of configs/few_shot.py on the same images and
+weights.
 
-Arguments: `backbone`, a name of `unlir models`, whose weights at hand are taken unless
+`data=synthetic_parts` learns synthetic animals from scratch by a bag of parts that
+compete for locations. `data=imagenet` is for a pod of 32 accelerators and was not run.
+
+Arguments: `backbone`, a name of `unlir models`, whose installed weights are used unless
 `--config.model.weights=FILE` names others; `data`, see `unlir_jax/data/presets.py`;
 `method`, see above; `parts`, their number, 0 for the method's own.
 
-Expected: on 50 species of CUB-200-2011, cropped to the bird, mean and deviation of
-seeds 0 to 2:
+Expected: on 50 species of CUB-200-2011, cropped to the bird, mean and standard
+deviation of seeds 0 to 2:
 
     backbone             accuracy       keypoint share   NMI
     MobileNetV2          93.9 +- 0.0    .59 +- .01       .36 +- .01
     EfficientNet-Lite0   93.7 +- 0.1    .61 +- .00       .39 +- .01
 
 Tuned logistic regression on the best pooling of the same features has 92.3 and 93.2 %,
-parts that are places in the frame a keypoint share of .37 and an NMI of .30. Solar
-cells (`data=elpv`, EfficientNet-Lite0, `--config.data.options.seed` 0 to 4, which draws
-the division): 87.3 +- 1.0 %, average pooling 86.1 +- 0.9; with an adapter of each
-division 88.6 +- 1.1 %. How the settings were chosen, and how far that flatters them, is
-in docs/parts.md.
+and parts that are fixed places in the frame a keypoint share of .37 and an NMI of .30.
+Solar cells (`data=elpv`, EfficientNet-Lite0, `--config.data.options.seed` 0 to 4, which
+draws the division): 87.3 +- 1.0 %, average pooling 86.1 +- 0.9; with an adapter for
+each division 88.6 +- 1.1 %. docs/results/appendix.md says how the settings were chosen.
 
-Time: on two CPU cores 15 ms a picture for the features, once; then a minute and a
-quarter on 1500 pictures for parts, classifier, baselines, figures and the gallery, and
+Time: on two CPU cores 15 ms an image for the features, once; then a minute and a
+quarter on 1500 images for parts, classifier, baselines, figures and the gallery, and
 one to two more for interventions (taken on a busy machine).
 """
 

@@ -12,7 +12,7 @@ variants, so that they stay the same while the first ones finish.
 
 Required environment: unlir_jax. Optional: UNLIR, the command that stands for `unlir`.
 Restart: the same command again skips what is finished and resumes what is not. SIGTERM
-goes on to the training, which saves; no further variant is started.
+is passed to the training, which saves; no further variant is started.
 """
 
 import argparse

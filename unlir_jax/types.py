@@ -37,14 +37,6 @@ Module = Any
 
 
 @runtime_checkable
-class Settings(Protocol):
-    """Settings of a run: a ConfigDict, with the fields that its defaults have."""
-
-    def __getattr__(self, name: str, /) -> Any: ...
-
-    def __getitem__(self, name: str, /) -> Any: ...
-
-
 class Features(NamedTuple):
     """Carry everything that the head needs across the cut.
 

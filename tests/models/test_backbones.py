@@ -73,7 +73,7 @@ def built(path, file, arrays):
     np.testing.assert_allclose(module.mean, file["mean"], rtol=1e-6)
     np.testing.assert_allclose(module.deviation, file["std"], rtol=1e-6)
     variables = filling.fill(module, network, arrays, name, path.stem)
-    assert tree.count(variables["params"]) == COUNTED[name]
+    assert tree.count(variables["params"]) == zoo.networks()[name].parameters
     return module, variables
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import optax
 
 from unlir_jax import filters, tree
+from unlir_jax.core.document_types import Settings
 from unlir_jax.features import block_cut
 from unlir_jax.filters import sparsity
 from unlir_jax.models import pretrained
@@ -22,7 +23,6 @@ from unlir_jax.types import (
     PerImage,
     PyTree,
     RandomKey,
-    Settings,
     Variables,
 )
 

@@ -39,15 +39,15 @@ def scores(
         graph: Of the network, `channels.graph(module)`.
         kind: One of `KINDS`:
 
-            - `weight`: |learnt filter weight|; where several convolutions make a
+            - `weight`: magnitude of the filter weight; if several convolutions make a
               channel (expansion and depthwise), the product of theirs. Needs `gates`.
-            - `weight_x_scale`: that times |scale| of the last one's norm; without
-              `gates` this is network slimming (Liu et al., ICCV 2017).
+            - `weight_x_scale`: that times the magnitude of the last norm's scale;
+              without `gates` this is network slimming (Liu et al., ICCV 2017).
             - `magnitude_l1`, `magnitude_l2`: norm of the filters that make a channel
               (Li et al., ICLR 2017), of which it takes the product, over the layer's
               mean, as layers are of different size.
-            - `taylor`: mean over pictures of |loss's derivative by the gate x gate|
-              (Molchanov et al., ICLR 2017, equation 7). Needs `gradients`.
+            - `taylor`: mean over images of the magnitude of gate times gradient of the
+              loss (Molchanov et al., ICLR 2017, equation 7). Needs `gradients`.
             - `activation`: deviation of the channel times the norm of the weights that
               read it, each over its own norm's deviation: the error in what is read
               when the channel is replaced by its mean. Needs `moments`.
