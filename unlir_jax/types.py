@@ -36,7 +36,6 @@ Module = Any
 """A Linen module; its own methods and fields are those of its class."""
 
 
-@runtime_checkable
 class Features(NamedTuple):
     """Carry everything that the head needs across the cut.
 
