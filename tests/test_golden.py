@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from unlir_jax import maps, metrics, saliency, split, types
-from unlir_jax.models import pretrained
+from unlir_jax.models import pretrained, zoo
 from unlir_jax.weights import packages
 
 pytestmark = pytest.mark.golden
@@ -30,8 +30,9 @@ CAMS = (
 
 
 def load(name, **settings):
-    if packages.find(name) is None:
-        pytest.skip(f"the weights of {name} are not installed: {packages.advice(name)}")
+    package = zoo.find(name)[1].package
+    if packages.find(package) is None:
+        pytest.skip(f"the weights of {name} are missing: {packages.advice(package)}")
     return pretrained.load(name, **settings)
 
 

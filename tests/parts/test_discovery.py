@@ -36,6 +36,7 @@ def test_bags_by_hand():
     np.testing.assert_allclose(discovery.bag_of_parts(scores), [[3, 0, 2, -1]])
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("solver", tiers.by_tier(["hungarian", "ipfp"], {"hungarian"}))
 def test_groups_and_their_parts_are_discovered_without_labels(solver):
     maps, truth, kinds = planted_maps()
