@@ -26,6 +26,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
+from unlir_jax.core.document_types import Document
 from unlir_jax.runtime import config
 
 DONE, SOME_FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
@@ -38,7 +39,7 @@ class Variant(NamedTuple):
     index: int
     name: str
     folder: Path
-    settings: dict[str, Any]
+    settings: Document
     arguments: list[str]
 
     @property

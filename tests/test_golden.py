@@ -32,7 +32,7 @@ CAMS = (
 def load(name, **settings):
     package = zoo.find(name)[1].package
     if packages.find(package) is None:
-        pytest.skip(f"no weights of {name}: {packages.advice(package)}")
+        pytest.skip(f"the weights of {name} are missing: {packages.advice(package)}")
     return pretrained.load(name, **settings)
 
 

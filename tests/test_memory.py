@@ -77,6 +77,7 @@ METRICS = {
 }
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", tiers.by_tier([*EXPLAINERS, *METRICS], {"rise"}))
 def test_steps_and_samples_take_turns(name):
     """Thirty-six more of them take less than one picture more."""

@@ -136,6 +136,7 @@ def test_other_batches_give_the_same_table(evaluated, pictures, tmp_path):
     )
 
 
+@pytest.mark.exhaustive
 def test_what_is_lost_is_made_again_and_nothing_else(evaluated, pictures, tmp_path):
     folder = tmp_path / "again"
     evaluate.run(settings(pictures), folder)

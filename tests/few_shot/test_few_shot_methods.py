@@ -189,6 +189,7 @@ def test_a_linear_head_starts_as_discriminants_if_asked(colours):
         prepared(colours, "filters_single", head_start="lda")
 
 
+@pytest.mark.exhaustive
 def test_an_adapter_with_a_linear_head_becomes_a_plain_network(
     colours, tmp_path, capsys
 ):

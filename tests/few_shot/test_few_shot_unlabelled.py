@@ -60,6 +60,7 @@ def test_labels_of_unlabelled_pictures_are_not_used(colours, method):
     assert np.abs(found - without).max() > 1e-4
 
 
+@pytest.mark.exhaustive
 def test_the_job_takes_unlabelled_pictures(colours, tmp_path):
     settings = few_colours.settings(
         colours, "k=1,method=filters", unlabelled="all", crops=1, draws=1, steps=1

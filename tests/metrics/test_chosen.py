@@ -86,6 +86,7 @@ def of_pixels(variables, images, labels, *, key=None):
     return images[..., 0]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", tiers.by_tier(metrics.SANITY_METRICS, 1))
 def test_sanity_tells_an_edge_detector_from_an_explanation(name):
     images, labels, *_ = inputs()

@@ -249,6 +249,7 @@ def test_box_accuracy_is_a_column_of_the_overlaps(pictures, scene):
         np.testing.assert_allclose(found["box_accuracy"], reached, atol=1e-6)
 
 
+@pytest.mark.exhaustive
 def test_flat_maps_find_nothing(pictures, scene):
     _, true, regions = scene
     model = colour_model()

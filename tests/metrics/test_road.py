@@ -48,6 +48,7 @@ def masks(kind, size):
     return mask
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     "kind", tiers.by_tier(["scattered", "nearly all"], {"scattered"})
 )

@@ -74,6 +74,7 @@ def test_void_counts_for_nothing(scene, name, settings):
             np.testing.assert_array_equal(again[key], values, err_msg=key)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", tiers.by_tier(REGIONS, 2))
 def test_classes_booleans_and_marks_of_void_are_the_same(scene, name):
     saliency, inside, regions = scene

@@ -217,6 +217,7 @@ def test_every_kind_of_backbone_gives_a_finer_layer(name, layer):
     assert reading.contributions.shape == (2, 4, 3)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("settings", "rows", "finer"),
     tiers.by_tier(

@@ -116,6 +116,7 @@ def test_bad_input_gets_one_sentence(planted, monkeypatch):
         begin(planted)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("way", "solver"),
     tiers.by_tier(

@@ -67,6 +67,7 @@ def smooth(pictures):
     return split.from_linen(module, "conv"), toy.random_variables(module, pictures)
 
 
+@pytest.mark.exhaustive
 def test_gradient_and_its_colours(smooth, pictures):
     cut, variables = smooth
 

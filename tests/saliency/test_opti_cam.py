@@ -192,6 +192,7 @@ def test_a_map_is_a_convex_combination(model, pictures, solver):
     np.testing.assert_allclose(start, stack.mean(-1), rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("solver", tiers.by_tier(["adam", "projected"], {"adam"}))
 def test_flat_maps_give_no_nan(pictures, solver):
     flat = split.from_functions(

@@ -74,6 +74,7 @@ def test_occlusion_is_the_slow_loop(images):
     np.testing.assert_allclose(found, total / times, atol=1e-5)
 
 
+@pytest.mark.exhaustive
 def test_rise_is_the_weighted_mean_of_its_masks(images):
     size, masks = (SIZE, SIZE), 10
     found = saliency.rise(LINEAR, masks=masks, cells=3, share=0.4, centered=False)(

@@ -86,6 +86,7 @@ def test_test_accuracy_is_that_of_the_saved_network_over_all_pictures(
     assert outcome.summary["test/loss"] == pytest.approx(loss, abs=1e-5)
 
 
+@pytest.mark.exhaustive
 def test_pictures_that_cannot_be_read_are_counted_and_named(pictures, tmp_path):
     folder = tmp_path / "pictures"
     for path in pictures.rglob("*.png"):

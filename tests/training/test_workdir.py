@@ -341,6 +341,7 @@ def test_what_can_be_no_path_is_a_sentence(
 # Numbers
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("overrides", "expected"),
     tiers.by_tier(

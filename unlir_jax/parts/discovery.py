@@ -1,20 +1,125 @@
-"""What tells a group of pictures from all: seeds of its parts, and whitening."""
+"""Discovery of parts: groups of images, seeds of their parts, and whitening.
 
 import functools
+from typing import Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from unlir_jax.parts import clustering
-from unlir_jax.types import Array, RandomKey
+from unlir_jax.parts import assignment, clustering
+from unlir_jax.types import Array, Maps, RandomKey
+
+Pooling = Literal["max", "mean", "max+mean"]
 
 CANDIDATES = 8
 """Clusters of a group's cells for each part that is kept of them."""
 
 DIRECTIONS = 512
 """Of most variance, in which neighbours are compared."""
+
+
+class Discovery(NamedTuple):
+    """Hold parts that were found without labels.
+
+    `parts` is `[groups * parts, dimensions]`, in the whitened space of `whitening`;
+    `labels` is `[images]`, the group that each image is most like.
+    """
+
+    parts: Array
+    labels: Array
+    whitening: clustering.Whitening
+
+
+def bag_of_parts(
+    scores: Float[Array, "images regions parts"], pooling: Pooling = "max+mean"
+) -> Float[jax.Array, "images bag"]:
+    """Pool each part's scores over an image's regions.
+
+    The bag of parts of arXiv 1611.04413 is `max+mean`: first all parts' largest
+    scores, then all parts' mean scores.
+
+    Returns:
+        `[images, parts]`, or `[images, 2 parts]` for `max+mean`.
+
+    Raises:
+        ValueError: `pooling` is unknown.
+    """
+    if pooling not in get_args(Pooling):
+        raise ValueError(
+            f"`pooling`={pooling!r} is unknown; expected one of {get_args(Pooling)}."
+        )
+    scores = jnp.asarray(scores)
+    pooled = {"max": jnp.max, "mean": jnp.mean}
+    return jnp.concatenate(
+        [pooled[name](scores, axis=1) for name in pooling.split("+")], axis=1
+    )
+
+
+def discover(
+    maps: Maps,
+    *,
+    groups: int,
+    parts: int,
+    key: RandomKey,
+    solver: assignment.Solver | None = "hungarian",
+    dimensions: int = 256,
+    steps: int = 10,
+) -> Discovery:
+    """Find parts of groups of similar images.
+
+    Unsupervised part learning (Sicre, Avrithis, Kijak and Jurie, CVPR 2017): global
+    descriptors are clustered, and each group stands for a class. Its parts take one
+    cell of each of its images (`assignment.solve`, from those k-means of the group's
+    cells that score higher in it than in all images); all other images are the
+    negatives, through the mean and covariance that whitening takes away. One group
+    gives parts of all images together.
+
+    Args:
+        maps: Feature maps of training images, `[images, rows, columns, channels]`.
+        groups: How many; each learns on the `images // groups` images nearest to its
+            centre, so that groups are of equal size and may overlap.
+        parts: For each group, at most `rows * columns`.
+        key: Decides the seeds of both clusterings.
+        solver: See `assignment.solve`; None keeps the k-means centres, which share out
+            all cells instead of finding one in each image.
+        dimensions: Number of dimensions after whitening.
+        steps: Steps of `assignment.solve`.
+
+    Raises:
+        ValueError: More parts than cells, or more groups than images.
+
+    Note:
+        A reconstruction: the published text is not openly readable. Whitened cells
+        have unit length, and parts are given unit length.
+    """
+    images, channels = len(maps), maps.shape[-1]
+    cells = np.reshape(maps, (images, -1, channels))
+    assignment.check_room(parts, cells.shape[1])
+    if not 1 <= groups <= images:
+        raise ValueError(
+            f"`groups`={groups} for {images} images; expected 1 to as many as images."
+        )
+    whitening = clustering.whitening(cells.reshape((-1, channels)), dimensions)
+    regions = clustering.whiten(cells, whitening)
+    mean = jnp.mean(regions, axis=(0, 1))
+    first, *rest = jax.random.split(key, groups + 1)
+    descriptors = clustering.unit(jnp.mean(jnp.asarray(cells, jnp.float32), axis=1))
+    found = clustering.kmeans(descriptors, groups, key=first, spherical=True)
+    nearness = jnp.matmul(found.centres, descriptors.T, precision="highest")
+    _, members = jax.lax.top_k(nearness, images // groups)
+    learnt = []
+    for own, one in zip(members, rest, strict=True):
+        mine = regions[own]
+        candidates = 1 if groups == 1 else CANDIDATES
+        chosen = seeds(mine, regions, parts, one, candidates)
+        if solver is not None:
+            chosen = assignment.solve(
+                mine, parts, solver=solver, initial=chosen, mean=mean, steps=steps
+            ).parts
+        learnt.append(clustering.unit(chosen))
+    return Discovery(jnp.concatenate(learnt), found.labels, whitening)
 
 
 def seeds(
@@ -49,6 +154,24 @@ def _highest(regions: Array, parts: Array) -> jax.Array:
         return jnp.max(jnp.matmul(cells, parts.T, precision="highest"), axis=0)
 
     return jax.lax.map(one, regions, batch_size=64)
+
+
+def encode(
+    maps: Maps, discovery: Discovery, pooling: Pooling = "max+mean"
+) -> Float[jax.Array, "batch bag"]:
+    """Describe images by a bag of the discovered parts, at unit length.
+
+    Returns:
+        `[images, parts]`, or `[images, 2 parts]` for `max+mean`.
+    """
+    return clustering.unit(bag_of_parts(_cosines(maps, discovery), pooling))
+
+
+def _cosines(maps: Maps, discovery: Discovery) -> jax.Array:
+    """Score whitened cells of unit length with each part: `[images, cells, parts]`."""
+    cells = jnp.reshape(jnp.asarray(maps), (len(maps), -1, maps.shape[-1]))
+    regions = clustering.whiten(cells, discovery.whitening)
+    return jnp.einsum("irc,pc->irp", regions, discovery.parts, precision="highest")
 
 
 def neighbour_whitening(
