@@ -1,4 +1,4 @@
-"""Discovery of parts: groups of images, seeds of their parts, and whitening.
+"""Discovery of parts: groups of images, seeds of their parts, and whitening."""
 
 import functools
 from typing import Literal, NamedTuple, get_args
