@@ -12,7 +12,7 @@ FOUND = $(shell for python in $(PYTHON) python3.14 python3.13 python3.12 python3
 	$$HOME/.pyenv/versions/3.1[2-9]*/bin/python; do \
 	"$$python" -c '$(NEEDED)' 2>/dev/null && { command -v "$$python"; break; }; done)
 
-.PHONY: quickstart test test-all lint types format benchmark docs results
+.PHONY: quickstart test test-all lint types format benchmark docs results tables
 
 quickstart: $(VENV)/.quickstart
 	$(BIN)/python launch/quickstart.py
@@ -42,6 +42,9 @@ docs: $(VENV)/.docs
 # the commands of all.
 results: $(VENV)/.dev
 	$(BIN)/python docs/results/make.py $(if $(DATA),--data $(DATA))
+
+tables: $(VENV)/.dev
+	$(BIN)/python docs/tables.py
 
 benchmark: $(VENV)/.dev
 	$(BIN)/python benchmarks/run.py

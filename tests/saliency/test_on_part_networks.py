@@ -5,7 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
-from saliency import test_invariance
 
 from unlir_jax import maps, saliency, split
 from unlir_jax.models import layers, part_network
@@ -51,7 +50,7 @@ def network():
 @pytest.mark.parametrize("name", FAMILIES)
 def test_explainers_run_on_part_networks(network, name):
     model, variables, images = network
-    explain = saliency.METHODS[name](model, **test_invariance.FAST.get(name, {}))
+    explain = saliency.METHODS[name](model, **saliency.SPECS[name].quick)
     labels = jnp.asarray([0, 2])
     found = np.asarray(explain(variables, images, labels, key=KEY))
     assert found.ndim == 3 and len(found) == 2

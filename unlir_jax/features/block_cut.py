@@ -1,6 +1,5 @@
 """A trunk cut before the first block that learns: what is before is computed once."""
 
-import difflib
 import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -10,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from unlir_jax import split
+from unlir_jax.core import choices
 from unlir_jax.types import Array, Variables
 
 CHUNK = 64
@@ -82,14 +82,8 @@ def behind(
     known = units(module, image_size)
     if after == "auto" and len(known) > 1:
         return known[max(1, int(BEFORE * len(known))) - 1]
-    if after not in known[:-1]:
-        near = difflib.get_close_matches(after, known[:-1], n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise ValueError(
-            f"`{setting}`={after!r} is no block with others behind it; {hint}"
-            f"expected 'auto' or one of {', '.join(known[:-1])}."
-        )
-    return after
+    wrong = f"`{setting}`={after!r} is no block with others behind it"
+    return choices.pick(after, known[:-1], wrong, "expected 'auto' or one of {}")
 
 
 def pattern(module: Any, image_size: int, after: str) -> str:

@@ -1,11 +1,11 @@
 """Which norm follows which layer: written down for our networks, checked on shapes."""
 
-import difflib
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from unlir_jax.core import choices
 from unlir_jax.filters import parameters
 
 Pairing = Mapping[str, str | None]
@@ -59,13 +59,8 @@ def pairs(network: Any) -> dict[str, str | None]:
     """
     name = network if isinstance(network, str) else network.name
     known = (*_BLOCKS, *_RESNETS, *_VGGS)
-    if name not in known:
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise ValueError(
-            f"`network`={name!r} has no table of norms; {hint}expected one of "
-            f"{', '.join(known)}, or your own `pairing`."
-        )
+    wrong = f"`network`={name!r} has no table of norms"
+    choices.pick(name, known, wrong, "expected one of {}, or your own `pairing`")
     table = _table(name)
     if isinstance(network, str):
         return table

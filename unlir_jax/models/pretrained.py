@@ -1,6 +1,5 @@
 """A network by name, with its weights, ready to be explained."""
 
-import difflib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -10,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from unlir_jax import split, tree
+from unlir_jax.core import choices
 from unlir_jax.data import classes as data_classes
 from unlir_jax.data import preprocessing
 from unlir_jax.models import filling, layers, part_network, zoo
@@ -271,12 +271,8 @@ def find_layer(name: str, network: zoo.Network, layer: str | None) -> str:
     for candidate in (layer, zoo.layer_path(network, layer)):
         if candidate in paths:
             return candidate
-    near = difflib.get_close_matches(layer, paths, n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    raise ValueError(
-        f"`layer`={layer!r} is not a module of {name}; {hint}its modules: "
-        f"{', '.join(paths)}."
-    )
+    wrong = f"`layer`={layer!r} is not a module of {name}"
+    return choices.pick(layer, paths, wrong, "its modules: {}")
 
 
 def _cut(module: Any, network: zoo.Network, layer: str) -> SplitModel:

@@ -1,10 +1,10 @@
 """The networks that can be asked for by name."""
 
-import difflib
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from unlir_jax.core import choices
 from unlir_jax.models import (
     efficientnet_lite,
     inverted_residual,
@@ -186,13 +186,7 @@ def find(name: str) -> tuple[str, Network]:
     """
     known = networks()
     chosen = SYNONYMS.get(name, name)
-    if chosen not in known:
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise ValueError(
-            f"`name`={paths.shown(name)} is not a network; {hint}known: "
-            f"{', '.join(known)}."
-        )
+    choices.pick(chosen, known, f"`name`={paths.shown(name)} is not a network")
     return chosen, known[chosen]
 
 

@@ -17,9 +17,9 @@ import numpy as np
 from unlir_jax.data import interventions, pipeline
 from unlir_jax.data import source as sources
 from unlir_jax.features import receptive_field
-from unlir_jax.metrics import interventions as removals
-from unlir_jax.metrics import keypoints
 from unlir_jax.metrics import parts as part_metrics
+from unlir_jax.metrics.parts import interventions as removals
+from unlir_jax.metrics.parts import keypoints
 from unlir_jax.parts import attribution
 from unlir_jax.statistics import significance
 

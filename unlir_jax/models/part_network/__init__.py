@@ -7,7 +7,6 @@ words) and no further formulas. A decision is one of `DECISIONS`, with the metho
 """
 
 import dataclasses
-import difflib
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from unlir_jax.core import compilation
+from unlir_jax.core import choices, compilation
 from unlir_jax.models import layers
 from unlir_jax.models.part_network import bag_of_parts, decisions, landmarks, prototypes
 from unlir_jax.models.part_network.cells import Grid, Reading, Traits, pack, unpack
@@ -192,12 +191,8 @@ def assemble(
     """
     chosen = dict(decision)
     name, layer, at = (chosen.pop(key, "") for key in ("name", "layer", "at"))
-    if name not in DECISIONS:
-        near = difflib.get_close_matches(str(name), DECISIONS, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise ValueError(
-            f"`decision.name`={name!r}; {hint}expected one of {', '.join(DECISIONS)}."
-        )
+    wrong = f"`decision.name`={name!r}"
+    choices.pick(str(name), DECISIONS, wrong, "expected one of {}")
     sizes = _sizes(backbone, image_size)
     for setting, path, more in (("at", at, ()), ("layer", layer, ("auto", LARGER))):
         if path not in (*sizes, *more):
@@ -216,13 +211,8 @@ def assemble(
     built = DECISIONS[name]
     known = _attributes(built)
     for option in chosen:
-        if option not in known:
-            near = difflib.get_close_matches(option, known, n=1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
-            raise ValueError(
-                f"`decision.{option}` is no setting of {name!r}; {hint}expected some "
-                f"of {', '.join(known)}."
-            )
+        wrong = f"`decision.{option}` is no setting of {name!r}"
+        choices.pick(option, known, wrong, "expected some of {}")
     values = {k: tuple(v) if isinstance(v, list) else v for k, v in chosen.items()}
     head = built(classes=classes, channels=last[-1], others=others, **values)
     head.check(last[1], last[2])
