@@ -8,7 +8,7 @@ from flax import linen as nn
 
 from unlir_jax import maps, saliency, split
 from unlir_jax.models import layers, part_network
-from unlir_jax.models.part_network import decisions
+from unlir_jax.models.part_network import descriptors
 
 SIZE, CLASSES = 16, 5
 KEY = jax.random.key(0)
@@ -36,7 +36,7 @@ class Backbone(nn.Module):
 
 @pytest.fixture(scope="module")
 def network():
-    head = decisions.Descriptors(CLASSES, 4, 6, dimensions=(5, 0), temperature=0.3)
+    head = descriptors.Descriptors(CLASSES, 4, 6, dimensions=(5, 0), temperature=0.3)
     module = part_network.PartNet(Backbone(), head, 6)
     random = np.random.default_rng(0)
     images = jnp.asarray(random.random((2, SIZE, SIZE, 3), np.float32))

@@ -42,7 +42,6 @@ def run(arguments: argparse.Namespace) -> int:
         importlib.import_module("grain")
         from absl import logging as absl_logging
 
-    from unlir_jax.few_shot import settings as few_shots
     from unlir_jax.runtime import config, mesh
 
     # Orbax writes down there what it also raises, at length.
@@ -52,6 +51,8 @@ def run(arguments: argparse.Namespace) -> int:
     if not (arguments.workdir or arguments.dry_run):
         raise ValueError("--workdir is missing; expected a folder, or --dry-run.")
     mesh.join_processes()
+    from unlir_jax.few_shot import settings as few_shots
+
     if few_shots.kind(settings) == few_shots.KIND:
         return _few_shot(settings, arguments)
     from unlir_jax.training import dry_run, setup, train

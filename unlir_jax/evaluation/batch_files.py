@@ -147,10 +147,10 @@ def unpack(file: Path) -> tuple[dict[str, np.ndarray], dict[str, object] | None]
 
 
 def _arrays(file: Path) -> dict[str, np.ndarray]:
-    size = file.stat().st_size
-    with bounded_zip.open_zip(file) as archive:
+    with file.open("rb") as opened:
+        archive = bounded_zip.open_zip(opened)
         # They are not packed: whoever claims more than there is has not written them.
-        if sum(archive.sizes.values()) > size:
+        if sum(archive.sizes.values()) > file.stat().st_size:
             raise ValueError("its arrays claim more bytes than the file has")
         return {
             name.removesuffix(".npy"): _array(bytes(archive.read(name)), name)

@@ -2,14 +2,14 @@
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from unlir_jax import filters
-from unlir_jax.types import Array, RandomKey
+from unlir_jax.types import Array, PyTree, RandomKey
 
 Name = Literal["", "towards_one", "l1", "hard_concrete"]
 LOGITS = "_logits"
@@ -77,7 +77,7 @@ def check(penalty: Penalty, trunk: str = "filters") -> None:
         )
 
 
-def begin(weights: Any, penalty: Penalty) -> Any:
+def begin(weights: PyTree, penalty: Penalty) -> PyTree:
     """Add the gates that a penalty needs to what learns.
 
     Raises:
@@ -106,7 +106,7 @@ def begin(weights: Any, penalty: Penalty) -> Any:
     }
 
 
-def settle(trunk: Any, key: RandomKey | None = None) -> Any:
+def settle(trunk: PyTree, key: RandomKey | None = None) -> PyTree:
     """Multiply weights by their gates, which are drawn where a key is given.
 
     What has no gates is returned as it is.
@@ -121,12 +121,12 @@ def settle(trunk: Any, key: RandomKey | None = None) -> Any:
     return plain
 
 
-def cost(penalty: Penalty, start: Any) -> Callable[[Any], Array]:
+def cost(penalty: Penalty, start: PyTree) -> Callable[[PyTree], Array]:
     """Give what is added to the loss, a function of what learns of the trunk."""
     if not penalty.name:
         return lambda trunk: jnp.zeros(())
 
-    def total(trunk: Any) -> jax.Array:
+    def total(trunk: PyTree) -> jax.Array:
         if penalty.name == "towards_one":
             away = jax.tree.map(
                 lambda last, first: jnp.sum(jnp.square(last - jnp.asarray(first))),
@@ -142,7 +142,9 @@ def cost(penalty: Penalty, start: Any) -> Callable[[Any], Array]:
     return total
 
 
-def stop_at_zero(penalty: Penalty, before: Any, after: Any, gradient: Any) -> Any:
+def stop_at_zero(
+    penalty: Penalty, before: PyTree, after: PyTree, gradient: PyTree
+) -> PyTree:
     """Let weights under l1 end a step at 0 where they would cross it, and stay there.
 
     The derivative of |weight| jumps there, and a step as long as elsewhere would leave
@@ -165,7 +167,7 @@ def stop_at_zero(penalty: Penalty, before: Any, after: Any, gradient: Any) -> An
     return kept
 
 
-def _gates(trunk: Any) -> dict[str, Array]:
+def _gates(trunk: PyTree) -> dict[str, Array]:
     if not isinstance(trunk, Mapping):
         return {}
     return {name: leaf for name, leaf in trunk.items() if name.endswith(LOGITS)}

@@ -1,14 +1,10 @@
-"""How parts decide: from the cells of a picture to logits that add up part by part.
-
-Each decision has the same methods, `look`, `logits`, `read`, `traits`, `evidence` and
-`offset`, so that whatever explains, measures or constrains parts need not know which it
-is. The property `knows` lists what of `Traits` is there besides what all have.
-"""
+"""Decide by descriptors: what each part looks like, pooled from its cells."""
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from unlir_jax.models.part_network import decision
 from unlir_jax.models.part_network.cells import (
     NONE,
     Cells,
@@ -22,7 +18,8 @@ from unlir_jax.models.part_network.cells import (
 from unlir_jax.types import Array
 
 
-class Descriptors(nn.Module):
+@decision.register("descriptors")
+class Descriptors(decision.Decision):
     """Let each part carry a descriptor, and add up what all descriptors say.
 
     Cells are compared with the parts by their cosine s, in a space where the cells of
@@ -68,6 +65,7 @@ class Descriptors(nn.Module):
     finer_descriptors: bool = True
     rank: int = 0
     dropout: float = 0.5
+    solvable = True
 
     def setup(self) -> None:
         self.cells = Cells(
@@ -90,11 +88,6 @@ class Descriptors(nn.Module):
         self.dropout_layer = nn.Dropout(self.dropout, name="dropout")
 
     @property
-    def knows(self) -> tuple[str, ...]:
-        """List the traits that this decision has, and others may not."""
-        return ()
-
-    @property
     def length(self) -> int:
         """Give the length of a descriptor."""
         return self.channels + (self.others if self.finer_descriptors else 0)
@@ -106,8 +99,8 @@ class Descriptors(nn.Module):
             ValueError: One does not; the sentence says which would.
         """
         finer = 4 if self.others else 1
-        check_parts(self.parts, finer * rows * columns)
-        check_positive(temperature=self.temperature, power=self.power)
+        decision.check_parts(self.parts, finer * rows * columns)
+        decision.check_positive(temperature=self.temperature, power=self.power)
 
     def look(self, grid: Grid) -> tuple[jax.Array, jax.Array]:
         """Score each cell for each part by their cosine, and deal it out."""
@@ -207,27 +200,3 @@ def root(values: Array, power: float) -> jax.Array:
     safe = jnp.maximum(values, NONE)
     # By logarithms: XLA's power takes more than twice as long on a CPU.
     return jnp.where(values > NONE, jnp.exp(jnp.log(safe) / power), 0.0)
-
-
-def check_parts(parts: int, regions: int) -> None:
-    """Refuse more parts than there are regions in a picture, or none.
-
-    Raises:
-        ValueError: So it is.
-    """
-    if not 1 <= parts <= regions:
-        raise ValueError(
-            f"`parts`={parts}, but a picture has {regions} regions; expected 1 to "
-            f"{regions} parts, a larger picture or smaller regions."
-        )
-
-
-def check_positive(**settings: int | float) -> None:
-    """Refuse settings that have to be above zero.
-
-    Raises:
-        ValueError: One is not.
-    """
-    for name, value in settings.items():
-        if not value > 0:
-            raise ValueError(f"`{name}`={value}; expected a number above 0.")
