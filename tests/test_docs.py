@@ -246,9 +246,6 @@ def test_a_notebook_runs(name, monkeypatch, tmp_path):
     monkeypatch.setattr(os, "chdir", lambda folder: None)
     exec(compile(code, name, "exec"), {"__name__": name})
     matplotlib.pyplot.close("all")
-    assert all(
-        cell["outputs"] or "print" not in "".join(cell["source"]) for cell in cells
-    )
     assert (ROOT / "docs" / "notebooks" / f"{name}.ipynb").stat().st_size < 400_000
 
 
