@@ -1,4 +1,4 @@
-"""Parts without labels: learnt in groups of similar images, and encodings by them."""
+"""Discovery of parts: groups of images, seeds of their parts, and whitening."""
 
 import functools
 from typing import Literal, NamedTuple, get_args
