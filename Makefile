@@ -12,7 +12,7 @@ FOUND = $(shell for python in $(PYTHON) python3.14 python3.13 python3.12 python3
 	$$HOME/.pyenv/versions/3.1[2-9]*/bin/python; do \
 	"$$python" -c '$(NEEDED)' 2>/dev/null && { command -v "$$python"; break; }; done)
 
-.PHONY: quickstart test test-all lint types format benchmark
+.PHONY: quickstart test test-all lint types format tables benchmark
 
 quickstart: $(VENV)/.quickstart
 	$(BIN)/python launch/quickstart.py
@@ -33,6 +33,9 @@ types: $(VENV)/.dev
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+tables: $(VENV)/.dev
+	$(BIN)/python docs/tables.py
 
 benchmark: $(VENV)/.dev
 	$(BIN)/python benchmarks/run.py

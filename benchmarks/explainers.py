@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import protocol
 import turns
 
+from unlir_jax.models import zoo
 from unlir_jax.storage import files
 from unlir_jax.weights import packages
 
@@ -102,7 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Start all sides, let them take turns, and return what was found."""
-    weights = options.weights or packages.find(options.model)
+    weights = options.weights or packages.find(zoo.find(options.model)[1].package)
     inner, theirs = INNER.get(options.model, (None, None))
     names = "model threads rounds batch few samples masks curve_steps"
     settings = {name: getattr(options, name) for name in names.split()}

@@ -19,7 +19,7 @@ import protocol
 from unlir_jax import maps, metrics, saliency, split
 from unlir_jax.models import pretrained
 from unlir_jax.runtime import allocator
-from unlir_jax.saliency import gradients
+from unlir_jax.saliency.gradients import gradient as gradients
 from unlir_jax.types import Features
 
 CAMS = (

@@ -36,7 +36,7 @@ def parse(text: str) -> dict[str, Any]:
     return fields
 
 
-def prepare(options: argparse.Namespace, fields: dict[str, Any]) -> setup.Task:
+def prepare(options: argparse.Namespace, fields: dict[str, Any]) -> setup.FewShotSetup:
     """Set up one variant as a method of its own."""
     own = {name: value for name, value in fields.items() if name in OF_METHOD}
     method = methods.Method(**own)
@@ -68,8 +68,8 @@ def main() -> None:
         every = np.asarray(given.data.train.labels)
         chosen, classes = episodes.draw(every, options.k, options.draw, 0)
         rest = np.setdiff1d(np.arange(given.data.train.size), chosen)
-        seen = frozen_features.Pictures(given)
-        seen.prepare(chosen, crops=fitting.crops(given.method))
+        seen = frozen_features.FrozenFeatures(given)
+        seen.prepare(chosen, crops=methods.crops(given.method))
         seen.prepare(rest)
         begun = time.perf_counter()
         labels = np.searchsorted(classes, every[chosen])

@@ -28,7 +28,7 @@ import turns
 
 from unlir_jax import maps, split
 from unlir_jax.models import pretrained
-from unlir_jax.saliency.opti_cam import compile_programs
+from unlir_jax.saliency.optimisation.opti_cam import compile_programs
 from unlir_jax.storage import files as record
 
 POINTS = (5, 10, 20, 50, 100)

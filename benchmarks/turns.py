@@ -14,6 +14,7 @@ import numpy as np
 import protocol
 import summary
 
+from unlir_jax.models import zoo
 from unlir_jax.weights import packages
 
 HERE = Path(__file__).resolve().parent
@@ -288,5 +289,5 @@ def _why_alone(options: argparse.Namespace, backend: str, weights: str | None) -
 def _weights_file(options: argparse.Namespace) -> str | None:
     if options.weights == "random":
         return None
-    path = options.weights or packages.find(options.model)
+    path = options.weights or packages.find(zoo.find(options.model)[1].package)
     return None if path is None else str(Path(path).resolve())

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from unlir_jax.data import presets
-from unlir_jax.evaluation import scorers, task
+from unlir_jax.evaluation import scorers, setup
 from unlir_jax.evaluation import settings as evaluation
 from unlir_jax.explanation import explainers
 from unlir_jax.few_shot import settings as adaptation
@@ -56,7 +56,7 @@ def test_evaluations_name_what_there_is(name):
     """Every method, metric and setting; the argument reaches all."""
     found = config.load(f"configs/{name}.py")
     chosen = explainers.check(tuple(found.methods), by_parts=False)
-    task._parameters(chosen, found.method_options.to_dict())
+    setup._parameters(chosen, found.method_options.to_dict())
     wanted = scorers.check(tuple(found.metrics))
     scorers._values(wanted, found.metric_options.to_dict(), ())
     less = config.load(f"configs/{name}.py:methods=cam,metrics=road,model=resnet18")
@@ -72,7 +72,9 @@ def test_every_setting_of_a_method_and_a_metric_can_be_given():
     given |= {"method_options.occlusion.window": 8, "metric_options.deletion.steps": 3}
     given |= {"metric_options.max_iou.chosen_on": "evaluated"}
     found = config.load(wanted, config.as_overrides(given))
-    chosen = task._parameters(("grad_cam", "occlusion"), found.method_options.to_dict())
+    chosen = setup._parameters(
+        ("grad_cam", "occlusion"), found.method_options.to_dict()
+    )
     assert chosen["grad_cam"] == {"target": "margin", "rectify": True}
     assert chosen["occlusion"]["window"] == 8
     values = scorers._values(found.metrics, found.metric_options.to_dict(), ())
@@ -80,7 +82,9 @@ def test_every_setting_of_a_method_and_a_metric_can_be_given():
     assert values["deletion@mean"]["baseline"] == "mean"
     assert values["max_iou"]["chosen_on"] == "evaluated"
     # Whoever changes the methods afterwards need not clear away their defaults.
-    task._parameters(("cam", "occlusion"), config.load(wanted).method_options.to_dict())
+    setup._parameters(
+        ("cam", "occlusion"), config.load(wanted).method_options.to_dict()
+    )
     with pytest.raises(ValueError, match="did you mean .*grad_cam.target"):
         config.load(wanted, ["method_options.grad_cam.targets=margin"])
 

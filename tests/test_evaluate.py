@@ -13,7 +13,14 @@ from pyarrow import parquet
 
 from unlir_jax import adapters, cli, filters
 from unlir_jax.data import source
-from unlir_jax.evaluation import comparison, evaluate, gallery, labels, scoring
+from unlir_jax.evaluation import (
+    batch_files,
+    comparison,
+    evaluate,
+    gallery,
+    labels,
+    scoring,
+)
 from unlir_jax.models import pretrained
 from unlir_jax.report import cautions
 from unlir_jax.runtime import config, mesh
@@ -394,3 +401,44 @@ def test_the_gallery_has_the_best_the_worst_and_the_disputed():
     assert gallery.choose(values, flat, False, 1)[0] == ("best", 1)
     flat[0] = True
     assert gallery.choose(values, flat, True, 1)[1] == ("worst", 0)
+
+
+def test_maps_of_the_gallery_are_kept_and_made_again_only_where_they_are_lost(
+    pictures, tmp_path, monkeypatch
+):
+    folder, drawn, explained, said = tmp_path / "run", [], [], []
+    make = gallery._explained
+
+    def again(setup, indices):
+        explained.append(len(indices))
+        return make(setup, indices)
+
+    def page(document, rows, shown):
+        drawn.append(shown)
+        return "page"
+
+    monkeypatch.setattr(gallery, "_explained", again)
+    monkeypatch.setattr(evaluate.report, "page", page)
+    # Not in the order of the alphabet.
+    given = settings(pictures, ("methods", ("gradient", "grad_cam")), ("gallery", 1))
+    kept = folder / gallery.FOLDER / "0.npz"
+    evaluate.run(given, folder)
+    assert len(batch_files.unpack(kept)[0]["index"]) <= 5
+    for spoil in (kept.unlink, lambda: kept.write_bytes(b"no zip")):
+        spoil()
+        (folder / evaluate.SUMMARY).unlink()
+        evaluate.run(given, folder, say=said.append)
+    assert explained == [0, 3, 3]
+    assert any("0.npz' is damaged" in text for text in said)
+    first, *others = drawn
+    assert [each.kind for each in first] == ["best", "worst", "disputed"]
+    for other in others:
+        for mine, theirs in zip(first, other, strict=True):
+            assert (mine.kind, mine.name, mine.scores) == theirs[:2] + (theirs.scores,)
+            for name, view in mine.views.items():
+                pair = (view.overlay, theirs.views[name].overlay)
+                one, same = (np.asarray(image, int) for image in pair)
+                assert np.abs(one - same).max() <= 2
+        gradient, cam = (np.asarray(v.overlay, int) for v in first[0].views.values())
+        assert list(first[0].views) == ["gradient", "grad_cam"]
+        assert np.abs(gradient - cam).max() > 20

@@ -1,11 +1,11 @@
 """What an evaluation refuses, notices, and makes again: nothing wrong goes unsaid."""
 
 import errno
-import fcntl
 import json
 import os
 import shutil
 
+import filelock
 import numpy as np
 import pytest
 import small_network
@@ -13,6 +13,7 @@ from PIL import Image
 
 from unlir_jax import cli, tree
 from unlir_jax.evaluation import evaluate, scoring
+from unlir_jax.explanation import scoring as shared
 from unlir_jax.models import pretrained
 from unlir_jax.runtime import config
 from unlir_jax.storage import files, locks
@@ -292,9 +293,9 @@ def test_a_damaged_batch_is_said_and_made_again(pictures, weights, whole, run, k
 
 
 def test_every_flipped_byte_is_found_or_means_nothing(pictures, weights, run):
-    from unlir_jax.evaluation import batch_files, task
+    from unlir_jax.evaluation import batch_files, setup
 
-    whose = task.prepare(settings(pictures, weights)).whose()
+    whose = setup.prepare(settings(pictures, weights)).whose()
     file = run / "batches" / "000000.npz"
     intact, found = file.read_bytes(), 0
     rows, _ = batch_files.read(file, 0, whose)
@@ -426,15 +427,15 @@ def test_logits_that_are_not_finite_end_with_three_and_names(
 def test_maps_and_scores_that_are_not_finite_are_named(
     pictures, weights, tmp_path, monkeypatch
 ):
-    found = scoring._found
+    measure = shared._measure
 
-    def spoilt(scorer, explain, seen, saliency):
+    def spoilt(*arguments):
         return {
-            name: np.where(np.arange(len(seen.names)) == 1, np.inf, values)
-            for name, values in found(scorer, explain, seen, saliency).items()
+            name: np.where(np.arange(len(values)) == 1, np.inf, values)
+            for name, values in measure(*arguments).items()
         }
 
-    monkeypatch.setattr(scoring, "_found", spoilt)
+    monkeypatch.setattr(shared, "_measure", spoilt)
     with pytest.raises(
         FloatingPointError, match="Complexity of center is not finite, on '0_1.png';"
     ):
@@ -559,7 +560,7 @@ def test_what_a_killed_run_left_is_swept_away_and_what_another_writes_is_not(
     for path in (*left, written):
         path.write_bytes(b"half")
     with written.open("rb") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        filelock.lock_descriptor(file.fileno())
         evaluate.run(settings(pictures, weights), stopped)
     assert [path.exists() for path in left] == [False, False] and written.exists()
     same(stopped, whole)

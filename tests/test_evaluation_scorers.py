@@ -63,8 +63,9 @@ def test_adcc_gives_its_coherency(watched):
 
 def test_averages_share_the_masked_pass_and_take_the_clean_one(watched, inputs):
     model, seen = watched
-    (one,) = made(model, scorers.AVERAGES)
-    assert one.clean and list(one.columns) == list(scorers.AVERAGES)
+    names = ("average_drop", "average_increase", "average_gain")
+    (one,) = made(model, names)
+    assert one.needs == "logits" and tuple(one.columns) == names
     expected = one.score(*inputs)
     clean = split.whole(model)({}, jnp.asarray(inputs[1]))
     jax.effects_barrier()

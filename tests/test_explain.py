@@ -109,7 +109,7 @@ def test_results_hold_what_was_promised(results, weights):
         assert chances == sorted(chances, reverse=True)
         assert label["probability"] == chances[0]
         assert tuple(entry["methods"]) == METHODS
-        assert tuple(entry["controls"]) == saliency.CONTROLS
+        assert tuple(entry["controls"]) == tuple(saliency.CONTROLS)
         for row in (*entry["methods"].values(), *entry["controls"].values()):
             for metric in (*words.COLUMNS, "masked_probability"):
                 assert 0 <= row[metric] <= 1
@@ -149,7 +149,7 @@ def test_the_page_stands_alone(report):
     assert "url(" not in page and "@import" not in page and "<script" not in page
     targets = {address[1:] for address in addresses if address.startswith("#")}
     assert targets == set(re.findall(r'<article id="([^"]*)"', page))
-    assert "odd $name_1$ &lt;b&gt;&amp;&#x27;é猫.png" in page
+    assert "odd $name_1$ &lt;b&gt;&amp;&#39;é猫.png" in page
     assert page.count("<img ") == page.count('alt="') == 8 * (1 + 2 * len(METHODS))
     assert "cannot be read as a picture" in page
 
@@ -259,7 +259,7 @@ def test_a_failure_leaves_nothing(photos, weights, tmp_path, monkeypatch):
     def fail(*_):
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(explain.html, "page", fail)
+    monkeypatch.setattr(explain.explanation_page, "page", fail)
     with pytest.raises(OSError, match="No space"):
         run([str(photos / "grey.png")], weights, output, overwrite=True)
     assert {path.name: path.read_bytes() for path in output.iterdir()} == before

@@ -11,7 +11,9 @@ import pytest
 from unlir_jax import cli
 from unlir_jax.features import block_cut
 from unlir_jax.few_shot import adapt, adapter_training, episodes, methods, probes
+from unlir_jax.few_shot import settings as few_shots
 from unlir_jax.models import pretrained
+from unlir_jax.training import defaults
 
 CONFIG = "configs/few_shot.py:backbone=cifar_resnet8,k=2,method={}"
 
@@ -171,3 +173,22 @@ def test_the_command_says_what_came_out(pictures, tmp_path, capsys):
     words += ["--config.draws=1", "--config.data.image_size=32"]
     assert cli.main([*words, f"--workdir={tmp_path / 'run'}"]) == 0
     assert "Done: 1 draws" in capsys.readouterr().out
+
+
+def test_a_config_of_an_earlier_version_has_no_kind(pictures, tmp_path):
+    given = settings(pictures, "ridge")
+    assert few_shots.kind(given) == given.kind == "few_shot"
+    adapt.run(given, tmp_path / "run")
+    file = tmp_path / "run" / "config.json"
+    older = json.loads(file.read_text())
+    del older["kind"]
+    file.write_text(json.dumps(older))
+    assert adapt.run(given, tmp_path / "run").message.startswith("Done before")
+    with given.unlocked():
+        del given.kind
+    assert few_shots.kind(given) == "few_shot"
+    assert few_shots.kind(defaults.training()) == "supervised"
+    with given.unlocked():
+        given.kind = "supervised"
+    with pytest.raises(ValueError, match="`kind`='supervised', but the other"):
+        few_shots.kind(given)

@@ -105,7 +105,7 @@ def test_a_bad_setting_is_named_before_any_work(
     colours, weights, tmp_path, monkeypatch, name, value
 ):
     monkeypatch.setattr(
-        looking, "Pictures", lambda *_: pytest.fail("pictures were looked at")
+        looking, "FrozenFeatures", lambda *_: pytest.fail("pictures were looked at")
     )
     with pytest.raises(ValueError, match=name.split(".")[-1]) as error:
         adapt.run(settings(colours, weights, **{name: value}), tmp_path / "run")
@@ -128,7 +128,7 @@ def test_settings_that_a_method_refuses_are_named_before_any_work(
     colours, weights, tmp_path, monkeypatch, argument, more, words
 ):
     monkeypatch.setattr(
-        looking, "Pictures", lambda *_: pytest.fail("pictures were looked at")
+        looking, "FrozenFeatures", lambda *_: pytest.fail("pictures were looked at")
     )
     with pytest.raises(ValueError, match=words):
         adapt.run(settings(colours, weights, argument, **more), tmp_path / "run")

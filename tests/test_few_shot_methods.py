@@ -47,8 +47,8 @@ def test_a_probe_gets_the_crops_that_adapters_get(colours, monkeypatch):
     monkeypatch.setitem(probes.PROBES, "logistic", watched)
     for name in ("probe_gem", "probe_gem_crops"):
         given = prepared(colours, name, crops=3)
-        seen = frozen_features.Pictures(given)
-        seen.prepare(chosen, crops=fitting.crops(given.method))
+        seen = frozen_features.FrozenFeatures(given)
+        seen.prepare(chosen, crops=methods.crops(given.method))
         fitting.fit(given, seen, chosen, labels, 3, 0)
     both, more = shown["probe_gem"], shown["probe_gem_crops"]
     assert both.shape[:2] == (2, 6) and more.shape[:2] == (5, 6)
@@ -63,8 +63,8 @@ def test_a_probe_gets_the_crops_that_adapters_get(colours, monkeypatch):
 def test_only_weights_of_filters_rest_at_one_picture_a_class(colours, method):
     given = prepared(colours, method, k=1, steps=0)
     resting = method.startswith("filters")
-    assert (fitting.steps(given, 3) == 0) == resting
-    assert fitting.steps(prepared(colours, method, steps=0), 6) > 0
+    assert (setup.steps(given, 3) == 0) == resting
+    assert setup.steps(prepared(colours, method, steps=0), 6) > 0
 
 
 def test_low_ranks_are_added_to_all_but_depthwise_convolutions():
@@ -222,7 +222,7 @@ def test_an_adapter_with_a_linear_head_becomes_a_plain_network(
 def test_shifts_vote_beside_weights_and_have_files(colours, tmp_path):
     given = prepared(colours, "filters", steps=4)
     chosen, labels = np.asarray([0, 1, 5, 6, 10, 11]), np.repeat(np.arange(3), 2)
-    seen = frozen_features.Pictures(given)
+    seen = frozen_features.FrozenFeatures(given)
     seen.prepare(chosen, crops=True)
     fitted, voices = fitting.fit(given, seen, chosen, labels, 3, 0), []
     for method in methods.groups(given.method):

@@ -116,13 +116,13 @@ def test_pictures_are_looked_at_once_and_a_killed_run_goes_on(
     colours, tmp_path, monkeypatch
 ):
     looked = []
-    begin = frozen_features.Pictures.__init__
+    begin = frozen_features.FrozenFeatures.__init__
 
     def counted(self, task):
         looked.append(task.at)
         begin(self, task)
 
-    monkeypatch.setattr(frozen_features.Pictures, "__init__", counted)
+    monkeypatch.setattr(frozen_features.FrozenFeatures, "__init__", counted)
     settings = few_colours.settings(
         colours, "k=1+2,method=full+cosine+ridge", draws=1, steps=1
     )

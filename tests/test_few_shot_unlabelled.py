@@ -43,7 +43,7 @@ def test_labels_of_unlabelled_pictures_are_not_used(colours, method):
     others = episodes.others(train.size, chosen, 8, 0)
 
     def scores(given, others):
-        seen = frozen_features.Pictures(given)
+        seen = frozen_features.FrozenFeatures(given)
         seen.prepare(np.concatenate([chosen, others]))
         fitted = fitting.fit(given, seen, chosen, labels, 3, 0, others)
         return fitted.classify(seen.tested(np.arange(12))), fitted.notes

@@ -9,7 +9,7 @@ from flax import nnx
 
 from unlir_jax import filters, tree
 from unlir_jax.models import fold as folding
-from unlir_jax.models import pretrained, zoo
+from unlir_jax.models import pretrained
 from unlir_jax.models.layers import ConvNorm, Style
 
 MODES = ("output", "input", "output+input", "filter", "kronecker", "shift")
@@ -320,39 +320,6 @@ def test_states_of_nnx():
     assert np.abs(changed(images) - only(images)).max() > 1e-3
     plain = nnx.to_pure_dict(state)
     assert set(filters.init(plain, "conv")) == {"norm/output"}
-
-
-@pytest.mark.parametrize("name", list(zoo.networks()))
-def test_tables_of_norms_have_all_layers_of_the_networks(name):
-    # Names of other libraries' tensors, written down for reading weights, with every
-    # norm and shortcut that there may be.
-    layers = next(iter(zoo.networks()[name].layouts.values()))
-    table = filters.pairs(name)
-    assert set(table) <= set(layers)
-    missing = {path for path in layers if not path.endswith("norm")} - set(table)
-    assert all("downsample" in path for path in missing)
-
-
-@pytest.mark.parametrize(
-    "name", ["efficientnet_lite0", "resnet18", "resnet50", "cifar_resnet50", "vgg11_bn"]
-)
-def test_tables_of_norms_are_those_of_the_networks(name):
-    network = zoo.networks()[name]
-    images = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
-    shapes = jax.eval_shape(network.build().init, jax.random.key(0), images)
-    paths = {path.rpartition("/")[0] for path in tree.flatten(shapes["params"])}
-    table = filters.pairs(name)
-    assert set(table) == {path for path in paths if not path.endswith("norm")}
-    assert {norm for norm in table.values() if norm} == {
-        path for path in paths if path.endswith("norm")
-    }
-    for layer, norm in table.items():
-        assert norm in (None, layer.removesuffix("conv") + "norm")
-
-
-def test_synonyms_have_tables():
-    for name in zoo.SYNONYMS:
-        assert filters.pairs(name) == filters.pairs(zoo.find(name)[0])
 
 
 @functools.cache

@@ -5,18 +5,24 @@ import numpy as np
 import pytest
 
 from unlir_jax import maps, metrics, saliency, split
-from unlir_jax.models import pretrained
+from unlir_jax.models import pretrained, zoo
 from unlir_jax.weights import packages
 
 NETWORKS = {"mobilenetv2": "mobilenet_v2", "efficientnet_lite0": "efficientnet_lite0"}
+
+
+def skip_without(name):
+    """Skip a test where the weights of a network are not installed."""
+    package = zoo.find(name)[1].package
+    if packages.find(package) is None:
+        pytest.skip(f"the weights of {name} are missing: {packages.advice(package)}")
 
 
 @pytest.fixture(scope="module", params=NETWORKS)
 def reference(request, shared):
     """Load a network with its real weights and the images of its references."""
     name = NETWORKS[request.param]
-    if packages.find(name) is None:
-        pytest.skip(f"the weights of {name} are not installed: {packages.advice(name)}")
+    skip_without(name)
     with np.load(shared / "golden" / f"{request.param}_images.npz") as file:
         images = jnp.asarray(file["images"] / np.float32(255))
         labels, logits = jnp.asarray(file["labels"]), file["logits"]
@@ -59,8 +65,7 @@ def test_opti_cam_follows_the_masked_logit(reference):
 
 
 def test_faithfulness(shared):
-    if packages.find("mobilenet_v2") is None:
-        pytest.skip(f"no weights: {packages.advice('mobilenet_v2')}")
+    skip_without("mobilenet_v2")
     with np.load(shared / "golden" / "mobilenetv2_images.npz") as file:
         images = jnp.asarray(file["images"] / np.float32(255))
         labels = jnp.asarray(file["labels"])
@@ -100,8 +105,7 @@ def test_faithfulness(shared):
     ("name", "least"), [("mobilenet_v2", 0.82), ("efficientnet_lite0", 0.86)]
 )
 def test_accuracy_on_real_pictures(shared, name, least):
-    if packages.find(name) is None:
-        pytest.skip(f"no weights: {packages.advice(name)}")
+    skip_without(name)
     files = sorted((shared / "data" / "imagenet200").glob("*.jpg"))
     labels = np.asarray([int(file.name[:3]) for file in files])
     loaded = pretrained.load(name, fold=True)

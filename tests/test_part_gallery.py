@@ -119,7 +119,7 @@ def test_pictures_that_cannot_be_read_count_for_nothing(made):
 
 
 def test_a_region_is_cut_from_its_picture_and_place(gallery, made):
-    album = training_images.open_album(made[0], 128, 1.0, "bilinear")
+    album = training_images.open_images(made[0], 128, 1.0, "bilinear")
     assert album.missing == ""
     for entry in gallery["parts"]:
         for region in entry["regions"][:4]:
@@ -152,7 +152,7 @@ def test_pictures_that_are_gone_are_said(made, tmp_path):
     settings = json.loads((made[0] / workdir.CONFIG).read_text())
     settings["data"]["path"] = str(tmp_path / "gone")
     (tmp_path / workdir.CONFIG).write_text(json.dumps(settings))
-    album = training_images.open_album(tmp_path, 64, 1.0, "bilinear")
+    album = training_images.open_images(tmp_path, 64, 1.0, "bilinear")
     assert album.source is None
     assert album.missing.startswith("The training pictures are not where they were")
     region = {"index": 0, "picture": "a.png", "box": [0, 0, 1, 1]}
@@ -160,7 +160,7 @@ def test_pictures_that_are_gone_are_said(made, tmp_path):
 
 
 def test_a_picture_that_is_another_one_is_not_shown(gallery, made):
-    album = training_images.open_album(made[0], 64, 1.0, "bilinear")
+    album = training_images.open_images(made[0], 64, 1.0, "bilinear")
     region = dict(gallery["parts"][0]["regions"][0])
     assert training_images.cut(album, region, 32) is not None
     assert training_images.cut(album, region | {"picture": "other.png"}, 32) is None

@@ -2,15 +2,14 @@ import re
 import subprocess
 import sys
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import unlir_jax
 from unlir_jax import split, tree
-from unlir_jax.models import filling, pretrained, zoo
-from unlir_jax.weights import layouts, packages, readers
+from unlir_jax.models import backbone, filling, pretrained, zoo
+from unlir_jax.weights import layouts, readers
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +40,7 @@ def test_the_packaged_network_works_out_of_the_box():
     loaded = unlir_jax.load("efficientnet_lite0")
     assert loaded.image_size == 224 and loaded.layer == "top"
     assert loaded.class_names[281] == "tabby"
-    assert loaded.sha256 == packages.FILES["efficientnet_lite0"].sha256
+    assert loaded.sha256 == zoo.networks()["efficientnet_lite0"].package.sha256
     grey = loaded.preprocess(np.full((300, 400, 3), 128, np.uint8))
     assert grey.shape == (224, 224, 3) and grey.dtype == np.float32
     np.testing.assert_allclose(grey, 128 / 255, rtol=1e-6)
@@ -239,23 +238,11 @@ def test_weights_that_are_not_numbers_are_refused(torch_file, tmp_path):
 
 
 def test_a_packaged_file_of_other_bytes_is_refused(monkeypatch):
-    wrong = packages.FILES["efficientnet_lite0"]._replace(sha256="0" * 64)
-    monkeypatch.setitem(packages.FILES, "efficientnet_lite0", wrong)
+    known = backbone.NETWORKS["efficientnet_lite0"]
+    wrong = known._replace(package=known.package._replace(sha256="0" * 64))
+    monkeypatch.setitem(backbone.NETWORKS, "efficientnet_lite0", wrong)
     with pytest.raises(ValueError, match="SHA-256.*reinstall"):
         pretrained.load("efficientnet_lite0")
-
-
-def test_every_layout_names_every_leaf_once():
-    # The others' names are tested with their logits, in tests/models.
-    for name in ("cifar_resnet20", "cifar_resnet50", "efficientnet_lite1", "vgg11_bn"):
-        _, network = zoo.find(name)
-        shapes = jax.eval_shape(
-            network.build().init, jax.random.key(0), filling.example(network)
-        )
-        for layout, prefixes in network.layouts.items():
-            names = [layouts.their_name(p, prefixes) for p in tree.flatten(shapes)]
-            assert len(set(names)) == len(names), (name, layout)
-            assert not [n for n in names if "/" in n], (name, layout)
 
 
 def test_importing_the_package_starts_no_backend_and_loads_no_flax():

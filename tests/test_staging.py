@@ -22,7 +22,7 @@ WRITING = """
 import pathlib, sys
 from unlir_jax.storage import staging
 folder = pathlib.Path(sys.argv[1])
-with staging.new_folder(folder) as place, staging._new_file(folder) as (file, _):
+with staging.new_folder(folder) as place, staging._new_file(folder):
     (place / "half.png").write_bytes(b"half")
     print("in", flush=True)
     sys.stdin.read()
@@ -268,3 +268,24 @@ def test_texts_are_written_so_that_nothing_acts_or_hides(tmp_path):
     record.write_text(tmp_path / "a.html", "<b>\x1b[31m\x07\u202eb\u200d\udcff</b>\n\t")
     found = (tmp_path / "a.html").read_text("utf-8")
     assert found == "<b>\\u001b[31m\\u0007\\u202eb\u200d\\udcff</b>\n\t"
+
+
+def test_the_package_imports_where_there_is_no_fcntl(tmp_path):
+    """As on Windows, where nothing is locked that is renamed while it is open."""
+    code = f"""
+import importlib, pathlib, pkgutil, sys, warnings
+warnings.simplefilter("ignore")
+sys.modules["fcntl"] = None
+import unlir_jax
+for module in pkgutil.walk_packages(unlir_jax.__path__, "unlir_jax."):
+    if not module.name.endswith("__main__"):
+        importlib.import_module(module.name)
+from unlir_jax.storage import locks, staging
+staging._LOCKS = False
+folder = pathlib.Path({str(tmp_path)!r})
+staging.write_bytes(folder / "a", b"all of it")
+with locks.alone(folder / locks.LOCK):
+    assert not staging.sweep(folder)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert (tmp_path / "a").read_bytes() == b"all of it"

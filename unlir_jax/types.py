@@ -36,15 +36,6 @@ Module = Any
 """A Linen module; its own methods and fields are those of its class."""
 
 
-@runtime_checkable
-class Settings(Protocol):
-    """Settings of a run: a ConfigDict, with the fields that its defaults have."""
-
-    def __getattr__(self, name: str, /) -> Any: ...
-
-    def __getitem__(self, name: str, /) -> Any: ...
-
-
 class Features(NamedTuple):
     """Carry everything that the head needs across the cut.
 

@@ -20,24 +20,12 @@ import unlir_jax
 from unlir_jax import maps, saliency, split
 from unlir_jax.report import overlay, words
 
-FAMILIES = {
-    "cam": (
-        *("cam", "grad_cam", "grad_cam_plus_plus", "smooth_grad_cam_plus_plus"),
-        *("xgrad_cam", "hires_cam", "elementwise_grad_cam", "layer_cam"),
-        *("score_cam", "ablation_cam", "eigen_cam", "eigen_grad_cam"),
-        *("full_grad", "shapley_cam", "finer_cam", "opti_cam"),
-    ),
-    "gradients": (
-        *("gradient", "input_x_gradient", "integrated_gradients"),
-        *("blur_integrated_gradients", "gradient_shap", "smooth_grad", "var_grad"),
-        *("square_grad", "guided_backpropagation", "deconvolution", "guided_grad_cam"),
-    ),
-    "perturbation": (
-        *("occlusion", "rise", "lime", "kernel_shap", "meaningful_perturbation"),
-        "extremal_perturbation",
-    ),
-    "controls": ("fake_cam", "random", "center", "edges"),
-}
+# Too slow for a figure, and alike Score-CAM.
+LEFT_OUT = ("ss_cam", "is_cam")
+FAMILIES: dict[str, list[str]] = {}
+for _name, _spec in saliency.SPECS.items():
+    if _name not in LEFT_OUT:
+        FAMILIES.setdefault(_spec.family, []).append(_name)
 COLUMNS = {"cam": 6, "gradients": 6, "perturbation": 7, "controls": 5}
 TILE, TITLE, GAP = 150, 20, 6
 FONT = font_manager.findfont("DejaVu Sans")

@@ -12,41 +12,13 @@ import numpy as np
 from jax import lax
 
 from unlir_jax import metrics, saliency, split
+from unlir_jax.metrics import spec
 
 KEY = jax.random.key(0)
 LABELS = np.asarray([0, 2])
 SIDE = 8
 
-FEW = {
-    "smooth_grad_cam_plus_plus": {"samples": 2},
-    "ss_cam": {"samples": 2},
-    "is_cam": {"steps": 2},
-    "opti_cam": {"steps": 2},
-    "integrated_gradients": {"steps": 2},
-    "blur_integrated_gradients": {"steps": 2},
-    "gradient_shap": {"samples": 2},
-    "smooth_grad": {"samples": 2},
-    "var_grad": {"samples": 2},
-    "square_grad": {"samples": 2},
-    "occlusion": {"window": 4, "stride": 4},
-    "rise": {"masks": 8},
-    "lime": {"samples": 12, "count": 4, "kind": "grid"},
-    "kernel_shap": {"samples": 12, "count": 4, "kind": "grid"},
-    "meaningful_perturbation": {"steps": 2, "cells": 4},
-    "extremal_perturbation": {"steps": 2, "levels": 2},
-    "insertion": {"steps": 2},
-    "deletion": {"steps": 2},
-    "insertion_minus_deletion": {"steps": 2},
-    "aopc_morf": {"patch": 2, "regions": 2},
-    "aopc_lerf": {"patch": 2, "regions": 2},
-    "symmetric_relevance_gain": {"patch": 2, "regions": 2},
-    "infidelity": {"samples": 2},
-    "max_sensitivity": {"samples": 2},
-    "road": {"percentiles": (20, 80)},
-}
-"""Settings that make a method quick."""
-
-BLIND = ("complexity", "sparseness", *saliency.CONTROLS)
+BLIND = {*saliency.CONTROLS, *("complexity", "sparseness")}
 """What looks at no network: it knows nothing of one that is broken."""
 
 
@@ -195,24 +167,24 @@ TRACED = {
 
 def explainer(name, given):
     """Make an explainer by name, with few steps."""
-    return saliency.METHODS[name](given.model, **FEW.get(name, {}))
+    return saliency.METHODS[name](given.model, **saliency.SPECS[name].quick)
 
 
-PLAIN = dict(metrics.METRICS)
-EXPLAINING = metrics.EXPLAINER_METRICS | metrics.SANITY_METRICS
-REGIONS = metrics.REGION_METRICS | metrics.CHOSEN_REGION_METRICS
-BOXES = metrics.BOX_METRICS | metrics.CHOSEN_BOX_METRICS
+NEEDS = {name: spec.needs for name, spec in metrics.SPECS.items()}
+PLAIN = [name for name, needs in NEEDS.items() if needs in ("map", "logits")]
+EXPLAINING = [name for name, needs in NEEDS.items() if needs in spec.EXPLAINING]
+REGIONS = [name for name, needs in NEEDS.items() if needs == "masks"]
 
 
 def measure(name, given, saliency_maps, key=KEY):
     """Call a metric by name with all that it takes; give its values by name."""
-    factory, settings = metrics.FACTORIES[name], FEW.get(name, {})
+    factory, settings = metrics.FACTORIES[name], metrics.SPECS[name].quick
     inputs = given.variables, given.images, given.labels, saliency_maps
     if name in PLAIN:
         return factory(given.model, **settings)(*inputs, key=key)
     if name in EXPLAINING:
         explain = saliency.grad_cam(given.model)
-        own = (given.variables,) if name in metrics.SANITY_METRICS else ()
+        own = () if NEEDS[name] == "explainer" else (given.variables,)
         return factory(given.model, explain, **settings)(*inputs, *own, key=key)
     side = np.shape(given.images)[1]
     if name in REGIONS:

@@ -137,7 +137,7 @@ def test_a_metric_refuses_by_a_sentence(name):
         assert len(str(caught.value)) < 250, told
 
 
-@pytest.mark.parametrize("name", list(grid.PLAIN) + list(grid.REGIONS))
+@pytest.mark.parametrize("name", grid.PLAIN + grid.REGIONS)
 def test_a_metric_gives_nan_for_what_it_cannot_see(name):
     if name == "saliency_metric":
         pytest.skip("boxes are drawn on the host")

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from unlir_jax import metrics, split
+from unlir_jax.metrics.spec import EXPLAINING
 from unlir_jax.runtime import mesh
 
 KEY = jax.random.key(0)
@@ -16,19 +17,9 @@ SIZE = (24, 20)
 COUNT = 7
 VARIABLES, OTHER = ({"bias": jnp.asarray(value)} for value in (0.0, 0.5))
 SETTINGS = {
-    "insertion": {"steps": 3, "baseline": "noise"},
-    "deletion": {"steps": 3},
-    "insertion_minus_deletion": {"steps": 2, "deletion_baseline": "mean"},
-    "road": {"percentiles": (30, 80)},
-    "aopc_morf": {"patch": 7, "regions": 3, "baseline": "noise"},
-    "aopc_lerf": {"patch": 7, "regions": 3},
-    "symmetric_relevance_gain": {"patch": 7, "regions": 3},
-    "infidelity": {"samples": 3},
-    "max_sensitivity": {"samples": 2},
-    "pixel_average_precision": {"thresholds": 50},
-    "max_iou": {"thresholds": 20},
-    "max_f1": {"thresholds": 20},
-    "max_box_accuracy_v2": {"thresholds": 20},
+    "insertion": {"baseline": "noise"},
+    "insertion_minus_deletion": {"deletion_baseline": "mean"},
+    "aopc_morf": {"baseline": "noise"},
 }
 
 
@@ -72,28 +63,18 @@ def explainer(network):
     return explain
 
 
-# Of these a picture's curve is its own, and its value theirs who choose the threshold.
-CHOSEN = metrics.CHOSEN_REGION_METRICS | metrics.CHOSEN_BOX_METRICS
-REGIONS = metrics.REGION_METRICS | metrics.CHOSEN_REGION_METRICS
-BOXES = metrics.BOX_METRICS | metrics.CHOSEN_BOX_METRICS
-EXPLAINING = metrics.EXPLAINER_METRICS | metrics.SANITY_METRICS
-
-
 def make(name, network, **settings):
-    settings = SETTINGS.get(name, {}) | settings
-    explaining = [explainer(network)] if name in EXPLAINING else []
+    known = metrics.SPECS[name]
+    settings = {**known.quick, **SETTINGS.get(name, {}), **settings}
+    explaining = [explainer(network)] if known.needs in EXPLAINING else []
     return metrics.FACTORIES[name](network, *explaining, **settings)
 
 
 def call(name, metric, inputs, rows):
     images, labels, saliency, regions, boxes = (array[rows] for array in inputs)
-    further = []
-    if name in REGIONS:
-        further = [regions]
-    elif name in BOXES:
-        further = [boxes]
-    elif name in metrics.SANITY_METRICS:
-        further = [OTHER]
+    given = {"masks": regions, "boxes": boxes, "redrawn": OTHER, "random_labels": OTHER}
+    needs = metrics.SPECS[name].needs
+    further = [given[needs]] if needs in given else []
     return metric(VARIABLES, images, labels, saliency, *further, key=KEY)
 
 
@@ -120,8 +101,10 @@ def test_a_value_depends_on_its_image_only_on_one_device_and_four(
     for key, values in spread.items():
         expected = np.asarray(together[key])[eight]
         np.testing.assert_allclose(values, expected, atol=1e-5, err_msg=key)
-    objects = name in REGIONS or name in BOXES
-    main = np.asarray(together[f"{name}_curve" if name in CHOSEN else name])
+    known = metrics.SPECS[name]
+    objects = known.needs in ("masks", "boxes")
+    # A picture's curve is its own; all pictures choose the threshold.
+    main = np.asarray(together[f"{name}_curve" if known.at_threshold else name])
     missing = np.isnan(main.reshape(COUNT, -1)).any(1)
     assert missing.tolist() == [objects and row == 3 for row in range(COUNT)]
 

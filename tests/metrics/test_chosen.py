@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from unlir_jax import metrics, split
-from unlir_jax.metrics import sanity
+from unlir_jax.metrics.sanity import redrawn as sanity
 
 KEY = jax.random.key(0)
 MODEL = split.from_functions(

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from unlir_jax import metrics
-from unlir_jax.metrics import registry
+from unlir_jax.metrics import spec
 
 TERMS = {
     *("metric", "mask_space", "score", "baseline", "ties", "normalization"),
@@ -16,7 +16,7 @@ TERMS = {
 
 
 def test_every_metric_has_a_direction_a_sentence_and_a_contract():
-    assert {*metrics.FACTORIES, "pxap"} == set(metrics.HIGHER_IS_BETTER)
+    assert {*metrics.FACTORIES, "pxap", "ssim"} <= set(metrics.HIGHER_IS_BETTER)
     for name, factory in metrics.FACTORIES.items():
         assert factory is getattr(metrics, name)
         assert factory.__doc__.splitlines()[0].endswith((".", "`.", ": 1 or 0."))
@@ -57,7 +57,10 @@ def test_unknown_names_are_refused():
         metrics.contract("accuracy")
     with pytest.raises(ValueError, match="baseline, steps"):
         metrics.contract("insertion", {"step": 3})
-    assert registry.METRICS is metrics.METRICS
+    with pytest.raises(ValueError, match="'accuracy' is no metric"):
+        metrics.higher_is_better("accuracy")
+    with pytest.raises(ValueError, match="'road' has no variants; .* insertion, "):
+        spec.variant("road@mean")
 
 
 def table(rng, means):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from unlir_jax import metrics, split
-from unlir_jax.metrics import insertion_deletion
+from unlir_jax.metrics.faithfulness import insertion_deletion
 
 LABELS = jnp.zeros(4, int)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from unlir_jax import split
-from unlir_jax.metrics import interventions, keypoints
+from unlir_jax.metrics.parts import interventions, keypoints
 
 KEY = jax.random.key(0)
 LABELS = np.zeros(3, int)

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from unlir_jax import metrics, split
-from unlir_jax.metrics import similarity, thresholds
+from unlir_jax.metrics.localization import thresholds
+from unlir_jax.metrics.sanity import similarity
 
 KEY = jax.random.key(0)
 LABELS = jnp.asarray([0, 1, 2, 1])

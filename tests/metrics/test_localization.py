@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from unlir_jax import maps, metrics, split
-from unlir_jax.metrics import boxes, components, localization
+from unlir_jax.metrics.localization import box_metrics, boxes, components
 
 LABELS = jnp.asarray([0, 1, 2, 1])
 
@@ -230,7 +230,7 @@ def test_saliency_metric_cuts_out_the_box(pictures):
 
 
 def test_crops_are_those_of_the_resizer(pictures):
-    found = localization._crop(pictures, jnp.asarray([[4, 8, 27, 23]] * 4))
+    found = box_metrics._crop(pictures, jnp.asarray([[4, 8, 27, 23]] * 4))
     planes = pictures[:, 8:24, 4:28].transpose(0, 3, 1, 2).reshape(12, 16, 24)
     expected = np.asarray(maps.resize(planes, (32, 32))).reshape(4, 3, 32, 32)
     np.testing.assert_allclose(found, expected.transpose(0, 2, 3, 1), atol=1e-5)

@@ -6,7 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from unlir_jax.metrics import part_maps, parts
+from unlir_jax.metrics import parts
+from unlir_jax.metrics.parts import part_maps
 
 SIZE = 8
 NAMES = ("beak", "left_eye", "right_eye", "tail")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from unlir_jax import metrics, split
-from unlir_jax.metrics import imputation
+from unlir_jax.metrics.faithfulness import imputation
 
 KEY = jax.random.key(0)
 LABELS = jnp.zeros(4, int)

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from unlir_jax.metrics import hog, sanity, similarity
+from unlir_jax.metrics.sanity import hog, randomization, similarity
+from unlir_jax.metrics.sanity import redrawn as sanity
 
 KEY = jax.random.key(0)
 
@@ -44,7 +45,6 @@ def test_similarities_are_those_of_published_code():
     for name, alone in (
         ("ssim", similarity.ssim),
         ("spearman", similarity.spearman),
-        ("hog", similarity.hog_similarity),
     ):
         values = alone(FIRST.astype("f4"), SECOND.astype("f4"))
         np.testing.assert_allclose(values, found[name], atol=1e-6)
@@ -83,7 +83,7 @@ def test_maps_that_cannot_be_compared_are_refused(unchecked):
     with pytest.raises(ValueError, match="for both"):
         similarity.spearman(FIRST, SECOND[:1])
     with pytest.raises(ValueError, match="48 pixels"):
-        similarity.hog_similarity(FIRST[:, :32], SECOND[:, :32])
+        similarity.similarities(FIRST[:, :32], SECOND[:, :32])
     with pytest.raises(ValueError, match="11 pixels"):
         similarity.ssim(FIRST[:, :8], SECOND[:, :8])
     with pytest.raises(ValueError, match="48 pixels"):
@@ -135,18 +135,16 @@ NORM = {
 STEM = {"params/stem/kernel"}
 
 
-def test_layers_are_randomised_from_the_head_backwards():
-    variables = network()
+def test_layers_are_redrawn_from_the_head_backwards():
+    variables, layers, expected = network(), (HEAD, CONV, NORM, STEM), set()
     fresh = sanity.redraw(variables, KEY)
-    steps = list(sanity.cascading(variables, fresh, ORDER))
-    assert [name for name, _ in steps] == ["head", "block/conv1", "block", "stem"]
-    expected = set()
-    for (_, version), layer in zip(steps, (HEAD, CONV, NORM, STEM), strict=True):
+    together = list(randomization._versions(ORDER, 4, True)(variables, fresh))
+    for version, layer in zip(together, layers, strict=True):
         expected |= layer
         assert changed(variables, version) == expected
-    assert not changed(steps[-1][1], fresh)
-    steps = list(sanity.independent(variables, fresh, ORDER))
-    for (_, version), layer in zip(steps, (HEAD, CONV, NORM, STEM), strict=True):
+    assert not changed(together[-1], fresh)
+    alone = randomization._versions(ORDER, 4, False)(variables, fresh)
+    for version, layer in zip(alone, layers, strict=True):
         assert changed(variables, version) == layer
 
 
@@ -166,8 +164,6 @@ def test_what_is_not_covered_is_named():
     variables = network()
     with pytest.raises(ValueError, match="params/head/bias"):
         sanity.layers(variables, ("stem", "block"))
-    with pytest.raises(ValueError, match="another initialisation"):
-        list(sanity.cascading(variables, variables["params"], ORDER))
 
 
 def test_fresh_variables_are_those_of_a_network_at_its_start():
@@ -196,42 +192,3 @@ def test_fresh_variables_are_those_of_a_network_at_its_start():
     assert changed(fresh, other) == {
         path for path in HEAD | CONV | STEM if "kern" in path
     }
-
-
-def test_labels_are_permuted():
-    labels = jnp.asarray(np.arange(100) % 7)
-    found = sanity.permute_labels(labels, KEY)
-    assert sorted(found.tolist()) == sorted(labels.tolist())
-    assert (found == labels).mean() < 0.4
-
-
-def test_a_map_that_ignores_the_network_stays_and_one_of_it_does_not():
-    """An edge detector passes for an explanation until the network is randomised."""
-    random = np.random.default_rng(0)
-    images = jnp.asarray(random.uniform(size=(3, 48, 48, 3)), jnp.float32)
-    labels = jnp.zeros(3, int)
-    shape = (48, 48, 3)
-    variables = {
-        "conv": {"kernel": jnp.asarray(random.normal(size=shape), jnp.float32)},
-        "dense": {"kernel": jnp.asarray(random.normal(size=(3, 3)), jnp.float32)},
-    }
-    fresh = sanity.redraw(variables, KEY)
-
-    def edges(variables, images, labels, *, key=None):
-        return jnp.abs(images[:, 1:, :, 0] - images[:, :-1, :, 0])
-
-    def weights(variables, images, labels, *, key=None):
-        mixed = variables["conv"]["kernel"] @ variables["dense"]["kernel"]
-        return jnp.broadcast_to(mixed.sum(-1)[None], images.shape[:3])
-
-    arguments = (variables, fresh, ("conv", "dense"), images, labels)
-    for kind in ("cascading", "independent"):
-        found = sanity.parameter_randomization(edges, *arguments, kind=kind)
-        assert list(found) == ["dense", "conv"]
-        for values in found.values():
-            for name in ("ssim", "spearman", "hog"):
-                np.testing.assert_allclose(values[name], 1, atol=1e-5)
-    found = sanity.parameter_randomization(weights, *arguments)
-    assert (jnp.abs(found["conv"]["spearman"]) < 0.1).all()
-    with pytest.raises(ValueError, match="'cascading', 'independent'"):
-        sanity.parameter_randomization.__wrapped__(edges, *arguments, kind="all")

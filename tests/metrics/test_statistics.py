@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from unlir_jax.statistics import correlation, intervals, significance
+from unlir_jax.statistics import intervals, significance
 
 SAMPLE = np.random.default_rng(0).normal(size=400)
 SKEWED = np.random.default_rng(1).exponential(size=40)
@@ -216,14 +216,6 @@ def test_spearman_knows_order_only():
     order = np.random.default_rng(0).permutation(50)
     shuffled = significance.spearman(one[order], other[order]).value
     assert shuffled == pytest.approx(found)
-
-
-def test_weights_are_repetitions():
-    one, other = np.asarray([3, 0, 1, 1, 2]), np.asarray([2, 1, 1, 0, 3])
-    times = np.asarray([2, 0, 1, 3, 1])
-    found = correlation._correlate(times.astype(float), one, other)
-    repeated = significance.spearman(np.repeat(one, times), np.repeat(other, times))
-    assert found == pytest.approx(repeated.value)
 
 
 def test_spearman_interval_of_perfect_order():

@@ -10,7 +10,9 @@ import pytest
 
 from unlir_jax import metrics, split
 from unlir_jax.data import source
-from unlir_jax.metrics import boxes, interventions, part_maps, parts
+from unlir_jax.metrics import parts
+from unlir_jax.metrics.localization import boxes
+from unlir_jax.metrics.parts import interventions, part_maps
 
 VOID = boxes.VOID
 COUNT, SIDE, KEPT = 4, 24, 15

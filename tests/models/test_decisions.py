@@ -11,7 +11,7 @@ from unlir_jax import tree
 from unlir_jax.models import part_network as parts
 from unlir_jax.models import zoo
 from unlir_jax.models.part_network import bag_of_parts, cells, landmarks, prototypes
-from unlir_jax.models.part_network.decisions import Descriptors
+from unlir_jax.models.part_network.descriptors import Descriptors
 
 RANDOM = np.random.default_rng(0)
 CLASSES, CHANNELS, OTHERS = 4, 10, 6

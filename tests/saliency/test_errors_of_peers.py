@@ -15,9 +15,9 @@ import toy
 
 from unlir_jax import saliency, split
 from unlir_jax.core import random_keys
-from unlir_jax.metrics import sanity
+from unlir_jax.metrics.sanity import redrawn as sanity
 from unlir_jax.saliency import targets
-from unlir_jax.saliency.rise import shifted_cells
+from unlir_jax.saliency.perturbation.rise import shifted_cells
 
 LABELS = jnp.asarray([0, 3, 1, 2])
 KEY = jax.random.key(0)

@@ -7,7 +7,7 @@ import pytest
 import toy
 
 from unlir_jax import saliency, types
-from unlir_jax.models import pretrained
+from unlir_jax.models import pretrained, zoo
 from unlir_jax.weights import packages
 
 NETWORKS = {"mobilenetv2": "mobilenet_v2", "efficientnet_lite0": "efficientnet_lite0"}
@@ -90,7 +90,7 @@ def test_float64_moments_over_noise(x64, reference, loop):
 
 def load(shared, name, kind, layer=None):
     network = NETWORKS[name]
-    if packages.find(network) is None:
+    if packages.find(zoo.find(network)[1].package) is None:
         pytest.skip(f"the weights of {network} are not installed")
     with np.load(shared / "golden" / f"{name}_images.npz") as file:
         images = jnp.asarray(file["images"] / np.float32(255))

@@ -10,7 +10,8 @@ import toy
 from flax import linen as nn
 
 from unlir_jax import maps, saliency, split
-from unlir_jax.saliency import integrated, paths
+from unlir_jax.saliency.gaussian_blur import blur
+from unlir_jax.saliency.gradients import integrated
 
 LABELS = jnp.asarray([0, 3, 1, 2])
 KEY = jax.random.key(0)
@@ -137,7 +138,7 @@ def test_blur_integrated_gradients_are_complete(smooth, pictures):
     images = jnp.asarray(pictures)
     found = saliency.blur_integrated_gradients(cut)(variables, images, LABELS)
     network = split.whole(cut)
-    blurred = paths.blur(images, 0.2 * 16)
+    blurred = blur(images, 0.2 * 16)
     expected = network(variables, images) - network(variables, blurred)
     expected = expected[jnp.arange(4), LABELS]
     scale = float(jnp.abs(expected).max())
@@ -146,9 +147,9 @@ def test_blur_integrated_gradients_are_complete(smooth, pictures):
 
 def test_the_blur_keeps_what_is_constant_and_vanishes(pictures):
     images = jnp.asarray(pictures)
-    np.testing.assert_allclose(paths.blur(images, 0.0), images, atol=1e-6)
+    np.testing.assert_allclose(blur(images, 0.0), images, atol=1e-6)
     grey = jnp.full_like(images, 0.25)
-    np.testing.assert_allclose(paths.blur(grey, 5.0), grey, atol=1e-6)
+    np.testing.assert_allclose(blur(grey, 5.0), grey, atol=1e-6)
 
 
 def test_gradient_shap_adds_up_in_expectation(smooth, pictures):

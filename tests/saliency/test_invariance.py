@@ -9,39 +9,10 @@ from flax import linen as nn
 
 from unlir_jax import saliency, split
 from unlir_jax.runtime import mesh
+from unlir_jax.saliency import SPECS
 
 LABELS = jnp.asarray([0, 3, 1, 2, 2, 0, 1])
 KEY = jax.random.key(0)
-FAST = {
-    "smooth_grad_cam_plus_plus": {"samples": 3},
-    "ss_cam": {"samples": 2},
-    "is_cam": {"steps": 2},
-    "opti_cam": {"steps": 2},
-    "integrated_gradients": {"steps": 3},
-    "blur_integrated_gradients": {"steps": 3},
-    "gradient_shap": {"samples": 3},
-    "smooth_grad": {"samples": 3},
-    "var_grad": {"samples": 3},
-    "square_grad": {"samples": 3},
-    "occlusion": {"window": 8, "stride": 8},
-    "rise": {"masks": 20},
-    "lime": {"samples": 30, "count": 9, "kind": "grid"},
-    "kernel_shap": {"samples": 30, "count": 4, "kind": "grid"},
-    "meaningful_perturbation": {"steps": 2, "cells": 4},
-    "extremal_perturbation": {"steps": 2, "levels": 2},
-}
-CAMS = (
-    *("grad_cam", "grad_cam_plus_plus", "smooth_grad_cam_plus_plus", "xgrad_cam"),
-    *("hires_cam", "elementwise_grad_cam", "layer_cam", "score_cam", "ss_cam"),
-    *("is_cam", "ablation_cam", "eigen_cam", "eigen_grad_cam", "shapley_cam"),
-    *("finer_cam", "cam"),
-)
-# One of each way to loop over images, masks or steps: dealt out to several devices too.
-SPREAD = (
-    *("grad_cam", "layer_cam", "score_cam", "ablation_cam", "eigen_cam", "full_grad"),
-    *("opti_cam", "gradient", "integrated_gradients", "guided_backpropagation"),
-    *("rise", "lime", "meaningful_perturbation", "occlusion", "random"),
-)
 
 
 class Curved(nn.Module):
@@ -73,9 +44,9 @@ def networks(images):
 
 
 def make(name, networks):
-    """Make an explainer and its variables; `cam` is defined on a linear head only."""
-    cut, variables = networks[name == "cam"]
-    return saliency.METHODS[name](cut, **FAST.get(name, {})), variables
+    """Make an explainer and its variables; some are defined on a linear head only."""
+    cut, variables = networks[SPECS[name].head == "affine"]
+    return saliency.METHODS[name](cut, **SPECS[name].quick), variables
 
 
 @pytest.mark.parametrize("name", saliency.METHODS)
@@ -91,7 +62,8 @@ def test_a_map_does_not_depend_on_batch_size_order_neighbours_or_devices(
     np.testing.assert_allclose(turned, together[order], atol=1e-5 * scale)
     alone = explain(variables, images[4:5], LABELS[4:5], key=KEY)
     np.testing.assert_allclose(alone[0], together[4], atol=1e-5 * scale)
-    if name not in SPREAD:
+    # One of each way to loop over images, masks or steps on several devices, too.
+    if not SPECS[name].representative:
         return
     laid = mesh.layout()
     assert laid.mesh.size == 4
@@ -121,16 +93,7 @@ def test_order_of_filters_does_not_matter(networks, images, name):
 
 
 # How a map grows when the score does. Score-CAM's softmax has no such rule.
-DEGREES = {
-    **dict.fromkeys(("grad_cam", "xgrad_cam", "hires_cam", "layer_cam", "cam"), 1),
-    **dict.fromkeys(("elementwise_grad_cam", "eigen_grad_cam", "shapley_cam"), 1),
-    **dict.fromkeys(("ablation_cam", "eigen_cam"), 0),
-    **dict.fromkeys(("gradient", "input_x_gradient", "integrated_gradients"), 1),
-    **dict.fromkeys(("blur_integrated_gradients", "gradient_shap"), 1),
-    **dict.fromkeys(("smooth_grad", "guided_backpropagation", "deconvolution"), 1),
-    **dict.fromkeys(("var_grad", "square_grad", "guided_grad_cam"), 2),
-    "full_grad": 0,
-}
+DEGREES = {n: s.degree for n, s in SPECS.items() if s.degree is not None}
 
 
 @pytest.mark.parametrize("name", DEGREES)

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from unlir_jax.saliency import nearest as subject
+from unlir_jax.saliency.optimisation import entropic_projection as subject
 
 
 def draw(cells, filters):

@@ -5,11 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
-from saliency import test_invariance
 
 from unlir_jax import maps, saliency, split
 from unlir_jax.models import layers, part_network
-from unlir_jax.models.part_network import decisions
+from unlir_jax.models.part_network import descriptors
 
 SIZE, CLASSES = 16, 5
 KEY = jax.random.key(0)
@@ -37,7 +36,7 @@ class Backbone(nn.Module):
 
 @pytest.fixture(scope="module")
 def network():
-    head = decisions.Descriptors(CLASSES, 4, 6, dimensions=(5, 0), temperature=0.3)
+    head = descriptors.Descriptors(CLASSES, 4, 6, dimensions=(5, 0), temperature=0.3)
     module = part_network.PartNet(Backbone(), head, 6)
     random = np.random.default_rng(0)
     images = jnp.asarray(random.random((2, SIZE, SIZE, 3), np.float32))
@@ -51,7 +50,7 @@ def network():
 @pytest.mark.parametrize("name", FAMILIES)
 def test_explainers_run_on_part_networks(network, name):
     model, variables, images = network
-    explain = saliency.METHODS[name](model, **test_invariance.FAST.get(name, {}))
+    explain = saliency.METHODS[name](model, **saliency.SPECS[name].quick)
     labels = jnp.asarray([0, 2])
     found = np.asarray(explain(variables, images, labels, key=KEY))
     assert found.ndim == 3 and len(found) == 2

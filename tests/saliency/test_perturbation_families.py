@@ -10,8 +10,8 @@ import pytest
 
 from unlir_jax import saliency, split
 from unlir_jax.core import random_keys
-from unlir_jax.saliency import coalitions, segments
-from unlir_jax.saliency.rise import shifted_cells
+from unlir_jax.saliency.perturbation import coalitions, segments
+from unlir_jax.saliency.perturbation.rise import shifted_cells
 
 KEY = jax.random.key(0)
 SIZE = 12

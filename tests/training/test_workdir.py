@@ -151,12 +151,13 @@ def test_a_workdir_of_an_earlier_version_says_that_it_takes_what_is_there(copy):
 
 def test_training_pictures_that_have_changed_are_not_shown(copy):
     assert (
-        training_images.open_album(copy / "run", 32, 1.0, "bilinear").source is not None
+        training_images.open_images(copy / "run", 32, 1.0, "bilinear").source
+        is not None
     )
     changed = sorted((copy / "data" / "train").rglob("*.png"))[0]
     with changed.open("ab") as file:
         file.write(b"\0")
-    album = training_images.open_album(copy / "run", 32, 1.0, "bilinear")
+    album = training_images.open_images(copy / "run", 32, 1.0, "bilinear")
     assert album.source is None
     assert "not what they were" in album.missing and changed.name in album.missing
 

@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from unlir_jax.weights import preparation, readers
+from unlir_jax.models import zoo
+from unlir_jax.weights import contents, preparation, readers
 
 SAID = {
     "input_size": [3, 288, 288],
@@ -26,7 +27,10 @@ def file(tmp_path):
 
 
 def find(path, sha256=HASH, is_other=lambda architecture: False):
-    return preparation.find(str(path), path, sha256, is_other)
+    known = zoo.networks()["resnet50"].prepared
+    header = readers.read_metadata(path) if path.exists() else {}
+    file = contents.WeightFile(contents.Contents({}, dict), header, sha256)
+    return preparation.find(str(path), path, file, is_other, known)
 
 
 def test_nothing_is_said(file):
@@ -72,7 +76,7 @@ def test_other_files_of_that_name_say_nothing(file):
 
 @pytest.mark.parametrize(
     ("name", "sha256"),
-    [("resnet50-11ad3fa6.pth", HASH), ("mine.pth", "f82ba261" + "0" * 56)],
+    [("resnet50-11ad3fa6.pth", HASH), ("mine.pth", "11ad3fa6" + "0" * 56)],
 )
 def test_torchvisions_second_weights_are_known(tmp_path, name, sha256):
     path = tmp_path / name

@@ -10,7 +10,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from unlir_jax.weights import budget, inert_pickle, torch_file, torch_tensors
+from unlir_jax.weights import budget, inert_pickle, readers, torch_tensors
 from unlir_jax.weights.budget import Budget
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden" / "torch_files"
@@ -82,13 +82,8 @@ def tensor(layout, offset=0, shape=(2, 3), strides=(3, 1), **kwargs):
     return Named("torch._utils", "_rebuild_tensor_v2", arguments)
 
 
-def read_torch(path):
-    found = torch_file.open_torch(path)
-    return found.read(found.shapes)
-
-
 def read_value(tmp_path, layout, value, storages=None):
-    return read_torch(write(tmp_path / "file.pth", layout, pickled(value), storages))
+    return readers.read(write(tmp_path / "file.pth", layout, pickled(value), storages))
 
 
 def assert_same(found, expected):
@@ -113,15 +108,16 @@ def golden(name):
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("name", ["plain", "checkpoint"])
 def test_files_of_pytorch_are_read_to_the_bit(name, layout):
-    found = torch_file.open_torch(GOLDEN / f"{name}_{layout}.pth")
     prefix = "state_dict/module." if name == "checkpoint" else ""
     full = {prefix + short: array for short, array in golden(name).items()}
-    # The optimiser's buffers and counters lie beside.
-    assert_same(found.read(n for n in found.shapes if n.startswith(prefix)), full)
+    with readers.open_file(GOLDEN / f"{name}_{layout}.pth") as file:
+        # The optimiser's buffers and counters lie beside.
+        names = [name for name in file.arrays.shapes if name.startswith(prefix)]
+        assert_same(file.arrays.read(names), full)
 
 
 def test_late_dtypes_and_protocol_4():
-    found = read_torch(str(GOLDEN / "late_zip.pth"))
+    found = readers.read(str(GOLDEN / "late_zip.pth"))
     name = "float8_as_float32"
     assert found[name].dtype == ml_dtypes.float8_e4m3fn
     found[name] = found[name].astype(np.float32)
@@ -130,11 +126,11 @@ def test_late_dtypes_and_protocol_4():
 
 def test_whole_model_is_refused_with_advice():
     with pytest.raises(ValueError, match=r"Linear.*model\.state_dict\(\)"):
-        read_torch(GOLDEN / "whole_model_zip.pth")
+        readers.read(GOLDEN / "whole_model_zip.pth")
 
 
 def test_arrays_of_one_storage_are_copies():
-    found = read_torch(GOLDEN / "plain_zip.pth")
+    found = readers.read(GOLDEN / "plain_zip.pth")
     found["every_second"][:] = -1
     np.testing.assert_array_equal(found["first_half"], np.arange(5))
 
@@ -193,7 +189,7 @@ def test_big_endian_zip(tmp_path, dtype):
     )
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("any/byteorder", "big")
-    np.testing.assert_array_equal(read_torch(path)["w"], values.reshape(2, 3))
+    np.testing.assert_array_equal(readers.read(path)["w"], values.reshape(2, 3))
 
 
 def test_deflated_zip_is_read(tmp_path):
@@ -203,7 +199,7 @@ def test_deflated_zip_is_read(tmp_path):
     ):
         for name in source.namelist():
             target.writestr(name, source.read(name))
-    assert_same(read_torch(tmp_path / "d.pth"), golden("plain"))
+    assert_same(readers.read(tmp_path / "d.pth"), golden("plain"))
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -217,16 +213,16 @@ def test_full_names_say_in_which_dict_a_tensor_lies(tmp_path, layout):
         7: tensor(layout),
     }
     path = write(tmp_path / "file.pth", layout, pickled(value))
-    found = torch_file.open_torch(path)
-    assert list(found.shapes.items()) == [
-        ("model/state_dict/w", (2, 3)),
-        ("optimizers/0/state/0/exp_avg", (2, 3)),
-        ("b", (2, 3)),
-    ]
-    assert found.unnamed == {"ema/shadow_params": 2, "": 1}
-    np.testing.assert_array_equal(
-        found.read(["b"])["b"], np.arange(6, dtype=np.float32).reshape(2, 3)
-    )
+    with readers.open_file(path) as file:
+        found = file.arrays
+        assert list(found.shapes.items()) == [
+            ("model/state_dict/w", (2, 3)),
+            ("optimizers/0/state/0/exp_avg", (2, 3)),
+            ("b", (2, 3)),
+        ]
+        assert found.unnamed == {"ema/shadow_params": 2, "": 1}
+        values = np.arange(6, dtype=np.float32).reshape(2, 3)
+        np.testing.assert_array_equal(found.read(["b"])["b"], values)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -347,7 +343,7 @@ def test_hostile_pickles_do_nothing(tmp_path, layout, name):
     before = dict(torch_tensors.GLOBALS)
     path = write(tmp_path / "bad.pth", layout, hostile(mark)[name])
     with pytest.raises(ValueError, match=NAMED.get(name)) as caught:
-        read_torch(path)
+        readers.read(path)
     assert "bad.pth" in str(caught.value) and len(str(caught.value)) < 600
     assert not mark.exists()
     assert torch_tensors.GLOBALS == before
@@ -420,7 +416,7 @@ def test_persistent_ids_of_the_wrong_form(tmp_path, layout, identity):
 @pytest.mark.parametrize("text", [b"P1\n.", b"\x80\x02X\x01\x00\x00\x00aQ."])
 def test_persistent_ids_that_are_texts(tmp_path, text):
     with pytest.raises(ValueError, match="no storage"):
-        read_torch(write(tmp_path / "f.pth", "zip", text))
+        readers.read(write(tmp_path / "f.pth", "zip", text))
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -441,11 +437,11 @@ def test_legacy_storages_that_do_not_fit(tmp_path):
     for wrong in (7, 2**60, -1):
         path.write_bytes(data.replace(size, struct.pack("<q", wrong)))
         with pytest.raises(ValueError, match="too short"):
-            read_torch(path)
+            readers.read(path)
     for keys in ({"1": np.zeros(6, "<f4")}, {}):
         write(path, "legacy", program, keys)
         with pytest.raises(ValueError):
-            read_torch(path)
+            readers.read(path)
 
 
 def test_legacy_storage_of_two_dtypes(tmp_path):
@@ -476,14 +472,14 @@ def test_zip_archives_of_the_wrong_form(tmp_path, entries, match):
         for name, data in entries:
             archive.writestr(name, data)
     with pytest.raises(ValueError, match=match):
-        read_torch(path)
+        readers.read(path)
 
 
 def test_zip_of_another_method(tmp_path):
     with zipfile.ZipFile(tmp_path / "f.pth", "w", zipfile.ZIP_LZMA) as archive:
         archive.writestr("a/data.pkl", pickled({}))
     with pytest.raises(ValueError, match="not packed by deflate"):
-        read_torch(tmp_path / "f.pth")
+        readers.read(tmp_path / "f.pth")
 
 
 def test_zip_bomb(tmp_path, monkeypatch):
@@ -492,7 +488,7 @@ def test_zip_bomb(tmp_path, monkeypatch):
         archive.writestr("a/data.pkl", pickled({"w": tensor("zip", length=2**18)}))
         archive.writestr("a/data/0", bytes(2**20))
     with pytest.raises(ValueError, match="claim .* more than the"):
-        read_torch(tmp_path / "f.pth")
+        readers.read(tmp_path / "f.pth")
 
 
 def test_damaged_storage_is_noticed(tmp_path):
@@ -500,7 +496,7 @@ def test_damaged_storage_is_noticed(tmp_path):
     values = np.arange(6, dtype="<f4").tobytes()
     path.write_bytes(path.read_bytes().replace(values, bytes(24)))
     with pytest.raises(ValueError, match="data/0.*damaged"):
-        read_torch(path)
+        readers.read(path)
 
 
 @pytest.mark.parametrize(
@@ -518,14 +514,14 @@ def test_damaged_storage_is_noticed(tmp_path):
 def test_files_of_another_kind(tmp_path, data, match):
     (tmp_path / "f.pth").write_bytes(data)
     with pytest.raises(ValueError, match=match):
-        read_torch(tmp_path / "f.pth")
+        readers.read(tmp_path / "f.pth")
 
 
 def test_missing_file_and_folder(tmp_path):
     with pytest.raises(FileNotFoundError, match="does not exist"):
-        read_torch(tmp_path / "f.pth")
-    with pytest.raises(ValueError, match="cannot be read"):
-        read_torch(tmp_path)
+        readers.read(tmp_path / "f.pth")
+    with pytest.raises(ValueError, match="is no file"):
+        readers.read(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["plain", "checkpoint"])
@@ -535,7 +531,7 @@ def test_cut_files(tmp_path, name, layout):
     for part in [*(len(data) * number // 20 for number in range(20)), len(data) - 1]:
         (tmp_path / "f.pth").write_bytes(data[:part])
         with pytest.raises(ValueError):
-            read_torch(tmp_path / "f.pth")
+            readers.read(tmp_path / "f.pth")
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -550,7 +546,7 @@ def test_damaged_files_raise_only_value_errors(tmp_path, name, layout, seed):
             damaged[generator.randrange(len(data))] = generator.randrange(256)
         (tmp_path / "f.pth").write_bytes(damaged)
         try:
-            found = read_torch(tmp_path / "f.pth")
+            found = readers.read(tmp_path / "f.pth")
         except ValueError:
             continue
         assert all(isinstance(array, np.ndarray) for array in found.values())
@@ -571,7 +567,7 @@ def test_damaged_pickles_raise_only_value_errors(tmp_path, name):
             for entry, content in entries.items():
                 archive.writestr(entry, damaged if entry == pickle_name else content)
         try:
-            read_torch(tmp_path / "f.pth")
+            readers.read(tmp_path / "f.pth")
         except ValueError:
             continue
 

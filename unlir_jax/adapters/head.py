@@ -9,7 +9,9 @@ from jaxtyping import Float
 from unlir_jax.parts import clustering
 from unlir_jax.types import Array
 
-HEADS = ("cosine", "linear")
+HEADS = {"cosine": ("kernel",), "linear": ("kernel", "bias")}
+"""Arrays of a head by its kind; a bias of cosines would count for nothing."""
+
 SCALE = 15.0
 
 

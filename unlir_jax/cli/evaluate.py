@@ -1,9 +1,10 @@
 """`unlir evaluate`."""
 
 import argparse
+import importlib
 
 from unlir_jax.cli import options
-from unlir_jax.core import console
+from unlir_jax.core import console, extras
 
 SUMMARY = "score explanations of a data set"
 EPILOG = """\
@@ -30,6 +31,9 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Score explainers by metrics as the config says."""
+    # Batches are read by it; whoever lacks it is told before any work.
+    with extras.needed("train"):
+        importlib.import_module("grain")
     from unlir_jax.runtime import config, mesh
 
     settings = config.load(arguments.config, arguments.overrides)

@@ -26,6 +26,7 @@ def run(arguments: argparse.Namespace) -> int:
     from unlir_jax.explanation import explainers
     from unlir_jax.parts import attribution
 
+    explainers.load_plugins()
     described = {
         "explainers": _described(
             {explainers.PARTS: attribution.class_map} | saliency.METHODS

@@ -1,11 +1,12 @@
 """`unlir train`."""
 
 import argparse
+import importlib
 import sys
 from typing import TYPE_CHECKING
 
 from unlir_jax.cli import options
-from unlir_jax.core import console
+from unlir_jax.core import console, extras
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
@@ -37,7 +38,9 @@ def run(arguments: argparse.Namespace) -> int:
     """Train, or adapt to few shots, as the config says."""
     import logging
 
-    from absl import logging as absl_logging
+    with extras.needed("train"):
+        importlib.import_module("grain")
+        from absl import logging as absl_logging
 
     from unlir_jax.runtime import config, mesh
 
@@ -48,7 +51,9 @@ def run(arguments: argparse.Namespace) -> int:
     if not (arguments.workdir or arguments.dry_run):
         raise ValueError("--workdir is missing; expected a folder, or --dry-run.")
     mesh.join_processes()
-    if "draws" in settings:
+    from unlir_jax.few_shot import settings as few_shots
+
+    if few_shots.kind(settings) == few_shots.KIND:
         return _few_shot(settings, arguments)
     from unlir_jax.training import dry_run, setup, train
 

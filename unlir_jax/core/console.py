@@ -1,5 +1,6 @@
 """Output of the command line: sentences, tables, JSON and progress."""
 
+import io
 import json
 import re
 import sys
@@ -65,15 +66,24 @@ def silence() -> Iterator[Callable[[str, float], None]]:
 def print_table(
     head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()
 ) -> int:
-    """Print aligned columns; those numbered in `right` to the right."""
-    lines = [[visible(text) for text in line] for line in (head, *rows)]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
-    for line in lines:
-        cells = [
-            text.rjust(width) if index in right else text.ljust(width)
-            for index, (text, width) in enumerate(zip(line, widths, strict=True))
-        ]
-        print("  ".join(cells).rstrip())
+    """Print aligned columns, those numbered in `right` to the right; no cell is cut.
+
+    In a terminal the head is bold.
+    """
+    from rich import console, table, text  # Slow to import.
+
+    drawn = table.Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for index, title in enumerate(head):
+        side = "right" if index in right else "left"
+        drawn.add_column(text.Text(visible(title)), justify=side, no_wrap=True)
+    for row in rows:
+        drawn.add_row(*(text.Text(visible(cell)) for cell in row))
+    page = io.StringIO()
+    terminal = sys.stdout.isatty()
+    # As wide as it needs to be, whatever reads it.
+    console.Console(file=page, width=10**6, force_terminal=terminal).print(drawn)
+    for line in page.getvalue().splitlines():
+        print(line.rstrip())
     return DONE
 
 

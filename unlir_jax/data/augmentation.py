@@ -1,15 +1,16 @@
 """Augmentation, written as a short text: `random_resized_crop|flip|color(0.4)`."""
 
 import ast
-import difflib
 import inspect
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageEnhance, ImageFilter
 
+from unlir_jax.core import choices
+from unlir_jax.core.document_types import Record
 from unlir_jax.data import geometry, preprocessing, rand_augment, resizing, source
 
 Range = tuple[float, float]
@@ -90,22 +91,14 @@ def _parse(text: str) -> list[tuple[str, ast.Call]]:
             part = ast.unparse(node)
             raise ValueError(f"`augment` holds {part!r}; {_expected()}")
         name = call.func.id
-        if name not in OPERATIONS:
-            raise ValueError(
-                f"`augment` holds {name!r}, which is no operation"
-                f"{_meant(name, OPERATIONS)}; {_expected()}"
-            )
+        wrong = f"`augment` holds {name!r}, which is no operation"
+        choices.pick(name, OPERATIONS, wrong, "expected some of {}, joined by |")
         calls.append((name, call))
     return calls
 
 
 def _expected() -> str:
     return f"expected some of {', '.join(OPERATIONS)}, joined by |."
-
-
-def _meant(name: str, names: Collection[str]) -> str:
-    close = difflib.get_close_matches(name, list(names), 1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
 
 
 def _make(name: str, call: ast.Call, image_size: int) -> Operation:
@@ -115,7 +108,7 @@ def _make(name: str, call: ast.Call, image_size: int) -> Operation:
     if sized:
         del parameters["size"]
     names = list(parameters)
-    given: dict[str, Any] = {}
+    given: Record = {}
     pairs = list(zip(names, call.args, strict=False))
     pairs += [(keyword.arg or "**", keyword.value) for keyword in call.keywords]
     takes = f"{name} takes {', '.join(map(str, parameters.values())) or 'nothing'}."
@@ -125,8 +118,8 @@ def _make(name: str, call: ast.Call, image_size: int) -> Operation:
         if argument not in parameters or argument in given:
             problem = "twice" if argument in given else "which it does not have"
             raise ValueError(
-                f"`augment` gives {name} the argument {argument!r}, {problem}"
-                f"{_meant(argument, set(names) - {argument})}; {takes}"
+                f"`augment` gives {name} the argument {argument!r}, {problem}; "
+                f"{choices.meant(argument, set(names) - {argument})}{takes}"
             )
         try:
             value = ast.literal_eval(node)

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from unlir_jax.core import choices
 from unlir_jax.data import preprocessing
 from unlir_jax.data.source import Source, relabelled
 
@@ -328,7 +329,7 @@ def _check_found(
     for name in strange[:MOST_SHOWN]:
         words = f" {_fold(name)} "
         near = [other for other in names if words in f" {_fold(other)} "]
-        near = near or difflib.get_close_matches(name, names, n=1)
+        near = near or choices.near(name, names)
         hints.append(f"{name!r}" + (f" (did you mean {near[0]!r}?)" if near else ""))
     more = len(strange) - len(hints)
     shown = ", ".join(hints) + (f" and {more} more" if more > 0 else "")

@@ -1,6 +1,5 @@
 """Data sets that tensorflow-datasets has prepared, read without TensorFlow."""
 
-import difflib
 import functools
 import importlib
 import os
@@ -10,6 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from unlir_jax.core import choices, extras
+from unlir_jax.core.document_types import Record
 from unlir_jax.data import classes as class_names
 from unlir_jax.data import (
     frames,
@@ -105,8 +106,7 @@ def tfds(
         size = len(_opened(directory, split, keys))
     except ValueError as error:
         splits = [*builder.info.splits, "all"]
-        near = difflib.get_close_matches(split, splits, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
+        hint = choices.meant(split, splits)
         raise ValueError(
             f"`split`={split!r} is not in data set {name!r}; {hint}known: "
             f"{', '.join(splits)}."
@@ -146,7 +146,8 @@ def _fingerprint(
 
 def _library() -> Any:
     # Imported when it is needed: few want it, and it takes a while.
-    return importlib.import_module("tensorflow_datasets")
+    with extras.needed("train"):
+        return importlib.import_module("tensorflow_datasets")
 
 
 def _builder(name: str, data_dir: str | os.PathLike[str] | None) -> Any:
@@ -156,8 +157,7 @@ def _builder(name: str, data_dir: str | os.PathLike[str] | None) -> Any:
         builder = library.builder(name, data_dir=place)
     except library.core.DatasetNotFoundError as error:
         known = library.list_builders(with_community_datasets=False)
-        near = difflib.get_close_matches(name, known, n=3)
-        hint = f"did you mean {', '.join(near)}? " if near else ""
+        hint = choices.meant(name, known, count=3)
         raise ValueError(
             f"`name`={name!r} is not a data set; {hint}expected one of {len(known)} "
             "that tensorflow_datasets.list_builders() lists, or one prepared in "
@@ -233,7 +233,7 @@ def _converted(example: dict, known: Known, where: str) -> dict:
     found = preprocessing.decode_bytes(example["image"], name)
     image = preprocessing.coloured(found, name)
     turned = found.orientation or orientation.UPRIGHT
-    converted: dict[str, Any] = {"image": image}
+    converted: Record = {"image": image}
     if known.boxes:
         boxes: Any = example
         for key in known.boxes:

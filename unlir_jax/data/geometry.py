@@ -4,11 +4,10 @@ A move is one matrix. The picture, the mask, the boxes and the keypoints all fol
 matrix here and nowhere else, so that they cannot disagree.
 """
 
-from typing import Any
-
 import numpy as np
 from PIL import Image
 
+from unlir_jax.core.document_types import Record
 from unlir_jax.data import orientation, preprocessing, resizing, source
 from unlir_jax.data.source import VOID
 
@@ -86,7 +85,7 @@ def move(
         interpolation: Filter for the image; maps that turn or shear take the nearest,
             the bilinear or the bicubic value.
     """
-    moved: dict[str, Any] = dict(example)
+    moved: Record = dict(example)
     smooth = preprocessing.INTERPOLATIONS[interpolation]
     nearest = Image.Resampling.NEAREST
     moved["image"] = _draw(example["image"], matrix, size, smooth)

@@ -1,11 +1,12 @@
 """Creatures drawn again without a part, or with another variant of it."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Integer
 
+from unlir_jax.core.document_types import Record
 from unlir_jax.data import source, synthetic_parts
 from unlir_jax.types import Array
 
@@ -84,7 +85,7 @@ def synthetic_interventions(
         TypeError: `parts` is one string.
     """
     chosen, parts = _check(indices, parts)
-    settings: dict[str, Any] = {"seed": seed, "image_size": image_size}
+    settings: Record = {"seed": seed, "image_size": image_size}
     settings |= {"classes": classes, "variants": variants}
     scenes = [synthetic_parts.example(split, index, **settings) for index in chosen]
     without = [
@@ -135,7 +136,7 @@ def swap(
             f"`shift`={shift} is not possible with `variants`={variants}; expected 1 "
             f"to {variants - 1}."
         )
-    settings: dict[str, Any] = {"seed": seed, "image_size": image_size}
+    settings: Record = {"seed": seed, "image_size": image_size}
     settings |= {"classes": classes, "variants": variants}
     scenes = [synthetic_parts.example(split, index, **settings) for index in chosen]
     images, masks, labels, present = _stack(scenes, parts)

@@ -1,10 +1,10 @@
 """Images of a folder with their classes and splits, in any usual layout."""
 
-import difflib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from unlir_jax.core import choices
 from unlir_jax.data import classes as class_names
 from unlir_jax.data import image_files, tables
 from unlir_jax.data.annotations import MASKS
@@ -197,9 +197,4 @@ def _splits_of(table: tables.Table, pictures: list[str]) -> list[str]:
 def check_split(split: str, known: Sequence[str], where: str) -> None:
     """Raise ValueError unless a split is known, or "all"."""
     known = [*known, *({"all"} - set(known))]
-    if split not in known:
-        near = difflib.get_close_matches(split, known, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise ValueError(
-            f"`split`={split!r} is not in {where}; {hint}known: {', '.join(known)}."
-        )
+    choices.pick(split, known, f"`split`={split!r} is not in {where}")

@@ -2,20 +2,16 @@
 
 import atexit
 import contextlib
-import itertools
 import os
-import sys
 import threading
 import time
 import weakref
 from collections.abc import Generator, Iterator, Sequence
 from typing import Any, NamedTuple
 
-import grain
 import numpy as np
-from absl import flags
 
-from unlir_jax.data import augmentation, preprocessing
+from unlir_jax.data import augmentation, grain_steps, preprocessing
 from unlir_jax.data.source import Example, Source, narrowed
 
 Batch = dict[str, np.ndarray]
@@ -36,10 +32,6 @@ Batches = Generator[Batch, None, None]
 MOST_SEEDS = 2**32
 # Training without end: no machine word counts further.
 MOST_ROWS = 2**62
-# Bytes from which an array comes from a worker through shared memory.
-LEAST_SHARED = 2**16
-# Held while processes are started, as two pipelines might do at once.
-STARTING = threading.Lock()
 # Closed at exit, when it is too late for the workers of an iterator to end by itself.
 OPEN: weakref.WeakSet[Batches] = weakref.WeakSet()
 
@@ -116,7 +108,7 @@ def training(
     stop = None if workers else threading.Event()
     seen = narrowed(source, known)
     plan = Plan(seen, change, known, image_size, batch_size, seed, strict, stop)
-    order = grain.MapDataset.range(source.size).seed(seed).shuffle()
+    order = grain_steps.library().MapDataset.range(source.size).seed(seed).shuffle()
     order = order.repeat(MOST_ROWS // source.size)
     blocks = order.batch(share)[start * processes + process :: processes]
 
@@ -158,7 +150,9 @@ def evaluation(
     stop = None if workers else threading.Event()
     seen = narrowed(source, known)
     plan = Plan(seen, change, known, image_size, batch_size, 0, strict, stop)
-    steps = grain.MapDataset.range(evaluation_batches(source.size, batch_size))
+    steps = grain_steps.library().MapDataset.range(
+        evaluation_batches(source.size, batch_size)
+    )
 
     def make(step: int) -> Batch:
         first = step * batch_size + process * share
@@ -316,7 +310,7 @@ def _close_all() -> None:
 
 
 def _start(
-    batches: grain.MapDataset, stop: threading.Event | None, workers: int, threads: int
+    batches: grain_steps.Steps, stop: threading.Event | None, workers: int, threads: int
 ) -> Batches:
     stream = _stream(batches, stop, workers, threads)
     OPEN.add(stream)
@@ -324,77 +318,19 @@ def _start(
 
 
 def _stream(
-    batches: grain.MapDataset, stop: threading.Event | None, workers: int, threads: int
+    batches: grain_steps.Steps, stop: threading.Event | None, workers: int, threads: int
 ) -> Batches:
     """Have batches made ahead of whoever takes them."""
     # Two batches lie ready when all threads are at work on further ones.
-    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads + 2)
+    reading = {"num_threads": threads, "prefetch_buffer_size": threads + 2}
+    options = grain_steps.library().ReadOptions(**reading)
     ahead = batches.to_iter_dataset(options)
     if workers:
-        ahead = _by_workers(batches, workers, threads)
+        ahead = grain_steps.ahead(batches, workers, threads)
     iterator = iter(ahead)
     try:
-        yield from _received(iterator) if workers else iterator
+        yield from grain_steps.received(iterator) if workers else iterator
     finally:
         if stop is not None:
             stop.set()
         iterator.close()
-
-
-def _by_workers(
-    batches: grain.MapDataset, workers: int, threads: int
-) -> grain.IterDataset:
-    # grain looks at flags of the command line, which nobody else may have read.
-    if not flags.FLAGS.is_parsed():
-        flags.FLAGS.mark_as_parsed()
-    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads)
-    ahead = grain.experimental.WithOptionsIterDataset(
-        batches.to_iter_dataset(options),
-        grain.experimental.DatasetOptions(min_shm_size=LEAST_SHARED),
-    )
-    return ahead.mp_prefetch(
-        grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=1),
-        worker_init_fn=_begin_worker,
-    )
-
-
-def _received(batches: grain.DatasetIterator) -> Batches:
-    """Take batches over from worker processes, and turn any failure into one error."""
-    try:
-        with STARTING, _main_hidden():
-            first = next(batches)
-            batches.get_state()  # Comes back when all of them have been started.
-        for batch in itertools.chain([first], batches):
-            # A copy: shared memory is scarce, and whoever keeps a batch would keep it.
-            yield {name: np.array(values) for name, values in batch.items()}
-    except ValueError:
-        raise
-    except Exception as error:
-        raise ValueError(
-            f"A worker process of the data pipeline failed ({error}); expected enough "
-            "memory, and a source that other processes can read, or workers=0."
-        ) from error
-
-
-@contextlib.contextmanager
-def _main_hidden() -> Iterator[None]:
-    """Keep worker processes from running the main script again, as they would.
-
-    They need nothing of it, as cloudpickle gives them what was defined there; and a
-    script that trains without `if __name__ == "__main__":` would train in each of them.
-    """
-    main = vars(sys.modules["__main__"])
-    names = ("__file__", "__spec__")
-    hidden = {name: main[name] for name in names if name in main}
-    main.update(dict.fromkeys(hidden))
-    try:
-        yield
-    finally:
-        main.update(hidden)
-
-
-def _begin_worker(worker: int, workers: int) -> None:
-    """Keep JAX, which grain imports, away from the accelerators of the main process."""
-    os.environ["JAX_PLATFORMS"] = "cpu"
-    if "jax" in sys.modules:
-        sys.modules["jax"].config.update("jax_platforms", "cpu")

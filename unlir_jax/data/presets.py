@@ -1,9 +1,11 @@
 """Data sets by name, for the arguments of config files: `configs/train.py:data=cub`."""
 
-import difflib
 from typing import Any
 
 from ml_collections import config_dict
+
+from unlir_jax.core import choices
+from unlir_jax.core.document_types import Record
 
 # Other names under which people know them.
 SYNONYMS = {
@@ -42,7 +44,7 @@ def choose_data(settings: Any, name: str) -> None:
         ValueError: There is no such data set.
     """
     name = SYNONYMS.get(name, name)
-    options: dict[str, Any] = {}
+    options: Record = {}
     if name in PREPARED or name.startswith("tfds:"):
         source, options = "tfds", {"name": name.removeprefix("tfds:")}
     elif name in ("folder", "npz"):
@@ -53,12 +55,8 @@ def choose_data(settings: Any, name: str) -> None:
         options = {"classes": 10} if name == "synthetic_parts" else {"share": 0.25}
     else:
         known = ("folder", "npz", "elpv", "synthetic_parts", *PREPARED, *SYNONYMS)
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise ValueError(
-            f"`data`={name!r} is not a data set; {hint}known: {', '.join(known)}, "
-            "tfds:NAME."
-        )
+        wrong = f"`data`={name!r} is not a data set"
+        source = choices.pick(name, known, wrong, "known: {}, tfds:NAME")
     settings.data.source = source
     settings.data.options = options
     if name in SMALL:

@@ -1,9 +1,9 @@
 """Open a source of examples by the name of its kind, as configurations do."""
 
-import difflib
 import importlib
 import inspect
 
+from unlir_jax.core import choices
 from unlir_jax.data.source import Source
 
 # Where the function is that opens each kind. Imported when asked for: some are slow.
@@ -27,24 +27,14 @@ def open_source(kind: str, split: str, **options: object) -> Source:
     Raises:
         ValueError: There is no such kind, or it has no such option, or lacks one.
     """
-    if kind not in KINDS:
-        near = difflib.get_close_matches(kind, KINDS, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise ValueError(
-            f"`kind`={kind!r} is not a kind of data; {hint}known: {', '.join(KINDS)}."
-        )
+    choices.pick(kind, KINDS, f"`kind`={kind!r} is not a kind of data")
     module, name = KINDS[kind]
     opened = getattr(importlib.import_module(f"unlir_jax.data.{module}"), name)
     parameters = inspect.signature(opened).parameters
     known = [option for option in parameters if option != "split"]
     for option in options:
-        if option not in known:
-            near = difflib.get_close_matches(option, known, n=1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
-            raise ValueError(
-                f"{option!r} is not an option of {kind!r} data; {hint}known: "
-                f"{', '.join(known)}."
-            )
+        wrong = f"{option!r} is not an option of {kind!r} data"
+        choices.pick(option, known, wrong)
     for option in known:
         if parameters[option].default is inspect.Parameter.empty:
             if option not in options:

@@ -3,14 +3,16 @@
 import functools
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+
+from unlir_jax.core.document_types import Record
 
 VOID = 255
 """In a mask: nobody says what this pixel is, and metrics leave it out."""
 
-Example = dict[str, Any]
+Example = Record
 """One picture and what is known of it.
 
 - `image`: 8-bit RGB, a Pillow image or uint8 `[height, width, 3]`.

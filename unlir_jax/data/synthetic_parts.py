@@ -6,16 +6,16 @@ be drawn again without a part, or with another variant of it.
 """
 
 import cmath
-import difflib
 import functools
 import math
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from unlir_jax.core.document_types import Document
+from unlir_jax.core import choices
+from unlir_jax.core.document_types import Document, Record
 from unlir_jax.data import shapes, source
 
 PARTS: tuple[str, ...] = tuple(shapes.VARIANTS)
@@ -256,7 +256,7 @@ def synthetic_parts(
     _table(classes, variants, seed)
     orders = _orders(seed, number, classes, 0, math.ceil(size / classes))
 
-    settings: dict[str, Any] = {"seed": seed, "image_size": image_size}
+    settings: Record = {"seed": seed, "image_size": image_size}
     settings |= {"classes": classes, "variants": variants}
     return source.Source(
         read=functools.partial(_read, split, size, settings),
@@ -285,17 +285,9 @@ def _orders(seed: int, split: int, count: int, first: int, blocks: int) -> np.nd
 
 
 def _split_number(split: str) -> int:
-    if split not in SIZES:
-        raise ValueError(
-            f"`split`={split!r} is not a split; expected {', '.join(SIZES)}"
-            f"{_hint(split, SIZES)}"
-        )
+    wrong = f"`split`={split!r} is not a split"
+    choices.pick(split, SIZES, wrong, "expected {}")
     return list(SIZES).index(split)
-
-
-def _hint(word: str, words: Collection[str]) -> str:
-    close = difflib.get_close_matches(word, words, 1, 0.4)
-    return f"; did you mean {close[0]!r}?" if close else "."
 
 
 def _check_key(key: tuple[int, ...]) -> tuple[int, ...]:
@@ -321,11 +313,7 @@ def _choose(
             f"{len(PARTS)}, one for each of {', '.join(PARTS)}."
         )
     for part in (*without, *replace):
-        if part not in PARTS:
-            raise ValueError(
-                f"{part!r} is not a part; expected {', '.join(PARTS)}"
-                f"{_hint(part, PARTS)}"
-            )
+        choices.pick(part, PARTS, f"{part!r} is not a part", "expected {}")
     chosen = dict(zip(PARTS, map(int, variants), strict=True)) | dict(replace)
     for part, variant in chosen.items():
         known = shapes.VARIANTS[part]

@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -26,7 +26,7 @@ HEADER = re.compile(
     re.DOTALL,
 )
 KINDS = {"index": "iu", "unreadable": "iu", "label": "iu", "predicted": "iu"}
-KINDS |= {"probability": "f", "values": "f", "flat": "b", "curve": "fiu", ABOUT: "u"}
+KINDS |= {"probability": "f", "values": "f", "flat": "b", "curve": "fiu"}
 
 
 class Rows(NamedTuple):
@@ -74,7 +74,7 @@ class Whose(NamedTuple):
     labels: np.ndarray
     batch_size: int
 
-    def about(self, index: np.ndarray, unreadable: np.ndarray) -> dict[str, Any]:
+    def about(self, index: np.ndarray, unreadable: np.ndarray) -> dict[str, object]:
         """Say what stands in a batch of these pictures."""
         return {
             "weights": dict(self.weights),
@@ -89,11 +89,15 @@ def encode(rows: Rows, whose: Whose) -> bytes:
     """Write a batch as the bytes of an `.npz` file."""
     arrays = {name: getattr(rows, name) for name in rows._fields if name != "curves"}
     arrays |= {f"{CURVE}{name}": curve for name, curve in rows.curves.items()}
+    return pack(arrays, whose.about(rows.index, rows.unreadable))
+
+
+def pack(arrays: Mapping[str, np.ndarray], about: Mapping[str, object]) -> bytes:
+    """Write arrays, and what they are about, as the bytes of an `.npz` file."""
     # JSON escapes what of a file's name is no text.
-    about = json.dumps(whose.about(rows.index, rows.unreadable)).encode()
-    arrays[ABOUT] = np.frombuffer(about, np.uint8)
+    text = np.frombuffer(json.dumps(about).encode(), np.uint8)
     buffer = io.BytesIO()
-    np.savez(buffer, **arrays)
+    np.savez(buffer, allow_pickle=False, **arrays, about=text)
     return buffer.getvalue()
 
 
@@ -112,9 +116,8 @@ def read(file: Path, batch: int, whose: Whose) -> tuple[Rows | None, str]:
         ValueError: It is sound, but of other weights, methods, metrics or pictures.
     """
     try:
-        arrays = _arrays(file)
+        arrays, about = unpack(file)
         rows = _rows(arrays, batch, whose)
-        about = _about(arrays, file)
     except (ValueError, OSError) as error:
         return None, " ".join(str(error).split())
     other = _other(about, rows, whose)
@@ -127,11 +130,27 @@ def read(file: Path, batch: int, whose: Whose) -> tuple[Rows | None, str]:
     return rows, ""
 
 
+def unpack(file: Path) -> tuple[dict[str, np.ndarray], dict[str, object] | None]:
+    """Read arrays, and what they are about; None of a version that did not say so.
+
+    Raises:
+        ValueError: The file is damaged.
+    """
+    arrays = _arrays(file)
+    if ABOUT not in arrays:
+        return arrays, None
+    text = arrays.pop(ABOUT).tobytes()
+    about = documents.parse_json(text, f"what {file.name} is of")
+    if not isinstance(about, dict):
+        raise ValueError("it does not say what it is of")
+    return arrays, about
+
+
 def _arrays(file: Path) -> dict[str, np.ndarray]:
-    size = file.stat().st_size
-    with bounded_zip.open_zip(file) as archive:
+    with file.open("rb") as opened:
+        archive = bounded_zip.open_zip(opened)
         # They are not packed: whoever claims more than there is has not written them.
-        if sum(archive.sizes.values()) > size:
+        if sum(archive.sizes.values()) > file.stat().st_size:
             raise ValueError("its arrays claim more bytes than the file has")
         return {
             name.removesuffix(".npy"): _array(bytes(archive.read(name)), name)
@@ -157,9 +176,8 @@ def _rows(arrays: Mapping[str, np.ndarray], batch: int, whose: Whose) -> Rows:
     """Take a batch from its arrays, which have to be all of it, in the right shapes."""
     wanted = {name for name in Rows._fields if name != "curves"}
     wanted |= {f"{CURVE}{name}" for name in whose.curves}
-    found = set(arrays) - {ABOUT}
-    if found != wanted:
-        named = sorted(found ^ wanted)
+    if set(arrays) != wanted:
+        named = sorted(set(arrays) ^ wanted)
         raise ValueError(f"it has too few or too many arrays: {named[0]!r:.100}")
     count, methods = len(arrays["index"].reshape(-1)), len(whose.methods)
     shapes = {"values": (count, methods, len(whose.metrics)), "flat": (count, methods)}
@@ -169,7 +187,7 @@ def _rows(arrays: Mapping[str, np.ndarray], batch: int, whose: Whose) -> Rows:
         shape = shapes.get(name, (count,))
         if curve:
             shape = (count, methods, array.shape[-1] if array.ndim == 3 else 0)
-        if name != ABOUT and array.shape != shape:
+        if array.shape != shape:
             raise ValueError(f"{name!r} has the shape {array.shape}, not {shape}")
         if array.dtype.kind not in KINDS["curve" if curve else name]:
             raise ValueError(f"{name!r} is of the type {array.dtype}")
@@ -187,17 +205,7 @@ def _rows(arrays: Mapping[str, np.ndarray], batch: int, whose: Whose) -> Rows:
     return Rows(**plain, curves=curves)
 
 
-def _about(arrays: Mapping[str, np.ndarray], file: Path) -> dict[str, Any] | None:
-    """Read whose it is; None of a version that did not say so."""
-    if ABOUT not in arrays:
-        return None
-    about = documents.parse_json(arrays[ABOUT].tobytes(), f"what {file.name} is of")
-    if not isinstance(about, dict):
-        raise ValueError("it does not say what it is of")
-    return about
-
-
-def _other(about: Mapping[str, Any] | None, rows: Rows, whose: Whose) -> str:
+def _other(about: Mapping[str, object] | None, rows: Rows, whose: Whose) -> str:
     """Say what a batch is of that is something else here; "" where nothing is."""
     mine = whose.about(rows.index, rows.unreadable)
     for what, value in mine.items() if about is not None else ():
@@ -222,7 +230,7 @@ def _other(about: Mapping[str, Any] | None, rows: Rows, whose: Whose) -> str:
     return ""
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     """Write hashes so that they can be told apart."""
     if isinstance(value, dict):
         return ", ".join(f"{name} {str(text)[:12]}" for name, text in value.items())

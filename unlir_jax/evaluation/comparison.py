@@ -1,12 +1,13 @@
-"""What follows from the table of an evaluation: intervals, tests, and plain words."""
+"""Intervals of means, tests of differences, and controls that are not beaten."""
 
 import itertools
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from unlir_jax import metrics
+from unlir_jax.core.document_types import Document, Record
 from unlir_jax.statistics import significance
 
 
@@ -23,9 +24,9 @@ class Figures(NamedTuple):
             where it is not), and `worse`, whether that is beyond chance.
     """
 
-    means: dict[str, dict[str, Any]]
-    pairs: list[dict[str, Any]]
-    unbeaten: list[dict[str, Any]]
+    means: dict[str, Record]
+    pairs: list[Record]
+    unbeaten: list[Record]
 
 
 def compare(
@@ -50,9 +51,9 @@ def compare(
         resamples: Of intervals and tests.
         seed: Of both.
     """
-    means: dict[str, dict[str, Any]] = {}
-    pairs: list[dict[str, Any]] = []
-    settings: dict[str, Any] = {"resamples": resamples, "seed": seed}
+    means: dict[str, Record] = {}
+    pairs: list[Record] = []
+    settings: Record = {"resamples": resamples, "seed": seed}
     for place, metric in enumerate(names):
         kept = values[np.isfinite(values[..., place]).all(1), :, place]
         kept = kept.astype(np.float64)
@@ -88,9 +89,7 @@ def compare(
     return Figures(means, pairs, _unbeaten(pairs, controls, 1 - confidence))
 
 
-def _interval(
-    values: np.ndarray, confidence: float, settings: Mapping[str, Any]
-) -> dict[str, Any]:
+def _interval(values: np.ndarray, confidence: float, settings: Document) -> Record:
     if not len(values):
         return {"mean": None, "low": None, "high": None, "n": 0}
     found = significance.bootstrap(values, confidence=confidence, **settings)
@@ -103,8 +102,8 @@ def _interval(
 
 
 def _unbeaten(
-    pairs: Sequence[Mapping[str, Any]], controls: Sequence[str], level: float
-) -> list[dict[str, Any]]:
+    pairs: Sequence[Document], controls: Sequence[str], level: float
+) -> list[Record]:
     """Find where a method is not better than a control, beyond chance."""
     found = []
     for pair in pairs:

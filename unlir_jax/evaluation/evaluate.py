@@ -6,23 +6,32 @@ it was, and ends with the same table.
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 
 from unlir_jax.core import finite
 from unlir_jax.data import pipeline, source
-from unlir_jax.evaluation import comparison, gallery, scoring, settled, store, task
+from unlir_jax.evaluation import (
+    aggregate,
+    comparison,
+    gallery,
+    scoring,
+    setup,
+    store,
+)
 from unlir_jax.evaluation import settings as default_settings
+from unlir_jax.evaluation.setup import EvaluationSetup
 from unlir_jax.report import evaluation as report
 from unlir_jax.runs import origins, sharing
 from unlir_jax.runtime import config, mesh, preemption, ranges
+from unlir_jax.runtime.config import Settings
 from unlir_jax.storage import files, paths
 
 SUMMARY, WORDS, PAGE = "summary.json", "summary.md", "report.html"
 # What follows from the batches, and is written at the end; the summary is last.
 WRITTEN = (store.TABLE, store.COMMA, WORDS, PAGE)
-TRACES = (SUMMARY, store.FOLDER, *WRITTEN)
+TRACES = (SUMMARY, store.FOLDER, gallery.FOLDER, *WRITTEN)
 # Of the summary only: the batches are the same.
 SUMMARISED = ("statistics", "gallery")
 FREE = ("data.compare", "data.workers", "data.threads", "devices", *SUMMARISED)
@@ -30,20 +39,20 @@ FREE = ("data.compare", "data.workers", "data.threads", "devices", *SUMMARISED)
 Progress = Callable[[str, float], None]
 
 
-class Outcome(NamedTuple):
+class EvaluationOutcome(NamedTuple):
     """Say how an evaluation ended: its summary, None if it was stopped, and a line."""
 
-    summary: dict[str, Any] | None
+    summary: Mapping[str, object] | None
     message: str
 
 
 def run(
-    settings: Any,
+    settings: Settings,
     folder: str | Path,
     *,
     progress: Progress = lambda doing, share: None,
     say: Callable[[str], None] = lambda text: None,
-) -> Outcome:
+) -> EvaluationOutcome:
     """Evaluate as a config says, or go on with it.
 
     Writes to the workdir `per_image.parquet` and `.csv` (image, label, method, metric,
@@ -69,27 +78,29 @@ def run(
     left = _left(folder, done, plain)
     progress("loading the network", 0.0)
     try:
-        job = task.prepare(settings)
+        given = setup.prepare(settings)
     except (ValueError, OSError) as error:
         if done is None or left:
             raise
         unknown = f"what it began with cannot be looked at now ({error})"
-        return Outcome(done, f"Done before: {_result(folder)}; {unknown}")
-    data = job.data._replace(labels=job.labels)
-    now = origins.describe(job.network, job.further, job.annotations, data=data)
+        return EvaluationOutcome(done, f"Done before: {_result(folder)}; {unknown}")
+    data = given.data._replace(labels=given.labels)
+    now = origins.describe(given.network, given.further, given.annotations, data=data)
     # A finished evaluation of an earlier version is left as it is.
     silent = done is not None and not (left or (folder / origins.FILE).is_file())
     notice = "" if silent else sharing.compare(place, now, settings.data.compare)
     if done is not None and not left:
-        return Outcome(done, f"Done before: {_result(folder)}")
+        return EvaluationOutcome(done, f"Done before: {_result(folder)}")
     sharing.check_writable(folder)
-    job = task.compared(job)
-    for sentence in filter(None, (notice, left, *job.notices)):
+    given = setup.compared(given)
+    for sentence in filter(None, (notice, left, *given.notices)):
         first(sentence)
-    return _run(job, place, now, progress, say)
+    return _run(given, place, now, progress, say)
 
 
-def _left(folder: Path, done: Mapping[str, Any] | None, plain: dict[str, Any]) -> str:
+def _left(
+    folder: Path, done: Mapping[str, object] | None, plain: Mapping[str, object]
+) -> str:
     """Say what of a finished evaluation is to be made again; "" where nothing is."""
     if done is None:
         return ""
@@ -118,47 +129,51 @@ def _left(folder: Path, done: Mapping[str, Any] | None, plain: dict[str, Any]) -
 
 
 def _run(
-    job: task.Task,
+    given: EvaluationSetup,
     place: sharing.Place,
-    now: Mapping[str, Any],
+    now: Mapping[str, object],
     progress: Progress,
     say: Callable[[str], None],
-) -> Outcome:
+) -> EvaluationOutcome:
     """Score the batches that are not there, and put all together."""
-    folder, settings, whose = place.folder, job.settings, job.whose()
-    batches = pipeline.evaluation_batches(job.data.size, settings.batch_size)
+    folder, settings, whose = place.folder, given.settings, given.whose()
+    batches = pipeline.evaluation_batches(given.data.size, settings.batch_size)
     own = range(jax.process_index(), batches, jax.process_count())
-    sharing.sweep(place, store.FOLDER)
+    sharing.sweep(place, store.FOLDER, gallery.FOLDER)
     store.drop_damaged(folder, own, whose, say)
     missing = [index for index in store.missing(folder, batches) if index in own]
     claimed, how = False, settings.data.compare
+    kept = gallery.read(folder, whose, given, say)
     with preemption.watch() as asked:
-        for number, (index, batch) in enumerate(scoring.batches(job, missing)):
+        for number, (index, batch) in enumerate(scoring.batches(given, missing)):
             if asked():
                 break
             share = (len(own) - len(missing) + number) / len(own)
-            rows = scoring.score(job, batch, share, len(own), progress)
+            scored = scoring.score(given, batch, share, len(own), progress)
             if not claimed:
                 # Not before: what the first batch refuses leaves no workdir behind.
                 claimed, notice = True, sharing.claim(place, now, how)
                 _say(say, notice)
-            store.write(folder, index, rows, whose)
+            kept, before = gallery.update(given, kept, scored), kept
+            if kept is not None and kept is not before:
+                gallery.write(folder, whose, kept)
+            store.write(folder, index, scored.rows, whose)
     if not claimed:
         _say(say, sharing.claim(place, now, how))
     # Who was asked to stop comes here too: else the others would wait for ever.
     mesh.wait_for_all("evaluated")
     if not mesh.is_first():
-        return Outcome(None, "")
+        return EvaluationOutcome(None, "")
     left = len(store.missing(folder, batches))
     if left:
-        return Outcome(
+        return EvaluationOutcome(
             None,
             f"Stopped by {asked() or 'another process'} after {batches - left} of "
             f"{batches} batches: the same command goes on from there.",
         )
     progress("comparing", 1.0)
-    summary = _finish(job, place, batches, whose)
-    return Outcome(summary, f"Done: {_result(folder)}")
+    summary = _finish(given, place, batches, whose, say)
+    return EvaluationOutcome(summary, f"Done: {_result(folder)}")
 
 
 def _say(say: Callable[[str], None], sentence: str) -> None:
@@ -171,37 +186,42 @@ def _result(folder: Path) -> str:
 
 
 def _finish(
-    job: task.Task, place: sharing.Place, batches: int, whose: store.Whose
-) -> dict[str, Any]:
+    given: EvaluationSetup,
+    place: sharing.Place,
+    batches: int,
+    whose: store.Whose,
+    say: Callable[[str], None],
+) -> dict[str, object]:
     """Write the tables, the figures and the page."""
     folder = place.folder
     rows = store.read(folder, batches, whose)
     if not len(rows.index):
-        why = source.reason(job.data, 0, job.annotations)
+        why = source.reason(given.data, 0, given.annotations)
         raise ValueError(f"No picture of the data can be read: {why}")
-    rows, facts = settled.settle(job, rows)
-    names = [job.data.name(int(index)) for index in rows.index]
-    methods = list(job.explainers)
-    options = job.settings.statistics
+    rows, results = aggregate.aggregate(given, rows)
+    names = [given.data.name(int(index)) for index in rows.index]
+    methods = list(given.explainers)
+    options = given.settings.statistics
     figures = comparison.compare(
         rows.values,
         methods,
-        job.controls,
-        job.columns,
+        given.controls,
+        given.columns,
         confidence=options.confidence,
         resamples=options.resamples,
-        seed=job.settings.seed,
+        seed=given.settings.seed,
     )
-    document = report.document(job, rows, names, figures, facts)
+    document = aggregate.document(given, rows, names, figures, results)
     finite.check(document, "the summary")
-    shown = gallery.draw(job, rows, names)
+    kept = gallery.read(folder, whose, given, say)
+    shown = gallery.draw(given, rows, names, kept)
     words, page = report.markdown(document), report.page(document, rows, shown)
     # Another run with other statistics may end at the same time.
     with sharing.alone(folder), sharing.writing(folder):
         # It says that all that is beside it is of these settings.
         (folder / SUMMARY).unlink(missing_ok=True)
         sharing.note_settings(place)
-        store.write_tables(folder, rows, names, methods, job.columns)
+        store.write_tables(folder, rows, names, methods, given.columns)
         files.write_text(folder / WORDS, words)
         files.write_text(folder / PAGE, page)
         # Last: what says that all is there.

@@ -1,20 +1,48 @@
-"""Which pictures of an evaluation are worth looking at, and their maps."""
+"""Images of an evaluation that are worth looking at, and their maps.
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+While batches are scored, the maps of images that may be shown in the end are kept: of
+each kind no more than can be chosen, whatever the number of images. An image without
+kept maps is explained again. That happens after a change of `gallery`, in a workdir of
+an earlier version, and where the judge is known only once all images are scored.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
-from unlir_jax import maps, metrics
-from unlir_jax.data import pipeline, source
-from unlir_jax.evaluation import store
+from unlir_jax import metrics
+from unlir_jax.evaluation import batch_files, scoring
+from unlir_jax.evaluation.setup import EvaluationSetup
+from unlir_jax.evaluation.store import Rows
 from unlir_jax.report import overlay
+from unlir_jax.runs import sharing
+from unlir_jax.storage import files
 
 # Of what is asked for, the first of these decides what is best and worst.
 JUDGES = ("insertion", "average_gain", "average_drop", "deletion")
+FOLDER, MAPS, NONE = "gallery", "maps/", np.asarray([], int)
+
+
+class Candidates(NamedTuple):
+    """Hold images that may be shown, in the order of the data.
+
+    Attributes:
+        index: Places in the data, `[images]`.
+        pixels: 8-bit images as the network sees them.
+        values: Values of the judge, `[images, methods]`.
+        flat: Whether maps are flat, `[images, methods]`.
+        maps: Raw maps of each method that is shown, `[images, rows, columns]`.
+    """
+
+    index: np.ndarray
+    pixels: np.ndarray
+    values: np.ndarray
+    flat: np.ndarray
+    maps: dict[str, np.ndarray]
 
 
 class Shown(NamedTuple):
@@ -58,54 +86,163 @@ def choose(
     Returns:
         Kinds and places; a picture comes once.
     """
-    finite = np.where(np.isfinite(values), values, 0.0)
-    mean = (finite if higher else -finite).mean(1) - flat.any(1)
-    order = np.argsort(-mean, kind="stable").tolist()
+    order, apart = _orders(values, flat, higher)
     count = min(count, len(order) // 2)
     chosen = [("best", place) for place in order[:count]]
     chosen += [("worst", place) for place in order[::-1][:count]]
     if values.shape[1] > 1:
         taken = {place for _, place in chosen}
-        apart = np.argsort(-np.ptp(finite, axis=1), kind="stable").tolist()
         left = [place for place in apart if place not in taken]
         chosen += [("disputed", place) for place in left[:count]]
     return chosen
 
 
-def draw(job: Any, rows: store.Rows, names: Sequence[str]) -> list[Shown]:
-    """Explain the chosen pictures again, and draw their maps."""
-    methods = [name for name in job.explainers if name not in job.controls]
-    methods = methods or list(job.explainers)
-    places = [list(job.explainers).index(name) for name in methods]
-    by = judge(job.columns)
-    values = rows.values[:, places, job.columns.index(by)]
+def _orders(
+    values: np.ndarray, flat: np.ndarray, higher: bool
+) -> tuple[list[int], list[int]]:
+    """Sort pictures from the best to the worst, and from the most disputed on."""
+    finite = np.where(np.isfinite(values), values, 0.0)
+    mean = (finite if higher else -finite).mean(1) - flat.any(1)
+    apart = np.argsort(-np.ptp(finite, axis=1), kind="stable")
+    return np.argsort(-mean, kind="stable").tolist(), apart.tolist()
+
+
+def methods(setup: EvaluationSetup) -> list[str]:
+    """List the methods that are shown: all but controls, unless there is no other."""
+    own = [name for name in setup.explainers if name not in setup.controls]
+    return own or list(setup.explainers)
+
+
+def merge(*parts: Candidates | None) -> Candidates | None:
+    """Put candidates together, each image once and in order."""
+    known = [each for each in parts if each is not None]
+    if not known:
+        return None
+    joined = jax.tree.map(lambda *leaves: np.concatenate(leaves), *known)
+    _, places = np.unique(joined.index, return_index=True)
+    return jax.tree.map(lambda leaf: leaf[places], joined)
+
+
+def update(
+    setup: EvaluationSetup, known: Candidates | None, scored: scoring.Scored
+) -> Candidates | None:
+    """Take in a batch, and drop what cannot be chosen any more.
+
+    Returns:
+        The same candidates where no image of the batch is one.
+    """
+    count = setup.settings.gallery
+    every = merge(known, _of(setup, scored)) if count else None
+    if every is None or not len(every.index):
+        return known
+    higher = metrics.higher_is_better(judge(setup.columns))
+    order, apart = _orders(every.values, every.flat, higher)
+    # Of the most disputed, as many may be among the best and the worst.
+    kept = sorted({*order[:count], *order[::-1][:count], *apart[: 3 * count]})
+    if known is not None and np.array_equal(known.index, every.index[kept]):
+        return known
+    return jax.tree.map(lambda leaf: leaf[kept], every)
+
+
+def _of(setup: EvaluationSetup, scored: scoring.Scored) -> Candidates:
+    maps = {name: scored.maps[name].astype(np.float32) for name in methods(setup)}
+    judged = _judged(setup, scored.rows)
+    return Candidates(scored.rows.index, scored.pixels, *judged, maps)
+
+
+def _judged(setup: EvaluationSetup, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
+    """Give the judge's values and flat maps, `[images, methods]`."""
+    places = [list(setup.explainers).index(name) for name in methods(setup)]
+    column = setup.columns.index(judge(setup.columns))
+    return rows.values[:, places, column], rows.flat[:, places]
+
+
+def write(folder: Path, whose: batch_files.Whose, known: Candidates) -> None:
+    """Keep the candidates of this process.
+
+    Raises:
+        ValueError: Nothing can be written there.
+    """
+    file = folder / FOLDER / f"{jax.process_index()}.npz"
+    arrays = known._asdict()
+    arrays |= {f"{MAPS}{name}": each for name, each in arrays.pop("maps").items()}
+    with sharing.writing(folder):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        about = whose.about(known.index, NONE)
+        files.write_bytes(file, batch_files.pack(arrays, about))
+
+
+def read(
+    folder: Path,
+    whose: batch_files.Whose,
+    setup: EvaluationSetup,
+    say: Callable[[str], None],
+) -> Candidates | None:
+    """Read the candidates of all processes, but for damaged files, which it says."""
+    found = []
+    for file in sorted((folder / FOLDER).glob("*.npz")):
+        try:
+            found.append(_read(file, whose, setup))
+        except (ValueError, OSError) as error:
+            damage = " ".join(str(error).split())
+            say(f"{str(file)!r} is damaged ({damage}): its maps are made again.")
+    return merge(*found)
+
+
+def _read(file: Path, whose: batch_files.Whose, setup: EvaluationSetup) -> Candidates:
+    """Read a file, and refuse what this evaluation has not written."""
+    arrays, about = batch_files.unpack(file)
+    names, side = methods(setup), setup.image_size
+    own = [name for name in Candidates._fields if name != "maps"]
+    if set(arrays) != {*own, *(f"{MAPS}{name}" for name in names)}:
+        raise ValueError("it has too few or too many arrays")
+    maps = {name: arrays[f"{MAPS}{name}"] for name in names}
+    found = Candidates._make([*(arrays[name] for name in own), maps])
+    count = found.index.size
+    shapes = [(count,), (count, side, side, 3), *2 * [(count, len(names))]]
+    shapes += [(count, *each.shape[1:3]) for each in maps.values()]
+    leaves = [*found[:4], *maps.values()]
+    kinds = "".join(each.dtype.kind for each in leaves)
+    if kinds != "iufb" + len(maps) * "f" or any(not each.size for each in leaves):
+        raise ValueError("an array is of another type, or empty")
+    if [each.shape for each in leaves] != shapes or {e.ndim for e in leaves[4:]} != {3}:
+        raise ValueError("an array has another shape")
+    inside = (found.index >= 0).all() and (found.index < setup.data.size).all()
+    if not inside or about != whose.about(found.index, NONE):
+        raise ValueError("it is of another evaluation")
+    return found
+
+
+def draw(
+    setup: EvaluationSetup, rows: Rows, names: Sequence[str], known: Candidates | None
+) -> list[Shown]:
+    """Choose pictures, and draw their maps: kept ones, or new ones where none are."""
+    by = judge(setup.columns)
+    values, flat = _judged(setup, rows)
     higher = metrics.higher_is_better(by)
-    chosen = choose(values, rows.flat[:, places], higher, job.settings.gallery)
-    if not chosen:
-        return []
-    at = np.asarray([rows.index[place] for _, place in chosen])
-    batches = pipeline.evaluation(
-        source.subset(job.data, at),
-        batch_size=len(at),
-        image_size=job.image_size,
-        crop=job.crop,
-        interpolation=job.interpolation,
-    )
-    pixels = next(batches)["image"]
-    masks: dict[str, list[np.ndarray]] = {name: [] for name in methods}
-    key = jax.random.key(job.settings.seed)
-    # One by one: a map does not depend on its neighbours, and memory stays small.
-    for (_, place), picture in zip(chosen, pixels, strict=True):
-        image = jnp.asarray(picture[None], jnp.float32) / 255
-        label = jnp.asarray(rows.label[place][None])
-        for name in methods:
-            raw = job.explainers[name](job.network.variables, image, label, key=key)
-            enlarged = maps.resize(raw, image.shape[1:3])
-            masks[name].append(np.asarray(maps.normalize(enlarged, "range"))[0])
-    shown = []
-    for number, (kind, place) in enumerate(chosen):
-        picture = Image.fromarray(pixels[number])
-        views = {name: overlay.view(picture, masks[name][number]) for name in methods}
-        scores = dict(zip(methods, values[place].tolist(), strict=True))
-        shown.append(Shown(kind, names[place], picture, views, scores, place, by))
+    chosen = choose(values, flat, higher, setup.settings.gallery)
+    wanted = [int(rows.index[place]) for _, place in chosen]
+    kept = () if known is None else known.index.tolist()
+    known = merge(known, *_explained(setup, sorted(set(wanted).difference(kept))))
+    shown: list[Shown] = []
+    if known is None:
+        return shown
+    for (kind, place), index in zip(chosen, wanted, strict=True):
+        # An image that could be scored may be gone since.
+        for row in np.flatnonzero(known.index == index).tolist():
+            picture = Image.fromarray(known.pixels[row])
+            views = {
+                name: overlay.views([picture], known.maps[name][row : row + 1])[0]
+                for name in methods(setup)
+            }
+            scores = dict(zip(views, values[place].tolist(), strict=True))
+            shown.append(Shown(kind, names[place], picture, views, scores, place, by))
     return shown
+
+
+def _explained(setup: EvaluationSetup, indices: Sequence[int]) -> list[Candidates]:
+    """Explain images of which no maps are kept."""
+    own = {name: setup.explainers[name] for name in methods(setup)}
+    alone = setup._replace(explainers=own, scorers=())
+    batches = scoring.read(alone, np.asarray(indices)) if indices else ()
+    return [_of(alone, scoring.score(alone, batch)) for batch in batches]

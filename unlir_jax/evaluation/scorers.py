@@ -1,43 +1,18 @@
 """Metrics by name, ready to score; those that look at the same pictures become one."""
 
-import difflib
 import functools
-import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, get_args
+from typing import Any, get_args
 
 from unlir_jax import metrics
-from unlir_jax.core import loops
-from unlir_jax.metrics import registry
+from unlir_jax.core import choices, loops
+from unlir_jax.core.document_types import Document, Record
+from unlir_jax.explanation.scoring import Scorer
+from unlir_jax.metrics import spec
+from unlir_jax.types import SplitModel
 
-AVERAGES = ("average_drop", "average_increase", "average_gain")
-CURVES = ("insertion", "deletion")
-COUNTS = ("pixels_inside", "pixels_outside")
 # Of a setting of a method or metric, whole and broken; none has use for more.
 MOST_COUNT, MOST_NUMBER = 10**6, 1e9
-CHOSEN = metrics.CHOSEN_REGION_METRICS | metrics.CHOSEN_BOX_METRICS
-
-
-class Scorer(NamedTuple):
-    """Hold a metric, which may give several columns at once.
-
-    Attributes:
-        columns: Names of what it gives, with their names in its result; "" for what
-            follows from its curve, see `settled`.
-        score: The metric.
-        curves: Names of the curves that it also gives, with their names in its result.
-        takes: What it takes besides: `explain`, where `score` makes the metric of an
-            explainer; `regions`, the object's mask; `boxes`; or "".
-        other: Whose variables it takes besides: `redrawn`, `random_labels`, or "".
-        clean: Whether it takes the logits of the pictures, which are known.
-    """
-
-    columns: dict[str, str]
-    score: Callable[..., Any]
-    curves: dict[str, str]
-    takes: str = ""
-    other: str = ""
-    clean: bool = False
 
 
 def check(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -47,35 +22,31 @@ def check(names: tuple[str, ...]) -> tuple[str, ...]:
         The names, each once.
 
     Raises:
-        ValueError: So it is; the sentence says which are known.
+        ValueError: A name is unknown, or there is none.
     """
     wanted = tuple(dict.fromkeys(names))
-    known = ", ".join(metrics.FACTORIES)
     if not wanted:
+        known = ", ".join(metrics.FACTORIES)
         raise ValueError(f"`metrics` is empty; expected some of {known}.")
     for name in wanted:
-        plain = registry.base(name)
-        if plain not in metrics.FACTORIES:
-            near = difflib.get_close_matches(plain, metrics.FACTORIES, n=1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
-            raise ValueError(
-                f"`metrics` has {name!r}, which is no metric; {hint}known: {known}."
-            )
-        registry.variant(name)
+        plain = spec.base(name)
+        wrong = f"`metrics` has {name!r}, which is no metric"
+        choices.pick(plain, metrics.FACTORIES, wrong)
+        spec.variant(name)
     return wanted
 
 
 def sanity(names: Sequence[str]) -> bool:
     """Tell whether layers are to be redrawn."""
-    return any(registry.base(name).endswith("_randomization") for name in names)
+    return any(metrics.SPECS[spec.base(name)].needs == "redrawn" for name in names)
 
 
 def make(
-    model: Any,
+    model: SplitModel,
     names: Sequence[str],
-    options: Mapping[str, Mapping[str, Any]],
+    options: Mapping[str, Document],
     order: tuple[str, ...] = (),
-) -> tuple[list[Scorer], dict[str, Any]]:
+) -> tuple[list[Scorer], Record]:
     """Make metrics, and say what each means.
 
     Args:
@@ -86,33 +57,51 @@ def make(
     """
     values = _values(names, options, order)
     given = _given(values)
-    scorers = []
-    averages = {name: name for name in names if name in AVERAGES}
-    if averages:
-        score = metrics.average_scores(model)
-        scorers.append(Scorer(averages, score, {}, clean=True))
+    scorers: list[Scorer] = []
     for name in names:
-        if name in AVERAGES or name in given:
+        known = metrics.SPECS[spec.base(name)]
+        if name in given or _join(scorers, name, values[name]):
             continue
-        plain = registry.base(name)
-        if plain in metrics.SANITY_METRICS:
-            _add_sanity(scorers, name, model, values[name])
-            continue
-        make = functools.partial(metrics.FACTORIES[plain], **values[name])
+        if known.together:
+            score = known.together(model)
+        else:
+            score = functools.partial(
+                metrics.FACTORIES[spec.base(name)], model, **values[name]
+            )
+            score = score if known.needs in spec.EXPLAINING else score()
         all_names = [name, *(other for other, giver in given.items() if giver == name)]
         columns = {
-            each: "" if plain in CHOSEN else registry.base(each) for each in all_names
+            each: "" if known.at_threshold else _result(each, values[each])
+            for each in all_names
         }
-        if plain in metrics.EXPLAINER_METRICS:
-            made = functools.partial(make, model)
-            scorers.append(Scorer(columns, made, {}, "explain"))
-            continue
-        curves = dict(item for each in all_names for item in _curves(each).items())
-        scorers.append(Scorer(columns, make(model), curves, _takes(plain)))
+        curves = {
+            curve.replace(spec.base(each), each, 1): curve
+            for each in all_names
+            for curve in metrics.SPECS[spec.base(each)].curves
+        }
+        scorers.append(Scorer(columns, score, curves, known.needs))
     return scorers, {name: metrics.contract(name, values[name]) for name in names}
 
 
-def _given(values: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+def _join(scorers: list[Scorer], name: str, values: Document) -> bool:
+    """Add a metric to the scorer that computes it anyway, if there is one."""
+    known = metrics.SPECS[spec.base(name)]
+    for scorer in scorers:
+        other = metrics.SPECS[spec.base(next(iter(scorer.columns)))]
+        same = other.together is not None and other.together == known.together
+        if same or (known.shared and other == known):
+            scorer.columns[name] = _result(name, values)
+            return True
+    return False
+
+
+def _result(name: str, values: Document) -> str:
+    """Name a metric as its result does."""
+    known = metrics.SPECS[spec.base(name)]
+    return values[known.variants] if known.shared else spec.base(name)
+
+
+def _given(values: Mapping[str, Document]) -> dict[str, str]:
     """Find the metrics that another one computes anyway: their names, and its.
 
     Args:
@@ -122,84 +111,49 @@ def _given(values: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     for giver, settings in values.items():
         for plain, own in _gives(giver, settings).items():
             for name, wanted in values.items():
-                if registry.base(name) == plain and wanted == own:
+                if spec.base(name) == plain and wanted == own:
                     found[name] = giver
     return found
 
 
-def _gives(name: str, settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def _gives(name: str, settings: Document) -> dict[str, Record]:
     """List what a metric gives besides itself, and the settings that it is under."""
-    if name == "insertion_minus_deletion":
-        common = {each: settings[each] for each in ("steps", "loop")}
-        return {
-            each: common | {"baseline": settings[f"{each}_baseline"]} for each in CURVES
-        }
-    return {"coherency": {}} if name == "adcc" else {}
+    return {
+        other: {own: settings[theirs] for own, theirs in names.items()}
+        for other, names in metrics.SPECS[spec.base(name)].gives.items()
+    }
 
 
 def _values(
     names: Sequence[str],
-    options: Mapping[str, Mapping[str, Any]],
+    options: Mapping[str, Document],
     order: tuple[str, ...],
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, Record]:
     """Give the settings of each metric: defaults, then options, then its variant."""
-    plain = dict.fromkeys(registry.base(name) for name in names)
+    plain = dict.fromkeys(spec.base(name) for name in names)
     found = {name: defaults(name) for name in plain}
     merge(found, options, "metric_options", defaults)
     for name, settings in found.items():
-        if name.endswith("_randomization"):
+        if metrics.SPECS[name].needs == "redrawn":
             settings["order"] = order
-    return {name: found[registry.base(name)] | registry.variant(name) for name in names}
+    return {name: found[spec.base(name)] | spec.variant(name) for name in names}
 
 
-def defaults(name: str) -> dict[str, Any]:
+def defaults(name: str) -> Record:
     """List the settings of a metric's factory; none where there is no such metric.
 
     The order in which layers are redrawn is the network's, and no setting.
     """
     if name not in metrics.FACTORIES:
         return {}
-    explaining = metrics.EXPLAINER_METRICS | metrics.SANITY_METRICS
-    own = list(inspect.signature(metrics.FACTORIES[name]).parameters.values())
-    own = own[2 if name in explaining else 1 :]
-    return {each.name: each.default for each in own if each.name != "order"}
-
-
-def _add_sanity(
-    scorers: list[Scorer], name: str, model: Any, values: dict[str, Any]
-) -> None:
-    """Let the measures of one check share its maps."""
-    plain, measure = registry.base(name), values["measure"]
-    for scorer in scorers:
-        if plain in {registry.base(column) for column in scorer.columns}:
-            scorer.columns[name] = measure
-            return
-    score = functools.partial(metrics.SANITY_METRICS[plain], **values)
-    other = "random_labels" if plain == "random_labels" else "redrawn"
-    made = functools.partial(score, model)
-    scorers.append(Scorer({name: measure}, made, {}, "explain", other))
-
-
-def _takes(name: str) -> str:
-    if name in metrics.REGION_METRICS | metrics.CHOSEN_REGION_METRICS:
-        return "regions"
-    return "boxes" if name in metrics.BOX_METRICS | metrics.CHOSEN_BOX_METRICS else ""
-
-
-def _curves(name: str) -> dict[str, str]:
-    plain = registry.base(name)
-    if plain == "pixel_average_precision":
-        return {each: each for each in COUNTS}
-    if plain in (*CURVES, *CHOSEN):
-        return {f"{name}_curve": f"{plain}_curve"}
-    return {}
+    return {k: v for k, v in spec.defaults(name).items() if k != "order"}
 
 
 def merge(
-    found: dict[str, dict[str, Any]],
-    options: Mapping[str, Mapping[str, Any]],
+    found: dict[str, Record],
+    options: Mapping[str, Document],
     what: str,
-    defaults: Callable[[str], dict[str, Any]],
+    defaults: Callable[[str], Record],
 ) -> None:
     """Change settings as options say.
 
@@ -227,7 +181,7 @@ def merge(
             found[name][option] = value
 
 
-def check_option(setting: str, value: Any, default: Any) -> None:
+def check_option(setting: str, value: Any, default: object) -> None:
     """Refuse a value that makes no sense for any method or metric.
 
     Args:

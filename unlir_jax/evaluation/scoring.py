@@ -1,218 +1,162 @@
-"""One batch of an evaluation: explained by every method, and scored by every metric."""
+"""One batch of an evaluation, from its files to the rows that are kept."""
 
 import time
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unlir_jax import maps, split
-from unlir_jax.core import finite
 from unlir_jax.data import pipeline, source
-from unlir_jax.evaluation import scorers, store, task
-from unlir_jax.metrics import boxes
+from unlir_jax.evaluation import store
+from unlir_jax.evaluation.setup import EvaluationSetup
+from unlir_jax.explanation import scoring
+from unlir_jax.metrics.localization import boxes
 from unlir_jax.runtime import mesh
 from unlir_jax.storage import files
-from unlir_jax.types import Explainer
 
 Progress = Callable[[str, float], None]
 
 
+class Scored(NamedTuple):
+    """Hold the images of a batch that could be read.
+
+    Attributes:
+        rows: What is kept of them.
+        pixels: 8-bit images as the network sees them.
+        maps: Raw maps by method.
+    """
+
+    rows: store.Rows
+    pixels: np.ndarray
+    maps: dict[str, np.ndarray]
+
+
 def batches(
-    job: task.Task, missing: list[int]
+    setup: EvaluationSetup, missing: Sequence[int]
 ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
     """Read the batches that are not there yet, each as it would be in a whole run."""
-    size = job.settings.batch_size
-    rows = [
-        np.arange(index * size, min((index + 1) * size, job.data.size))
-        for index in missing
-    ]
-    if not rows:
-        return
-    places = np.concatenate(rows)
-    left = job.settings.data
-    for index, batch in zip(
-        missing,
-        pipeline.evaluation(
-            source.subset(job.data, places),
-            batch_size=size,
-            image_size=job.image_size,
-            crop=job.crop,
-            interpolation=job.interpolation,
-            annotations=job.annotations,
-            workers=left.workers,
-            threads=left.threads or None,
-            strict=left.strict,
-        ),
-        strict=True,
+    size, end = setup.settings.batch_size, setup.data.size
+    rows = [np.arange(first * size, min((first + 1) * size, end)) for first in missing]
+    if rows:
+        yield from zip(missing, read(setup, np.concatenate(rows)), strict=True)
+
+
+def read(setup: EvaluationSetup, places: np.ndarray) -> Iterator[dict[str, np.ndarray]]:
+    """Read images of the data in batches; the last is filled up with nothing."""
+    options = setup.settings.data
+    for batch in pipeline.evaluation(
+        source.subset(setup.data, places),
+        batch_size=setup.settings.batch_size,
+        image_size=setup.image_size,
+        crop=setup.crop,
+        interpolation=setup.interpolation,
+        annotations=setup.annotations,
+        workers=options.workers,
+        threads=options.threads or None,
+        strict=options.strict,
     ):
         inside = batch["index"] >= 0
         batch["index"] = np.where(inside, places[batch["index"]], -1)
-        yield index, batch
-
-
-class _Seen(NamedTuple):
-    """Hold a batch as the network sees it, and what is known of it.
-
-    Attributes:
-        arguments: Variables, images and labels, laid out over the devices.
-        logits: Of the images.
-        known: What metrics take besides, by name.
-        key: Of all that is random.
-        kept: Which rows have a picture.
-        names: Of all rows, "" where there is no picture.
-    """
-
-    arguments: tuple[Any, Any, Any]
-    logits: Any
-    known: dict[str, Any]
-    key: Any
-    kept: np.ndarray
-    names: list[str]
+        yield batch
 
 
 def score(
-    job: task.Task,
-    batch: dict[str, np.ndarray],
-    share: float,
-    batches: int,
-    progress: Progress,
-) -> store.Rows:
+    setup: EvaluationSetup,
+    batch: Mapping[str, np.ndarray],
+    share: float = 0.0,
+    batches: int = 1,
+    progress: Progress = lambda doing, share: None,
+) -> Scored:
     """Explain a batch by every method, and score every map.
 
     Raises:
         FloatingPointError: Logits, a map, or a score where its metric is defined, are
-            not finite; it names the pictures.
+            not finite; it names the images.
     """
-    seen, labels, chances = _look(job, batch)
-    kept = seen.kept
-    # What stays NaN here follows from the curves of all pictures, see `settled`.
-    values = np.full((len(labels), len(job.explainers), len(job.columns)), np.nan)
-    flat = np.empty(values.shape[:2], bool)
-    curves: dict[str, list[np.ndarray]] = {}
-    begun = time.monotonic()
-    for place, (name, explain) in enumerate(job.explainers.items()):
-        done = place / len(job.explainers)
-        progress(_doing(name, begun, done, share, batches), share + done / batches)
-        raw = explain(*seen.arguments, key=seen.key)
-        _check(seen, f"the map of {name}", raw)
-        flat[:, place] = np.asarray(maps.is_flat(raw))
-        enlarged = maps.resize(raw, batch["image"].shape[1:3])
-        for scorer in job.scorers:
-            found = _found(scorer, explain, seen, enlarged)
-            nothing = _without_object(scorer, seen)
-            for column, name_of in scorer.columns.items():
-                if name_of:
-                    own = np.asarray(found[name_of], np.float64)
-                    _check(seen, f"{column} of {name}", own, nothing)
-                    values[:, place, job.columns.index(column)] = own
-            for curve, name_of in scorer.curves.items():
-                own = np.asarray(found[name_of], np.float32)
-                _check(seen, f"{curve} of {name}", own, nothing)
-                curves.setdefault(curve, []).append(own)
-    predicted = chances.argmax(1).astype(np.int32)
-    lost = (batch["index"] >= 0) & ~kept
-    return store.Rows(
-        batch["index"][kept],
-        labels[kept],
-        predicted[kept],
-        chances[np.arange(len(labels)), labels][kept],
-        values[kept],
-        flat[kept],
-        {name: np.stack(found, 1)[kept] for name, found in curves.items()},
-        batch["index"][lost],
+    filled, index, begun = batch["weight"] > 0, batch["index"], time.monotonic()
+
+    def advance(method: str, done: float) -> None:
+        progress(_doing(method, begun, done, share, batches), share + done / batches)
+
+    found = scoring.score_batch(
+        setup.network,
+        setup.explainers,
+        setup.scorers,
+        _batch(setup, batch, filled),
+        key=jax.random.key(setup.settings.seed),
+        progress=advance,
+    )
+    # What stays NaN here follows from the curves of all images, see `aggregate`.
+    nothing = np.full(len(index), np.nan)
+    values = [
+        [np.asarray(each.get(column, nothing), np.float64) for column in setup.columns]
+        for each in found.values.values()
+    ]
+    curves = {
+        name: np.stack([each[name] for each in found.values.values()], 1)
+        for name in setup.curves
+    }
+    rows = store.Rows(
+        index[filled],
+        found.labels[filled],
+        found.probabilities.argmax(1).astype(np.int32)[filled],
+        found.probabilities[np.arange(len(index)), found.labels][filled],
+        np.moveaxis(np.asarray(values), -1, 0)[filled],
+        np.stack(list(found.flat.values()), 1)[filled],
+        {name: each[filled].astype(np.float32) for name, each in curves.items()},
+        index[(index >= 0) & ~filled],
+    )
+    kept = {name: each[filled] for name, each in found.maps.items()}
+    return Scored(rows, batch["image"][filled], kept)
+
+
+def _batch(
+    setup: EvaluationSetup, batch: Mapping[str, np.ndarray], filled: np.ndarray
+) -> scoring.Batch:
+    """Lay a batch out over the devices, with what is known of its images."""
+    images = batch["image"].astype(np.float32) / 255
+    if filled.any():
+        # Rows without an image repeat one: what is computed there is thrown away.
+        images[~filled] = images[np.flatnonzero(filled)[0]]
+    if setup.laid.mesh.size > 1:
+        images = mesh.put_batch(setup.laid, {"images": images})["images"]
+    index = batch["index"]
+    names = [setup.data.name(int(place)) if place >= 0 else "" for place in index]
+    return scoring.Batch(
+        jnp.asarray(images),
+        np.where(filled, setup.labels[index], -1),
+        [files.readable(name) for name in names],
+        filled,
+        {**_objects(setup, batch), **setup.others},
     )
 
 
-def _look(
-    job: task.Task, batch: dict[str, np.ndarray]
-) -> tuple[_Seen, np.ndarray, np.ndarray]:
-    """Show a batch to the network: what it sees, the labels, and the chances."""
-    kept, index = batch["weight"] > 0, batch["index"]
-    images: Any = batch["image"].astype(np.float32) / 255
-    if kept.any():
-        # Rows without a picture repeat one: what is computed there is thrown away.
-        images[~kept] = images[np.flatnonzero(kept)[0]]
-    variables, others, many = job.network.variables, job.others, job.laid.mesh.size > 1
-    if many:
-        variables = mesh.put_state(job.laid, variables)
-        images = mesh.put_batch(job.laid, {"images": images})["images"]
-        others = {n: mesh.put_state(job.laid, other) for n, other in others.items()}
-    images = jnp.asarray(images)
-    logits = split.whole(job.network.model)(variables, images)
-    chances = np.asarray(jax.nn.softmax(logits))
-    labels = np.where(index >= 0, job.labels[index], -1)
-    labels = np.where(kept & (labels >= 0), labels, chances.argmax(1)).astype(np.int32)
-    given: Any = jnp.asarray(labels)
-    if many:
-        given = mesh.put_batch(job.laid, {"labels": labels})["labels"]
-    names = [job.data.name(int(place)) if place >= 0 else "" for place in index]
-    arguments, key = (variables, images, given), jax.random.key(job.settings.seed)
-    seen = _Seen(arguments, logits, _known(job, batch) | others, key, kept, names)
-    _check(seen, f"the logits of {job.network.name}", logits)
-    return seen, labels, chances
-
-
-def _check(
-    seen: _Seen, what: str, values: Any, nothing: np.ndarray | None = None
-) -> None:
-    """Refuse what is not finite, but where a metric has nothing to measure.
-
-    Raises:
-        FloatingPointError: Names what it is, and the pictures.
-    """
-    counted = seen.kept if nothing is None else seen.kept & ~nothing
-    names = [files.readable(name) for name in seen.names]
-    finite.check_rows(values, what, names, counted)
-
-
-def _without_object(scorer: scorers.Scorer, seen: _Seen) -> np.ndarray | None:
-    """Tell in which pictures a metric has nothing to find, and so no value."""
-    if scorer.takes == "boxes":
-        return ~np.asarray(boxes.exists(seen.known["boxes"])).any(1)
-    if scorer.takes == "regions":
-        return ~(np.asarray(seen.known["regions"]) > 0).any((1, 2))
-    return None
-
-
-def _known(job: task.Task, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Give what localisation compares with: the object's boxes and region.
+def _objects(
+    setup: EvaluationSetup, batch: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Give what localisation compares with: the object's boxes and mask.
 
     Boxes are whole pixels with both ends included, as `metrics.boxes` takes them; void
-    pixels of a region are -1.
+    pixels of a mask are -1.
     """
-    known = {}
-    if "boxes" in job.annotations:
+    found = {}
+    if "boxes" in setup.annotations:
         corners = np.asarray(batch["boxes"])
         there = (corners[..., 2:] > corners[..., :2]).all(-1, keepdims=True)
-        low = np.clip(np.floor(corners[..., :2]), 0, job.image_size - 1)
-        high = np.clip(np.ceil(corners[..., 2:]) - 1, low, job.image_size - 1)
+        low = np.clip(np.floor(corners[..., :2]), 0, setup.image_size - 1)
+        high = np.clip(np.ceil(corners[..., 2:]) - 1, low, setup.image_size - 1)
         whole = np.concatenate([low, high], -1).astype(np.int32)
         nothing = np.asarray([0, 0, -1, -1], np.int32)
-        known["boxes"] = np.where(there, whole, nothing)
-        size = (job.image_size, job.image_size)
-        known["regions"] = np.asarray(boxes.fill(known["boxes"], size))
-    if "mask" in job.annotations:
+        found["boxes"] = np.where(there, whole, nothing)
+        size = (setup.image_size, setup.image_size)
+        found["masks"] = np.asarray(boxes.fill(found["boxes"], size))
+    if "mask" in setup.annotations:
         mask = np.asarray(batch["mask"])
         # A batch may have no object but void, which 255 would not tell from white.
-        known["regions"] = np.where(mask == source.VOID, -1, mask > 0).astype(np.int8)
-    return known
-
-
-def _found(
-    scorer: scorers.Scorer, explain: Explainer, seen: _Seen, saliency: Any
-) -> dict[str, Any]:
-    """Score the maps of a batch by one metric."""
-    key, known = seen.key, seen.known
-    if scorer.takes == "explain":
-        further = [known[scorer.other]] if scorer.other else []
-        return scorer.score(explain)(*seen.arguments, saliency, *further, key=key)
-    if scorer.takes:
-        return scorer.score(*seen.arguments, saliency, known[scorer.takes], key=key)
-    clean = {"clean": seen.logits} if scorer.clean else {}
-    return scorer.score(*seen.arguments, saliency, key=key, **clean)
+        found["masks"] = np.where(mask == source.VOID, -1, mask > 0).astype(np.int8)
+    return found
 
 
 def _doing(name: str, begun: float, done: float, share: float, batches: int) -> str:

@@ -7,10 +7,11 @@ from typing import Any
 from ml_collections import ConfigDict, config_dict
 
 from unlir_jax import saliency
+from unlir_jax.core.document_types import Document, Record
 from unlir_jax.data import presets
 from unlir_jax.evaluation import scorers
 from unlir_jax.explanation import explainers
-from unlir_jax.metrics import registry
+from unlir_jax.metrics import spec
 from unlir_jax.runtime import config
 
 
@@ -21,9 +22,9 @@ def choose(
     methods: Sequence[str] = (),
     metrics: Sequence[str] = (),
     data: str = "folder",
-    method_options: Mapping[str, Mapping[str, Any]] | None = None,
-    metric_options: Mapping[str, Mapping[str, Any]] | None = None,
-    **more: Any,
+    method_options: Mapping[str, Document] | None = None,
+    metric_options: Mapping[str, Document] | None = None,
+    **more: object,
 ) -> tuple[ConfigDict, types.SimpleNamespace]:
     """Give the settings for a config file, as its argument changes them.
 
@@ -41,6 +42,7 @@ def choose(
         The settings, and all arguments as they were given. Every setting of each method
         and metric that is asked for is there, to be changed on the command line.
     """
+    explainers.load_plugins()
     found: Any = evaluation()
     given = config.parse_arguments(
         argument,
@@ -59,16 +61,16 @@ def choose(
     found.metrics = tuple(given.metrics.split("+"))
     plain = (saliency.SYNONYMS.get(name, name) for name in asked)
     found.method_options = _whole(plain, explainers.defaults, method_options or {})
-    plain = (registry.base(name) for name in found.metrics)
+    plain = (spec.base(name) for name in found.metrics)
     found.metric_options = _whole(plain, scorers.defaults, metric_options or {})
     return found, given
 
 
 def _whole(
     names: Iterable[str],
-    defaults: Callable[[str], dict[str, Any]],
-    changed: Mapping[str, Mapping[str, Any]],
-) -> dict[str, dict[str, Any]]:
+    defaults: Callable[[str], Record],
+    changed: Mapping[str, Document],
+) -> dict[str, Record]:
     """Give all settings of what is asked for, and nothing for what is not known."""
     found = {name: defaults(name) | dict(changed.get(name, {})) for name in names}
     return {name: settings for name, settings in found.items() if settings}

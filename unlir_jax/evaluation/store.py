@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from unlir_jax.core import extras
 from unlir_jax.evaluation import batch_files
 from unlir_jax.evaluation.batch_files import Rows, Whose
 from unlir_jax.runs import sharing
@@ -127,8 +128,9 @@ def write_tables(
     metrics: Sequence[str],
 ) -> None:
     """Write one line for each picture, method and metric, as Parquet and as CSV."""
-    import pyarrow
-    from pyarrow import parquet
+    with extras.needed("report"):
+        import pyarrow
+        from pyarrow import parquet
 
     found = list(lines(rows, names, methods, metrics))
     kinds = pyarrow.string(), pyarrow.int32(), *(pyarrow.string(),) * 2

@@ -1,32 +1,41 @@
 """The job: from picture files to maps, scores and a report."""
 
 import datetime
-import io
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
-from unlir_jax import maps, metrics, saliency, split
-from unlir_jax.core import finite, random_keys
+from unlir_jax import maps, metrics, saliency
+from unlir_jax.core import random_keys
+from unlir_jax.core.document_types import Document, Record
 from unlir_jax.data import classes, preprocessing
 from unlir_jax.data import image_files as files
-from unlir_jax.explanation import explainers
+from unlir_jax.explanation import explainers, scoring
 from unlir_jax.explanation import results as explained
+from unlir_jax.metrics.spec import Needs
 from unlir_jax.models import pretrained
 from unlir_jax.models.pretrained import Pretrained
 from unlir_jax.part_report import panels
 from unlir_jax.parts import attribution
-from unlir_jax.report import html, overlay, part_panel, part_sheet, sheet
+from unlir_jax.report import (
+    explanation_page,
+    html,
+    overlay,
+    part_panel,
+    part_sheet,
+    sheet,
+)
 from unlir_jax.storage import files as record
 from unlir_jax.storage import paths
-from unlir_jax.types import Explainer
+from unlir_jax.types import Explainer, Metric
 
+AVERAGES = ("average_drop", "average_increase", "average_gain")
 BASELINES: dict[str, maps.Baseline] = {"insertion": "blur", "deletion": "black"}
 CURVE_STEPS = 28
 PAGE = "report.html"
@@ -35,7 +44,7 @@ Progress = Callable[[str, float], None]
 """Told what is being done, and the share of all the work that is done."""
 
 
-class Outcome(NamedTuple):
+class ExplanationOutcome(NamedTuple):
     """Say what a run did: where, which pictures, and which could not be read."""
 
     folder: Path
@@ -71,7 +80,7 @@ def run(
     controls: bool = True,
     white_level: int | float | str = "auto",
     progress: Progress = lambda doing, share: None,
-) -> Outcome:
+) -> ExplanationOutcome:
     """Explain pictures and write overlays, sheets, `results.json` and `report.html`.
 
     Everything is written to a hidden folder and appears at the end, complete. Scores
@@ -87,7 +96,7 @@ def run(
         crop: Share of the shorter side that is kept.
         interpolation: By which pictures are resized.
         layer: Where to cut it, see `pretrained.load`.
-        methods: Names in `explainers.KNOWN`; by default Grad-CAM and Opti-CAM, after
+        methods: Names of `unlir methods`; by default Grad-CAM and Opti-CAM, after
             the class map of the parts where the network decides by parts.
         label: Index or name of the class to explain in every picture; by default the
             class that is predicted for each.
@@ -150,13 +159,15 @@ def run(
     parameters = {
         name: explainers.settings(name, steps) for name in (*methods, *compared)
     }
-    teller = panels.teller(network, model, rival)
+    part_explainer = panels.part_explainer(network, model, rival)
     made = {
-        name: explainers.make(name, network, values, teller and teller.centres)
+        name: explainers.make(
+            name, network, values, part_explainer and part_explainer.centres
+        )
         for name, values in parameters.items()
     }
     failed = found.failures()
-    document: dict[str, Any] = {
+    document: Record = {
         "schema": record.SCHEMA,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "model": network.name,
@@ -185,7 +196,7 @@ def run(
         "images": [],
         "failed": failed,
     }
-    articles: list[str] = []
+    articles: list[html.Markup] = []
     with record.new_folder(output, overwrite=overwrite) as folder:
         frame = preprocessing.framing(
             network.image_size,
@@ -199,21 +210,25 @@ def run(
             def advance(doing: str, share: float, batch=batch, before=before) -> None:
                 progress(doing, (before + share * len(batch)) / len(names))
 
-            entries, masks = _explain(
+            entries, raw = _explain(
                 network, made, batch + padding, given, seed, advance
             )
-            told = _tell(teller, batch + padding, entries)
+            accounts = _explain_parts(part_explainer, batch + padding, entries)
+            pictures = [picture.framed for picture in batch]
+            drawn = {
+                name: overlay.views(pictures, raw[name][: len(batch)])
+                for name in methods
+            }
             for index, picture in enumerate(batch):
                 entry = entries[index]
                 entry["controls"] = {c: entry["methods"].pop(c) for c in compared}
-                views = {
-                    name: overlay.view(picture.framed, masks[name][index])
-                    for name in methods
-                }
+                views = {name: drawn[name][index] for name in methods}
                 _write_pictures(folder, picture, entry, views, document)
-                account = _account(folder, picture, entry, told[index], document)
+                account = _account(folder, picture, entry, accounts[index], document)
                 articles.append(
-                    html.article(picture.name, picture.framed, entry, views, account)
+                    explanation_page.article(
+                        picture.name, picture.framed, entry, views, account
+                    )
                 )
                 document["images"].append(entry)
         if not document["images"]:
@@ -222,9 +237,9 @@ def run(
         document["mean"], document["flat"] = explained.summarise(document["images"])
         written = [path.name for path in folder.iterdir()]
         document["files"] = sorted([*written, PAGE, record.RESULTS])
-        record.write_text(folder / PAGE, html.page(document, articles))
+        record.write_text(folder / PAGE, explanation_page.page(document, articles))
         record.write_text(folder / record.RESULTS, record.to_json(document))
-    return Outcome(
+    return ExplanationOutcome(
         Path(output), [entry["file"] for entry in document["images"]], failed
     )
 
@@ -236,88 +251,72 @@ def _explain(
     given: int | None,
     seed: int,
     progress: Progress,
-) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
+) -> tuple[list[Record], dict[str, np.ndarray]]:
     """Explain and score a batch.
 
     Returns:
-        What `results.json` says of each picture, and by method the maps as masks,
-        `[batch, size, size]` in [0, 1].
+        What `results.json` says of each picture, and the raw maps by method.
     """
-    model, variables = network.model, network.variables
-    images = jnp.asarray(_stacked(batch))
-    whole = split.whole(model)
-    logits, files = whole(variables, images), [picture.file for picture in batch]
-    finite.check_rows(logits, f"the logits of {network.name}", files)
-    probabilities = np.asarray(jax.nn.softmax(logits))
-    predicted = probabilities.argmax(axis=1)
-    labels = predicted if given is None else np.full(len(batch), given)
-    labels = jnp.asarray(labels, jnp.int32)
-    entries = [
-        explained.describe(
-            picture.file, int(label), row, network.class_names, given is not None
-        )
-        for picture, label, row in zip(batch, labels, probabilities, strict=True)
+    model, files = network.model, [picture.file for picture in batch]
+    scorers = [
+        _scorer(metrics.average_scores(model), *AVERAGES, needs="logits"),
+        *(
+            _scorer(
+                metrics.METRICS[name](model, baseline=baseline, steps=CURVE_STEPS),
+                *(name, f"{name}_curve"),
+            )
+            for name, baseline in BASELINES.items()
+        ),
+        _scorer(scoring.masked_probability(model), "masked_probability"),
     ]
-    scorers = [metrics.average_scores(model)] + [
-        metrics.METRICS[name](model, baseline=baseline, steps=CURVE_STEPS)
-        for name, baseline in BASELINES.items()
-    ]
-    masks = {}
-    key = jax.random.key(seed)
-    for done, (name, explain) in enumerate(explainers.items()):
-        progress(name, done / len(explainers))
-        raw = explain(variables, images, labels, key=key)
-        # Before they are masks, which no number would make black.
-        finite.check_rows(raw, f"the maps of {name}", files)
-        # The metrics would enlarge the map alike, but be compiled for each size of it.
-        enlarged = maps.resize(raw, images.shape[1:3])
-        scores: dict[str, Any] = {}
-        for score in scorers:
-            scores |= score(variables, images, labels, enlarged, key=key)
-        mask = maps.normalize(enlarged, "range")
-        masks[name] = np.asarray(mask)
-        seen = jax.nn.softmax(whole(variables, maps.apply_mask(images, mask)))
-        scores["masked_probability"] = seen[jnp.arange(len(batch)), labels]
-        scores["flat"] = maps.is_flat(raw)
-        arrays = {metric: np.asarray(values) for metric, values in scores.items()}
-        for index, entry in enumerate(entries):
-            entry["methods"][name] = {
-                metric: explained.plain(values[index])
-                for metric, values in arrays.items()
-            }
-    return entries, masks
+    labels = np.full(len(batch), -1 if given is None else given)
+    images, key = jnp.asarray(_stacked(batch)), jax.random.key(seed)
+    own = scoring.Batch(images, labels, files)
+    found = scoring.score_batch(
+        network, explainers, scorers, own, key=key, progress=progress
+    )
+    entries = explained.describe(files, found, network.class_names, given is not None)
+    return entries, found.maps
 
 
-def _tell(
-    teller: panels.Teller | None,
+def _scorer(metric: Metric, *names: str, needs: Needs = "map") -> scoring.Scorer:
+    return scoring.Scorer({name: name for name in names}, metric, {}, needs)
+
+
+def _explain_parts(
+    part_explainer: panels.PartExplainer | None,
     batch: Sequence[Picture],
-    entries: Sequence[Mapping[str, Any]],
-) -> list[panels.Told | None]:
+    entries: Sequence[Document],
+) -> list[panels.PartExplanation | None]:
     """Say which parts decided, where a network decides by parts."""
-    if teller is None:
+    if part_explainer is None:
         return [None] * len(batch)
     pictures = [picture.framed for picture in batch]
     labels = [entry["label"]["index"] for entry in entries]
-    return [*teller.tell(_stacked(batch), pictures, labels)]
+    return [*part_explainer.explain(_stacked(batch), pictures, labels)]
 
 
 def _account(
     folder: Path,
     picture: Picture,
-    entry: dict[str, Any],
-    told: panels.Told | None,
-    document: Mapping[str, Any],
+    entry: Record,
+    by_parts: panels.PartExplanation | None,
+    document: Document,
 ) -> str:
     """Write the sheet of the parts that decided, and give their piece of the page."""
-    if told is None:
+    if by_parts is None:
         return ""
-    entry["parts"] = told.entry | {"sheet": f"{picture.name}__decision.png"}
+    entry["parts"] = by_parts.entry | {"sheet": f"{picture.name}__decision.png"}
     drawn = part_sheet.sheet_of_decision(
-        picture.framed, entry, told, _subtitle(document)
+        picture.framed, entry, by_parts, _subtitle(document)
     )
-    record.write_bytes(folder / entry["parts"]["sheet"], _png(drawn))
+    record.write_png(folder / entry["parts"]["sheet"], drawn)
     return part_panel.panel(
-        picture.name, told.entry, told.views, told.regions, told.sentence
+        picture.name,
+        by_parts.entry,
+        by_parts.views,
+        by_parts.regions,
+        by_parts.sentence,
     )
 
 
@@ -352,28 +351,22 @@ def _batches(
 def _write_pictures(
     folder: Path,
     picture: Picture,
-    entry: dict[str, Any],
+    entry: Record,
     views: Mapping[str, overlay.View],
-    document: Mapping[str, Any],
+    document: Document,
 ) -> None:
     *overlays, last = _file_names(picture.name, views)
     for file, (name, view) in zip(overlays, views.items(), strict=True):
-        record.write_bytes(folder / file, _png(view.overlay))
+        record.write_png(folder / file, view.overlay)
         entry["methods"][name]["overlay"] = file
     entry["sheet"] = last
     drawn = sheet.sheet(picture.framed, entry, views, _subtitle(document))
-    record.write_bytes(folder / last, _png(drawn))
+    record.write_png(folder / last, drawn)
 
 
-def _subtitle(document: Mapping[str, Any]) -> str:
+def _subtitle(document: Document) -> str:
     return f"{document['model']}, layer {document['layer']}"
 
 
-def _file_names(name: str, methods: Sequence[str] | Mapping[str, Any]) -> list[str]:
+def _file_names(name: str, methods: Sequence[str] | Document) -> list[str]:
     return [f"{name}__{kind}.png" for kind in (*methods, "sheet")]
-
-
-def _png(image: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG")
-    return buffer.getvalue()

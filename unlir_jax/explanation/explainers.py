@@ -1,11 +1,13 @@
-"""Which explainers are asked for by name, and what they need to be made."""
+"""Explainers by name, and their settings."""
 
-import difflib
+import functools
+import importlib.metadata
 import inspect
 from collections.abc import Sequence
-from typing import Any
 
 from unlir_jax import saliency
+from unlir_jax.core import choices
+from unlir_jax.core.document_types import Record
 from unlir_jax.features import receptive_field
 from unlir_jax.models.pretrained import Pretrained
 from unlir_jax.parts import attribution
@@ -16,7 +18,25 @@ PARTS = "parts"
 """The class map of a part network, which no other network has."""
 MOST_STEPS = 2**31 - 1
 """What an int32 counts, as the programs do."""
-KNOWN = (*saliency.METHODS, PARTS)
+
+
+@functools.cache
+def load_plugins() -> None:
+    """Import the methods and metrics of other packages, so that they register.
+
+    A package lists its modules as entry points of the group `unlir_jax`.
+
+    Raises:
+        ValueError: One of them cannot be imported.
+    """
+    for point in importlib.metadata.entry_points(group="unlir_jax"):
+        try:
+            point.load()
+        except Exception as error:
+            raise ValueError(
+                f"The entry point `unlir_jax` = {point.value!r} cannot be imported "
+                f"({error}); expected a module that registers methods or metrics."
+            ) from error
 
 
 def default(by_parts: bool) -> tuple[str, ...]:
@@ -30,17 +50,18 @@ def check(
     """Refuse unknown methods, and a setting that none of them has.
 
     Args:
-        methods: Names in `KNOWN`.
-        steps: Of Opti-CAM.
+        methods: Names in `saliency.METHODS`, or "parts".
+        steps: Number of steps of methods that have some, such as Opti-CAM.
         by_parts: Whether the network decides by parts.
 
     Returns:
         The methods, each once, in the order given.
 
     Raises:
-        ValueError: So it is; the sentence says which are known.
+        ValueError: A name is unknown, or none of the methods has `steps`.
     """
-    known = KNOWN if by_parts else tuple(saliency.METHODS)
+    load_plugins()
+    known = (*saliency.METHODS, *([PARTS] if by_parts else []))
     meant = (saliency.SYNONYMS.get(name, name) for name in methods)
     chosen = tuple(dict.fromkeys(meant))
     if not chosen:
@@ -52,13 +73,7 @@ def check(
                 "decide by parts; expected the workdir of a part network, or some of: "
                 f"{', '.join(known)}."
             )
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
-            raise ValueError(
-                f"`method`={name!r} is not an explainer; {hint}known: "
-                f"{', '.join(known)}."
-            )
+        choices.pick(name, known, f"`method`={name!r} is not an explainer")
     if steps is not None and not 1 <= steps <= MOST_STEPS:
         raise ValueError(f"`steps`={steps}; expected 1 to {MOST_STEPS:,}.")
     if steps is not None and not any("steps" in settings(m, None) for m in chosen):
@@ -69,13 +84,13 @@ def check(
     return chosen
 
 
-def settings(name: str, steps: int | None) -> dict[str, Any]:
+def settings(name: str, steps: int | None) -> Record:
     """List a method's settings: its factory's defaults, and what was asked for."""
     found = defaults(name)
     return found | ({} if steps is None or "steps" not in found else {"steps": steps})
 
 
-def defaults(name: str) -> dict[str, Any]:
+def defaults(name: str) -> Record:
     """List the settings of a method's factory; none where there is no such method."""
     if name not in saliency.METHODS:
         return {}
@@ -86,13 +101,13 @@ def defaults(name: str) -> dict[str, Any]:
 def make(
     name: str,
     network: Pretrained,
-    values: dict[str, Any],
+    values: Record,
     centres: receptive_field.Centres | None = None,
 ) -> Explainer:
     """Make an explainer of a network.
 
     Args:
-        name: One of `KNOWN`.
+        name: Name in `saliency.METHODS`, or "parts".
         network: What it explains.
         values: Its settings.
         centres: Where the cells of a part network look, see `attribution.class_map`.

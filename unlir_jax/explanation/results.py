@@ -6,33 +6,46 @@ from typing import Any
 import numpy as np
 
 from unlir_jax import metrics
+from unlir_jax.core.document_types import Document, Record
+from unlir_jax.explanation.scoring import Scores
 
 TOP = 5
 
 
 def describe(
-    file: str, label: int, row: np.ndarray, names: Sequence[str], given: bool
-) -> dict[str, Any]:
-    """Say which class of a picture is explained, and which are likely.
+    files: Sequence[str], found: Scores, names: Sequence[str], given: bool
+) -> list[Record]:
+    """Say of each picture which class is explained, which are likely, and the scores.
 
     Args:
-        file: The picture's.
-        label: The class.
-        row: Probability of each.
-        names: Of the classes.
+        files: Files of the pictures.
+        found: Their probabilities and scores.
+        names: Names of the classes.
         given: Whether the class was asked for.
     """
 
-    def named(index: int) -> dict[str, Any]:
+    def named(row: np.ndarray, index: int) -> Record:
         probability = plain(row[index])
         return {"index": index, "name": names[index], "probability": probability}
 
-    return {
-        "file": file,
-        "label": named(label) | {"source": "given" if given else "predicted"},
-        "top5": [named(int(index)) for index in np.argsort(-row, kind="stable")[:TOP]],
-        "methods": {},
-    }
+    entries = []
+    for place, (file, row) in enumerate(zip(files, found.probabilities, strict=True)):
+        label = named(row, int(found.labels[place]))
+        top = np.argsort(-row, kind="stable")[:TOP].tolist()
+        methods = {
+            name: {metric: plain(each[place]) for metric, each in values.items()}
+            | {"flat": plain(found.flat[name][place])}
+            for name, values in found.values.items()
+        }
+        entries.append(
+            {
+                "file": file,
+                "label": label | {"source": "given" if given else "predicted"},
+                "top5": [named(row, index) for index in top],
+                "methods": methods,
+            }
+        )
+    return entries
 
 
 def plain(value: np.ndarray | np.generic) -> Any:
@@ -43,7 +56,7 @@ def plain(value: np.ndarray | np.generic) -> Any:
 
 
 def summarise(
-    entries: Sequence[Mapping[str, Any]],
+    entries: Sequence[Document],
 ) -> tuple[dict[str, dict[str, float]], dict[str, int]]:
     """Average the scores of each method over the pictures, and count its flat maps."""
     means, flat = {}, {}

@@ -1,19 +1,19 @@
 """A trunk cut before the first block that learns: what is before is computed once."""
 
-import difflib
 import re
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from unlir_jax import split
-from unlir_jax.types import Array, Variables
+from unlir_jax.core import choices
+from unlir_jax.models import channels
+from unlir_jax.types import Array, Module, Variables
 
 CHUNK = 64
-UNIT = re.compile(r"(backbone/)?(stem|top|block\d+|layer\d+/block\d+|conv\d+_\d+)")
 # Of the units, what comes before the cut unless another block is asked for.
 BEFORE = 0.4
 
@@ -32,7 +32,7 @@ class Cut(NamedTuple):
     at: str
 
 
-def cut(module: Any, at: str, image_size: int) -> Cut:
+def cut(module: Module, at: str, image_size: int) -> Cut:
     """Cut the trunk of a network at the output of a block.
 
     Args:
@@ -58,15 +58,16 @@ def cut(module: Any, at: str, image_size: int) -> Cut:
     return Cut(before, after, at)
 
 
-def units(module: Any, image_size: int) -> list[str]:
+def units(module: Module, image_size: int) -> list[str]:
     """List the blocks of a trunk, and layers that are in none, in order."""
     images = jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.float32)
+    known = channels.blocks(module)
     paths = split.module_paths(module, images, method="features")
-    return [path for path in paths if UNIT.fullmatch(path)]
+    return [path for path in paths if path in known]
 
 
 def behind(
-    module: Any, image_size: int, after: str = "auto", setting: str = "model.after"
+    module: Module, image_size: int, after: str = "auto", setting: str = "model.after"
 ) -> str:
     """Name the block behind which a trunk learns.
 
@@ -82,24 +83,18 @@ def behind(
     known = units(module, image_size)
     if after == "auto" and len(known) > 1:
         return known[max(1, int(BEFORE * len(known))) - 1]
-    if after not in known[:-1]:
-        near = difflib.get_close_matches(after, known[:-1], n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise ValueError(
-            f"`{setting}`={after!r} is no block with others behind it; {hint}"
-            f"expected 'auto' or one of {', '.join(known[:-1])}."
-        )
-    return after
+    wrong = f"`{setting}`={after!r} is no block with others behind it"
+    return choices.pick(after, known[:-1], wrong, "expected 'auto' or one of {}")
 
 
-def pattern(module: Any, image_size: int, after: str) -> str:
+def pattern(module: Module, image_size: int, after: str) -> str:
     """Give a pattern of the parameters of all blocks behind one."""
     known = units(module, image_size)
     names = known[known.index(after) + 1 :]
     return f"({'|'.join(map(re.escape, names))})/.*"
 
 
-def last_pattern(module: Any, image_size: int) -> str:
+def last_pattern(module: Module, image_size: int) -> str:
     """Give a pattern of the parameters of the last block, and what comes after it."""
     known = units(module, image_size)
     return f"({'|'.join(map(re.escape, known[-2:]))})/.*"

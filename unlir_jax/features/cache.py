@@ -19,6 +19,7 @@ from unlir_jax.data import source as sources
 from unlir_jax.features import store, trunks
 from unlir_jax.models import pooling
 from unlir_jax.runtime import mesh
+from unlir_jax.types import Module, PyTree, Variables
 
 # Whoever changes what is computed, or how it is stored, counts up.
 FORMAT = 1
@@ -49,15 +50,15 @@ def default_folder() -> Path:
 
 def identity(
     source: sources.Source,
-    variables: Mapping[str, Any],
-    module: Any,
+    variables: Variables,
+    module: Module,
     *,
     name: str,
     image_size: int,
     crop: float,
     interpolation: str = preprocessing.BILINEAR,
     poolings: Sequence[str] = (),
-) -> dict[str, Any]:
+) -> dict[str, PyTree]:
     """Describe all that the features of a source follow from."""
     head = trunks.head_paths(module, image_size)
     trunk = {p: leaf for p, leaf in tree.flatten(variables).items() if p not in head}
@@ -84,13 +85,13 @@ def identity(
     }
 
 
-def _colours(module: Any) -> list[list[float]]:
+def _colours(module: Module) -> list[list[float]]:
     """Give mean and deviation of the colours, which are no part of the weights."""
     inner = getattr(module, "backbone", module)
     return [list(getattr(inner, name, ())) for name in ("mean", "deviation")]
 
 
-def _pools(module: Any, image_size: int, asked: Sequence[str]) -> tuple[str, ...]:
+def _pools(module: Module, image_size: int, asked: Sequence[str]) -> tuple[str, ...]:
     """List the ways to pool that are kept: those asked for, or all the head sees."""
     own = getattr(module, "pooling", "average")
     if asked:
@@ -120,8 +121,8 @@ def _fingerprint(source: sources.Source) -> str:
 
 def cached(
     source: sources.Source,
-    variables: Mapping[str, Any],
-    module: Any,
+    variables: Variables,
+    module: Module,
     *,
     name: str,
     image_size: int,
@@ -210,8 +211,8 @@ def _opened(final: Path) -> Features:
 
 
 def _trunk(
-    module: Any,
-    variables: Mapping[str, Any],
+    module: Module,
+    variables: Variables,
     laid: mesh.Layout,
     image_size: int,
     poolings: Sequence[str],

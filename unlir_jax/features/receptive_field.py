@@ -10,13 +10,13 @@ for most of it, by kernels that are not symmetric either: hence cells are asked.
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unlir_jax.types import Array
+from unlir_jax.types import Array, Variables
 
 
 class Centres(NamedTuple):
@@ -40,7 +40,7 @@ def even(rows: int, columns: int) -> Centres:
 
 
 def measure(
-    function: Callable[[Any, Array], Array], variables: Any, images: Array
+    function: Callable[[Variables, Array], Array], variables: Variables, images: Array
 ) -> Centres:
     """Ask the cells in the middle which pixels move them, and place all by the answer.
 

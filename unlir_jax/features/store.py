@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from unlir_jax.core.document_types import Document, Record
 from unlir_jax.storage import documents, locks, staging
 
 ABOUT, DONE, SUMS = "about.json", "done", "sums"
@@ -53,9 +54,7 @@ def partial_of(final: Path) -> Path:
     return final.with_name(f"{final.name}.partial")
 
 
-def rows_done(
-    final: Path, described: Mapping[str, Any], parts: Iterable[str], size: int
-) -> int:
+def rows_done(final: Path, described: Document, parts: Iterable[str], size: int) -> int:
     """Count the rows that are there and as they were written.
 
     The caller holds the lock. What does not fit is moved aside or, half done, removed.
@@ -96,7 +95,7 @@ def rows_done(
     return done
 
 
-def _notes(partial: Path) -> dict[str, Any]:
+def _notes(partial: Path) -> Record:
     try:
         found = documents.read_json(partial / DONE)
     except (OSError, ValueError):
@@ -105,9 +104,7 @@ def _notes(partial: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _fault(
-    final: Path, described: Mapping[str, Any], parts: tuple[str, ...], size: int
-) -> str:
+def _fault(final: Path, described: Document, parts: tuple[str, ...], size: int) -> str:
     """Say what does not fit, "" if all does."""
     try:
         about = documents.read_object(final / ABOUT)
@@ -155,7 +152,7 @@ def opened(path: Path) -> np.ndarray:
     return np.load(path, mmap_mode="r", allow_pickle=False)
 
 
-def _sum(array: np.ndarray, rows: int) -> dict[str, Any]:
+def _sum(array: np.ndarray, rows: int) -> Record:
     """Describe the first rows of an array."""
     total, step = _first(array), max(CHUNK // max(array[:1].nbytes, 1), 1)
     for start in range(0, rows, step):
@@ -163,7 +160,7 @@ def _sum(array: np.ndarray, rows: int) -> dict[str, Any]:
     return total
 
 
-def _first(array: np.ndarray) -> dict[str, Any]:
+def _first(array: np.ndarray) -> Record:
     return {
         "shape": list(array.shape),
         "dtype": array.dtype.str,
@@ -172,7 +169,7 @@ def _first(array: np.ndarray) -> dict[str, Any]:
     }
 
 
-def _added(total: dict[str, Any], rows: np.ndarray) -> dict[str, Any]:
+def _added(total: Record, rows: np.ndarray) -> Record:
     """Go on with a checksum."""
     finite = total["finite"] and bool(np.isfinite(rows).all())
     crc = zlib.crc32(np.ascontiguousarray(rows), total["crc32"])
@@ -239,7 +236,7 @@ def write(
             _note(partial, files, sums, done)
 
 
-def publish(final: Path, described: Mapping[str, Any]) -> None:
+def publish(final: Path, described: Document) -> None:
     """Give a folder whose rows are all there its name."""
     partial = partial_of(final)
     _write_json(partial / ABOUT, {**described, SUMS: _notes(partial)[SUMS]})
@@ -277,7 +274,7 @@ def _reserve(path: Path) -> None:
 
 
 def _note(
-    partial: Path, files: Mapping[str, np.memmap], sums: Mapping[str, Any], done: int
+    partial: Path, files: Mapping[str, np.memmap], sums: Document, done: int
 ) -> None:
     for file in files.values():
         file.flush()

@@ -1,7 +1,6 @@
 """What a trunk gives to a head, found out by tracing and by trial."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,14 +8,15 @@ import numpy as np
 
 from unlir_jax import tree
 from unlir_jax.models import pooling
+from unlir_jax.types import Module, PyTree
 
 
-def head_paths(module: Any, image_size: int) -> frozenset[str]:
+def head_paths(module: Module, image_size: int) -> frozenset[str]:
     """List the paths of the variables that a network's head has."""
     return frozenset(_head_shapes(module, _maps_shape(module, image_size)))
 
 
-def _head_shapes(module: Any, maps: jax.ShapeDtypeStruct) -> dict[str, Any]:
+def _head_shapes(module: Module, maps: jax.ShapeDtypeStruct) -> dict[str, PyTree]:
     return tree.flatten(
         jax.eval_shape(
             lambda maps: module.init(jax.random.key(0), maps, method="head"), maps
@@ -24,7 +24,7 @@ def _head_shapes(module: Any, maps: jax.ShapeDtypeStruct) -> dict[str, Any]:
     )
 
 
-def map_shape(module: Any, image_size: int, usual: int) -> tuple[int, int]:
+def map_shape(module: Module, image_size: int, usual: int) -> tuple[int, int]:
     """Give the rows and columns of a trunk's maps.
 
     Args:
@@ -50,7 +50,7 @@ def map_shape(module: Any, image_size: int, usual: int) -> tuple[int, int]:
     return rows, columns
 
 
-def _maps_shape(module: Any, image_size: int) -> jax.ShapeDtypeStruct:
+def _maps_shape(module: Module, image_size: int) -> jax.ShapeDtypeStruct:
     images = jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.float32)
     return jax.eval_shape(
         lambda images: module.init_with_output(
@@ -60,7 +60,7 @@ def _maps_shape(module: Any, image_size: int) -> jax.ShapeDtypeStruct:
     )
 
 
-def check_frozen(module: Any, image_size: int, learning: Sequence[str]) -> None:
+def check_frozen(module: Module, image_size: int, learning: Sequence[str]) -> None:
     """Refuse to train anything but the head on features of a frozen trunk.
 
     Raises:
@@ -77,7 +77,7 @@ def check_frozen(module: Any, image_size: int, learning: Sequence[str]) -> None:
         )
 
 
-def head_pools(module: Any, image_size: int, how: str = "average") -> bool:
+def head_pools(module: Module, image_size: int, how: str = "average") -> bool:
     """Tell whether a head sees no more than the maps pooled by `pooling.POOLINGS`.
 
     Found out by trial, but for a network that says `looks_at_cells`: with

@@ -7,17 +7,20 @@ next one. Several methods and numbers of shots make a folder each, and a page of
 import functools
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from unlir_jax.core import finite
+from unlir_jax.core.document_types import Document, Record
 from unlir_jax.data import duplicates
 from unlir_jax.few_shot import comparison, frozen_features, setup, trial
 from unlir_jax.few_shot import settings as default_settings
+from unlir_jax.few_shot.setup import FewShotSetup
 from unlir_jax.report import few_shots
 from unlir_jax.runs import origins, sharing, workdir
 from unlir_jax.runtime import config, preemption, ranges
+from unlir_jax.runtime.config import Settings
 from unlir_jax.storage import files, paths
 
 REPORT = "report.html"
@@ -27,14 +30,14 @@ TRACES = (*trial.TRACES, *WRITTEN)
 Say = Callable[[str], None]
 
 
-class Outcome(NamedTuple):
+class FewShotOutcome(NamedTuple):
     """Say how a run ended: its summary, None if it was stopped, and a sentence."""
 
-    summary: dict[str, Any] | None
+    summary: Record | None
     message: str
 
 
-def prepare(settings: Any) -> setup.Task:
+def prepare(settings: Settings) -> FewShotSetup:
     """Open the data and the network, and refuse what makes no sense.
 
     Returns:
@@ -46,7 +49,9 @@ def prepare(settings: Any) -> setup.Task:
     return setup.prepare(settings)[0]
 
 
-def run(settings: Any, folder: str | Path, *, say: Say = lambda text: None) -> Outcome:
+def run(
+    settings: Settings, folder: str | Path, *, say: Say = lambda text: None
+) -> FewShotOutcome:
     """Learn from few pictures as a config says, or go on with it.
 
     Writes `summary.json` to the workdir, and each draw to `draws/`. Where the config
@@ -55,7 +60,7 @@ def run(settings: Any, folder: str | Path, *, say: Say = lambda text: None) -> O
     and `report.html`.
 
     Args:
-        settings: See `adaptation.settings.few_shot`.
+        settings: See `settings.few_shot`.
         folder: The workdir: new, or that of an earlier start with the same settings.
         say: Told a line at a time what is done.
 
@@ -77,7 +82,9 @@ def run(settings: Any, folder: str | Path, *, say: Say = lambda text: None) -> O
         if done is None or left:
             raise
         unknown = f"what it began with cannot be looked at now ({error})"
-        return Outcome(done, f"Done before: {_said(folder, done, several)}; {unknown}")
+        return FewShotOutcome(
+            done, f"Done before: {_said(folder, done, several)}; {unknown}"
+        )
     own = {
         each.name: trial.place(each, folder / each.name if several else folder)
         for each in tasks
@@ -90,7 +97,7 @@ def run(settings: Any, folder: str | Path, *, say: Say = lambda text: None) -> O
     how = settings.data.compare
     compared = [] if silent else [sharing.compare(*each, how) for each in begun]
     if done is not None and not left:
-        return Outcome(done, f"Done before: {_said(folder, done, several)}")
+        return FewShotOutcome(done, f"Done before: {_said(folder, done, several)}")
     sharing.check_writable(folder)
     for sentence in dict.fromkeys(filter(None, (*compared, left))):
         say(sentence)
@@ -98,8 +105,8 @@ def run(settings: Any, folder: str | Path, *, say: Say = lambda text: None) -> O
 
 
 def _begun(
-    top: sharing.Place, own: Iterable[sharing.Place], now: Mapping[str, Any]
-) -> list[tuple[sharing.Place, Mapping[str, Any]]]:
+    top: sharing.Place, own: Iterable[sharing.Place], now: Document
+) -> list[tuple[sharing.Place, Document]]:
     """List the folders of a run, with what each begins with.
 
     Names of pictures are listed once, not in the folder of each of several.
@@ -113,19 +120,19 @@ def _begun(
     return [(top, now), *((place, {**now, "data": short}) for place in inner)]
 
 
-def _claim(begun: Iterable[tuple[sharing.Place, Mapping[str, Any]]], how: str) -> None:
+def _claim(begun: Iterable[tuple[sharing.Place, Document]], how: str) -> None:
     for each, now in begun:
         sharing.claim(each, now, how)
 
 
 def _run(
-    tasks: list[setup.Task],
+    tasks: list[FewShotSetup],
     top: sharing.Place,
     own: Mapping[str, sharing.Place],
     several: bool,
     claim: Callable[[], None],
     say: Say,
-) -> Outcome:
+) -> FewShotOutcome:
     """Learn what has not been learnt, and put all together."""
     folder = top.folder
     for place in (top, *own.values()):
@@ -138,22 +145,22 @@ def _run(
     with preemption.watch() as asked:
         for group in setup.cuts(each for each in tasks if each.name not in found):
             # At another cut pictures are other numbers: those before are let go.
-            seen = frozen_features.Pictures(group[0])
+            features = frozen_features.FrozenFeatures(group[0])
             for each in group:
                 if several:
                     say(f"{each.settings.method}, k={each.settings.k}")
                 alone = own[each.name].folder
                 summary = trial.run(
-                    each, seen, alone, claim=claim, asked=asked, say=say
+                    each, features, alone, claim=claim, asked=asked, say=say
                 )
                 if summary is None:
-                    return Outcome(None, _stopped(asked(), alone, each))
+                    return FewShotOutcome(None, _stopped(asked(), alone, each))
                 found[each.name] = summary
-            del seen
+            del features
     in_order = [found[each.name] for each in tasks]
     if not several:
         (summary,) = in_order
-        return Outcome(summary, f"Done: {_result(folder, summary)}")
+        return FewShotOutcome(summary, f"Done: {_result(folder, summary)}")
     claim()
     summary = comparison.compare(in_order)
     finite.check(summary, "the summary")
@@ -163,10 +170,10 @@ def _run(
         files.write_bytes(folder / workdir.CURVES, png)
         files.write_text(folder / REPORT, page)
         files.write_text(folder / workdir.SUMMARY, files.to_json(summary))
-    return Outcome(summary, f"Done: {_results(folder, summary)}")
+    return FewShotOutcome(summary, f"Done: {_results(folder, summary)}")
 
 
-def _left(folder: Path, done: Mapping[str, Any] | None, several: bool) -> str:
+def _left(folder: Path, done: Document | None, several: bool) -> str:
     """Say what of a finished run is to be made again; "" where nothing is."""
     if done is None:
         return ""
@@ -184,7 +191,7 @@ def _left(folder: Path, done: Mapping[str, Any] | None, several: bool) -> str:
     return ""
 
 
-def _is_summary(found: Mapping[str, Any]) -> bool:
+def _is_summary(found: Document) -> bool:
     """Tell whether a document is the summary of several runs."""
     names, shots = found.get("methods"), found.get("k")
     if not (isinstance(names, list) and isinstance(shots, list) and names and shots):
@@ -196,7 +203,7 @@ def _is_summary(found: Mapping[str, Any]) -> bool:
     )
 
 
-def _compared(tasks: list[setup.Task], say: Say) -> list[setup.Task]:
+def _compared(tasks: list[FewShotSetup], say: Say) -> list[FewShotSetup]:
     """Look for pictures that are both trained and tested on, and say so."""
     data, wanted = tasks[0].data, tasks[0].settings.data.duplicates
     if data.test is None or not wanted:
@@ -207,7 +214,7 @@ def _compared(tasks: list[setup.Task], say: Say) -> list[setup.Task]:
     return [each._replace(duplicates=found.document()) for each in tasks]
 
 
-def _stopped(signal: str, folder: Path, given: setup.Task) -> str:
+def _stopped(signal: str, folder: Path, given: FewShotSetup) -> str:
     made = len(list((folder / trial.DRAWS).glob("*.json")))
     return (
         f"Stopped by {signal} after {made} of {given.settings.draws} draws of "
@@ -215,11 +222,11 @@ def _stopped(signal: str, folder: Path, given: setup.Task) -> str:
     )
 
 
-def _said(folder: Path, summary: Mapping[str, Any], several: bool) -> str:
+def _said(folder: Path, summary: Document, several: bool) -> str:
     return (_results if several else _result)(folder, summary)
 
 
-def _result(folder: Path, summary: Mapping[str, Any]) -> str:
+def _result(folder: Path, summary: Document) -> str:
     found = summary["test/accuracy_draws"]
     spread = f" +- {np.std(found, ddof=1):.4f}" if len(found) > 1 else ""
     return (
@@ -228,7 +235,7 @@ def _result(folder: Path, summary: Mapping[str, Any]) -> str:
     )
 
 
-def _results(folder: Path, summary: Mapping[str, Any]) -> str:
+def _results(folder: Path, summary: Document) -> str:
     best = [
         max((summary[f"{name}/{k}/test/accuracy"], name) for name in summary["methods"])
         + (k,)

@@ -1,7 +1,15 @@
-"""Learn weights of filters and a head on few pictures, several adapters at once."""
+"""Learn weights of filters and a head on few pictures, several adapters at once.
+
+Penalties are those of `filters.sparsity` and heads those of `adapters.head`, as in a
+training. The loop is another one than `training`: it learns several adapters of one
+frozen trunk in one batch, from maps at the cut that are computed once, in seconds. The
+trainer reads images anew for each step, keeps checkpoints and logs, and learns one
+network: a batch of adapters, of which each has its own views of the same images, is
+none.
+"""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +23,7 @@ from unlir_jax.few_shot import discriminant, probes
 from unlir_jax.filters import sparsity
 from unlir_jax.models import pooling
 from unlir_jax.parts import ridge
-from unlir_jax.types import Array, RandomKey, Variables
+from unlir_jax.types import Array, PyTree, RandomKey, Variables
 
 BETA = 0.3
 STARTS = ("ridge", "lda")
@@ -57,7 +65,7 @@ class Network(NamedTuple):
     """
 
     after: Callable[[Variables, Array], jax.Array]
-    adapt: Callable[[Variables, Any], Variables]
+    adapt: Callable[[Variables, PyTree], Variables]
     variables: Variables
 
 
@@ -69,8 +77,8 @@ class Learnt(NamedTuple):
         head: `kernel` `[adapters, channels, classes]` and `bias` `[adapters, classes]`.
     """
 
-    trunk: Any
-    head: Any
+    trunk: PyTree
+    head: PyTree
 
 
 def start_head(
@@ -125,12 +133,12 @@ def train(
 
     def step(
         learnt: Learnt,
-        state: Any,
+        state: PyTree,
         variables: Variables,
         rows: Array,
         targets: Array,
         key: RandomKey,
-    ) -> tuple[Any, Any]:
+    ) -> tuple[Learnt, PyTree]:
         slope = gradient(learnt, variables, rows, targets, key)
         change, state = optimizer.update(slope, state, learnt)
         moved = cast(Learnt, optax.apply_updates(learnt, change))
@@ -178,11 +186,11 @@ def _settled(learnt: Learnt) -> Learnt:
     return learnt._replace(trunk=sparsity.settle(learnt.trunk))
 
 
-def _stacked(leaves: Sequence[Any]) -> Any:
+def _stacked(leaves: Sequence[PyTree]) -> PyTree:
     return jax.tree.map(lambda *each: jnp.stack(each), *leaves)
 
 
-def _loss(network: Network, plan: Plan, first: Any) -> Callable[..., jax.Array]:
+def _loss(network: Network, plan: Plan, first: PyTree) -> Callable[..., jax.Array]:
     """Give the loss of one adapter on one batch."""
     pool = pooling.POOLINGS[plan.pooling]
 
@@ -237,9 +245,9 @@ def _batches(
 
 def describe(
     after: Callable[[Variables, Array], jax.Array],
-    adapt: Callable[[Variables, Any], Variables],
+    adapt: Callable[[Variables, PyTree], Variables],
     plan: Plan,
-) -> Callable[[Variables, Any, Array], jax.Array]:
+) -> Callable[[Variables, PyTree, Array], jax.Array]:
     """Compile the pooled descriptors of an adapted trunk."""
     pool = pooling.POOLINGS[plan.pooling]
     return jax.jit(

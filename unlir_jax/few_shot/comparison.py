@@ -1,8 +1,8 @@
 """What several methods at several numbers of shots are worth beside each other."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
+from unlir_jax.core.document_types import Record
 from unlir_jax.few_shot import methods
 from unlir_jax.statistics import significance
 
@@ -15,7 +15,7 @@ COMMON = ("ways", "unlabelled", "model", "after", "test_examples", "versions")
 AGAINST = "test/accuracy_against_probe"
 
 
-def compare(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def compare(found: Sequence[Record]) -> Record:
     """Put summaries of single runs together, each method beside the best probe.
 
     The probe is the one with the largest mean accuracy at that number of shots, chosen
@@ -32,7 +32,7 @@ def compare(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     names = list(dict.fromkeys(each["method"] for each in found))
     shots = sorted({each["k"] for each in found})
     table = {(each["method"], each["k"]): each for each in found}
-    summary: dict[str, Any] = {
+    summary: Record = {
         f"{name}/{k}/{what}": table[name, k][what]
         for name in names
         for k in shots

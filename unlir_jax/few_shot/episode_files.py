@@ -9,8 +9,9 @@ import math
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from unlir_jax.core.document_types import Record
 from unlir_jax.runs import sharing
 from unlir_jax.storage import documents, files
 
@@ -34,7 +35,7 @@ class Whose(NamedTuple):
     pictures: Sequence[str]
     tested: int
 
-    def about(self) -> dict[str, Any]:
+    def about(self) -> dict[str, object]:
         """Say what stands in its file."""
         return {
             "draw": self.draw,
@@ -44,7 +45,7 @@ class Whose(NamedTuple):
         }
 
 
-def write(file: Path, found: Mapping[str, Any], whose: Whose) -> None:
+def write(file: Path, found: Mapping[str, object], whose: Whose) -> None:
     """Keep a draw.
 
     Raises:
@@ -60,13 +61,13 @@ def write(file: Path, found: Mapping[str, Any], whose: Whose) -> None:
         files.write_bytes(file, files.to_json(summed).encode("utf-8"))
 
 
-def _sum(document: Mapping[str, Any]) -> int:
+def _sum(document: Record) -> int:
     """Sum up a draw, but for the sum and what JSON's writer adds."""
     own = {n: value for n, value in document.items() if n not in (SUM, "not_finite")}
     return zlib.crc32(json.dumps(own, sort_keys=True).encode())
 
 
-def read(file: Path, whose: Whose) -> tuple[dict[str, Any] | None, str]:
+def read(file: Path, whose: Whose) -> tuple[Record | None, str]:
     """Read the file of a draw.
 
     Returns:
@@ -93,7 +94,7 @@ def read(file: Path, whose: Whose) -> tuple[dict[str, Any] | None, str]:
     return document, ""
 
 
-def _check(document: Mapping[str, Any]) -> None:
+def _check(document: Record) -> None:
     """Refuse what is no draw as it was written."""
     # An earlier version wrote no sum.
     if SUM in document and document[SUM] != _sum(document):
@@ -120,7 +121,7 @@ def _check(document: Mapping[str, Any]) -> None:
         raise ValueError("its 'unlabelled' is no number")
 
 
-def _other(document: Mapping[str, Any], whose: Whose) -> str:
+def _other(document: Record, whose: Whose) -> str:
     """Say what a draw is of that is something else here; "" where nothing is."""
     for what, value in whose.about().items():
         there = document.get(what, value if what == "weights" else None)

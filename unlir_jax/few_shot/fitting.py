@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -12,31 +12,28 @@ from unlir_jax.adapters import head as heads
 from unlir_jax.features import block_cut
 from unlir_jax.few_shot import adapter_training, methods, probes, pseudo_labels
 from unlir_jax.few_shot import frozen_features as pictures
+from unlir_jax.few_shot.frozen_features import FrozenFeatures
+from unlir_jax.few_shot.setup import FewShotSetup, adaptation, steps
 from unlir_jax.filters import sparsity
-from unlir_jax.types import Array
+from unlir_jax.types import Array, PyTree, Variables
 
-Voter = Callable[[pictures.Shown], np.ndarray]
-
-# Steps of an adapter: enough for few pictures, more for many.
-FEWEST_STEPS, MOST_STEPS, PICTURES = 150, 600, 250
+Predictor = Callable[[pictures.Shown], np.ndarray]
+"""From pictures to log probabilities, `[pictures, classes]`."""
 
 
-# What learns nothing from one picture a class.
-RESTING = ("filters", "shifts")
-
-
-class Lesson(NamedTuple):
-    """Hold what is learnt from.
+class SupportSet(NamedTuple):
+    """Hold the pictures that are learnt from.
 
     Attributes:
         chosen: Places of training pictures.
         targets: Shares of classes, `[pictures, classes]`.
-        sure: So many at the front have labels that somebody gave.
+        num_labelled: The first `num_labelled` pictures have true labels, the others
+            pseudo-labels.
     """
 
     chosen: np.ndarray
     targets: np.ndarray
-    sure: int
+    num_labelled: int
 
     @property
     def labels(self) -> np.ndarray:
@@ -54,8 +51,8 @@ class Group(NamedTuple):
     """
 
     method: methods.Method
-    weights: Any
-    head: Any
+    weights: PyTree
+    head: PyTree
 
 
 class Fitted(NamedTuple):
@@ -68,30 +65,30 @@ class Fitted(NamedTuple):
         notes: For the draw's file.
     """
 
-    classify: Voter
+    classify: Predictor
     count: int
     groups: tuple[Group, ...]
-    notes: dict[str, Any]
+    notes: dict[str, int]
 
 
 def fit(
-    task: Any,
-    seen: Any,
+    setup: FewShotSetup,
+    features: FrozenFeatures,
     chosen: np.ndarray,
     labels: np.ndarray,
     classes: int,
     number: int,
     others: np.ndarray | None = None,
 ) -> Fitted:
-    """Fit the method of a task to a draw.
+    """Fit the method of a run to a draw.
 
     With `others` it is fitted twice: first to the draw, then also to those of the
     others that it is surest about, each with the shares of classes that it gave
     (pseudo-labels: Lee, 2013).
 
     Args:
-        task: See `task.Task`.
-        seen: See `pictures.Pictures`, with the draw and the others prepared.
+        setup: The run.
+        features: Features of the draw and the others, prepared.
         chosen: Places of the pictures.
         labels: Of them, 0 to `classes - 1`.
         classes: Number of classes.
@@ -99,93 +96,100 @@ def fit(
         others: Places of pictures whose labels nobody knows.
     """
     hot = np.eye(classes, dtype=np.float32)[labels]
-    first = _fit(task, seen, Lesson(chosen, hot, len(chosen)), number)
+    first = _fit(setup, features, SupportSet(chosen, hot, len(chosen)), number)
     if others is None or not len(others):
         return first
-    guessed = pseudo_labels.confident(first.classify(seen.trained(others)))
+    guessed = pseudo_labels.confident(first.classify(features.trained(others)))
     joined = others[guessed.places]
-    if crops(task.method):
-        seen.prepare(joined, crops=True)
+    if methods.crops(setup.method):
+        features.prepare(joined, crops=True)
     targets = np.concatenate([hot, guessed.targets])
-    both = Lesson(np.concatenate([chosen, joined]), targets, len(chosen))
-    second = _fit(task, seen, both, number)
+    both = SupportSet(np.concatenate([chosen, joined]), targets, len(chosen))
+    second = _fit(setup, features, both, number)
     notes = {"unlabelled": len(others), "pseudo_labelled": len(joined)}
     return second._replace(notes=second.notes | notes)
 
 
-def crops(method: methods.Method) -> bool:
-    """Tell whether a method learns from crops."""
-    return any(
-        own.crops or any("crops" in kind for kind in own.adapters)
-        for own in methods.groups(method)
+def _fit(
+    setup: FewShotSetup, features: FrozenFeatures, support: SupportSet, number: int
+) -> Fitted:
+    method, classes = setup.method, support.targets.shape[1]
+    views = features.pool(
+        features.train(support.chosen), method.pooling, support.chosen
     )
-
-
-def _fit(task: Any, seen: Any, lesson: Lesson, number: int) -> Fitted:
-    method, classes = task.method, lesson.targets.shape[1]
-    views = seen.pool(seen.train(lesson.chosen), method.pooling, lesson.chosen)
-    by_probe: Voter | None = None
+    by_probe: Predictor | None = None
     count = 0
-    if method.probe and not (method.adapters and steps(task, len(lesson.chosen))):
-        by_probe = _probe(method, seen, lesson, views)
+    if method.probe and not (method.adapters and steps(setup, len(support.chosen))):
+        by_probe = _probe(method, features, support, views)
         count = (views.shape[-1] + 1) * classes
     if not method.adapters:
-        return Fitted(_vote(by_probe, []), count, (), {})
-    voters: list[Voter] = []
-    groups, notes = [], {"steps": steps(task, len(lesson.chosen))}
+        return Fitted(_ensemble(by_probe, []), count, (), {})
+    predictors: list[Predictor] = []
+    groups, notes = [], {"steps": steps(setup, len(support.chosen))}
     for own in methods.groups(method):
-        alone = task._replace(method=own)
-        group, some, each, made = _adapt(alone, seen, lesson, views, number)
+        alone = setup._replace(method=own)
+        group, some, each, made = _adapt(alone, features, support, views, number)
         groups.append(group)
-        voters += some
+        predictors += some
         count += each * len(some)
         notes.setdefault("adapter_parameters", made)
-    return Fitted(_vote(by_probe, voters), count, tuple(groups), notes)
+    return Fitted(_ensemble(by_probe, predictors), count, tuple(groups), notes)
 
 
 def _probe(
-    method: methods.Method, seen: Any, lesson: Lesson, views: np.ndarray
-) -> Voter:
+    method: methods.Method,
+    features: FrozenFeatures,
+    support: SupportSet,
+    views: np.ndarray,
+) -> Predictor:
     """Fit a method's probe to pooled views, and to crops where it learns from them."""
-    options = {"sure": lesson.sure} if method.probe == "logistic" else {}
+    options = (
+        {"num_labelled": support.num_labelled} if method.probe == "logistic" else {}
+    )
     if method.crops:
-        cut = seen.pool(seen.cropped(lesson.chosen), method.pooling, lesson.chosen)
+        cut = features.pool(
+            features.cropped(support.chosen), method.pooling, support.chosen
+        )
         views = np.concatenate([views, cut])
     fit_probe = probes.PROBES[method.probe]
-    decide = fit_probe(views, lesson.labels, lesson.targets.shape[1], **options)
+    decide = fit_probe(views, support.labels, support.targets.shape[1], **options)
     return lambda shown: decide(shown.pooled(method.pooling))
 
 
 def _adapt(
-    task: Any, seen: Any, lesson: Lesson, views: np.ndarray, number: int
-) -> tuple[Group, list[Voter], int, int]:
+    setup: FewShotSetup,
+    features: FrozenFeatures,
+    support: SupportSet,
+    views: np.ndarray,
+    number: int,
+) -> tuple[Group, list[Predictor], int, int]:
     """Train the adapters of one kind.
 
     Returns:
         They, what each says of pictures, and how many numbers learn of each, with its
         head and without.
     """
-    method, network = task.method, task.network
-    made, plan = _prepare(task, len(lesson.chosen))
+    method, network = setup.method, setup.network
+    made, plan = adaptation(setup, len(support.chosen))
     head = adapter_training.start_head(
-        plan, views, lesson.labels, lesson.targets.shape[1]
+        plan, views, support.labels, support.targets.shape[1]
     )
-    rows, targets = _rows(task, seen, lesson)
+    rows, targets = _rows(setup, features, support)
     learnt = adapter_training.train(
-        adapter_training.Network(seen.cut.after, made.adapt, network.variables),
+        adapter_training.Network(features.cut.after, made.adapt, network.variables),
         adapter_training.Learnt(made.start, head),
         rows,
         targets,
         plan,
         mixed=tuple("mixup" in kind for kind in method.adapters),
-        seed=task.settings.seed + 1000 * number,
+        seed=setup.settings.seed + 1000 * number,
     )
     # Drawn back to 1, a weight that is 0 would be a half.
     back = 0.0 if sparsity.sparse(plan.penalty) else method.back
     weights = methods.drawn_back(made.start, learnt.trunk, back)
-    describe = adapter_training.describe(seen.cut.after, made.adapt, plan)
-    voters = [
-        _voter(
+    describe = adapter_training.describe(features.cut.after, made.adapt, plan)
+    predictors = [
+        _predictor(
             plan,
             lambda known, some, own=own: describe(known, own, some),
             deciding,
@@ -193,51 +197,11 @@ def _adapt(
         )
         for own, deciding in _each((weights, learnt.head), len(method.adapters))
     ]
-    each = made.count + sum(int(np.size(head[name])) for name in _counted(plan.head))
-    return Group(method, weights, learnt.head), voters, each, made.count
+    each = made.count + sum(int(np.size(head[name])) for name in heads.HEADS[plan.head])
+    return Group(method, weights, learnt.head), predictors, each, made.count
 
 
-def _prepare(
-    task: Any, pictures: int
-) -> tuple[methods.Adaptation, adapter_training.Plan]:
-    """Make what learns of the trunk, and say how."""
-    method, network = task.method, task.network
-    behind = block_cut.pattern(network.module, task.image_size, task.after)
-    last = block_cut.last_pattern(network.module, task.image_size)
-    made = methods.adaptation(
-        method.trunk, network.name, network.variables, behind, last
-    )
-    plan = adapter_training.Plan(
-        steps=steps(task, pictures),
-        batch_size=task.settings.batch_size,
-        learning_rate=method.rate,
-        head_rate=task.settings.head_rate,
-        head=task.settings.head,
-        head_start=task.settings.head_start,
-        pooling=method.pooling,
-        penalty=sparsity.Penalty(**task.settings.penalty),
-    )
-    return made, plan
-
-
-def check(task: Any) -> None:
-    """Refuse a penalty of weights that a method does not learn, before it learns.
-
-    Raises:
-        ValueError: So it is.
-    """
-    for own in methods.groups(task.method):
-        if task.settings.penalty.name and own.trunk:
-            made, plan = _prepare(task._replace(method=own), 1)
-            sparsity.begin(made.start, plan.penalty)
-
-
-def _counted(head: str) -> tuple[str, ...]:
-    """Name the arrays of a head that count: of cosines, the bias does not."""
-    return ("kernel",) if head == "cosine" else ("kernel", "bias")
-
-
-def _each(leaves: Any, count: int) -> list[Any]:
+def _each(leaves: PyTree, count: int) -> list[PyTree]:
     """Take adapters apart."""
     return [
         jax.tree.map(lambda leaf, place=place: leaf[place], leaves)
@@ -245,12 +209,12 @@ def _each(leaves: Any, count: int) -> list[Any]:
     ]
 
 
-def _voter(
+def _predictor(
     plan: adapter_training.Plan,
-    describe: Callable[[Any, Array], jax.Array],
-    head: Any,
-    variables: Any,
-) -> Voter:
+    describe: Callable[[Variables, Array], jax.Array],
+    head: PyTree,
+    variables: Variables,
+) -> Predictor:
     """Make what one adapter says of pictures, their views averaged."""
 
     def score(view: np.ndarray) -> np.ndarray:
@@ -262,18 +226,20 @@ def _voter(
     return lambda shown: np.mean([score(view) for view in shown.views()], axis=0)
 
 
-def save(fitted: Fitted, task: Any, folder: Path, names: Sequence[str]) -> None:
+def save(
+    fitted: Fitted, setup: FewShotSetup, folder: Path, names: Sequence[str]
+) -> None:
     """Write each adapter as a small file, where weights of filters have learnt.
 
     Args:
         fitted: What was learnt.
-        task: See `task.Task`.
+        setup: The run.
         folder: Where to; made if it is missing.
         names: Of the classes.
     """
-    network, place = task.network, 0
-    select = block_cut.pattern(network.module, task.image_size, task.after)
-    kind_of_head = task.settings.head
+    network, place = setup.network, 0
+    select = block_cut.pattern(network.module, setup.image_size, setup.after)
+    kind_of_head = setup.settings.head
     for method, *learnt in fitted.groups:
         if method.trunk not in methods.MODES:
             continue
@@ -289,15 +255,15 @@ def save(fitted: Fitted, task: Any, folder: Path, names: Sequence[str]) -> None:
                 fingerprint=adapters.fingerprint(network.variables),
                 select=select,
                 mode=methods.MODES[method.trunk],
-                head={name: head[name] for name in _counted(kind_of_head)},
+                head={name: head[name] for name in heads.HEADS[kind_of_head]},
                 metadata={
                     "head": kind_of_head,
                     "scale": heads.SCALE,
                     "pooling": method.pooling,
                     "class_names": list(names),
-                    "image_size": task.image_size,
-                    "crop": task.crop,
-                    "interpolation": task.interpolation,
+                    "image_size": setup.image_size,
+                    "crop": setup.crop,
+                    "interpolation": setup.interpolation,
                 },
                 head_type="int8",
                 overwrite=True,
@@ -305,42 +271,29 @@ def save(fitted: Fitted, task: Any, folder: Path, names: Sequence[str]) -> None:
             place += 1
 
 
-def steps(task: Any, pictures: int) -> int:
-    """Choose how long adapters learn.
-
-    One picture of each class says nothing of how pictures of a class differ: there
-    weights of filters only hurt, and nothing is learnt. What they are compared with
-    learns all the same.
-    """
-    if task.settings.steps:
-        return task.settings.steps
-    if task.settings.k < 2 and task.method.trunk in RESTING:
-        return 0
-    grown = FEWEST_STEPS * (pictures / PICTURES) ** 0.5
-    return int(np.clip(grown, FEWEST_STEPS, MOST_STEPS))
-
-
-def _rows(task: Any, seen: Any, lesson: Lesson) -> tuple[list[np.ndarray], np.ndarray]:
+def _rows(
+    setup: FewShotSetup, features: FrozenFeatures, support: SupportSet
+) -> tuple[list[np.ndarray], np.ndarray]:
     """Give the views that each adapter learns from, `[rows, …]`, and their targets."""
-    inner, kinds = seen.train(lesson.chosen), task.method.adapters
+    inner, kinds = features.train(support.chosen), setup.method.adapters
     shape = inner.shape[2:]
     flips = inner.reshape(-1, *shape)
-    if not crops(task.method):
-        return [flips] * len(kinds), np.tile(lesson.targets, (len(inner), 1))
-    cut = seen.cropped(lesson.chosen)
+    if not methods.crops(setup.method):
+        return [flips] * len(kinds), np.tile(support.targets, (len(inner), 1))
+    cut = features.cropped(support.chosen)
     both = np.concatenate([inner, cut]).reshape(-1, *shape)
     # Flips are gone through again while there are crops: one choice of rows suits all.
     rows = [both if "crops" in kind else flips for kind in kinds]
-    return rows, np.tile(lesson.targets, (len(inner) + len(cut), 1))
+    return rows, np.tile(support.targets, (len(inner) + len(cut), 1))
 
 
-def _vote(by_probe: Voter | None, adapters: Sequence[Voter]) -> Voter:
+def _ensemble(by_probe: Predictor | None, adapters: Sequence[Predictor]) -> Predictor:
     """Average log probabilities: the adapters', and theirs with the probe's."""
 
     def classify(shown: pictures.Shown) -> np.ndarray:
         found = []
         if adapters:
-            found.append(np.mean([voter(shown) for voter in adapters], axis=0))
+            found.append(np.mean([predictor(shown) for predictor in adapters], axis=0))
         if by_probe is not None:
             found.append(by_probe(shown))
         return probes.log_probabilities(np.mean(found, axis=0))

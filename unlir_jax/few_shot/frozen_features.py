@@ -1,7 +1,7 @@
 """Pictures at the cut of a trunk, looked at once for all draws and methods."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple, cast
 
 import jax
 import numpy as np
@@ -9,6 +9,7 @@ import numpy as np
 from unlir_jax.core import finite
 from unlir_jax.data import augmentation, pipeline, source
 from unlir_jax.features import block_cut
+from unlir_jax.few_shot.setup import FewShotSetup
 from unlir_jax.models import pooling
 from unlir_jax.storage import files
 
@@ -29,25 +30,26 @@ class Shown(NamedTuple):
     pooled: Callable[[str], np.ndarray]
 
 
-class Pictures:
+class FrozenFeatures:
     """Keep what the frozen half of a trunk gives: of the test, and of what was drawn.
 
     A class, for it is a memory: nothing is computed twice, whatever the draw, the
     number of shots, and the method, as long as the cut is the same.
     """
 
-    def __init__(self, task: Any) -> None:
-        self.network, self.data = task.network, task.data
-        self.settings, self.at = task.settings, task.at
-        self.image_size, self.crop = task.image_size, task.crop
-        self.interpolation = task.interpolation
-        self.cut = block_cut.cut(self.network.module, task.at, self.image_size)
+    def __init__(self, setup: FewShotSetup) -> None:
+        self.network, self.data = setup.network, setup.data
+        self.settings, self.at = setup.settings, setup.at
+        self.image_size, self.crop = setup.image_size, setup.crop
+        self.interpolation = setup.interpolation
+        self.cut = block_cut.cut(self.network.module, setup.at, self.image_size)
         self.before = jax.jit(self.cut.before)
         self.flips = 2 if self.settings.flips else 1
         self.kept: dict[int, np.ndarray] = {}
         self.crops: dict[int, np.ndarray] = {}
         self.test_pooled: dict[str, np.ndarray] = {}
-        test = self.data.test
+        # `setup.prepare` has refused data without a test split.
+        test = cast(source.Source, self.data.test)
         pixels, labels, kept = self._read(test, np.arange(test.size))
         if not kept.any():
             why = source.reason(test, 0)
@@ -113,7 +115,7 @@ class Pictures:
         views = self.train(chosen)
         return Shown(lambda: iter(views), lambda name: self.pool(views, name, chosen))
 
-    def _named(self, chosen: Iterable[Any]) -> list[str]:
+    def _named(self, chosen: Iterable[int | np.integer]) -> list[str]:
         return [self.data.train.name(int(index)) for index in chosen]
 
     def _finite(self, found: np.ndarray, names: Sequence[str]) -> np.ndarray:

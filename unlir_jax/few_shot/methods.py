@@ -2,14 +2,14 @@
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from unlir_jax import filters, tree
-from unlir_jax.types import Variables
+from unlir_jax.types import Array, PyTree, Variables
 
 
 class Method(NamedTuple):
@@ -22,12 +22,12 @@ class Method(NamedTuple):
             flips) or `crops+mixup`.
         probe: Name in `probes.PROBES` of what is fitted to the frozen trunk, or "".
             Beside adapters it only counts where these cannot learn, see
-            `fitting.steps`: elsewhere its vote was measured to do harm.
+            `setup.steps`: elsewhere its vote was measured to do harm.
         crops: Whether the probe learns from crops as well, as some adapters do.
         pooling: Of the maps.
         back: How far weights of filters are drawn back to 1 after learning, in [0, 1].
         rate: Of learning, for the trunk.
-        also: Adapters of another kind, that learn and vote beside these.
+        ensemble_with: Adapters of another kind, that learn and vote beside these.
     """
 
     trunk: str = ""
@@ -37,14 +37,14 @@ class Method(NamedTuple):
     pooling: str = "gem"
     back: float = 0.0
     rate: float = 1e-2
-    also: tuple[Any, ...] = ()
+    ensemble_with: tuple["Method", ...] = ()
 
 
 METHODS: dict[str, Method] = {
     "filters": Method(
         *("filters", ("crops",), "logistic"),
         back=0.5,
-        also=(Method("shifts", ("flips", "mixup"), rate=3e-3),),
+        ensemble_with=(Method("shifts", ("flips", "mixup"), rate=3e-3),),
     ),
     "filters_single": Method("filters", ("mixup",), back=0.5),
     "shifts_single": Method("shifts", ("mixup",), rate=3e-3),
@@ -78,7 +78,15 @@ RANK = 4
 
 def groups(method: Method) -> tuple[Method, ...]:
     """List the kinds of adapters of a method, each as a method of its own."""
-    return (method._replace(also=()), *method.also)
+    return (method._replace(ensemble_with=()), *method.ensemble_with)
+
+
+def crops(method: Method) -> bool:
+    """Tell whether a method learns from crops."""
+    return any(
+        own.crops or any("crops" in kind for kind in own.adapters)
+        for own in groups(method)
+    )
 
 
 class Adaptation(NamedTuple):
@@ -90,13 +98,13 @@ class Adaptation(NamedTuple):
         count: Numbers that learn.
     """
 
-    start: Any
-    adapt: Callable[[Variables, Any], Variables]
+    start: PyTree
+    adapt: Callable[[Variables, PyTree], Variables]
     count: int
 
 
 def adaptation(
-    kind: str, name: str, variables: Mapping[str, Any], behind: str, last: str
+    kind: str, name: str, variables: Variables, behind: str, last: str
 ) -> Adaptation:
     """Make what a method learns of a trunk.
 
@@ -130,13 +138,13 @@ def adaptation(
     return Adaptation(start, _override, _size(start))
 
 
-def _override(variables: Variables, learnt: Mapping[str, Any]) -> Variables:
+def _override(variables: Variables, learnt: Mapping[str, Array]) -> Variables:
     known = dict(variables)
     known["params"] = tree.unflatten(tree.flatten(known["params"]) | dict(learnt))
     return known
 
 
-def _lora(variables: Mapping[str, Any], behind: str) -> Adaptation:
+def _lora(variables: Variables, behind: str) -> Adaptation:
     """Add products of two thin matrices to convolutions (Hu et al., 2022).
 
     The first sees the cells that the convolution sees, the second one of them.
@@ -154,7 +162,7 @@ def _lora(variables: Mapping[str, Any], behind: str) -> Adaptation:
                 "up": np.zeros((RANK, outgoing), np.float32),
             }
 
-    def adapt(known: Variables, learnt: Mapping[str, Any]) -> Variables:
+    def adapt(known: Variables, learnt: Mapping[str, Mapping[str, Array]]) -> Variables:
         leaves = tree.flatten(known["params"])
         added = {
             path: leaves[path] + each["down"] @ each["up"]
@@ -165,7 +173,7 @@ def _lora(variables: Mapping[str, Any], behind: str) -> Adaptation:
     return Adaptation(start, adapt, _size(start))
 
 
-def drawn_back(start: Any, learnt: Any, share: float) -> Any:
+def drawn_back(start: PyTree, learnt: PyTree, share: float) -> PyTree:
     """Go back part of the way to the start; all leaves have adapters in front."""
     return jax.tree.map(
         lambda first, last: last + share * (jnp.asarray(first)[None] - last),
@@ -174,5 +182,5 @@ def drawn_back(start: Any, learnt: Any, share: float) -> Any:
     )
 
 
-def _size(leaves: Any) -> int:
+def _size(leaves: PyTree) -> int:
     return sum(int(np.size(leaf)) for leaf in jax.tree.leaves(leaves))

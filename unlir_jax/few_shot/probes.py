@@ -1,7 +1,6 @@
 """Linear probes of a frozen network on few pictures: the bar for all that adapts it."""
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Integer
@@ -24,7 +23,7 @@ def by_logistic(
     views: Views,
     labels: Integer[Array, " pictures"],
     classes: int,
-    sure: int | None = None,
+    num_labelled: int | None = None,
 ) -> Callable[[Views], np.ndarray]:
     """Fit logistic regression to all views; the penalty is tuned on pictures left out.
 
@@ -35,19 +34,21 @@ def by_logistic(
         views: Descriptors of the pictures.
         labels: Of the pictures.
         classes: How many there are.
-        sure: So many pictures at the front have labels that somebody gave, the others
-            guesses: the penalty is tuned on the former, for it is easy to agree with
-            one's own guesses.
+        num_labelled: The first `num_labelled` pictures have true labels, the others
+            pseudo-labels: the penalty is tuned on true ones, for it is easy to agree
+            with one's own guesses.
     """
 
-    def tune(some: Views, own: np.ndarray, **penalties: Any) -> logistic.Logistic:
+    def tune(
+        some: Views, own: np.ndarray, penalties: tuple[float, ...] = logistic.PENALTIES
+    ) -> logistic.Logistic:
         rows, owners = _stacked(some)
         every = np.tile(own, len(some))
-        return logistic.tune(rows, every, classes, examples=owners, **penalties)
+        return logistic.tune(rows, every, classes, penalties=penalties, examples=owners)
 
     labels = np.asarray(labels)
-    fitted = tune(views[:, :sure], labels[:sure])
-    if sure is not None and sure < len(labels):
+    fitted = tune(views[:, :num_labelled], labels[:num_labelled])
+    if num_labelled is not None and num_labelled < len(labels):
         fitted = tune(views, labels, penalties=(fitted.penalty,))
     return lambda test: np.mean(
         [log_probabilities(logistic.logits(fitted, view)) for view in test], axis=0

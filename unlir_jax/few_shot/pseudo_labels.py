@@ -11,7 +11,7 @@ from unlir_jax.types import Array
 SHARE = 0.5
 
 
-class Guesses(NamedTuple):
+class PseudoLabels(NamedTuple):
     """Hold what pictures are taken for.
 
     Attributes:
@@ -25,7 +25,7 @@ class Guesses(NamedTuple):
 
 def confident(
     scores: Float[Array, "pictures classes"], share: float = SHARE
-) -> Guesses:
+) -> PseudoLabels:
     """Choose the pictures that are surest, the same number of each class at most.
 
     Without that limit a class that attracts others grows with every round (Zou et al.,
@@ -46,4 +46,6 @@ def confident(
         found.append(own[np.argsort(-top[own], kind="stable")][:each])
     places = np.sort(np.concatenate(found))
     targets = np.exp(scores[places])
-    return Guesses(places, (targets / targets.sum(1, keepdims=True)).astype("float32"))
+    return PseudoLabels(
+        places, (targets / targets.sum(1, keepdims=True)).astype("float32")
+    )

@@ -6,12 +6,33 @@ from ml_collections import ConfigDict
 
 from unlir_jax.training import defaults
 
+KIND, TRAINING = "few_shot", "supervised"
+
+
+def kind(settings: ConfigDict) -> str:
+    """Tell what a config trains: `few_shot`, or `supervised`, as one without `kind`.
+
+    Configs of few shots of an earlier version have no `kind`, but `draws`.
+
+    Raises:
+        ValueError: `kind` is another one than that of the other settings.
+    """
+    meant = KIND if "draws" in settings else TRAINING
+    found = settings.get("kind", meant)
+    if found != meant:
+        raise ValueError(
+            f"`kind`={found!r}, but the other settings are those of {meant!r}; "
+            f"expected {meant!r}, or another config file."
+        )
+    return meant
+
 
 def few_shot() -> ConfigDict:
     """Give the settings, for a config file to fill in."""
     whole = defaults.training()
     return ConfigDict(
         {
+            "kind": KIND,
             # Of the order of pictures, crops and mixtures; draws have numbers instead.
             "seed": 0,
             # Pictures of each class that are learnt from.
@@ -20,14 +41,13 @@ def few_shot() -> ConfigDict:
             "ways": 0,
             # The first so many draws, the same pictures for every method.
             "draws": 5,
-            # One of `adaptation.methods.METHODS`.
+            # One of `few_shot.methods.METHODS`.
             "method": "filters",
             # For several runs by one command, beside each other: all combinations of
             # these with these; (): only the two above. ("all",) is every method.
             "shots": (),
             "methods": (),
-            # So many other training pictures, or "all", are learnt from without their
-            # labels.
+            # So many other training pictures (or "all") are learnt from unlabelled.
             "unlabelled": "0",
             "data": whole.data,
             "model": {
@@ -50,7 +70,7 @@ def few_shot() -> ConfigDict:
             # Of adapters' maps: average, max, gem or rmac; "": as the method has it.
             "pooling": "",
             # Added to the loss of adapters: towards_one, l1 or hard_concrete, see
-            # `adaptation.sparsity`; the last two make filters superfluous, and want
+            # `filters.sparsity`; the last two make filters superfluous, and want
             # method=filters_single, for several adapters together need all filters.
             "penalty": {"name": "", "weight": 0.0, "select": ""},
             # Both sides of a picture, in training and at test.

@@ -1,24 +1,29 @@
 """What a config of few shots stands for: one run, or several beside each other."""
 
-from collections.abc import Iterable
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 import numpy as np
 
 from unlir_jax.adapters import head as heads
 from unlir_jax.data import source, splits
 from unlir_jax.features import block_cut
-from unlir_jax.few_shot import adapter_training, episodes, fitting, methods
+from unlir_jax.few_shot import adapter_training, episodes, methods
 from unlir_jax.filters import sparsity
 from unlir_jax.models import pretrained
 from unlir_jax.models.pooling import POOLINGS
 from unlir_jax.runtime import ranges
+from unlir_jax.runtime.config import Settings
 from unlir_jax.storage import paths
 
 ALL, MOST_DIGITS = "all", 9
+# Steps of an adapter: enough for few pictures, more for many.
+FEWEST_STEPS, MOST_STEPS, PICTURES = 150, 600, 250
+# What learns nothing from one picture a class.
+RESTING = ("filters", "shifts")
 
 
-class Task(NamedTuple):
+class FewShotSetup(NamedTuple):
     """Hold what one method at one number of shots stands for.
 
     Attributes:
@@ -30,13 +35,13 @@ class Task(NamedTuple):
         at: Where the trunk is cut: the same, or "" where all of it learns.
         image_size: Side in pixels of the pictures.
         crop: See `preprocessing`.
-        interpolation: Likewise.
+        interpolation: See `preprocessing`.
         unlabelled: How many other pictures are learnt from; None: all.
         duplicates: Pictures that are both trained and tested on, see
             `data.duplicates`; None where nobody looked.
     """
 
-    settings: Any
+    settings: Settings
     method: methods.Method
     network: pretrained.Pretrained
     data: splits.Splits
@@ -46,7 +51,7 @@ class Task(NamedTuple):
     crop: float
     interpolation: str
     unlabelled: int | None
-    duplicates: dict[str, Any] | None = None
+    duplicates: Mapping[str, object] | None = None
 
     @property
     def name(self) -> str:
@@ -54,12 +59,12 @@ class Task(NamedTuple):
         return f"{self.settings.method}_{self.settings.k}"
 
 
-def several(settings: Any) -> bool:
+def several(settings: Settings) -> bool:
     """Tell whether a config asks for runs beside each other."""
     return bool(settings.methods or settings.shots)
 
 
-def prepare(settings: Any) -> list[Task]:
+def prepare(settings: Settings) -> list[FewShotSetup]:
     """Open the data and the network once, and refuse what makes no sense.
 
     Returns:
@@ -98,18 +103,20 @@ def prepare(settings: Any) -> list[Task]:
     for name in names:
         method = methods.METHODS[name]
         if method.adapters and settings.pooling:
-            also = tuple(own._replace(pooling=settings.pooling) for own in method.also)
-            method = method._replace(pooling=settings.pooling, also=also)
+            others = tuple(
+                own._replace(pooling=settings.pooling) for own in method.ensemble_with
+            )
+            method = method._replace(pooling=settings.pooling, ensemble_with=others)
         at = "" if method.trunk == "full" else after
         for k in shots:
             own = _alone(settings, name, k)
-            made = Task(own, method, network, data, after, at, *common)
-            fitting.check(made)
+            made = FewShotSetup(own, method, network, data, after, at, *common)
+            _check_penalty(made)
             found.append(made)
     return sorted(found, key=lambda task: not task.at)
 
 
-def _check_settings(settings: Any, names: list[str], shots: list[int]) -> None:
+def _check_settings(settings: Settings, names: list[str], shots: list[int]) -> None:
     """Refuse what makes no sense on any data."""
     for name in names:
         if name not in methods.METHODS:
@@ -132,7 +139,7 @@ def _check_settings(settings: Any, names: list[str], shots: list[int]) -> None:
                 f"{', '.join(map(repr, allowed))}."
             )
     for name in names:
-        if settings.crops < 1 and fitting.crops(methods.METHODS[name]):
+        if settings.crops < 1 and methods.crops(methods.METHODS[name]):
             raise ValueError(
                 f"`crops`={settings.crops} with `method`={name!r}, which learns from "
                 "crops; expected 1 or more."
@@ -147,7 +154,7 @@ def _check_settings(settings: Any, names: list[str], shots: list[int]) -> None:
             sparsity.check(sparsity.Penalty(**settings.penalty), own.trunk)
 
 
-def _combined(settings: Any) -> tuple[list[str], list[int]]:
+def _combined(settings: Settings) -> tuple[list[str], list[int]]:
     """List the methods and the numbers of shots that are combined."""
     names, shots = tuple(settings.methods), tuple(settings.shots)
     for plural, single, listed in (
@@ -180,7 +187,7 @@ def _labelled(train: source.Source) -> source.Source:
 
 
 def _check_counts(
-    settings: Any, train: source.Source, most: int, unlabelled: int | None
+    settings: Settings, train: source.Source, most: int, unlabelled: int | None
 ) -> None:
     """Refuse more pictures than any of the draws can have."""
     labels = np.asarray(train.labels)
@@ -201,16 +208,66 @@ def _unlabelled(text: str) -> int | None:
     return int(text)
 
 
-def _alone(settings: Any, name: str, k: int) -> Any:
+def _alone(settings: Settings, name: str, k: int) -> Settings:
     """Give the settings with which this run would be made by itself."""
     own = settings.copy_and_resolve_references().unlock()
     own.method, own.k, own.methods, own.shots = name, k, (), ()
     return own.lock()
 
 
-def cuts(tasks: Iterable[Task]) -> list[list[Task]]:
+def cuts(tasks: Iterable[FewShotSetup]) -> list[list[FewShotSetup]]:
     """Put tasks together that look at pictures at the same cut."""
-    groups: dict[str, list[Task]] = {}
+    groups: dict[str, list[FewShotSetup]] = {}
     for task in tasks:
         groups.setdefault(task.at, []).append(task)
     return list(groups.values())
+
+
+def steps(setup: FewShotSetup, pictures: int) -> int:
+    """Choose how long adapters learn.
+
+    One picture of each class says nothing of how pictures of a class differ: there
+    weights of filters only hurt, and nothing is learnt. What they are compared with
+    learns all the same.
+    """
+    if setup.settings.steps:
+        return setup.settings.steps
+    if setup.settings.k < 2 and setup.method.trunk in RESTING:
+        return 0
+    grown = FEWEST_STEPS * (pictures / PICTURES) ** 0.5
+    return int(np.clip(grown, FEWEST_STEPS, MOST_STEPS))
+
+
+def adaptation(
+    setup: FewShotSetup, pictures: int
+) -> tuple[methods.Adaptation, adapter_training.Plan]:
+    """Make what learns of the trunk, and say how."""
+    method, network = setup.method, setup.network
+    behind = block_cut.pattern(network.module, setup.image_size, setup.after)
+    last = block_cut.last_pattern(network.module, setup.image_size)
+    made = methods.adaptation(
+        method.trunk, network.name, network.variables, behind, last
+    )
+    plan = adapter_training.Plan(
+        steps=steps(setup, pictures),
+        batch_size=setup.settings.batch_size,
+        learning_rate=method.rate,
+        head_rate=setup.settings.head_rate,
+        head=setup.settings.head,
+        head_start=setup.settings.head_start,
+        pooling=method.pooling,
+        penalty=sparsity.Penalty(**setup.settings.penalty),
+    )
+    return made, plan
+
+
+def _check_penalty(setup: FewShotSetup) -> None:
+    """Refuse a penalty of weights that a method does not learn, before it learns.
+
+    Raises:
+        ValueError: So it is.
+    """
+    for own in methods.groups(setup.method):
+        if setup.settings.penalty.name and own.trunk:
+            made, plan = adaptation(setup._replace(method=own), 1)
+            sparsity.begin(made.start, plan.penalty)

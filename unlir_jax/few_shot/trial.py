@@ -6,20 +6,22 @@ A run that is killed goes on with the next draw.
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import numpy as np
 
 from unlir_jax.core import finite
+from unlir_jax.core.document_types import Record
 from unlir_jax.few_shot import (
     comparison,
     episode_files,
     episodes,
     fitting,
-    frozen_features,
-    setup,
+    methods,
 )
 from unlir_jax.few_shot import settings as default_settings
+from unlir_jax.few_shot.frozen_features import FrozenFeatures
+from unlir_jax.few_shot.setup import FewShotSetup
 from unlir_jax.runs import sharing, workdir
 from unlir_jax.runtime import config
 from unlir_jax.statistics import significance
@@ -52,14 +54,14 @@ class Drawn(NamedTuple):
     whose: episode_files.Whose
 
 
-def place(given: setup.Task, folder: Path) -> sharing.Place:
+def place(given: FewShotSetup, folder: Path) -> sharing.Place:
     """Say whose a folder is that has this run alone."""
     known = config.to_dict(default_settings.few_shot())
     settings = config.to_dict(given.settings)
     return sharing.Place(folder, settings, FREE, known, TRACES)
 
 
-def finished(own: sharing.Place) -> dict[str, Any] | None:
+def finished(own: sharing.Place) -> Record | None:
     """Give the summary if the run is done there already; one that is none is not it.
 
     Raises:
@@ -69,7 +71,7 @@ def finished(own: sharing.Place) -> dict[str, Any] | None:
     return found if found is not None and is_summary(found) else None
 
 
-def is_summary(found: Mapping[str, Any]) -> bool:
+def is_summary(found: Mapping[str, object]) -> bool:
     """Tell whether a document is the summary of a run alone."""
     numbers = ("test/accuracy", "test/accuracy_low", "test/accuracy_high", "test/loss")
     accuracies = found.get("test/accuracy_draws")
@@ -82,19 +84,19 @@ def is_summary(found: Mapping[str, Any]) -> bool:
 
 
 def run(
-    given: setup.Task,
-    seen: frozen_features.Pictures,
+    given: FewShotSetup,
+    features: FrozenFeatures,
     folder: Path,
     *,
     claim: Callable[[], None],
     asked: Callable[[], str],
     say: Callable[[str], None],
-) -> dict[str, Any] | None:
+) -> Record | None:
     """Learn from each draw, or from those that are left.
 
     Args:
         given: What is learnt.
-        seen: The pictures at its cut.
+        features: The pictures at its cut.
         folder: Its own.
         claim: Called before anything is written.
         asked: Gives the name of a signal that asks to stop, or "".
@@ -110,14 +112,14 @@ def run(
     found = []
     for number in range(given.settings.draws):
         file = folder / DRAWS / f"{number:03d}.json"
-        drawn = _drawn(given, seen, number)
+        drawn = _drawn(given, features, number)
         kept, damage = episode_files.read(file, drawn.whose)
         if kept is None and asked():
             return None
         if damage:
             say(f"{str(file)!r} is damaged ({damage}): it is made again.")
         if kept is None:
-            fitted, kept = _learn(given, seen, drawn)
+            fitted, kept = _learn(given, features, drawn)
             claim()
             if number == 0:
                 with sharing.writing(folder):
@@ -137,12 +139,12 @@ def run(
     return summary
 
 
-def _drawn(given: setup.Task, seen: frozen_features.Pictures, number: int) -> Drawn:
+def _drawn(given: FewShotSetup, features: FrozenFeatures, number: int) -> Drawn:
     settings, train = given.settings, given.data.train
     # `setup.prepare` has looked all of them up.
     known = cast(np.ndarray, train.labels)
     chosen, classes = episodes.draw(known, settings.k, number, settings.ways)
-    tested = np.flatnonzero(np.isin(seen.test_labels, classes))
+    tested = np.flatnonzero(np.isin(features.test_labels, classes))
     whose = episode_files.Whose(
         number,
         given.network.sha256,
@@ -151,26 +153,26 @@ def _drawn(given: setup.Task, seen: frozen_features.Pictures, number: int) -> Dr
         len(tested),
     )
     labels = np.searchsorted(classes, known[chosen])
-    target = np.searchsorted(classes, seen.test_labels[tested])
+    target = np.searchsorted(classes, features.test_labels[tested])
     return Drawn(chosen, labels, tested, target, whose)
 
 
 def _learn(
-    given: setup.Task, seen: frozen_features.Pictures, drawn: Drawn
-) -> tuple[fitting.Fitted, dict[str, Any]]:
+    given: FewShotSetup, features: FrozenFeatures, drawn: Drawn
+) -> tuple[fitting.Fitted, Record]:
     """Learn from one draw, and test on all of the test split."""
     chosen, number = drawn.chosen, drawn.whose.draw
     others = episodes.others(given.data.train.size, chosen, given.unlabelled, number)
-    seen.prepare(chosen, crops=fitting.crops(given.method))
-    seen.prepare(others)
+    features.prepare(chosen, crops=methods.crops(given.method))
+    features.prepare(others)
     begun = time.perf_counter()
     count = len(drawn.whose.classes)
-    fitted = fitting.fit(given, seen, chosen, drawn.labels, count, number, others)
+    fitted = fitting.fit(given, features, chosen, drawn.labels, count, number, others)
     seconds = time.perf_counter() - begun
-    scores = fitted.classify(seen.tested(drawn.tested))
+    scores = fitted.classify(features.tested(drawn.tested))
     broken = np.flatnonzero(~np.isfinite(scores).all(1))
     if len(broken):
-        names = [seen.test_names[int(drawn.tested[row])] for row in broken]
+        names = [features.test_names[int(drawn.tested[row])] for row in broken]
         raise FloatingPointError(
             f"What {given.settings.method} says after draw {number} is not finite"
             f"{finite.named(names)}; expected numbers: look at the weights, or try a "
@@ -187,7 +189,7 @@ def _learn(
     }
 
 
-def _summary(given: setup.Task, found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _summary(given: FewShotSetup, found: Sequence[Record]) -> Record:
     settings = given.settings
     accuracies = [each["accuracy"] for each in found]
     interval = significance.bootstrap(np.asarray(accuracies))

@@ -4,16 +4,17 @@ import datetime
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
-from unlir_jax import filters, maps, saliency, split, tree
+from unlir_jax import filters, saliency, split, tree
 from unlir_jax.adapters import file
 from unlir_jax.adapters import network as networks
+from unlir_jax.core.document_types import Document, Record
 from unlir_jax.data import image_files as files
 from unlir_jax.data import preprocessing
 from unlir_jax.features import receptive_field
@@ -28,13 +29,15 @@ CROP, LARGE, ASKED = 128, 448, 8
 NOTABLE = 0.05
 
 Progress = Callable[[str, float], None]
+Row = tuple[Record, Image.Image, list[Image.Image]]
+"""What is said of a picture, the picture, and its maps before and after."""
 
 
-class Outcome(NamedTuple):
+class FilterReportOutcome(NamedTuple):
     """Say what was done: where, all that is known, and what could not be read."""
 
     folder: Path
-    document: dict[str, Any]
+    document: Record
     failed: list[dict[str, str]]
 
 
@@ -44,7 +47,7 @@ class _Seen(NamedTuple):
     files: list[Path]
     pixels: np.ndarray
 
-    def images(self, places: Any) -> jax.Array:
+    def images(self, places: np.ndarray | slice) -> jax.Array:
         return jnp.asarray(self.pixels[places], jnp.float32) / 255
 
 
@@ -58,7 +61,7 @@ class _Task(NamedTuple):
     interpolation: str
     white_level: int | float | str
 
-    def frame(self, size: int) -> Callable[[Any], Image.Image]:
+    def frame(self, size: int) -> Callable[[Path], Image.Image]:
         return preprocessing.framing(
             size, self.crop, self.interpolation, white_level=self.white_level
         )
@@ -78,7 +81,7 @@ def run(
     batch_size: int = 16,
     white_level: int | float | str = "auto",
     progress: Progress = lambda doing, share: None,
-) -> Outcome:
+) -> FilterReportOutcome:
     """Show which filters an adapter uses, and write a page, pictures and results.
 
     Writes `filters.html`, the pictures `weights`, `filters`, `saliency`, and results.
@@ -125,7 +128,7 @@ def run(
     progress("writing", 0.95)
     with record.new_folder(output, overwrite=overwrite) as folder:
         _write(folder, task, document, entries, crops, rows, own)
-    return Outcome(Path(output), document, failed)
+    return FilterReportOutcome(Path(output), document, failed)
 
 
 def _check(**settings: int) -> None:
@@ -159,14 +162,14 @@ def _filters(
     best: int,
     batch_size: int,
     progress: Progress,
-) -> tuple[dict[str, list[dict[str, Any]]], list[filter_page.Crops]]:
+) -> tuple[dict[str, list[Record]], list[filter_page.Crops]]:
     """Choose filters and cut out where they fire; raised ones come first."""
     network = task.network
     module, variables = network.module, network.variables
     trunk = inspection.in_trunk(task.adapter.weights, module, task.size)
     raised, lowered = inspection.most(trunk, count)
     chosen = [*raised, *lowered]
-    entries: dict[str, list[dict[str, Any]]] = {"raised": [], "lowered": []}
+    entries: dict[str, list[Record]] = {"raised": [], "lowered": []}
     if not chosen:
         return entries, []
 
@@ -194,7 +197,7 @@ def _regions(
     spots: inspection.Spots,
     number: int,
     centres: receptive_field.Centres,
-) -> tuple[list[dict[str, Any]], filter_page.Crops]:
+) -> tuple[list[Record], filter_page.Crops]:
     """Cut out where one filter responds most, and say where that is."""
     # People see more than the network does, but not other parts of the picture.
     large = task.frame(max(LARGE, task.size))
@@ -226,9 +229,7 @@ def _cut(picture: Image.Image, box: Sequence[float]) -> Image.Image:
     return picture.resize((CROP, CROP), Image.Resampling.LANCZOS, box=edges)
 
 
-def _saliency(
-    task: _Task, seen: _Seen, shown: int
-) -> tuple[list[tuple[dict[str, Any], Image.Image, list[Image.Image]]], bool]:
+def _saliency(task: _Task, seen: _Seen, shown: int) -> tuple[list[Row], bool]:
     """Explain some pictures before and after adapting, by one head."""
     model, names, own = inspection.decision(task.adapter, task.network)
     frozen = task.network.variables
@@ -242,12 +243,7 @@ def _saliency(
     labels = jnp.asarray(shares["after"].argmax(1), jnp.int32)
     explain = saliency.grad_cam(model)
     masks = [
-        np.asarray(
-            maps.normalize(
-                maps.resize(explain(variables, images, labels), images.shape[1:3]),
-                "range",
-            )
-        )
+        overlay.masks(explain(variables, images, labels), task.size)
         for variables in (frozen, adapted)
     ]
     rows = []
@@ -267,11 +263,9 @@ def _saliency(
 
 def _classes(
     label: int, shares: Mapping[str, np.ndarray], names: Sequence[str]
-) -> dict[str, Any]:
+) -> Record:
     """Say what class is explained, and what is said of it before and after."""
-    found: dict[str, Any] = {
-        "label": {"index": label, "name": part_page.plain(names[label])}
-    }
+    found: Record = {"label": {"index": label, "name": part_page.plain(names[label])}}
     for when, row in shares.items():
         first = int(row.argmax())
         found[when] = {
@@ -297,11 +291,11 @@ def _document(
     task: _Task,
     adapter: str | os.PathLike[str],
     seen: _Seen,
-    entries: Mapping[str, Any],
-    rows: Sequence[Any],
+    entries: Document,
+    rows: Sequence[Row],
     own: bool,
     failed: list[dict[str, str]],
-) -> dict[str, Any]:
+) -> Record:
     """Gather all that `results.json` says."""
     network, weights = task.network, task.adapter.weights
     every = np.concatenate([leaf.ravel() for leaf in weights.values()])
@@ -336,7 +330,7 @@ def _document(
     }
 
 
-def _layer(name: str, leaf: np.ndarray) -> dict[str, Any]:
+def _layer(name: str, leaf: np.ndarray) -> Record:
     low, middle, high = np.quantile(leaf, (0.25, 0.5, 0.75))
     figures = {
         "least": leaf.min(),
@@ -354,10 +348,10 @@ def _layer(name: str, leaf: np.ndarray) -> dict[str, Any]:
 def _write(
     folder: Path,
     task: _Task,
-    document: dict[str, Any],
-    entries: Mapping[str, list[dict[str, Any]]],
+    document: Record,
+    entries: Mapping[str, list[Record]],
     crops: Sequence[filter_page.Crops],
-    rows: Sequence[Any],
+    rows: Sequence[Row],
     own: bool,
 ) -> None:
     """Write the page and its pictures."""
@@ -390,6 +384,6 @@ def _write(
         filter_sheet.draw_saliency(f"Grad-CAM with {name}", subtitle, rows),
     )
     for file_name, image in zip(PICTURES, sheets, strict=True):
-        record.write_bytes(folder / file_name, filter_sheet.png(image))
+        record.write_png(folder / file_name, image)
     record.write_text(folder / PAGE, filter_page.page(document, sections))
     record.write_text(folder / record.RESULTS, record.to_json(document))

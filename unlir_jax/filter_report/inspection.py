@@ -1,7 +1,7 @@
 """Filters that an adapter raises or lowers, and where in images they respond."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ from unlir_jax.adapters.file import HEAD, Adapter
 from unlir_jax.data import classes as class_names
 from unlir_jax.features import receptive_field
 from unlir_jax.models import pooling, pretrained
-from unlir_jax.types import Array, Images, SplitModel, Variables
+from unlir_jax.types import Array, Images, Module, SplitModel, Variables
 
 # Sides of what is shown of a picture: so many cells, and at least such a share of it.
 CELLS, LEAST = 2.0, 0.3
@@ -49,7 +49,7 @@ class Spots(NamedTuple):
     grids: np.ndarray
 
 
-def by_depth(names: Iterable[str], module: Any, image_size: int) -> list[str]:
+def by_depth(names: Iterable[str], module: Module, image_size: int) -> list[str]:
     """Sort names of weights by when a trunk calls what they multiply; others last.
 
     Args:
@@ -64,7 +64,7 @@ def by_depth(names: Iterable[str], module: Any, image_size: int) -> list[str]:
 
 
 def in_trunk(
-    weights: Mapping[str, Array], module: Any, image_size: int
+    weights: Mapping[str, Array], module: Module, image_size: int
 ) -> dict[str, Array]:
     """Leave out weights of what is not in the trunk, such as a classifier."""
     called = _called(module, image_size)
@@ -93,7 +93,7 @@ def most(weights: Mapping[str, Array], count: int) -> tuple[list[Filter], list[F
 
 
 def respond(
-    module: Any, filters: Sequence[Filter]
+    module: Module, filters: Sequence[Filter]
 ) -> Callable[[Variables, Images], list[jax.Array]]:
     """Make the maps of some filters, `(variables, images) -> [batch, rows, columns]`.
 
@@ -115,7 +115,7 @@ def respond(
 
 
 def fire(
-    module: Any,
+    module: Module,
     variables: Variables,
     filters: Sequence[Filter],
     batches: Iterable[Array],
@@ -161,7 +161,7 @@ def fire(
 
 
 def centres(
-    module: Any, variables: Variables, filters: Sequence[Filter], images: Images
+    module: Module, variables: Variables, filters: Sequence[Filter], images: Images
 ) -> list[receptive_field.Centres]:
     """Measure where the cells of each filter's map look.
 
@@ -185,7 +185,7 @@ def centres(
         path, side = _module(each.name), _side(each.name)
 
         def maps(
-            variables: Any, images: Array, path: str = path, side: int = side
+            variables: Variables, images: Array, path: str = path, side: int = side
         ) -> Array:
             return split.watch(module, [path], variables, images)[path][side]
 
@@ -240,7 +240,7 @@ def decision(
     head = {"kernel": kernel, "bias": np.zeros(kernel.shape[1], np.float32)}
     head |= {name: leaf for name, leaf in adapter.head.items() if name in head}
 
-    def features(variables: Variables, images: Images) -> Any:
+    def features(variables: Variables, images: Images) -> jax.Array:
         return network.module.apply(dict(variables), images, method="features")
 
     def classify(variables: Variables, maps: Array) -> jax.Array:
@@ -254,7 +254,7 @@ def decision(
     return split.from_functions(features, classify, mean=mean), names, True
 
 
-def _called(module: Any, image_size: int) -> dict[str, int]:
+def _called(module: Module, image_size: int) -> dict[str, int]:
     images = jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.float32)
     paths = split.module_paths(module, images, method="features")
     return {path: place for place, path in enumerate(paths)}

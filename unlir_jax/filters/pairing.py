@@ -1,123 +1,49 @@
-"""Which norm follows which layer: written down for our networks, checked on shapes."""
+"""Which norm follows which layer: told by our networks, checked on shapes."""
 
-import difflib
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
 from unlir_jax.filters import parameters
+from unlir_jax.models import channels, zoo
+from unlir_jax.models.channels import TRUNK
+from unlir_jax.models.pretrained import Pretrained
+from unlir_jax.types import PyTree
 
 Pairing = Mapping[str, str | None]
 
-TRUNK = "backbone/"
 
-_BLOCKS = {"mobilenet_v2": 17, "mobilenetv2_100": 17} | {
-    f"{prefix}efficientnet_lite{index}": blocks
-    for index, blocks in enumerate((16, 21, 21, 24, 30))
-    for prefix in ("", "tf_", "timm_")
-}
-# Blocks of each stage, and convolutions of each block.
-_RESNETS: dict[str, tuple[tuple[int, ...], int]] = {
-    "resnet18": ((2, 2, 2, 2), 2),
-    "resnet34": ((3, 4, 6, 3), 2),
-    "resnet50": ((3, 4, 6, 3), 3),
-    "resnet101": ((3, 4, 23, 3), 3),
-    "resnet152": ((3, 8, 36, 3), 3),
-}
-_RESNETS |= {f"cifar_resnet{n}": _RESNETS[f"resnet{n}"] for n in (18, 34, 50)}
-_RESNETS |= {
-    f"cifar_resnet{n}": (((n - 2) // 6,) * 3, 2) for n in (8, 20, 32, 44, 56, 110)
-}
-_VGGS = {
-    f"vgg{depth}{norm}": layers
-    for depth, layers in {
-        11: (1, 1, 2, 2, 2),
-        13: (2, 2, 2, 2, 2),
-        16: (2, 2, 3, 3, 3),
-        19: (2, 2, 4, 4, 4),
-    }.items()
-    for norm in ("", "_bn")
-}
-
-
-def pairs(network: Any) -> dict[str, str | None]:
+def pairs(network: str | Pretrained) -> dict[str, str | None]:
     """Say which norm follows each convolution and dense layer of a network of ours.
 
     Args:
         network: The name of a network, or what `pretrained.load` gives. Of a name, the
-            table is that of the whole network as published; of a loaded network, it is
-            checked against its parameters: a part network has its trunk under
+            table is that of the whole network as published; that of a loaded network
+            is checked against its parameters: a part network has its trunk under
             `backbone/`, and where norms are folded away none follows.
 
     Returns:
         Paths of the modules; None where no norm follows.
 
     Raises:
-        ValueError: There is no table for that network, or it does not fit the
-            parameters.
+        ValueError: There is no such network, or its parameters are others'.
     """
-    name = network if isinstance(network, str) else network.name
-    known = (*_BLOCKS, *_RESNETS, *_VGGS)
-    if name not in known:
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise ValueError(
-            f"`network`={name!r} has no table of norms; {hint}expected one of "
-            f"{', '.join(known)}, or your own `pairing`."
-        )
-    table = _table(name)
     if isinstance(network, str):
-        return table
+        return channels.norms(zoo.find(network, "network")[1].build())
+    table = channels.norms(network.module)
     params = parameters.named(network.variables)
-    trunk = TRUNK if any(path.startswith(TRUNK) for path in params) else ""
-    found: dict[str, str | None] = {}
     for layer, norm in table.items():
-        if trunk and "/" not in layer:
-            continue  # A part network decides by its parts, not by dense layers.
-        layer, norm = trunk + layer, norm and trunk + norm
-        folded = (
-            norm and not parameters.is_norm(norm, params) and f"{layer}/bias" in params
-        )
-        found[layer] = None if folded else norm
         if f"{layer}/kernel" not in params:
             raise ValueError(
-                f"`network`={name!r} lacks {layer}, which its table of norms has; "
+                f"`network`={network.name!r} lacks {layer}, which its module has; "
                 "expected a network as `pretrained.load` gives it."
             )
-        check_layer(layer, found[layer], params)
-    return found
-
-
-def _table(name: str) -> dict[str, str | None]:
-    """Write down the layers of a network, and the norms that follow them."""
-    plain, layers = ["classifier"], ["stem"]
-    if name in _BLOCKS:
-        for block in range(1, _BLOCKS[name] + 1):
-            # The first block does not expand.
-            names = ("expand", "depthwise", "project")[block == 1 :]
-            layers += [f"block{block}/{layer}" for layer in names]
-        layers.append("top")
-    elif name in _RESNETS:
-        stages, convolutions = _RESNETS[name]
-        for stage, blocks in enumerate(stages, start=1):
-            for block in range(blocks):
-                path = f"layer{stage}/block{block}"
-                layers += [f"{path}/conv{i + 1}" for i in range(convolutions)]
-                # A bottleneck is wider than the stem, so it projects there as well.
-                if block == 0 and (stage > 1 or convolutions == 3):
-                    layers.append(f"{path}/downsample")
-    else:
-        numbers = enumerate(_VGGS[name], start=1)
-        layers = [f"conv{group}_{i + 1}" for group, n in numbers for i in range(n)]
-        plain = ["hidden1", "hidden2", *plain]
-    normalised = name not in _VGGS or name.endswith("_bn")
-    table = {f"{path}/conv": f"{path}/norm" if normalised else None for path in layers}
-    return table | dict.fromkeys(plain)
+        check_layer(layer, norm, params)
+    return table
 
 
 def norm_after(
-    layer: str, params: Mapping[str, Any], pairing: Pairing | None
+    layer: str, params: Mapping[str, PyTree], pairing: Pairing | None
 ) -> str | None:
     """Look up the norm that follows a layer.
 
@@ -158,12 +84,12 @@ def norm_after(
     return None
 
 
-def _in_brick(norm: str, params: Mapping[str, Any]) -> bool:
+def _in_brick(norm: str, params: Mapping[str, PyTree]) -> bool:
     folder, _, name = norm.rpartition("/")
     return name == "norm" and parameters.join(folder, "conv/kernel") in params
 
 
-def check_layer(layer: str, norm: str | None, params: Mapping[str, Any]) -> None:
+def check_layer(layer: str, norm: str | None, params: Mapping[str, PyTree]) -> None:
     """Refuse a norm or a bias that does not fit the kernel of a layer.
 
     Raises:
@@ -194,7 +120,7 @@ def check_layer(layer: str, norm: str | None, params: Mapping[str, Any]) -> None
             )
 
 
-def check_bias(module: str, params: Mapping[str, Any]) -> None:
+def check_bias(module: str, params: Mapping[str, PyTree]) -> None:
     """Refuse to shift what has no bias.
 
     Raises:

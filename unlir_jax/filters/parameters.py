@@ -2,15 +2,14 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
 from unlir_jax import tree
-from unlir_jax.types import Variables
+from unlir_jax.types import PyTree, Variables
 
 
-def named(variables: Variables) -> dict[str, Any]:
+def named(variables: Variables) -> dict[str, PyTree]:
     """List parameters by path, without the names of collections and NNX's boxes."""
     leaves = tree.flatten(variables)
     linen = any(path.startswith("params/") for path in leaves)
@@ -37,7 +36,7 @@ def some(names: Sequence[str], most: int = 6) -> str:
     return ", ".join(names[:most]) + more
 
 
-def select_layers(params: Mapping[str, Any], select: str) -> list[str]:
+def select_layers(params: Mapping[str, PyTree], select: str) -> list[str]:
     """List the layers with kernels that a regular expression selects.
 
     Raises:
@@ -67,6 +66,6 @@ def select_layers(params: Mapping[str, Any], select: str) -> list[str]:
     return chosen
 
 
-def is_norm(path: str, params: Mapping[str, Any]) -> bool:
+def is_norm(path: str, params: Mapping[str, PyTree]) -> bool:
     """Tell whether a module is a norm with a scale."""
     return join(path, "scale") in params and join(path, "kernel") not in params

@@ -13,18 +13,12 @@ import numpy as np
 import optax
 
 from unlir_jax import filters, tree
+from unlir_jax.core.document_types import Settings
 from unlir_jax.features import block_cut
 from unlir_jax.filters import sparsity
 from unlir_jax.models import pretrained
 from unlir_jax.objectives.objective import Batch, Objective, Outcome
-from unlir_jax.types import (
-    Array,
-    PerImage,
-    PyTree,
-    RandomKey,
-    Settings,
-    Variables,
-)
+from unlir_jax.types import Array, PerImage, PyTree, RandomKey, Variables
 
 FOLDER = "filters"
 _CLASSIFIER = "classifier/"

@@ -2,7 +2,7 @@
 
 import operator
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ from unlir_jax import tree
 from unlir_jax.filters import pairing as pairings
 from unlir_jax.filters import parameters
 from unlir_jax.filters.pairing import Pairing
-from unlir_jax.types import Array, Variables
+from unlir_jax.types import Array, PyTree, Variables
 
 Mode = Literal["output", "input", "output+input", "filter", "kronecker", "shift"]
 Weights = Mapping[str, Array]
@@ -173,7 +173,9 @@ class _Change(NamedTuple):
     shifts: bool = False
 
 
-def _changes(params: Mapping[str, Any], weights: Weights) -> dict[str, list[_Change]]:
+def _changes(
+    params: Mapping[str, PyTree], weights: Weights
+) -> dict[str, list[_Change]]:
     """Find what each parameter is multiplied by, and then shifted by."""
     found: dict[str, list[_Change]] = {}
     for name, gate in weights.items():
@@ -214,7 +216,7 @@ def _change(variables: Variables, weights: Weights, back: bool = False) -> Varia
         (operator.truediv, operator.sub) if back else (operator.mul, operator.add)
     )
 
-    def changed(path: str, leaf: Any) -> Any:
+    def changed(path: str, leaf: PyTree) -> PyTree:
         name = parameters.plain(path)
         if name not in changes:
             return leaf
@@ -227,5 +229,5 @@ def _change(variables: Variables, weights: Weights, back: bool = False) -> Varia
     return tree.map_with_path(changed, variables)
 
 
-def _on_host(leaves: Any) -> Any:
+def _on_host(leaves: PyTree) -> PyTree:
     return jax.tree.map(np.asarray, leaves)

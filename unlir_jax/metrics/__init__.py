@@ -1,108 +1,90 @@
-"""Metrics: factories of pure functions from maps to one value an image."""
+"""Metrics: factories of pure functions from maps to one value an image.
 
-from unlir_jax.metrics.adcc import adcc, coherency
-from unlir_jax.metrics.aopc import aopc_lerf, aopc_morf, symmetric_relevance_gain
-from unlir_jax.metrics.average_scores import (
-    average_drop,
-    average_gain,
-    average_increase,
-    average_scores,
-)
-from unlir_jax.metrics.chosen import max_box_accuracy_v2, max_f1, max_iou
-from unlir_jax.metrics.contract import contract
-from unlir_jax.metrics.infidelity import infidelity
-from unlir_jax.metrics.insertion_deletion import (
-    deletion,
-    insertion,
-    insertion_minus_deletion,
-)
-from unlir_jax.metrics.localization import (
-    box_accuracy,
-    box_overlaps,
-    localization_error,
-    official_metric,
-    saliency_metric,
-)
-from unlir_jax.metrics.pixels import (
-    energy_pointing_game,
-    f1,
-    iou,
-    pixel_average_precision,
-    pointing_game,
-    pooled_average_precision,
-)
-from unlir_jax.metrics.randomization import (
-    cascading_randomization,
-    independent_randomization,
-    random_labels,
-)
-from unlir_jax.metrics.registry import (
-    BOX_METRICS,
-    CHOSEN_BOX_METRICS,
-    CHOSEN_REGION_METRICS,
-    EXPLAINER_METRICS,
-    FACTORIES,
-    HIGHER_IS_BETTER,
-    METRICS,
-    PLAIN,
-    REGION_METRICS,
-    SANITY_METRICS,
-    higher_is_better,
-)
-from unlir_jax.metrics.road import road
-from unlir_jax.metrics.sensitivity import max_sensitivity
-from unlir_jax.metrics.sparseness import complexity, sparseness
-from unlir_jax.metrics.thresholds import at_chosen, max_box_accuracy
-from unlir_jax.statistics.rankings import baseline_sensitivity
+Importing a metric registers it. The order of the imports is that of lists and tables.
+"""
 
-__all__ = [
-    "BOX_METRICS",
-    "CHOSEN_BOX_METRICS",
-    "CHOSEN_REGION_METRICS",
-    "EXPLAINER_METRICS",
-    "FACTORIES",
-    "HIGHER_IS_BETTER",
-    "METRICS",
-    "PLAIN",
-    "REGION_METRICS",
-    "SANITY_METRICS",
-    "adcc",
-    "aopc_lerf",
-    "aopc_morf",
-    "average_drop",
-    "average_gain",
-    "average_increase",
-    "average_scores",
-    "baseline_sensitivity",
-    "box_accuracy",
-    "box_overlaps",
-    "coherency",
-    "complexity",
-    "contract",
-    "deletion",
-    "energy_pointing_game",
-    "f1",
-    "infidelity",
-    "insertion",
-    "insertion_minus_deletion",
-    "iou",
-    "localization_error",
-    "max_box_accuracy",
-    "max_sensitivity",
-    "official_metric",
-    "pixel_average_precision",
-    "pointing_game",
-    "pooled_average_precision",
-    "road",
-    "saliency_metric",
-    "sparseness",
-    "symmetric_relevance_gain",
-    "at_chosen",
-    "cascading_randomization",
-    "independent_randomization",
-    "random_labels",
-    "max_iou",
-    "max_f1",
-    "max_box_accuracy_v2",
-    "higher_is_better",
-]
+# isort: off
+from unlir_jax.metrics.faithfulness.average_scores import (
+    average_drop as average_drop,
+    average_increase as average_increase,
+    average_gain as average_gain,
+    average_scores as average_scores,
+)
+from unlir_jax.metrics.faithfulness.insertion_deletion import (
+    insertion as insertion,
+    deletion as deletion,
+    insertion_minus_deletion as insertion_minus_deletion,
+)
+from unlir_jax.metrics.faithfulness.road import road as road
+from unlir_jax.metrics.faithfulness.aopc import (
+    aopc_morf as aopc_morf,
+    aopc_lerf as aopc_lerf,
+    symmetric_relevance_gain as symmetric_relevance_gain,
+)
+from unlir_jax.metrics.faithfulness.infidelity import infidelity as infidelity
+from unlir_jax.metrics.faithfulness.sparseness import (
+    complexity as complexity,
+    sparseness as sparseness,
+)
+from unlir_jax.metrics.faithfulness.adcc import (
+    coherency as coherency,
+    adcc as adcc,
+)
+from unlir_jax.metrics.sanity.sensitivity import max_sensitivity as max_sensitivity
+from unlir_jax.metrics.localization.pixels import (
+    pointing_game as pointing_game,
+    energy_pointing_game as energy_pointing_game,
+    f1 as f1,
+    iou as iou,
+    pixel_average_precision as pixel_average_precision,
+    pooled_average_precision as pooled_average_precision,
+)
+from unlir_jax.metrics.localization.box_metrics import (
+    saliency_metric as saliency_metric,
+    official_metric as official_metric,
+    localization_error as localization_error,
+)
+from unlir_jax.metrics.localization.box_overlap import (
+    box_accuracy as box_accuracy,
+    box_overlaps as box_overlaps,
+)
+from unlir_jax.metrics.localization.optimal_threshold import (
+    max_iou as max_iou,
+    max_f1 as max_f1,
+    max_box_accuracy_v2 as max_box_accuracy_v2,
+)
+from unlir_jax.metrics.localization.thresholds import (
+    at_chosen as at_chosen,
+    max_box_accuracy as max_box_accuracy,
+)
+from unlir_jax.metrics.sanity.randomization import (
+    cascading_randomization as cascading_randomization,
+    independent_randomization as independent_randomization,
+    random_labels as random_labels,
+)
+from unlir_jax.statistics.rankings import baseline_sensitivity as baseline_sensitivity
+from unlir_jax.metrics.spec import (
+    BOX_METRICS as BOX_METRICS,
+    EXPLAINER_METRICS as EXPLAINER_METRICS,
+    FACTORIES as FACTORIES,
+    HIGHER_IS_BETTER as HIGHER_IS_BETTER,
+    METRICS as METRICS,
+    NOT_FRACTIONS as NOT_FRACTIONS,
+    OPTIMAL_THRESHOLD_BOX_METRICS as OPTIMAL_THRESHOLD_BOX_METRICS,
+    OPTIMAL_THRESHOLD_REGION_METRICS as OPTIMAL_THRESHOLD_REGION_METRICS,
+    REGION_METRICS as REGION_METRICS,
+    SANITY_METRICS as SANITY_METRICS,
+    SPECS as SPECS,
+    Contract as Contract,
+    MetricSpec as MetricSpec,
+    Output as Output,
+    contract as contract,
+    higher_is_better as higher_is_better,
+    metric as metric,
+    output as output,
+)
+
+# Names of version 0.1.
+CHOSEN_BOX_METRICS = OPTIMAL_THRESHOLD_BOX_METRICS
+CHOSEN_REGION_METRICS = OPTIMAL_THRESHOLD_REGION_METRICS
+PLAIN = NOT_FRACTIONS

@@ -1,4 +1,4 @@
-"""How well pictures find those that are alike.
+"""Quality of rankings of similar images.
 
 Philbin et al. (CVPR 2007) and Radenovic et al. (Revisiting Oxford and Paris, CVPR
 2018): what is junk for a query is taken out of its ranking before anything is counted.
@@ -56,11 +56,19 @@ def evaluate(
         trapezoid: Integrate precision over recall by trapezoids, as the code of the
             Oxford and Paris benchmarks does, instead of averaging the precision at each
             relevant one.
-        k: Of `found`.
+        k: Length of `found`.
 
     Raises:
         ValueError: Shapes that do not fit, a score that is not finite, or nothing to
             find for any query.
+
+    Example:
+        >>> import numpy as np
+        >>> from unlir_jax.metrics import retrieval
+        >>> scores = np.asarray([[0.9, 0.5, 0.1]])
+        >>> found = retrieval.evaluate(scores, np.asarray([[True, False, True]]), k=3)
+        >>> found.average_precision.round(3).tolist()  # (1 / 1 + 2 / 3) / 2
+        [0.833]
     """
     scores, relevant = np.asarray(scores), np.asarray(relevant, bool)
     junk = np.zeros_like(relevant) if junk is None else np.asarray(junk, bool)
@@ -139,9 +147,9 @@ def by_class(
     Memory is that of some hundred queries against all pictures.
 
     Args:
-        descriptors: Of any length; zeros are alike nothing.
+        descriptors: Descriptors of any length; zeros are alike nothing.
         labels: Integers, `[pictures]`.
-        k: Of `Retrieval.found`.
+        k: Length of `Retrieval.found`.
 
     Raises:
         ValueError: As `evaluate`; another number of labels than of descriptors.

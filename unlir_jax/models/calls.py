@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from unlir_jax.models.layers import Convolution
-from unlir_jax.types import Images, Variables
+from unlir_jax.types import Images, PyTree, Variables
 
 
 def with_inputs(
@@ -18,11 +18,11 @@ def with_inputs(
     images: Images,
     functions: Mapping[str, Callable[[jax.Array], jax.Array]],
     method: str | None = None,
-) -> Any:
+) -> PyTree:
     """Compute logits with a function on what some layers are given.
 
     Args:
-        module: Any Linen module.
+        module: Module Linen module.
         variables: Its variables.
         images: What it takes.
         functions: For the path of a layer, what becomes of its input.

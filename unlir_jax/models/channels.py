@@ -1,20 +1,21 @@
-"""Which channels of a backbone may go: who makes them, who reads them, what is tied.
+"""The layers of a backbone: who makes channels, who reads them, which are tied.
 
 The dependency graph of structural pruning (Fang et al., DepGraph, CVPR 2023), written
-down for each family instead of traced, and checked against the shapes of parameters.
+down beside each module, in `channel_graph`, instead of traced, and checked against the
+shapes of parameters.
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from flax import linen as nn
 
 from unlir_jax import tree
-from unlir_jax.models import part_network, resnet, vgg
-from unlir_jax.models.inverted_residual import InvertedResidualNet
-from unlir_jax.models.resnet import ResNet
-from unlir_jax.models.vgg import VGG
+from unlir_jax.types import Module, Variables
+
+TRUNK = "backbone/"
+"""Before the paths of the network that a part network is built round."""
 
 
 class Group(NamedTuple):
@@ -49,11 +50,13 @@ class Graph(NamedTuple):
         network: What kind of network it is.
         inner: Channels of inner layers, in the order of the module's `widths`.
         tied: Layers whose width stays: those in one tuple are added to each other.
+        dense: Paths of the dense layers.
     """
 
     network: str
     inner: tuple[Group, ...]
     tied: tuple[tuple[str, ...], ...]
+    dense: tuple[str, ...] = ("classifier",)
 
     @property
     def groups(self) -> tuple[Group, ...]:
@@ -66,117 +69,39 @@ class Graph(NamedTuple):
         return {group.layer: group.channels for group in self.groups}
 
 
-def graph(module: Any) -> Graph:
+def graph(module: Module) -> Graph:
     """Say which channels of a network of ours may go.
 
-    - Inverted residual blocks: between expansion and projection. Where the first block
-      has no expansion these are the channels of the stem.
-    - Residual blocks: after every convolution but the last.
-    - VGG: after every convolution.
-
-    What is summed (outputs of residual blocks) and what the classifier or a decision by
-    parts reads (`top`, the last stage, a finer layer) keeps its width; the last
-    convolution of a VGG may go unless parts read it.
+    What a decision by parts reads (the last maps, a finer layer) keeps its width.
 
     Raises:
         ValueError: `module` is no backbone of ours.
     """
     backbone = getattr(module, "backbone", module)
-    families = {
-        InvertedResidualNet: _inverted_residual,
-        ResNet: _resnet,
-        VGG: _vgg,
-    }
-    if type(backbone) not in families:
+    if not hasattr(backbone, "channel_graph"):
         raise ValueError(
             f"`module` is a {type(backbone).__name__}, whose channels are not known; "
-            f"expected one of {', '.join(kind.__name__ for kind in families)}."
+            "expected a network of `unlir models`, or a module with `channel_graph`."
         )
-    inner, tied = families[type(backbone)](backbone)
-    if isinstance(module, part_network.PartNet):
-        finer = module.layer.removesuffix("/conv").removesuffix("/norm")
-        last = f"conv5_{backbone.repeats[-1]}" if isinstance(backbone, VGG) else ""
-        inner = [
-            Group(
-                tuple(f"backbone/{maker}" for maker in group.makers),
-                f"backbone/{group.reader}",
-                group.channels,
-                group.cells,
-                free=group.free and not {finer, last} & set(group.makers),
-            )
-            for group in inner
-        ]
-        tied = [tuple(f"backbone/{path}" for path in paths) for paths in tied]
-    return Graph(type(backbone).__name__, tuple(inner), tuple(tied))
-
-
-Found = tuple[list[Group], list[tuple[str, ...]]]
-
-
-def _inverted_residual(net: InvertedResidualNet) -> Found:
-    widths = iter(net.widths or (None,) * sum(s.repeats for s in net.stages))
-    inner, sums, number, incoming = [], [["stem"]], 0, net.stem
-    for stage in net.stages:
-        for repeat in range(stage.repeats):
-            number += 1
-            block, width = f"block{number}", next(widths)
-            expand, depthwise = f"{block}/expand", f"{block}/depthwise"
-            project = f"{block}/project"
-            added = (repeat > 0 or stage.stride == 1) and incoming == stage.filters
-            if stage.expansion != 1:
-                hidden = width or incoming * stage.expansion
-                inner.append(Group((expand, depthwise), project, hidden))
-            elif number == 1:
-                # The stem's channels go straight through: free, unless added.
-                hidden = width or net.stem
-                sums = sums if added else []
-                makers = ("stem", depthwise)
-                inner.append(Group(makers, project, hidden, free=not added))
-            else:
-                inner.append(Group((depthwise,), project, incoming, free=False))
-            if added:
-                sums[-1].append(project)
-            else:
-                sums.append([project])
-            incoming = stage.filters
-    return inner, [tuple(paths) for paths in sums] + [("top",)]
-
-
-def _resnet(net: ResNet) -> Found:
-    each = resnet.inner_layers(net.block)
-    widths = iter(net.widths or (None,) * sum(net.repeats) * each)
-    inner, sums, incoming = [], [["stem"]], net.width
-    for index, repeats in enumerate(net.repeats):
-        filters = net.width * 2**index
-        for repeat in range(repeats):
-            block = f"layer{index + 1}/block{repeat}"
-            for place in range(1, each + 1):
-                made, reader = f"{block}/conv{place}", f"{block}/conv{place + 1}"
-                inner.append(Group((made,), reader, next(widths) or filters))
-            if repeat == 0 and (index or incoming != filters * net.block.growth):
-                sums.append([f"{block}/downsample"])
-            sums[-1].append(f"{block}/conv{each + 1}")
-            incoming = filters * net.block.growth
-    return inner, [tuple(paths) for paths in sums]
-
-
-def _vgg(net: VGG) -> Found:
-    widths = net.widths or [
-        width
-        for width, repeats in zip(vgg.WIDTHS, net.repeats, strict=True)
-        for _ in range(repeats)
-    ]
-    names = [
-        f"conv{group}_{place + 1}"
-        for group, repeats in enumerate(net.repeats, start=1)
-        for place in range(repeats)
-    ]
+    found: Graph = backbone.channel_graph()
+    if backbone is module:
+        return found
+    layers = set(convolutions(found))
+    read = {
+        path.removesuffix("/conv").removesuffix("/norm")
+        for path in (module.layer, module.at)
+    }
     inner = [
-        Group((made,), reader, width)
-        for made, reader, width in zip(names, names[1:], widths, strict=False)
+        group._replace(
+            makers=tuple(TRUNK + maker for maker in group.makers),
+            reader=TRUNK + group.reader,
+            # What is read behind the trunk's maps, parts read instead.
+            free=group.free and group.reader in layers and not read & set(group.makers),
+        )
+        for group in found.inner
     ]
-    inner.append(Group((names[-1],), "hidden1", widths[-1], vgg.POOLED**2))
-    return inner, []
+    tied = (tuple(TRUNK + path for path in paths) for paths in found.tied)
+    return Graph(found.network, tuple(inner), tuple(tied), ())
 
 
 def convolutions(graph: Graph) -> Iterator[str]:
@@ -187,7 +112,34 @@ def convolutions(graph: Graph) -> Iterator[str]:
     yield from (path for paths in graph.tied for path in paths if path not in own)
 
 
-def check(graph: Graph, variables: Mapping[str, Any]) -> None:
+def blocks(module: Module) -> frozenset[str]:
+    """Name the modules that hold convolutions: a block's, or the layer itself."""
+    found = set()
+    for path in convolutions(graph(module)):
+        trunk = TRUNK if path.startswith(TRUNK) else ""
+        holder, _, name = path.removeprefix(trunk).rpartition("/")
+        found.add(trunk + (holder or name))
+    return frozenset(found)
+
+
+def norms(module: Module) -> dict[str, str | None]:
+    """Give the norm that follows each convolution and dense layer, None where none."""
+    known, backbone = graph(module), getattr(module, "backbone", module)
+    normalized = backbone.style.norm and getattr(backbone, "normalized", True)
+    table: dict[str, str | None] = {
+        f"{path}/conv": f"{path}/norm" if normalized else None
+        for path in convolutions(known)
+    }
+    return table | dict.fromkeys(known.dense)
+
+
+def flattened(module: Module) -> dict[str, int]:
+    """Give the dense layers that read flattened maps, and how many cells those have."""
+    inner = graph(module).inner
+    return {group.reader: group.cells for group in inner if group.cells > 1}
+
+
+def check(graph: Graph, variables: Variables) -> None:
     """Refuse variables that are not those of the network that a graph describes.
 
     Raises:
@@ -222,14 +174,14 @@ def check(graph: Graph, variables: Mapping[str, Any]) -> None:
             )
 
 
-def widen(module: Any, widths: tuple[int, ...]) -> Any:
+def widen(module: Module, widths: tuple[int, ...]) -> Module:
     """Copy a network of ours with other inner widths; a part network passes it on."""
     if hasattr(module, "backbone"):
         return module.clone(backbone=module.backbone.clone(widths=widths))
     return module.clone(widths=widths)
 
 
-def as_wide_as(module: nn.Module, arrays: Mapping[str, np.ndarray]) -> Any:
+def as_wide_as(module: nn.Module, arrays: Mapping[str, np.ndarray]) -> Module:
     """Give a network the inner widths that a file in our own names has.
 
     So a pruned network is read like any other: its arrays say how wide it is, as they

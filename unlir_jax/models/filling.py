@@ -5,14 +5,18 @@ import os
 import types
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
 from unlir_jax import tree
+from unlir_jax.core.document_types import Document
 from unlir_jax.models import channels, layers, part_network, zoo
+from unlir_jax.models.backbone import Network
+from unlir_jax.types import Module, PyTree, Variables
 from unlir_jax.weights import (
     exported,
     hub,
@@ -22,6 +26,7 @@ from unlir_jax.weights import (
     readers,
     selection,
 )
+from unlir_jax.weights.contents import WeightFile
 
 RANDOM = "random"
 
@@ -29,9 +34,9 @@ RANDOM = "random"
 class Begun(NamedTuple):
     """A network and its variables, whole, and where they come from."""
 
-    network: zoo.Network
-    module: Any
-    variables: dict[str, Any]
+    network: Network
+    module: Module
+    variables: Variables
     made_for: exported.Purpose
     prepared_by: str
     source: str
@@ -40,76 +45,95 @@ class Begun(NamedTuple):
     trained: int
 
 
-def draw(
-    name: str,
-    network: zoo.Network,
-    num_classes: int | None,
-    dtype: Any,
-    seed: int,
-    decision: Mapping[str, Any] | None,
-) -> Begun:
+class Wanted(NamedTuple):
+    """What is asked of `pretrained.load`; a `name` of "": the one that a file says."""
+
+    name: str
+    weights: str | os.PathLike[str] | None
+    key: str
+    num_classes: int | None
+    dtype: DTypeLike | None
+    seed: int
+    decision: Document
+    new_head: bool
+
+
+def draw(wanted: Wanted) -> Begun:
     """Draw an untrained network."""
-    classes = network.classes if num_classes is None else num_classes
-    module = _build(network, classes, dtype, decision or {})
-    variables = random_variables(module, network, seed)
+    name, network = zoo.find(wanted.name)
+    classes = network.classes if wanted.num_classes is None else wanted.num_classes
+    module = _build(network, classes, wanted.dtype, wanted.decision)
+    variables = random_variables(module, network, wanted.seed)
     usual = exported.Purpose(name, (), network.image_size, network.crop)
     hashed = tree.sha256(variables)
     by = preparation.USUAL
     return Begun(network, module, variables, usual, by, RANDOM, "", hashed, 0)
 
 
-def read(
-    asked: str,
-    weights: str | os.PathLike[str] | None,
-    key: str,
-    num_classes: int | None,
-    dtype: Any,
-    seed: int,
-    decision: Mapping[str, Any] | None,
-    new_head: bool,
-) -> Begun:
-    """Read a network's weights out of a file; see `pretrained.load`."""
-    name, network = zoo.find(asked)
-    path = _find(name, weights)
-    source, sha256 = str(weights or path), readers.sha256(path)
-    exported.check_hash(path, sha256)
-    contents, purpose = readers.open_weights(path), exported.purpose(path)
-    _check_origin(path, name)
+def read(wanted: Wanted) -> Begun:
+    """Read a network's weights out of a file, which is opened once."""
+    path = _locate(wanted.name, wanted.weights)
+    with readers.open_file(path) as file:
+        exported.check_hash(path, file.sha256)
+        name = wanted.name or file.metadata.get("network", "")
+        return _read(wanted._replace(name=name), file, path)
+
+
+def _read(wanted: Wanted, file: WeightFile, path: Path) -> Begun:
+    name, network = zoo.find(wanted.name)
+    source, seed = str(wanted.weights or path), wanted.seed
+    if wanted.weights is None and network.package:
+        packages.verify(network.package, path, file.sha256)
+    purpose = exported.understand(file.metadata, path)
+    _check_origin(file, path, name)
     known = purpose.decision if purpose else {}
-    pooling = exported.pooling(path)
-    expected = shapes(
-        _build(network, _classes_seen(contents.shapes, network), dtype, known, pooling),
-        network.image_size,
-    )
+    style = wanted.dtype, known, exported.pooling(file.metadata)
+    seen = _classes_seen(file.arrays.shapes, network)
+    expected = shapes(_build(network, seen, *style), network.image_size)
     chosen = selection.select(
-        contents, expected, network.layouts, key=key, source=source
+        file.arrays, expected, network.layouts, key=wanted.key, source=source
     )
-    arrays = selection.take(contents, chosen, source)
-    if _is_timm_lite(asked, name, str(weights), arrays):
-        name, network = zoo.find(f"timm_{name}")
-    made_for, by = _prepared(name, network, purpose, weights, path, sha256)
+    arrays = selection.take(file.arrays, chosen, source)
+    if wanted.name == name:
+        name, network = _namesake(name, network, str(wanted.weights), arrays)
+    made_for, by = _prepared(name, network, purpose, wanted.weights, path, file)
     colours = {"mean": made_for.mean, "deviation": made_for.deviation}
     colours = {word: values for word, values in colours.items() if values}
-    classes = classes_in(arrays, network) if num_classes is None else num_classes
-    if num_classes is None and chosen.head:
-        _check_names(made_for.class_names, classes, source)
-    module = _build(network, classes, dtype, known, pooling, colours)
-    module = channels.as_wide_as(module, arrays)
+    classes = wanted.num_classes
+    if classes is None:
+        classes = classes_in(arrays, network)
+        if chosen.head:
+            _check_names(made_for.class_names, classes, source)
+    module = channels.as_wide_as(_build(network, classes, *style, colours), arrays)
     front = "" if chosen.key == selection.ROOT else chosen.key
-    variables = fill(
-        module, network, arrays, name, source, seed, new_head=new_head, after=front
-    )
+    new = {"new_head": wanted.new_head, "after": front}
+    variables = fill(module, network, arrays, name, source, seed, **new)
     trained = classes_in(arrays, network) if chosen.head else 0
-    if decision and decision != part_network.specification(module):
-        module, variables = _decide(module, variables, network, decision, seed)
+    if wanted.decision and wanted.decision != part_network.specification(module):
+        module, variables = _decide(module, variables, network, wanted.decision, seed)
         trained = 0  # Its classifier is new.
     source += chosen.remark
     return Begun(
-        network, module, variables, made_for, by, source, front, sha256, trained
+        network, module, variables, made_for, by, source, front, file.sha256, trained
     )
 
 
-def _classes_seen(names: Mapping[str, tuple[int, ...]], network: zoo.Network) -> int:
+def _locate(name: str, weights: str | os.PathLike[str] | None) -> Path:
+    """Find a network's file of weights, downloaded first where it is on the Hub."""
+    if weights is not None:
+        return hub.resolve(weights)
+    name, network = zoo.find(name)
+    path = packages.find(network.package)
+    if path is None:
+        raise ValueError(
+            f"`weights`=None, but no weights of {name} are at hand: "
+            f"{packages.advice(network.package)}, or weights='random' for an untrained "
+            "network."
+        )
+    return path
+
+
+def _classes_seen(names: Mapping[str, tuple[int, ...]], network: Network) -> int:
     """Count the classes that a file seems to have, before its network is found."""
     ends = tuple(f"{table['classifier']}.bias" for table in network.layouts.values())
     ends += ("params/classifier/bias",)
@@ -130,11 +154,11 @@ def _check_names(names: Sequence[str], classes: int, source: str) -> None:
 
 def _prepared(
     name: str,
-    network: zoo.Network,
+    network: Network,
     purpose: exported.Purpose | None,
     weights: str | os.PathLike[str] | None,
     path: Path,
-    sha256: str,
+    file: WeightFile,
 ) -> tuple[exported.Purpose, str]:
     """Say how pictures are prepared for a file's weights, and who says so."""
     if purpose is not None:
@@ -144,10 +168,10 @@ def _prepared(
         return usual, preparation.USUAL
 
     def is_other(architecture: str) -> bool:
-        ours = zoo.SYNONYMS.get(architecture, architecture)
-        return ours in zoo.networks() and ours not in (name, name.removeprefix("timm_"))
+        ours = zoo.synonyms().get(architecture, architecture)
+        return zoo.is_known(ours) and ours not in (name, network.timm)
 
-    said = preparation.find(weights, path, sha256, is_other)
+    said = preparation.find(weights, path, file, is_other, network.prepared)
     module = network.build()
     colours = {
         word: values
@@ -162,60 +186,47 @@ def _prepared(
     return usual._replace(**frame, **colours), said.origin
 
 
-def _find(name: str, weights: str | os.PathLike[str] | None) -> Path:
-    if weights is not None:
-        return hub.resolve(weights)
-    path = packages.find(name)
-    if path is None:
-        raise ValueError(
-            f"`weights`=None, but no weights of {name} are at hand: "
-            f"{packages.advice(name)}, or weights='random' for an untrained network."
-        )
-    packages.verify(name, path)
-    return path
-
-
-def _check_origin(path: Path, name: str) -> None:
+def _check_origin(file: WeightFile, path: Path, name: str) -> None:
     """Refuse a file of ours that says it belongs to another network.
 
     Two networks can have the same names and shapes, as the EfficientNet-Lites do.
     """
-    if path.suffix != ".safetensors":
-        return
-    metadata = readers.read_metadata(path)
-    network = metadata.get("network", name)
-    if metadata.get("format") == "unlir_jax" and network != name:
+    network = file.metadata.get("network", name)
+    if file.metadata.get("format") == exported.FORMAT and network != name:
         raise ValueError(
             f"`weights`={str(path)!r} holds weights of {network}, not of {name}; load "
             f"them by that name."
         )
 
 
-def _is_timm_lite(
-    asked: str, name: str, weights: str, arrays: Mapping[str, np.ndarray]
-) -> bool:
-    """Tell timm's own EfficientNet-Lite from TensorFlow's in timm's names.
+def _namesake(
+    name: str, network: Network, weights: str, arrays: Mapping[str, np.ndarray]
+) -> tuple[str, Network]:
+    """Tell timm's own network of this name from ours in timm's names.
 
-    The tensors have the same names and shapes, but padding, epsilon and the colours'
-    scale differ. timm calls the one `efficientnet_lite0` and the other
-    `tf_efficientnet_lite0`: so does whoever names the network or the file.
+    Tensors of TensorFlow's EfficientNet-Lite and timm's own have the same names and
+    shapes, but padding, epsilon and the colours' scale differ. timm calls the one
+    `tf_efficientnet_lite0` and the other `efficientnet_lite0`: so does whoever names
+    the network or the file.
     """
-    return (
-        asked == name
-        and name.startswith("efficientnet_lite")
-        and "conv_stem.weight" in arrays
-        and "tf_efficientnet" not in weights
+    stem = layouts.their_name(
+        "params/stem/conv/kernel", network.layouts.get("timm", {})
     )
+    for other, known in zoo.networks().items():
+        ours = any(word in weights for word in network.synonyms)
+        if known.timm == name and stem in arrays and not ours:
+            return other, known
+    return name, network
 
 
 def _build(
-    network: zoo.Network,
+    network: Network,
     classes: int,
-    dtype: Any,
-    decision: Mapping[str, Any],
+    dtype: DTypeLike | None,
+    decision: Document,
     pooling: str = "",
     colours: Mapping[str, tuple[float, ...]] = types.MappingProxyType({}),
-) -> Any:
+) -> Module:
     if classes < 1:
         raise ValueError(f"`num_classes`={classes}; expected at least 1.")
     built = network.build(num_classes=classes, **colours)
@@ -228,12 +239,12 @@ def _build(
 
 
 def _decide(
-    module: Any,
-    variables: Mapping[str, Any],
-    network: zoo.Network,
-    decision: Mapping[str, Any],
+    module: Module,
+    variables: Variables,
+    network: Network,
+    decision: Document,
     seed: int,
-) -> tuple[Any, dict[str, Any]]:
+) -> tuple[Module, Variables]:
     """Put a new decision by parts on the trunk of a network."""
     backbone = getattr(module, "backbone", module)
     new = part_network.assemble(
@@ -250,15 +261,13 @@ def _decide(
     return new, tree.unflatten(taken)
 
 
-def example(network: zoo.Network) -> jax.ShapeDtypeStruct:
+def example(network: Network) -> jax.ShapeDtypeStruct:
     """Give the shape of one picture of the size that a network is made for."""
     size = network.image_size
     return jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
 
 
-def random_variables(
-    module: Any, network: zoo.Network, seed: int = 0
-) -> dict[str, Any]:
+def random_variables(module: Module, network: Network, seed: int = 0) -> Variables:
     """Draw the variables of an untrained backbone, normal with He's deviation.
 
     The same distribution as the module's own `init`, whose compilation takes from
@@ -272,7 +281,7 @@ def random_variables(
     return tree.unflatten(drawn)
 
 
-def _draw(generator: np.random.Generator, path: str, leaf: Any) -> np.ndarray:
+def _draw(generator: np.random.Generator, path: str, leaf: PyTree) -> np.ndarray:
     name = path.rpartition("/")[2]
     if name != "kernel":
         ones = name in ("scale", "var")
@@ -285,7 +294,7 @@ def _draw(generator: np.random.Generator, path: str, leaf: Any) -> np.ndarray:
     return generator.normal(0, fan**-0.5, leaf.shape).astype(np.float32)
 
 
-def classes_in(arrays: Mapping[str, np.ndarray], network: zoo.Network) -> int:
+def classes_in(arrays: Mapping[str, np.ndarray], network: Network) -> int:
     """Count the classes of a file's classifier; those of the network without one."""
     for table in network.layouts.values():
         bias = arrays.get(f"{table['classifier']}.bias")
@@ -296,15 +305,15 @@ def classes_in(arrays: Mapping[str, np.ndarray], network: zoo.Network) -> int:
 
 
 @functools.lru_cache(maxsize=16)
-def shapes(module: Any, image_size: int) -> Mapping[str, Any]:
+def shapes(module: Module, image_size: int) -> Mapping[str, PyTree]:
     """Give the shapes of a module's variables by path."""
     one = jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.float32)
     return tree.flatten(jax.eval_shape(module.init, jax.random.key(0), one))
 
 
 def fill(
-    module: Any,
-    network: zoo.Network,
+    module: Module,
+    network: Network,
     arrays: Mapping[str, np.ndarray],
     name: str,
     source: str,
@@ -312,7 +321,7 @@ def fill(
     *,
     new_head: bool = False,
     after: str = "",
-) -> dict[str, Any]:
+) -> Variables:
     """Put a file's arrays into a network's variables, or say what does not fit.
 
     Args:
@@ -331,7 +340,9 @@ def fill(
             or values that are not finite floating point numbers.
     """
     expected = shapes(module, network.image_size)
-    leaves, fit = layouts.translate(arrays, expected, network.layouts, source)
+    leaves, fit = layouts.translate(
+        arrays, expected, network.layouts, source, channels.flattened(module)
+    )
     classifier = {path for path in expected if path.startswith(selection.HEAD)}
     lacks_head = set(expected) - set(leaves) == classifier and not fit.unexpected
     if new_head and lacks_head:

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from unlir_jax.models import layers
+from unlir_jax.types import PyTree, Variables
 
 
 def dissolves(path: str) -> bool:
@@ -18,8 +19,8 @@ def dissolves(path: str) -> bool:
 
 
 def fold_batchnorm(
-    module: nn.Module, variables: Mapping[str, Any]
-) -> tuple[nn.Module, dict[str, Any]]:
+    module: nn.Module, variables: Variables
+) -> tuple[nn.Module, Variables]:
     """Rewrite a backbone of ours without norms.
 
     With `s = scale / sqrt(variance + epsilon)`, the kernel becomes `kernel * s` and the
@@ -50,7 +51,7 @@ def fold_batchnorm(
 
 
 def _fold(
-    params: Mapping[str, Any], statistics: Mapping[str, Any], epsilon: float
+    params: Mapping[str, PyTree], statistics: Mapping[str, PyTree], epsilon: float
 ) -> Any:
     if "conv" not in params or "norm" not in params:
         return {

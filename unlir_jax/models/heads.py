@@ -1,12 +1,12 @@
 """Carry a classifier from one list of classes to another, class by class."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from unlir_jax.data import classes
-from unlir_jax.types import Array
+from unlir_jax.types import Array, PyTree
 
 HEAD = "params/classifier/"
 OWN, PARTS = ("kernel", "bias", "gates"), "parts/kernel"
@@ -105,7 +105,7 @@ def class_axes(path: str, axes: int, blocks: bool) -> tuple[int, ...]:
 
 
 def shapes(
-    leaves: Mapping[str, Any], classes: int, others: int, *, blocks: bool = False
+    leaves: Mapping[str, PyTree], classes: int, others: int, *, blocks: bool = False
 ) -> dict[str, tuple[int, ...]]:
     """Give the shapes that arrays would have with another number of classes.
 

@@ -3,14 +3,20 @@
 Sandler et al., MobileNetV2: Inverted Residuals and Linear Bottlenecks, CVPR 2018.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
 from flax import linen as nn
 
 from unlir_jax.models import layers
+from unlir_jax.models.channels import Graph, Group
 from unlir_jax.models.layers import ConvNorm, Style
 from unlir_jax.types import Array
+from unlir_jax.weights import layouts
+
+LAYERS = ("expand", "depthwise", "project")
+"""Of a block; one without an expansion lacks the first."""
 
 
 class Stage(NamedTuple):
@@ -21,6 +27,44 @@ class Stage(NamedTuple):
     repeats: int
     stride: int
     size: int = 3
+
+
+class Block(NamedTuple):
+    """Name a block, here and in timm, and its layers."""
+
+    name: str
+    timm: str
+    layers: tuple[str, ...]
+
+
+def blocks(stages: Sequence[Stage]) -> list[Block]:
+    """List the blocks of all stages."""
+    found: list[Block] = []
+    for index, stage in enumerate(stages):
+        inside = LAYERS[1:] if stage.expansion == 1 else LAYERS
+        for place in range(stage.repeats):
+            name = f"block{len(found) + 1}"
+            found.append(Block(name, f"blocks.{index}.{place}", inside))
+    return found
+
+
+def timm_layout(stages: Sequence[Stage]) -> layouts.Prefixes:
+    """Name the layers of a network as timm does."""
+    table = layouts.pair("stem", "conv_stem", "bn1")
+    table |= layouts.pair("top", "conv_head", "bn2") | {"classifier": "classifier"}
+    known = {2: ("conv_dw", "conv_pw"), 3: ("conv_pw", "conv_dw", "conv_pwl")}
+    for block in blocks(stages):
+        names = known[len(block.layers)]
+        for place, (layer, name) in enumerate(zip(block.layers, names, strict=True)):
+            theirs = f"{block.timm}.{name}", f"{block.timm}.bn{place + 1}"
+            table |= layouts.pair(f"{block.name}/{layer}", *theirs)
+    return table
+
+
+def timm_aliases(stages: Sequence[Stage]) -> dict[str, str]:
+    """Give timm's names of modules, and ours."""
+    found = {block.timm: block.name for block in blocks(stages)}
+    return found | {"conv_stem": "stem", "conv_head": "top"}
 
 
 class InvertedResidual(nn.Module):
@@ -136,3 +180,38 @@ class InvertedResidualNet(nn.Module):
     def __call__(self, images: Array, train: bool = False) -> jax.Array:
         """Compute logits, `[batch, num_classes]`."""
         return self.head(self.features(images, train), train)
+
+    @nn.nowrap
+    def channel_graph(self) -> Graph:
+        """Say which channels may go: those between expansion and projection.
+
+        Where the first block has no expansion these are the channels of the stem. What
+        is summed, and `top`, keeps its width.
+        """
+        widths = iter(self.widths or (None,) * sum(s.repeats for s in self.stages))
+        inner, sums, incoming = [], [["stem"]], self.stem
+        names = iter(blocks(self.stages))
+        for stage in self.stages:
+            for repeat in range(stage.repeats):
+                block, width = next(names).name, next(widths)
+                depthwise, project = f"{block}/depthwise", f"{block}/project"
+                added = (repeat > 0 or stage.stride == 1) and incoming == stage.filters
+                if stage.expansion != 1:
+                    makers = (f"{block}/expand", depthwise)
+                    hidden = width or incoming * stage.expansion
+                    inner.append(Group(makers, project, hidden))
+                elif block == "block1":
+                    # The stem's channels go straight through: free, unless added.
+                    hidden = width or self.stem
+                    sums = sums if added else []
+                    makers = ("stem", depthwise)
+                    inner.append(Group(makers, project, hidden, free=not added))
+                else:
+                    inner.append(Group((depthwise,), project, incoming, free=False))
+                if added:
+                    sums[-1].append(project)
+                else:
+                    sums.append([project])
+                incoming = stage.filters
+        tied = (*map(tuple, sums), ("top",))
+        return Graph(type(self).__name__, tuple(inner), tied)

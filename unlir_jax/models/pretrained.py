@@ -1,27 +1,26 @@
 """A network by name, with its weights, ready to be explained."""
 
-import difflib
 import os
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
 from unlir_jax import split, tree
+from unlir_jax.core import choices
+from unlir_jax.core.document_types import Document, Record
 from unlir_jax.data import classes as data_classes
 from unlir_jax.data import preprocessing
 from unlir_jax.models import filling, layers, part_network, zoo
 from unlir_jax.models import fold as folding
+from unlir_jax.models.backbone import Network
 from unlir_jax.runtime import allocator
 from unlir_jax.storage import paths as places
-from unlir_jax.types import SplitModel
-from unlir_jax.weights import (
-    exported,
-    preparation,
-    readers,
-)
+from unlir_jax.types import Module, SplitModel, Variables
+from unlir_jax.weights import exported, preparation
 
 
 class Pretrained(NamedTuple):
@@ -46,13 +45,13 @@ class Pretrained(NamedTuple):
     """
 
     model: SplitModel
-    variables: dict[str, Any]
+    variables: Variables
     preprocess: Callable[[preprocessing.Picture], np.ndarray]
     class_names: tuple[str, ...]
     image_size: int
     layer: str
     name: str
-    module: Any
+    module: Module
     source: str
     sha256: str
     crop: float
@@ -71,10 +70,10 @@ def load(
     weights_key: str = "",
     crop: float | None = None,
     interpolation: str | None = None,
-    dtype: Any = None,
+    dtype: DTypeLike | None = None,
     fold: bool = False,
     seed: int = 0,
-    decision: Mapping[str, Any] | None = None,
+    decision: Document | None = None,
     trunk_only: bool = False,
 ) -> Pretrained:
     """Load a network with its weights and cut it at a layer.
@@ -119,17 +118,17 @@ def load(
     """
     allocator.keep_freed_memory()  # Before JAX starts its threads.
     name, weights = _workdir(name, weights)
-    found, network = zoo.find(name)
-    # A layer is checked first: it needs no weights, and reading them takes a moment.
-    layer = find_layer(found, network, layer)
-    if weights == filling.RANDOM:
-        begun = filling.draw(found, network, num_classes, dtype, seed, decision)
-    else:
-        new_head = num_classes is not None or trunk_only
-        begun = filling.read(
-            name, weights, weights_key, num_classes, dtype, seed, decision, new_head
-        )
+    if name:
+        # A layer is checked first: it needs no weights, and they take a moment.
+        layer = find_layer(*zoo.find(name), layer)
+    new_head = num_classes is not None or trunk_only
+    how = weights_key, num_classes, dtype, seed, decision or {}, new_head
+    wanted = filling.Wanted(name, weights, *how)
+    fill = filling.draw if weights == filling.RANDOM else filling.read
+    begun = fill(wanted)
     module, variables, network = begun.module, begun.variables, begun.network
+    if not (name and layer):
+        layer = find_layer(begun.made_for.network, network, layer)
     if fold and not folding.dissolves(layer):
         module, variables = folding.fold_batchnorm(module, variables)
     made_for, prepared_by = _asked_for(begun, crop, interpolation)
@@ -205,7 +204,7 @@ def prepared(
     image_size: int | None = None,
     crop: float | None = None,
     interpolation: str | None = None,
-) -> dict[str, Any]:
+) -> Record:
     """Say for a record how pictures reach a network, and who says so.
 
     Args:
@@ -231,9 +230,7 @@ def prepared(
     }
 
 
-def changed(
-    network: Pretrained, module: Any, variables: Mapping[str, Any]
-) -> Pretrained:
+def changed(network: Pretrained, module: Module, variables: Variables) -> Pretrained:
     """Put another module and its variables, such as a pruned one, in a network's place.
 
     It is cut at the same layer and asked in the same way; `sha256` is that of its
@@ -251,35 +248,34 @@ def changed(
 def _workdir(
     name: str, weights: str | os.PathLike[str] | None
 ) -> tuple[str, str | os.PathLike[str] | None]:
-    """Resolve the workdir of a training to the network's name and its weights."""
-    if name in (*zoo.networks(), *zoo.SYNONYMS) or not places.is_folder(name):
+    """Resolve the workdir of a training to its weights, which name the network."""
+    if zoo.is_known(name) or not places.is_folder(name):
         return name, weights
     if weights is not None:
         raise ValueError(
             f"`weights`={str(weights)!r} with the workdir {name!r}, which has its own; "
             "expected no weights, or the name of a network."
         )
-    path = exported.find(name)
-    network = readers.read_metadata(path).get("network", "")
-    return network, path
+    return "", exported.find(name)
 
 
-def find_layer(name: str, network: zoo.Network, layer: str | None) -> str:
+def find_layer(name: str, network: Network, layer: str | None) -> str:
+    """Give the path of a layer, by our name or another library's.
+
+    Raises:
+        ValueError: There is no such layer.
+    """
     if layer is None:
         return network.layer
     paths = split.module_paths(network.build(), filling.example(network))
     for candidate in (layer, zoo.layer_path(network, layer)):
         if candidate in paths:
             return candidate
-    near = difflib.get_close_matches(layer, paths, n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    raise ValueError(
-        f"`layer`={layer!r} is not a module of {name}; {hint}its modules: "
-        f"{', '.join(paths)}."
-    )
+    wrong = f"`layer`={layer!r} is not a module of {name}"
+    return choices.pick(layer, paths, wrong, "its modules: {}")
 
 
-def _cut(module: Any, network: zoo.Network, layer: str) -> SplitModel:
+def _cut(module: Module, network: Network, layer: str) -> SplitModel:
     mean = tuple(module.mean)
     if layer == network.layer:
         return split.from_methods(module, mean=mean)

@@ -4,15 +4,21 @@ He et al., Deep Residual Learning for Image Recognition, CVPR 2016; the stride s
 the 3 x 3 convolution of a bottleneck, as in torchvision ("v1.5").
 """
 
+import functools
 import itertools
-from typing import Literal
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
 import jax
 from flax import linen as nn
 
-from unlir_jax.models import layers
+from unlir_jax.models import backbone, layers
+from unlir_jax.models.channels import Graph, Group
 from unlir_jax.models.layers import ConvNorm, Style
 from unlir_jax.types import Array
+from unlir_jax.weights import layouts, preparation
+
+CIFAR_MEAN, CIFAR_DEVIATION = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 
 
 class Basic(nn.Module):
@@ -118,8 +124,8 @@ class ResNet(nn.Module):
     width: int = 64
     stem: Literal["imagenet", "cifar"] = "imagenet"
     num_classes: int = 1000
-    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
-    deviation: tuple[float, ...] = (0.229, 0.224, 0.225)
+    mean: tuple[float, ...] = backbone.IMAGENET_MEAN
+    deviation: tuple[float, ...] = backbone.IMAGENET_DEVIATION
     style: Style = Style()
     widths: tuple[int, ...] | None = None
     pooling: str = "average"
@@ -165,3 +171,100 @@ class ResNet(nn.Module):
     def __call__(self, images: Array, train: bool = False) -> jax.Array:
         """Compute logits, `[batch, num_classes]`."""
         return self.head(self.features(images, train), train)
+
+    @nn.nowrap
+    def channel_graph(self) -> Graph:
+        """Say which channels may go: those after any convolution but a block's last."""
+        each = inner_layers(self.block)
+        widths = iter(self.widths or (None,) * sum(self.repeats) * each)
+        inner, sums, incoming = [], [["stem"]], self.width
+        for index, repeats in enumerate(self.repeats):
+            filters = self.width * 2**index
+            for repeat in range(repeats):
+                block = f"layer{index + 1}/block{repeat}"
+                for place in range(1, each + 1):
+                    made, reader = f"{block}/conv{place}", f"{block}/conv{place + 1}"
+                    inner.append(Group((made,), reader, next(widths) or filters))
+                outgoing = filters * self.block.growth
+                if repeat == 0 and (index or incoming != outgoing):
+                    sums.append([f"{block}/downsample"])
+                sums[-1].append(f"{block}/conv{each + 1}")
+                incoming = outgoing
+        return Graph(type(self).__name__, tuple(inner), tuple(map(tuple, sums)))
+
+
+def _layouts(repeats: Sequence[int], block: Block) -> dict[str, layouts.Prefixes]:
+    """Name the layers as torchvision and timm do, and as pytorch-cifar100."""
+    vision = layouts.pair("stem", "conv1", "bn1") | {"classifier": "fc"}
+    cifar100 = layouts.pair("stem", "conv1.0", "conv1.1") | {"classifier": "fc"}
+    for stage, count in enumerate(repeats, start=1):
+        for place in range(count):
+            ours, theirs = f"layer{stage}/block{place}", f"layer{stage}.{place}"
+            other = f"conv{stage + 1}_x.{place}"
+            for index in range(1, inner_layers(block) + 2):
+                names = f"{theirs}.conv{index}", f"{theirs}.bn{index}"
+                vision |= layouts.pair(f"{ours}/conv{index}", *names)
+                step = f"{other}.residual_function"
+                names = f"{step}.{3 * index - 3}", f"{step}.{3 * index - 2}"
+                cifar100 |= layouts.pair(f"{ours}/conv{index}", *names)
+            names = f"{theirs}.downsample.0", f"{theirs}.downsample.1"
+            vision |= layouts.pair(f"{ours}/downsample", *names)
+            names = f"{other}.shortcut.0", f"{other}.shortcut.1"
+            cifar100 |= layouts.pair(f"{ours}/downsample", *names)
+    return {"torchvision": vision, "pytorch-cifar100": cifar100}
+
+
+def _network(
+    build: Callable[..., ResNet], parameters: int, **facts: Any
+) -> backbone.Network:
+    net = build()
+    aliases = {f"conv{n + 2}_x": f"layer{n + 1}" for n in range(len(net.repeats))}
+    for stage, count in enumerate(net.repeats, start=1):
+        for place in range(count):
+            aliases[f"layer{stage}.{place}"] = f"layer{stage}/block{place}"
+    tables, last = _layouts(net.repeats, net.block), f"layer{len(net.repeats)}"
+    return backbone.Network(build, last, parameters, tables, aliases, **facts)
+
+
+def _cifar_network(
+    block: Block, repeats: tuple[int, ...], width: int, parameters: int
+) -> backbone.Network:
+    colours = {"mean": CIFAR_MEAN, "deviation": CIFAR_DEVIATION}
+    build = functools.partial(
+        ResNet, block, repeats, width, "cifar", num_classes=10, **colours
+    )
+    return _network(build, parameters, image_size=32, crop=1.0, classes=10)
+
+
+for _depth, _block, _repeats, _imagenet, _cifar, _digits in (
+    (18, Basic, (2, 2, 2, 2), 11_689_512, 11_173_962, ""),
+    (34, Basic, (3, 4, 6, 3), 21_797_672, 21_282_122, ""),
+    (50, Bottleneck, (3, 4, 6, 3), 25_557_032, 23_520_842, "11ad3fa6"),
+    (101, Bottleneck, (3, 4, 23, 3), 44_549_160, 0, "cd907fc2"),
+    (152, Bottleneck, (3, 8, 36, 3), 60_192_808, 0, "f82ba261"),
+):
+    backbone.register(
+        f"resnet{_depth}",
+        _network(
+            functools.partial(ResNet, _block, _repeats),
+            _imagenet,
+            prepared={_digits: preparation.TORCHVISION_V2} if _digits else {},
+        ),
+    )
+    if _cifar:
+        backbone.register(
+            f"cifar_resnet{_depth}", _cifar_network(_block, _repeats, 64, _cifar)
+        )
+# ResNet-8 is the family's smallest, for tests and first steps.
+for _depth, _cifar in (
+    (8, 78_042),
+    (20, 272_474),
+    (32, 466_906),
+    (44, 661_338),
+    (56, 855_770),
+    (110, 1_730_714),
+):
+    _thirds = ((_depth - 2) // 6,) * 3
+    backbone.register(
+        f"cifar_resnet{_depth}", _cifar_network(Basic, _thirds, 16, _cifar)
+    )

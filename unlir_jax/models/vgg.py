@@ -4,14 +4,19 @@ Simonyan & Zisserman, Very Deep Convolutional Networks for Large-Scale Image
 Recognition, ICLR 2015; the variants with norms are torchvision's.
 """
 
+import functools
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from unlir_jax.models import layers
+from unlir_jax.models import backbone, layers
+from unlir_jax.models.channels import Graph, Group
 from unlir_jax.models.layers import ConvNorm, Style
 from unlir_jax.types import Array
+from unlir_jax.weights import layouts
 
 REPEATS = {
     11: (1, 1, 2, 2, 2),
@@ -36,8 +41,8 @@ class VGG(nn.Module):
     normalized: bool = False
     num_classes: int = 1000
     dropout: float = 0.5
-    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
-    deviation: tuple[float, ...] = (0.229, 0.224, 0.225)
+    mean: tuple[float, ...] = backbone.IMAGENET_MEAN
+    deviation: tuple[float, ...] = backbone.IMAGENET_DEVIATION
     style: Style = Style()
     widths: tuple[int, ...] | None = None
 
@@ -95,6 +100,23 @@ class VGG(nn.Module):
         """Compute logits, `[batch, num_classes]`."""
         return self.head(self.features(images, train), train)
 
+    @nn.nowrap
+    def channel_graph(self) -> Graph:
+        """Say which channels may go: those after every convolution."""
+        usual = [
+            width
+            for width, repeats in zip(WIDTHS, self.repeats, strict=True)
+            for _ in range(repeats)
+        ]
+        widths, names = self.widths or usual, _names(self.repeats)
+        inner = [
+            Group((made,), reader, width)
+            for made, reader, width in zip(names, names[1:], widths, strict=False)
+        ]
+        inner.append(Group((names[-1],), "hidden1", widths[-1], POOLED**2))
+        dense = ("hidden1", "hidden2", "classifier")
+        return Graph(type(self).__name__, tuple(inner), (), dense)
+
 
 def _adaptive_average_pool(maps: jax.Array, cells: int) -> jax.Array:
     """Average over `cells` x `cells` windows that cover maps of any size."""
@@ -111,3 +133,47 @@ def _windows(length: int, cells: int) -> np.ndarray:
     position = np.arange(length)[None, :]
     inside = (position >= start) & (position < stop)
     return inside / inside.sum(axis=1, keepdims=True)
+
+
+def _names(repeats: Sequence[int]) -> list[str]:
+    return [
+        f"conv{group}_{place + 1}"
+        for group, count in enumerate(repeats, start=1)
+        for place in range(count)
+    ]
+
+
+def _network(
+    repeats: tuple[int, ...], normalized: bool, parameters: int
+) -> backbone.Network:
+    convolutions: layouts.Prefixes = {}
+    activations, index = {}, 0
+    for name in _names(repeats):
+        if index and name.endswith("_1"):
+            index += 1  # the pooling
+        convolutions |= layouts.pair(name, f"features.{index}", f"features.{index + 1}")
+        # Convolution, norm where there is one, and ReLU.
+        index += 3 if normalized else 2
+        activations[f"features.{index - 1}"] = name
+    vision = {"hidden1": "classifier.0", "hidden2": "classifier.3"}
+    timm = {"hidden1": "pre_logits.fc1", "hidden2": "pre_logits.fc2"}
+    return backbone.Network(
+        functools.partial(VGG, repeats, normalized),
+        f"conv5_{repeats[-1]}",
+        parameters,
+        {
+            "torchvision": convolutions | vision | {"classifier": "classifier.6"},
+            "timm": convolutions | timm | {"classifier": "head.fc"},
+        },
+        activations,
+    )
+
+
+for _depth, _plain, _normalized in (
+    (11, 132_863_336, 132_868_840),
+    (13, 133_047_848, 133_053_736),
+    (16, 138_357_544, 138_365_992),
+    (19, 143_667_240, 143_678_248),
+):
+    backbone.register(f"vgg{_depth}", _network(REPEATS[_depth], False, _plain))
+    backbone.register(f"vgg{_depth}_bn", _network(REPEATS[_depth], True, _normalized))

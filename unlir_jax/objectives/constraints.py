@@ -1,12 +1,12 @@
 """The terms that an objective may add so that parts are what parts should be."""
 
-import difflib
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from unlir_jax.core import choices
 from unlir_jax.models.part_network import gates
 from unlir_jax.models.part_network.cells import Traits
 from unlir_jax.objectives import losses
@@ -128,12 +128,8 @@ def active(weights: Mapping[str, float], apply: Apply) -> dict[str, float]:
             for.
     """
     for name, weight in weights.items():
-        if name not in TERMS:
-            near = difflib.get_close_matches(name, TERMS, n=1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
-            raise ValueError(
-                f"`terms.{name}` is no term; {hint}expected some of {', '.join(TERMS)}."
-            )
+        wrong = f"`terms.{name}` is no term"
+        choices.pick(name, TERMS, wrong, "expected some of {}")
         if not 0 <= weight < float("inf"):
             raise ValueError(f"`terms.{name}`={weight}; expected a weight from 0.")
     found = {name: float(weight) for name, weight in weights.items() if weight}

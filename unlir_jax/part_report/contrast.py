@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from unlir_jax.core.document_types import Document, Record
 from unlir_jax.data import classes, source
 from unlir_jax.features import receptive_field
 from unlir_jax.models.pretrained import Pretrained
@@ -18,16 +19,16 @@ MOST, ROWS, BEST = 60, 8, 6
 def contrast(
     network: Pretrained,
     centres: receptive_field.Centres,
-    album: training_images.Album,
+    training: training_images.TrainingImages,
     pair: tuple[int, int],
-    parts: Sequence[Mapping[str, Any]],
-) -> dict[str, Any]:
+    parts: Sequence[Document],
+) -> Record:
     """Average over training pictures of A what each part adds to A more than to B.
 
     Args:
         network: One that decides by parts.
         centres: Where its cells look.
-        album: Its training pictures.
+        training: Its training pictures.
         pair: A and B.
         parts: Entries of `parts.json`.
 
@@ -38,7 +39,7 @@ def contrast(
     Raises:
         ValueError: No picture of one of the classes can be read.
     """
-    own, rival = (_look(network, centres, album, label) for label in pair)
+    own, rival = (_look(network, centres, training, label) for label in pair)
     first, second = pair
     read = own["contributions"]
     differences = (read[..., first] - read[..., second]).mean(0, dtype=np.float64)
@@ -51,8 +52,8 @@ def contrast(
         line["keypoint"] = (parts[part]["keypoint"] or {}).get("name")
         line["own"] = float(read[:, part, first].mean())
         line["rival"] = float(read[:, part, second].mean())
-        line["regions"] = _best(own, part, album.source, centres)
-        line["rival_regions"] = _best(rival, part, album.source, centres)
+        line["regions"] = _best(own, part, training.source, centres)
+        line["rival_regions"] = _best(rival, part, training.source, centres)
     names = network.class_names
     return ledger | {
         "class": {"index": first, "name": names[first]},
@@ -67,13 +68,13 @@ def contrast(
 def _look(
     network: Pretrained,
     centres: receptive_field.Centres,
-    album: training_images.Album,
+    training: training_images.TrainingImages,
     label: int,
 ) -> dict[str, np.ndarray]:
     """Read the training pictures of a class."""
     read = attribution.reader(network, centres)
     found: dict[str, list[np.ndarray]] = {}
-    for images, index in _pictures(network, album.source, label):
+    for images, index in _pictures(network, training.source, label):
         accounts = read(np.pad(images, [(0, ROWS - len(images))] + [(0, 0)] * 3))
         count = len(images)
         for name in ("contributions", "score", "best"):
@@ -125,7 +126,7 @@ def _best(
     part: int,
     split: source.Source | None,
     centres: receptive_field.Centres,
-) -> list[dict[str, Any]]:
+) -> list[Record]:
     order = np.argsort(-found["score"][:, part], kind="stable")[:BEST]
     regions = []
     for place in order:

@@ -1,15 +1,15 @@
 """The job: from the workdir of a part network to a gallery of its parts."""
 
 import datetime
-import io
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
+from unlir_jax.core.document_types import Document, Record
 from unlir_jax.data import classes as class_names
 from unlir_jax.models import pretrained
 from unlir_jax.part_report import contrast as part_contrast
@@ -29,11 +29,11 @@ MOST_PARTS, MOST_CATEGORIES, MOST_ROWS = 200, 200, 64
 Progress = Callable[[str, float], None]
 
 
-class Outcome(NamedTuple):
+class PartReportOutcome(NamedTuple):
     """Say where a gallery is, and all that it says."""
 
     folder: Path
-    document: dict[str, Any]
+    document: Record
 
 
 def run(
@@ -44,7 +44,7 @@ def run(
     contrast: Sequence[str] = (),
     overwrite: bool = False,
     progress: Progress = lambda doing, share: None,
-) -> Outcome:
+) -> PartReportOutcome:
     """Write `parts.html`, `parts.png` and `results.json`: what the parts are.
 
     Args:
@@ -72,19 +72,19 @@ def run(
     chosen = [class_names.find_class(name, names) for name in classes]
     pair = _pair(contrast, names)
     files.check_folder(output, (PAGE, SHEET), overwrite=overwrite)
-    album = training_images.open_album(
+    training = training_images.open_images(
         folder, FRAMED, purpose.crop, purpose.interpolation
     )
-    if pair and album.source is None:
+    if pair and training.source is None:
         raise ValueError(
-            f"`contrast` needs the training pictures, but: {album.missing}"
+            f"`contrast` needs the training pictures, but: {training.missing}"
         )
-    document = _document(folder, gallery, purpose, chosen, album)
+    document = _document(folder, gallery, purpose, chosen, training)
     if pair:
         progress("comparing", 0.0)
         network = pretrained.load(str(folder), fold=True)
         document["contrast"] = part_contrast.contrast(
-            network, part_gallery.centres(gallery), album, pair, gallery["parts"]
+            network, part_gallery.centres(gallery), training, pair, gallery["parts"]
         )
     sections = []
     with files.new_folder(output, overwrite=overwrite) as place:
@@ -93,11 +93,11 @@ def run(
         for number, part in enumerate(shown["parts"]):
             progress("cutting out regions", number / max(len(shown["parts"]), 1))
             entry = gallery["parts"][part]
-            crops = training_images.cuts(album, entry["regions"], CROP, REGIONS)
+            crops = training_images.cuts(training, entry["regions"], CROP, REGIONS)
             rows.append((entry, crops))
         sections.append(part_page.parts(rows, names))
         if pair:
-            sections.insert(0, _contrast(document["contrast"], album))
+            sections.insert(0, _contrast(document["contrast"], training))
         categories = []
         for number, label in enumerate(shown["categories"]):
             progress("cutting out regions", number / max(len(shown["categories"]), 1))
@@ -106,7 +106,7 @@ def run(
                 (
                     line,
                     training_images.cuts(
-                        album, line["regions"], SMALL, REGIONS_OF_CLASS
+                        training, line["regions"], SMALL, REGIONS_OF_CLASS
                     ),
                 )
                 for line in entry["parts"]
@@ -129,10 +129,10 @@ def run(
                 for entry, crops in rows[:MOST_ROWS]
             ],
         )
-        files.write_bytes(place / SHEET, _png(drawn))
+        files.write_png(place / SHEET, drawn)
         document["files"] = sorted([PAGE, SHEET, files.RESULTS])
         files.write_text(place / files.RESULTS, files.to_json(document))
-    return Outcome(Path(output), document)
+    return PartReportOutcome(Path(output), document)
 
 
 def _pair(contrast: Sequence[str], names: Sequence[str]) -> tuple[int, int] | None:
@@ -152,11 +152,11 @@ def _pair(contrast: Sequence[str], names: Sequence[str]) -> tuple[int, int] | No
 
 def _document(
     folder: Path,
-    gallery: dict[str, Any],
+    gallery: Record,
     purpose: exported.Purpose,
     chosen: Sequence[int],
-    album: training_images.Album,
-) -> dict[str, Any]:
+    training: training_images.TrainingImages,
+) -> Record:
     strength = [-entry["strength"] for entry in gallery["parts"]]
     parts = np.argsort(strength, kind="stable")[:MOST_PARTS].tolist()
     categories = [*dict.fromkeys(chosen)] or [*range(len(gallery["classes"]))]
@@ -181,7 +181,7 @@ def _document(
         "decision": purpose.decision,
         "figures": {name: known[name] for name in figures if name in known},
         "versions": files.versions(),
-        "missing": album.missing,
+        "missing": training.missing,
         "left_out": left_out,
         "shown": {"parts": parts, "categories": categories},
         "classes": gallery["classes"],
@@ -190,10 +190,10 @@ def _document(
     }
 
 
-def _contrast(found: dict[str, Any], album: training_images.Album) -> str:
+def _contrast(found: Record, training: training_images.TrainingImages) -> str:
     crops = [
         [
-            _bare(training_images.cuts(album, regions, SMALL, 3))
+            _bare(training_images.cuts(training, regions, SMALL, 3))
             for regions in (line["regions"], line["rival_regions"])
         ]
         for line in found["shown"]
@@ -201,11 +201,5 @@ def _contrast(found: dict[str, Any], album: training_images.Album) -> str:
     return part_page.contrast(found, crops)
 
 
-def _bare(crops: Sequence[tuple[Any, Image.Image]]) -> list[Image.Image]:
+def _bare(crops: Sequence[tuple[Document, Image.Image]]) -> list[Image.Image]:
     return [image for _, image in crops]
-
-
-def _png(image: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG")
-    return buffer.getvalue()

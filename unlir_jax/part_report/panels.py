@@ -3,11 +3,12 @@
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
+from unlir_jax.core.document_types import Record
 from unlir_jax.features import receptive_field
 from unlir_jax.models.part_network import PartNet
 from unlir_jax.models.pretrained import Pretrained
@@ -21,7 +22,7 @@ THUMB, CROP, CROPS = 224, 112, 5
 FRAMED = 448
 
 
-class Told(NamedTuple):
+class PartExplanation(NamedTuple):
     """Hold what is shown of one picture.
 
     Attributes:
@@ -31,28 +32,30 @@ class Told(NamedTuple):
         sentence: Why there are no such regions, or "".
     """
 
-    entry: dict[str, Any]
+    entry: Record
     views: dict[int, Image.Image]
     regions: dict[int, list[Image.Image]]
     sentence: str = ""
 
 
-class Teller(NamedTuple):
+class PartExplainer(NamedTuple):
     """Know a part network and what has been learnt from.
 
     Attributes:
-        tell: `(images, framed pictures, labels) -> Told` for each picture.
+        explain: `(images, framed pictures, labels)` -> one explanation for each.
         centres: Where the cells look, where that is known.
     """
 
-    tell: Callable[[np.ndarray, Sequence[Image.Image], Sequence[int]], list[Told]]
+    explain: Callable[
+        [np.ndarray, Sequence[Image.Image], Sequence[int]], list[PartExplanation]
+    ]
     centres: receptive_field.Centres | None
 
 
-def teller(
+def part_explainer(
     network: Pretrained, model: str | os.PathLike[str], against: int | None = None
-) -> Teller | None:
-    """Prepare to tell why a network decided; None if it does not decide by parts.
+) -> PartExplainer | None:
+    """Prepare to explain why a network decided; None if it does not decide by parts.
 
     Args:
         network: The network.
@@ -61,7 +64,7 @@ def teller(
     """
     if not isinstance(network.module, PartNet):
         return None
-    gallery, album = _gallery(network, Path(model))
+    gallery, training = _gallery(network, Path(model))
     parts = gallery["parts"] if gallery else []
     centres = part_gallery.centres(gallery) if gallery else None
     read = attribution.reader(network, centres)
@@ -69,21 +72,21 @@ def teller(
 
     def crops(part: int) -> list[Image.Image]:
         regions = parts[part]["regions"] if parts else []
-        found = training_images.cuts(album, regions, CROP, CROPS)
+        found = training_images.cuts(training, regions, CROP, CROPS)
         return [image for _, image in found]
 
-    def tell(
+    def explain(
         images: np.ndarray, pictures: Sequence[Image.Image], labels: Sequence[int]
-    ) -> list[Told]:
+    ) -> list[PartExplanation]:
         accounts = read(images)
         return [
-            _tell(accounts, row, picture, label)
+            _explanation(accounts, row, picture, label)
             for row, (picture, label) in enumerate(zip(pictures, labels, strict=True))
         ]
 
-    def _tell(
+    def _explanation(
         accounts: attribution.Accounts, row: int, picture: Image.Image, label: int
-    ) -> Told:
+    ) -> PartExplanation:
         entry = attribution.account(accounts, row, label, names, parts, against)
         shown = [line["part"] for line in entry["shown"]]
         also = [line["part"] for line in entry["contrast"]["shown"]]
@@ -92,14 +95,14 @@ def teller(
             for part in dict.fromkeys([*shown, *also])
         }
         regions = {part: crops(part) for part in shown}
-        return Told(entry, views, regions, album.missing)
+        return PartExplanation(entry, views, regions, training.missing)
 
-    return Teller(tell, centres)
+    return PartExplainer(explain, centres)
 
 
 def _gallery(
     network: Pretrained, folder: Path
-) -> tuple[dict[str, Any] | None, training_images.Album]:
+) -> tuple[Record | None, training_images.TrainingImages]:
     if not folder.is_dir():
         return None, training_images.nothing(
             "Training regions are shown where --model is the workdir of a training, "
@@ -113,7 +116,7 @@ def _gallery(
         return None, training_images.nothing(
             f"No training regions are shown: {part_gallery.FILE} is of another network."
         )
-    return gallery, training_images.open_album(
+    return gallery, training_images.open_images(
         folder, FRAMED, network.crop, network.interpolation
     )
 

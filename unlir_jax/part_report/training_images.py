@@ -1,12 +1,13 @@
 """Training pictures, read again to show the regions that parts are learnt from."""
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from PIL import Image
 
+from unlir_jax.core.document_types import Document
 from unlir_jax.data import preprocessing
 from unlir_jax.data import source as sources
 from unlir_jax.runs import workdir
@@ -17,7 +18,7 @@ CONTEXT, LEAST = 2.0, 0.26
 KEPT = 256
 
 
-class Album(NamedTuple):
+class TrainingImages(NamedTuple):
     """Give the training pictures of a workdir, as far as they are still there.
 
     Attributes:
@@ -28,16 +29,18 @@ class Album(NamedTuple):
     """
 
     source: sources.Source | None
-    frame: Callable[[Mapping[str, Any]], Image.Image | None]
+    frame: Callable[[Document], Image.Image | None]
     missing: str = ""
 
 
-def nothing(sentence: str) -> Album:
-    """Make an album without pictures that says why."""
-    return Album(None, lambda region: None, sentence)
+def nothing(sentence: str) -> TrainingImages:
+    """Give no images, and say why."""
+    return TrainingImages(None, lambda region: None, sentence)
 
 
-def open_album(folder: Path, side: int, crop: float, interpolation: str) -> Album:
+def open_images(
+    folder: Path, side: int, crop: float, interpolation: str
+) -> TrainingImages:
     """Open the training pictures that the config of a workdir names.
 
     Args:
@@ -61,16 +64,21 @@ def open_album(folder: Path, side: int, crop: float, interpolation: str) -> Albu
         except (ValueError, OSError):
             return None
 
-    return Album(source, lambda region: read(region["index"], region["picture"]))
+    return TrainingImages(
+        source, lambda region: read(region["index"], region["picture"])
+    )
 
 
 def cut(
-    album: Album, region: Mapping[str, Any], side: int, context: float = CONTEXT
+    training: TrainingImages,
+    region: Document,
+    side: int,
+    context: float = CONTEXT,
 ) -> Image.Image | None:
     """Cut a region and what is round it out of its picture.
 
     Args:
-        album: Where the picture is.
+        training: Where the picture is.
         region: One of `parts.json`.
         side: Side of the result in pixels.
         context: How many times the region's side is shown.
@@ -78,7 +86,7 @@ def cut(
     Returns:
         None where the picture is not there any more, or is another one.
     """
-    picture = album.frame(region)
+    picture = training.frame(region)
     if picture is None:
         return None
     return picture.resize(
@@ -87,7 +95,7 @@ def cut(
 
 
 def _around(
-    region: Mapping[str, Any], picture: Image.Image, context: float
+    region: Document, picture: Image.Image, context: float
 ) -> tuple[float, float, float, float]:
     """Enlarge a region's box within the frame, in pixels."""
     x0, y0, x1, y1 = region["box"]
@@ -103,14 +111,14 @@ def _around(
 
 
 def cuts(
-    album: Album, regions: list[Mapping[str, Any]], side: int, count: int
-) -> list[tuple[Mapping[str, Any], Image.Image]]:
+    training: TrainingImages, regions: list[Document], side: int, count: int
+) -> list[tuple[Document, Image.Image]]:
     """Cut out the first so many regions that are still there."""
     found = []
     for region in regions:
         if len(found) == count:
             break
-        image = cut(album, region, side)
+        image = cut(training, region, side)
         if image is not None:
             found.append((region, image))
     return found

@@ -74,7 +74,7 @@ def decides_by_parts(
         if given is not None:
             paths.check(given, name)
     path = None if weights is None else Path(weights)
-    if model not in (*zoo.networks(), *zoo.SYNONYMS) and Path(model).is_dir():
+    if not zoo.is_known(os.fspath(model)) and Path(model).is_dir():
         path = exported.find(model)
     if path is None or not path.is_file():
         return False

@@ -17,7 +17,7 @@ from unlir_jax.data import pipeline
 from unlir_jax.data import source as sources
 from unlir_jax.features import receptive_field
 from unlir_jax.features.batches import Batches
-from unlir_jax.metrics import keypoints
+from unlir_jax.metrics.parts import keypoints
 from unlir_jax.parts import gallery_document
 from unlir_jax.parts.part_run import PartRun
 from unlir_jax.runs import workdir

@@ -4,13 +4,14 @@ from collections.abc import Mapping
 
 import jax
 
+from unlir_jax.core.document_types import Settings
 from unlir_jax.objectives.objective import Hook, Session
 from unlir_jax.parts import gallery, measures
 from unlir_jax.parts import start as starts
 from unlir_jax.parts.part_run import PartRun
 from unlir_jax.runs import divergence
 from unlir_jax.runtime import mesh
-from unlir_jax.types import Settings, Variables
+from unlir_jax.types import Variables
 
 Entries = tuple[Variables, Mapping[str, object]]
 

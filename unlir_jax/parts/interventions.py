@@ -17,9 +17,9 @@ from unlir_jax.core.document_types import Document
 from unlir_jax.data import interventions, pipeline, preprocessing
 from unlir_jax.data import source as sources
 from unlir_jax.features import receptive_field
-from unlir_jax.metrics import interventions as removals
-from unlir_jax.metrics import keypoints
 from unlir_jax.metrics import parts as part_metrics
+from unlir_jax.metrics.parts import interventions as removals
+from unlir_jax.metrics.parts import keypoints
 from unlir_jax.parts import attribution
 from unlir_jax.parts.part_run import PartRun
 from unlir_jax.statistics import significance

@@ -15,8 +15,6 @@ import numpy as np
 from unlir_jax import tree
 from unlir_jax.models import pooling
 from unlir_jax.models.part_network.cells import unpack
-from unlir_jax.models.part_network.decisions import Descriptors
-from unlir_jax.models.part_network.prototypes import Prototypes
 from unlir_jax.parts import clustering, encoding, groups, products, projection, ridge
 from unlir_jax.parts.products import chunks
 from unlir_jax.types import Array, Module, RandomKey, Variables
@@ -179,11 +177,11 @@ def check(
             raise ValueError(
                 f"`start.{name}`={value!r}; expected one of {', '.join(known)}."
             )
-    own = ("class_kmeans", "project", "random")
-    if parts not in own and isinstance(module.classifier, Prototypes):
+    own, head = ("class_kmeans", "project", "random"), module.classifier
+    if parts not in own and head.parts_of_classes:
         raise ValueError(
-            f"`start.parts`={parts!r} gives parts of no class each, which prototypes "
-            "have to have; expected 'class_kmeans', 'project' or 'random'."
+            f"`start.parts`={parts!r} gives parts of no class each, but each has to be "
+            "a class's here; expected 'class_kmeans', 'project' or 'random'."
         )
     if labels_per_class < 0:
         raise ValueError(
@@ -195,7 +193,7 @@ def check(
             f"{labels_per_class} are for start.classifier='ridge'; expected 'none' and "
             "0, or that."
         )
-    if classifier == "ridge" and not isinstance(module.classifier, Descriptors):
+    if classifier == "ridge" and not head.solvable:
         raise ValueError(
             "`start.classifier`='ridge' needs parts that carry descriptors; expected "
             "decision.name='descriptors', or 'random'."

@@ -1,7 +1,7 @@
 """Which channels stay."""
 
-from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple, get_args
+from collections.abc import Iterable, Mapping
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 
@@ -40,7 +40,7 @@ def choose(
     scope: Scope = "global",
     *,
     keep_at_least: int = 1,
-    layers: Any = None,
+    layers: Iterable[str] | None = None,
 ) -> Choice:
     """Choose the channels that stay, by their scores.
 
@@ -138,7 +138,7 @@ def check(choice: Choice) -> None:
             )
 
 
-def check_layers(graph: channels.Graph, layers: Any) -> None:
+def check_layers(graph: channels.Graph, layers: Iterable[str]) -> None:
     """Refuse layers that may not lose channels."""
     for layer in layers:
         if layer in graph.channels:

@@ -1,11 +1,10 @@
 """What a network costs to run."""
 
-from typing import Any
-
 from unlir_jax.models import calls, channels
+from unlir_jax.types import Module
 
 
-def each_channel(module: Any, image_size: int) -> dict[str, float]:
+def each_channel(module: Module, image_size: int) -> dict[str, float]:
     """Count the multiply-adds that go with one channel of each layer.
 
     Args:
@@ -26,7 +25,7 @@ def each_channel(module: Any, image_size: int) -> dict[str, float]:
     return costs
 
 
-def flops(module: Any, image_size: int) -> int:
+def flops(module: Module, image_size: int) -> int:
     """Count the multiply-adds of a network's convolutions and dense layers.
 
     Papers call these FLOPs; a picture takes twice as many operations.

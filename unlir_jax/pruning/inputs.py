@@ -11,7 +11,16 @@ import numpy as np
 from unlir_jax import split
 from unlir_jax.core import memoize
 from unlir_jax.models import calls, channels
-from unlir_jax.types import Array, Images, Labels, Logits, Maps, Variables
+from unlir_jax.types import (
+    Array,
+    Images,
+    Labels,
+    Logits,
+    Maps,
+    Module,
+    PyTree,
+    Variables,
+)
 
 
 class Moments(NamedTuple):
@@ -27,7 +36,7 @@ class Moments(NamedTuple):
 
 
 def measure(
-    module: Any, variables: Variables, batches: Iterable[Array]
+    module: Module, variables: Variables, batches: Iterable[Array]
 ) -> dict[str, Moments]:
     """Measure what the reader of each group of channels is given.
 
@@ -49,7 +58,7 @@ def measure(
     channels.check(graph, variables)
 
     @jax.jit
-    def sums(variables: Variables, images: Images) -> dict[str, Any]:
+    def sums(variables: Variables, images: Images) -> dict[str, PyTree]:
         found = {}
 
         def look(group: channels.Group, values: jax.Array) -> jax.Array:
@@ -75,7 +84,7 @@ def measure(
 
 
 def gate_gradients(
-    module: Any,
+    module: Module,
     variables: Variables,
     images: Images,
     labels: Labels,
@@ -108,7 +117,7 @@ def gate_gradients(
 
 @memoize.remember
 def _differentiate(
-    module: Any, graph: channels.Graph, decide: Callable[[Maps], Logits] | None
+    module: Module, graph: channels.Graph, decide: Callable[[Maps], Logits] | None
 ) -> Callable[..., Any]:
     def loss(
         gates: Mapping[str, jax.Array],
@@ -132,7 +141,7 @@ def _differentiate(
 
 
 def _apply(
-    module: Any,
+    module: Module,
     graph: channels.Graph,
     variables: Variables,
     images: Images,

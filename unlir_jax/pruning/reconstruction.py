@@ -15,16 +15,16 @@ from unlir_jax.pruning import surgery
 from unlir_jax.pruning.choice import Choice
 from unlir_jax.pruning.inputs import Moments
 from unlir_jax.pruning.scores import steadied
-from unlir_jax.types import Array, Variables
+from unlir_jax.types import Array, Module, PyTree, Variables
 
 
 def reconstruct(
-    module: Any,
+    module: Module,
     variables: Variables,
     choice: Choice,
     moments: Mapping[str, Moments],
     batches: Sequence[Array],
-) -> dict[str, Any]:
+) -> dict[str, PyTree]:
     """Let every projection give, of the channels that stay, what its block gave before.
 
     Block by block, from the front: the pruned network's input of the block, with all
@@ -90,7 +90,7 @@ def reconstruct(
     return tree.unflatten(jax.tree.map(np.asarray, masked))
 
 
-def _block(module: Any, number: int) -> Callable[..., tuple[Array, Array, Array]]:
+def _block(module: Module, number: int) -> Callable[..., tuple[Array, Array, Array]]:
     """Give what a block's projection reads and gives, and what the block gives."""
     name = f"block{number + 1}"
 
@@ -114,7 +114,7 @@ def _block(module: Any, number: int) -> Callable[..., tuple[Array, Array, Array]
 
 
 def _fit(
-    leaves: Mapping[str, Any],
+    leaves: Mapping[str, PyTree],
     reader: str,
     keep: np.ndarray,
     rows: Sequence[tuple[Array, Array, Array]],

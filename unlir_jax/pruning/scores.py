@@ -1,14 +1,14 @@
 """How much each inner channel of a network counts."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from unlir_jax import tree
 from unlir_jax.models import channels
 from unlir_jax.pruning.inputs import Moments
-from unlir_jax.types import Array, Variables
+from unlir_jax.types import Array, PyTree, Variables
 
 
 class Scores(NamedTuple):
@@ -96,12 +96,12 @@ def _plain(path: str) -> str:
     return path.removeprefix("params/").removesuffix("/conv")
 
 
-def _check(graph: channels.Graph, given: Mapping[str, Any]) -> None:
+def _check(graph: channels.Graph, given: Mapping[str, PyTree]) -> None:
     """Refuse gates, gradients or moments of another network."""
     makers = {m: group.channels for group in graph.inner for m in group.makers}
     others = dict.fromkeys(channels.convolutions(graph))
     for name, values in given.items():
-        expected: Mapping[str, Any] = graph.channels
+        expected: Mapping[str, PyTree] = graph.channels
         if name == "gates":
             expected = others | makers
         elif values is not None and (missing := set(expected) - set(values)):
@@ -152,12 +152,12 @@ def per_cost(found: Scores, costs: Mapping[str, float], power: float = 1.0) -> S
 Leaves = Mapping[str, np.ndarray]
 
 
-def _weight(group: channels.Group, leaves: Leaves, gates: Any) -> np.ndarray:
+def _weight(group: channels.Group, leaves: Leaves, gates: PyTree) -> np.ndarray:
     ones = np.ones(group.channels)
     return np.prod([gates.get(maker, ones) for maker in group.makers], axis=0)
 
 
-def _weight_x_scale(group: channels.Group, leaves: Leaves, gates: Any) -> np.ndarray:
+def _weight_x_scale(group: channels.Group, leaves: Leaves, gates: PyTree) -> np.ndarray:
     path = f"params/{group.makers[-1]}/norm/scale"
     if path not in leaves:
         raise ValueError(
@@ -168,7 +168,7 @@ def _weight_x_scale(group: channels.Group, leaves: Leaves, gates: Any) -> np.nda
 
 
 def _magnitude(order: int) -> Callable[..., np.ndarray]:
-    def magnitude(group: channels.Group, leaves: Leaves, gates: Any) -> np.ndarray:
+    def magnitude(group: channels.Group, leaves: Leaves, gates: PyTree) -> np.ndarray:
         kernels = [leaves[f"params/{maker}/conv/kernel"] for maker in group.makers]
         norms = np.prod(
             [np.linalg.norm(k.reshape(-1, k.shape[-1]), order, 0) for k in kernels],
@@ -179,22 +179,24 @@ def _magnitude(order: int) -> Callable[..., np.ndarray]:
     return magnitude
 
 
-def _taylor(group: channels.Group, leaves: Leaves, gradients: Any) -> np.ndarray:
+def _taylor(group: channels.Group, leaves: Leaves, gradients: PyTree) -> np.ndarray:
     return np.mean(np.abs(np.asarray(gradients[group.layer], np.float64)), axis=0)
 
 
-def _activation(group: channels.Group, leaves: Leaves, moments: Any) -> np.ndarray:
+def _activation(group: channels.Group, leaves: Leaves, moments: PyTree) -> np.ndarray:
     variance = np.diag(moments[group.layer].covariance)
     return np.sqrt(np.maximum(variance, 0)) * reading(group, leaves)
 
 
-def _unpredictable(group: channels.Group, leaves: Leaves, moments: Any) -> np.ndarray:
+def _unpredictable(
+    group: channels.Group, leaves: Leaves, moments: PyTree
+) -> np.ndarray:
     covariance = steadied(moments[group.layer].covariance)
     return np.diag(np.linalg.inv(covariance)) ** -0.5 * reading(group, leaves)
 
 
 def _sensitive(
-    group: channels.Group, leaves: Leaves, gradients: Any, moments: Any
+    group: channels.Group, leaves: Leaves, gradients: PyTree, moments: PyTree
 ) -> np.ndarray:
     felt = np.asarray(gradients[group.layer], np.float64)
     mean, covariance = moments[group.layer]

@@ -1,7 +1,7 @@
 """Silence channels, take them out, and make up for them."""
 
 from collections.abc import Mapping
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import jax
 import numpy as np
@@ -12,12 +12,12 @@ from unlir_jax.pruning import choice as choices
 from unlir_jax.pruning.choice import Choice
 from unlir_jax.pruning.inputs import Moments
 from unlir_jax.pruning.scores import steadied
-from unlir_jax.types import Variables
+from unlir_jax.types import Module, PyTree, Variables
 
 Kind = Literal["mean", "linear"]
 
 
-def mask(variables: Variables, choice: Choice) -> dict[str, Any]:
+def mask(variables: Variables, choice: Choice) -> dict[str, PyTree]:
     """Make the channels that go give exactly 0, at the network's shape.
 
     Scale and bias of their norms become 0, or their filters where there is no norm.
@@ -43,8 +43,8 @@ def mask(variables: Variables, choice: Choice) -> dict[str, Any]:
 
 
 def remove(
-    module: Any, variables: Variables, choice: Choice
-) -> tuple[Any, dict[str, Any]]:
+    module: Module, variables: Variables, choice: Choice
+) -> tuple[Module, dict[str, PyTree]]:
     """Take the channels that go out of a network.
 
     Args:
@@ -84,7 +84,7 @@ def compensate(
     choice: Choice,
     moments: Mapping[str, Moments],
     kind: Kind = "linear",
-) -> dict[str, Any]:
+) -> dict[str, PyTree]:
     """Let the readers of the channels that go make up for them.
 
     A channel that goes is replaced by what is best known of it without it: its mean

@@ -1,15 +1,13 @@
 """What should make a reader doubt an evaluation, in sentences: one for each metric."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from unlir_jax import metrics
+from unlir_jax.core.document_types import Document
 from unlir_jax.report import words
 
 
-def sentences(
-    unbeaten: Sequence[Mapping[str, Any]], controls: Sequence[str]
-) -> list[str]:
+def sentences(unbeaten: Sequence[Document], controls: Sequence[str]) -> list[str]:
     """Say which methods do not beat which controls, a sentence for each metric.
 
     Args:
@@ -28,14 +26,14 @@ def sentences(
 
 
 def _groups(
-    own: Sequence[Mapping[str, Any]],
+    own: Sequence[Document],
     controls: Sequence[str],
     metric: str,
     *,
     worse: bool,
 ) -> list[str]:
     """Put methods together that fail to beat the same controls in the same way."""
-    rivals: dict[str, list[Mapping[str, Any]]] = {}
+    rivals: dict[str, list[Document]] = {}
     for each in own:
         if each["worse"] == worse:
             rivals.setdefault(each["method"], []).append(each)
@@ -64,7 +62,7 @@ def _groups(
 
 def _range(values: Sequence[float], metric: str) -> str:
     """Print one number, or the least and the most."""
-    plain = metric.partition("@")[0] in metrics.PLAIN
+    plain = metrics.output(metric).scale == "number"
     low, high = (words.number(metric, value) for value in (min(values), max(values)))
     shown = low if low == high else f"{low} to {high}"
     return shown if plain else f"{shown} points"

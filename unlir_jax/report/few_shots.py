@@ -2,16 +2,19 @@
 
 import base64
 import io
-from collections.abc import Mapping, Sequence
-from html import escape
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib import figure as figures
-from matplotlib import ticker, transforms
-from matplotlib.backends import backend_agg
 
+from unlir_jax.core import extras
+from unlir_jax.core.document_types import Document
 from unlir_jax.report import html
+
+with extras.needed("report"):
+    from matplotlib import figure as figures
+    from matplotlib import ticker, transforms
+    from matplotlib.backends import backend_agg
 
 COLOURS = ("#2f55c7", "#d1495b", "#1f8a70", "#9a5bbf", "#c77d0a")
 TURNS = ("-", "--", ":", "-.")
@@ -23,7 +26,7 @@ FEW_DRAWS = 5
 WIDE, APART, NAMED = 14.0, 11.0, 5
 
 
-def draw(summary: Mapping[str, Any]) -> bytes:
+def draw(summary: Document) -> bytes:
     """Draw accuracy against shots, numbers that learn, and seconds, as a PNG.
 
     Args:
@@ -61,9 +64,7 @@ def draw(summary: Mapping[str, Any]) -> bytes:
     return data.getvalue()
 
 
-def _lines(
-    summary: Mapping[str, Any], index: int, left: Any, middle: Any, right: Any
-) -> None:
+def _lines(summary: Document, index: int, left: Any, middle: Any, right: Any) -> None:
     """Draw one method on all panels."""
     names, shots = summary["methods"], summary["k"]
     name = names[index]
@@ -94,40 +95,37 @@ def _lines(
         _say_shots(panel, values, accuracy, summary, aside)
 
 
-def page(summary: Mapping[str, Any], png: bytes) -> str:
+def page(summary: Document, png: bytes) -> str:
     """Write the page: the curves, and tables of accuracy, differences and costs.
 
     Args:
         summary: See `comparison.compare`.
         png: See `draw`.
     """
-    names, shots = summary["methods"], summary["k"]
-    title = f"{summary['model']} from few pictures"
-    data = base64.b64encode(png).decode("ascii")
-    unlabelled = (
-        f" {summary['unlabelled']} other pictures without labels are used as well."
-        if summary["unlabelled"]
-        else ""
+    names = summary["methods"]
+    return html.render(
+        "few_shots.html",
+        title=f"{summary['model']} from few pictures",
+        command="unlir train",
+        version=summary["versions"]["unlir_jax"],
+        summary=summary,
+        png=base64.b64encode(png).decode("ascii"),
+        best={
+            k: max(summary[f"{name}/{k}/test/accuracy"] for name in names)
+            for k in summary["k"]
+        },
+        cautions=_cautions(summary["draws"]),
     )
-    return (
-        f"{html.head(title)}<body><header class='masthead'>"
-        f'<p class="eyebrow">unlir train</p><h1>{escape(title)}</h1>'
-        f'<p class="lede">{_count(len(names), "method")}, '
-        f"{summary['ways']} classes, k&nbsp;=&nbsp;{_listed(shots)} pictures of each, "
-        f"{_count(summary['draws'], 'draw')} that all methods share, "
-        f"{summary['test_examples']} pictures tested.{unlabelled}</p></header><main>"
-        '<section id="curves"><h2>Curves</h2><figure>'
-        f'<img src="data:image/png;base64,{data}" alt="Accuracy against the number of '
-        'pictures of each class, the numbers that learn, and seconds">'
-        "<figcaption>Left, with intervals of 95&nbsp;%, methods a little apart. Middle "
-        "and right: a point for each k, which grows along the line.</figcaption>"
-        "</figure></section>"
-        f'<section id="accuracy"><h2>Accuracy</h2>{_accuracy(summary)}'
-        f"{_caution(summary)}</section>{_differences(summary)}{_costs(summary)}"
-        f"</main><footer>Made by unlir_jax {escape(summary['versions']['unlir_jax'])}. "
-        'All numbers are in <a href="summary.json">summary.json</a>, each run in a '
-        "folder of its own.</footer></body></html>\n"
-    )
+
+
+def _cautions(draws: int) -> list[str]:
+    if draws == 1:
+        return ["One draw has no interval: the ends are the figure itself."]
+    if draws < FEW_DRAWS:
+        return [
+            f"Intervals over {draws} draws are too narrow; take {FEW_DRAWS} or more."
+        ]
+    return []
 
 
 def _axes(panel: Any, name: str, values: Sequence[float | int]) -> None:
@@ -175,7 +173,7 @@ def _aside(panel: Any, points: float) -> Any:
     )
 
 
-def _beside(summary: Mapping[str, Any]) -> dict[str, float]:
+def _beside(summary: Document) -> dict[str, float]:
     """Say how far to move methods, so that those of one size do not hide each other."""
     names, first = summary["methods"], summary["k"][0]
     sizes = {name: summary[f"{name}/{first}/trained_parameters"] for name in names}
@@ -191,7 +189,7 @@ def _say_shots(
     panel: Any,
     values: Sequence[float | int],
     accuracy: Sequence[float | int],
-    summary: Mapping[str, Any],
+    summary: Document,
     aside: float,
 ) -> None:
     """Write k beside the points, where there are few enough of them."""
@@ -206,109 +204,3 @@ def _say_shots(
             fontsize=7.5,
             color="#646873",
         )
-
-
-def _accuracy(summary: Mapping[str, Any]) -> str:
-    names, shots = summary["methods"], summary["k"]
-    best = {
-        k: max(summary[f"{name}/{k}/test/accuracy"] for name in names) for k in shots
-    }
-
-    def cell(name: str, k: int) -> str:
-        key = f"{name}/{k}/test/accuracy"
-        mean, low, high = (100 * summary[key + end] for end in ("", "_low", "_high"))
-        shown = f"{mean:.1f}"
-        if summary[key] == best[k]:
-            shown = f'<strong class="best">{shown}</strong>'
-        return f"{shown} [{low:.1f}, {high:.1f}]"
-
-    return _table(
-        "Per cent of the test pictures: mean over draws and its interval of 95 %",
-        shots,
-        {name: [cell(name, k) for k in shots] for name in names},
-        "The best mean of each column is in colour.",
-    )
-
-
-def _caution(summary: Mapping[str, Any]) -> str:
-    if summary["draws"] >= FEW_DRAWS:
-        return ""
-    if summary["draws"] == 1:
-        said = "One draw has no interval: the ends are the figure itself."
-    else:
-        said = (
-            f"Intervals over {summary['draws']} draws are too narrow; take "
-            f"{FEW_DRAWS} or more."
-        )
-    return f'<ul class="warnings" role="note"><li>{said}</li></ul>'
-
-
-def _differences(summary: Mapping[str, Any]) -> str:
-    names, shots = summary["methods"], summary["k"]
-    if f"{shots[0]}/best_probe" not in summary or len(names) < 2:
-        return ""
-
-    def cell(name: str, k: int) -> str:
-        key = f"{name}/{k}/test/accuracy_against_probe"
-        if key not in summary:
-            return "the probe"
-        mean, low, high = (100 * summary[key + end] for end in ("", "_low", "_high"))
-        return f"{mean:+.1f} [{low:+.1f}, {high:+.1f}]"
-
-    table = _table(
-        "Points, draw by draw: mean and its interval of 95 %",
-        shots,
-        {name: [cell(name, k) for k in shots] for name in names},
-        "The best probe of each k is the classifier of frozen features with the "
-        "largest mean on these very test pictures.",
-    )
-    return (
-        '<section id="differences"><h2>Above or below the best probe</h2>'
-        f"{table}</section>"
-    )
-
-
-def _costs(summary: Mapping[str, Any]) -> str:
-    names, shots = summary["methods"], summary["k"]
-
-    def cell(name: str, k: int) -> str:
-        count = summary[f"{name}/{k}/trained_parameters"]
-        return f"{count:,} · {summary[f'{name}/{k}/seconds_per_draw']:.0f} s"
-
-    table = _table(
-        "Numbers that learn, and seconds of learning from a draw",
-        shots,
-        {name: [cell(name, k) for k in shots] for name in names},
-        "Seconds are of the machine that this was made on "
-        f"({summary['versions']['device']}), compilation included.",
-    )
-    return f'<section id="costs"><h2>What it costs</h2>{table}</section>'
-
-
-def _table(
-    caption: str,
-    shots: Sequence[int],
-    rows: Mapping[str, Sequence[str]],
-    note: str,
-) -> str:
-    titles = "".join(f'<th scope="col">k = {k}</th>' for k in shots)
-    body = "".join(
-        f'<tr><th scope="row">{escape(name)}</th>'
-        + "".join(f"<td>{cell}</td>" for cell in cells)
-        + "</tr>"
-        for name, cells in rows.items()
-    )
-    return (
-        f'<div class="scroll"><table><caption>{caption}</caption><thead><tr>'
-        f'<th scope="col">Method</th>{titles}</tr></thead><tbody>{body}</tbody>'
-        f'</table></div><p class="note">{note}</p>'
-    )
-
-
-def _count(number: int, what: str) -> str:
-    return f"one {what}" if number == 1 else f"{number} {what}s"
-
-
-def _listed(numbers: Sequence[int]) -> str:
-    *most, last = map(str, numbers)
-    return f"{', '.join(most)} and {last}" if most else last

@@ -1,17 +1,19 @@
 """Weights of filters by layer, and saliency before and after them, as pictures."""
 
-import io
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
-from matplotlib import figure as figures
-from matplotlib.backends import backend_agg
 from PIL import Image
 
+from unlir_jax.core import extras
+from unlir_jax.core.document_types import Document
 from unlir_jax.report import overlay, part_panel, sheet, words
 from unlir_jax.report.sheet import ACCENT, MARGIN, MUTED, RULE, Page
 from unlir_jax.types import Array
+
+with extras.needed("report"):
+    from matplotlib import figure as figures
+    from matplotlib.backends import backend_agg
 
 SIDE, GAP = 224, 20
 LOWERED = "#d1495b"
@@ -65,13 +67,13 @@ def layer_title(name: str) -> str:
     return module.replace("/", " ") + usual.get(kind, f", {kind}")
 
 
-def filter_title(entry: Mapping[str, Any]) -> str:
+def filter_title(entry: Document) -> str:
     """Name a filter for people: its layer, and its number there."""
     place = " to ".join(map(str, entry["place"]))
     return f"{layer_title(entry['name'])} {place}"
 
 
-def weight_title(entry: Mapping[str, Any]) -> str:
+def weight_title(entry: Document) -> str:
     """Print a weight as what it adds or takes: in per cent, or shifts as they are."""
     if entry["name"].endswith("/shift"):
         return f"shifted by {entry['weight'] - 1:+.3f}"
@@ -82,7 +84,7 @@ def weight_title(entry: Mapping[str, Any]) -> str:
 def draw_saliency(
     title: str,
     subtitle: str,
-    rows: Sequence[tuple[Mapping[str, Any], Image.Image, Sequence[Image.Image]]],
+    rows: Sequence[tuple[Document, Image.Image, Sequence[Image.Image]]],
 ) -> Image.Image:
     """Draw pictures beside their saliency maps before and after adapting.
 
@@ -110,20 +112,13 @@ def draw_saliency(
     return page.render()
 
 
-def saliency_titles(entry: Mapping[str, Any]) -> tuple[str, str]:
+def saliency_titles(entry: Document) -> tuple[str, str]:
     """Say what share the class has before and after."""
     before, after = (
         f"{when}: {words.percent(entry[when]['probability'])} %"
         for when in ("before", "after")
     )
     return before, after
-
-
-def png(image: Image.Image) -> bytes:
-    """Encode a picture without loss."""
-    data = io.BytesIO()
-    image.save(data, "PNG")
-    return data.getvalue()
 
 
 def _cut(text: str, length: int) -> str:

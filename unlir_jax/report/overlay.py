@@ -1,17 +1,23 @@
 """A map over a picture, and the picture seen through the map."""
 
 import functools
+from collections.abc import Sequence
 from typing import NamedTuple
 
-import matplotlib
 import numpy as np
 from PIL import Image
 
-from unlir_jax.types import Array
+from unlir_jax import maps
 
 # Inferno grows evenly in lightness, in print and for colour-blind eyes as well, where
 # a rainbow makes borders that are not in the data. Its darkest part is left out: over
 # a picture it would read as shadow instead of as a low value.
+from unlir_jax.core import extras
+from unlir_jax.types import Array, Saliency
+
+with extras.needed("report"):
+    import matplotlib
+
 COLOURS, DARKEST = "inferno", 0.3
 STRONGEST = 0.88
 """Opacity at the value 1: the picture still shows through."""
@@ -33,6 +39,17 @@ class View(NamedTuple):
 def view(picture: Image.Image, mask: Array) -> View:
     """Draw a map both ways; see `overlay` and `masked`."""
     return View(overlay(picture, mask), masked(picture, mask))
+
+
+def masks(saliency: Saliency, side: int) -> np.ndarray:
+    """Enlarge raw maps to squares and normalise them, as metrics do."""
+    return np.asarray(maps.normalize(maps.resize(saliency, (side, side)), "range"))
+
+
+def views(pictures: Sequence[Image.Image], saliency: Saliency) -> list[View]:
+    """Draw the raw map of each picture."""
+    enlarged = masks(saliency, pictures[0].width)
+    return [view(*pair) for pair in zip(pictures, enlarged, strict=True)]
 
 
 def enlarge(picture: Image.Image) -> Image.Image:

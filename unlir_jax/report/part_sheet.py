@@ -1,11 +1,12 @@
 """Parts on one image: what decided about a picture, and what all parts look like."""
 
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from PIL import Image
 
+from unlir_jax.core.document_types import Document
 from unlir_jax.report import part_panel, sheet, words
 from unlir_jax.report.sheet import ACCENT, INK, MARGIN, MUTED, RULE, Length, Page
 
@@ -18,7 +19,7 @@ LABEL, SMALL, PER_ROW = 236, 96, 8
 
 
 def sheet_of_decision(
-    picture: Image.Image, entry: Mapping[str, Any], told: Any, subtitle: str
+    picture: Image.Image, entry: Document, told: Any, subtitle: str
 ) -> Image.Image:
     """Draw which parts decided about a picture, and why for no other class.
 
@@ -74,7 +75,7 @@ def _ledger(page: Page, lines: Sequence[Any], name: str, top: int) -> None:
 
 
 def _row(
-    page: Page, part: Mapping[str, Any], told: Any, left: int, top: int, most: float
+    page: Page, part: Document, told: Any, left: int, top: int, most: float
 ) -> None:
     view = told.views[part["part"]].resize((VIEW, VIEW), Image.Resampling.LANCZOS)
     page.image(left, top, view)
@@ -91,7 +92,7 @@ def _row(
         page.image(place, top + (VIEW - CROP) // 2, crop)
 
 
-def _contrast(page: Page, name: str, contrast: Mapping[str, Any], top: int) -> None:
+def _contrast(page: Page, name: str, contrast: Document, top: int) -> None:
     rival = contrast["class"]["name"]
     page.box(MARGIN, top - 26, page.width - 2 * MARGIN, 1, facecolor=RULE)
     title = f"Why {sheet.short(name, 40)} and not {sheet.short(rival, 40)}"

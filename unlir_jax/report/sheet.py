@@ -3,15 +3,18 @@
 import pathlib
 import warnings
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
-from matplotlib import figure as figures
-from matplotlib.backends import backend_agg
-from matplotlib.patches import Rectangle
 from PIL import Image
 
+from unlir_jax.core import extras
+from unlir_jax.core.document_types import Document, Record
 from unlir_jax.report import overlay, words
+
+with extras.needed("report"):
+    from matplotlib import figure as figures
+    from matplotlib.backends import backend_agg
+    from matplotlib.patches import Rectangle
 
 DPI = 100
 MARGIN, GAP = 48, 28
@@ -49,7 +52,7 @@ class Page:
         self, left: Length, top: Length, text: str, size: Length = 11, **kind
     ) -> None:
         """Write text whose middle is at `top`; `size` is in points."""
-        style: dict[str, Any] = {"color": INK, "va": "center", "ha": "left", **kind}
+        style: Record = {"color": INK, "va": "center", "ha": "left", **kind}
         x, y = left / self.width, 1 - top / self.height
         # A file name may hold dollars, which must not turn it into mathematics.
         self.figure.text(x, y, text, fontsize=size, parse_math=False, **style)
@@ -64,7 +67,7 @@ class Page:
 
 def sheet(
     picture: Image.Image,
-    entry: Mapping[str, Any],
+    entry: Document,
     views: Mapping[str, overlay.View],
     subtitle: str,
 ) -> Image.Image:
@@ -112,7 +115,7 @@ def sheet(
     return page.render()
 
 
-def _header(page: Page, entry: Mapping[str, Any], subtitle: str) -> None:
+def _header(page: Page, entry: Document, subtitle: str) -> None:
     label = entry["label"]
     page.text(
         MARGIN, 46, short(pathlib.PurePath(entry["file"]).name, 60), 19, weight="bold"
@@ -131,7 +134,7 @@ def _header(page: Page, entry: Mapping[str, Any], subtitle: str) -> None:
 
 
 def _top_classes(
-    page: Page, entry: Mapping[str, Any], left: Length, top: Length, side: Length
+    page: Page, entry: Document, left: Length, top: Length, side: Length
 ) -> None:
     page.text(left, top - CAPTION / 2, "Predicted classes", 11, color=MUTED)
     step = min(side / 6, 64)
@@ -148,7 +151,7 @@ def _top_classes(
         page.box(left, y + 15, length, 6, facecolor=colour)
 
 
-def _table(page: Page, entry: Mapping[str, Any], top: Length) -> None:
+def _table(page: Page, entry: Document, top: Length) -> None:
     right = min(page.width - MARGIN, MARGIN + 1400)
     step = (right - MARGIN) / 7.2
     edges = [right - step * (5 - index) for index in range(6)]

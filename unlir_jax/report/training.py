@@ -2,14 +2,16 @@
 
 import io
 from collections.abc import Iterable, Mapping
-from typing import Any
-
-from matplotlib import figure as figures
-from matplotlib.backends import backend_agg
-
-from unlir_jax.storage import documents
 
 # What is said of the machine is no curve of what is learnt.
+from unlir_jax.core import extras
+from unlir_jax.core.document_types import Document
+from unlir_jax.storage import documents
+
+with extras.needed("report"):
+    from matplotlib import figure as figures
+    from matplotlib.backends import backend_agg
+
 OMITTED = ("data_wait",)
 TRAIN, TEST = "#aebbe6", "#2f55c7"
 
@@ -32,7 +34,7 @@ def read(lines: Iterable[str]) -> dict[str, dict[str, list[tuple[int, float]]]]:
     return found
 
 
-def draw(curves: Mapping[str, Mapping[str, Any]]) -> bytes:
+def draw(curves: Mapping[str, Document]) -> bytes:
     """Draw all curves, a panel for each metric, as a PNG."""
     # What is also tested comes first.
     names = sorted(curves, key=lambda name: ("test" not in curves[name], name))

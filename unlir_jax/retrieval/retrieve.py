@@ -4,9 +4,8 @@ import functools
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
-from html import escape
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +14,7 @@ from PIL import Image
 
 from unlir_jax import adapters
 from unlir_jax.core import finite
+from unlir_jax.core.document_types import Record
 from unlir_jax.data import image_files, preprocessing
 from unlir_jax.data.classes import in_order
 from unlir_jax.metrics import retrieval as measures
@@ -25,6 +25,7 @@ from unlir_jax.retrieval import search
 from unlir_jax.runtime import ranges
 from unlir_jax.storage import files as record
 from unlir_jax.storage import paths as places
+from unlir_jax.types import Array, Variables
 from unlir_jax.weights import readers
 
 PAGE = "retrieval.html"
@@ -33,11 +34,11 @@ THUMB = 160
 Progress = Callable[[str, float], None]
 
 
-class Outcome(NamedTuple):
+class RetrievalOutcome(NamedTuple):
     """Say what a search did: where, what was found, and what could not be read."""
 
     folder: Path
-    document: dict[str, Any]
+    document: Record
     failed: list[dict[str, str]]
 
 
@@ -60,7 +61,7 @@ def run(
     batch_size: int = 16,
     white_level: int | float | str = "auto",
     progress: Progress = lambda doing, share: None,
-) -> Outcome:
+) -> RetrievalOutcome:
     """Search, and write `results.json` and `search.html`.
 
     Where all pictures of the index lie in folders that name their class, see
@@ -166,7 +167,7 @@ def run(
     with record.new_folder(output, overwrite=overwrite) as folder:
         record.write_text(folder / PAGE, _page(document))
         record.write_text(folder / record.RESULTS, record.to_json(document))
-    return Outcome(Path(output), document, failed)
+    return RetrievalOutcome(Path(output), document, failed)
 
 
 def _check_whiten(network: pretrained.Pretrained, whiten: int, pictures: int) -> None:
@@ -233,7 +234,7 @@ def _describe(
     """Pool the maps of all pictures that can be read, at unit length."""
 
     @jax.jit
-    def describe(variables: Any, images: Any) -> Any:
+    def describe(variables: Variables, images: Array) -> jax.Array:
         maps = network.module.apply(variables, images, method="features")
         pooled = pooling.POOLINGS[pool](maps[..., : _channels(network, maps)])
         # At one length before whitening too, or bright pictures would shape it; what
@@ -258,7 +259,9 @@ def _describe(
     return found
 
 
-def _channels(network: pretrained.Pretrained, maps: Any) -> int:
+def _channels(
+    network: pretrained.Pretrained, maps: Array | jax.ShapeDtypeStruct
+) -> int:
     """Leave out what a part network has packed behind its last maps."""
     return getattr(network.module, "channels", maps.shape[-1])
 
@@ -268,7 +271,7 @@ def _search(
     asking: Sequence[Path],
     searched: Sequence[Path],
     top: int,
-) -> dict[str, Any]:
+) -> Record:
     """Find the nearest of each query; a picture does not find itself."""
     queries, index = (
         np.stack([table[p] for p in paths]) for paths in (asking, searched)
@@ -308,38 +311,23 @@ def _measure(
     }
 
 
-def _page(document: dict[str, Any]) -> str:
-    title = f"What {document['model']} finds alike"
-    measured = document["measured"]
-    line = (
-        f" Mean average precision of the index by its {measured['classes']} folders: "
-        f"{100 * measured['mean_average_precision']:.1f} %."
-        if measured
-        else ""
-    )
-    articles, white = [], document["white_level"]
-    for row in document["queries"]:
-        figures = [_figure(row["file"], "asked for", white)] + [
-            _figure(match["file"], f"{match['score']:.2f}", white)
-            for match in row["matches"]
-        ]
-        articles.append(
-            f'<article><div class="panels">{"".join(figures)}</div></article>'
-        )
-    return (
-        f"{html.head(title)}<body><header class='masthead'>"
-        f'<p class="eyebrow">unlir retrieve</p><h1>{escape(title)}</h1>'
-        f'<p class="lede">{len(document["queries"])} pictures sought among '
-        f"{document['index']}.{line}</p></header><main>{''.join(articles)}</main>"
-        "</body></html>\n"
-    )
+def _page(document: Record) -> str:
+    def thumbnail(file: str) -> Image.Image:
+        picture = preprocessing.read_image(file, white_level=document["white_level"])
+        picture.thumbnail((THUMB, THUMB))
+        return picture
 
-
-def _figure(file: str, caption: str, white_level: int | float | str) -> str:
-    thumb = preprocessing.read_image(file, white_level=white_level)
-    thumb.thumbnail((THUMB, THUMB))
-    drawn = html.image(thumb, Path(file).name)
-    return (
-        f"<div><figure>{drawn}<figcaption><strong>{escape(caption)}</strong> "
-        f"{escape(Path(file).parent.name)}</figcaption></figure></div>"
+    return html.render(
+        "retrieval.html",
+        title=f"What {document['model']} finds alike",
+        command="unlir retrieve",
+        document=document,
+        measured=document["measured"],
+        asked=lambda row: [
+            (row["file"], "asked for"),
+            *((match["file"], f"{match['score']:.2f}") for match in row["matches"]),
+        ],
+        thumbnail=thumbnail,
+        base=lambda file: Path(file).name,
+        folder=lambda file: Path(file).parent.name,
     )

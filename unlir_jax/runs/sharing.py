@@ -76,6 +76,8 @@ def claim(place: Place, now: Document, how: str) -> str:
         with alone(place.folder):
             # Since it was looked at, another run may have come.
             check(place)
+            # One that was killed as it began had left no settings to know it by.
+            files.sweep(place.folder)
             notice = origins.note(place.folder, now, how)
             note_settings(place)
         return notice

@@ -13,14 +13,17 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
-from orbax.checkpoint import checkpoint_managers
 
 from unlir_jax import tree
+from unlir_jax.core import extras
 from unlir_jax.core.document_types import Document
 from unlir_jax.runtime import checkpoint_record
 from unlir_jax.types import PyTree
+
+with extras.needed("train"):
+    import orbax.checkpoint as ocp
+    from orbax.checkpoint import checkpoint_managers
 
 FOLDER = "checkpoints"
 STATE, RECORD = "state", "record"

@@ -3,13 +3,12 @@
 import json
 import zlib
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
 
 from unlir_jax import tree
-from unlir_jax.core.document_types import Document
+from unlir_jax.core.document_types import Document, Record
 from unlir_jax.storage import documents
 from unlir_jax.types import PyTree
 
@@ -33,7 +32,7 @@ def _describe(state: PyTree) -> Document:
     """Note shape, type and, of leaves that are whole here, the checksum."""
     described = {}
     for path, leaf in tree.listed(state).items():
-        entry: dict[str, Any] = {
+        entry: Record = {
             "shape": list(np.shape(leaf)),
             "dtype": str(leaf.dtype),
         }

@@ -5,7 +5,6 @@ A config file has `get_config(argument="")`, which returns a `ConfigDict`, and p
 """
 
 import ast
-import difflib
 import inspect
 import math
 import re
@@ -18,9 +17,10 @@ from typing import Any, NamedTuple
 import ml_collections
 from ml_collections import config_dict
 
+from unlir_jax.core import choices
 from unlir_jax.core.document_types import Document, Record
+from unlir_jax.core.document_types import Settings as Settings
 from unlir_jax.storage import paths
-from unlir_jax.types import Settings
 
 _PACKAGE = Path(__file__).parents[1]
 _BESIDE = _PACKAGE.parent / "configs"
@@ -44,7 +44,7 @@ class _File(NamedTuple):
     text: str
     path: Path
     argument: str
-    names: dict[str, Any]
+    names: Record
 
 
 class _Leaf(NamedTuple):
@@ -194,7 +194,7 @@ def text(config: ml_collections.ConfigDict) -> str:
 def _read(text: str) -> _File:
     name, _, argument = text.partition(":")
     path = _find(name)
-    names: dict[str, Any] = {"__name__": f"config {path.stem}", "__file__": str(path)}
+    names: Record = {"__name__": f"config {path.stem}", "__file__": str(path)}
     file = _File(text, path, argument, names)
     # Not an import: it would leave a __pycache__ in the user's folder.
     _guard(
@@ -378,8 +378,8 @@ def _plain(key: str, value: object) -> Any:
     )
 
 
-def _flatten(settings: Document, above: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
+def _flatten(settings: Document, above: str = "") -> Record:
+    found: Record = {}
     for name, value in settings.items():
         inner = isinstance(value, Mapping) and value
         found |= _flatten(value, f"{above}{name}.") if inner else {above + name: value}
@@ -395,5 +395,5 @@ def _suggestion(word: str, names: Iterable[str], prefix: str = "") -> str:
     names = list(names)
     # `learning_rate` alone means `optimizer.learning_rate`.
     ends = [name for name in names if name.endswith(f".{word}")]
-    near = (ends or difflib.get_close_matches(word, names, 1))[:1]
+    near = ends[:1] or choices.near(word, names)
     return f"; did you mean `{prefix}{near[0]}`?" if near else "."

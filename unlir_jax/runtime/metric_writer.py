@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from unlir_jax.core import console, finite
+from unlir_jax.core import console, extras, finite
 from unlir_jax.storage import documents
 
 METRICS = "metrics.jsonl"
@@ -116,8 +116,8 @@ def _step(line: bytes) -> int | None:
 
 
 def _board(folder: Path, step: int) -> Any:
-    import tensorboardX
-
+    with extras.needed("train"):
+        import tensorboardX
     return tensorboardX.SummaryWriter(str(folder), purge_step=step + 1)
 
 

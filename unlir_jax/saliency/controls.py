@@ -8,6 +8,7 @@ import numpy as np
 
 from unlir_jax import maps, split
 from unlir_jax.core import memoize, random_keys
+from unlir_jax.saliency.spec import explainer
 from unlir_jax.types import (
     Explainer,
     Images,
@@ -22,6 +23,13 @@ CENTER_DEVIATION = 0.25
 RANDOM_CELLS = 7
 
 
+@explainer(
+    title="Fake-CAM",
+    family="controls",
+    formula="1 everywhere but at one pixel",
+    passes="0",
+    source="Poppi et al., CVPR Workshops 2021",
+)
 @memoize.remember
 def fake_cam(model: SplitModel) -> Explainer:
     """Mark every pixel but the top left one.
@@ -41,6 +49,14 @@ def fake_cam(model: SplitModel) -> Explainer:
     return _control(model, draw)
 
 
+@explainer(
+    title="Random cells",
+    family="controls",
+    formula="7 × 7 uniform cells, drawn from `key`",
+    passes="0",
+    source="control",
+    representative=True,
+)
 @memoize.remember
 def random(model: SplitModel) -> Explainer:
     """Draw 7 x 7 cells uniformly, for each image from its own key.
@@ -56,12 +72,32 @@ def random(model: SplitModel) -> Explainer:
     return _control(model, draw)
 
 
+@explainer(
+    title="Centre",
+    family="controls",
+    formula="Gaussian of a quarter of the sides",
+    passes="0",
+    source="control",
+)
 @memoize.remember
 def center(model: SplitModel) -> Explainer:
     """Mark the centre by a Gaussian of a quarter of the image's sides.
 
     Photographers put things in the middle; a method that finds no more than that has
     found nothing.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from unlir_jax import saliency, split
+        >>> model = split.from_functions(  # The logits are the mean colour.
+        ...     lambda variables, images: images,
+        ...     lambda variables, maps: maps.mean((1, 2)),
+        ... )
+        >>> images = jnp.zeros((1, 2, 2, 3)).at[0, 0, 1, 2].set(1)  # A blue pixel.
+        >>> blue = jnp.asarray([2])
+        >>> print(saliency.center(model)({}, images, blue)[0].round(2))
+        [[0.37 0.37]
+         [0.37 0.37]]
     """
 
     def draw(images: Images, key: RandomKey | None) -> Saliency:
@@ -77,6 +113,13 @@ def center(model: SplitModel) -> Explainer:
     return _control(model, draw)
 
 
+@explainer(
+    title="Edges",
+    family="controls",
+    formula="Sobel magnitude of the luminance",
+    passes="0",
+    source="control",
+)
 @memoize.remember
 def edges(model: SplitModel) -> Explainer:
     """Mark edges by the magnitude of the luminance's Sobel gradient."""

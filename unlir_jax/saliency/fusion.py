@@ -33,8 +33,8 @@ def fuse(
     Each map is scaled on its own, enlarged to the finest of them, and combined.
 
     Args:
-        explainers: Of cuts of the same network, so that they share the variables; or
-            different methods at one cut.
+        explainers: Explainers of cuts of the same network, so that they share the
+            variables; or different methods at one cut.
         fusion: `mean`, `max` or `product`, pixel by pixel.
         scaling: `range` and `max` as in `maps.normalize`; `tanh` is
             `tanh(2 s / max s)` of the positive part, as LayerCAM proposes for shallow

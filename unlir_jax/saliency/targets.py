@@ -1,4 +1,4 @@
-"""What an explanation explains: one number an image, made of its logits."""
+"""Targets of explanations: one number an image, made of its logits."""
 
 import functools
 from collections.abc import Callable, Mapping, Sequence

@@ -6,7 +6,6 @@ gets NaN.
 
 import functools
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +13,7 @@ import numpy as np
 from jax import core
 
 from unlir_jax.core import random_keys
+from unlir_jax.core.document_types import Record
 from unlir_jax.split.functions import whole
 from unlir_jax.types import Images, Labels, PyTree, SplitModel, Variables
 
@@ -50,7 +50,7 @@ def guarded[**P, R](
         @functools.wraps(function)
         def called(*args: P.args, **kwargs: P.kwargs) -> R:
             names = "variables", "images", "labels"
-            given: dict[str, Any] = dict(zip(names, args, strict=False)) | kwargs
+            given: Record = dict(zip(names, args, strict=False)) | kwargs
             missing = [name for name in names if name not in given]
             if missing:
                 return function(*args, **kwargs)  # Which says what is missing.

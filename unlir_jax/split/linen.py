@@ -1,13 +1,14 @@
 """Cut a Linen module in two, at its methods or at any of its submodules."""
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from unlir_jax.core.document_types import Document
 from unlir_jax.split import mode
 from unlir_jax.split.functions import BLACK, cut
 from unlir_jax.types import (
@@ -231,7 +232,7 @@ def _run(
 
 
 def _check_arguments(
-    module: nn.Module, arguments: Mapping[str, Any], allow_training: bool
+    module: nn.Module, arguments: Document, allow_training: bool
 ) -> None:
     """Refuse arguments of `apply` that say training, or change what it returns."""
     if arguments.get("mutable", False) is not False:

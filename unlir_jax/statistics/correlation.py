@@ -1,9 +1,9 @@
 """Rank correlation of two columns of scores, with its interval."""
 
-import math
 from typing import NamedTuple
 
 import numpy as np
+import scipy
 from jaxtyping import Integer
 
 from unlir_jax.statistics.intervals import Interval, Numbers, check_resampling, paired
@@ -32,8 +32,8 @@ def spearman(first: Numbers, second: Numbers) -> Correlation:
     one, other = paired(first, second, (1,))
     if len(one) < 2:
         raise ValueError("`first` has 1 value; expected at least 2 to correlate.")
-    found = _correlate(np.ones(len(one)), _groups(one), _groups(other))
-    return Correlation(found, not (np.ptp(one) and np.ptp(other)))
+    constant = not (np.ptp(one) and np.ptp(other))
+    return Correlation(_correlate(one, other), constant)
 
 
 def spearman_interval(
@@ -61,8 +61,9 @@ def spearman_interval(
     """
     found = spearman(first, second).value
     check_resampling(confidence, resamples)
-    one, other = (_groups(side) for side in paired(first, second, (1,)))
-    members = _groups(np.arange(len(one)) if groups is None else np.asarray(groups))
+    one, other = paired(first, second, (1,))
+    items = np.arange(len(one)) if groups is None else np.asarray(groups)
+    members = np.unique(items, return_inverse=True)[1].reshape(-1)
     if len(members) != len(one):
         raise ValueError(
             f"`groups` has {len(members)} entries; expected {len(one)}, one an item."
@@ -72,30 +73,14 @@ def spearman_interval(
     drawn = np.empty(resamples)
     for index in range(resamples):
         times = np.bincount(random.integers(0, count, count), minlength=count)
-        drawn[index] = _correlate(times[members].astype(float), one, other)
+        rows = np.repeat(np.arange(len(one)), times[members])
+        drawn[index] = _correlate(one[rows], other[rows])
     tails = (1 - confidence) / 2, (1 + confidence) / 2
     low, high = np.quantile(drawn, tails).tolist()
     return Interval(found, low, high, count)
 
 
-def _groups(values: np.ndarray) -> np.ndarray:
-    """Number the different values in rising order."""
-    return np.unique(values, return_inverse=True)[1].reshape(-1)
-
-
-def middle_ranks(weights: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """Rank items that are there `weights` times each, equal ones in the middle."""
-    sizes = np.bincount(groups, weights)
-    return (np.cumsum(sizes) - (sizes - 1) / 2)[groups]
-
-
-def _correlate(weights: np.ndarray, first: np.ndarray, second: np.ndarray) -> float:
-    """Correlate the ranks of items that are there `weights` times each."""
-    middle = (weights.sum() + 1) / 2
-    one = middle_ranks(weights, first) - middle
-    other = middle_ranks(weights, second) - middle
-    product = np.sum(weights * one**2) * np.sum(weights * other**2)
-    if product == 0:
-        return 0.0
-    value = float(np.sum(weights * one * other) / math.sqrt(product))
-    return min(1.0, max(-1.0, value))
+def _correlate(first: np.ndarray, second: np.ndarray) -> float:
+    # `spearmanr` takes twice as long, for a p-value that nobody reads.
+    ranks = scipy.stats.rankdata((first, second), axis=1)
+    return float(np.corrcoef(ranks)[0, 1]) if np.ptp(ranks, axis=1).all() else 0.0

@@ -5,6 +5,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from unlir_jax.core.document_types import Record
+
 # What a document may take in memory beside its own text: 64 MB, or 8 times its size.
 FREE_BYTES, FREE_RATIO = 48 << 20, 3
 # Brackets in brackets. Python's own limit is another in each version, and who looks
@@ -114,7 +116,7 @@ def _is_deep(document: object) -> bool:
 
 def read_object(
     path: str | os.PathLike[str], expected: str = "a JSON object"
-) -> dict[str, Any]:
+) -> Record:
     """Read a file of JSON that holds an object, by name.
 
     Raises:

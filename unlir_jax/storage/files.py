@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib.metadata
+import io
 import json
 import math
 import os
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+from PIL import Image
 
 import unlir_jax
 from unlir_jax.core import console
@@ -51,6 +53,17 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
         ValueError: It cannot be written there.
     """
     write_bytes(path, console.visible(text).encode("utf-8"))
+
+
+def write_png(path: str | os.PathLike[str], image: Image.Image) -> None:
+    """Write a picture as `write_bytes` does.
+
+    Raises:
+        ValueError: It cannot be written there.
+    """
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    write_bytes(path, buffer.getvalue())
 
 
 def to_json(document: Document) -> str:

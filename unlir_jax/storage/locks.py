@@ -2,10 +2,13 @@
 
 import contextlib
 import errno
-import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
+
+# Of filelock the lock of an open file only: its `FileLock` makes up for a file system
+# without locks by a file that a killed process leaves behind.
+import filelock
 
 LOCK = ".lock"
 
@@ -44,16 +47,17 @@ def alone(
         ) from error
     with file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError as error:
-            raise ValueError(
-                f"Another process is {doing}: {str(path.parent)!r} is locked; expected "
-                "another place, or the same command when the other has ended."
-            ) from error
+            ours = filelock.lock_descriptor(file.fileno(), blocking=wait)
         except OSError as error:
             # Some network file systems have no locks: nothing else is lost there.
             if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS):
                 raise
+            ours = True
+        if not ours:
+            raise ValueError(
+                f"Another process is {doing}: {str(path.parent)!r} is locked; expected "
+                "another place, or the same command when the other has ended."
+            )
         yield
 
 
@@ -61,9 +65,6 @@ def held(path: str | os.PathLike[str]) -> bool:
     """Tell whether a process holds the lock of this file; False where there is none."""
     try:
         with Path(path).open("a" if Path(path).exists() else "r") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
+            return not filelock.lock_descriptor(file.fileno(), blocking=False)
     except OSError:
         return False
-    return False

@@ -2,12 +2,12 @@
 
 The hidden ones carry a lock of the process that writes them, which ends with it. So
 what a killed process has left behind can be told from what another is writing, and
-whoever next writes to that place removes it.
+whoever next writes to that place removes it. Windows renames nothing that is open:
+there nothing is locked, and what a killed process left stays.
 """
 
 import contextlib
 import errno
-import fcntl
 import os
 import re
 import secrets
@@ -16,9 +16,12 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+import filelock
+
 _TEMPORARY = re.compile(r"\.unlir-[0-9a-f]{12}(\.tmp)?")
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _TRIES = 20
+_LOCKS = os.name != "nt"
 
 
 class NotWrittenError(ValueError):
@@ -45,11 +48,11 @@ def write_bytes(
     """
     path = Path(path)
     try:
-        with _new_file(path.parent) as (temporary, file):
-            with os.fdopen(os.dup(file), "wb") as stream:
+        with _new_file(path.parent) as temporary:
+            with temporary.open("r+b") as stream:
                 stream.write(data)
                 stream.flush()
-                os.fsync(file)
+                os.fsync(stream.fileno())
             (os.replace if replace else _appear)(temporary, path)
     except OSError as error:
         if isinstance(error, FileExistsError):
@@ -71,18 +74,18 @@ def _appear(temporary: Path, path: Path) -> None:
 
 
 @contextlib.contextmanager
-def _new_file(folder: Path) -> Iterator[tuple[Path, int]]:
+def _new_file(folder: Path) -> Iterator[Path]:
     """Make a hidden file that is locked and gone in the end, under whatever name."""
     for _ in range(_TRIES):
         path = folder / f".unlir-{secrets.token_hex(6)}.tmp"
-        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
-        try:
-            if _lock(file, path, wait=True):
-                yield path, file
-                return
-        finally:
-            path.unlink(missing_ok=True)
-            os.close(file)
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+        with _held(path) as still_there:
+            try:
+                if still_there:
+                    yield path
+                    return
+            finally:
+                path.unlink(missing_ok=True)
     raise _taken(folder)
 
 
@@ -96,29 +99,21 @@ def new_folder(above: Path) -> Iterator[Path]:
     for _ in range(_TRIES):
         path = above / f".unlir-{secrets.token_hex(6)}"
         path.mkdir()
-        try:
-            folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-        except FileNotFoundError:
-            continue  # Another process took it for one that was left behind.
-        try:
-            if _lock(folder, path, wait=True):
-                yield path
-                return
-        finally:
-            shutil.rmtree(path, ignore_errors=True)
-            os.close(folder)
+        with _held(path) as still_there:
+            try:
+                if still_there:
+                    yield path
+                    return
+            finally:
+                shutil.rmtree(path, ignore_errors=True)
     raise _taken(above)
 
 
 @contextlib.contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
     """Let one process at a time put files into a folder."""
-    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        _lock(opened, folder, wait=True)
+    with _held(folder):
         yield
-    finally:
-        os.close(opened)
 
 
 def sweep(folder: str | os.PathLike[str]) -> list[str]:
@@ -134,6 +129,8 @@ def sweep(folder: str | os.PathLike[str]) -> list[str]:
         The names of what is gone.
     """
     removed = []
+    if not _LOCKS:
+        return removed
     try:
         names = [name for name in os.listdir(folder) if _TEMPORARY.fullmatch(name)]
     except OSError:
@@ -160,8 +157,8 @@ def _remove_if_free(path: Path) -> bool:
         return False
     opened = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
-        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if not _is_still(opened, path):
+        free = filelock.lock_descriptor(opened, blocking=False)
+        if not free or not _is_still(opened, path):
             return False
         if is_folder:
             shutil.rmtree(path)
@@ -172,14 +169,32 @@ def _remove_if_free(path: Path) -> bool:
         os.close(opened)
 
 
-def _lock(opened: int, path: Path, *, wait: bool) -> bool:
-    """Lock what was just made; say whether it is still there."""
+@contextlib.contextmanager
+def _held(path: Path) -> Iterator[bool]:
+    """Lock a file or folder as long as the block runs; tell whether it is still there.
+
+    Another process may have taken what was just made for left behind.
+    """
+    if not _LOCKS:
+        yield True
+        return
+    # Network file systems lock only what is open for writing.
+    kind = os.O_RDONLY | os.O_DIRECTORY if path.is_dir() else os.O_RDWR
     try:
-        fcntl.flock(opened, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except OSError:
-        # Some network file systems have no locks; nothing is swept away there.
-        return True
-    return _is_still(opened, path)
+        opened = os.open(path, kind | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        yield False
+        return
+    try:
+        try:
+            filelock.lock_descriptor(opened, poll_interval=0.005)
+            still_there = _is_still(opened, path)
+        except OSError:
+            # Some network file systems have no locks; nothing is swept away there.
+            still_there = True
+        yield still_there
+    finally:
+        os.close(opened)
 
 
 def _is_still(opened: int, path: Path) -> bool:

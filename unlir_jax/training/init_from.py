@@ -10,7 +10,8 @@ import numpy as np
 
 from unlir_jax import tree
 from unlir_jax.filters import trainable
-from unlir_jax.models import filling, heads, pretrained, zoo
+from unlir_jax.models import channels, filling, heads, pretrained, zoo
+from unlir_jax.models.backbone import Network
 from unlir_jax.runs import workdir
 from unlir_jax.runtime import checkpoint
 from unlir_jax.weights import exported, hub, layouts, readers, selection
@@ -58,7 +59,7 @@ class Start(NamedTuple):
 def start_from(
     place: str,
     variables: Mapping[str, Any],
-    network: zoo.Network,
+    network: Network,
     names: Sequence[str] = (),
     *,
     blocks: bool = False,
@@ -85,7 +86,8 @@ def start_from(
     expected = tree.flatten(variables)
     arrays, theirs, remark, sha256 = _read(place, network, expected, key)
     there = _sized(expected, len(names), len(theirs), blocks) if names else expected
-    leaves, fit = layouts.translate(arrays, there, network.layouts, place)
+    flattened = channels.flattened(network.build())
+    leaves, fit = layouts.translate(arrays, there, network.layouts, place, flattened)
     if not leaves:
         raise ValueError(
             f"`init_from`={place!r} has nothing for this network: of its "
@@ -196,9 +198,9 @@ def pooling(place: str) -> str:
     """
     folder = Path(place)
     if not folder.is_dir():
-        return exported.pooling(hub.resolve(place))
+        return exported.pooling(exported.header(hub.resolve(place)))
     if (folder / exported.FILE).is_file():
-        return exported.pooling(folder / exported.FILE)
+        return exported.pooling(exported.header(folder / exported.FILE))
     # An unfinished training, seen from it or from one of its checkpoints.
     for near in (folder, folder.parent.parent):
         chosen = workdir.read(near / workdir.CHOICE) or {}
@@ -211,7 +213,7 @@ def pooling(place: str) -> str:
 
 
 def _read(
-    place: str, network: zoo.Network, expected: Mapping[str, Any], key: str
+    place: str, network: Network, expected: Mapping[str, Any], key: str
 ) -> tuple[dict[str, np.ndarray], tuple[str, ...], str, str]:
     """Read arrays, what their classes are called, which they are, and their hash."""
     folder = Path(place)
@@ -224,20 +226,24 @@ def _read(
         named = _names(arrays, network, workdir.classes_of(folder))
         return arrays, named, "", tree.sha256(tree.unflatten(arrays))
     path = folder / exported.FILE if folder.is_dir() else hub.resolve(place)
-    exported.check_hash(path, readers.sha256(path))
-    contents, purpose = readers.open_weights(path), exported.purpose(path)
-    tables = network.layouts
-    chosen = selection.select(
-        contents, expected, tables, key=key, source=place, setting="init_key"
-    )
-    arrays = selection.take(contents, chosen, place)
+    with readers.open_file(path) as file:
+        exported.check_hash(path, file.sha256)
+        purpose = exported.understand(file.metadata, path)
+        chosen = selection.select(
+            file.arrays,
+            expected,
+            network.layouts,
+            key=key,
+            source=place,
+            setting="init_key",
+        )
+        arrays = selection.take(file.arrays, chosen, place)
     told = purpose.class_names if purpose else ()
-    sha256 = readers.sha256(path)
-    return arrays, _names(arrays, network, told), chosen.remark, sha256
+    return arrays, _names(arrays, network, told), chosen.remark, file.sha256
 
 
 def _names(
-    arrays: Mapping[str, np.ndarray], network: zoo.Network, told: Sequence[str]
+    arrays: Mapping[str, np.ndarray], network: Network, told: Sequence[str]
 ) -> tuple[str, ...]:
     count = filling.classes_in(arrays, network)
     return tuple(told) if len(told) == count else pretrained.class_names(count)

@@ -1,6 +1,5 @@
 """Optimisers of optax by name, and which rule each parameter follows, by regex."""
 
-import difflib
 import inspect
 import math
 import re
@@ -11,6 +10,7 @@ import jax
 import optax
 
 from unlir_jax import tree
+from unlir_jax.core import choices
 from unlir_jax.core.document_types import Document
 from unlir_jax.types import Array, PyTree
 
@@ -188,15 +188,13 @@ def schedule(
             main = optax.cosine_decay_schedule(learning_rate, rest, alpha=final)
         case "linear":
             main = optax.linear_schedule(learning_rate, learning_rate * final, rest)
-        case "multi_step":
+        case _:
             # Milestones are counted from the start of the run, warm-up included.
             drops: dict[int, float] = {}
             for share in milestones:
                 place = max(round(share * steps) - rising, 0)
                 drops[place] = drops.get(place, 1.0) * factor
             main = optax.piecewise_constant_schedule(learning_rate, drops)
-        case _:
-            raise ValueError(f"`schedule`={name!r}{_near(name, SCHEDULES)}.")
     if not rising:
         return main
     warming = optax.linear_schedule(0.0, learning_rate, rising)
@@ -242,12 +240,9 @@ def make(
                 f"`options`={option!r} is what `weight_decay` and the rules of the "
                 "table say; expected it there."
             )
-    unknown = [option for option in settings if option not in accepted]
-    if unknown:
-        raise ValueError(
-            f"`options`={unknown[0]!r} is no option of optax.{name}"
-            f"{_near(unknown[0], accepted)}."
-        )
+    for option in settings:
+        wrong = f"`options`={option!r} is no option of optax.{name}"
+        choices.pick(option, accepted, wrong)
     decays = {path: rule.weight_decay for path, rule in found.items() if rule.train}
     chain = [optax.clip_by_global_norm(clip_norm)] if clip_norm else []
     masks = [option for option in ("mask", "weight_decay_mask") if option in accepted]
@@ -280,8 +275,7 @@ def _optimizer(
             known[candidate] = [p for p in parameters if p != "learning_rate"]
     # Its update needs the value of the loss again, which one step does not have.
     known = {n: p for n, p in known.items() if "linesearch" not in p}
-    if name not in known:
-        raise ValueError(f"`name`={name!r} is no optimiser{_near(name, list(known))}.")
+    choices.pick(name, known, f"`name`={name!r} is no optimiser")
     return getattr(optax, name), known[name]
 
 
@@ -293,12 +287,6 @@ def _scale_each(factors: Mapping[str, float]) -> optax.GradientTransformation:
         return {path: leaf * factors[path] for path, leaf in updates.items()}, state
 
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
-
-
-def _near(name: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    return f"; {hint}known: {', '.join(known)}"
 
 
 def describe(params: PyTree, found: Mapping[str, Rule], depth: int = 0) -> str:

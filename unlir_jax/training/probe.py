@@ -4,9 +4,10 @@ import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from unlir_jax.core.document_types import Settings
 from unlir_jax.features import trunks
 from unlir_jax.models import layers
-from unlir_jax.types import Module, Settings
+from unlir_jax.types import Module
 
 POOLING, WEIGHT_DECAY, STEPS = "probe.pooling", "optimizer.weight_decay", "steps"
 

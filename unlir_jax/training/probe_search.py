@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from unlir_jax.core import finite
+from unlir_jax.core.document_types import Settings
 from unlir_jax.features import cache
 from unlir_jax.training import held_out
 from unlir_jax.training.probe import (
@@ -22,7 +23,6 @@ from unlir_jax.training.probe import (
     poolings,
 )
 from unlir_jax.training.setup import TrainingSetup
-from unlir_jax.types import Settings
 
 Tried = dict[str, list[list[float]]]
 """What `held_out.measure` gave, by a name of what it was asked for."""

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from unlir_jax.adapters import file
+from unlir_jax.core.document_types import Settings
 from unlir_jax.data import preprocessing
 from unlir_jax.features import trunks
 from unlir_jax.filters import trainable
@@ -13,7 +14,7 @@ from unlir_jax.models import layers, part_network, pretrained
 from unlir_jax.objectives.objective import Hook, Session
 from unlir_jax.runtime import mesh
 from unlir_jax.training import optim
-from unlir_jax.types import Module, Settings, Variables
+from unlir_jax.types import Module, Variables
 
 FILE = "adapter.safetensors"
 _HEAD = {f"{file.HEAD}kernel", f"{file.HEAD}bias"}

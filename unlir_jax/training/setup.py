@@ -9,6 +9,7 @@ import numpy as np
 import optax
 
 from unlir_jax import adapters, objectives
+from unlir_jax.core.document_types import Settings
 from unlir_jax.data import augmentation, preprocessing, splits
 from unlir_jax.features import trunks
 from unlir_jax.filters import sparsity, trainable
@@ -21,7 +22,7 @@ from unlir_jax.parts.part_run import PartRun
 from unlir_jax.runtime import mesh, ranges
 from unlir_jax.training import init_from, optim, probe, save_adapter
 from unlir_jax.training import state as states
-from unlir_jax.types import Module, PyTree, Settings, Variables
+from unlir_jax.types import Module, PyTree, Variables
 from unlir_jax.weights import readers
 
 DTYPES = "float32", "bfloat16", "float16"

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from orbax.checkpoint import CheckpointManager
 
-from unlir_jax.core.document_types import Record
+from unlir_jax.core.document_types import Record, Settings
 from unlir_jax.data import duplicates, pipeline
 from unlir_jax.data import source as sources
 from unlir_jax.features import batches, cache
@@ -33,7 +33,6 @@ from unlir_jax.training import setup as setups
 from unlir_jax.training import state as states
 from unlir_jax.training.run_record import RunRecord
 from unlir_jax.training.setup import TrainingSetup
-from unlir_jax.types import Settings
 
 Say = Callable[[str], None]
 

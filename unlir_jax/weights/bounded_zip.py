@@ -1,13 +1,11 @@
 """Read the entries of a zip archive that may be damaged or hostile."""
 
-import contextlib
 import os
-import pathlib
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import BinaryIO, NamedTuple
 
 from unlir_jax.weights import budget
 
@@ -24,9 +22,8 @@ class Archive(NamedTuple):
     read: Callable[[str], bytearray]
 
 
-@contextlib.contextmanager
-def open_zip(path: str | os.PathLike) -> Iterator[Archive]:
-    """Open a zip archive whose directory is sound.
+def open_zip(file: BinaryIO) -> Archive:
+    """Look into a zip archive, an open file, whose directory is sound.
 
     Raises:
         ValueError: it is damaged, has a name twice, is encrypted or packed by another
@@ -34,10 +31,10 @@ def open_zip(path: str | os.PathLike) -> Iterator[Archive]:
             `budget`). `read` raises it for a damaged entry. The text is a clause ("its
             zip …") for the caller to put in a sentence.
     """
-    size = pathlib.Path(path).stat().st_size
-    _check_directory(path, size)
+    size = os.fstat(file.fileno()).st_size
+    _check_directory(file, size)
     try:
-        archive = zipfile.ZipFile(path)
+        archive = zipfile.ZipFile(file)
     except (
         zipfile.BadZipFile,
         NotImplementedError,
@@ -47,43 +44,39 @@ def open_zip(path: str | os.PathLike) -> Iterator[Archive]:
         raise ValueError(
             f"its zip archive is damaged or cut short ({error!s:.100})"
         ) from error
-    with archive:
-        entries = _check(archive, size)
-        yield Archive(
-            {name: entry.file_size for name, entry in entries.items()},
-            lambda name: _read(archive, entries[name]),
-        )
+    entries = _check(archive, size)
+    return Archive(
+        {name: entry.file_size for name, entry in entries.items()},
+        lambda name: _read(archive, entries[name]),
+    )
 
 
-def _check_directory(path: str | os.PathLike, file_size: int) -> None:
+def _check_directory(file: BinaryIO, file_size: int) -> None:
     """Refuse more entries than the size of the file allows, before they are read.
 
     `zipfile` makes an object of every entry when it opens an archive. They lie in front
     of the record that ends it, which says how many bytes they take.
     """
-    with pathlib.Path(path).open("rb") as file:
-        reach = min(file_size, _END_SIZE + (1 << 16))
-        file.seek(file_size - reach)
-        tail = file.read(reach)
-        place = tail.rfind(_END_MARK)
-        if tail[-_END_SIZE:].startswith(_END_MARK) and tail.endswith(b"\0\0"):
-            place = (
-                len(tail) - _END_SIZE
-            )  # Without a comment, as `zipfile` looks first.
-        if place < 0:
-            return  # `zipfile` says that it is none.
-        length = int.from_bytes(tail[place + 12 : place + 16], "little")
-        end = file_size - reach + place
-        file.seek(max(0, end - _LONG_END_SIZE))
-        record = file.read(min(end, _LONG_END_SIZE))
-        if record.startswith(_LONG_END_MARK):
-            length = int.from_bytes(record[40:48], "little")
-            end -= _LONG_END_SIZE
-        length = min(length, end)
-        file.seek(end - length)
-        entries = 0
-        for start in range(0, length, _PIECE):
-            entries += file.read(min(_PIECE, length - start)).count(_ENTRY_MARK)
+    reach = min(file_size, _END_SIZE + (1 << 16))
+    file.seek(file_size - reach)
+    tail = file.read(reach)
+    place = tail.rfind(_END_MARK)
+    if tail[-_END_SIZE:].startswith(_END_MARK) and tail.endswith(b"\0\0"):
+        place = len(tail) - _END_SIZE  # Without a comment, as `zipfile` looks first.
+    if place < 0:
+        return  # `zipfile` says that it is none.
+    length = int.from_bytes(tail[place + 12 : place + 16], "little")
+    end = file_size - reach + place
+    file.seek(max(0, end - _LONG_END_SIZE))
+    record = file.read(min(end, _LONG_END_SIZE))
+    if record.startswith(_LONG_END_MARK):
+        length = int.from_bytes(record[40:48], "little")
+        end -= _LONG_END_SIZE
+    length = min(length, end)
+    file.seek(end - length)
+    entries = 0
+    for start in range(0, length, _PIECE):
+        entries += file.read(min(_PIECE, length - start)).count(_ENTRY_MARK)
     budget.Budget(file_size).spend(entries * _ENTRY_BYTES)
 
 

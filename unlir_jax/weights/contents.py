@@ -25,3 +25,17 @@ class Contents(NamedTuple):
     shapes: Mapping[str, tuple[int, ...]]
     read: Callable[[Iterable[str]], dict[str, np.ndarray]]
     unnamed: Mapping[str, int] = {}
+
+
+class WeightFile(NamedTuple):
+    """Hold what a file of weights is, as long as it is open.
+
+    Attributes:
+        arrays: What it holds.
+        metadata: The texts of a safetensors file's header; {} of other formats.
+        sha256: Of all its bytes, in hexadecimal.
+    """
+
+    arrays: Contents
+    metadata: dict[str, str]
+    sha256: str

@@ -5,9 +5,11 @@ import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from unlir_jax.core.document_types import Record
 from unlir_jax.storage import documents, paths
+from unlir_jax.types import Array
 from unlir_jax.weights import readers
 
 FILE = "weights.safetensors"
@@ -45,7 +47,7 @@ class Purpose(NamedTuple):
     class_names: tuple[str, ...]
     image_size: int
     crop: float
-    decision: dict[str, Any] = {}
+    decision: Record = {}
     interpolation: str = "bilinear"
     mean: tuple[float, ...] = ()
     deviation: tuple[float, ...] = ()
@@ -53,7 +55,7 @@ class Purpose(NamedTuple):
 
 
 def write(
-    folder: str | os.PathLike[str], leaves: Mapping[str, Any], purpose: Purpose
+    folder: str | os.PathLike[str], leaves: Mapping[str, Array], purpose: Purpose
 ) -> Path:
     """Write the weights of a finished training into its folder.
 
@@ -108,23 +110,28 @@ def find(folder: str | os.PathLike[str]) -> Path:
     )
 
 
-def pooling(path: str | os.PathLike[str]) -> str:
-    """Read how the head of a network pools; "" in its usual way, or not said."""
-    if Path(path).suffix != ".safetensors":
-        return ""
-    metadata = readers.read_metadata(path)
-    return metadata.get("pooling", "") if metadata.get("format") == FORMAT else ""
+def header(path: str | os.PathLike[str]) -> dict[str, str]:
+    """Read the header of a file in our own format; {} of any other."""
+    ours = Path(path).suffix == Path(FILE).suffix
+    return readers.read_metadata(path) if ours else {}
+
+
+def pooling(said: Mapping[str, str]) -> str:
+    """Say of a header how the head of a network pools; "" in its usual way."""
+    return said.get("pooling", "") if said.get("format") == FORMAT else ""
 
 
 def purpose(path: str | os.PathLike[str]) -> Purpose | None:
-    """Read what a file of weights is for; None where it does not say.
+    """Read what a file of weights is for; see `understand`."""
+    return understand(header(path), path)
+
+
+def understand(said: Mapping[str, str], path: str | os.PathLike[str]) -> Purpose | None:
+    """Say of a file's header what its weights are for; None where it does not say.
 
     Raises:
         ValueError: It says so in a way that makes no sense.
     """
-    if Path(path).suffix != ".safetensors":
-        return None
-    said = readers.read_metadata(path)
     if said.get("format") != FORMAT or "class_names" not in said:
         return None
     try:
@@ -152,7 +159,7 @@ def purpose(path: str | os.PathLike[str]) -> Purpose | None:
                 tuple(float(value) for value in parsed[name])
                 for name in ("mean", "deviation")
             ),
-            pooling=pooling(path),
+            pooling=pooling(said),
         )
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ValueError(

@@ -6,6 +6,7 @@ import pathlib
 import re
 from types import ModuleType
 
+from unlir_jax.core import extras
 from unlir_jax.storage import paths
 
 PREFERRED = ("model.safetensors", "pytorch_model.bin")
@@ -101,15 +102,9 @@ def _ask(hub: ModuleType, weights: str, function: str, /, *args, **kwargs):
 
 
 def _import_hub() -> ModuleType:
-    try:
-        hub = importlib.import_module("huggingface_hub")
+    with extras.needed("hf"):
         importlib.import_module("huggingface_hub.errors")
-    except ModuleNotFoundError as error:
-        raise ImportError(
-            "`weights`='hf:…' needs the package huggingface_hub; expected it to be "
-            "installed: pip install 'unlir_jax[hf]', or give the path of a file."
-        ) from error
-    return hub
+        return importlib.import_module("huggingface_hub")
 
 
 def _choose(files: list[str], weights: str) -> str:

@@ -4,10 +4,13 @@ A layout says, for a network of ours, what each convolution, norm and dense laye
 called by another library. It is a table of prefixes; the rest is the same everywhere.
 """
 
+import math
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+
+from unlir_jax.types import PyTree
 
 LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias"}
 STATISTICS = {"mean": "running_mean", "var": "running_var"}
@@ -61,9 +64,10 @@ class Fit(NamedTuple):
 
 def translate(
     arrays: Mapping[str, np.ndarray],
-    expected: Mapping[str, Any],
+    expected: Mapping[str, PyTree],
     layouts: Mapping[str, Prefixes],
     source: str = "",
+    flattened: Mapping[str, int] = {},
 ) -> tuple[dict[str, np.ndarray], Fit]:
     """Rename and transpose a file's arrays into ours, under the layout that fits best.
 
@@ -72,6 +76,7 @@ def translate(
         expected: Leaves of our variables by path, with `.shape`.
         layouts: Tables by layout name; `OWN`, our own names, is always tried.
         source: Of the file, for complaints.
+        flattened: Dense layers that read flattened maps, and how many cells those have.
 
     Returns:
         Our leaves that could be filled, and how well the file fits.
@@ -92,7 +97,10 @@ def translate(
             missing.append(name)
             continue
         shape = tuple(expected[path].shape)
-        leaf = arrays[name] if best == OWN else _transpose(arrays[name], shape)
+        leaf = arrays[name]
+        if best != OWN:
+            module = path.partition("/")[2].rpartition("/")[0]
+            leaf = _transpose(leaf, shape, flattened.get(module, 1))
         if leaf.shape != shape:
             found = tuple(arrays[name].shape)
             misshaped.append(f"{name} {found} for {path} {shape}")
@@ -128,119 +136,25 @@ def their_name(path: str, prefixes: Prefixes) -> str:
     return f"{prefixes.get(module, module)}.{table.get(leaf, leaf)}"
 
 
-def _transpose(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+def _transpose(array: np.ndarray, shape: tuple[int, ...], cells: int) -> np.ndarray:
     """Bring PyTorch's axes (out, in, height, width) into ours (height, width, in, out).
 
     A dense layer after flattened maps, or a convolution that stands for it, also has
     its inputs reordered from (in, height, width) to (height, width, in).
     """
+    if len(shape) == 2 and cells > 1 and array.shape == shape[::-1]:
+        side = math.isqrt(cells)
+        array = array.reshape(shape[1], -1, side, side)
     if array.ndim == 4 and len(shape) == 4:
         return array.transpose(2, 3, 1, 0)
-    if len(shape) == 2 and array.size == np.prod(shape):
-        out, inputs = shape[1], shape[0]
+    if len(shape) == 2 and array.size == math.prod(shape):
         if array.ndim == 4:
             return array.transpose(2, 3, 1, 0).reshape(shape)
-        if array.shape == (out, inputs) and inputs == 512 * 49:  # VGG's first one
-            return array.reshape(out, 512, 7, 7).transpose(2, 3, 1, 0).reshape(shape)
         if array.ndim == 2:
             return array.T
     return array
 
 
-def inverted_residual(repeats: list[int], torchvision: bool) -> dict[str, Prefixes]:
-    """Name the layers of MobileNetV2 or EfficientNet-Lite in the layouts in use.
-
-    Args:
-        repeats: Number of blocks of each stage.
-        torchvision: Whether torchvision has this network; the other layouts are timm's
-            and, for EfficientNet-Lite, that of the `efficientnet-lite-pytorch` package.
-    """
-    blocks = [(i, j) for i, count in enumerate(repeats) for j in range(count)]
-    vision = _pair("stem", "features.0.0", "features.0.1")
-    timm = _pair("stem", "conv_stem", "bn1")
-    package = _pair("stem", "_conv_stem", "_bn0")
-    for number, (stage, place) in enumerate(blocks, start=1):
-        ours, theirs = f"block{number}", f"blocks.{stage}.{place}"
-        roles = ["expand", "depthwise", "project"][1 if number == 1 else 0 :]
-        names = (
-            ["conv_dw", "conv_pw"]
-            if number == 1
-            else ["conv_pw", "conv_dw", "conv_pwl"]
-        )
-        for index, role in enumerate(roles):
-            block = f"features.{number}.conv"
-            last = index == len(roles) - 1
-            vision |= _pair(
-                f"{ours}/{role}",
-                f"{block}.{index}" if last else f"{block}.{index}.0",
-                f"{block}.{index + 1}" if last else f"{block}.{index}.1",
-            )
-            timm |= _pair(
-                f"{ours}/{role}", f"{theirs}.{names[index]}", f"{theirs}.bn{index + 1}"
-            )
-            norm = ["expand", "depthwise", "project"].index(role)
-            block = f"_blocks.{number - 1}"
-            package |= _pair(
-                f"{ours}/{role}", f"{block}._{role}_conv", f"{block}._bn{norm}"
-            )
-    top = f"features.{len(blocks) + 1}"
-    vision |= _pair("top", f"{top}.0", f"{top}.1") | {"classifier": "classifier.1"}
-    timm |= _pair("top", "conv_head", "bn2") | {"classifier": "classifier"}
-    package |= _pair("top", "_conv_head", "_bn1") | {"classifier": "_fc"}
-    if torchvision:
-        return {"torchvision": vision, "timm": timm}
-    return {"efficientnet-lite-pytorch": package, "timm": timm}
-
-
-def resnet(repeats: tuple[int, ...], convolutions: int) -> dict[str, Prefixes]:
-    """Name the layers of a residual network; timm's names are torchvision's.
-
-    Args:
-        repeats: Number of blocks of each stage.
-        convolutions: Convolutions of a block, 2 or 3.
-    """
-    vision = _pair("stem", "conv1", "bn1") | {"classifier": "fc"}
-    cifar100 = _pair("stem", "conv1.0", "conv1.1") | {"classifier": "fc"}
-    for stage, count in enumerate(repeats, start=1):
-        for place in range(count):
-            ours, theirs = f"layer{stage}/block{place}", f"layer{stage}.{place}"
-            other = f"conv{stage + 1}_x.{place}"
-            for index in range(1, convolutions + 1):
-                vision |= _pair(
-                    f"{ours}/conv{index}",
-                    f"{theirs}.conv{index}",
-                    f"{theirs}.bn{index}",
-                )
-                step = f"{other}.residual_function"
-                cifar100 |= _pair(
-                    f"{ours}/conv{index}",
-                    f"{step}.{3 * index - 3}",
-                    f"{step}.{3 * index - 2}",
-                )
-            down = f"{ours}/downsample"
-            vision |= _pair(down, f"{theirs}.downsample.0", f"{theirs}.downsample.1")
-            cifar100 |= _pair(down, f"{other}.shortcut.0", f"{other}.shortcut.1")
-    return {"torchvision": vision, "pytorch-cifar100": cifar100}
-
-
-def vgg(repeats: tuple[int, ...], normalized: bool) -> dict[str, Prefixes]:
-    """Name the layers of a VGG network in torchvision's and timm's layouts."""
-    convolutions: Prefixes = {}
-    index = 0
-    for group, count in enumerate(repeats, start=1):
-        for place in range(1, count + 1):
-            convolutions |= _pair(
-                f"conv{group}_{place}", f"features.{index}", f"features.{index + 1}"
-            )
-            index += 3 if normalized else 2
-        index += 1  # the pooling
-    vision = {"hidden1": "classifier.0", "hidden2": "classifier.3"}
-    timm = {"hidden1": "pre_logits.fc1", "hidden2": "pre_logits.fc2"}
-    return {
-        "torchvision": convolutions | vision | {"classifier": "classifier.6"},
-        "timm": convolutions | timm | {"classifier": "head.fc"},
-    }
-
-
-def _pair(ours: str, convolution: str, norm: str) -> Prefixes:
+def pair(ours: str, convolution: str, norm: str) -> Prefixes:
+    """Name the convolution and the norm of a `ConvNorm` of ours."""
     return {f"{ours}/conv": convolution, f"{ours}/norm": norm}

@@ -6,21 +6,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from unlir_jax.core.document_types import Document, Record
 from unlir_jax.storage import documents
-from unlir_jax.weights import exported, hub, readers
+from unlir_jax.weights import exported, hub
+from unlir_jax.weights.contents import WeightFile
 
 CONFIG = "config.json"
 USUAL = "usual for the network"
-
-TORCHVISION_V2 = {
-    "11ad3fa6": "resnet50",
-    "cd907fc2": "resnet101",
-    "f82ba261": "resnet152",
-    "7ebf99e0": "mobilenet_v2",
-}
-"""Files of torchvision's IMAGENET1K_V2 weights, which are resized to 232 and cut to 224
-pixels where V1's are resized to 256 (torchvision 0.28, `models/resnet.py` and
-`models/mobilenetv2.py`). The digits end a file's name and begin its SHA-256."""
 
 _KEYS = ("input_size", "crop_pct", "interpolation", "mean", "std", "crop_mode")
 
@@ -45,28 +37,38 @@ class Preparation(NamedTuple):
     origin: str = USUAL
 
 
+TORCHVISION_V2 = Preparation(224, 224 / 232, origin="torchvision's IMAGENET1K_V2")
+"""Of torchvision's IMAGENET1K_V2 weights, which are resized to 232 and cut to 224
+pixels where V1's are resized to 256 (torchvision 0.28, `models/resnet.py` and
+`models/mobilenetv2.py`)."""
+
+
 def find(
-    weights: object, path: Path, sha256: str, is_other: Callable[[str], bool]
+    weights: object,
+    path: Path,
+    file: WeightFile,
+    is_other: Callable[[str], bool],
+    prepared: Mapping[str, Preparation],
 ) -> Preparation:
     """Look for what is said of a file of weights, the nearest to it first.
 
     That is the header of a safetensors file, timm's `config.json` (of the repository on
-    the Hub, or beside the file), and the list of torchvision's files.
+    the Hub, or beside the file), and what is known of published files.
 
     Args:
         weights: As they were asked for: a path or `hf:owner/name`.
         path: Of the file.
-        sha256: Of the file.
+        file: Itself.
         is_other: Tells whether an architecture is another network that is known here.
+        prepared: What is known of files by the first digits of their SHA-256, which
+            may end the file's name as well.
 
     Raises:
         ValueError: What is said makes no sense, or cannot be followed.
     """
-    if path.suffix == ".safetensors":
-        header = _decoded(readers.read_metadata(path))
-        found = _of_timm(header, f"the header of {path.name}")
-        if found is not None:
-            return found
+    found = _of_timm(_decoded(file.metadata), f"the header of {path.name}")
+    if found is not None:
+        return found
     try:
         config = hub.companion(weights, path, CONFIG)
     except ConnectionError as error:
@@ -79,15 +81,15 @@ def find(
             if found is not None:
                 return found
     parts = re.split(r"[-.]", path.name)
-    for digits, network in TORCHVISION_V2.items():
-        if sha256.startswith(digits) or {digits, network} <= set(parts):
-            return Preparation(224, 224 / 232, origin="torchvision's IMAGENET1K_V2")
+    for digits, known in prepared.items():
+        if file.sha256.startswith(digits) or digits in parts:
+            return known
     return Preparation()
 
 
-def _decoded(metadata: Mapping[str, str]) -> dict[str, Any]:
+def _decoded(metadata: Mapping[str, str]) -> Record:
     """Give the entries of a header that are about pictures, as the values they are."""
-    found: dict[str, Any] = {}
+    found: Record = {}
     for key in ("pretrained_cfg", *_KEYS):
         if key in metadata:
             try:
@@ -97,7 +99,7 @@ def _decoded(metadata: Mapping[str, str]) -> dict[str, Any]:
     return found
 
 
-def _read(config: Path) -> dict[str, Any]:
+def _read(config: Path) -> Record:
     written = documents.read_json(
         config,
         "JSON that may say how pictures are prepared for the weights beside it, or no "
@@ -106,7 +108,7 @@ def _read(config: Path) -> dict[str, Any]:
     return written if isinstance(written, dict) else {}
 
 
-def _of_timm(written: Mapping[str, Any], origin: str) -> Preparation | None:
+def _of_timm(written: Document, origin: str) -> Preparation | None:
     """Read timm's words (1.0.31): those of `pretrained_cfg`, or older files' own.
 
     As timm does unless it is asked for a test size, `input_size` and `crop_pct` count,

@@ -4,14 +4,16 @@ The format is told by what the file holds and never by its name, and nothing tha
 file holds is run.
 """
 
+import contextlib
 import hashlib
+import io
 import json
 import math
 import os
 import pathlib
 import re
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, BinaryIO
 
 import numpy as np
 import safetensors
@@ -19,7 +21,7 @@ import safetensors.numpy
 
 from unlir_jax.storage import documents, paths, staging
 from unlir_jax.weights import bounded_zip, safetensors_types, torch_file
-from unlir_jax.weights.contents import MAX_NAME, Contents
+from unlir_jax.weights.contents import MAX_NAME, Contents, WeightFile
 
 MAX_HEADER_BYTES = 100_000_000
 """The longest header of a safetensors file, as its specification has it."""
@@ -44,8 +46,12 @@ _NPY_ORDER = re.compile(rb"'fortran_order': *(True|False)")
 _NPY_SHAPE = re.compile(rb"'shape': *\(((?: *[0-9]{1,18} *,?){0,32})\)")
 
 
-def open_weights(path: str | os.PathLike) -> Contents:
-    """Return what a file of weights holds, its format told by its content.
+@contextlib.contextmanager
+def open_file(path: str | os.PathLike) -> Iterator[WeightFile]:
+    """Open a file of weights, its format told by its content.
+
+    What is hashed is what is read: the file is opened once, and may be replaced
+    meanwhile. Its arrays can be read as long as it is open.
 
     Args:
         path: a PyTorch file (see `torch_file.open_torch`), a safetensors file of bool,
@@ -57,27 +63,20 @@ def open_weights(path: str | os.PathLike) -> Contents:
         ValueError: it is a folder, empty, damaged, of another format, or holds
             Python objects.
     """
-    path = _existing(path)
-    match _sniff(path):
-        case "safetensors":
-            return _open_safetensors(path)
-        case "npz":
-            arrays = _read_npz(path)
-            shapes = {name: array.shape for name, array in arrays.items()}
-            return Contents(shapes, lambda names: {n: arrays[n] for n in names})
-        case _:
-            return torch_file.open_torch(path)
+    with _opened(path) as (file, path):
+        yield WeightFile(*_look(file, path), _hash(file, path))
 
 
 def read(path: str | os.PathLike) -> dict[str, np.ndarray]:
     """Return all arrays of a file of weights by their full names.
 
     Raises:
-        FileNotFoundError: as `open_weights`.
-        ValueError: as `open_weights`.
+        FileNotFoundError: as `open_file`.
+        ValueError: as `open_file`.
     """
-    found = open_weights(path)
-    return found.read(found.shapes)
+    with _opened(path) as (file, path):
+        found, _ = _look(file, path)
+        return found.read(found.shapes)
 
 
 def read_metadata(path: str | os.PathLike) -> dict[str, str]:
@@ -87,13 +86,13 @@ def read_metadata(path: str | os.PathLike) -> dict[str, str]:
         FileNotFoundError: there is no such file.
         ValueError: it is no safetensors file, or is damaged.
     """
-    path = _existing(path)
-    if _sniff(path) != "safetensors":
-        raise ValueError(
-            f"`path`={str(path)!r} has no metadata; expected a .safetensors file, the "
-            "only format here that keeps some."
-        )
-    return _header(path)[1]
+    with _opened(path) as (file, path):
+        if _sniff(file, path) != "safetensors":
+            raise ValueError(
+                f"`path`={str(path)!r} has no metadata; expected a .safetensors file, "
+                "the only format here that keeps some."
+            )
+        return _header(file, path)[1]
 
 
 def write_safetensors(
@@ -153,22 +152,46 @@ def sha256(path: str | os.PathLike) -> str:
         FileNotFoundError: there is no such file.
         ValueError: it is a folder or cannot be read.
     """
-    path = _existing(path)
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise _damaged(path, "a file", error) from error
+    with _opened(path) as (file, path):
+        return _hash(file, path)
 
 
-def _existing(path: str | os.PathLike) -> pathlib.Path:
+@contextlib.contextmanager
+def _opened(
+    path: str | os.PathLike,
+) -> Iterator[tuple[io.BufferedReader, pathlib.Path]]:
     path = pathlib.Path(path)
     paths.check(path, "path")
     if not path.exists():
         raise FileNotFoundError(f"`path`={str(path)!r} does not exist; {_EXPECTED}.")
     if not path.is_file():
         raise ValueError(f"`path`={str(path)!r} is no file; {_EXPECTED}.")
-    return path
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise _damaged(path, "a file of weights", error) from error
+    with file:
+        yield file, path
+
+
+def _hash(file: io.BufferedReader, path: pathlib.Path) -> str:
+    try:
+        file.seek(0)
+        return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise _damaged(path, "a file", error) from error
+
+
+def _look(file: BinaryIO, path: pathlib.Path) -> tuple[Contents, dict[str, str]]:
+    """Return what a file holds, and the metadata of a safetensors file."""
+    match _sniff(file, path):
+        case "safetensors":
+            entries, metadata = _header(file, path)
+            return _safetensors(file, path, entries), metadata
+        case "zip":
+            return _zip(file, path), {}
+        case _:
+            return torch_file.open_torch(file, None, path), {}
 
 
 def _damaged(path: pathlib.Path, kind: str, error: Exception) -> ValueError:
@@ -179,12 +202,12 @@ def _damaged(path: pathlib.Path, kind: str, error: Exception) -> ValueError:
     )
 
 
-def _sniff(path: pathlib.Path) -> str:
-    """Return "safetensors", "npz" or "torch", or raise ValueError."""
+def _sniff(file: BinaryIO, path: pathlib.Path) -> str:
+    """Return "safetensors", "zip" or "torch", or raise ValueError."""
     try:
-        with path.open("rb") as file:
-            start = file.read(512)
-        size = path.stat().st_size
+        file.seek(0)
+        start = file.read(512)
+        size = os.fstat(file.fileno()).st_size
     except OSError as error:
         raise _damaged(path, "a file of weights", error) from error
     if not start:
@@ -201,7 +224,7 @@ def _sniff(path: pathlib.Path) -> str:
                 )
             return "safetensors"
     if start[:2] == b"PK":
-        return "npz" if _is_npz(path) else "torch"
+        return "zip"
     if start[:1] == b"\x80" or start[257:262] == b"ustar":
         return "torch"
     for magic, kind in _KNOWN_OTHERS:
@@ -213,42 +236,47 @@ def _sniff(path: pathlib.Path) -> str:
     )
 
 
-def _is_npz(path: pathlib.Path) -> bool:
+def _zip(file: BinaryIO, path: pathlib.Path) -> Contents:
     try:
-        with bounded_zip.open_zip(path) as archive:
-            names = archive.sizes
+        archive = bounded_zip.open_zip(file)
     except (ValueError, OSError) as error:
         raise _damaged(path, "a zip archive of weights", error) from error
-    return any(name.endswith(".npy") for name in names) and not any(
+    names = archive.sizes
+    if not any(name.endswith(".npy") for name in names) or any(
         name.endswith("data.pkl") for name in names
-    )
+    ):
+        return torch_file.open_torch(file, archive, path)
+    arrays = _read_npz(archive, path)
+    shapes = {name: array.shape for name, array in arrays.items()}
+    return Contents(shapes, lambda names: {name: arrays[name] for name in names})
 
 
 def _header(
-    path: pathlib.Path,
+    file: BinaryIO, path: pathlib.Path
 ) -> tuple[dict[str, safetensors_types.Entry], dict[str, str]]:
     """Return the entries and the metadata of a safetensors file."""
     try:
         # First, because the library below takes memory for whatever is there.
-        found = safetensors_types.read_header(path)
-        # The library checks the header: shapes, offsets and the length of the file.
+        found = safetensors_types.read_header(file)
+        # The library checks the header: shapes, offsets and the length of the file. It
+        # takes a name and no open file.
         with safetensors.safe_open(path, framework="np"):
             return found
     except (safetensors.SafetensorError, OSError, ValueError, MemoryError) as error:
         raise _damaged(path, "a safetensors file", error) from error
 
 
-def _open_safetensors(path: pathlib.Path) -> Contents:
-    entries, _ = _header(path)
+def _safetensors(
+    file: BinaryIO, path: pathlib.Path, entries: Mapping[str, safetensors_types.Entry]
+) -> Contents:
     if not entries:
         raise ValueError(f"`path`={str(path)!r} holds no arrays; {_EXPECTED}.")
 
     def read(names: Iterable[str]) -> dict[str, np.ndarray]:
         found = {}
         try:
-            with path.open("rb") as file:
-                for name in names:
-                    found[name] = safetensors_types.read_array(file, entries[name])
+            for name in names:
+                found[name] = safetensors_types.read_array(file, entries[name])
         except (OSError, MemoryError) as error:
             raise _damaged(path, "a safetensors file", error) from error
         except ValueError as error:
@@ -260,19 +288,20 @@ def _open_safetensors(path: pathlib.Path) -> Contents:
     return Contents({name: entry.shape for name, entry in entries.items()}, read)
 
 
-def _read_npz(path: pathlib.Path) -> dict[str, np.ndarray]:
+def _read_npz(
+    archive: bounded_zip.Archive, path: pathlib.Path
+) -> dict[str, np.ndarray]:
+    names = [name for name in archive.sizes if name.endswith(".npy")]
     try:
-        with bounded_zip.open_zip(path) as archive:
-            names = [name for name in archive.sizes if name.endswith(".npy")]
-            for name in names:
-                if len(name) > MAX_NAME:
-                    raise ValueError(
-                        f"the name {name[:50]!r}… has {len(name):,} characters"
-                    )
-            return {
-                name.removesuffix(".npy"): _parse_npy(archive.read(name), name)
-                for name in names
-            }
+        for name in names:
+            if len(name) > MAX_NAME:
+                raise ValueError(
+                    f"the name {name[:50]!r}… has {len(name):,} characters"
+                )
+        return {
+            name.removesuffix(".npy"): _parse_npy(archive.read(name), name)
+            for name in names
+        }
     except (OSError, ValueError, MemoryError) as error:
         raise _damaged(path, "an .npz archive", error) from error
 

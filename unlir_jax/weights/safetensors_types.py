@@ -6,7 +6,6 @@ its bytes (safetensors 0.8.0); the header says all there is to know.
 
 import math
 import os
-import pathlib
 from typing import BinaryIO, NamedTuple
 
 import ml_dtypes
@@ -55,9 +54,7 @@ class Entry(NamedTuple):
     end: int
 
 
-def read_header(
-    path: str | os.PathLike,
-) -> tuple[dict[str, Entry], dict[str, str]]:
+def read_header(file: BinaryIO) -> tuple[dict[str, Entry], dict[str, str]]:
     """Return the entries and the metadata of a file, and nothing of its arrays.
 
     Only what is as it should be can be trusted where the library finds it sound as
@@ -68,11 +65,10 @@ def read_header(
             that they take more memory than the size of the file allows. The text is a
             clause for the caller to put in a sentence.
     """
-    path = pathlib.Path(path)
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        data = file.read(length)
-    allowed = budget.FREE_BYTES + budget.RATIO * path.stat().st_size
+    file.seek(0)
+    length = int.from_bytes(file.read(8), "little")
+    data = file.read(length)
+    allowed = budget.FREE_BYTES + budget.RATIO * os.fstat(file.fileno()).st_size
     # The entries made here come on top of the document, and some of the library's.
     header = documents.parse_json(data, "its header", "names", within=allowed // 2)
     if not isinstance(header, dict):

@@ -13,11 +13,12 @@ import mmap
 import os
 import pathlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import BinaryIO
 
 import numpy as np
 
-from unlir_jax.storage import paths
-from unlir_jax.weights import bounded_zip, inert_pickle, torch_tensors
+from unlir_jax.weights import inert_pickle, torch_tensors
+from unlir_jax.weights.bounded_zip import Archive
 from unlir_jax.weights.budget import Budget
 from unlir_jax.weights.contents import MAX_NAME, NEST, Contents
 
@@ -30,20 +31,17 @@ _LEGACY_PROTOCOL = 1001
 _TAR_MAGIC = slice(257, 262)
 
 
-_Reader = Callable[[str], bytes | bytearray]
-
-
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class _Content:
-    """The value of a file's pickle, and how to get at the storages by key."""
+    """The value of a file's pickle, and how to read the storages by key."""
 
     value: object
     sizes: Mapping[str, int]
-    opened: Callable[[], contextlib.AbstractContextManager[_Reader]]
+    read: Callable[[str], bytes | bytearray]
     byteorder: str
 
 
-def open_torch(path: str | os.PathLike) -> Contents:
+def open_torch(file: BinaryIO, archive: Archive | None, path: pathlib.Path) -> Contents:
     """Return what a file that `torch.save` wrote holds, by full names.
 
     Nothing of the file is run. All tensors in dicts and lists count, whatever the keys
@@ -51,30 +49,22 @@ def open_torch(path: str | os.PathLike) -> Contents:
     C-contiguous copies in native byte order.
 
     Args:
-        path: a file in the zip or in the older layout. Dtypes: float16 to float64,
-            bfloat16, float8, integers, bool, complex64 and complex128.
+        file: an open file of float16 to float64, bfloat16, float8, integers, bool,
+            complex64 and complex128.
+        archive: its zip archive, None in the older layout.
+        path: for complaints.
 
     Raises:
-        FileNotFoundError: there is no such file.
         ValueError: it is not such a file, is damaged or cut short, holds TorchScript or
             a whole pickled model; when read, that tensors point outside their bytes.
     """
-    path = pathlib.Path(path)
-    paths.check(path, "path")
-    if not path.exists():
-        raise FileNotFoundError(
-            f"`path`={str(path)!r} does not exist; expected a PyTorch file "
-            "(.pth, .pt, .bin)."
-        )
     with _explained(path):
-        with path.open("rb") as file:
-            start = file.read(512)
-        size = path.stat().st_size
+        size = os.fstat(file.fileno()).st_size
         budget = Budget(size)
-        if start[:2] == b"PK":
-            content = _open_zip(path, budget)
+        if archive is not None:
+            content = _open_zip(archive, size, budget)
         else:
-            content = _open_legacy(path, start, budget)
+            content = _open_legacy(file, budget)
         tensors, unnamed = _find_tensors(content.value, budget)
         content = dataclasses.replace(content, value=None)  # It may be large.
 
@@ -100,50 +90,43 @@ def _explained(path: pathlib.Path) -> Iterator[None]:
         ) from error
 
 
-def _open_zip(path: pathlib.Path, budget: Budget) -> _Content:
-    with bounded_zip.open_zip(path) as archive:
-        names = archive.sizes
-        pickles = [name for name in names if name.split("/")[1:] == ["data.pkl"]]
-        if len(pickles) != 1:
-            raise ValueError(
-                f"its zip archive has {len(pickles)} entries <name>/data.pkl, and "
-                "PyTorch writes one"
-            )
-        prefix = pickles[0].removesuffix("data.pkl")
-        if any(
-            name.startswith((f"{prefix}code/", f"{prefix}constants.pkl"))
-            for name in names
-        ):
-            raise ValueError(
-                "it is a TorchScript program, whose weights "
-                "`torch.jit.load(path).state_dict()` gives"
-            )
-        byteorder = "little"
-        if f"{prefix}byteorder" in names:
-            byteorder = archive.read(f"{prefix}byteorder").decode("ascii")
-        if byteorder not in ("little", "big"):
-            raise ValueError(f"its byte order is {byteorder[:20]!r}")
-        folder = f"{prefix}data/"
-        length = names[pickles[0]]
-        # Packed, as PyTorch never does, it may be one text, four times as long when
-        # read; as it is, the size of the file already allows for that.
-        budget.spend(length if length <= path.stat().st_size else 6 * length)
-        value = _load(io.BytesIO(archive.read(pickles[0])), budget)
-
-    @contextlib.contextmanager
-    def opened() -> Iterator[_Reader]:
-        with bounded_zip.open_zip(path) as again:
-            yield lambda key: again.read(folder + key)
-
+def _open_zip(archive: Archive, file_size: int, budget: Budget) -> _Content:
+    names = archive.sizes
+    pickles = [name for name in names if name.split("/")[1:] == ["data.pkl"]]
+    if len(pickles) != 1:
+        raise ValueError(
+            f"its zip archive has {len(pickles)} entries <name>/data.pkl, and PyTorch "
+            "writes one"
+        )
+    prefix = pickles[0].removesuffix("data.pkl")
+    program = (f"{prefix}code/", f"{prefix}constants.pkl")
+    if any(name.startswith(program) for name in names):
+        raise ValueError(
+            "it is a TorchScript program, whose weights "
+            "`torch.jit.load(path).state_dict()` gives"
+        )
+    byteorder = "little"
+    if f"{prefix}byteorder" in names:
+        byteorder = archive.read(f"{prefix}byteorder").decode("ascii")
+    if byteorder not in ("little", "big"):
+        raise ValueError(f"its byte order is {byteorder[:20]!r}")
+    folder = f"{prefix}data/"
+    length = names[pickles[0]]
+    # Packed, as PyTorch never does, it may be one text, four times as long when read;
+    # as it is, the size of the file already allows for that.
+    budget.spend(length if length <= file_size else 6 * length)
+    value = _load(io.BytesIO(archive.read(pickles[0])), budget)
     sizes = {
         name.removeprefix(folder): size
         for name, size in names.items()
         if name.startswith(folder)
     }
-    return _Content(value, sizes, opened, byteorder)
+    return _Content(value, sizes, lambda key: archive.read(folder + key), byteorder)
 
 
-def _open_legacy(path: pathlib.Path, start: bytes, budget: Budget) -> _Content:
+def _open_legacy(file: BinaryIO, budget: Budget) -> _Content:
+    file.seek(0)
+    start = file.read(512)
     if not start:
         raise ValueError("the file is empty")
     if start[_TAR_MAGIC] == b"ustar":
@@ -154,10 +137,7 @@ def _open_legacy(path: pathlib.Path, start: bytes, budget: Budget) -> _Content:
     # Every pickle of protocol 2 (the default of PyTorch) and later begins so.
     if start[:1] != b"\x80":
         raise ValueError(f"the file begins with {start[:8]!r}")
-    with (
-        path.open("rb") as file,
-        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as stream,
-    ):
+    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as stream:
         if _load(stream, budget) != _LEGACY_MAGIC:
             raise ValueError("it is a pickle that `torch.save` did not write")
         if _load(stream, budget) != _LEGACY_PROTOCOL:
@@ -169,16 +149,11 @@ def _open_legacy(path: pathlib.Path, start: bytes, budget: Budget) -> _Content:
         value = _load(stream, budget, widths)
         spans = _find_spans(stream, _load(stream, budget), widths)
 
-    @contextlib.contextmanager
-    def opened() -> Iterator[_Reader]:
-        with path.open("rb") as file:
-            yield lambda key: _read_span(file, *spans[key])
-
     sizes = {key: end - first for key, (first, end) in spans.items()}
-    return _Content(value, sizes, opened, "little")
+    return _Content(value, sizes, lambda key: _read_span(file, *spans[key]), "little")
 
 
-def _read_span(file: io.BufferedReader, first: int, end: int) -> bytes:
+def _read_span(file: BinaryIO, first: int, end: int) -> bytes:
     file.seek(first)
     return file.read(end - first)
 
@@ -239,18 +214,15 @@ def _to_arrays(
     # By storage, so that one at a time is in memory.
     ordered = sorted(tensors, key=lambda name: tensors[name].storage.key)
     held, raw = "", b""
-    with content.opened() as read:
-        for name in ordered:
-            tensor = tensors[name]
-            key = tensor.storage.key
-            if key not in content.sizes:
-                raise ValueError(
-                    f"the storage {key[:50]!r} of {name[:100]!r} is missing"
-                )
-            if key != held or not found:
-                held, raw = key, b""  # First let go of the one before.
-                raw = read(key)
-            found[name] = torch_tensors.build(tensor, raw, byteorder=content.byteorder)
+    for name in ordered:
+        tensor = tensors[name]
+        key = tensor.storage.key
+        if key not in content.sizes:
+            raise ValueError(f"the storage {key[:50]!r} of {name[:100]!r} is missing")
+        if key != held or not found:
+            held, raw = key, b""  # First let go of the one before.
+            raw = content.read(key)
+        found[name] = torch_tensors.build(tensor, raw, byteorder=content.byteorder)
     return {name: found[name] for name in tensors}
 
 

@@ -2,32 +2,33 @@
 
 A reconstruction of DP-Net (Sicre et al., ICIP 2023, arXiv 2404.15037), whose text gives
 the outline (region descriptors, a part layer S = U X, a bag of parts, constraints in
-words) and no further formulas. A decision is one of `DECISIONS`, with the methods that
-`decisions.py` lists; it adds up to the logits part by part, without a rest.
+words) and no further formulas. A decision is one of `DECISIONS`, see `decision.py`; it
+adds up to the logits part by part, without a rest.
 """
 
 import dataclasses
-import difflib
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from unlir_jax.core import compilation
+from unlir_jax.core import choices, compilation
+from unlir_jax.core.document_types import Document, Record
 from unlir_jax.models import layers
-from unlir_jax.models.part_network import bag_of_parts, decisions, landmarks, prototypes
-from unlir_jax.models.part_network.cells import Grid, Reading, Traits, pack, unpack
-from unlir_jax.types import Array
 
-DECISIONS = {
-    "descriptors": decisions.Descriptors,
-    "bag": bag_of_parts.BagOfParts,
-    "prototypes": prototypes.Prototypes,
-    "landmarks": landmarks.Landmarks,
-}
-"""How parts decide, by name."""
+# Importing a decision registers it. The order is that of lists.
+# isort: off
+from unlir_jax.models.part_network import descriptors as descriptors
+from unlir_jax.models.part_network import bag_of_parts as bag_of_parts
+from unlir_jax.models.part_network import prototypes as prototypes
+from unlir_jax.models.part_network import landmarks as landmarks
+
+# isort: on
+from unlir_jax.models.part_network.cells import Grid, Reading, Traits, pack, unpack
+from unlir_jax.models.part_network.decision import DECISIONS, Decision
+from unlir_jax.types import Array, Module
 
 LARGER = "2x"
 """Instead of a finer layer: the same layer of the picture at twice its size."""
@@ -51,8 +52,8 @@ class PartNet(nn.Module):
             own. What lies behind it is not computed, and keeps its parameters.
     """
 
-    backbone: Any
-    classifier: Any
+    backbone: Module
+    classifier: Module
     channels: int
     layer: str = ""
     others: int = 0
@@ -172,7 +173,7 @@ class PartNet(nn.Module):
 
 
 def assemble(
-    backbone: Any, decision: Mapping[str, Any], classes: int, image_size: int
+    backbone: Module, decision: Document, classes: int, image_size: int
 ) -> PartNet:
     """Build a part network round a backbone.
 
@@ -192,12 +193,8 @@ def assemble(
     """
     chosen = dict(decision)
     name, layer, at = (chosen.pop(key, "") for key in ("name", "layer", "at"))
-    if name not in DECISIONS:
-        near = difflib.get_close_matches(str(name), DECISIONS, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise ValueError(
-            f"`decision.name`={name!r}; {hint}expected one of {', '.join(DECISIONS)}."
-        )
+    wrong = f"`decision.name`={name!r}"
+    choices.pick(str(name), DECISIONS, wrong, "expected one of {}")
     sizes = _sizes(backbone, image_size)
     for setting, path, more in (("at", at, ()), ("layer", layer, ("auto", LARGER))):
         if path not in (*sizes, *more):
@@ -213,23 +210,18 @@ def assemble(
         blocks = [path for path in sizes if "/" not in path and sizes[path][1] in twice]
         layer = blocks[-1] if blocks else ""
     others = last[-1] if layer == LARGER else sizes[layer][-1] if layer else 0
-    built = DECISIONS[name]
-    known = _attributes(built)
+    built = cast(Callable[..., Module], DECISIONS[name])
+    known = _attributes(DECISIONS[name])
     for option in chosen:
-        if option not in known:
-            near = difflib.get_close_matches(option, known, n=1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
-            raise ValueError(
-                f"`decision.{option}` is no setting of {name!r}; {hint}expected some "
-                f"of {', '.join(known)}."
-            )
+        wrong = f"`decision.{option}` is no setting of {name!r}"
+        choices.pick(option, known, wrong, "expected some of {}")
     values = {k: tuple(v) if isinstance(v, list) else v for k, v in chosen.items()}
     head = built(classes=classes, channels=last[-1], others=others, **values)
     head.check(last[1], last[2])
     return PartNet(backbone, head, last[-1], layer, others, at)
 
 
-def specification(module: Any) -> dict[str, Any]:
+def specification(module: Module) -> Record:
     """Describe a part network's decision so that `assemble` builds it again.
 
     Returns:
@@ -238,19 +230,19 @@ def specification(module: Any) -> dict[str, Any]:
     if not isinstance(module, PartNet):
         return {}
     head = module.classifier
-    name = next(name for name, kind in DECISIONS.items() if isinstance(head, kind))
+    name = next(name for name, kind in DECISIONS.items() if type(head) is kind)
     values = {field: getattr(head, field) for field in _attributes(type(head))}
     own = {"name": name, "layer": module.layer}
     return own | ({"at": module.at} if module.at else {}) | values
 
 
-def _attributes(decision: type) -> tuple[str, ...]:
+def _attributes(decision: type[Decision]) -> tuple[str, ...]:
     fixed = ("classes", "channels", "others", "parent", "name")
-    fields = dataclasses.fields(decision)  # pyright: ignore[reportArgumentType]
+    fields = dataclasses.fields(decision)
     return tuple(field.name for field in fields if field.name not in fixed)
 
 
-def _sizes(backbone: Any, image_size: int) -> dict[str, tuple[int, ...]]:
+def _sizes(backbone: Module, image_size: int) -> dict[str, tuple[int, ...]]:
     """List the shapes of what the modules of a backbone give, the last maps' as ""."""
     seen: dict[str, tuple[int, ...]] = {}
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from unlir_jax.models.part_network import gates, regions
+from unlir_jax.models.part_network import decision, gates, regions
 from unlir_jax.models.part_network.cells import (
     Embedding,
     Grid,
@@ -15,7 +15,6 @@ from unlir_jax.models.part_network.cells import (
     WhiteCells,
     own_class,
 )
-from unlir_jax.models.part_network.decisions import check_positive
 from unlir_jax.types import Array
 
 REGIONS = ("cells", "windows", "boxes", "proposals")
@@ -25,7 +24,8 @@ ASSIGNMENTS = ("none", "blocks", "learned")
 SAMPLES = 4
 
 
-class BagOfParts(nn.Module):
+@decision.register("bag")
+class BagOfParts(decision.Decision):
     """Let each part carry one score, and classify by all of them.
 
     DP-Net (Sicre et al., ICIP 2023, arXiv 2404.15037), in a reconstruction: regions X
@@ -119,7 +119,7 @@ class BagOfParts(nn.Module):
         ):
             if value not in known:
                 raise ValueError(f"`{name}`={value!r}; expected {' or '.join(known)}.")
-        check_positive(
+        decision.check_positive(
             parts=self.parts,
             boxes=self.boxes,
             top=self.top,

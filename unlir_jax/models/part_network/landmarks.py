@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from unlir_jax.models.part_network import decision
 from unlir_jax.models.part_network.cells import (
     NONE,
     Cells,
@@ -14,12 +15,12 @@ from unlir_jax.models.part_network.cells import (
     coarse,
     own_class,
 )
-from unlir_jax.models.part_network.decisions import check_parts, check_positive
 from unlir_jax.models.part_network.prototypes import squared_distances
 from unlir_jax.types import Array
 
 
-class Landmarks(nn.Module):
+@decision.register("landmarks")
+class Landmarks(decision.Decision):
     """Deal each cell out to K parts and a background; let all parts share a classifier.
 
     PDiscoNet (van der Klis et al., ICCV 2023): shares are a softmax of negative squared
@@ -74,19 +75,14 @@ class Landmarks(nn.Module):
         self.bias = self.param("bias", zeros, (self.classes,))
         self.dropout_layer = nn.Dropout(self.dropout, (2,), name="dropout")
 
-    @property
-    def knows(self) -> tuple[str, ...]:
-        """List the traits that this decision has, and others may not."""
-        return ()
-
     def check(self, rows: int, columns: int) -> None:
         """Refuse settings that make no sense for maps of this size.
 
         Raises:
             ValueError: One does not; the sentence says which would.
         """
-        check_parts(self.parts, (4 if self.others else 1) * rows * columns)
-        check_positive(temperature=self.temperature)
+        decision.check_parts(self.parts, (4 if self.others else 1) * rows * columns)
+        decision.check_positive(temperature=self.temperature)
 
     def look(self, grid: Grid) -> tuple[jax.Array, jax.Array]:
         """Score each cell by minus its squared distance, and deal it out.

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from unlir_jax.models.part_network import gates
+from unlir_jax.models.part_network import decision, gates
 from unlir_jax.models.part_network.cells import (
     Grid,
     Reading,
@@ -13,7 +13,6 @@ from unlir_jax.models.part_network.cells import (
     joined,
     own_class,
 )
-from unlir_jax.models.part_network.decisions import check_positive
 from unlir_jax.types import Array
 
 SPACES = ("add_on", "white")
@@ -48,7 +47,8 @@ class Points(nn.Module):
         self.kernel = self.param("kernel", draw, (self.width, self.count))
 
 
-class Prototypes(nn.Module):
+@decision.register("prototypes")
+class Prototypes(decision.Decision):
     """Compare each cell with prototypes, some for each class, and add up the nearest.
 
     ProtoPNet (Chen et al., NeurIPS 2019): d^2 is the squared distance of a cell from
@@ -84,6 +84,7 @@ class Prototypes(nn.Module):
     width: int = 128
     dimensions: tuple[int, int] = (128, 64)
     epsilon: float = 1e-4
+    parts_of_classes = True
 
     def setup(self) -> None:
         shape = (self.channels, self.others, self.dimensions)
@@ -115,7 +116,9 @@ class Prototypes(nn.Module):
         if self.space not in SPACES:
             known = " or ".join(SPACES)
             raise ValueError(f"`space`={self.space!r}; expected {known}.")
-        check_positive(per_class=self.per_class, width=self.width, epsilon=self.epsilon)
+        decision.check_positive(
+            per_class=self.per_class, width=self.width, epsilon=self.epsilon
+        )
         if self.epsilon >= 1:
             raise ValueError(f"`epsilon`={self.epsilon}; expected less than 1.")
 

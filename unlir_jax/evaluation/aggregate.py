@@ -1,0 +1,230 @@
+"""Results of the whole data set, and the summary of an evaluation."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from unlir_jax import metrics
+from unlir_jax.core.document_types import Record
+from unlir_jax.data import source
+from unlir_jax.evaluation import store
+from unlir_jax.evaluation.comparison import Figures
+from unlir_jax.evaluation.setup import EvaluationSetup
+from unlir_jax.metrics import spec
+from unlir_jax.models import pretrained
+from unlir_jax.report import cautions
+from unlir_jax.storage import files
+
+COUNTS = metrics.SPECS["pixel_average_precision"].curves
+RESAMPLES = 1000
+"""Of PxAP: each adds up the pixels of all pictures again."""
+
+
+class DatasetResults(NamedTuple):
+    """Hold results that need the scores of all images.
+
+    Attributes:
+        thresholds: Thresholds of maps by `method/metric`, see `at_chosen`.
+        pooled: PxAP by `method/pxap`.
+        rankings: Changes of the order of methods between the baselines of a metric.
+    """
+
+    thresholds: dict[str, list[list[float]]]
+    pooled: dict[str, Record]
+    rankings: dict[str, Record]
+
+
+def aggregate(
+    setup: EvaluationSetup, rows: store.Rows
+) -> tuple[store.Rows, DatasetResults]:
+    """Choose thresholds, pool pixels, and compare rankings.
+
+    Args:
+        setup: The evaluation.
+        rows: Scores of all images.
+
+    Returns:
+        The rows with the values that were missing, and the other results.
+    """
+    values, methods = rows.values.copy(), list(setup.explainers)
+    thresholds = {}
+    for at, column in enumerate(setup.columns):
+        if not metrics.SPECS[spec.base(column)].at_threshold:
+            continue
+        options = setup.contracts[column]["settings"]
+        for place, method in enumerate(methods):
+            found = metrics.at_chosen(
+                rows.curves[f"{column}_curve"][:, place],
+                options["chosen_on"],
+                options.get("overlaps"),
+            )
+            values[:, place, at] = found.values
+            thresholds[f"{method}/{column}"] = [
+                [index / options["thresholds"] for index in places]
+                for places in found.thresholds
+            ]
+    rows = rows._replace(values=values)
+    return rows, DatasetResults(
+        thresholds,
+        _pooled(setup, rows, methods),
+        rankings(rows.values, methods, setup.controls, setup.columns),
+    )
+
+
+def _pooled(
+    setup: EvaluationSetup, rows: store.Rows, methods: Sequence[str]
+) -> dict[str, Record]:
+    """Give PxAP with its interval over pictures."""
+    if COUNTS[0] not in rows.curves:
+        return {}
+    inside, outside = (rows.curves[name].astype(np.int64) for name in COUNTS)
+    kept = inside[:, 0, 0] > 0
+    inside, outside, count = inside[kept], outside[kept], int(kept.sum())
+    if not count:
+        return {}
+    random = np.random.default_rng(setup.settings.seed)
+    drawn = random.multinomial(count, np.full(count, 1 / count), RESAMPLES)
+    tail = 50 * (1 - setup.settings.statistics.confidence)
+    found: dict[str, Record] = {}
+    for place, method in enumerate(methods):
+        one, other = inside[:, place], outside[:, place]
+        again = _average_precisions(drawn @ one, drawn @ other)
+        low, high = np.percentile(again, [tail, 100 - tail])
+        found[f"{method}/pxap"] = {
+            "mean": metrics.pooled_average_precision(one, other),
+            "low": float(low),
+            "high": float(high),
+            "n": count,
+        }
+    return found
+
+
+def _average_precisions(inside: np.ndarray, outside: np.ndarray) -> np.ndarray:
+    """Give PxAP of each row of added-up counts."""
+    pairs = zip(inside[:, None], outside[:, None], strict=True)
+    return np.asarray([metrics.pooled_average_precision(*pair) for pair in pairs])
+
+
+def rankings(
+    values: np.ndarray,
+    methods: Sequence[str],
+    controls: Sequence[str],
+    columns: Sequence[str],
+) -> dict[str, Record]:
+    """Compare the order of methods between the baselines of one metric.
+
+    Controls are left out, unless there are fewer than two methods.
+    """
+    own = [name for name in methods if name not in controls]
+    own = own if len(own) > 1 else list(methods)
+    found: dict[str, Record] = {}
+    for plain in dict.fromkeys(spec.base(column) for column in columns):
+        family = [column for column in columns if spec.base(column) == plain]
+        if (
+            metrics.SPECS[plain].variants != "baseline"
+            or len(family) < 2
+            or len(own) < 2
+        ):
+            continue
+        places = [list(columns).index(column) for column in family]
+        kept = np.isfinite(values[:, :, places]).all((1, 2))
+        if not kept.any():
+            continue
+        scores = {
+            column: {
+                name: values[kept, list(methods).index(name), place] for name in own
+            }
+            for column, place in zip(family, places, strict=True)
+        }
+        higher = metrics.higher_is_better(plain)
+        facts = metrics.baseline_sensitivity(scores, higher_is_better=higher)
+        found[plain] = {
+            "metrics": family,
+            "methods": own,
+            "agreement": facts.agreement.tolist(),
+            "lowest": facts.lowest,
+            "reversals": facts.reversals,
+            "always_first": facts.always_first,
+        }
+    return found
+
+
+def document(
+    setup: EvaluationSetup,
+    rows: store.Rows,
+    names: Sequence[str],
+    figures: Figures,
+    results: DatasetResults,
+) -> Record:
+    """Put together what `summary.json` says.
+
+    Args:
+        setup: The evaluation.
+        rows: All scores, as `aggregate` gives them.
+        names: Names of the images.
+        figures: Intervals and comparisons.
+        results: Results of the whole data set.
+    """
+    known = setup.settings.labels != "predicted"
+    wrong = int(np.count_nonzero(rows.predicted != rows.label))
+    about = {
+        "model": setup.network.name,
+        "layer": setup.network.layer,
+        "weights": pretrained.provenance(setup.network),
+        "images": len(names),
+        "unreadable": [setup.data.name(int(place)) for place in rows.unreadable],
+        "unreadable_why": _why(setup, rows),
+        "notices": list(setup.data.notices),
+        "labels": setup.settings.labels,
+        "labelled_by": setup.labelled_by,
+        "duplicates": setup.duplicates,
+        "undefined": _undefined(setup, rows, names),
+        "masks": setup.data.masks,
+        "accuracy": 1 - wrong / len(names) if known else None,
+        "methods": [name for name in setup.explainers if name not in setup.controls],
+        "controls": list(setup.controls),
+        "metrics": list(setup.columns),
+        "hyper_parameters": setup.parameters,
+        "flat": dict(zip(setup.explainers, rows.flat.sum(0).tolist(), strict=True)),
+        "image_size": setup.image_size,
+        "crop": setup.crop,
+        "preprocessing": pretrained.prepared(
+            setup.network, setup.image_size, setup.crop, setup.interpolation
+        ),
+        "seed": setup.settings.seed,
+        "statistics": setup.settings.statistics.to_dict(),
+        "gallery": setup.settings.gallery,
+        "versions": files.versions(),
+    }
+    unbeaten = cautions.sentences(figures.unbeaten, setup.controls)
+    return {
+        **figures.means,
+        **results.pooled,
+        "about": about,
+        "contract": {name: setup.contracts[name] for name in setup.columns},
+        "comparisons": figures.pairs,
+        "rankings": results.rankings,
+        "thresholds": results.thresholds,
+        "cautions": [*setup.notices, *unbeaten],
+    }
+
+
+def _why(setup: EvaluationSetup, rows: store.Rows) -> str:
+    """Say why the first picture that cannot be read cannot."""
+    if not len(rows.unreadable):
+        return ""
+    return source.reason(setup.data, int(rows.unreadable[0]), setup.annotations)
+
+
+def _undefined(
+    setup: EvaluationSetup, rows: store.Rows, names: Sequence[str]
+) -> dict[str, Record]:
+    """Count by metric the pictures in which it has nothing to find, and name one."""
+    found = {}
+    for place, metric in enumerate(setup.columns):
+        without = np.flatnonzero(~np.isfinite(rows.values[..., place]).all(1))
+        if len(without):
+            first = files.readable(names[int(without[0])])
+            found[metric] = {"pictures": len(without), "first": first}
+    return found

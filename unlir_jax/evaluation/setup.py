@@ -1,0 +1,312 @@
+"""What the config of an evaluation stands for: data, network, methods and metrics."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from unlir_jax import saliency, tree
+from unlir_jax.core.document_types import Document
+from unlir_jax.data import duplicates, registry, source
+from unlir_jax.data.splits import PLACE
+from unlir_jax.evaluation import batch_files, labels
+from unlir_jax.evaluation import scorers as metrics
+from unlir_jax.explanation import explainers
+from unlir_jax.explanation.scoring import OBJECTS, Scorer
+from unlir_jax.metrics.sanity.redrawn import redraw
+from unlir_jax.metrics.spec import EXPLAINING
+from unlir_jax.models import pretrained
+from unlir_jax.models.part_network import PartNet
+from unlir_jax.part_report import panels
+from unlir_jax.runs import workdir
+from unlir_jax.runtime import mesh, ranges
+from unlir_jax.runtime.config import Settings
+from unlir_jax.split import module_paths
+from unlir_jax.storage import paths
+from unlir_jax.types import Explainer, Variables
+
+LABELS = ("true", "predicted", "numbers")
+SPLITS = ("test", "validation", "val")
+
+
+class EvaluationSetup(NamedTuple):
+    """Hold what a config stands for, before the first picture.
+
+    `notices` are sentences for people about what was taken for granted, and `further`
+    are hashes of weights beside the network's own, by their setting.
+    """
+
+    settings: Settings
+    network: pretrained.Pretrained
+    data: source.Source
+    labels: np.ndarray
+    labelled_by: str
+    notices: tuple[str, ...]
+    duplicates: Mapping[str, object] | None
+    explainers: Mapping[str, Explainer]
+    controls: tuple[str, ...]
+    parameters: Mapping[str, Mapping[str, object]]
+    scorers: Sequence[Scorer]
+    contracts: Mapping[str, Document]
+    others: Mapping[str, Variables]
+    further: dict[str, str]
+    annotations: tuple[str, ...]
+    image_size: int
+    crop: float
+    interpolation: str
+    laid: mesh.Layout
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """List the metrics in the order asked for."""
+        return tuple(dict.fromkeys(self.settings.metrics))
+
+    @property
+    def curves(self) -> tuple[str, ...]:
+        """List the curves that metrics give."""
+        return tuple(curve for scorer in self.scorers for curve in scorer.curves)
+
+    def whose(self) -> batch_files.Whose:
+        """Say what its batches have to be of."""
+        return batch_files.Whose(
+            {"model": self.network.sha256} | self.further,
+            tuple(self.explainers),
+            self.columns,
+            self.curves,
+            tuple(self.data.name(index) for index in range(self.data.size)),
+            self.labels,
+            self.settings.batch_size,
+        )
+
+
+def prepare(settings: Settings) -> EvaluationSetup:
+    """Open the data, load the network and make methods and metrics.
+
+    Raises:
+        ValueError: A setting that makes no sense, or data that the network does not
+            fit; the sentence says what would.
+    """
+    ranges.check(settings)
+    chosen = explainers.check(tuple(settings.methods))
+    wanted = metrics.check(tuple(settings.metrics))
+    if settings.labels not in LABELS:
+        raise ValueError(f"`labels`={settings.labels!r}; expected one of {LABELS}.")
+    laid = _layout(settings)
+    data, model = _open(settings.data), settings.model
+    network = _load(settings, model.weights)
+    found, labelled_by = _labels(settings.labels, data, network)
+    chosen = explainers.check(chosen, by_parts=isinstance(network.module, PartNet))
+    controls = tuple(
+        name for name in saliency.CONTROLS if settings.controls and name not in chosen
+    )
+    parameters = _parameters((*chosen, *controls), settings.method_options.to_dict())
+    known = panels.part_explainer(network, model.name) if "parts" in chosen else None
+    made = {
+        name: explainers.make(name, network, values, known and known.centres)
+        for name, values in parameters.items()
+    }
+    options = settings.metric_options.to_dict()
+    order = _order(network, metrics.sanity(wanted))
+    scorers, contracts = metrics.make(network.model, wanted, options, order)
+    for scorer in scorers:
+        if scorer.needs in EXPLAINING:
+            # So that its settings are looked at now, not at the first batch.
+            scorer.score(next(iter(made.values())))
+    annotations = _annotations(scorers, data)
+    others, further = _others(scorers, settings, network)
+    network, others = _spread(laid, network, others)
+    return EvaluationSetup(
+        settings=settings,
+        network=network,
+        data=data,
+        labels=found,
+        labelled_by=labelled_by,
+        notices=tuple(filter(None, [labels.said(labelled_by)])),
+        duplicates=None,
+        explainers=made,
+        controls=controls + tuple(c for c in saliency.CONTROLS if c in chosen),
+        parameters=parameters,
+        scorers=scorers,
+        contracts=contracts,
+        others=others,
+        further=further,
+        annotations=annotations,
+        image_size=settings.data.image_size or network.image_size,
+        crop=settings.data.crop or network.crop,
+        interpolation=settings.data.interpolation or network.interpolation,
+        laid=laid,
+    )
+
+
+def _layout(settings: Settings) -> mesh.Layout:
+    devices = jax.local_devices()
+    if not 0 <= settings.devices <= len(devices):
+        raise ValueError(
+            f"`devices`={settings.devices}; expected 0 for all, or 1 to {len(devices)}."
+        )
+    laid = mesh.layout(devices=devices[: settings.devices or len(devices)])
+    mesh.check_batch_size(laid, settings.batch_size)
+    return laid
+
+
+def _spread(
+    laid: mesh.Layout, network: pretrained.Pretrained, others: Mapping[str, Variables]
+) -> tuple[pretrained.Pretrained, Mapping[str, Variables]]:
+    """Lay variables out on several devices."""
+    if laid.mesh.size == 1:
+        return network, others
+    variables = mesh.put_state(laid, network.variables)
+    others = {name: mesh.put_state(laid, other) for name, other in others.items()}
+    return network._replace(variables=variables), others
+
+
+def compared(given: EvaluationSetup) -> EvaluationSetup:
+    """Look for pictures that the network in a workdir was trained on.
+
+    Returns:
+        The task with what was found, as it was where that is not known.
+    """
+    model = given.settings.model.name
+    # One process says it for all.
+    if not paths.is_folder(model) or not mesh.is_first():
+        return given
+    try:
+        train = workdir.training_pictures(model)
+    except ValueError:
+        return given  # A network can be tested where its training pictures are not.
+    seen = duplicates.between(train, given.data)
+    return given._replace(
+        notices=(*given.notices, *seen.sentences("pictures")),
+        duplicates=seen.document(),
+    )
+
+
+def _load(settings: Settings, weights: str | None) -> pretrained.Pretrained:
+    model, data = settings.model, settings.data
+    return pretrained.load(
+        model.name,
+        weights,
+        model.layer or None,
+        weights_key=model.weights_key if weights == model.weights else "",
+        crop=data.crop or None,
+        interpolation=data.interpolation or None,
+        fold=True,
+        seed=settings.seed,
+    )
+
+
+def _order(network: pretrained.Pretrained, wanted: bool) -> tuple[str, ...]:
+    """List the network's layers from the image to the head, where that is wanted."""
+    if not wanted:
+        return ()
+    size = network.image_size
+    example = jax.ShapeDtypeStruct((1, size, size, 3), np.float32)
+    called = [path.split("/")[0] for path in module_paths(network.module, example)]
+    own = [path.split("/")[1] for path in tree.flatten(network.variables)]
+    # What is used without being called, such as a parameter of the module's own, last.
+    return tuple(dict.fromkeys([*(c for c in called if c in own), *own]))
+
+
+def _others(
+    scorers: Sequence[Scorer], settings: Settings, network: pretrained.Pretrained
+) -> tuple[dict[str, Variables], dict[str, str]]:
+    """Give the variables of networks that have learned nothing, where metrics ask.
+
+    Returns:
+        They, and the hashes of those that come from a file.
+    """
+    wanted, found, further = {scorer.needs for scorer in scorers}, {}, {}
+    if "redrawn" in wanted:
+        key = jax.random.key(settings.seed)
+        found["redrawn"] = redraw(network.variables, key)
+    if "random_labels" in wanted:
+        model = settings.model
+        if not model.random_labels:
+            raise ValueError(
+                "`model.random_labels` is missing, the weights of the same network "
+                "trained on random labels; expected --config.model.random_labels=FILE."
+            )
+        other = _load(settings, model.random_labels)
+        found["random_labels"] = other.variables
+        further["model.random_labels"] = other.sha256
+    return found, further
+
+
+def _labels(
+    which: str, data: source.Source, network: pretrained.Pretrained
+) -> tuple[np.ndarray, str]:
+    """Give the class that is explained of each picture, -1 for the predicted one."""
+    if which == "predicted":
+        return np.full(data.size, -1, np.int32), "prediction"
+    count, numbered = network.module.num_classes, which == "numbers"
+    found, how = labels.of_source(data, network.class_names, count, numbered=numbered)
+    if (found < 0).any():
+        raise ValueError(
+            f"{int((found < 0).sum())} of {data.size} pictures have no class; expected "
+            "class folders, a table index.csv, file names such as 281_tabby.jpg, or "
+            "--config.labels=predicted."
+        )
+    return found, how
+
+
+def _open(settings: Settings) -> source.Source:
+    options = settings.options.to_dict()
+    if settings.source in ("folder", "npz") and not settings.path:
+        raise ValueError(
+            f"`data.path` is missing, where the {settings.source} lies; expected "
+            "--config.data.path=…"
+        )
+    if settings.path:
+        options[PLACE.get(settings.source, "path")] = settings.path
+    splits = SPLITS if settings.split == "auto" else (settings.split,)
+    found, refused = None, None
+    for split in (*splits, *(["all"] if settings.split == "auto" else [])):
+        try:
+            found = registry.open_source(settings.source, split, **options)
+            break
+        except ValueError as error:
+            # Another split is for where there is no such one, not for bad data.
+            if not str(error).startswith("`split`="):
+                raise
+            refused = error
+    if found is None:
+        raise refused or ValueError(f"`data.source`={settings.source!r} has no split.")
+    if settings.limit < 0:
+        raise ValueError(f"`data.limit`={settings.limit}; expected 0 for all, or more.")
+    if settings.limit:
+        count = min(settings.limit, found.size)
+        spread = np.linspace(0, found.size, count, endpoint=False).astype(int)
+        found = source.subset(found, spread)
+    if not found.size:
+        raise ValueError("The data has no pictures; expected some.")
+    return found
+
+
+def _parameters(
+    names: Sequence[str], options: Mapping[str, Mapping[str, object]]
+) -> dict[str, dict[str, object]]:
+    """Give the settings of every method, as changed by `method_options`."""
+    found = {name: explainers.settings(name, None) for name in names}
+    metrics.merge(found, options, "method_options", explainers.defaults)
+    return found
+
+
+def _annotations(scorers: Sequence[Scorer], data: source.Source) -> tuple[str, ...]:
+    """List what has to be known of the pictures: masks, boxes or nothing.
+
+    Where a region is wanted and there are only boxes, they are filled.
+    """
+    taken = {scorer.needs for scorer in scorers}
+    wanted = ["boxes"] if "boxes" in taken else []
+    if "masks" in taken:
+        wanted.append("mask" if "mask" in data.annotations else "boxes")
+    missing = set(wanted) - set(data.annotations)
+    if missing:
+        names = [name for s in scorers if s.needs in OBJECTS for name in s.columns]
+        raise ValueError(
+            f"`metrics` has {', '.join(names)}, which need {' and '.join(missing)}, "
+            f"but the data has {', '.join(data.annotations) or 'no annotations'}; "
+            "expected a table index.csv with x0, y0, x1, y1, or a folder of masks."
+        )
+    return tuple(dict.fromkeys(wanted))

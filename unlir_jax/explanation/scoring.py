@@ -1,0 +1,190 @@
+"""One batch of images: explained by every method, and scored by every metric."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import NamedSharding
+
+from unlir_jax import maps, split
+from unlir_jax.core import finite
+from unlir_jax.core.document_types import Document
+from unlir_jax.metrics.localization import boxes
+from unlir_jax.metrics.spec import EXPLAINING, Needs
+from unlir_jax.models.pretrained import Pretrained
+from unlir_jax.types import (
+    Array,
+    Explainer,
+    Images,
+    Labels,
+    Metric,
+    RandomKey,
+    Saliency,
+    SplitModel,
+    Variables,
+)
+
+OBJECTS = ("masks", "boxes")
+
+
+class Scorer(NamedTuple):
+    """Hold a metric, which may give several columns at once.
+
+    Attributes:
+        columns: Names of its columns, with their names in its result; "" for a column
+            that follows from the curves of all images.
+        score: The metric; of one that makes new maps, `explain -> metric`.
+        curves: Names of its curves, with their names in its result.
+        needs: Its further input, see `metrics.spec`.
+    """
+
+    columns: dict[str, str]
+    score: Callable[..., Any]
+    curves: dict[str, str]
+    needs: Needs = "map"
+
+
+class Batch(NamedTuple):
+    """Hold images, and what metrics compare their maps with.
+
+    Attributes:
+        images: `[batch, height, width, 3]` in [0, 1].
+        labels: Classes to explain, -1 for the predicted one, `[batch]`.
+        names: Names of the images.
+        filled: Rows that hold an image; nothing is expected of the others. None: all.
+        inputs: What metrics need, by `Scorer.needs`.
+    """
+
+    images: jax.Array
+    labels: np.ndarray
+    names: Sequence[str]
+    filled: np.ndarray | None = None
+    inputs: Document = {}
+
+
+class Scores(NamedTuple):
+    """Hold what became of a batch.
+
+    Attributes:
+        labels: Classes that are explained, `[batch]`.
+        probabilities: `[batch, classes]`.
+        maps: Raw maps by method, `[batch, rows, columns]`.
+        flat: Whether maps are flat, by method, `[batch]`.
+        values: Columns and curves by method and name, `[batch]` and `[batch, steps]`.
+    """
+
+    labels: np.ndarray
+    probabilities: np.ndarray
+    maps: dict[str, np.ndarray]
+    flat: dict[str, np.ndarray]
+    values: dict[str, dict[str, np.ndarray]]
+
+
+def score_batch(
+    network: Pretrained,
+    explainers: Mapping[str, Explainer],
+    scorers: Sequence[Scorer],
+    batch: Batch,
+    *,
+    key: RandomKey,
+    progress: Callable[[str, float], None] = lambda method, share: None,
+) -> Scores:
+    """Explain a batch by every method, and score every map by every metric.
+
+    Args:
+        network: The network, which may lie on several devices, as the images do.
+        explainers: Methods by name.
+        scorers: Metrics.
+        batch: The images.
+        key: For all that is random; images do not share it.
+        progress: Called before each method, with the share of them that is done.
+
+    Raises:
+        FloatingPointError: Logits, a map, or a score where its metric is defined, are
+            not finite; the sentence names the images.
+    """
+    images, variables = batch.images, network.variables
+    logits = split.whole(network.model)(variables, images)
+    _check(batch, f"the logits of {network.name}", logits)
+    probabilities = np.asarray(jax.nn.softmax(logits))
+    labels = np.where(batch.labels < 0, probabilities.argmax(1), batch.labels)
+    labels = labels.astype(np.int32)
+    given = jnp.asarray(labels)
+    if isinstance(images.sharding, NamedSharding):
+        given = jax.device_put(given, images.sharding)
+    found = Scores(labels, probabilities, {}, {}, {})
+    for done, (name, explain) in enumerate(explainers.items()):
+        progress(name, done / len(explainers))
+        raw = explain(variables, images, given, key=key)
+        # Before metrics see it: most take a map that is not finite for a flat one.
+        _check(batch, f"the maps of {name}", raw)
+        # Metrics would enlarge it alike, but be compiled for each size of map.
+        enlarged = maps.resize(raw, images.shape[1:3])
+        found.maps[name] = np.asarray(raw)
+        found.flat[name] = np.asarray(maps.is_flat(raw))
+        found.values[name] = values = {}
+        for scorer in scorers:
+            arguments = (variables, images, given, enlarged)
+            own = _measure(scorer, explain, arguments, logits, batch.inputs, key)
+            undefined = _undefined(scorer, batch)
+            for column, inner in (*scorer.columns.items(), *scorer.curves.items()):
+                if inner:
+                    values[column] = np.asarray(own[inner])
+                    _check(batch, f"{column} of {name}", values[column], undefined)
+    return found
+
+
+def _measure(
+    scorer: Scorer,
+    explain: Explainer,
+    arguments: tuple[Variables, Array, Array, Saliency],
+    logits: Array,
+    inputs: Document,
+    key: RandomKey,
+) -> Mapping[str, Array]:
+    """Call a metric with what it needs."""
+    needs = scorer.needs
+    score = scorer.score(explain) if needs in EXPLAINING else scorer.score
+    further = [inputs[needs]] if needs in inputs else []
+    clean = {"clean": logits} if needs == "logits" else {}
+    return score(*arguments, *further, key=key, **clean)
+
+
+def _undefined(scorer: Scorer, batch: Batch) -> np.ndarray | None:
+    """Tell in which images a metric has nothing to find, and so no value."""
+    if scorer.needs == "boxes":
+        return ~np.asarray(boxes.exists(batch.inputs["boxes"])).any(1)
+    if scorer.needs == "masks":
+        return ~(np.asarray(batch.inputs["masks"]) > 0).any((1, 2))
+    return None
+
+
+def _check(
+    batch: Batch, what: str, values: Array, undefined: np.ndarray | None = None
+) -> None:
+    """Refuse values that are not finite, but where they are undefined."""
+    filled = np.ones(len(batch.names), bool) if batch.filled is None else batch.filled
+    counted = filled if undefined is None else filled & ~undefined
+    finite.check_rows(values, what, batch.names, counted)
+
+
+def masked_probability(model: SplitModel) -> Metric:
+    """Compute the probability of the label in the image times the map."""
+    whole = split.whole(model)
+
+    def score(
+        variables: Variables,
+        images: Images,
+        labels: Labels,
+        saliency: Saliency,
+        *,
+        key: RandomKey | None = None,
+    ) -> dict[str, jax.Array]:
+        del key  # Nothing here is random.
+        mask = maps.normalize(saliency, "range")
+        seen = jax.nn.softmax(whole(variables, maps.apply_mask(images, mask)))
+        return {"masked_probability": seen[jnp.arange(len(labels)), labels]}
+
+    return score

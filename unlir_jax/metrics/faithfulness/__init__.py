@@ -1,0 +1,1 @@
+"""Effects of masking, inserting and removing what the map marks."""

@@ -1,0 +1,147 @@
+"""Average drop, coherency and complexity in one figure that is harder to win.
+
+Poppi, Cornia, Baraldi & Cucchiara, *Revisiting the evaluation of class activation
+mapping for explainability: a novel metric and experimental analysis*, CVPR Workshops
+2021.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from unlir_jax import maps, split
+from unlir_jax.core import memoize
+from unlir_jax.metrics.faithfulness.average_scores import MASKED, average_scores
+from unlir_jax.metrics.spec import metric
+from unlir_jax.types import (
+    Explainer,
+    Images,
+    Labels,
+    Metric,
+    RandomKey,
+    Saliency,
+    SplitModel,
+    Variables,
+)
+
+
+@metric(
+    title="Coherency",
+    better="higher",
+    needs="explainer",
+    family="stability and size",
+    meaning="How alike are the map and that of the image which it masks?",
+    contract=MASKED._replace(
+        score="Pearson correlation of maps, (1 + r) / 2", flat_map="0 if either is flat"
+    ),
+    fooled_by="a map that ignores the image",
+    passes="1 explanation",
+    source="Poppi et al., CVPR Workshops 2021",
+)
+@memoize.remember
+def coherency(model: SplitModel, explain: Explainer) -> Metric:
+    """Correlate the map with that of the image which it masks: `(1 + r) / 2` (Eq. 3).
+
+    `r` is Pearson's over pixels of both maps, enlarged and range-normalised. Higher is
+    better. If either map is flat there is nothing to correlate: 0, as in the authors'
+    code.
+
+    Args:
+        model: The cut network.
+        explain: What makes the maps.
+
+    Returns:
+        A metric with `coherency`, `[batch]` in [0, 1].
+    """
+
+    @jax.jit
+    def masked(images: Images, saliency: Saliency) -> tuple[jax.Array, jax.Array]:
+        mask = maps.normalize(maps.resize(saliency, images.shape[1:3]), "range")
+        return mask, maps.apply_mask(images, mask)
+
+    @jax.jit
+    def correlate(mask: jax.Array, again: Saliency) -> jax.Array:
+        other = maps.normalize(maps.resize(again, mask.shape[1:3]), "range")
+        flat = maps.is_flat(mask) | maps.is_flat(other)
+        one, two = (m - jnp.mean(m, axis=(1, 2), keepdims=True) for m in (mask, other))
+        product = jnp.sum(one**2, axis=(1, 2)) * jnp.sum(two**2, axis=(1, 2))
+        both = jnp.sum(one * two, axis=(1, 2)) / jnp.sqrt(jnp.where(flat, 1, product))
+        return jnp.where(flat, 0, (1 + jnp.clip(both, -1, 1)) / 2)
+
+    @split.guarded(model)
+    def score(
+        variables: Variables,
+        images: Images,
+        labels: Labels,
+        saliency: Saliency,
+        *,
+        key: RandomKey | None = None,
+    ) -> dict[str, jax.Array]:
+        maps.check_saliency(saliency, images)
+        images, labels = jnp.asarray(images), jnp.asarray(labels)
+        mask, kept = masked(images, jnp.asarray(saliency))
+        again = explain(variables, kept, labels, key=key)
+        return {"coherency": maps.of_finite(again, correlate(mask, again))}
+
+    return score
+
+
+@metric(
+    title="ADCC",
+    better="higher",
+    needs="explainer",
+    family="masking",
+    meaning=(
+        "Does the map lose little probability, keep little, and stay itself when it "
+        "masks?"
+    ),
+    contract=MASKED._replace(flat_map="0"),
+    fooled_by="a compact blob in the middle",
+    passes="2 forwards and 1 explanation",
+    source="Poppi et al., CVPR Workshops 2021",
+    gives={"coherency": {}},
+)
+@memoize.remember
+def adcc(model: SplitModel, explain: Explainer) -> Metric:
+    """Take the harmonic mean of coherency, 1 - complexity and 1 - average drop (Eq. 6).
+
+    Higher is better; one part that fails makes the whole fail, which is 0 where a part
+    is. A flat map scores 0.
+
+    Args:
+        model: The cut network.
+        explain: What makes the maps.
+
+    Returns:
+        A metric with `adcc`, `coherency`, `complexity` and `average_drop`, each
+        `[batch]` in [0, 1].
+    """
+    coheres, averages = coherency(model, explain), average_scores(model)
+
+    @jax.jit
+    def size_of(saliency: Saliency, images: Images) -> jax.Array:
+        mask = maps.normalize(maps.resize(saliency, images.shape[1:3]), "range")
+        return jnp.mean(mask, axis=(1, 2))
+
+    def score(
+        variables: Variables,
+        images: Images,
+        labels: Labels,
+        saliency: Saliency,
+        *,
+        key: RandomKey | None = None,
+    ) -> dict[str, jax.Array]:
+        inputs = (variables, images, labels, saliency)
+        found = coheres(*inputs, key=key)
+        found["average_drop"] = averages(*inputs)["average_drop"]
+        found["complexity"] = size_of(jnp.asarray(saliency), jnp.asarray(images))
+        parts = found["coherency"], 1 - found["complexity"], 1 - found["average_drop"]
+        return {"adcc": _harmonic_mean(jnp.stack(parts))} | found
+
+    return score
+
+
+def _harmonic_mean(parts: jax.Array) -> jax.Array:
+    positive = parts > 0
+    inverse = jnp.sum(1 / jnp.where(positive, parts, 1), axis=0)
+    mean = jnp.where(jnp.all(positive, axis=0), len(parts) / inverse, 0)
+    return jnp.where(jnp.any(jnp.isnan(parts), axis=0), jnp.nan, mean)

@@ -1,0 +1,299 @@
+"""The area over the curve of the label's score while patches are replaced.
+
+Samek, Binder, Montavon, Lapuschkin & Müller, *Evaluating the visualization of what a
+deep neural network has learned*, TNNLS 2017, Eq. 12; Blücher, Vielhaben & Strodthoff,
+*Decoupling pixel flipping and occlusion strategy for consistent XAI benchmarks*, 2024.
+"""
+
+import math
+from collections.abc import Callable
+from typing import get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from unlir_jax import maps, split
+from unlir_jax.core import loops, memoize
+from unlir_jax.metrics.faithfulness.insertion_deletion import rank
+from unlir_jax.metrics.faithfulness.scores import Score, label_score
+from unlir_jax.metrics.spec import PIXELS, Contract, metric
+from unlir_jax.types import (
+    Images,
+    Labels,
+    Metric,
+    RandomKey,
+    Saliency,
+    SplitModel,
+    Variables,
+)
+
+PATCHES = Contract(
+    PIXELS,
+    "{score} of the label",
+    "{baseline}, in patches of {patch} x {patch} pixels",
+    "of patches with equal means the first in row-major order",
+    "none: patches are ordered by the mean of the enlarged map",
+    "all ties: row-major order",
+)
+
+Curves = Callable[..., dict[str, jax.Array]]
+
+
+@metric(
+    title="AOPC, most relevant first",
+    better="higher",
+    needs="map",
+    family="removal",
+    meaning="How far does the score fall while the most relevant patches are replaced?",
+    contract=PATCHES,
+    fooled_by="scattered patches",
+    passes="`regions` (10) + 1 forwards",
+    source="Samek et al., TNNLS 2017",
+    quick={"patch": 2, "regions": 2},
+    variants="baseline",
+)
+@memoize.remember
+def aopc_morf(
+    model: SplitModel,
+    *,
+    patch: int = 14,
+    regions: int = 10,
+    baseline: maps.Baseline = "black",
+    score: Score = "probability",
+    loop: loops.Loop = "auto",
+) -> Metric:
+    """Replace the most relevant patches first: the mean fall of the label's score.
+
+    `sum_k (f(x_0) - f(x_k)) / (L + 1)` over k = 0, ..., L (Eq. 12), where `x_k` lacks
+    the k patches whose mean saliency is highest. Higher is better, in [-1, 1] for
+    probabilities. Of equal patches the first in row-major order goes first.
+
+    Args:
+        model: The cut network.
+        patch: Side of a square patch in pixels; those at the lower and right border
+            are cut off where it does not divide the image.
+        regions: L, how many patches are replaced.
+        baseline: What replaces them; see `maps.background`.
+        score: `probability` or `logit` of the label.
+        loop: `auto`, `host` or `device`; see `loops.place`.
+
+    Returns:
+        A metric with `aopc_morf`, `[batch]`, and `aopc_morf_curve`,
+        `[batch, regions + 1]`: the scores, not their falls.
+
+    Raises:
+        ValueError: An impossible setting; when called, fewer patches than `regions`.
+
+    Note:
+        Samek et al. draw the new values uniformly; that is `baseline="noise"` but for
+        the distribution. The default settings are those of the Opti-CAM paper.
+    """
+    run = _curves(model, ("aopc_morf",), patch, regions, baseline, score, loop)
+    return _metric(model, run, "aopc_morf", score)
+
+
+@metric(
+    title="AOPC, least relevant first",
+    better="lower",
+    needs="map",
+    family="removal",
+    meaning=(
+        "How far does the score fall while the least relevant patches are replaced?"
+    ),
+    contract=PATCHES,
+    fooled_by="a blob in the middle",
+    passes="`regions` (10) + 1 forwards",
+    source="Samek et al., TNNLS 2017",
+    quick={"patch": 2, "regions": 2},
+    variants="baseline",
+)
+@memoize.remember
+def aopc_lerf(
+    model: SplitModel,
+    *,
+    patch: int = 14,
+    regions: int = 10,
+    baseline: maps.Baseline = "black",
+    score: Score = "probability",
+    loop: loops.Loop = "auto",
+) -> Metric:
+    """Replace the least relevant patches first: lower is better, else as `aopc_morf`.
+
+    Returns:
+        A metric with `aopc_lerf`, `[batch]`, and `aopc_lerf_curve`,
+        `[batch, regions + 1]`.
+    """
+    run = _curves(model, ("aopc_lerf",), patch, regions, baseline, score, loop)
+    return _metric(model, run, "aopc_lerf", score)
+
+
+@metric(
+    title="Symmetric relevance gain",
+    better="higher",
+    needs="map",
+    family="removal",
+    meaning="How much more do the most relevant patches cost than the least relevant?",
+    contract=PATCHES,
+    fooled_by="hardly any control",
+    passes="2 × `regions` (10) + 1 forwards",
+    source="Blücher et al., 2024",
+    quick={"patch": 2, "regions": 2},
+    variants="baseline",
+)
+@memoize.remember
+def symmetric_relevance_gain(
+    model: SplitModel,
+    *,
+    patch: int = 14,
+    regions: int = 10,
+    baseline: maps.Baseline = "black",
+    score: Score = "probability",
+    loop: loops.Loop = "auto",
+) -> Metric:
+    """Subtract: the fall by the most relevant patches minus that by the least.
+
+    `aopc_morf - aopc_lerf`, which depends less on what patches are replaced by than
+    either (Blücher et al.). Higher is better; a map and its negative differ in sign
+    where there are no ties. Settings are those of `aopc_morf`.
+
+    Returns:
+        A metric with `symmetric_relevance_gain`, `[batch]`, and all that `aopc_morf`
+        and `aopc_lerf` give.
+    """
+    names = ("aopc_morf", "aopc_lerf")
+    run = _curves(model, names, patch, regions, baseline, score, loop)
+    return _metric(model, run, "symmetric_relevance_gain", score)
+
+
+def _metric(model: SplitModel, run: Curves, name: str, kind: Score) -> Metric:
+    @split.guarded(model, probability=kind == "probability")
+    def score(
+        variables: Variables,
+        images: Images,
+        labels: Labels,
+        saliency: Saliency,
+        *,
+        key: RandomKey | None = None,
+    ) -> dict[str, jax.Array]:
+        maps.check_saliency(saliency, images)
+        arrays = jnp.asarray(images), jnp.asarray(labels), jnp.asarray(saliency)
+        found = run(variables, *arrays, key)
+        if name not in found:
+            found[name] = found["aopc_morf"] - found["aopc_lerf"]
+        return found
+
+    return score
+
+
+def _curves(
+    model: SplitModel,
+    names: tuple[str, ...],
+    patch: int,
+    regions: int,
+    baseline: maps.Baseline,
+    score: Score,
+    loop: loops.Loop,
+) -> Curves:
+    _check(patch, regions, baseline)
+    replaced = _replaced(model, score)
+
+    @jax.jit
+    def prepare(
+        images: Images, saliency: Saliency, key: RandomKey | None
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        means = patch_means(saliency, images.shape[1:3], patch)
+        background = maps.background(images, baseline, mean=model.mean, key=key)
+        size = images.shape[1:3]
+        most, least = (_spread(rank(s * means), patch, size) for s in (1, -1))
+        return background, most, least
+
+    def run(
+        variables: Variables,
+        images: Images,
+        labels: Labels,
+        saliency: Saliency,
+        key: RandomKey | None,
+    ) -> dict[str, jax.Array]:
+        _check_count(regions, patch, images.shape[1:3])
+        background, most, least = prepare(images, saliency, key)
+        found = {}
+        counts = jnp.asarray(np.arange(regions + 1, dtype=np.int32))
+        clean = None
+        for name in names:
+            ranks = most if name == "aopc_morf" else least
+            arguments = (variables, images, background, labels, ranks)
+            # Both curves begin with the image as it is: one pass for both.
+            some = counts if clean is None else counts[1:]
+            curve = loops.map_steps(replaced, some, *arguments, loop=loop).T
+            if clean is None:
+                clean = curve[:, :1]
+            else:
+                curve = jnp.concatenate([clean, curve], axis=1)
+            found[name] = jnp.mean(curve[:, :1] - curve, axis=1)
+            found[f"{name}_curve"] = curve
+        return found
+
+    return run
+
+
+def _check(patch: int, regions: int, baseline: str) -> None:
+    if patch < 1 or regions < 1:
+        raise ValueError(
+            f"`patch`={patch} and `regions`={regions}; expected 1 or more for both."
+        )
+    if baseline not in get_args(maps.Baseline):
+        raise ValueError(
+            f"`baseline`={baseline!r} is unknown; expected one of "
+            f"{get_args(maps.Baseline)}."
+        )
+
+
+def _check_count(regions: int, patch: int, size: tuple[int, ...]) -> None:
+    count = math.prod(-(-side // patch) for side in size)
+    if count < regions:
+        raise ValueError(
+            f"`regions`={regions}, but the image has {count} patches of {patch} "
+            "pixels; expected no more."
+        )
+
+
+@memoize.remember
+def _replaced(model: SplitModel, kind: Score) -> Callable[..., jax.Array]:
+    """Compile one step, the same for all settings of the curve."""
+    label_of = label_score(model, kind)
+
+    @jax.jit
+    def replaced(
+        count: jax.Array,
+        variables: Variables,
+        images: Images,
+        background: Images,
+        labels: Labels,
+        ranks: jax.Array,
+    ) -> jax.Array:
+        shown = jnp.where((ranks < count)[..., None], background, images)
+        return label_of(variables, shown, labels)
+
+    return replaced
+
+
+def patch_means(saliency: Saliency, size: tuple[int, ...], patch: int) -> jax.Array:
+    """Average the enlarged map over patches: `[batch, rows, columns]`.
+
+    A patch cut off at the border is averaged over what is left of it. Flat maps, and
+    those that are not finite, are zeros.
+    """
+    enlarged = maps.resize(saliency, size)
+    enlarged = jnp.where(maps.is_flat(enlarged)[:, None, None], 0, enlarged)
+    rows, columns = (-(-side // patch) for side in size)
+    margin = ((0, rows * patch - size[0]), (0, columns * patch - size[1]))
+    shape = (-1, rows, patch, columns, patch)
+    total = jnp.pad(enlarged, ((0, 0), *margin)).reshape(shape).sum((2, 4))
+    counted = np.pad(np.ones(size), margin).reshape(shape).sum((2, 4))
+    return total / jnp.asarray(counted, total.dtype)
+
+
+def _spread(ranks: jax.Array, patch: int, size: tuple[int, ...]) -> jax.Array:
+    wide = jnp.repeat(jnp.repeat(ranks, patch, axis=1), patch, axis=2)
+    return wide[:, : size[0], : size[1]]

@@ -1,0 +1,202 @@
+"""Effect of masking by the map on the probability of the label.
+
+`p` is the label's softmax probability on the image, `o` on the image times the map,
+enlarged and range-normalised: masking happens on pixels in [0, 1].
+
+Chattopadhay et al., *Grad-CAM++*, WACV 2018 (average drop, increase); Zhang et al.,
+*Opti-CAM*, CVIU 2024, Section 4 (average gain).
+"""
+
+import jax
+import jax.numpy as jnp
+
+from unlir_jax import maps, split
+from unlir_jax.core import memoize
+from unlir_jax.metrics.spec import LABEL, NOTHING, PIXELS, RANGE, Contract, metric
+from unlir_jax.types import (
+    Images,
+    Labels,
+    Logits,
+    Metric,
+    RandomKey,
+    Saliency,
+    SplitModel,
+    Variables,
+)
+
+MASKED = Contract(PIXELS, LABEL, "black", NOTHING, RANGE, "masks everything: n(0) = 0")
+
+
+@memoize.remember
+def average_scores(model: SplitModel) -> Metric:
+    """Compute drop, increase and gain together, from one clean and one masked pass.
+
+    Returns:
+        A metric with `average_drop`, `average_increase` and `average_gain`, each
+        `[batch]` in [0, 1]. It takes `clean` besides, the logits of the images where
+        they are known, and then needs the masked pass only.
+    """
+    network = split.whole(model)
+
+    @jax.jit
+    def hide(images: Images, saliency: Saliency) -> Images:
+        mask = maps.normalize(maps.resize(saliency, images.shape[1:3]), "range")
+        return maps.apply_mask(images, mask)
+
+    @jax.jit
+    def compare(clean: Logits, seen: Logits, labels: Labels) -> dict[str, jax.Array]:
+        before, rest_before = _log_odds(clean, labels)
+        after, rest_after = _log_odds(seen, labels)
+        seen_odds, clean_odds = after - rest_after, before - rest_before
+        unknown = jnp.isnan(seen_odds) | jnp.isnan(clean_odds)
+        increased = jnp.where(unknown, jnp.nan, seen_odds > clean_odds)
+        # p and 1 - p are kept as logarithms: near 1, float32 would lose their ratio.
+        return {
+            "average_drop": jnp.maximum(-jnp.expm1(after - before), 0),
+            "average_increase": increased.astype(before.dtype),
+            "average_gain": jnp.maximum(-jnp.expm1(rest_after - rest_before), 0),
+        }
+
+    @split.guarded(model, probability=True)
+    def score(
+        variables: Variables,
+        images: Images,
+        labels: Labels,
+        saliency: Saliency,
+        *,
+        key: RandomKey | None = None,
+        clean: Logits | None = None,
+    ) -> dict[str, jax.Array]:
+        del key  # Nothing here is random.
+        maps.check_saliency(saliency, images)
+        images = jnp.asarray(images)
+        # One program for both: what masking leaves as it is scores the same.
+        if clean is None:
+            clean = network(variables, images)
+        seen = network(variables, hide(images, jnp.asarray(saliency)))
+        return compare(clean, seen, jnp.asarray(labels))
+
+    return score
+
+
+@metric(
+    title="Average drop",
+    better="lower",
+    needs="logits",
+    family="masking",
+    meaning=(
+        "The network sees the picture times the map. How much of the class's "
+        "probability is lost?"
+    ),
+    contract=MASKED,
+    fooled_by="a map that keeps everything",
+    passes="2 forwards",
+    source="Chattopadhay et al., WACV 2018",
+    representative=True,
+    together=average_scores,
+    short="Drop",
+    caution=(
+        "A map that keeps everything loses nothing: Fake-CAM, which marks every "
+        "pixel but one, is close to perfect here. A low drop alone proves nothing."
+    ),
+)
+def average_drop(model: SplitModel) -> Metric:
+    """Measure how much of the probability masking takes: `max(0, p - o) / p`.
+
+    Lower is better, in [0, 1]. A map of ones drops nothing (see `saliency.fake_cam`).
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from unlir_jax import metrics, saliency, split
+        >>> model = split.from_functions(  # The logits are the mean colour.
+        ...     lambda variables, images: images,
+        ...     lambda variables, maps: maps.mean((1, 2)),
+        ... )
+        >>> images = jnp.zeros((1, 2, 2, 3)).at[0, 0, 1, 2].set(1)  # A blue pixel.
+        >>> blue = jnp.asarray([2])
+        >>> found = saliency.grad_cam(model)({}, images, blue)
+        >>> score = metrics.average_drop(model)
+        >>> score({}, images, blue, found)["average_drop"].tolist()
+        [0.0]
+    """
+    return _only(model, "average_drop")
+
+
+@metric(
+    title="Average increase",
+    better="higher",
+    needs="logits",
+    family="masking",
+    meaning=(
+        "Does the picture times the map get more probability than the whole picture? "
+        "For one picture 100 or 0; over many, the share of them."
+    ),
+    contract=MASKED._replace(ties="equal probabilities are no increase"),
+    fooled_by="tiny rises, counted like large ones",
+    passes="2 forwards",
+    source="Chattopadhay et al., WACV 2018",
+    together=average_scores,
+    short="Increase",
+    caution=(
+        "It counts the smallest rise like the largest, and where the network is "
+        "nearly certain already there is hardly room to rise."
+    ),
+)
+def average_increase(model: SplitModel) -> Metric:
+    """Tell whether masking raises the probability: 1 where `o > p`, strictly."""
+    return _only(model, "average_increase")
+
+
+@metric(
+    title="Average gain",
+    better="higher",
+    needs="logits",
+    family="masking",
+    meaning=(
+        "How much of the probability that was missing does the picture times the map "
+        "win?"
+    ),
+    contract=MASKED,
+    fooled_by="maps optimised for it (Opti-CAM)",
+    passes="2 forwards",
+    source="Zhang et al., CVIU 248 (2024)",
+    representative=True,
+    together=average_scores,
+    short="Gain",
+    caution=(
+        "Opti-CAM searches for the map whose masked picture scores highest, which is "
+        "what drop, increase and gain measure: on these three it marks its own work."
+    ),
+)
+def average_gain(model: SplitModel) -> Metric:
+    """Measure how much of what was missing masking adds: `max(0, o - p) / (1 - p)`.
+
+    Higher is better, in [0, 1].
+    """
+    return _only(model, "average_gain")
+
+
+@memoize.remember
+def _only(model: SplitModel, name: str) -> Metric:
+    scores = average_scores(model)
+
+    def score(
+        variables: Variables,
+        images: Images,
+        labels: Labels,
+        saliency: Saliency,
+        *,
+        key: RandomKey | None = None,
+    ) -> dict[str, jax.Array]:
+        return {name: scores(variables, images, labels, saliency, key=key)[name]}
+
+    return score
+
+
+def _log_odds(logits: Logits, labels: Labels) -> tuple[jax.Array, jax.Array]:
+    """Give `log p` and `log (1 - p)` of each label's softmax probability."""
+    chosen = labels[:, None] == jnp.arange(logits.shape[-1])[None]
+    everything = jax.nn.logsumexp(logits, axis=-1)
+    label = jnp.sum(jnp.where(chosen, logits, 0), axis=-1)
+    rest = jax.nn.logsumexp(jnp.where(chosen, -jnp.inf, logits), axis=-1)
+    return label - everything, rest - everything

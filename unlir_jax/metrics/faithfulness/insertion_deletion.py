@@ -1,0 +1,361 @@
+"""The label's probability while pixels appear or vanish in the order of the map.
+
+Petsiuk et al., *RISE: Randomized Input Sampling for Explanation of Black-box Models*,
+BMVC 2018, Section 4.1.
+"""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from unlir_jax import maps, split
+from unlir_jax.core import loops, memoize
+from unlir_jax.metrics.spec import (
+    LABEL,
+    ORDER_ONLY,
+    PIXELS,
+    ROW_MAJOR,
+    Contract,
+    metric,
+)
+from unlir_jax.types import (
+    Images,
+    Labels,
+    Metric,
+    RandomKey,
+    Saliency,
+    SplitModel,
+    Variables,
+)
+
+ORDERED = Contract(
+    PIXELS, LABEL, "{baseline}", ROW_MAJOR, ORDER_ONLY, "all ties: row-major order"
+)
+
+
+@metric(
+    title="Insertion",
+    better="higher",
+    needs="map",
+    family="removal",
+    meaning=(
+        "A blurred picture becomes sharp, the most important pixels first. The area "
+        "under the class's probability: the earlier it rises, the higher."
+    ),
+    contract=ORDERED,
+    fooled_by="a blob in the middle",
+    passes="`steps` (28) + 1 forwards",
+    source="Petsiuk et al., BMVC 2018",
+    quick={"steps": 2},
+    representative=True,
+    variants="baseline",
+    curves=("insertion_curve",),
+    short="Insertion",
+    caution=(
+        "Half-sharp pictures are unlike those that the network was trained on, and a "
+        "compact blob does well where photographers put things: compare with Centre."
+    ),
+)
+@memoize.remember
+def insertion(
+    model: SplitModel,
+    *,
+    baseline: maps.Baseline = "blur",
+    steps: int = 28,
+    loop: loops.Loop = "auto",
+) -> Metric:
+    """Start from the baseline and put the most salient pixels in first.
+
+    Higher is better: the area under the curve of the label's softmax probability
+    against the share of pixels, by the trapezoid rule, in [0, 1]. Ties are broken in
+    row-major order. Pixels are ranked on the map enlarged to the image.
+
+    Args:
+        model: The cut network.
+        baseline: What the image starts from; see `maps.background`.
+        steps: Number of equal steps; the curve has `steps + 1` points, both ends
+            included.
+        loop: `auto`, `host` or `device`; see `loops.place`.
+
+    Returns:
+        A metric with `insertion`, `[batch]`, and `insertion_curve`,
+        `[batch, steps + 1]`.
+    """
+    return _curves(model, {"insertion": baseline}, steps, loop)
+
+
+@metric(
+    title="Deletion",
+    better="lower",
+    needs="map",
+    family="removal",
+    meaning=(
+        "The picture turns black, the most important pixels first. The area under "
+        "the class's probability: the sooner it falls, the lower."
+    ),
+    contract=ORDERED,
+    fooled_by="scattered pixels",
+    passes="`steps` (28) + 1 forwards",
+    source="Petsiuk et al., BMVC 2018",
+    quick={"steps": 2},
+    variants="baseline",
+    curves=("deletion_curve",),
+    short="Deletion",
+    caution=(
+        "Black patches confuse a network by themselves, so scattered marks, such as "
+        "Edges, delete well without explaining anything."
+    ),
+)
+@memoize.remember
+def deletion(
+    model: SplitModel,
+    *,
+    baseline: maps.Baseline = "black",
+    steps: int = 28,
+    loop: loops.Loop = "auto",
+) -> Metric:
+    """Start from the image and replace the most salient pixels by the baseline first.
+
+    Lower is better; all else is as in `insertion`.
+
+    Returns:
+        A metric with `deletion`, `[batch]`, and `deletion_curve`,
+        `[batch, steps + 1]`.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from unlir_jax import metrics, saliency, split
+        >>> model = split.from_functions(  # The logits are the mean colour.
+        ...     lambda variables, images: images,
+        ...     lambda variables, maps: maps.mean((1, 2)),
+        ... )
+        >>> images = jnp.zeros((1, 2, 2, 3)).at[0, 0, 1, 2].set(1)  # A blue pixel.
+        >>> blue = jnp.asarray([2])
+        >>> found = saliency.grad_cam(model)({}, images, blue)
+        >>> scores = metrics.deletion(model, steps=4)({}, images, blue, found)
+        >>> print([f"{p:.2f}" for p in scores["deletion_curve"][0]])
+        ['0.39', '0.33', '0.33', '0.33', '0.33']
+    """
+    return _curves(model, {"deletion": baseline}, steps, loop)
+
+
+@metric(
+    title="Insertion − deletion",
+    better="higher",
+    needs="map",
+    family="removal",
+    meaning="How much larger is the area of insertion than that of deletion?",
+    contract=ORDERED._replace(
+        baseline="{insertion_baseline} for insertion, {deletion_baseline} for deletion"
+    ),
+    fooled_by="a blob in the middle",
+    passes="2 × `steps` (28) + 1 forwards",
+    source="Petsiuk et al., BMVC 2018",
+    quick={"steps": 2},
+    gives={
+        each: {"steps": "steps", "loop": "loop", "baseline": f"{each}_baseline"}
+        for each in ("insertion", "deletion")
+    },
+)
+@memoize.remember
+def insertion_minus_deletion(
+    model: SplitModel,
+    *,
+    insertion_baseline: maps.Baseline = "blur",
+    deletion_baseline: maps.Baseline = "black",
+    steps: int = 28,
+    loop: loops.Loop = "auto",
+) -> Metric:
+    """Subtract the area of deletion from that of insertion.
+
+    Higher is better, in [-1, 1]. With one baseline for both, a map and the reverse of
+    its order differ in sign.
+
+    Args:
+        model: The cut network.
+        insertion_baseline: What insertion starts from.
+        deletion_baseline: What deletion ends at.
+        steps: Number of steps of each curve.
+        loop: `auto`, `host` or `device`; see `loops.place`.
+
+    Returns:
+        A metric with `insertion_minus_deletion`, `[batch]`, and all that `insertion`
+        and `deletion` give.
+    """
+    score = _curves(
+        model,
+        {"insertion": insertion_baseline, "deletion": deletion_baseline},
+        steps,
+        loop,
+    )
+
+    def difference(
+        variables: Variables,
+        images: Images,
+        labels: Labels,
+        saliency: Saliency,
+        *,
+        key: RandomKey | None = None,
+    ) -> dict[str, jax.Array]:
+        both = score(variables, images, labels, saliency, key=key)
+        return {"insertion_minus_deletion": both["insertion"] - both["deletion"]} | both
+
+    return difference
+
+
+def _curves(
+    model: SplitModel,
+    baselines: Mapping[str, maps.Baseline],
+    steps: int,
+    loop: loops.Loop,
+) -> Metric:
+    """Compute curves of images; of two, the second ends at its start with the first."""
+    _check(baselines, steps)
+    scored = _scored(model, loop)
+
+    @jax.jit
+    def prepare(
+        images: Images, saliency: Saliency, key: RandomKey | None
+    ) -> tuple[jax.Array, jax.Array]:
+        enlarged = maps.resize(saliency, images.shape[1:3])
+        # Not normalised: rounding could make ties. A flat map is all ties.
+        enlarged = jnp.where(maps.is_flat(enlarged)[:, None, None], 0, enlarged)
+        backgrounds = [
+            maps.background(images, baseline, mean=model.mean, key=key)
+            for baseline in baselines.values()
+        ]
+        return jnp.stack(backgrounds), rank(enlarged)
+
+    @split.guarded(model, probability=True)
+    def score(
+        variables: Variables,
+        images: Images,
+        labels: Labels,
+        saliency: Saliency,
+        *,
+        key: RandomKey | None = None,
+    ) -> dict[str, jax.Array]:
+        maps.check_saliency(saliency, images)
+        images, labels = jnp.asarray(images), jnp.asarray(labels)
+        backgrounds, ranks = prepare(images, jnp.asarray(saliency), key)
+        points = _points(tuple(baselines), steps, ranks[0].size)
+        arguments = (variables, images, labels, ranks, backgrounds, points)
+        found, result = scored(*arguments), {}
+        for place, name in enumerate(baselines):
+            # The second begins with the image, where the first has ended.
+            curve = found[:, place * steps : (place + 1) * steps + 1]
+            area = (jnp.sum(curve, axis=1) - (curve[:, 0] + curve[:, -1]) / 2) / steps
+            result |= {name: area, f"{name}_curve": curve}
+        return result
+
+    return score
+
+
+def _check(baselines: Mapping[str, maps.Baseline], steps: int) -> None:
+    if steps < 1:
+        raise ValueError(f"`steps`={steps}; expected 1 or more.")
+    for baseline in baselines.values():
+        if baseline not in get_args(maps.Baseline):
+            raise ValueError(
+                f"`baseline`={baseline!r} is unknown; expected one of "
+                f"{get_args(maps.Baseline)}."
+            )
+
+
+class _Points(NamedTuple):
+    """Say what is shown at each point of the curves, `[points]` each.
+
+    Attributes:
+        count: Number of pixels that are chosen, the most salient first.
+        hidden: Whether the chosen pixels are of the background, and all others of the
+            image, instead of the reverse.
+        background: Number of the curve whose background is shown.
+    """
+
+    count: jax.Array
+    hidden: jax.Array
+    background: jax.Array
+
+
+def _points(names: tuple[str, ...], steps: int, pixels: int) -> _Points:
+    """List the points of one curve after the other, without the image a second time."""
+    counts = np.round(np.linspace(0, pixels, steps + 1)).astype(np.int32)
+    rows = [
+        (count, name == "deletion", place)
+        for place, name in enumerate(names)
+        for count in counts[min(place, 1) :]
+    ]
+    return _Points(*(jnp.asarray(column) for column in zip(*rows, strict=True)))
+
+
+def _scored(model: SplitModel, loop: loops.Loop) -> Callable[..., jax.Array]:
+    """Score all points of all images, `[batch, points]`, no more at once than images.
+
+    On a CPU's host fewer images than there are go through the network at once;
+    elsewhere whole batches do, which several devices share without moving images.
+    """
+    chunk, step = _chances(model)
+
+    def scored(variables: Variables, images: Images, *others: Any) -> jax.Array:
+        arguments, points = (variables, images, *others), len(others[-1].count)
+        if loops.place(loop, *arguments) == "device":
+            numbers = jnp.arange(points)
+            return loops.map_steps(step, numbers, *arguments, loop=loop).T
+        few = loops.few_enough(len(images), images.shape[1:3], loop)
+        sizes = len(images), points, few
+        return loops.map_pairs(chunk, *sizes, *arguments, loop=loop)
+
+    return scored
+
+
+@memoize.remember
+def _chances(model: SplitModel) -> tuple[Any, Any]:
+    """Compile the label's probability for a chunk of pairs, and for a whole batch."""
+    network = split.whole(model)
+
+    def chances(
+        variables: Variables,
+        images: Images,
+        labels: Labels,
+        ranks: jax.Array,
+        backgrounds: Images,
+        count: jax.Array,
+        hidden: jax.Array,
+    ) -> jax.Array:
+        chosen = (ranks < count) != hidden
+        shown = jnp.where(chosen[..., None], images, backgrounds)
+        found = jax.nn.softmax(network(variables, shown))
+        return jnp.take_along_axis(found, labels[:, None], axis=1)[:, 0]
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def chunk(size: int, start: jax.Array, *inputs: Any) -> jax.Array:
+        variables, images, labels, ranks, backgrounds, points = inputs
+        own, number = loops.pairs(size, start, len(images), len(points.count))
+        count, hidden, background = (each[number] for each in points)
+        return chances(
+            variables,
+            *(images[own], labels[own], ranks[own], backgrounds[background, own]),
+            *(count[:, None, None], hidden[:, None, None]),
+        )
+
+    @jax.jit
+    def step(number: jax.Array, *inputs: Any) -> jax.Array:
+        variables, images, labels, ranks, backgrounds, points = inputs
+        count, hidden, background = (each[number] for each in points)
+        shown = backgrounds[background]
+        return chances(variables, images, labels, ranks, shown, count, hidden)
+
+    return chunk, step
+
+
+def rank(saliency: Saliency) -> jax.Array:
+    """Number the pixels from the most salient on; equal ones in row-major order."""
+    flat = saliency.reshape((saliency.shape[0], -1))
+    order = jnp.argsort(-flat, axis=1, stable=True)
+    places = jnp.broadcast_to(jnp.arange(flat.shape[1]), order.shape)
+    ranks = jnp.zeros_like(order).at[jnp.arange(len(order))[:, None], order].set(places)
+    return ranks.reshape(saliency.shape)

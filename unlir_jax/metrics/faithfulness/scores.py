@@ -1,0 +1,41 @@
+"""Score of the label: the number whose change a metric measures."""
+
+from collections.abc import Callable
+from typing import Literal, get_args
+
+import jax
+import jax.numpy as jnp
+
+from unlir_jax import split
+from unlir_jax.core import memoize
+from unlir_jax.types import Images, Labels, SplitModel, Variables
+
+Score = Literal["probability", "logit"]
+
+
+@memoize.remember
+def label_score(
+    model: SplitModel, kind: Score = "probability"
+) -> Callable[[Variables, Images, Labels], jax.Array]:
+    """Give `(variables, images, labels) -> [batch]`, compiled.
+
+    Args:
+        model: The cut network.
+        kind: `probability` is the label's softmax, in [0, 1]; `logit` what goes into
+            it, without bounds.
+
+    Raises:
+        ValueError: `kind` is unknown.
+    """
+    if kind not in get_args(Score):
+        raise ValueError(
+            f"`score`={kind!r} is unknown; expected one of {get_args(Score)}."
+        )
+    network = split.whole(model)
+
+    def score(variables: Variables, images: Images, labels: Labels) -> jax.Array:
+        logits = network(variables, images)
+        values = jax.nn.softmax(logits) if kind == "probability" else logits
+        return jnp.take_along_axis(values, labels[:, None], axis=1)[:, 0]
+
+    return jax.jit(score)

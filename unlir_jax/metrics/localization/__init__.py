@@ -1,0 +1,1 @@
+"""Agreement of the map with the object's mask or boxes."""

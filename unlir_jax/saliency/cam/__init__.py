@@ -1,0 +1,1 @@
+"""Class activation maps: feature maps at the cut, weighted and summed."""

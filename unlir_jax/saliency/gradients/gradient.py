@@ -1,0 +1,155 @@
+"""Maps of the gradient of the score with respect to the image's pixels."""
+
+from typing import Any, Literal, get_args
+
+import jax
+import jax.numpy as jnp
+
+from unlir_jax import split
+from unlir_jax.core import compilation, memoize
+from unlir_jax.saliency import targets
+from unlir_jax.saliency.cam.cam import checked
+from unlir_jax.saliency.spec import explainer
+from unlir_jax.types import Explainer, Images, Labels, SplitModel, Variables
+
+Channels = Literal["sum", "absolute_sum", "absolute_max", "norm", "keep"]
+"""How the colours of an attribution become one number a pixel, see `merge`."""
+
+
+@explainer(
+    title="Gradient",
+    family="gradients",
+    formula="gradient of the logit with respect to the pixels",
+    passes="1 forward + backward",
+    source="Simonyan et al., 2014",
+    degree=1,
+    representative=True,
+    synonyms=("saliency",),
+)
+@memoize.remember
+def gradient(
+    model: SplitModel,
+    *,
+    target: targets.Target = "logit",
+    channels: Channels = "absolute_max",
+) -> Explainer:
+    """Show how much each pixel would change the score: `max_c |d score / d x_c|`.
+
+    Args:
+        model: The cut network; where it is cut makes no difference.
+        target: What is explained, see `targets.resolve`.
+        channels: How colours are merged, see `merge`.
+
+    References:
+        Simonyan et al., *Deep Inside Convolutional Networks*, ICLR Workshops 2014,
+        Section 3.1.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from unlir_jax import saliency, split
+        >>> model = split.from_functions(  # The logits are the mean colour.
+        ...     lambda variables, images: images,
+        ...     lambda variables, maps: maps.mean((1, 2)),
+        ... )
+        >>> images = jnp.zeros((1, 2, 2, 3)).at[0, 0, 1, 2].set(1)  # A blue pixel.
+        >>> blue = jnp.asarray([2])
+        >>> saliency.gradient(model)({}, images, blue)[0].tolist()
+        [[0.25, 0.25], [0.25, 0.25]]
+    """
+    check_channels(channels)
+    slope = image_gradient(model, targets.resolve(target))
+
+    @jax.jit
+    def run(
+        variables: Variables, images: Images, labels: Labels
+    ) -> tuple[jax.Array, jax.Array]:
+        found, classes = slope(variables, images, labels)
+        return merge(found, channels), classes
+
+    return checked(model, run)
+
+
+@explainer(
+    title="Input × gradient",
+    family="gradients",
+    formula="gradient times image",
+    passes="1 forward + backward",
+    source="Shrikumar et al., 2016",
+    degree=1,
+)
+@memoize.remember
+def input_x_gradient(
+    model: SplitModel,
+    *,
+    target: targets.Target = "logit",
+    channels: Channels = "sum",
+) -> Explainer:
+    """Multiply pixels and gradient: `sum_c x_c d score / d x_c`.
+
+    Args:
+        model: The cut network; where it is cut makes no difference.
+        target: What is explained, see `targets.resolve`.
+        channels: How colours are merged, see `merge`.
+
+    References:
+        Shrikumar et al., *Not Just a Black Box: Learning Important Features Through
+        Propagating Activation Differences*, 2016.
+
+    Note:
+        Pixels are those in [0, 1]: black ones count for nothing.
+    """
+    check_channels(channels)
+    slope = image_gradient(model, targets.resolve(target))
+
+    @jax.jit
+    def run(
+        variables: Variables, images: Images, labels: Labels
+    ) -> tuple[jax.Array, jax.Array]:
+        found, classes = slope(variables, images, labels)
+        return merge(images * found, channels), classes
+
+    return checked(model, run)
+
+
+@memoize.remember
+def image_gradient(model: SplitModel, score: targets.Score) -> Any:
+    """Make `(variables, images, labels) -> (gradient, [0, classes])`, compiled."""
+    network = split.whole(model)
+
+    @jax.jit
+    def slope(
+        variables: Variables, images: Images, labels: Labels
+    ) -> tuple[jax.Array, jax.Array]:
+        def total(images: Images) -> tuple[jax.Array, jax.Array]:
+            logits = network(variables, images)
+            return jnp.sum(score(logits, labels)), jnp.zeros((0, logits.shape[-1]))
+
+        return jax.grad(total, has_aux=True)(images)
+
+    return slope
+
+
+def merge(attribution: Any, channels: Channels) -> jax.Array:
+    """Bring an attribution `[batch, height, width, colours]` to one number a pixel.
+
+    `sum` keeps what adds up to the score; `absolute_sum`, `absolute_max` and `norm`
+    (Euclidean) forget signs; `keep` changes nothing.
+    """
+    attribution = jnp.asarray(attribution)
+    if channels == "sum":
+        return jnp.sum(attribution, axis=-1)
+    if channels == "absolute_sum":
+        return jnp.sum(jnp.abs(attribution), axis=-1)
+    if channels == "absolute_max":
+        return compilation.largest(jnp.abs(attribution), (-1,))
+    if channels == "norm":
+        return jnp.linalg.norm(attribution, axis=-1)
+    return attribution
+
+
+def check_channels(channels: str) -> None:
+    """Refuse an unknown way to merge colours."""
+    if channels not in get_args(Channels):
+        raise ValueError(
+            f"`channels`={channels!r} is unknown; expected one of {get_args(Channels)}."
+        )

@@ -1,0 +1,127 @@
+"""Gradients at random places between random backgrounds and the image."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from unlir_jax import maps, split
+from unlir_jax.core import loops, memoize, random_keys
+from unlir_jax.saliency import accumulation, targets
+from unlir_jax.saliency.gradients.gradient import (
+    Channels,
+    check_channels,
+    image_gradient,
+    merge,
+)
+from unlir_jax.saliency.spec import explainer
+from unlir_jax.types import (
+    Explainer,
+    Images,
+    Labels,
+    RandomKey,
+    SplitModel,
+    Variables,
+)
+
+
+@explainer(
+    title="GradientSHAP",
+    family="gradients",
+    formula="gradient averaged between random baselines and the image",
+    passes="`samples` × (forward + backward)",
+    source="Lundberg and Lee, NeurIPS 2017",
+    quick={"samples": 2},
+    degree=1,
+)
+@memoize.remember
+def gradient_shap(
+    model: SplitModel,
+    *,
+    target: targets.Target = "logit",
+    samples: int = 25,
+    baseline: maps.Baseline = "noise",
+    level: float = 0.0,
+    channels: Channels = "sum",
+    loop: loops.Loop = "auto",
+) -> Explainer:
+    """Average gradients at random places between random backgrounds and the image.
+
+    The expectation of `(x - x0) * d score / d x (x0 + a (x - x0))` over backgrounds
+    `x0` and places `a`; its sum is the expected difference of the scores. Places are
+    drawn one from each of `samples` equal parts of [0, 1], which lowers the variance.
+    The explainer needs `key`.
+
+    Args:
+        model: The cut network; where it is cut makes no difference.
+        target: What is explained, see `targets.resolve`.
+        samples: Number of draws.
+        baseline: Kind of background, see `maps.background`; `noise` is drawn anew for
+            each sample.
+        level: Deviation of noise added to the image, as a share of its range.
+        channels: How colours are merged, see `gradients.merge`.
+        loop: `auto`, `host` or `device`; see `loops.place`.
+
+    References:
+        Lundberg & Lee, *A Unified Approach to Interpreting Model Predictions*, NeurIPS
+        2017; Erion et al., *Improving performance of deep learning models with
+        axiomatic attribution priors and expected gradients*, 2021, Eq. 3.
+    """
+    accumulation.check_samples(samples, level)
+    check_channels(channels)
+    maps.background(jnp.zeros((1, 1, 1, 3)), baseline, key=jax.random.key(0))
+    step = _random_step(model, targets.resolve(target), samples, baseline, level)
+
+    @split.guarded(model)
+    def explain(
+        variables: Variables,
+        images: Images,
+        labels: Labels,
+        *,
+        key: RandomKey | None = None,
+    ) -> jax.Array:
+        images, labels = jnp.asarray(images), jnp.asarray(labels)
+        accumulation.image_keys(key, images)  # Says so if the key is missing.
+        arguments = (variables, images, labels, key)
+        total = accumulation.fold(
+            step, jnp.zeros_like(images), np.arange(samples), *arguments, loop=loop
+        )
+        return merge(total, channels)
+
+    return explain
+
+
+@memoize.remember
+def _random_step(
+    model: SplitModel,
+    score: targets.Score,
+    samples: int,
+    baseline: maps.Baseline,
+    level: float,
+) -> Any:
+    slope = image_gradient(model, score)
+
+    @jax.jit
+    def step(
+        total: jax.Array,
+        sample: Any,
+        variables: Variables,
+        images: Images,
+        labels: Labels,
+        key: RandomKey,
+    ) -> jax.Array:
+        own = random_keys.per_image(jax.random.fold_in(key, sample), images)
+        # Noise of deviation 0 would be drawn all the same.
+        noisy = images + accumulation.noise(own, 0, images, level) if level else images
+        start = maps.background(
+            images, baseline, mean=model.mean, key=jax.random.fold_in(key, sample)
+        )
+        uniform = jax.vmap(
+            lambda k: jax.random.uniform(jax.random.fold_in(k, 1), (), images.dtype)
+        )(own)
+        place = ((sample + uniform) / samples)[:, None, None, None]
+        found, _ = slope(variables, start + place * (noisy - start), labels)
+        return total + (noisy - start) * found / samples
+
+    return step

@@ -1,0 +1,228 @@
+"""Gradients that only positive evidence passes: guided ReLUs, in any network.
+
+ReLUs are found in the network's traced equations and not among its modules, so it
+makes no difference in what library a network is written, nor whether its ReLUs are
+modules, functions, or a `maximum` with 0. The network itself is not touched: the plain
+gradient, taken before or after, stays plain.
+
+A map can be differentiated again, by images or variables, in forward or reverse mode.
+What comes out is the derivative of the modified gradient as a function of them, what
+finite differences of the map converge to. The rule is not applied a second time.
+"""
+
+import functools
+import math
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+
+from unlir_jax import maps
+from unlir_jax.core import memoize
+from unlir_jax.saliency import rectifiers, targets
+from unlir_jax.saliency.cam.cam import check_maps, checked, head_score, weigh
+from unlir_jax.saliency.gradients.gradient import Channels, check_channels, merge
+from unlir_jax.saliency.spec import explainer
+from unlir_jax.types import (
+    Explainer,
+    Features,
+    Images,
+    Labels,
+    SplitModel,
+    Variables,
+)
+
+Rule = Literal["guided", "deconvolution"]
+
+
+@explainer(
+    title="Guided backpropagation",
+    family="gradients",
+    formula="gradient that rectifiers pass where input and gradient are positive",
+    passes="1 forward + backward",
+    source="Springenberg et al., 2015",
+    degree=1,
+    representative=True,
+    synonyms=("guided_backprop",),
+)
+@memoize.remember
+def guided_backpropagation(
+    model: SplitModel,
+    *,
+    target: targets.Target = "logit",
+    channels: Channels = "absolute_max",
+) -> Explainer:
+    """Pass a gradient through a ReLU where both it and the input are positive.
+
+    A ReLU6 passes it where `0 < input < 6` and the gradient is positive.
+
+    Args:
+        model: The cut network; where it is cut makes no difference.
+        target: What is explained, see `targets.resolve`.
+        channels: How colours are merged, see `gradients.merge`.
+
+    Raises:
+        ValueError: When called: the network has no ReLU, or has one in a loop that
+            cannot be rewritten.
+
+    References:
+        Springenberg et al., *Striving for Simplicity: The All Convolutional Net*, ICLR
+        Workshops 2015, Section 3.4.
+
+    Note:
+        It shows edges nearly whatever the class and the weights are: see Adebayo et
+        al., *Sanity Checks for Saliency Maps*, NeurIPS 2018.
+    """
+    return _explainer(model, "guided", target, channels)
+
+
+@explainer(
+    title="Deconvolution",
+    family="gradients",
+    formula="gradient that rectifiers pass where the gradient is positive",
+    passes="1 forward + backward",
+    source="Zeiler and Fergus, ECCV 2014",
+    degree=1,
+)
+@memoize.remember
+def deconvolution(
+    model: SplitModel,
+    *,
+    target: targets.Target = "logit",
+    channels: Channels = "absolute_max",
+) -> Explainer:
+    """Pass a gradient through a ReLU where it is positive, whatever the input.
+
+    A ReLU6 does the same. Settings and errors as in `guided_backpropagation`.
+
+    References:
+        Zeiler & Fergus, *Visualizing and Understanding Convolutional Networks*, ECCV
+        2014, Section 2.1.
+    """
+    return _explainer(model, "deconvolution", target, channels)
+
+
+@explainer(
+    title="Guided Grad-CAM",
+    family="gradients",
+    formula="guided backpropagation times Grad-CAM",
+    passes="1 forward + backward",
+    source="Selvaraju et al., ICCV 2017",
+    degree=2,
+)
+@memoize.remember
+def guided_grad_cam(
+    model: SplitModel,
+    *,
+    target: targets.Target = "logit",
+    channels: Channels = "absolute_max",
+) -> Explainer:
+    """Multiply guided backpropagation with Grad-CAM, enlarged to the image.
+
+    Settings and errors as in `guided_backpropagation`.
+
+    References:
+        Selvaraju et al., *Grad-CAM*, ICCV 2017, Section 3.2.
+    """
+    check_channels(channels)
+    score = targets.resolve(target)
+
+    @jax.jit
+    def run(
+        variables: Variables, images: Images, labels: Labels
+    ) -> tuple[jax.Array, jax.Array]:
+        fine, features, classes = _ruled_gradient(
+            model, "guided", score, variables, images, labels
+        )
+        # The maps of the one forward pass; only the head is differentiated again.
+        check_maps(features)
+        total = head_score(model, score, variables, features, labels)
+        gradient, _ = jax.grad(total, has_aux=True)(features.maps)
+        coarse = jax.nn.relu(weigh(features.maps, jnp.mean(gradient, axis=(1, 2))))
+        enlarged = maps.resize(coarse, images.shape[1:3])
+        return merge(fine * enlarged[..., None], channels), classes
+
+    return checked(model, run)
+
+
+def _explainer(
+    model: SplitModel, rule: Rule, target: targets.Target, channels: Channels
+) -> Explainer:
+    check_channels(channels)
+    score = targets.resolve(target)
+
+    @jax.jit
+    def run(
+        variables: Variables, images: Images, labels: Labels
+    ) -> tuple[jax.Array, jax.Array]:
+        gradient, _, classes = _ruled_gradient(
+            model, rule, score, variables, images, labels
+        )
+        return merge(gradient, channels), classes
+
+    return checked(model, run)
+
+
+def _ruled_gradient(
+    model: SplitModel,
+    rule: Rule,
+    score: targets.Score,
+    variables: Variables,
+    images: Images,
+    labels: Labels,
+) -> tuple[jax.Array, Features, jax.Array]:
+    """Give the gradient under a rule, the features on the way, and `[0, classes]`."""
+
+    def network(variables: Variables, images: Images) -> tuple[jax.Array, Features]:
+        features = model.features(variables, images)
+        return jnp.asarray(model.head(variables, features)), features
+
+    ruled = rectifiers.replace(
+        network, functools.partial(_clip, rule), variables, images
+    )
+
+    def total(images: Images) -> tuple[jax.Array, tuple[Features, jax.Array]]:
+        logits, features = ruled(variables, images)
+        classes = jnp.zeros((0, logits.shape[-1]))
+        return jnp.sum(score(logits, labels)), (features, classes)
+
+    gradient, (features, classes) = jax.grad(total, has_aux=True)(images)
+    return gradient, features, classes
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 2, 3))
+def _clip(rule: Rule, values: jax.Array, low: float, high: float) -> jax.Array:
+    """Clip values to an interval; its derivative is the rule's.
+
+    JAX takes the second derivative through the code of the two halves below and not
+    through the rule (`jax.custom_vjp`, 0.12.0). So the forward half clips by ordinary
+    operations, whose derivative is that of the values; it does not call `_clip`.
+    """
+    del rule
+    return _clipped(values, low, high)
+
+
+def _clip_forward(
+    rule: Rule, values: jax.Array, low: float, high: float
+) -> tuple[jax.Array, Any]:
+    inside = (values > low) & (values < high) if rule == "guided" else None
+    return _clipped(values, low, high), inside
+
+
+def _clip_backward(
+    rule: Rule, low: float, high: float, inside: Any, gradient: jax.Array
+) -> tuple[jax.Array]:
+    del low, high
+    positive = jax.nn.relu(gradient)
+    return (jnp.where(inside, positive, 0) if rule == "guided" else positive,)
+
+
+def _clipped(values: jax.Array, low: float, high: float) -> jax.Array:
+    if low > -math.inf:
+        values = jnp.maximum(values, jnp.asarray(low, values.dtype))
+    if high < math.inf:
+        values = jnp.minimum(values, jnp.asarray(high, values.dtype))
+    return values
+
+
+_clip.defvjp(_clip_forward, _clip_backward)

@@ -1,0 +1,273 @@
+"""Moments of the gradient over noise added to the image."""
+
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from unlir_jax import split
+from unlir_jax.core import loops, memoize
+from unlir_jax.saliency import accumulation, targets
+from unlir_jax.saliency.gradients.gradient import (
+    Channels,
+    check_channels,
+    image_gradient,
+    merge,
+)
+from unlir_jax.saliency.spec import explainer
+from unlir_jax.types import (
+    Explainer,
+    Images,
+    Labels,
+    RandomKey,
+    SplitModel,
+    Variables,
+)
+
+Statistic = Literal["mean", "square", "variance"]
+
+
+class Moments(NamedTuple):
+    """Hold the moments of a gradient over noise, each `[batch, height, width, 3]`.
+
+    `square` is the mean of the squares, `variance` that of the population.
+    """
+
+    mean: jax.Array
+    square: jax.Array
+    variance: jax.Array
+
+
+class _Running(NamedTuple):
+    """Hold Welford's sums: they lose no digits where the mean is large."""
+
+    count: jax.Array
+    mean: jax.Array
+    spread: jax.Array
+
+
+@explainer(
+    title="SmoothGrad",
+    family="gradients",
+    formula="mean of the gradient over noisy images",
+    passes="`samples` × (forward + backward)",
+    source="Smilkov et al., 2017",
+    quick={"samples": 2},
+    degree=1,
+    synonyms=("smoothgrad",),
+)
+@memoize.remember
+def smooth_grad(
+    model: SplitModel,
+    *,
+    target: targets.Target = "logit",
+    samples: int = 25,
+    level: float = 0.15,
+    channels: Channels = "absolute_max",
+    loop: loops.Loop = "auto",
+) -> Explainer:
+    """Average the gradient over noisy copies of the image, and take its magnitude.
+
+    The explainer needs `key`.
+
+    Args:
+        model: The cut network; where it is cut makes no difference.
+        target: What is explained, see `targets.resolve`.
+        samples: Number of noisy copies.
+        level: Deviation of the noise as a share of each image's range of values; the
+            paper finds 0.1 to 0.2 best.
+        channels: How colours are merged, see `gradients.merge`.
+        loop: `auto`, `host` or `device`; see `loops.place`.
+
+    References:
+        Smilkov et al., *SmoothGrad: removing noise by adding noise*, 2017, Section 3.
+    """
+    return _over_noise(model, "mean", target, samples, level, channels, loop)
+
+
+@explainer(
+    title="SquareGrad",
+    family="gradients",
+    formula="mean of the squared gradient over noisy images",
+    passes="`samples` × (forward + backward)",
+    source="Hooker et al., NeurIPS 2019",
+    quick={"samples": 2},
+    degree=2,
+    synonyms=("smoothgrad_squared",),
+)
+@memoize.remember
+def square_grad(
+    model: SplitModel,
+    *,
+    target: targets.Target = "logit",
+    samples: int = 25,
+    level: float = 0.15,
+    channels: Channels = "absolute_max",
+    loop: loops.Loop = "auto",
+) -> Explainer:
+    """Average the square of the gradient over noisy copies of the image.
+
+    Settings as in `smooth_grad`.
+
+    References:
+        Hooker et al., *A Benchmark for Interpretability Methods in Deep Neural
+        Networks*, NeurIPS 2019, Section 4.1 (SmoothGrad-Squared).
+    """
+    return _over_noise(model, "square", target, samples, level, channels, loop)
+
+
+@explainer(
+    title="VarGrad",
+    family="gradients",
+    formula="variance of the gradient over noisy images",
+    passes="`samples` × (forward + backward)",
+    source="Adebayo et al., NeurIPS 2018",
+    quick={"samples": 2},
+    degree=2,
+    synonyms=("vargrad",),
+)
+@memoize.remember
+def var_grad(
+    model: SplitModel,
+    *,
+    target: targets.Target = "logit",
+    samples: int = 25,
+    level: float = 0.15,
+    channels: Channels = "absolute_max",
+    loop: loops.Loop = "auto",
+) -> Explainer:
+    """Take the variance of the gradient over noisy copies of the image.
+
+    The population's variance, so one sample gives zeros. Settings as in `smooth_grad`.
+
+    References:
+        Adebayo et al., *Local Explanation Methods for Deep Neural Networks Lack
+        Sensitivity to Parameter Values*, ICLR Workshops 2018, Section 2.
+    """
+    return _over_noise(model, "variance", target, samples, level, channels, loop)
+
+
+@memoize.remember
+def noise_moments(
+    model: SplitModel,
+    *,
+    target: targets.Target = "logit",
+    loop: loops.Loop = "auto",
+) -> Callable[[Variables, Images, Labels, Any], Moments]:
+    """Take the moments of the gradient over noise that is given.
+
+    Returns:
+        `(variables, images, labels, noise) -> Moments`, with `noise`
+        `[samples, *images.shape]`.
+    """
+    add = _adding(model, targets.resolve(target))
+
+    @jax.jit
+    def step(
+        state: _Running,
+        noise: Any,
+        variables: Variables,
+        images: Images,
+        labels: Labels,
+    ) -> _Running:
+        return add(state, noise, variables, images, labels)
+
+    @split.guarded(model)
+    def moments(
+        variables: Variables, images: Images, labels: Labels, noise: Any
+    ) -> Moments:
+        images, labels = jnp.asarray(images), jnp.asarray(labels)
+        if jnp.shape(noise)[1:] != images.shape or not len(noise):
+            raise ValueError(
+                f"`noise` has shape {jnp.shape(noise)}; expected [samples, "
+                f"{', '.join(map(str, images.shape))}]."
+            )
+        arguments = (variables, images, labels)
+        begun = _begin(images)
+        return _finish(accumulation.fold(step, begun, noise, *arguments, loop=loop))
+
+    return moments
+
+
+def _over_noise(
+    model: SplitModel,
+    statistic: Statistic,
+    target: targets.Target,
+    samples: int,
+    level: float,
+    channels: Channels,
+    loop: loops.Loop,
+) -> Explainer:
+    accumulation.check_samples(samples, level)
+    check_channels(channels)
+    step = _noisy_step(model, targets.resolve(target), level)
+
+    @split.guarded(model)
+    def explain(
+        variables: Variables,
+        images: Images,
+        labels: Labels,
+        *,
+        key: RandomKey | None = None,
+    ) -> jax.Array:
+        images, labels = jnp.asarray(images), jnp.asarray(labels)
+        arguments = (variables, images, labels, accumulation.image_keys(key, images))
+        state = accumulation.fold(
+            step, _begin(images), np.arange(samples), *arguments, loop=loop
+        )
+        return merge(getattr(_finish(state), statistic), channels)
+
+    return explain
+
+
+@memoize.remember
+def _noisy_step(model: SplitModel, score: targets.Score, level: float) -> Any:
+    """Compile what all three statistics have in common, one noisy copy."""
+    add = _adding(model, score)
+
+    @jax.jit
+    def step(
+        state: _Running,
+        sample: Any,
+        variables: Variables,
+        images: Images,
+        labels: Labels,
+        image_keys: jax.Array,
+    ) -> _Running:
+        noise = accumulation.noise(image_keys, sample, images, level)
+        return add(state, noise, variables, images, labels)
+
+    return step
+
+
+def _adding(model: SplitModel, score: targets.Score) -> Callable[..., _Running]:
+    slope = image_gradient(model, score)
+
+    def add(
+        state: _Running,
+        noise: Any,
+        variables: Variables,
+        images: Images,
+        labels: Labels,
+    ) -> _Running:
+        found, _ = slope(variables, images + noise, labels)
+        count = state.count + 1
+        difference = found - state.mean
+        mean = state.mean + difference / count
+        return _Running(count, mean, state.spread + difference * (found - mean))
+
+    return add
+
+
+def _begin(images: jax.Array) -> _Running:
+    return _Running(
+        jnp.zeros((), images.dtype), jnp.zeros_like(images), jnp.zeros_like(images)
+    )
+
+
+@jax.jit
+def _finish(state: _Running) -> Moments:
+    variance = state.spread / state.count
+    return Moments(state.mean, variance + state.mean**2, variance)

@@ -1,0 +1,1 @@
+"""Masks found by gradient descent, for each image."""

@@ -1,0 +1,1 @@
+"""Scores of images of which parts are hidden."""

@@ -1,0 +1,79 @@
+"""Specs of explainers: all that is said of a method, beside its factory.
+
+A method is one file: a factory under `@explainer(...)`, imported once. Commands,
+reports, tables of the documentation and tests read the tables below.
+"""
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple
+
+from unlir_jax.types import Explainer
+
+Factory = Callable[..., Explainer]
+NONE: Mapping[str, Any] = MappingProxyType({})
+
+METHODS: dict[str, Factory] = {}
+"""Factories by name; each takes the cut model and its own hyper-parameters."""
+
+CONTROLS: dict[str, Factory] = {}
+"""Factories of the methods that do not look at the network."""
+
+SYNONYMS: dict[str, str] = {}
+"""Names in other libraries, with the names in `METHODS`."""
+
+
+class ExplainerSpec(NamedTuple):
+    """Describe an explainer; as a decorator, register the factory below.
+
+    Attributes:
+        title: Name for people.
+        family: Family of methods; those of "controls" do not look at the network.
+        formula: Formula of the map, or its description in a few words.
+        passes: Number of passes through the network.
+        source: Authors, venue and year.
+        quick: Settings with which a test takes little time.
+        degree: Exponent d: logits times c give the map times c^d. None: no such rule.
+        head: Networks that the method explains: `any`, or those with an `affine` head.
+        representative: Whether the fast tier of the tests has the method.
+        synonyms: Names of the method in other libraries.
+    """
+
+    title: str
+    family: str
+    formula: str
+    passes: str
+    source: str
+    quick: Mapping[str, Any] = NONE
+    degree: int | None = None
+    head: Literal["any", "affine"] = "any"
+    representative: bool = False
+    synonyms: tuple[str, ...] = ()
+
+    def __call__[F: Factory](self, factory: F) -> F:
+        """Register a factory `(model, *, settings) -> Explainer` under its own name.
+
+        Returns:
+            The factory as it is.
+
+        Raises:
+            ValueError: Another factory has the name, or a synonym.
+        """
+        name = factory.__name__
+        for each in (name, *self.synonyms):
+            owner = METHODS.get(SYNONYMS.get(each, each), factory).__module__
+            if owner != factory.__module__:
+                raise ValueError(
+                    f"`{each}` is an explainer of {owner}; expected another name."
+                )
+        SPECS[name], METHODS[name] = self, factory
+        SYNONYMS.update(dict.fromkeys(self.synonyms, name))
+        if self.family == "controls":
+            CONTROLS[name] = factory
+        return factory
+
+
+explainer = ExplainerSpec
+
+SPECS: dict[str, ExplainerSpec] = {}
+"""Specs by name, in the order of the imports."""
