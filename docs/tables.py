@@ -41,6 +41,13 @@ def _table(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
 
+def _few(names: Sequence[str], count: int) -> str:
+    """Join the first names, and say how many there are."""
+    if len(names) <= count + 1:
+        return ", ".join(names)
+    return f"{', '.join(names[:count])}, … ({len(names)})"
+
+
 def methods() -> str:
     """List the explainers, a line each family."""
     families: dict[str, list[str]] = {}
@@ -49,7 +56,7 @@ def methods() -> str:
     rows = []
     for family, titles in families.items():
         heading, passes = FAMILIES.get(family, (family, "–"))
-        rows.append((heading, ", ".join(titles), passes))
+        rows.append((heading, _few(titles, 6), passes))
     return _table(("family", "methods", "network passes"), rows)
 
 
@@ -95,8 +102,8 @@ def metrics_by_question() -> str:
     rows = [
         (
             QUESTIONS.get(family, family),
-            ", ".join(f"{spec.title} {_arrow(spec.better)}" for spec in specs),
-            "; ".join(dict.fromkeys(spec.fooled_by for spec in specs)),
+            _few([f"{spec.title} {_arrow(spec.better)}" for spec in specs], 4),
+            _few(list(dict.fromkeys(spec.fooled_by for spec in specs)), 2),
         )
         for family, specs in families.items()
     ]

@@ -38,6 +38,7 @@ KNOWN = {"opening": 89, "argument": 278, "lost": 14, "banned": 1039}
 
 def plain(text):
     """Leave out code: blocks, spans, tags, and the targets of links."""
+    text = re.sub(r"<!-- generated.*?<!-- end -->", "", text, flags=re.DOTALL)
     text = re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
     text = re.sub(r"^ {4}[^\n]*$|<!--.*?-->", "", text, flags=re.DOTALL | re.MULTILINE)
     text = re.sub(r"`[^`\n]*`", "`code`", text)
@@ -116,7 +117,8 @@ def test_a_sentence_is_short(page):
 
 def test_the_readme_says_what_it_is_in_600_words():
     text = (ROOT / "README.md").read_text()
-    assert len(text[: text.index("](docs/results")].split()) <= 600
+    words = text[: text.index("](docs/results/index")].split()
+    assert len([word for word in words if re.search(r"\w", word)]) <= 600
     assert "pip install" in text[: text.index("## In Python")]
 
 

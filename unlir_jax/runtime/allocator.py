@@ -16,7 +16,7 @@ def keep_freed_memory() -> bool:
 
     XLA on CPU asks for its temporary memory anew each time, and glibc gives blocks of
     over 32 MB back to the system at once, so each call pays for touching every page
-    again: about two fifths of the time of a network (docs/performance.md). The
+    again: about two fifths of the time of a network (docs/results/speed.md). The
     cost is that the process keeps its peak of memory. Threads that have allocated
     before stay as they are, so the earlier the better.
 

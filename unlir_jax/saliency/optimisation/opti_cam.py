@@ -31,7 +31,7 @@ from unlir_jax.types import (
 Objective = Literal["mask", "diff", "iomask", "iodiff"]
 Solver = Literal["adam", "projected"]
 DECAYS = (0.8, 0.99)
-"""Of the moments of Adam on masks, chosen on 8 photographs (docs/saliency/cam.md)."""
+"""Decays of Adam on masks, chosen on 8 photographs (docs/results/appendix.md)."""
 SHARED = 0.3
 """Of the mean metric, that every cell has."""
 SMALLEST = -16.0
