@@ -117,6 +117,7 @@ def test_backgrounds(pictures):
     assert jnp.std(maps.background(images, "blur", mean=mean)) < jnp.std(images)
 
 
+@pytest.mark.exhaustive
 def test_blur_is_the_convolution_with_its_kernel(pictures):
     images = jnp.asarray(pictures[:1])
     kernel = maps.blur_kernel()
@@ -129,6 +130,7 @@ def test_blur_is_the_convolution_with_its_kernel(pictures):
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
+@pytest.mark.exhaustive
 def test_noise_belongs_to_the_image(pictures):
     images, key = jnp.asarray(pictures), jax.random.key(0)
     noise = maps.background(images, "noise", key=key)

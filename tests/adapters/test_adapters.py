@@ -472,6 +472,7 @@ def test_files_that_are_too_large_are_refused(file, monkeypatch):
     refused("expected an adapter of at most 1,000", adapters.load, file)
 
 
+@pytest.mark.exhaustive
 def test_an_adapter_weighs_the_trunk_of_a_part_network(pictures):
     decision = {"name": "descriptors", "parts": 4, "layer": "layer2"}
     whole = pretrained.load(NAME, "random", num_classes=3, decision=decision)

@@ -160,6 +160,7 @@ def test_interrupt(photo, monkeypatch, capsys):
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
+@pytest.mark.exhaustive
 def test_nobody_reads_the_output():
     command = f"{sys.executable} -m unlir_jax.cli models --json | head -c 1"
     done = subprocess.run(command, shell=True, capture_output=True, check=True)

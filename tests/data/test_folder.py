@@ -381,6 +381,7 @@ def test_broken_pictures_are_named_when_they_are_read(put, tmp_path):
         source.read(3)
 
 
+@pytest.mark.exhaustive
 def test_fifty_birds(shared):
     """The hidden layout: SPLIT/CLASS, with keypoints of the stored pictures."""
     train, test = (folder.folder(shared / "data/cub50", x) for x in ("train", "test"))

@@ -171,6 +171,7 @@ def test_who_is_asked_to_stop_keeps_what_is_done_and_leaves_nobody_waiting(
     assert reached == ["evaluated"]
 
 
+@pytest.mark.exhaustive
 def test_a_broken_picture_is_counted(pictures, tmp_path):
     broken = tmp_path / "broken"
     broken.mkdir()
@@ -363,6 +364,7 @@ def test_a_network_of_random_labels_has_to_be_named(pictures, tmp_path):
         evaluate.run(given, tmp_path / "out")
 
 
+@pytest.mark.exhaustive
 def test_weighted_filters_are_evaluated_beside_a_network_of_other_labels(
     pictures, tmp_path
 ):
@@ -408,6 +410,7 @@ def test_the_gallery_has_the_best_the_worst_and_the_disputed():
     assert gallery.choose(values, flat, True, 1)[1] == ("worst", 0)
 
 
+@pytest.mark.exhaustive
 def test_maps_of_the_gallery_are_kept_and_made_again_only_where_they_are_lost(
     pictures, tmp_path, monkeypatch
 ):

@@ -204,6 +204,7 @@ def change_pictures(folder, change):
     return undo
 
 
+@pytest.mark.exhaustive
 def test_other_pictures_are_refused_by_name(pictures, weights, tmp_path):
     mine = copied(pictures, tmp_path / "mine")
     given, run = settings(mine, weights), tmp_path / "run"
@@ -282,6 +283,7 @@ def flipped(data, place):
     return data[:place] + bytes([data[place] ^ 0x10]) + data[place + 1 :]
 
 
+@pytest.mark.exhaustive
 def test_damaged_batches_are_said_and_made_again(pictures, weights, whole, run):
     for name in ("summary.json", *evaluate.WRITTEN):
         (run / name).unlink()

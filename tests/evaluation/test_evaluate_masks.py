@@ -39,6 +39,7 @@ def mask(left, right):
     return values
 
 
+@pytest.mark.exhaustive
 def test_what_is_void_counts_for_nothing(tmp_path):
     """Where all is object or void, every map lies on the object."""
     folder = write(
@@ -60,6 +61,7 @@ def test_what_is_void_counts_for_nothing(tmp_path):
     assert found["contract"]["max_iou"]["void"].startswith("left out")
 
 
+@pytest.mark.exhaustive
 def test_without_void_the_rim_counts(tmp_path):
     folder = write(tmp_path, mask(15, 100), mask(15, 100))
     given = settings(folder, "data.options.ignore=100")

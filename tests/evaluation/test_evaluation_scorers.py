@@ -35,6 +35,7 @@ def made(model, names, options=None):
     return found
 
 
+@pytest.mark.exhaustive
 def test_a_difference_gives_its_curves(watched, inputs):
     model, seen = watched
     names = ("insertion", "deletion", "insertion_minus_deletion", "deletion@mean")

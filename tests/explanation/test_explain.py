@@ -161,6 +161,7 @@ def test_names_stay_apart(report, results):
     assert {"cat__sheet.png", "cat-2__sheet.png"} <= set(sheets)
 
 
+@pytest.mark.exhaustive
 def test_scores_are_those_of_the_library(photos, weights, results):
     """One picture alone, by the public functions, against the batch of the job."""
     network = pretrained.load(small_network.NAME, weights, fold=True)
@@ -180,6 +181,7 @@ def test_scores_are_those_of_the_library(photos, weights, results):
         assert row["flat"] == bool(maps.is_flat(drawn)[0])
 
 
+@pytest.mark.exhaustive
 def test_pictures_of_shares_of_white(photos, weights, tmp_path, capsys):
     Image.fromarray(np.full((40, 40), 0.6, np.float32)).save(tmp_path / "deep.tif")
     (tmp_path / "phone.heic").touch()
@@ -252,6 +254,7 @@ def test_only_a_previous_report_is_replaced(photos, weights, tmp_path):
         run(both, weights, output, overwrite=True)
 
 
+@pytest.mark.exhaustive
 def test_a_failure_leaves_nothing(photos, weights, tmp_path, monkeypatch):
     output = tmp_path / "out"
     run([str(photos / "cat.png")], weights, output)
@@ -269,6 +272,7 @@ def test_a_failure_leaves_nothing(photos, weights, tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
+@pytest.mark.exhaustive
 def test_progress_grows_to_the_end(photos, weights, tmp_path):
     shares = []
     run(

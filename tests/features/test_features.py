@@ -56,6 +56,7 @@ def test_a_disk_without_room_is_a_sentence_before_any_row(
     assert cached(pictures(), network, tmp_path).features.shape == (22, 1, 1, 64)
 
 
+@pytest.mark.exhaustive
 def test_they_are_the_pooled_maps_of_the_network(network, tmp_path):
     kept = cached(pictures(broken=[5]), network, tmp_path)
     (images,) = (
@@ -92,6 +93,7 @@ def test_a_second_time_nothing_is_computed(network, tmp_path, monkeypatch):
         cached(pictures(seed=1), network, tmp_path)
 
 
+@pytest.mark.exhaustive
 def test_an_interruption_keeps_what_is_done(network, tmp_path, monkeypatch):
     def interrupt(share):
         if share > 0.5:
@@ -113,6 +115,7 @@ def test_an_interruption_keeps_what_is_done(network, tmp_path, monkeypatch):
     np.testing.assert_array_equal(resumed.features, whole.features)
 
 
+@pytest.mark.exhaustive
 def test_the_key_changes_with_all_that_matters(network):
     def key(of=None, variables=None, module=None, **changed):
         frame = {"name": "x", "image_size": SIZE, "crop": 1.0} | changed
@@ -293,6 +296,7 @@ def test_a_description_that_does_not_fit_is_no_description(network, tmp_path, te
         cached(pictures(), network, tmp_path)
 
 
+@pytest.mark.exhaustive
 def test_features_of_another_network_are_not_taken(network, tmp_path):
     cached(pictures(), network, tmp_path / "a")
     other = pretrained.load("cifar_resnet8", "random", seed=1)

@@ -49,6 +49,7 @@ def test_every_kind_of_method_learns_colours(pictures, tmp_path, method):
     }
 
 
+@pytest.mark.exhaustive
 def test_all_methods_get_the_same_pictures_and_draws_are_kept(pictures, tmp_path):
     for method in ("cosine", "probe_max"):
         adapt.run(settings(pictures, method), tmp_path / method)
@@ -183,6 +184,7 @@ def test_the_command_says_what_came_out(pictures, tmp_path, capsys):
     assert "Done: 1 draws" in capsys.readouterr().out
 
 
+@pytest.mark.exhaustive
 def test_a_config_of_an_earlier_version_has_no_kind(pictures, tmp_path):
     given = settings(pictures, "ridge")
     assert few_shots.kind(given) == given.kind == "few_shot"

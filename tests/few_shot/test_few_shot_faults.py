@@ -128,6 +128,7 @@ def test_settings_that_a_method_refuses_are_named_before_any_work(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.exhaustive
 def test_other_pictures_are_refused_by_name(colours, weights, tmp_path):
     mine, run = shutil.copytree(colours, tmp_path / "mine"), tmp_path / "run"
     given = settings(mine, weights)
@@ -157,6 +158,7 @@ def test_other_pictures_are_refused_by_name(colours, weights, tmp_path):
     refused("data.compare=sizes")
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("argument", tiers.by_tier([ALONE, "k=1+2,method=cosine"], 1))
 def test_other_weights_are_refused_with_both_hashes(
     colours, weights, tmp_path, argument

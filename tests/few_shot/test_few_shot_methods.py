@@ -36,6 +36,7 @@ def prepared(colours, method, **more):
     return given
 
 
+@pytest.mark.exhaustive
 def test_a_probe_gets_the_crops_that_adapters_get(colours, monkeypatch):
     shown = {}
     chosen, labels = np.asarray([0, 1, 5, 6, 10, 11]), np.repeat(np.arange(3), 2)

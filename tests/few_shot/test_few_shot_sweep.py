@@ -36,6 +36,7 @@ def read(path):
     return json.loads(path.read_text())
 
 
+@pytest.mark.exhaustive
 def test_each_run_of_many_is_that_run_alone(colours, swept, tmp_path):
     runs = [f"{name}_{k}" for name in ("cosine", "ridge") for k in (1, 2)]
     runs += ["filters_single_1", "filters_single_2"]

@@ -34,6 +34,7 @@ def mislabelled(given, others):
     return given._replace(data=given.data._replace(train=wrong))
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     "method",
     tiers.by_tier(["probe_gem", "prototypes", "filters_single"], {"probe_gem"}),

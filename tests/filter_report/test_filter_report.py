@@ -113,6 +113,7 @@ def test_filters_fire_where_a_loop_finds_the_largest(folder):
             np.testing.assert_allclose(spots.values[number, rank], value, rtol=1e-4)
 
 
+@pytest.mark.exhaustive
 def test_weights_of_inputs_look_at_what_the_kernel_is_given(folder):
     images, known = pixels_of(folder)[:2], network()
     each = inspection.Filter("layer2/block0/conv2/conv/input", (4,), 1.2)

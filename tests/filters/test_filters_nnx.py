@@ -118,6 +118,7 @@ def test_which_weights_there_are():
     assert shapes["kronecker"] == gains | inputs
 
 
+@pytest.mark.exhaustive
 def test_gradient_reaches_every_weight_in_training_and_adapters_share_a_batch():
     _, state, images = network(train=True)
     target = jnp.asarray(np.random.default_rng(3).normal(size=(5, 4)), jnp.float32)

@@ -104,6 +104,7 @@ def test_sanity_tells_an_edge_detector_from_an_explanation(name):
     assert set(found[of_network]) == {name, "ssim", "spearman", "hog"}
 
 
+@pytest.mark.exhaustive
 def test_one_layer_alone_and_all_behind():
     images, labels, *_ = inputs()
     saliency = of_network(VARIABLES, images, labels)

@@ -87,6 +87,7 @@ def test_aopc_is_that_of_a_slow_loop(model, pictures, weights, saliency, score, 
     np.testing.assert_array_equal(both["symmetric_relevance_gain"], gain)
 
 
+@pytest.mark.exhaustive
 def test_the_gain_of_the_negative_differs_in_sign(model, pictures, saliency):
     metric = metrics.symmetric_relevance_gain(model, patch=8)
     one = metric({}, pictures, LABELS, saliency)["symmetric_relevance_gain"]
@@ -95,6 +96,7 @@ def test_the_gain_of_the_negative_differs_in_sign(model, pictures, saliency):
     assert (jnp.abs(one) > 1e-3).all()
 
 
+@pytest.mark.exhaustive
 def test_insertion_minus_deletion_reverses_with_the_map(model, pictures, weights):
     order = np.random.default_rng(1).permutation(4 * 32 * 32).reshape(4, 32, 32)
     metric = metrics.insertion_minus_deletion(
@@ -109,6 +111,7 @@ def test_insertion_minus_deletion_reverses_with_the_map(model, pictures, weights
     assert (jnp.abs(difference) > 1e-4).all()
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("scaled", "loop"),
     tiers.by_tier([(True, "host"), (False, "host"), (True, "device")], 1),
@@ -150,6 +153,7 @@ def test_infidelity_of_what_foretells_nothing(model, pictures, weights):
     np.testing.assert_allclose(unscaled, 4 * flat, rtol=1e-4)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("loop", tiers.by_tier(["host", "device"], {"device"}))
 def test_max_sensitivity_of_known_explainers(model, pictures, weights, loop):
 

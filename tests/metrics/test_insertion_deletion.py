@@ -54,6 +54,7 @@ def test_curves_are_those_of_a_slow_loop(pictures, name, steps, loop):
     np.testing.assert_allclose(found[name], area, atol=1e-5)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("loop", tiers.by_tier(["host", "device"], {"device"}))
 def test_both_curves_share_the_image(pictures, loop):
     """Five steps of two curves are eleven images, not twelve."""
@@ -86,6 +87,7 @@ def test_a_perfect_map_inserts_early_and_deletes_early(pictures):
         assert (sign * (best - worst) > 0).all()
 
 
+@pytest.mark.exhaustive
 def test_insertion_of_the_reverse_mirrors_deletion(pictures):
     saliency = np.random.default_rng(1).permutation(4 * 32 * 32).reshape(4, 32, 32)
     saliency = saliency.astype(np.float32)

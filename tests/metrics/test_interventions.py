@@ -192,6 +192,7 @@ def test_random_regions_of_a_white_picture_cost_the_same(loop):
         np.testing.assert_allclose(drop, [9 / 64, 8 / 64, 0], atol=1e-5)
 
 
+@pytest.mark.exhaustive
 def test_a_region_with_all_the_light_costs_more_than_others():
     regions = np.zeros((1, 8, 8), bool)
     regions[:, 2:4, 3:6] = True
@@ -217,6 +218,7 @@ def test_all_offsets_but_none_are_drawn():
     assert (abs(counts.ravel()[1:] - 80) < 4 * 8).all()
 
 
+@pytest.mark.exhaustive
 def test_random_regions_belong_to_the_image(pictures):
     regions = np.zeros((4, 32, 32), bool)
     regions[:, 5:15, 8:20] = True

@@ -53,12 +53,14 @@ def test_quantus_road_crashes_on_colour(model, pictures, saliency):
         assert (np.abs(removed - round(0.2 * 1024)) <= 1).all()
 
 
+@pytest.mark.exhaustive
 def test_pytorch_grad_cam_road_noise_is_unseeded(model, pictures, saliency):
     metric = metrics.road(model, percentiles=(50,))
     one, two = (metric({}, pictures, LABELS, saliency, key=KEY) for _ in range(2))
     np.testing.assert_array_equal(one["road"], two["road"])
 
 
+@pytest.mark.exhaustive
 def test_pytorch_grad_cam_road_needs_maps_in_0_1_and_ties_fill_the_mask(
     model, pictures, saliency
 ):
@@ -97,6 +99,7 @@ def test_quantus_pixel_flipping_flips_single_channel_values(
         assert (gone.any(-1).sum((1, 2)) == 64 * step).all()
 
 
+@pytest.mark.exhaustive
 def test_quantus_pointing_game_counts_an_empty_mask_as_a_hit(model, pictures, saliency):
     regions = np.ones((4, 32, 32), bool)
     regions[1] = False

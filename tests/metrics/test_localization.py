@@ -50,6 +50,7 @@ def test_pointing_games_are_the_reference(reference):
     np.testing.assert_array_equal(boxes.around(filled), arrays["boxes"])
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("contours", "overlaps", "curve", "figure"),
     [
@@ -100,6 +101,7 @@ def scene(pictures):
     return saliency, true, boxes.fill(true, (32, 32))
 
 
+@pytest.mark.exhaustive
 def test_f1_and_iou_by_hand(pictures, scene):
     saliency, _, regions = scene
     s = np.asarray(maps.normalize(maps.resize(saliency, (32, 32))), np.float64)

@@ -96,6 +96,7 @@ def brightness():
     return split.from_functions(lambda v, images: images, head), weights
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("loop", tiers.by_tier(["host", "device"], {"device"}))
 def test_road_is_that_of_a_slow_loop(pictures, brightness, loop):
     model, weights = brightness

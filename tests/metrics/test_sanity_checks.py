@@ -63,6 +63,7 @@ def test_the_same_in_double_precision(x64):
         np.testing.assert_allclose(found[name], values, atol=1e-9, err_msg=name)
 
 
+@pytest.mark.exhaustive
 def test_identities():
     maps = FIRST.astype(np.float32)
     same = similarity.similarities(maps, 3 * maps + 1)

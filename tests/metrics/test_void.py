@@ -114,6 +114,7 @@ def test_all_void_is_nothing_to_find(scene):
                 assert (values[1] == 0).all()
 
 
+@pytest.mark.exhaustive
 def test_values_by_hand():
     """Five pixels in a row: object, object, background, background, void."""
     regions = np.asarray([[[3, 4, 0, 0, VOID]]], np.uint8)

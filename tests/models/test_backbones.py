@@ -93,6 +93,7 @@ def test_every_array_has_a_place_of_its_shape(path):
     assert tree.count(variables["params"]) == zoo.networks()[name].parameters
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     "stem",
     tiers.by_tier(

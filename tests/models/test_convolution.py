@@ -47,6 +47,7 @@ def test_shifted_products_are_the_convolution(size, stride, padding, shape):
         np.testing.assert_allclose(one, other, atol=2e-4)
 
 
+@pytest.mark.exhaustive
 def test_all_transformations_go_through():
     fast, images, kernel = depthwise(3, 2, "same", (9, 12), True)
     slow, _, _ = depthwise(3, 2, "same", (9, 12), False)

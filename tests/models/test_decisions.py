@@ -194,6 +194,7 @@ def test_gradients_are_numbers_and_reach_what_learns(name, zero):
         assert zero or np.abs(leaf).max() > 0, path
 
 
+@pytest.mark.exhaustive
 def test_the_winning_window_has_the_say():
     """Two parts, raw cells, windows of 2: by hand."""
     module = bag(2, 2, 2, region="windows", sizes=(2,), dimensions=(0, 0))
@@ -220,6 +221,7 @@ def test_the_winning_window_has_the_say():
     np.testing.assert_allclose(scores[0, 1:, :, 1], 2)
 
 
+@pytest.mark.exhaustive
 def test_shut_gates_let_nothing_through():
     module = DECISIONS["bag, gates"](0)
     variables = drawn(module, 0)
@@ -233,6 +235,7 @@ def test_shut_gates_let_nothing_through():
     np.testing.assert_array_equal(reading.contributions[:, ~is_open], 0)
 
 
+@pytest.mark.exhaustive
 def test_prototypes_start_for_their_class():
     module = near(CLASSES, CHANNELS)
     params = module.init(jax.random.key(0), grid(0), method="logits")["params"]
@@ -255,6 +258,7 @@ def test_similarity_of_a_prototype_at_a_cell():
     np.testing.assert_allclose(scores[0, 0, 0, 0], expected, rtol=1e-4)
 
 
+@pytest.mark.exhaustive
 def test_landmarks_leave_out_whole_parts():
     module = DECISIONS["landmarks"](0)
     reading = module.apply(

@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "golden" / "backbones"))
 import random_state  # noqa: E402
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     "name",
     tiers.by_tier(["mobilenet_v2", "resnet18", "vgg11_bn", "vgg11"], {"resnet18"}),

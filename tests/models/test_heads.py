@@ -44,6 +44,7 @@ def write(folder, network, names, decision=None):
     return str(exported.write(folder, leaves, purpose))
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     "decision", tiers.by_tier([None, PROTOTYPES], 1), ids=["linear", "prototypes"]
 )

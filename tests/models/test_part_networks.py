@@ -136,6 +136,7 @@ def test_low_rank_is_full_rank_where_the_basis_is_everything(network, maps):
     np.testing.assert_allclose(logits, call(network, "head", maps), rtol=1e-4)
 
 
+@pytest.mark.exhaustive
 def test_a_part_network_comes_back_from_its_file(network, tmp_path):
     spec = part_network.specification(network.module)
     assert spec["layer"] == "layer2"

@@ -128,6 +128,7 @@ def test_layers_go_by_our_names_and_by_others(name, layer, path):
     assert pretrained.find_layer(name, network, layer) == path
 
 
+@pytest.mark.exhaustive
 def test_an_inner_layer_is_cut(torch_file):
     loaded = pretrained.load("cifar_resnet20", weights=torch_file, layer="layer2.1")
     images = jnp.full((1, 32, 32, 3), 0.5)
@@ -194,6 +195,7 @@ def test_missing_and_foreign_files_are_refused(tmp_path):
         pretrained.load("cifar_resnet20", weights=text)
 
 
+@pytest.mark.exhaustive
 def test_timm_names_say_which_efficientnet_lite_is_meant(tmp_path):
     """One set of names stands for two networks; the name or the file tells."""
     name, network = zoo.find("efficientnet_lite0")
@@ -246,6 +248,7 @@ def test_a_packaged_file_of_other_bytes_is_refused(monkeypatch):
         pretrained.load("efficientnet_lite0")
 
 
+@pytest.mark.exhaustive
 def test_importing_the_package_starts_no_backend_and_loads_no_flax():
     code = (
         "import sys, unlir_jax; assert 'flax' not in sys.modules; "

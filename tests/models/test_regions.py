@@ -78,6 +78,7 @@ def test_halves_are_averaged_in_float32():
     close(found, regions.windows(wide, (2,)).descriptors)
 
 
+@pytest.mark.exhaustive
 def test_roi_align_by_hand():
     # Cells 0, 1, 2, 3 in a row, whose centres are 1/8, 3/8, 5/8 and 7/8.
     maps = np.arange(4, dtype=np.float32).reshape(1, 1, 4, 1)
@@ -126,6 +127,7 @@ def test_roi_align_is_differentiable_in_maps_and_boxes(x64):
     check_grads(align, (maps, boxes), 1, ("rev",))
 
 
+@pytest.mark.exhaustive
 def test_the_slope_of_a_ramp_is_exact():
     # The map is x in cells: moving a box moves its average, whatever its size.
     ramp = np.broadcast_to(np.arange(9, dtype=np.float32), (1, 9, 9))[..., None]
@@ -178,6 +180,7 @@ def test_first_proposals_spread_over_the_picture(count):
         assert len(quarters) == 4
 
 
+@pytest.mark.exhaustive
 def test_gradients_reach_all_parameters_and_the_maps():
     proposals = regions.Proposals(6)
     variables = proposals.init(jax.random.key(0), MAPS)
@@ -225,6 +228,7 @@ def test_proposals_find_a_bright_spot():
     assert np.abs(centres - spots[:, None]).max() < 1 / 12
 
 
+@pytest.mark.exhaustive
 def test_the_order_of_pictures_does_not_matter():
     proposals = regions.Proposals(3)
     variables = proposals.init(jax.random.key(0), MAPS)

@@ -204,6 +204,7 @@ def vote():
     del decision.DECISIONS["vote"]
 
 
+@pytest.mark.exhaustive
 def test_a_decision_is_one_file(vote, tmp_path):
     chosen = {"name": "vote", "parts": 5}
     network = pretrained.load("cifar_resnet8", "random", num_classes=3, decision=chosen)

@@ -185,6 +185,7 @@ def test_no_strength_changes_nothing():
     np.testing.assert_array_equal(out[1], targets)
 
 
+@pytest.mark.exhaustive
 def test_mixup_of_pairs():
     out, targets, share = mixed("mixup", NOISE)
     expected = np.diag(share)
@@ -210,6 +211,7 @@ def test_shares_follow_beta():
     assert shares.var() == pytest.approx(variance, rel=0.12)
 
 
+@pytest.mark.exhaustive
 def test_cutmix_pastes_a_box_of_the_share_it_takes():
     """Of pictures all 1 and all 0 the share of ones is the share of the label."""
     out, targets, share = mixed("cutmix", ONES_AND_ZEROS)
@@ -289,6 +291,7 @@ def tiny():
     return Tiny().init(jax.random.key(0), jnp.zeros((1, 2, 2, 3)))
 
 
+@pytest.mark.exhaustive
 def test_whole_updates_the_statistics(tiny):
     images = RANDOM.random((4, 2, 2, 3), np.float32)
     apply = network.whole(Tiny())

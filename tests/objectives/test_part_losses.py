@@ -150,6 +150,7 @@ def test_presence_by_hand():
     close(losses.presence(shares, np.zeros(2, np.float32)), 1)
 
 
+@pytest.mark.exhaustive
 def test_concentration_by_hand():
     # Part 0 is half in the corners (1/4, 1/8) and (3/4, 7/8) of 2 x 4 cells; part 1 in
     # one cell; part 2 nowhere.

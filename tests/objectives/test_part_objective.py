@@ -58,6 +58,7 @@ def objective(module, inputs="features", **settings):
     return objectives.OBJECTIVES["parts"](apply, CLASSES, **settings)
 
 
+@pytest.mark.exhaustive
 def test_without_terms_it_is_classification():
     module, variables, inputs = network_by("bag")
     plain = objectives.OBJECTIVES["classify"](
@@ -74,6 +75,7 @@ def test_without_terms_it_is_classification():
         np.testing.assert_allclose(found[name], want[name], rtol=1e-6)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("decision", "names"),
     tiers.by_tier(
@@ -246,6 +248,7 @@ def test_a_batch_on_two_devices_is_one_batch():
         np.testing.assert_allclose(metrics[name].ravel(), want.metrics[name], 1e-4)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("done", tiers.by_tier([0.0, 0.5, 1.0], {0.5}))
 def test_gates_are_annealed_to_what_a_lower_temperature_gives(done):
     """Straight through: the same decision, and slopes of a colder sigmoid."""

@@ -60,6 +60,7 @@ def check_page(page):
     assert targets <= set(re.findall(r'id="([^"]*)"', page))
 
 
+@pytest.mark.exhaustive
 def test_the_gallery_shows_all_parts_and_categories(gallery, run):
     names = {path.name for path in gallery.iterdir()}
     assert names == {"parts.html", "parts.png", "results.json"}
@@ -97,6 +98,7 @@ def test_the_contrast_is_the_difference_of_mean_logits(gallery, run, data):
         assert {"bee"} == {r["picture"].split("/")[-2] for r in line["rival_regions"]}
 
 
+@pytest.mark.exhaustive
 def test_chosen_categories_and_json(run, tmp_path, capsys):
     arguments = ["parts", "--workdir", str(run), "--output", str(tmp_path / "out")]
     assert cli.main([*arguments, "--classes", "cat,1", "--json"]) == 0

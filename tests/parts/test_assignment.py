@@ -78,6 +78,7 @@ def test_sinkhorn_maximises_score_plus_entropy_with_slack():
     np.testing.assert_allclose(multiplier - multiplier[:, :1], 0, atol=1e-3)
 
 
+@pytest.mark.exhaustive
 def test_sinkhorn_is_uniform_when_hot_and_the_best_matching_when_cold():
     scores = random_scores((4, 7))
     hot = assignment.sinkhorn(scores, beta=1e-6)
@@ -139,6 +140,7 @@ def test_objective_is_the_quadratic_form_of_the_source():
     np.testing.assert_allclose(scores.reshape(2, 15), wide @ quadratic.T, atol=1e-5)
 
 
+@pytest.mark.exhaustive
 def test_the_gradient_that_ipfp_follows_is_the_objectives():
     regions, mean = random_scores((3, 5, 4)), random_scores((4,), 1)
     matching = assignment.sinkhorn(random_scores((3, 2, 5), 2))
@@ -150,6 +152,7 @@ def test_the_gradient_that_ipfp_follows_is_the_objectives():
     np.testing.assert_allclose(difference - difference[:1, :, :1], 0, atol=1e-5)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     "solver", tiers.by_tier(["hungarian", "ipfp", "soft_assign"], {"hungarian"})
 )
@@ -167,6 +170,7 @@ def test_planted_parts_are_found(solver):
     )
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("solver", tiers.by_tier(["hungarian", "ipfp"], {"hungarian"}))
 def test_the_objective_never_falls(solver):
     regions = random_scores((12, 9, 6))
@@ -181,6 +185,7 @@ def test_the_objective_never_falls(solver):
         np.testing.assert_allclose(objective[-1], last, rtol=1e-5)
 
 
+@pytest.mark.exhaustive
 def test_with_a_mean_only_the_true_gradient_is_sure_to_climb():
     regions = random_scores((6, 6, 3)) + np.asarray([2.0, 0, 0], np.float32)
     mean = np.asarray([3.0, 1.0, 0], np.float32)
@@ -197,6 +202,7 @@ def test_with_a_mean_only_the_true_gradient_is_sure_to_climb():
     assert falls["hungarian"] < -0.01
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     "solver", tiers.by_tier(["hungarian", "ipfp", "soft_assign"], {"ipfp"})
 )

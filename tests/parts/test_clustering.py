@@ -93,6 +93,7 @@ def test_inertia_never_rises_and_is_what_it_says(spherical):
     np.testing.assert_allclose(inertia[-1], np.sum(apart.min(1) ** 2), rtol=1e-3)
 
 
+@pytest.mark.exhaustive
 def test_chunks_change_nothing(monkeypatch):
     regions = mixed(1000, 5)
     key = jax.random.key(0)
@@ -114,6 +115,7 @@ def test_an_empty_cluster_starts_again_at_the_farthest_region():
     assert found.inertia[1] < found.inertia[0]
 
 
+@pytest.mark.exhaustive
 def test_the_best_of_restarts_is_given():
     regions, _ = blobs(8, 10)
     keys = jax.random.split(jax.random.key(3), 4)

@@ -68,6 +68,7 @@ def test_one_group_takes_all_images_and_the_key_decides():
         np.testing.assert_allclose(centre, seeds.parts[part], atol=0.05)
 
 
+@pytest.mark.exhaustive
 def test_encodings_have_unit_length_and_tell_kinds_apart():
     maps, _, kinds = planted_maps()
     found = find(maps)

@@ -20,6 +20,7 @@ def planted():
     return cells.astype(np.float32), labels, looks / 8
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("solver", tiers.by_tier([None, "hungarian", "ipfp"], {None}))
 def test_each_group_finds_what_tells_it_from_all(planted, solver):
     cells, labels, looks = planted

@@ -26,6 +26,7 @@ def test_the_gradient_vanishes_at_the_fit():
     np.testing.assert_allclose(residual.sum(0), 0, atol=2e-5)
 
 
+@pytest.mark.exhaustive
 def test_the_penalty_is_the_one_that_is_best_on_what_was_left_out():
     rows, labels = examples(noise=3.0)
     grid = (10.0, 0.1, 1e-4)

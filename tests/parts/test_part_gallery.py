@@ -45,6 +45,7 @@ def readings(made):
     return found, source.labels
 
 
+@pytest.mark.exhaustive
 def test_best_regions_are_the_best(gallery, readings, made):
     read, _ = readings
     best = np.stack([np.asarray(one.scores).max((0, 1, 2)) for one in read])

@@ -104,6 +104,7 @@ def test_the_region_of_the_strongest_part_is_deleted():
     assert found["test/region_drop_above_random_low"] > 0
 
 
+@pytest.mark.exhaustive
 def test_creatures_are_drawn_again_without_and_with_other_parts():
     """Against a slow loop over pictures and parts."""
     options, weights = {"classes": 6, "image_size": SIZE}, 1 + np.arange(6.0)

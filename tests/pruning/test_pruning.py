@@ -101,6 +101,7 @@ def at_random(graph, seed=0):
     return Choice(graph, keep)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", tiers.by_tier(FAMILIES, 2))
 def test_the_graph_knows_what_the_shapes_become(name):
     module = zoo.networks()[name].build(num_classes=5)
@@ -142,6 +143,7 @@ def test_a_pruned_network_computes_what_the_masked_one_does(name, images, monkey
     assert tree.count(arrays) < tree.count(masked)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("folded", tiers.by_tier([False, True], {False}))
 def test_masked_channels_give_exactly_nothing(small, images, folded):
     module, variables = fold.fold_batchnorm(*small) if folded else small
@@ -161,6 +163,7 @@ def test_masked_channels_give_exactly_nothing(small, images, folded):
     np.testing.assert_allclose(narrower.apply(arrays, images), logits, atol=1e-5)
 
 
+@pytest.mark.exhaustive
 def test_multiply_adds_are_the_published_ones():
     # "GFLOPS" in the table of weights in torchvision's documentation.
     published = {"mobilenet_v2": 0.30, "resnet18": 1.81, "resnet50": 4.09}
@@ -180,6 +183,7 @@ def test_moments_are_those_of_what_is_read(small, images):
         np.testing.assert_allclose(covariance, slow, atol=1e-5 * slow.max())
 
 
+@pytest.mark.exhaustive
 def test_gate_gradients_are_those_of_weights_on_the_norms(small, images):
     """ReLU lets a positive weight through, so the gate can sit on the norm as well."""
     module, variables = small
@@ -350,6 +354,7 @@ def replaced(variables, path, leaf):
     return tree.unflatten(leaves | {f"{path}": leaf})
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("kind", tiers.by_tier(["mean", "linear"], {"linear"}))
 def test_a_channel_that_never_changes_goes_without_a_trace(kind, images):
     module, variables = toy("toy_inverted")
@@ -449,6 +454,7 @@ def test_pruning_again_is_pruning_more(small):
     assert twice.widths == tuple(-(-width // 2) for width in once.widths)
 
 
+@pytest.mark.exhaustive
 def test_a_part_network_keeps_what_its_parts_read(images):
     decision = {"name": "bag", "parts": 4, "layer": "layer2"}
     _, network = zoo.find("cifar_resnet8")
@@ -473,6 +479,7 @@ def test_a_part_network_keeps_what_its_parts_read(images):
         assert names == left
 
 
+@pytest.mark.exhaustive
 def test_a_file_too_odd_to_be_pruned_is_refused_as_before(small, tmp_path):
     module, variables = build("cifar_resnet20")
     choice = at_random(pruning.graph(module))

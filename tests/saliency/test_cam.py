@@ -26,6 +26,7 @@ def pooled(pictures):
 LABELS = jnp.asarray([0, 3, 1, 2])
 
 
+@pytest.mark.exhaustive
 def test_float64_network_to_1e_10(x64):
     golden = toy.golden()
     first, second = toy.golden_models()
@@ -119,6 +120,7 @@ def test_an_image_s_map_does_not_depend_on_its_batch(pooled, pictures, name):
     np.testing.assert_allclose(alone[0], together[2], atol=1e-6)
 
 
+@pytest.mark.exhaustive
 def test_grad_cam_runs_inside_jit_and_in_bfloat16(model, pictures):
     cut, variables = model
     explain = saliency.grad_cam(cut)

@@ -41,6 +41,7 @@ def pooled(pictures):
     return split.from_methods(module), toy.random_variables(module, pictures)
 
 
+@pytest.mark.exhaustive
 def test_on_a_pooled_linear_head_the_family_is_one_method(pooled, pictures):
     cut, variables = pooled
     cells = 32 * 32
@@ -125,6 +126,7 @@ def test_error_of_the_field_an_eigen_map_has_no_arbitrary_sign(curved, pictures)
         assert np.corrcoef(one.ravel(), own.ravel())[0, 1] > 0
 
 
+@pytest.mark.exhaustive
 def test_ablation_cam_against_a_loop_and_across_a_cut_with_context(curved, pictures):
     cut, variables = curved
     features = cut.features(variables, pictures)
@@ -242,6 +244,7 @@ def test_score_cam_s_weightings_against_a_loop(curved, pictures):
             np.testing.assert_allclose(explain(*inputs), expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.exhaustive
 def test_score_cam_s_probabilities_are_the_authors_code(curved, pictures):
     cut, variables = curved
     found = saliency.score_cam(cut, weighting="probability")
@@ -353,6 +356,7 @@ def test_a_region_of_a_dense_output(unchecked, pictures):
         saliency.hires_cam(dense)({}, pictures, LABELS % 3)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("name", "settings"),
     tiers.by_tier(

@@ -118,6 +118,7 @@ def test_xplique_s_randomisation_seeds_the_world(pooled):
     np.testing.assert_array_equal(np.random.get_state()[1], before)
 
 
+@pytest.mark.exhaustive
 def test_opti_cam_code_couples_a_batch_and_divides_by_zero_below_ten_steps(
     pooled, pictures
 ):

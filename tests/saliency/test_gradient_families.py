@@ -89,6 +89,7 @@ def test_gradient_and_its_colours(smooth, pictures):
     np.testing.assert_allclose(found, (slope * pictures).sum(-1), atol=1e-7)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("baseline", tiers.by_tier(["black", "blur"], {"black"}))
 def test_integrated_gradients_are_complete(smooth, pictures, baseline):
     cut, variables = smooth
@@ -105,6 +106,7 @@ def test_integrated_gradients_are_complete(smooth, pictures, baseline):
     assert errors["trapezoid", 8] > errors["trapezoid", 64]
 
 
+@pytest.mark.exhaustive
 def test_error_of_the_field_the_trapezoid_rule_is_one(x64, pictures):
     """A score of degree two has a linear integrand, which the rule integrates."""
     square = split.from_functions(
@@ -136,6 +138,7 @@ def test_host_and_device_agree(smooth, pictures):
         np.testing.assert_allclose(*found, atol=1e-6)
 
 
+@pytest.mark.exhaustive
 def test_blur_integrated_gradients_are_complete(smooth, pictures):
     cut, variables = smooth
     images = jnp.asarray(pictures)
@@ -176,6 +179,7 @@ def test_gradient_shap_adds_up_in_expectation(smooth, pictures):
     assert measured.error.max() < 1e-2
 
 
+@pytest.mark.exhaustive
 def test_moments_of_a_linear_network_are_known(pictures):
     linear = split.from_functions(
         lambda v, images: images, lambda v, stack: stack.mean((1, 2))
@@ -204,6 +208,7 @@ def test_random_methods_need_a_key_and_follow_it(unchecked, smooth, pictures, na
     assert float(jnp.max(jnp.abs(other - first))) > 0
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     "activation", tiers.by_tier(["relu6", "clamp", "clip", "min_first"], {"relu6"})
 )
@@ -352,6 +357,7 @@ def test_full_grad_is_complete(x64, pictures, activation):
     np.testing.assert_allclose(found.rest, bias, atol=1e-12)
 
 
+@pytest.mark.exhaustive
 def test_full_grad_of_one_layer_is_its_formula(pictures):
     module = toy.Halves()
     variables = toy.random_variables(module, pictures)

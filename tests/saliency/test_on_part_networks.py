@@ -47,6 +47,7 @@ def network():
     return split.from_methods(module, mean=module.mean), variables, images
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", tiers.by_tier(FAMILIES, {"grad_cam"}))
 def test_explainers_run_on_part_networks(network, name):
     model, variables, images = network

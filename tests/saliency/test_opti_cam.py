@@ -30,6 +30,7 @@ def masked_logits(cut, variables, images, labels, found, mode="range"):
     return logits(mask), logits(1 - mask)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("loop", tiers.by_tier(["host", "device"], {"device"}))
 def test_float64_trajectory_to_1e_10(x64, loop):
     golden = toy.golden()
@@ -54,6 +55,7 @@ def objective_value(name, clean, inside, outside):
 
 
 # Each objective, and each way to normalise.
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("objective", "normalization"),
     tiers.by_tier(

@@ -110,6 +110,7 @@ def test_rise_tends_to_the_covariance_of_masks_on_a_linear_model(images):
     assert np.abs(found - expected).max() < 0.05 * np.ptp(expected)
 
 
+@pytest.mark.exhaustive
 def test_lime_finds_the_weights_of_a_model_linear_in_segments(images):
     explain = saliency.lime(
         LINEAR, samples=200, kind="grid", count=9, ridge=0.0, baseline="black"
@@ -250,6 +251,7 @@ def test_superpixels_are_connected_and_as_many_as_asked(pictures):
         assert 15 <= len(np.unique(one)) <= 25
 
 
+@pytest.mark.exhaustive
 def test_superpixels_follow_a_border():
     """The border lies three pixels off the grid's."""
     image = np.zeros((1, 24, 24, 3), np.float32)
@@ -294,6 +296,7 @@ def test_a_map_does_not_depend_on_how_many_masks_a_pass_has(images, name):
     np.testing.assert_allclose(alone[0], together[1], atol=scale)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", tiers.by_tier(FAST, {"rise"}))
 def test_passes_and_memory_are_what_they_must_be(images, name):
     explain = saliency.METHODS[name](CURVED, **FAST[name])

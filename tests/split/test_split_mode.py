@@ -360,6 +360,7 @@ def test_an_attribute_that_eval_does_not_know_is_named():
         split.from_nnx(net)
 
 
+@pytest.mark.exhaustive
 def test_nnx_training_that_is_meant_is_that_of_nnx(pictures):
     images, net = jnp.asarray(pictures), Net()
     model, variables = split.from_nnx(net, allow_training=True)

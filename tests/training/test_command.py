@@ -79,6 +79,7 @@ def test_a_dry_run_shows_settings_shapes_and_parameters(tmp_path, monkeypatch, c
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.exhaustive
 def test_a_run_from_the_command_line(tmp_path, capsys):
     folder = tmp_path / "run"
     arguments = ["train", "--config", str(TINY), "--workdir", str(folder)]

@@ -77,6 +77,7 @@ def moved(begun):
     return tree.map_with_path(change, state.variables(begun.state))
 
 
+@pytest.mark.exhaustive
 def test_what_is_frozen_stays_bit_for_bit_and_has_no_state(begun, finished):
     start = tree.flatten(state.variables(begun.state))
     kept = checkpoint.read_arrays(finished)
@@ -91,6 +92,7 @@ def test_what_is_frozen_stays_bit_for_bit_and_has_no_state(begun, finished):
     assert tree.count(begun.state.optimizer) == numbers + 1
 
 
+@pytest.mark.exhaustive
 def test_each_weight_has_the_gradient_of_what_it_multiplies():
     """Of the loss by w at 1: scale x that by scale, and bias x that by bias."""
     begun = setup.prepare(settings())
@@ -118,6 +120,7 @@ def _named(known):
     return tree.flatten(known["params"]["filters"])
 
 
+@pytest.mark.exhaustive
 def test_the_saved_network_is_plain_and_decides_as_the_weighted_one(begun, finished):
     network = unlir_jax.load(str(finished))
     assert set(network.variables["params"]) == set(begun.network.variables["params"])
@@ -177,6 +180,7 @@ def test_pmap_learns_what_jit_learns(tmp_path, monkeypatch):
     assert double.furthest(jit, pmap) < double.CALM
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("name", "cost"),
     [

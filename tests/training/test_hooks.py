@@ -64,6 +64,7 @@ def settings(*overrides, **objective):
     return found
 
 
+@pytest.mark.exhaustive
 def test_an_objective_of_another_module_is_found_trained_and_resumed(toy, tmp_path):
     chosen, folder = settings(name="squared", scale=2.0, floor=5.0), tmp_path / "run"
     first = train.run(chosen, folder).summary
@@ -101,6 +102,7 @@ def test_options_are_those_of_the_objective(toy, objective, sentence, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.exhaustive
 def test_another_objective_may_leave_usual_options_as_they_are(toy, tmp_path):
     usual = {"mixup": 0.0, "cutmix": 0.0, "label_smoothing": 0.0}
     chosen = settings(name="squared", floor=0.0, **usual)

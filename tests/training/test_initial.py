@@ -58,6 +58,7 @@ def test_a_checkpoint_by_its_folder_or_its_workdir(variables, others, tmp_path):
         check(init_from.start_from(str(place), variables, NETWORK), variables, others)
 
 
+@pytest.mark.exhaustive
 def test_the_average_is_preferred(variables, others, tmp_path):
     found = optim.rules(variables["params"], ((".*", {}),))
     optimizer = optim.make(found, optim.schedule(0.1, 3))

@@ -145,6 +145,7 @@ def test_proposals_learn_with_the_trunk_that_they_look_at(tmp_path):
         assert 0 <= summary[f"train/{term}"] <= 1
 
 
+@pytest.mark.exhaustive
 def test_an_adapter_weighs_the_trunk_before_anything_is_looked_at(tmp_path):
     frozen = setup.prepare(settings(tmp_path)).network
     trunk = {

@@ -157,6 +157,7 @@ def test_another_pooling_must_be_better_by_a_standard_error(pictures, chosen, se
     assert best == probe.Candidate(chosen, 1.0, 4)
 
 
+@pytest.mark.exhaustive
 def test_a_probe_says_what_it_chose_and_is_a_network(settings, tmp_path):
     lines = []
     summary = train.run(settings(), tmp_path / "run", say=lines.append).summary
@@ -274,6 +275,7 @@ def test_a_search_that_is_damaged_is_said(settings, tmp_path, text):
         train.run(given, tmp_path / "run")
 
 
+@pytest.mark.exhaustive
 def test_one_picture_a_class_takes_the_defaults_and_says_so(
     settings, pictures, tmp_path
 ):

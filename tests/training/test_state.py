@@ -148,6 +148,7 @@ def test_a_batch_without_any_row_that_counts_changes_nothing():
     assert report.values["loss"] == 0 and after.step == 1
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("how", tiers.by_tier(["jit", "sharded", "pmap"], {"jit"}))
 def test_several_steps_are_the_same_on_all_layouts(how):
     batches = [batch(16, 3), batch(8, 0), batch(16, 9)]
@@ -224,6 +225,7 @@ def test_variables_without_an_average_are_the_current_ones():
 # Keys
 
 
+@pytest.mark.exhaustive
 def test_a_key_follows_from_seed_and_step():
     def drawn(*batches, **more):
         return [float(r.values["drawn"]) for r in run(*batches, **more)[1]]

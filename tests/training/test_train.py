@@ -65,6 +65,7 @@ def test_pictures_that_are_trained_and_tested_on_are_said_once(tmp_path):
     assert silent.duplicates is None and len(lines) == 1
 
 
+@pytest.mark.exhaustive
 def test_test_accuracy_is_that_of_the_saved_network_over_all_pictures(
     pictures, tmp_path
 ):
@@ -107,6 +108,7 @@ def test_pictures_that_cannot_be_read_are_counted_and_named(pictures, tmp_path):
         train.run(of_folder(folder, "data.strict=true"), tmp_path / "strict")
 
 
+@pytest.mark.exhaustive
 def test_not_a_number_stops_with_step_and_pictures(tmp_path):
     wild = settings("optimizer.learning_rate=1e30", "optimizer.schedule.name=constant")
     with pytest.raises(FloatingPointError, match="of step [23] is not a finite") as e:

@@ -183,6 +183,7 @@ def test_a_second_training_in_a_new_workdir_is_refused(copy):
 # The end
 
 
+@pytest.mark.exhaustive
 def test_weights_that_are_gone_are_made_again(begun, copy):
     (copy / "run" / exported.FILE).unlink()
     _, lines = again(copy, "data.compare=sizes")
@@ -215,6 +216,7 @@ def test_weights_that_are_others_are_said_with_both_hashes(copy):
     assert "delete it" in text
 
 
+@pytest.mark.exhaustive
 def test_what_a_killed_run_left_goes_at_the_next_start(copy):
     folder = unfinished(copy) / "run"
     half = folder / "checkpoints" / "3.orbax-checkpoint-tmp"

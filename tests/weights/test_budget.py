@@ -183,6 +183,7 @@ def read_all(folder):
     return json.loads(done.stdout)
 
 
+@pytest.mark.exhaustive
 def test_a_small_pickle_that_stands_for_much_is_refused(tmp_path):
     for name, program in PICKLES.items():
         storage = bytes(1_000_000) if name == "views" else b""
@@ -196,6 +197,7 @@ def test_a_small_pickle_that_stands_for_much_is_refused(tmp_path):
         assert any(text in told for text in because), told
 
 
+@pytest.mark.exhaustive
 def test_peak_memory_follows_from_the_size_of_the_file(tmp_path):
     write_archives(tmp_path)
     found = read_all(tmp_path)
@@ -206,6 +208,7 @@ def test_peak_memory_follows_from_the_size_of_the_file(tmp_path):
     assert read == {"fewer zeros", "tiny", "fewer empty", "spaces"}
 
 
+@pytest.mark.exhaustive
 def test_what_is_ordinary_is_read(tmp_path):
     np.savez_compressed(tmp_path / "w.npz", a=np.zeros(2_000_000, np.float32))
     assert readers.read(tmp_path / "w.npz")["a"].size == 2_000_000
