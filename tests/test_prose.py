@@ -32,7 +32,7 @@ OPENING = re.compile(r"(What|Which|Where|Whether|How|Why)\b")
 ARGUMENT = re.compile(r"^ +\*{0,2}\w+: Of\b", re.MULTILINE)
 LOST = re.compile(r"\bSo it is\b|\bLikewise\b")
 
-KNOWN = {"opening": 89, "argument": 278, "lost": 14, "banned": 1039}
+KNOWN = {"opening": 0, "argument": 0, "lost": 2, "banned": 36}
 """Offences in the package: the numbers only get smaller."""
 
 

@@ -94,5 +94,5 @@ def print_json(value: object) -> int:
 
 
 def complain(message: str) -> None:
-    """Print a sentence beside the output."""
+    """Print a sentence next to the output."""
     print(f"unlir: {visible(' '.join(message.split()))}", file=sys.stderr)

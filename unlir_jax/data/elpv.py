@@ -17,7 +17,7 @@ CELLS = ("mono", "poly")
 def elpv(
     split: str, *, cells: str | None = None, share: float = 0.25, seed: int = 0
 ) -> Source:
-    """List electroluminescence pictures of solar cells, 300 x 300, grey.
+    """List electroluminescence images of solar cells, 300 x 300, grey.
 
     A cell is defective where its probability of a defect, which is 0, 1/3, 2/3 or 1, is
     over one half. Reference: Deitsch et al., "Automatic classification of defective

@@ -170,7 +170,7 @@ def _first(array: np.ndarray) -> Record:
 
 
 def _added(total: Record, rows: np.ndarray) -> Record:
-    """Go on with a checksum."""
+    """Continue with a checksum."""
     finite = total["finite"] and bool(np.isfinite(rows).all())
     crc = zlib.crc32(np.ascontiguousarray(rows), total["crc32"])
     return total | {"crc32": crc, "finite": finite}

@@ -1,4 +1,4 @@
-"""Which norm follows which layer: told by our networks, checked on shapes."""
+"""Pairs of layers and norms: stated by our networks, checked on shapes."""
 
 from collections.abc import Mapping
 
@@ -19,7 +19,7 @@ def pairs(network: str | Pretrained) -> dict[str, str | None]:
     Args:
         network: The name of a network, or what `pretrained.load` gives. Of a name, the
             table is that of the whole network as published; that of a loaded network
-            is checked against its parameters: a part network has its trunk under
+            is checked against its parameters: a part network has its backbone under
             `backbone/`, and where norms are folded away none follows.
 
     Returns:

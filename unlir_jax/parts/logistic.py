@@ -21,7 +21,7 @@ class Logistic(NamedTuple):
         kernel: `[channels, classes]`.
         bias: `[classes]`.
         mean: Mean of the examples, `[channels]`.
-        scale: One number, the deviation of all entries.
+        scale: One number, the standard deviation of all entries.
         penalty: That was chosen.
         accuracy: On the folds that were left out, with that penalty.
     """

@@ -1,7 +1,7 @@
 """Linear classifiers in closed form, from the inner products of examples alone.
 
-Descriptors of many parts have far more numbers than there are pictures: the classifier
-is then a combination of the pictures, and only their inner products are needed.
+Descriptors of many parts have far more numbers than there are images: the classifier
+is then a combination of the images, and only their inner products are needed.
 """
 
 from typing import NamedTuple, cast

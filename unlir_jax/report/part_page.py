@@ -26,7 +26,7 @@ def page(
     Args:
         document: What `results.json` says.
         gallery: What `parts.json` says.
-        sections: Of the page, in order.
+        sections: Sections of the page, in order.
     """
     facts = {
         "Network": document["model"],
@@ -113,7 +113,7 @@ def categories(
 
     Args:
         rows: For each category its entry, and its parts with crops.
-        names: Of all classes.
+        names: Names of all classes.
         known: All parts.
         linked: Those that have a row on the page.
     """

@@ -25,7 +25,7 @@ class Place(NamedTuple):
         settings: See `config.to_dict`.
         free: What may differ from an earlier start.
         defaults: See `workdir.check`.
-        traces: What such a run leaves in it, beside its config.
+        traces: What such a run leaves in it, next to its config.
     """
 
     folder: Path

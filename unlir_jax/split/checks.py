@@ -20,7 +20,7 @@ from unlir_jax.types import Images, Labels, PyTree, SplitModel, Variables
 SLACK = 1e-4
 """How far rounding may take a pixel out of [0, 1]."""
 PICTURES = (1, 3, 4)
-"""How many channels pictures have. Whatever has others, such as maps that are given to
+"""How many channels images have. Whatever has others, such as maps that are given to
 a network cut at its own maps, has values of any range."""
 
 

@@ -81,7 +81,7 @@ def from_linen(
         at: Path of the submodule, such as `"layer4/block2"` (see `module_paths`).
         mean: The colour in [0, 1] that the network sees as zero.
         allow_training: Take a network in training mode as it is: batch normalisation
-            of the pictures at hand, and dropout by the keys that stand among the
+            of the batch's images, and dropout by the keys that stand among the
             variables, `{**variables, "rngs": {"dropout": key}}`, one draw a key. What
             the network writes is thrown away.
         **arguments: Passed to `__call__`, for example `train=False`.
@@ -144,7 +144,7 @@ def run_from(
         at: Path of the submodule.
         variables: Variables of the module.
         inner: The output, `[batch, rows, columns, channels]`.
-        image_size: Side in pixels of the square pictures that it is of.
+        image_size: Side in pixels of the square images that it is of.
         method: Name of the method.
 
     Raises:
@@ -159,7 +159,7 @@ def run_from(
 def watch(
     module: nn.Module, paths: Sequence[str], variables: Variables, images: Images
 ) -> dict[str, tuple[PyTree, PyTree]]:
-    """Give what goes into submodules of a trunk, and what comes out of them.
+    """Give what goes into submodules of a backbone, and what comes out of them.
 
     Args:
         module: A network with a method `features`.

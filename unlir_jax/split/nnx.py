@@ -34,7 +34,7 @@ def from_nnx(
         head: Name of the second method.
         mean: The colour in [0, 1] that the network sees as zero.
         allow_training: Take a network in training mode as it is: batch normalisation
-            of the pictures at hand, and dropout by the keys among the variables, the
+            of the batch's images, and dropout by the keys among the variables, the
             same at every call. `nnx.reseed` and `nnx.state` give variables with
             other keys; what the network writes is thrown away.
         **arguments: Passed to both methods, for example `deterministic=True`.
@@ -102,7 +102,7 @@ def _check_state(network: str, variables: Variables, known: PyTree) -> None:
 def _check(
     module: Module, methods: tuple[str, ...], arguments: dict[str, object]
 ) -> None:
-    """Refuse a network that says training, before it sees a picture.
+    """Refuse a network that says training, before it sees an image.
 
     Where a method takes more than the images, an argument may decide against the
     attributes, and what the network does when it runs tells.

@@ -33,7 +33,7 @@ def finish(
         folder: The workdir.
         setup: What was trained.
         variables: What has been learnt, whole.
-        record: Of the last checkpoint.
+        record: Record of the last checkpoint.
         measured: Entries of the summary that hooks gave after the last step.
         speed: See `meters.Throughput.values`.
 

@@ -47,7 +47,7 @@ def ablation_cam(
 ) -> Explainer:
     """Weigh each filter by the share of the score that is lost without it.
 
-    `w_k = (S - S_k) / S`, with `S_k` the score when map `k` is set to 0. The trunk
+    `w_k = (S - S_k) / S`, with `S_k` the score when map `k` is set to 0. The backbone
     runs once; only the head is run again for each filter.
 
     Args:

@@ -1,7 +1,7 @@
 """Class activation maps: weighted sums of the feature maps at the cut.
 
 With `A[x, y, k]` the maps and `g = d score / d A`. Nothing but the head is
-differentiated; the trunk runs once, forward.
+differentiated; the backbone runs once, forward.
 """
 
 from collections.abc import Callable

@@ -60,7 +60,7 @@ def grad_cam_plus_plus(
         model: The cut network.
         target: What is explained, see `targets.resolve`.
         epsilon: Added to the denominator. pytorch-grad-cam adds 1e-6, which is not
-            small beside `g^2`.
+            small compared with `g^2`.
         rectify: Whether negative values of the sum become 0.
 
     References:
@@ -110,7 +110,8 @@ def smooth_grad_cam_plus_plus(
         model: The cut network.
         target: What is explained, see `targets.resolve`.
         samples: Number of noisy copies, a forward pass each.
-        level: Deviation of the noise as a share of each image's range of values.
+        level: Standard deviation of the noise as a share of each image's range of
+            values.
         rectify: Whether negative values of the sum become 0.
         loop: `auto`, `host` or `device`; see `loops.place`.
 

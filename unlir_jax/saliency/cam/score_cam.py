@@ -126,7 +126,8 @@ def ss_cam(
         model: The cut network.
         target: What is explained, see `targets.resolve`.
         samples: Number of draws; the paper's 35.
-        level: Deviation of the noise, as a share of the range of what it is added to.
+        level: Standard deviation of the noise, as a share of the range of what it is
+            added to.
         noise_on: `maps` adds it to the enlarged map, which is then normalised (the
             paper's first kind), `image` to the masked image (its second).
         batch_size: Masked images that go through the network at once.
@@ -137,8 +138,8 @@ def ss_cam(
         Localization*, arXiv 2006.14255, Algorithm 1.
 
     Note:
-        The paper's deviation of 2 is in units of the maps; a share of their range does
-        not depend on how large they happen to be.
+        The paper's standard deviation of 2 is in units of the maps; a share of their
+        range does not depend on how large they happen to be.
     """
     accumulation.check_samples(samples, level)
     if noise_on not in get_args(NoiseOn):

@@ -58,7 +58,7 @@ def gradient_shap(
         samples: Number of draws.
         baseline: Kind of background, see `maps.background`; `noise` is drawn anew for
             each sample.
-        level: Deviation of noise added to the image, as a share of its range.
+        level: Standard deviation of noise added to the image, as a share of its range.
         channels: How colours are merged, see `gradients.merge`.
         loop: `auto`, `host` or `device`; see `loops.place`.
 

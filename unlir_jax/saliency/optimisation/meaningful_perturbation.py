@@ -76,7 +76,7 @@ def meaningful_perturbation(
 
     Raises:
         ValueError: Fewer than 0 steps or pixels of jitter, fewer than one cell, or a
-            learning rate, power or deviation that is not positive.
+            learning rate, power or `deviation` that is not positive.
 
     Note:
         The search starts from nothing deleted, rather than from a disc. The mask is
