@@ -173,8 +173,8 @@ def background(
 def blur_kernel() -> np.ndarray:
     """Give the one-dimensional kernel, `[11]` with sum 1, of the `blur` baseline.
 
-    RISE blurs with a discrete impulse filtered by a Gaussian whose tails, cut at four
-    deviations, are reflected back into the 11 samples.
+    RISE blurs with a discrete impulse filtered by a Gaussian whose tails, cut at 4 std,
+    are reflected back into the 11 samples.
     """
     radius = int(4 * BLUR_SIGMA + 0.5)
     offsets = np.arange(-radius, radius + 1)

@@ -26,7 +26,7 @@ def visible(text: str) -> str:
     Names of files, classes and arrays come from anybody.
 
     Example:
-        >>> from unlir_jax import console
+        >>> from unlir_jax.core import console
         >>> print(console.visible("a\x1b[31mb"))
         a\u001b[31mb
     """

@@ -168,7 +168,7 @@ def merge(
             continue
         if name not in found:
             raise ValueError(
-                f"`{what}.{name}` is about nothing that was asked for; expected some "
+                f"`{what}.{name}` configures nothing that is evaluated; expected some "
                 f"of {', '.join(found)}."
             )
         for option, value in changed.items():

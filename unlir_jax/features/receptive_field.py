@@ -4,8 +4,8 @@ Bilinear enlarging takes it that cell i of n looks at (i + 0.5) / n of the image
 need not be so: a convolution with kernel k, stride s and p zeros before its input moves
 the centre of its first cell by (k - 1) / 2 - p pixels of that input, so that after five
 strides of 2 PyTorch's symmetric zeros centre cells of 32 pixels on 32 i + 0.5, and
-TensorFlow's on 32 i + 31.5, half a cell to either side. What has been trained makes up
-for most of it, by kernels that are not symmetric either: hence cells are asked.
+TensorFlow's on 32 i + 31.5, half a cell to either side. Trained kernels compensate
+most of this shift, so the centres are measured from gradients.
 """
 
 import functools

@@ -82,8 +82,8 @@ def fit(
 ) -> Fitted:
     """Fit the method of a run to a draw.
 
-    With `others` it is fitted twice: first to the draw, then also to those of the
-    others that it is surest about, each with the shares of classes that it gave
+    With `others` it is fitted twice: first to the draw, then also to the others
+    that it is surest about, each with the shares of classes that it gave
     (pseudo-labels: Lee, 2013).
 
     Args:
@@ -93,7 +93,7 @@ def fit(
         labels: Labels of them, 0 to `classes - 1`.
         classes: Number of classes.
         number: Number of the draw.
-        others: Places of images whose labels nobody knows.
+        others: Places of images without labels.
     """
     hot = np.eye(classes, dtype=np.float32)[labels]
     first = _fit(setup, features, SupportSet(chosen, hot, len(chosen)), number)

@@ -1,4 +1,4 @@
-"""Images without labels: which are taken, and what they are taken for."""
+"""Pseudo-labels: choice of unlabelled images, and their predicted labels."""
 
 from typing import NamedTuple
 

@@ -61,13 +61,14 @@ def few_shot() -> ConfigDict:
             "steps": 0,
             "batch_size": 50,
             "head_rate": 1e-3,
-            # Of adapters: cosine, from the means of the classes, or linear. A linear
-            # head on `pooling` "average" can become a network's classifier, see `unlir
-            # adapters apply`.
+            # Head of adapters: cosine, from the means of the classes, or linear. A
+            # linear head on `pooling` "average" can become a network's classifier, see
+            # `unlir adapters apply`.
             "head": "cosine",
             # What a linear head starts from: ridge (regression) or lda.
             "head_start": "ridge",
-            # Of adapters' maps: average, max, gem or rmac; "": as the method has it.
+            # Pooling of adapters' maps: average, max, gem or rmac; "": as the method
+            # has it.
             "pooling": "",
             # Added to the loss of adapters: towards_one, l1 or hard_concrete, see
             # `filters.sparsity`; the last two make filters redundant, and want

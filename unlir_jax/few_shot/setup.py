@@ -265,7 +265,7 @@ def _check_penalty(setup: FewShotSetup) -> None:
     """Refuse a penalty of weights that a method does not learn, before it learns.
 
     Raises:
-        ValueError: So it is.
+        ValueError: The penalty is of weights that the method does not learn.
     """
     for own in methods.groups(setup.method):
         if setup.settings.penalty.name and own.trunk:

@@ -51,7 +51,7 @@ def norm_after(
     (`models.layers.ConvNorm`), and of a network without other norms all is known.
 
     Raises:
-        ValueError: The pairing is silent about the layer, or nobody knows.
+        ValueError: The pairing lacks the layer, or there is none and norms are foreign.
     """
     if pairing is not None:
         inner = layer.removeprefix(TRUNK)

@@ -38,8 +38,8 @@ def init(
       groups, weight i goes to the i-th channel of every group. A kernel that sees one
       channel, such as a depthwise one, has none: they would equal its outputs'.
     - `output+input`: both.
-    - `filter`: one for each pair of input and output, biases left alone. Those of a
-      kernel that sees one channel multiply the scale of the norm that follows.
+    - `filter`: one for each pair of input and output, biases left alone. The weights of
+      a kernel that sees one channel multiply the scale of the norm that follows.
     - `shift`: one for each output that moves instead of multiplying it: `weight - 1` is
       added to the bias, of the norm that follows or else of the layer. To be used alone
       or joined with another mode, `init(…, "output") | init(…, "shift")`, which is the

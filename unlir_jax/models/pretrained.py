@@ -115,6 +115,12 @@ def load(
         ValueError: Unknown network or layer, no weights available, a file that is not
             weights, or weights of another network (every name that does not fit is
             listed), or several weights and no telling which.
+
+    Example:
+        >>> import unlir_jax
+        >>> network = unlir_jax.load("cifar_resnet8", "random", num_classes=2)
+        >>> network.image_size, network.layer
+        (32, 'layer3')
     """
     allocator.keep_freed_memory()  # Before JAX starts its threads.
     name, weights = _workdir(name, weights)

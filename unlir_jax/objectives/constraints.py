@@ -1,4 +1,4 @@
-"""Regularisers of parts that an objective may add: diversity, concentration and others."""
+"""Regularisers of parts that an objective may add, such as `separation`."""
 
 from collections.abc import Callable, Mapping
 from typing import NamedTuple

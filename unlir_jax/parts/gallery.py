@@ -30,8 +30,8 @@ BEST, BEST_OF_CLASS, PARTS_OF_CLASS, CLASSES_OF_PART = 12, 5, 6, 5
 # With more classes the table of parts by classes would be most of the file.
 MOST_CLASSES = 200
 ROWS, ASKED = 64, 4
-# A keypoint farther from the middle of a region, in shares of the frame, is not meant,
-# and a part has none that fewer of its regions are at.
+# A part is named after a keypoint within 15 % of the frame of a region's centre, in at
+# least 30 % of its regions.
 NEAR, USUAL = 0.15, 0.3
 
 
@@ -53,7 +53,7 @@ def collect(run: PartRun, variables: Variables, reader: Batches) -> Record:
 
     Returns:
         What `parts.json` holds: `centres`, where cells look; `parts`, for each its best
-        regions (at most one an image), the classes that it speaks for most, its usual
+        regions (at most one an image), the classes that it supports most, its usual
         keypoint where those are known, its mean absolute contribution to the logit of
         an image's own class and its share of all cells; `categories`, for each class
         the parts that add most to its logit, with their best regions in its images; and

@@ -67,7 +67,7 @@ def parts(rows: Sequence[tuple[Document, Crops]], names: Sequence[str]) -> html.
 
 
 def about(entry: Document, names: Sequence[str]) -> list[str]:
-    """Say what a part speaks for, how much it adds, and where it usually is."""
+    """Say which classes a part supports, how much it adds, and where it usually is."""
     speaks = [
         f"{plain(names[int(found['class'])])} "
         f"{part_panel.signed(found['contribution'])}"

@@ -118,7 +118,7 @@ def check(settings: Any) -> None:
         ValueError: Names the setting, its value and what is expected.
 
     Example:
-        >>> from unlir_jax import ranges
+        >>> from unlir_jax.runtime import ranges
         >>> ranges.check({"seed": 3, "data": {"crop": 0.875}})
     """
     for name, value in _leaves(settings):

@@ -44,6 +44,14 @@ def from_methods(
     Raises:
         ValueError: The module lacks one of the methods, or is in training mode: see
             `from_linen`.
+
+    Example:
+        >>> import unlir_jax
+        >>> network = unlir_jax.load("cifar_resnet8", "random", num_classes=2)
+        >>> model = from_methods(network.module)
+        >>> images = jnp.zeros((1, 32, 32, 3))
+        >>> model.features(network.variables, images).maps.shape
+        (1, 8, 8, 64)
     """
     for name in (features, head):
         if not callable(getattr(type(module), name, None)):
@@ -92,6 +100,13 @@ def from_linen(
             draws random numbers; the path matches no module, or one that runs several
             times (shared or scanned), so that its output is not one thing. The
             message lists the module paths.
+
+    Example:
+        >>> module = nn.Sequential([nn.Conv(4, (3, 3)), lambda x: x.mean((1, 2))])
+        >>> images = jnp.zeros((1, 8, 8, 3))
+        >>> variables = module.init(jax.random.key(0), images)
+        >>> from_linen(module, "layers_0").features(variables, images).maps.shape
+        (1, 8, 8, 4)
     """
     _check_arguments(module, arguments, allow_training)
     run = functools.partial(_run, module, at, arguments, training=allow_training)

@@ -46,6 +46,19 @@ def from_nnx(
         ValueError: The module lacks one of the methods, or is in training mode: an
             attribute or argument says so, or, when the functions are first called, it
             writes statistics or draws random numbers.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from unlir_jax import split
+        >>> class Network(nnx.Module):
+        ...     def __init__(self, rngs):
+        ...         self.conv = nnx.Conv(3, 4, (3, 3), rngs=rngs)
+        ...     features = lambda self, images: self.conv(images)
+        ...     head = lambda self, maps: maps.mean((1, 2))
+        >>> model, variables = split.from_nnx(Network(nnx.Rngs(0)))
+        >>> model.features(variables, jnp.ones((1, 8, 8, 3))).maps.shape
+        (1, 8, 8, 4)
     """
     from flax import nnx  # Slow to import, and only NNX users need it.
 

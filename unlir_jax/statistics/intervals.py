@@ -1,4 +1,4 @@
-"""Between what a mean or a median may lie, by resampling items.
+"""Confidence intervals of a mean or a median, by resampling items.
 
 Efron and Tibshirani, *An Introduction to the Bootstrap*, 1993.
 """

@@ -34,7 +34,7 @@ def read_json(path: str | os.PathLike[str], expected: str = "JSON") -> Any:
 
     Example:
         >>> import pathlib, tempfile
-        >>> from unlir_jax import documents
+        >>> from unlir_jax.storage import documents
         >>> path = pathlib.Path(tempfile.mkdtemp()) / "a.json"
         >>> path.write_text("[1, 2]")
         6

@@ -55,7 +55,7 @@ def _model() -> dict:
     return {
         # See `unlir models`.
         "name": "cifar_resnet8",
-        # A file, hf:owner/name, "random", or none: those at hand.
+        # A file, hf:owner/name, "random", or none: the available ones.
         "weights": config_dict.placeholder(str),
         # Of a file with several: what stands before their names, such as "state_dict";
         # "": the averaged ones where there are some.

@@ -104,7 +104,7 @@ def stability(
 
     Huang et al., ICCV 2023, Section 3; see `consistency`. The authors' noise is normal
     with standard deviation 0.2, clipped to 0.25 either way, on images with mean 0 and
-    deviation 1.
+    standard deviation 1.
 
     Args:
         scores: `[images, rows, columns, parts]` of the images.

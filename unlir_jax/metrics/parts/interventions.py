@@ -69,7 +69,7 @@ def removal_effects(
         labels: `[batch]`.
 
     Returns:
-        `[batch, parts]`, with minus without: positive where the part speaks for the
+        `[batch, parts]`, with minus without: positive where the part supports the
         label.
 
     Raises:

@@ -52,7 +52,7 @@ class Traits(NamedTuple):
         cells: How each cell is, `[batch, rows, columns, parts]`.
         descriptors: What each part looks like in each image, `[batch, parts, width]`.
         parts: The vectors that cells are compared with, `[parts, width]`.
-        kernel: How much a part speaks for each class, `[parts, classes]`.
+        kernel: Weight of each part for each class, `[parts, classes]`.
         gates: Logits of the gates between parts and classes, or None.
         blocks: Which part belongs to which class, `[parts, classes]` of 0 and 1, or
             None.

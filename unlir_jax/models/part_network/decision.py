@@ -62,7 +62,7 @@ def check_parts(parts: int, regions: int) -> None:
     """Refuse more parts than there are regions in an image, or none.
 
     Raises:
-        ValueError: So it is.
+        ValueError: There are more parts than regions, or none.
     """
     if not 1 <= parts <= regions:
         raise ValueError(
