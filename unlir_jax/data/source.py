@@ -41,8 +41,7 @@ class Source(NamedTuple):
         label: `index -> int`, where that is quicker than to read the image, for who
             has to know all labels that are not known; -1 for none.
         file: `index -> str`, where an example's image is a file of its own.
-        annotations: The kinds, of "boxes", "mask" and "keypoints", that all examples
-            have.
+        annotations: Kinds that all examples have: "boxes", "mask" and "keypoints".
         parts: Names of the keypoints, or of the mask's values from 1.
         boxes: The largest number of boxes that an example has.
         fingerprint: `(*, times=True, annotations=()) -> str`, tells whether what lies

@@ -1,8 +1,7 @@
 """The job: learn from few images of each class, several draws of them, and compare.
 
-Every draw is kept as soon as it is done, so that a run which is killed continues with
-the next one. Several methods and numbers of shots make a folder each, and a page of
-all.
+Every draw is kept as soon as it is done, so that a killed run resumes with the next
+one. Several methods and numbers of shots make a folder each, and a page of all.
 """
 
 import functools

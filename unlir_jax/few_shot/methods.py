@@ -27,8 +27,7 @@ class Method(NamedTuple):
         pooling: Pooling of the maps.
         back: How far weights of filters are drawn back to 1 after learning, in [0, 1].
         rate: Learning rate of the backbone.
-        ensemble_with: Adapters of another kind, that learn and vote together with
-            these.
+        ensemble_with: Adapters of another kind, that learn and vote as well.
     """
 
     trunk: str = ""

@@ -67,8 +67,7 @@ def few_shot() -> ConfigDict:
             "head": "cosine",
             # What a linear head starts from: ridge (regression) or lda.
             "head_start": "ridge",
-            # Pooling of adapters' maps: average, max, gem or rmac; "": as the method
-            # has it.
+            # Pooling of adapters: average, max, gem or rmac; "": the method's own.
             "pooling": "",
             # Added to the loss of adapters: towards_one, l1 or hard_concrete, see
             # `filters.sparsity`; the last two make filters redundant, and want

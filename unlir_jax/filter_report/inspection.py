@@ -130,8 +130,7 @@ def fire(
         module: The network.
         variables: Variables of the frozen network.
         filters: At least one.
-        batches: `[batch, height, width, 3]` in [0, 1]; none is larger than the
-            first.
+        batches: `[batch, height, width, 3]` in [0, 1]; none is larger than the first.
         count: Images of each filter; fewer where there are fewer.
 
     Raises:

@@ -21,10 +21,9 @@ class Penalty(NamedTuple):
     """Say what is added to the loss of adapters.
 
     Attributes:
-        name: "" for nothing; `towards_one` for squared distances from where the
-            backbone started; `l1` for absolute values of weights of filters;
-            `hard_concrete` for the number of gates expected to be open, one more gate
-            on each weight.
+        name: "" for nothing; `towards_one` for squared distances from the start;
+            `l1` for absolute values of weights of filters; `hard_concrete` for the
+            number of gates expected to be open, one more gate on each weight.
         weight: Weight of the sum.
         select: Regular expression of the names of weights that `l1` and `hard_concrete`
             are about, searched for anywhere: weights of channels that pruning may

@@ -49,8 +49,7 @@ def init(
 
     Args:
         variables: Variables of a Linen network, with or without `params`, or an NNX
-            state or dictionary: `kernel` `[…, in / groups, out]` with or without
-                `bias`. For
+            state or dictionary: `kernel` `[…, in / groups, out]`, maybe `bias`. For
             MobileNetV2 from block 7 on, mode `output` makes 15,296 weights.
         select: Regular expression of the whole path of layers, such as
             `block1[0-7]/.*`, or of their kernels, such as `.*/expand/conv/kernel`.

@@ -88,9 +88,8 @@ def load(
         layer: Path of a module (`"block13"`, `"layer3/block5"`), or its name in
             torchvision or timm (`"features.13"`, `"layer3.5"`); the last maps before
             pooling by default.
-        num_classes: Number of classes; the weights' by default. Another
-            number than the weights', or weights without a classifier, give a new,
-            random one.
+        num_classes: Number of classes; the weights' by default. Another number than the
+            weights', or weights without a classifier, give a new, random one.
         weights_key: Which weights of a file that holds several: what stands before
             their names, such as `"state_dict"`, `"model_ema"` or `"student"`; `"."`
             for those with nothing before them. By default those that are averages over

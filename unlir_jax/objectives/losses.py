@@ -1,9 +1,8 @@
 """Losses of one example each; who averages them knows which rows count.
 
-From `diversity` on, the constraints of part networks. The constraints of DP-Net (Sicre
-et al., arXiv 2404.15037) are reconstructions: it is open in words only. The constraints
-of PDiscoNet are by van der Klis et al., ICCV 2023, and want a background part left out
-before.
+From `diversity` on, the constraints of part networks. Constraints of DP-Net (Sicre et
+al., arXiv 2404.15037) are reconstructed from its text. Constraints of PDiscoNet are by
+van der Klis et al., ICCV 2023, and want a background part left out before.
 
 `shares` says how much each region is each part, `[batch, regions, parts]` or
 `[batch, rows, columns, parts]` in [0, 1]. What depends on the batch as a whole takes
@@ -217,10 +216,9 @@ def concentration(
 def equivariance(maps: Cells, transformed: Cells, transform: Transform) -> PerImage:
     """Compute mean_p (1 - cosine(T(Z_p(x)), Z_p(T(x)))): parts move with the image.
 
-    The cosine is over the cells that T, `transform`, keeps in sight; `maps` are the
-    maps of x, `transformed` the maps of T(x), where a shift by one cell is one by the
-    stride. PDiscoNet, whose code transforms the second back, by any rotation and scale
-    too.
+    The cosine is over the cells that T, `transform`, keeps in sight; `maps` are of x,
+    `transformed` of T(x), where a shift by one cell is one by the stride. PDiscoNet,
+    whose code transforms the second back, by any rotation and scale too.
 
     Returns:
         `[batch]` in [0, 2], in [0, 1] if no map is negative. A map of zeros is

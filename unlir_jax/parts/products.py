@@ -105,9 +105,8 @@ def _scale(head: Module, layers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     Returns:
         What to divide descriptors by, `[length]`, so that entries of the last maps have
-        standard deviation one and the finer maps together count `FINER` of them,
-        however many channels they have; and the inner products of descriptors divided
-        so.
+        std one and the finer maps together count `FINER` of them, however many
+        channels they have; and the inner products of descriptors divided so.
     """
     pictures, others = layers.shape[1], head.length - head.channels
     entries = pictures * head.parts * head.channels

@@ -56,8 +56,7 @@ def scores(
               Stork 1992): the error after `compensate(..., "linear")`. Needs `moments`.
             - `sensitive`: root mean square over images of the loss's derivative by
               the gate, times the share of the channel (its root mean square) that all
-              other channels do not predict: how much the loss depends on what is left
-                  after
+              other channels do not predict: the loss's sensitivity to the rest after
               `compensate(..., "linear")`. Needs `gradients` and `moments`.
         gates: Filter weights, `[channels]` by path of the convolution; a convolution
             that is not there has the weight 1.

@@ -34,10 +34,11 @@ def from_functions(
 
     Example:
         >>> from unlir_jax import split
-        >>> model = split.from_functions(  # The logits are the mean colour.
-        ...     lambda variables, images: images,
-        ...     lambda variables, maps: maps.mean((1, 2)),
-        ... )
+        >>> import jax.numpy as jnp
+        >>> model = split.from_functions(lambda _, x: x, lambda _, x: x.mean((1, 2)))
+        >>> maps = model.features({}, jnp.ones((1, 2, 2, 3)))
+        >>> model.head({}, maps).tolist()  # The logits are the mean colour.
+        [[1.0, 1.0, 1.0]]
     """
 
     def cut_features(variables: Variables, images: Images) -> Features:

@@ -46,10 +46,10 @@ def from_methods(
             `from_linen`.
 
     Example:
-        >>> import unlir_jax
+        >>> import jax, unlir_jax
         >>> network = unlir_jax.load("cifar_resnet8", "random", num_classes=2)
-        >>> model = from_methods(network.module)
-        >>> images = jnp.zeros((1, 32, 32, 3))
+        >>> model = unlir_jax.split.from_methods(network.module)
+        >>> images = jax.numpy.zeros((1, 32, 32, 3))
         >>> model.features(network.variables, images).maps.shape
         (1, 8, 8, 64)
     """
@@ -102,10 +102,13 @@ def from_linen(
             message lists the module paths.
 
     Example:
+        >>> import jax, flax.linen as nn
+        >>> from unlir_jax import split
         >>> module = nn.Sequential([nn.Conv(4, (3, 3)), lambda x: x.mean((1, 2))])
-        >>> images = jnp.zeros((1, 8, 8, 3))
+        >>> images = jax.numpy.zeros((1, 8, 8, 3))
         >>> variables = module.init(jax.random.key(0), images)
-        >>> from_linen(module, "layers_0").features(variables, images).maps.shape
+        >>> model = split.from_linen(module, "layers_0")
+        >>> model.features(variables, images).maps.shape
         (1, 8, 8, 4)
     """
     _check_arguments(module, arguments, allow_training)

@@ -47,8 +47,7 @@ def deal(
         seed: Seed of the folds.
 
     Returns:
-        The folds; none where fewer than `FEWEST` images or two classes can be held
-        out.
+        The folds; none where fewer than `FEWEST` images or two classes can be held out.
     """
     known = np.flatnonzero(weight > 0)
     _, place, count = np.unique(labels[known], return_inverse=True, return_counts=True)
@@ -84,8 +83,7 @@ def measure(
         progress: Called now and then; may raise an exception to stop.
 
     Returns:
-        For each decay, sums over the held-out images: of `evaluate.best`, the loss, and
-        1.
+        For each decay, sums over held-out images: of `evaluate.best`, the loss, and 1.
     """
     (inside, outside), (steps, decays) = split, candidates
     settings = setup.settings

@@ -202,8 +202,7 @@ def check_hash(path: str | os.PathLike[str], sha256: str) -> None:
     """Refuse weights of a finished training that are not those it ended with.
 
     Args:
-        path: Path of the file; in a workdir, the summary next to it holds its
-            hash.
+        path: Path of the file; in a workdir, the summary next to it holds its hash.
         sha256: Hash of the file, as it is now.
 
     Raises:

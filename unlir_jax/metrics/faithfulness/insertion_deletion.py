@@ -123,8 +123,7 @@ def deletion(
     Lower is better; all else is as in `insertion`.
 
     Returns:
-        A metric with `deletion`, `[batch]`, and `deletion_curve`,
-        `[batch, steps + 1]`.
+        A metric with `deletion`, `[batch]`, and `deletion_curve`, `[batch, steps + 1]`.
 
     Example:
         >>> import jax.numpy as jnp

@@ -67,8 +67,7 @@ def max_box_accuracy(
         overlaps: Intersections over unions to reach, in (0, 1].
 
     Raises:
-        ValueError: No image with boxes, different numbers of thresholds, or no
-            overlap.
+        ValueError: No image with boxes, different numbers of thresholds, or no overlap.
     """
     table, left_out = _with_boxes("curves", curves)
     choosing, _ = (

@@ -32,8 +32,7 @@ class BagOfParts(decision.Decision):
     of an image, scores S = X U, of each part the pooled score, a linear classifier.
     `assignment` says for which classes a part may speak: all; its own ("blocks": as
     many parts to each class, in order), as far as the term `specificity` makes it; or
-    those whose learned gate is open, where W is multiplied by
-    `gates.binarise(gates)`.
+    those whose learned gate is open, where W is multiplied by `gates.binarise(gates)`.
 
     Regions are averages of cells, so they are whitened as cells are. Parts don't
     compete for regions, so there may be more of them.
@@ -44,8 +43,7 @@ class BagOfParts(decision.Decision):
         channels: Number of channels of the last maps.
         others: Channels of the finer maps, whose averages within cells of the last maps
             are looked at as well; 0 without.
-        dimensions: Sizes of the white space, for the last and the finer maps; 0: not
-            white.
+        dimensions: Sizes of the white space, of the last and finer maps; 0: not white.
         normalise: Whether regions have length one.
         region: `cells`; `windows`, of the `sizes`; `boxes`, drawn once and the same for
             all images; or `proposals`, learned; see `models/parts/regions.py`.

@@ -16,8 +16,7 @@ class Grid(NamedTuple):
 
     Attributes:
         maps: Maps of the last layer, `[batch, rows, columns, channels]`.
-        finer: Maps of an earlier layer, with `step` times the rows and columns; or
-            None.
+        finer: Maps of an earlier layer, `step` times the rows and columns; or None.
     """
 
     maps: jax.Array
@@ -178,8 +177,7 @@ class WhiteCells(nn.Module):
     Attributes:
         channels: Number of channels of the last maps.
         others: Number of channels of the finer maps, 0 without.
-        dimensions: Sizes of the white descriptors of the two; 0 leaves a layer as it
-            is.
+        dimensions: Sizes of the white descriptors of the two; 0: not whitened.
         normalise: Whether descriptors have length one.
     """
 

@@ -66,8 +66,7 @@ class Prototypes(decision.Decision):
     Attributes:
         classes: Number of classes.
         channels: Number of channels of the last maps.
-        others: Channels of the finer maps, averaged within cells of the last maps; or
-            0.
+        others: Channels of the finer maps, averaged within cells of the last; or 0.
         per_class: Number of prototypes of each class.
         space: Space of prototypes: `add_on`, two layers that learn; or `white`, the
             unit vectors of `WhiteCells`, which suit a frozen backbone, as its cells can

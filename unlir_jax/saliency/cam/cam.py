@@ -146,8 +146,7 @@ def of_finite(saliency: Saliency, gradient: jax.Array) -> Saliency:
 def checked(model: SplitModel, run: Run) -> Explainer:
     """Make an explainer of a function that also gives `[0, classes]`.
 
-    One program then checks the labels and explains; all else is as in
-    `split.guarded`.
+    One program then checks the labels and explains; all else is as in `split.guarded`.
     """
 
     def explain(

@@ -110,8 +110,7 @@ def smooth_grad_cam_plus_plus(
         model: The cut network.
         target: What is explained, see `targets.resolve`.
         samples: Number of noisy copies, a forward pass each.
-        level: Standard deviation of the noise as a share of each image's range of
-            values.
+        level: Std of the noise as a share of each image's range of values.
         rectify: Whether negative values of the sum become 0.
         loop: `auto`, `host` or `device`; see `loops.place`.
 

@@ -126,8 +126,7 @@ def ss_cam(
         model: The cut network.
         target: What is explained, see `targets.resolve`.
         samples: Number of draws; the paper's 35.
-        level: Standard deviation of the noise, as a share of the range of what it is
-            added to.
+        level: Std of the noise, as a share of the range of what it is added to.
         noise_on: `maps` adds it to the enlarged map, which is then normalised (the
             paper's first kind), `image` to the masked image (its second).
         batch_size: Masked images that go through the network at once.

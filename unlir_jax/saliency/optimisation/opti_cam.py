@@ -198,8 +198,7 @@ def compile_programs(
         weights, optimizer, loss = move(problem, search)
         active = search.active & ~(jnp.abs(loss - search.loss) < tolerance)
         weights = jnp.where(active[:, None], weights, search.weights)
-        # Adam's moments of a stopped image continue, unseen: its weights no longer
-        # move.
+        # Adam's moments of a stopped image still change; its weights do not.
         return Search(weights, optimizer, loss, active)
 
     def search(
