@@ -210,7 +210,7 @@ def test_other_pictures_are_refused_by_name(pictures, weights, tmp_path):
     evaluate.run(given, run)
     for name in ("summary.json", "batches/000001.npz"):
         (run / name).unlink()
-    (batch,) = run.rglob("*.npz")
+    (batch,) = (run / "batches").glob("*.npz")
     before = batch.read_bytes()
     for change, wanted in {
         "added": "6 there and 7 here, new here '0_00.png'",
@@ -380,7 +380,7 @@ def test_a_batch_of_an_earlier_version_is_taken(pictures, weights, whole, run):
 
 def test_a_workdir_without_its_config_is_refused(pictures, weights, stopped, run):
     (stopped / "config.json").unlink()
-    with pytest.raises(ValueError, match="holds batches but no config.json"):
+    with pytest.raises(ValueError, match="holds batches, gallery but no config.json"):
         evaluate.run(settings(pictures, weights), stopped)
 
 

@@ -79,7 +79,10 @@ def call(name, metric, inputs, rows):
     return metric(VARIABLES, images, labels, saliency, *further, key=KEY)
 
 
-@pytest.mark.parametrize("name", tiers.by_tier(metrics.FACTORIES))
+# Of the representatives ROAD takes longest, and its own tests are in the fast tier.
+@pytest.mark.parametrize(
+    "name", tiers.by_tier(metrics.FACTORIES, tiers.REPRESENTATIVE - {"road"})
+)
 def test_a_value_depends_on_its_image_only(network, inputs, name):
     metric = make(name, network)
     together = call(name, metric, inputs, np.arange(COUNT))

@@ -297,14 +297,14 @@ def test_a_new_start_pools_as_the_old_one_did(settings, tmp_path):
     train.run(settings(*fixed), tmp_path / "max")
     begun = ("probe.choose=false", "steps=1", "optimizer.weight_decay=0.0")
     for place in (tmp_path / "max", tmp_path / "max" / "checkpoints" / "2"):
-        job = setups.prepare(settings(*begun, f"init_from={place}"))
-        assert job.network.module.pooling == "max"
+        setup = setups.prepare(settings(*begun, f"init_from={place}"))
+        assert setup.network.module.pooling == "max"
     file = tmp_path / "plain.safetensors"
     conversion.convert(str(tmp_path / "max"), None, file)
     assert unlir_jax.load("cifar_resnet8", file).module.pooling == "max"
     (tmp_path / "max" / "weights.safetensors").unlink()
-    job = setups.prepare(settings(*begun, f"init_from={tmp_path / 'max'}"))
-    assert job.network.module.pooling == "max"
+    setup = setups.prepare(settings(*begun, f"init_from={tmp_path / 'max'}"))
+    assert setup.network.module.pooling == "max"
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ def few_enough(
     """Lower a number of images so that a pass over them stays in a CPU's caches.
 
     MobileNetV2 takes 4.8 ms of a core for each of 2 images of 224 x 224, 5.2 ms for
-    each of 4 and 6.5 ms for each of 32 (docs/results/speed.md). Elsewhere, for small
+    each of 4 and 6.5 ms for each of 32 (docs/results/speed.md). Elsewhere, or for small
     images, the number stays as it is.
 
     Args:

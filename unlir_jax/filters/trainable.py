@@ -18,13 +18,7 @@ from unlir_jax.features import block_cut
 from unlir_jax.filters import sparsity
 from unlir_jax.models import pretrained
 from unlir_jax.objectives.objective import Batch, Objective, Outcome
-from unlir_jax.types import (
-    Array,
-    PerImage,
-    PyTree,
-    RandomKey,
-    Variables,
-)
+from unlir_jax.types import Array, PerImage, PyTree, RandomKey, Variables
 
 FOLDER = "filters"
 _CLASSIFIER = "classifier/"
