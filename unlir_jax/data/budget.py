@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-# Of the 64 MB, some are for decoders' tables and for what becomes of the image.
+# Part of the 64 MB is for decoders' tables and for what becomes of the image.
 FREE, RATIO = 56 << 20, 8
 RGB_BYTES = 4
 # Pillow points to each row, of the image and of what becomes of it.

@@ -11,7 +11,7 @@ from PIL import Image
 
 Number = int | float
 Box = tuple[Number, Number, Number, Number]
-# So many pixels next to the image count for nothing.
+# Number of pixels around the image that count for nothing.
 FEW = 1 << 21
 # How far the widest filter, Lanczos', reaches in pixels of the smaller image.
 REACH = 4

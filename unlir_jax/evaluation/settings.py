@@ -130,7 +130,7 @@ def _data() -> dict:
         "split": "auto",
         # What else the source takes.
         "options": {},
-        # So many images, evenly spread; 0: all.
+        # Number of images, evenly spread; 0: all.
         "limit": 0,
         # 0: as the network was trained.
         "image_size": 0,

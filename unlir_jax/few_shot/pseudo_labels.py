@@ -7,7 +7,7 @@ from jaxtyping import Float
 
 from unlir_jax.types import Array
 
-# Of the images without labels, if each class had as many as the others.
+# Share of the images without labels, if each class had as many as the others.
 SHARE = 0.5
 
 

@@ -33,7 +33,7 @@ def few_shot() -> ConfigDict:
     return ConfigDict(
         {
             "kind": KIND,
-            # Of the order of images, crops and mixtures; draws have numbers instead.
+            # Seed of order, crops and mixtures; draws have numbers instead.
             "seed": 0,
             # Images of each class that are learnt from.
             "k": 5,

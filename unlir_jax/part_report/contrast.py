@@ -12,7 +12,7 @@ from unlir_jax.models.pretrained import Pretrained
 from unlir_jax.part_report import training_images
 from unlir_jax.parts import attribution, gallery
 
-# So many images of a class, evenly spread, are looked at.
+# Number of images of a class, evenly spread, that are looked at.
 MOST, ROWS, BEST = 60, 8, 6
 
 

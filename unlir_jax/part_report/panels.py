@@ -18,7 +18,7 @@ from unlir_jax.parts import gallery as part_gallery
 from unlir_jax.report import overlay
 
 THUMB, CROP, CROPS = 224, 112, 5
-# Of framed training images, in pixels; regions are cut out of them.
+# Side of framed training images, in pixels; regions are cut out of them.
 FRAMED = 448
 
 

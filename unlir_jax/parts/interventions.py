@@ -31,10 +31,10 @@ Look = Callable[[np.ndarray, np.ndarray], dict[str, np.ndarray]]
 # spread. Each of these is looked at about twenty times.
 REDRAWN, CHANGED = 200, 48
 ROWS = 16
-# Of the disc over a keypoint, in shares of the image's side.
+# Radius of the disc over a keypoint, in shares of the image's side.
 RADIUS = 0.1
 # Of the noise that parts are to be stable under, and where it is cut: Huang et al.
-# (ICCV 2023) say 0.2 and 0.25 where images have deviation 1, ImageNet's have 0.226.
+# (ICCV 2023) say 0.2 and 0.25 where images have std 1, ImageNet's have 0.226.
 NOISE, NOISE_CUT = 0.2 * 0.226, 0.25 * 0.226
 
 

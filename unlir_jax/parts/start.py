@@ -268,7 +268,7 @@ def _by_group(
             grid.maps
         )
 
-    # Of each class as many images as a group may learn from.
+    # As many images of each class as a group may learn from.
     place = np.zeros(len(labels), int)
     for label in np.unique(labels):
         own = labels == label

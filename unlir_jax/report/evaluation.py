@@ -36,7 +36,7 @@ def markdown(found: Document) -> str:
         shown = words.method_title(method)
         shown = f"*{shown}*" if method in about["controls"] else shown
         lines.append(f"| {shown} | {' | '.join(cells)} |")
-    lines += ["", "In italics: controls, which know nothing of the network.", ""]
+    lines += ["", "In italics: controls, computed without the network.", ""]
     lines += [f"- {sentence}" for sentence in _sentences(found)]
     return "\n".join(lines) + "\n"
 

@@ -179,7 +179,7 @@ def _table(page: Page, entry: Document, top: Length) -> None:
                 page.text(edge, y - 12, value, 11, ha="right", **style)
     note = (
         "Best method in bold; ↑ higher is better, ↓ lower is better. Below the line: "
-        "controls, which know nothing of the network."
+        "controls, computed without the network."
     )
     page.text(MARGIN, y + 34, note, 9.5, color=MUTED)
 

@@ -136,7 +136,7 @@ def warnings(
             control = f"{method_title(rival)} ({percent(rivals[rival][metric])})"
             found.append(
                 f"On {metric}, {enumerate_names(beaten)} {verb} not beat {control}, "
-                "which knows nothing of the network."
+                "which is computed without the network."
             )
     return found
 

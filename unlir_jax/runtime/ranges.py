@@ -85,7 +85,7 @@ RANGES: dict[str, Range] = {
     "gallery": Range(0, 1000),
     "statistics.confidence": Range(0, 1, above=True, below=True),
     "statistics.resamples": Range(1, 10**7),
-    # Of learning from few images.
+    # Settings of learning from few images.
     "k": Range(1, MOST_STEPS),
     "ways": COUNT,
     "draws": Range(1, 10**6),

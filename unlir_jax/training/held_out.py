@@ -20,7 +20,7 @@ from unlir_jax.training import state as states
 from unlir_jax.training.setup import TrainingSetup
 
 FOLDS = 3
-# So many images tell candidates apart by half a point; more are not held out.
+# Number of images that separates candidates by half a point; no more are held out.
 MOST_HELD_OUT = 10_000
 FEWEST = 20
 # Steps that are worked through without asking whether to stop, and their bytes.

@@ -17,7 +17,7 @@ STRUCTURES = {
     4: ndimage.generate_binary_structure(2, 1),
     8: ndimage.generate_binary_structure(2, 2),
 }
-# So many binary images are held at once.
+# Number of binary images that are held at once.
 HELD = 32
 
 

@@ -15,7 +15,7 @@ from unlir_jax.metrics.parts.keypoints import Keypoints
 from unlir_jax.metrics.parts.part_maps import Scores, check_scores
 from unlir_jax.types import Array
 
-# Of the region, in an image of 224 pixels.
+# Side of the region, in an image of 224 pixels.
 REGION = 72 / 224
 
 
