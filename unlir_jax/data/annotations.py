@@ -25,7 +25,7 @@ class Notes(NamedTuple):
         parts: Names of the keypoints.
         frame: Pixels that they count in, one of `frames.FRAMES`.
         outside: What becomes of a keypoint beyond the edge, one of `frames.OUTSIDE`.
-        reading: How the masks are read.
+        reading: Reading of the masks.
     """
 
     boxes: list[np.ndarray] | None

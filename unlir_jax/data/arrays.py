@@ -44,7 +44,7 @@ def npz(
         split: A split of it, or "all".
         holdout: Share of every class, in [0, 1), that is "test" where the file itself
             has no splits; the rest is "train".
-        seed: What `holdout` draws by.
+        seed: Seed of `holdout`.
 
     Raises:
         ValueError: The file is missing, is something else, or contradicts itself.

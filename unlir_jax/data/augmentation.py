@@ -349,7 +349,7 @@ def erase(
     and is kept: it is hidden, not gone.
 
     Args:
-        p: How likely.
+        p: Probability.
         area: The box's least and largest share of the image.
         ratio: Its least and largest width per height.
     """

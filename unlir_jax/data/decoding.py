@@ -77,7 +77,7 @@ def decode(
     Args:
         stream: The bytes of the file, which may be sought in.
         where: What the image is called in messages, such as "Image 'a.jpg'".
-        most: How many pixels it may have.
+        most: Largest number of pixels.
         file: Its path, where it is a file.
         beside: Bytes a pixel that will be made of it while it is there.
 
@@ -147,7 +147,7 @@ def readable(where: str, most: int) -> Iterator[None]:
 
     Args:
         where: What the image is called, such as "Image 'a.jpg'".
-        most: How many pixels it may have.
+        most: Largest number of pixels.
     """
     try:
         yield

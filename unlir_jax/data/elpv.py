@@ -32,7 +32,7 @@ def elpv(
         split: "train", "test" or "all".
         cells: "mono" or "poly": crystalline cells of one kind; None for both.
         share: Share of the test, in (0, 1).
-        seed: What the division draws by.
+        seed: Seed of the division.
 
     Raises:
         ValueError: An argument is none of these, or the package `elpv-dataset` is not

@@ -53,7 +53,7 @@ def folder(
         split: A split of it, or "all".
         holdout: Share of every class, in [0, 1), that is "test" where the folder itself
             has no splits; the rest is "train".
-        seed: What `holdout` draws by.
+        seed: Seed of `holdout`.
         annotations: "stored": boxes, masks and keypoints are places in the pixels of
             the file and turn with a photo that EXIF turns; "seen": they are places in
             the photo as it is seen.
@@ -195,7 +195,7 @@ def hold_out(
         names: The identity of each image.
         strata: What each is stratified by, such as its class.
         share: The share of "test", in [0, 1); 0 puts everything into "train".
-        seed: What is drawn by.
+        seed: Seed of the draws.
     """
     groups: dict = {}
     for place, stratum in enumerate(strata):

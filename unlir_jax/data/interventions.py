@@ -73,7 +73,7 @@ def synthetic_interventions(
 
     Args:
         split: "train", "validation" or "test".
-        indices: Which examples.
+        indices: Indices of the examples.
         seed: See `synthetic_parts.synthetic_parts`, as for what follows.
         classes: Number of classes.
         variants: Number of variants.
@@ -114,7 +114,7 @@ def swap(
 
     Args:
         split: "train", "validation" or "test".
-        indices: Which examples.
+        indices: Indices of the examples.
         seed: See `synthetic_parts.synthetic_parts`, as for what follows.
         classes: Number of classes.
         variants: Number of variants.

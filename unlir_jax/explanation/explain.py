@@ -92,7 +92,7 @@ def run(
             previous report, whose files are replaced.
         model: Name of the network, or the workdir of a training.
         weights: Its weights, see `pretrained.load`; so for the next three.
-        weights_key: Which of them.
+        weights_key: Key of the weights in the file.
         crop: Share of the shorter side that is kept.
         interpolation: By which images are resized.
         layer: Where to cut it, see `pretrained.load`.

@@ -75,7 +75,7 @@ def behind(
         module: The network.
         image_size: Side in pixels of the images.
         after: A block, or "auto" for the last one of the first 40 per cent.
-        setting: What that is called where it was given.
+        setting: Name of its setting, for messages.
 
     Raises:
         ValueError: There is no such block, or nothing behind it.

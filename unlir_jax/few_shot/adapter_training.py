@@ -73,7 +73,7 @@ class Learnt(NamedTuple):
     """Hold adapters, along the first axis of every leaf.
 
     Attributes:
-        trunk: What adapts the backbone, such as weights of filters.
+        trunk: Weights that adapt the backbone, such as weights of filters.
         head: `kernel` `[adapters, channels, classes]` and `bias` `[adapters, classes]`.
     """
 

@@ -21,7 +21,7 @@ def classifier(
     Args:
         descriptors: Descriptors of the images.
         labels: 0 to `classes - 1`, each of them at least once.
-        classes: How many there are.
+        classes: Number of classes.
 
     Returns:
         The kernel, `[channels, classes]`, and the bias, `[classes]`.

@@ -24,7 +24,7 @@ def draw(
         labels: Labels of all images that may be drawn.
         shots: Images of each class, the k.
         number: Number of the draw.
-        ways: How many of the classes, drawn as well; 0: all.
+        ways: Number of classes, drawn as well; 0: all.
         names: Names of the classes, for messages.
 
     Returns:

@@ -16,7 +16,7 @@ class Method(NamedTuple):
     """Say what adapts the backbone, and what decides.
 
     Attributes:
-        trunk: What learns of the backbone: "" for nothing, `filters`, `input_filters`,
+        trunk: Learnt part of the backbone: "" for nothing, `filters`, `input_filters`,
             `shifts`, `norms`, `biases`, `last_block`, `lora` or `full`.
         adapters: Views that each adapter learns from: `flips`, `crops`, `mixup` (of
             flips) or `crops+mixup`.

@@ -33,7 +33,7 @@ def by_logistic(
     Args:
         views: Descriptors of the images.
         labels: Labels of the images.
-        classes: How many there are.
+        classes: Number of classes.
         num_labelled: The first `num_labelled` images have true labels, the others
             pseudo-labels: the penalty is tuned on true ones, for it is easy to agree
             with one's own guesses.

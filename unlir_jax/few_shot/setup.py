@@ -36,7 +36,7 @@ class FewShotSetup(NamedTuple):
         image_size: Side in pixels of the images.
         crop: See `preprocessing`.
         interpolation: See `preprocessing`.
-        unlabelled: How many other images are learnt from; None: all.
+        unlabelled: Number of unlabelled images to learn from; None: all.
         duplicates: Images that are both trained and tested on, see
             `data.duplicates`; None where nobody looked.
     """

@@ -25,7 +25,7 @@ class Filter(NamedTuple):
     Attributes:
         name: Name of its weights, such as `block7/expand/norm/output`.
         place: Its index there; of the kind `filter`, of the input and of the output.
-        weight: What it is multiplied by.
+        weight: Its weight.
     """
 
     name: str

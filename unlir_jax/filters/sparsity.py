@@ -44,8 +44,8 @@ def check(penalty: Penalty, trunk: str = "filters") -> None:
     """Refuse a penalty that makes no sense.
 
     Args:
-        penalty: Which.
-        trunk: What learns of the backbone, see `methods.Method`.
+        penalty: Name of the penalty.
+        trunk: Learnt part of the backbone, see `methods.Method`.
 
     Raises:
         ValueError: The name is unknown, or a weight negative, or one without the other,

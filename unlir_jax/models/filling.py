@@ -326,7 +326,7 @@ def fill(
 
     Args:
         module: The network.
-        network: Its entry in the zoo.
+        network: The network.
         arrays: By their names in the file, without what stands before all of them.
         name: Name of the network.
         source: Source of the file.

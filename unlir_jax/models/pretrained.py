@@ -213,7 +213,7 @@ def prepared(
     """Say for a record how images reach a network, and who says so.
 
     Args:
-        network: Which it is.
+        network: The network.
         image_size: Where it is another than the network's; so are the others.
         crop: Share of the shorter side.
         interpolation: By which images are resized.

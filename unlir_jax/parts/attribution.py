@@ -212,7 +212,7 @@ def account(
 
     Args:
         accounts: Contributions of parts for some images.
-        row: Which image.
+        row: Index of the image.
         label: The class that is explained.
         names: Class names.
         parts: Entries of `parts.json`, where there is one.

@@ -20,7 +20,7 @@ class Encoder(NamedTuple):
 
     Attributes:
         mean: Mean descriptor of the training images, `[parts, length]`.
-        scale: What they are divided by, `[length]`.
+        scale: Divisor, `[length]`.
         kernel: `[parts, length, dimensions]`.
     """
 

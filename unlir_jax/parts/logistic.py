@@ -22,7 +22,7 @@ class Logistic(NamedTuple):
         bias: `[classes]`.
         mean: Mean of the examples, `[channels]`.
         scale: One number, the standard deviation of all entries.
-        penalty: That was chosen.
+        penalty: Chosen penalty.
         accuracy: On the folds that were left out, with that penalty.
     """
 

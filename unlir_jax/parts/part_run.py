@@ -13,7 +13,7 @@ class PartRun(NamedTuple):
     Attributes:
         data: What is trained on, and what is tested on.
         network: One that decides by parts; its variables are not looked at.
-        frame: How images are framed.
+        frame: Framing of images.
         seed: Seed of what is drawn.
         whitening: See `start.start`; with it, retrieval is measured as well.
         labels_per_class: How many labels of each class baselines may know; 0: all.

@@ -333,7 +333,7 @@ def draw_labels(labels: np.ndarray, per_class: int, key: RandomKey) -> np.ndarra
 
     Args:
         labels: Labels of all images.
-        per_class: How many of each class; 0: all.
+        per_class: Number of each class; 0: all.
         key: Key given to `start`.
 
     Raises:

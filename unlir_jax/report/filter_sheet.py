@@ -90,7 +90,7 @@ def draw_saliency(
 
     Args:
         title: Whose maps.
-        subtitle: What else to know.
+        subtitle: Further information.
         rows: For each image what `results.json` says of it, the square that the
             network sees, and its two overlays.
     """

@@ -27,7 +27,7 @@ def sheet_of_decision(
         picture: The square that the network sees.
         entry: What `results.json` says of the image, with `parts` in it.
         told: See `part_panels.Told`.
-        subtitle: Which network and layer.
+        subtitle: Network and layer.
     """
     shown, contrast = told.entry["shown"], told.entry["contrast"]
     ledger = part_panel.lines(told.entry)
@@ -133,7 +133,7 @@ def sheet_of_parts(
 
     Args:
         title: Whose parts.
-        subtitle: What else to know.
+        subtitle: Further information.
         rows: For each part its name, up to three lines about it, and crops.
     """
     columns = 2 if len(rows) > 10 else 1

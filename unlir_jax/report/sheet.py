@@ -77,7 +77,7 @@ def sheet(
         picture: The square that the network sees.
         entry: What `results.json` says of the image.
         views: By method, its map over the image and the image seen through it.
-        subtitle: Which network and layer.
+        subtitle: Network and layer.
 
     Returns:
         8-bit RGB: the image with its top classes, and for each method the overlay,

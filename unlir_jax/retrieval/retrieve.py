@@ -74,13 +74,13 @@ def run(
         output: Folder to write to.
         model: Name of the network, or the workdir of a training.
         weights: Its weights, see `pretrained.load`; they need no classifier.
-        weights_key: Which of them.
+        weights_key: Key of the weights in the file.
         adapter: A file of weights of its filters, which are folded in; its images'
             size is taken then.
         pool: Pooling of the maps, one of `pooling.POOLINGS`.
         whiten: Directions of a PCA whitening, fitted to the index, at most one less
             than it has images; 0: none.
-        top: How many to find for each query.
+        top: Number of images to find for each query.
         image_size: Side in pixels of the images; by default that of the adapter, or
             of the network.
         crop: Share of the shorter side that is kept; None takes the network's.

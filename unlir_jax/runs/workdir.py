@@ -42,7 +42,7 @@ def check(
     Args:
         folder: The workdir; it need not exist.
         settings: See `config.to_dict`.
-        free: What may differ from an earlier start.
+        free: Settings that may differ from an earlier start.
         defaults: What a setting meant before there was it: an earlier version did not
             write it down.
         traces: What such a run leaves in the folder, next to its config.

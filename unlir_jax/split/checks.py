@@ -233,7 +233,7 @@ def withheld[Found](
         found: Arrays with one entry an image; whatever else there is stays.
         images: Known or traced.
         labels: Known or traced.
-        classes: How many there are.
+        classes: Number of classes.
     """
     labels = jnp.asarray(labels)
     fine = _plausible(images) & (labels >= 0) & (labels < classes)

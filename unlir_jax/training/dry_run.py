@@ -10,7 +10,7 @@ def describe(setup: TrainingSetup, depth: int = 0) -> str:
     """Say what a training would do: data, batches, devices and every parameter.
 
     Args:
-        setup: What would be trained.
+        setup: Setup of the training.
         depth: Depth of the table of parameters, see `optim.describe`.
     """
     rows, size, devices = setup.settings.batch_size, setup.image_size, setup.laid.mesh

@@ -75,7 +75,7 @@ def measure(
     """Train several candidates on one part of the images, measure on the other.
 
     Args:
-        setup: What is trained.
+        setup: Setup of the training.
         train: Features of the training images, pooled in one way.
         split: Places of the images to learn from, and of those to measure on.
         candidates: The number of steps, and several weight decays.
@@ -126,7 +126,7 @@ def compiler(setup: TrainingSetup) -> Compiled:
     """Make `(steps, candidates) -> (first states, advance, evaluate)`, compiled once.
 
     Args:
-        setup: What is trained.
+        setup: Setup of the training.
     """
     return functools.cache(functools.partial(_compile, setup))
 

@@ -74,7 +74,7 @@ def start_from(
             workdir, whose final weights, or else newest checkpoint, are taken; or one
             checkpoint of it, `WORKDIR/checkpoints/STEP`.
         variables: Variables of this network.
-        network: Which it is.
+        network: The network.
         names: Names of its classes; without, a classifier of as many is kept as it is.
         blocks: See `heads.carry`.
         key: Which weights of a file that holds several, see `selection.select`.

@@ -41,7 +41,7 @@ class Choice(NamedTuple):
     Attributes:
         candidate: What to train with.
         reason: A sentence for people.
-        pictures: How many were held out in all.
+        pictures: Number of held-out images in all.
         folds: In how many turns.
         scores: Scores of all candidates that were tried.
     """

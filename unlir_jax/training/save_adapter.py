@@ -57,7 +57,7 @@ def hook(
         settings: Settings of the training.
         network: As it was before.
         rules: Rules of all parameters.
-        frame: How images are framed.
+        frame: Framing of images.
     """
 
     def finish(
@@ -85,9 +85,9 @@ def write(
 
     Args:
         path: The file; an adapter there is replaced.
-        variables: What has been learnt, weights included.
+        variables: Learnt variables, weights included.
         network: As it was before, with the names of its classes.
-        frame: How images are framed.
+        frame: Framing of images.
         chosen: `model.filters` of the settings.
     """
     module, size = network.module, frame["image_size"]

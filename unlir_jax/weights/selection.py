@@ -136,7 +136,7 @@ def select(
         key: What stands before the names of the wanted weights, such as `state_dict`,
             `ema` or `student`; `ROOT` for those with nothing before them; "": choose.
         source: Source of the file, for error messages.
-        setting: What `key` is called where it is set.
+        setting: Name of the setting of `key`, for messages.
 
     Raises:
         ValueError: There are several complete networks of other values and no telling

@@ -115,7 +115,7 @@ def box_overlaps(
 
     Args:
         model: The cut network.
-        thresholds: How many, at 0, 1 / thresholds, ...
+        thresholds: Number of them, at 0, 1 / thresholds, ...
         contours: `all` or `largest`; see `box_accuracy`.
         convention: `pixels` takes the map as it is, and boxes as in `boxes`; `opencv`
             does as the code of Choe et al.: 256 levels, thresholds as a share of the

@@ -57,8 +57,8 @@ def max_iou(
 
     Args:
         model: The cut network.
-        thresholds: How many, at 0, 1 / thresholds, ..., and 1; the map is where it is
-            at least as high.
+        thresholds: Number of them, at 0, 1 / thresholds, ..., and 1; the map is where
+            it is at least as high.
         scaling: As in `pixels.energy_pointing_game`.
         chosen_on: Which images choose the threshold, see `thresholds.at_chosen`.
 
@@ -148,7 +148,7 @@ def max_box_accuracy_v2(
 
     Args:
         model: The cut network.
-        thresholds: How many; the authors' 1000 take ten times as long.
+        thresholds: Number of thresholds; the authors' 1000 take ten times as long.
         overlaps: What counts as found.
         contours: See `box_overlap.box_accuracy`.
         convention: See `box_overlap.box_overlaps`.

@@ -250,7 +250,7 @@ def pixel_average_precision(
 
     Args:
         model: The cut network.
-        thresholds: How many, at 0, 1 / thresholds, ..., and 1.
+        thresholds: Number of them, at 0, 1 / thresholds, ..., and 1.
         scaling: As in `energy_pointing_game`; `none` for maps that are in [0, 1].
 
     Returns:

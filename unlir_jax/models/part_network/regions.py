@@ -165,7 +165,8 @@ class Proposals(nn.Module):
         start: Side of the first boxes, as a share of the image's.
         smallest: Less than `start`.
         largest: More than `start`.
-        reach: How far from its anchor a proposal looks, unless the maps call it away.
+        reach: Distance from its anchor that a proposal looks at, unless the maps call
+            it away.
         style: Style of the products.
     """
 

@@ -52,7 +52,7 @@ def ablation_cam(
 
     Args:
         model: The cut network.
-        target: What is explained, see `targets.resolve`.
+        target: Score to explain, see `targets.resolve`.
         division: By what the loss is divided: `score` is the paper's `S`, which turns
             the map around where the score is negative; `magnitude` is `|S|`, which
             does not; `none` divides by nothing. A score of 0 divides by nothing.

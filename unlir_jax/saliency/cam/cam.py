@@ -46,7 +46,7 @@ def grad_cam(
 
     Args:
         model: The cut network.
-        target: What is explained, see `targets.resolve`.
+        target: Score to explain, see `targets.resolve`.
         rectify: Whether negative values of the sum become 0.
 
     References:

@@ -58,7 +58,7 @@ def grad_cam_plus_plus(
 
     Args:
         model: The cut network.
-        target: What is explained, see `targets.resolve`.
+        target: Score to explain, see `targets.resolve`.
         epsilon: Added to the denominator. pytorch-grad-cam adds 1e-6, which is not
             small compared with `g^2`.
         rectify: Whether negative values of the sum become 0.
@@ -108,7 +108,7 @@ def smooth_grad_cam_plus_plus(
 
     Args:
         model: The cut network.
-        target: What is explained, see `targets.resolve`.
+        target: Score to explain, see `targets.resolve`.
         samples: Number of noisy copies, a forward pass each.
         level: Std of the noise as a share of each image's range of values.
         rectify: Whether negative values of the sum become 0.
@@ -207,7 +207,7 @@ def xgrad_cam(
 
     Args:
         model: The cut network.
-        target: What is explained, see `targets.resolve`.
+        target: Score to explain, see `targets.resolve`.
         rectify: Whether negative values of the sum become 0.
 
     References:
@@ -241,7 +241,7 @@ def hires_cam(
 
     Args:
         model: The cut network.
-        target: What is explained, see `targets.resolve`.
+        target: Score to explain, see `targets.resolve`.
         rectify: Whether negative values of the sum become 0.
 
     References:
@@ -297,7 +297,7 @@ def layer_cam(
 
     Args:
         model: The cut network.
-        target: What is explained, see `targets.resolve`.
+        target: Score to explain, see `targets.resolve`.
         rectify: Whether negative values of the sum become 0, which only maps without
             a ReLU have.
 
@@ -364,7 +364,7 @@ def shapley_cam(
 
     Args:
         model: The cut network.
-        target: What is explained; the paper proposes `"residual_softmax"`. On a
+        target: Score to explain; the paper proposes `"residual_softmax"`. On a
             linear head after average pooling the Hessian of a logit is 0, and this is
             Grad-CAM.
         rectify: Whether negative values of the sum become 0.

@@ -53,11 +53,11 @@ def blur_integrated_gradients(
 
     Args:
         model: The cut network; where it is cut makes no difference.
-        target: What is explained, see `targets.resolve`.
+        target: Score to explain, see `targets.resolve`.
         steps: Intervals of the path; `steps + 1` gradients are taken.
         deviation: Width of the strongest blur, as a share of the longer side (the
             authors use 50 of 224 pixels).
-        channels: How colours are merged, see `gradients.merge`.
+        channels: Merging of colours, see `gradients.merge`.
         loop: `auto`, `host` or `device`; see `loops.place`.
 
     References:

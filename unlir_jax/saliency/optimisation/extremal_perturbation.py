@@ -88,7 +88,7 @@ def extremal_perturbation(
         levels: Blurs between the image and none of it, among which a mask interpolates;
             the authors' 8. Memory is as many images.
         deviation: Width of the strongest blur, in such pixels; the authors' 20.
-        target: What is raised, see `targets.resolve`.
+        target: Score to raise, see `targets.resolve`.
         loop: `auto`, `host` or `device`; see `loops.place`.
 
     Raises:

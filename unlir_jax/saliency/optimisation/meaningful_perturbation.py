@@ -71,7 +71,7 @@ def meaningful_perturbation(
             side 224; the paper's 10.
         jitter: Most pixels by which the masked image is shifted at random in each step;
             the paper's 4. Unless it is 0, the explainer needs `key`.
-        target: What is lowered, see `targets.resolve`; the paper's probability.
+        target: Score to lower, see `targets.resolve`; the paper's probability.
         loop: `auto`, `host` or `device`; see `loops.place`.
 
     Raises:
