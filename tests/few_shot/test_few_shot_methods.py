@@ -40,7 +40,7 @@ def test_a_probe_gets_the_crops_that_adapters_get(colours, monkeypatch):
     shown = {}
     chosen, labels = np.asarray([0, 1, 5, 6, 10, 11]), np.repeat(np.arange(3), 2)
 
-    def watched(views, labels, classes, sure):
+    def watched(views, labels, classes, num_labelled):
         shown[name] = np.asarray(views)
         return probes.by_cosine(views, labels, classes)
 

@@ -160,7 +160,7 @@ def test_bad_settings_get_one_sentence(colours, tmp_path, argument, more, senten
 
 def test_all_is_every_method(colours):
     settings = few_colours.settings(colours, "k=2,method=all")
-    tasks = adapt.task.prepare(settings)
+    tasks = adapt.setup.prepare(settings)
     assert {task.settings.method for task in tasks} == set(methods.METHODS)
     assert [task.at for task in tasks].count("") == 1
 

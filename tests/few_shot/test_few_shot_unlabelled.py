@@ -119,6 +119,6 @@ def test_the_penalty_is_tuned_on_labels_that_are_known(monkeypatch):
         return tuned[-1]
 
     monkeypatch.setattr(probes.logistic, "tune", watched)
-    probes.by_logistic(views, labels, 3, sure=12)
+    probes.by_logistic(views, labels, 3, num_labelled=12)
     assert [fitted.penalty for fitted in tuned] == [sure.penalty] * 2
     assert np.abs(tuned[0].kernel - tuned[1].kernel).max() > 1e-3

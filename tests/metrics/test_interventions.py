@@ -74,7 +74,8 @@ def test_a_linear_model_claims_what_is_measured():
     claimed = interventions.claimed_effects(images * weights[labels], masks, 3)
     np.testing.assert_allclose(claimed, measured, atol=1e-12)
     found = interventions.agreement(claimed, measured, np.ones((5, 3), bool))
-    assert found.per_image == (1, 1, 1, 5) and found.pooled == (1, 1, 1, 5)
+    assert found.per_image == pytest.approx((1, 1, 1, 5))
+    assert found.pooled == pytest.approx((1, 1, 1, 5))
 
 
 def test_agreement_by_hand():

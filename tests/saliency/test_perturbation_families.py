@@ -11,6 +11,7 @@ import tiers
 
 from unlir_jax import saliency, split
 from unlir_jax.core import random_keys
+from unlir_jax.saliency import gaussian_blur
 from unlir_jax.saliency.perturbation import coalitions, segments
 from unlir_jax.saliency.perturbation.rise import shifted_cells
 
@@ -384,7 +385,7 @@ def test_searched_masks_find_the_place_that_the_network_looks_at(stripes, name):
     found = np.asarray(explain(LOOKS, stripes, labels))
     assert found.min() >= 0 and found.max() <= 1
     # What the map marks carries the score: kept alone, or taken away.
-    blurred = saliency.paths.blur(stripes, 100.0 * SIZE / 224)
+    blurred = gaussian_blur.blur(stripes, 100.0 * SIZE / 224)
 
     def score(mask):
         shown = stripes * mask[..., None] + blurred * (1 - mask[..., None])

@@ -172,6 +172,7 @@ def schedule(
     Raises:
         ValueError: An unknown name, or a share outside [0, 1].
     """
+    choices.pick(name, SCHEDULES, f"`schedule`={name!r}")
     shares = {"warmup": warmup, "final": final}
     shares |= {f"milestones[{i}]": value for i, value in enumerate(milestones)}
     for field, share in shares.items():
