@@ -326,7 +326,7 @@ def fill(
 
     Args:
         module: The network.
-        network: The network.
+        network: Entry of the network in the zoo.
         arrays: By their names in the file, without what stands before all of them.
         name: Name of the network.
         source: Source of the file.
