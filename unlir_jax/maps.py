@@ -138,14 +138,14 @@ def background(
     mean: tuple[float, ...] = (0.0, 0.0, 0.0),
     key: RandomKey | None = None,
 ) -> jax.Array:
-    """Make the picture that stands for "nothing there".
+    """Make the image that stands for "nothing there".
 
     Args:
         images: `[batch, height, width, channels]` in [0, 1].
         kind: `black` is zeros; `mean` is the colour `mean`; `blur` is the image under
-            an 11 x 11 Gaussian of deviation 5, as the RISE authors use, whose border
-            sees the colour `mean`; `noise` is `mean` plus Gaussian noise of deviation
-            0.2, clipped to [0, 1], drawn for each image from `key`.
+            an 11 x 11 Gaussian of standard deviation 5, as the RISE authors use, whose
+            border sees the colour `mean`; `noise` is `mean` plus Gaussian noise of
+            standard deviation 0.2, clipped to [0, 1], drawn for each image from `key`.
         mean: The colour that the network sees as zero (`SplitModel.mean`).
         key: Needed by `noise` only.
 
@@ -173,8 +173,8 @@ def background(
 def blur_kernel() -> np.ndarray:
     """Give the one-dimensional kernel, `[11]` with sum 1, of the `blur` baseline.
 
-    RISE blurs with a discrete impulse filtered by a Gaussian whose tails, cut at four
-    deviations, are reflected back into the 11 samples.
+    RISE blurs with a discrete impulse filtered by a Gaussian whose tails, cut at 4 std,
+    are reflected back into the 11 samples.
     """
     radius = int(4 * BLUR_SIGMA + 0.5)
     offsets = np.arange(-radius, radius + 1)

@@ -10,7 +10,7 @@ from jaxtyping import Float, Integer, Key
 Array = jax.Array | np.ndarray
 
 Images = Float[Array, "batch height width channels"]
-"""Pictures in [0, 1]; a network's own mean and standard deviation live inside it."""
+"""Images in [0, 1]; a network's own mean and standard deviation live inside it."""
 
 Maps = Float[Array, "batch map_height map_width filters"]
 """What crosses the cut of a `SplitModel`."""
@@ -84,7 +84,7 @@ class Explainer(Protocol):
 class Metric(Protocol):
     """Score one saliency map an image; values are named and never averaged.
 
-    NaN and errors are as those of an `Explainer`. A map with NaN counts as flat.
+    NaN and errors are as in an `Explainer`. A map with NaN counts as flat.
     """
 
     def __call__(

@@ -211,7 +211,7 @@ def test_localisation_without_boxes_is_refused(pictures, tmp_path):
         (("metrics", ("iou@mean",)), "'iou' has no variants"),
         (("methods", ("grad_cams",)), "did you mean 'grad_cam'"),
         (("labels", "guessed"), "`labels`='guessed'"),
-        (("method_options", {"opti_cam": {}}), "about nothing that was asked for"),
+        (("method_options", {"opti_cam": {}}), "configures nothing that is evaluated"),
         (("metric_options", {"insertion": {"step": 3}}), "is no setting of insertion"),
         (("batch_size", 3), "cannot be dealt out"),
         (("devices", 9), "`devices`=9"),

@@ -19,9 +19,9 @@ def test_each_metric_has_its_own_strongest_control():
     methods = {"grad_cam": row(0.4, 0.2), "opti_cam": row(0.5, 0.01)}
     assert words.warnings(methods, CONTROLS) == [
         "On insertion, Grad-CAM (40.0) and Opti-CAM (50.0) do not beat Centre (50.0), "
-        "which knows nothing of the network.",
-        "On deletion, Grad-CAM (20.0) does not beat Edges (10.0), which knows nothing "
-        "of the network.",
+        "which is computed without the network.",
+        "On deletion, Grad-CAM (20.0) does not beat Edges (10.0), which is "
+        "computed without the network.",
     ]
 
 

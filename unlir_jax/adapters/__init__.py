@@ -1,4 +1,4 @@
-"""Adapters: what was learnt for one task beside a frozen network, in small files."""
+"""Adapters: what was learnt for one task on a frozen network, in small files."""
 
 from unlir_jax.adapters.arithmetic import LayerDifference as LayerDifference
 from unlir_jax.adapters.arithmetic import diff as diff

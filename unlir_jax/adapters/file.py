@@ -5,7 +5,7 @@ kept as its distance from 1, in float16: exact to 2^-11 of that distance, which 
 0.0002 for weights in [0.6, 1.4]. An adapter of MobileNetV2 from block 7 on takes 34 kB,
 with the names of 200 classes 42 kB. Its head is in the file as well where both take no
 more than 100 kB, for MobileNetV2 up to some 55 classes in bytes (`head_type`), else in
-a file beside it of the same name, `.head`, which the adapter knows by its hash.
+a file next to it of the same name, `.head`, which the adapter knows by its hash.
 """
 
 import json
@@ -43,7 +43,7 @@ HeadType = Literal["float16", "int8"]
 
 
 class Adapter(NamedTuple):
-    """Hold what was learnt for one task, beside a frozen network.
+    """Hold what was learnt for one task, on a frozen network.
 
     Attributes:
         weights: As `filters.init` makes them, float32.
@@ -90,7 +90,7 @@ def save(
     """Write an adapter as a file that is complete or not there.
 
     `save(path, **adapter._asdict())` writes an `Adapter`. If the head does not fit into
-    `LIMIT` bytes with the rest, it goes into a file beside it; they belong together.
+    `LIMIT` bytes with the rest, it goes into a file next to it; they belong together.
 
     Args:
         path: A name that ends in `.safetensors`, in a folder that exists.
@@ -149,7 +149,7 @@ def load(path: str | os.PathLike[str]) -> Adapter:
     """Read an adapter, and refuse a file that is none or is damaged.
 
     Raises:
-        FileNotFoundError: There is no such file, or its head is not beside it.
+        FileNotFoundError: There is no such file, or its head is not next to it.
         ValueError: It is no adapter, too large, or damaged, or has another's head.
     """
     path = Path(path)
@@ -255,7 +255,7 @@ def _read(path: Path) -> dict[str, np.ndarray]:
 
 
 def _head_of(path: Path, mark: str) -> dict[str, np.ndarray]:
-    """Read the head that lies beside an adapter."""
+    """Read the head that lies next to an adapter."""
     beside = path.with_suffix(BESIDE)
     if not beside.is_file():
         raise FileNotFoundError(

@@ -37,7 +37,7 @@ def apply(adapter: Adapter, network: pretrained.Pretrained) -> pretrained.Pretra
     """Fold an adapter into a network, which can then be used like any other.
 
     Where its head `decides`, it becomes the classifier; any other head, such as one of
-    cosines, cannot be a part of the network, which keeps its own classifier. Pictures
+    cosines, cannot be a part of the network, which keeps its own classifier. Images
     are framed as the adapter saw them. All that has no weights is shared with the
     frozen network, so that many adapted ones take little more memory than one.
 
@@ -66,9 +66,9 @@ def apply(adapter: Adapter, network: pretrained.Pretrained) -> pretrained.Pretra
 
 
 def framed(adapter: Adapter, network: pretrained.Pretrained) -> tuple[int, float, str]:
-    """Give the side of pictures, crop and interpolation that an adapter learnt on.
+    """Give the side of images, crop and interpolation that an adapter learnt on.
 
-    Those of the network where it does not say.
+    The network's classes where it does not say.
     """
     size, crop = adapter.metadata.get("image_size"), adapter.metadata.get("crop")
     if size is not None and crop is not None:
@@ -79,7 +79,7 @@ def framed(adapter: Adapter, network: pretrained.Pretrained) -> tuple[int, float
 
 
 def weigh(adapter: Adapter, network: pretrained.Pretrained) -> pretrained.Pretrained:
-    """Fold an adapter into the trunk of a network that decides in another way.
+    """Fold an adapter into the backbone of a network that decides in another way.
 
     The adapter's head is left aside.
 

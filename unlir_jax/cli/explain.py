@@ -55,7 +55,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Explain pictures, and write the report."""
+    """Explain images, and write the report."""
     from unlir_jax.explanation import explain
 
     with options.progress(arguments.quiet) as progress:

@@ -71,7 +71,7 @@ def networks() -> list[Record]:
 
 
 def layers(name: str) -> list[Record]:
-    """List where a network can be cut: path and shape of the maps of one picture.
+    """List where a network can be cut: path and shape of the maps of one image.
 
     Raises:
         ValueError: There is no such network.

@@ -33,7 +33,7 @@ def weights_key(parser: argparse.ArgumentParser) -> None:
 
 
 def preparation(parser: argparse.ArgumentParser) -> None:
-    """Add which weights, and how pictures reach them."""
+    """Add which weights, and how images reach them."""
     weights(parser, "weights: a file, or hf:owner/name")
     add = parser.add_argument
     crop = "of the shorter side that is kept, default: as the weights want it"
@@ -49,7 +49,7 @@ def prepared(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def white_level(parser: argparse.ArgumentParser) -> None:
-    """Add what tells the brightness of pictures of more than 8 bits."""
+    """Add what tells the brightness of images of more than 8 bits."""
     parser.add_argument(
         "--white-level",
         default="auto",
@@ -85,7 +85,7 @@ def progress(
 
 
 def complain(failed: Sequence[Document]) -> int:
-    """Say which pictures could not be read; give the exit code."""
+    """Say which images could not be read; give the exit code."""
     for failure in failed:
         console.complain(failure["error"])
     return console.SOME_FAILED if failed else console.DONE

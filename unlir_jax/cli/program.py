@@ -1,6 +1,6 @@
 """The command line: `unlir train | evaluate | explain | parts | models | …`.
 
-A command is a file beside this one and a line in `COMMANDS`. The file has a `SUMMARY`,
+A command is a file next to this one and a line in `COMMANDS`. The file has a `SUMMARY`,
 an `EPILOG` with examples, `add(parser)` and `run(arguments) -> exit code`. What is slow
 to import, `run` imports: help and complaints about the arguments come at once.
 """
@@ -56,10 +56,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command.
 
     Args:
-        argv: Arguments after the program's name; those of the process by default.
+        argv: Arguments after the program's name; the process's by default.
 
     Returns:
-        The exit code: 0 done, 1 some pictures could not be read, 2 bad input, 3
+        The exit code: 0 done, 1 some images could not be read, 2 bad input, 3
         training diverged, 70 an error of this program, 130 interrupted, 141 nobody
         reads the output any more.
     """

@@ -26,7 +26,7 @@ def visible(text: str) -> str:
     Names of files, classes and arrays come from anybody.
 
     Example:
-        >>> from unlir_jax import console
+        >>> from unlir_jax.core import console
         >>> print(console.visible("a\x1b[31mb"))
         a\u001b[31mb
     """
@@ -94,5 +94,5 @@ def print_json(value: object) -> int:
 
 
 def complain(message: str) -> None:
-    """Print a sentence beside the output."""
+    """Print a sentence next to the output."""
     print(f"unlir: {visible(' '.join(message.split()))}", file=sys.stderr)

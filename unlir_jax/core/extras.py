@@ -9,7 +9,7 @@ def needed(extra: str) -> Iterator[None]:
     """Say how to install what an import in the block does not find.
 
     Args:
-        extra: Of this package, such as "train".
+        extra: Extra of this package, such as "train".
 
     Raises:
         ModuleNotFoundError: A package is missing; the sentence has the command.

@@ -29,7 +29,7 @@ def check(
         FloatingPointError: Names each value that is not finite, and where it is from.
 
     Example:
-        >>> from unlir_jax import finite
+        >>> from unlir_jax.core import finite
         >>> finite.check({"test/loss": 0.5, "name": "a"}, "the test split")
     """
     broken = [name for name, value in values.items() if not is_finite(value)]

@@ -103,7 +103,7 @@ def map_pairs(
 ) -> jax.Array:
     """Score every pair of an image and a number, `batch_size` of them at a time.
 
-    Numbers are those of filters, of masks, of points on a curve. The pairs are cut into
+    Numbers count filters, masks or points on a curve. The pairs are cut into
     equal chunks, so less than one pass in a chunk is wasted, and memory does not grow
     with images or numbers.
 

@@ -8,11 +8,11 @@ from unlir_jax.types import Images, RandomKey
 
 
 def per_image(key: RandomKey | None, images: Images) -> jax.Array:
-    """Derive one key an image from the picture itself.
+    """Derive one key an image from the image itself.
 
     A pure function sees no file name, so the identity of an image is a hash of its
     pixels: its key, and all that is drawn from it, is the same alone, in any batch,
-    in any order and on any device. Two equal pictures share a key.
+    in any order and on any device. Two equal images share a key.
 
     Returns:
         Typed keys, `[batch]`.

@@ -1,4 +1,4 @@
-"""Boxes, keypoints and masks that lie beside the pictures of a folder."""
+"""Boxes, keypoints and masks that lie next to the images of a folder."""
 
 import os
 from collections.abc import Sequence
@@ -16,16 +16,16 @@ MASKS = "masks"
 
 
 class Notes(NamedTuple):
-    """Hold what is known of some pictures besides their classes.
+    """Hold what is known of some images besides their classes.
 
     Attributes:
-        boxes: `[n, 4]` for each picture; None if there are none.
-        masks: The file of the mask of each picture; None if there are none.
-        points: Keypoints, `[pictures, k, 3]`; None if there are none.
+        boxes: `[n, 4]` for each image; None if there are none.
+        masks: The file of the mask of each image; None if there are none.
+        points: Keypoints, `[images, k, 3]`; None if there are none.
         parts: Names of the keypoints.
         frame: Pixels that they count in, one of `frames.FRAMES`.
         outside: What becomes of a keypoint beyond the edge, one of `frames.OUTSIDE`.
-        reading: How the masks are read.
+        reading: Reading of the masks.
     """
 
     boxes: list[np.ndarray] | None
@@ -38,13 +38,13 @@ class Notes(NamedTuple):
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """Name those of `source.ANNOTATIONS` that there are."""
+        """Name the present ones of `source.ANNOTATIONS`."""
         found = zip(source.ANNOTATIONS, self[:3], strict=True)
         return tuple(kind for kind, values in found if values is not None)
 
     @property
     def most(self) -> int:
-        """Count the boxes of the picture that has most; at least 1."""
+        """Count the boxes of the image that has most; at least 1."""
         return max((len(some) for some in self.boxes or ()), default=1) or 1
 
 
@@ -59,11 +59,11 @@ def gather(
     mask: masks.Kind = "auto",
     ignore: int | None = masks.VOID,
 ) -> Notes:
-    """Collect boxes, masks and keypoints of some pictures of a folder.
+    """Collect boxes, masks and keypoints of some images of a folder.
 
     Args:
         root: The folder.
-        pictures: The pictures, relative to it.
+        pictures: The images, relative to it.
         index: A table that may have the columns x0, y0, x1, y1 and `mask`.
         parts: A table with the columns NAME_x, NAME_y and NAME_vis for each part.
         frame: "stored": they are places in the stored pixels, and turn with a photo
@@ -73,7 +73,7 @@ def gather(
         ignore: The value of void in them; None if there is none.
 
     Raises:
-        ValueError: A setting is none of these, a table says something of one picture
+        ValueError: A setting is none of these, a table says something of one image
             and nothing of another, or what it says makes no sense; or masks do not
             tell what they are.
     """
@@ -97,18 +97,18 @@ def narrowed(notes: Notes, kinds: Sequence[str]) -> Notes:
 def noted(
     notes: Notes, index: int, size: tuple[int, int], where: Path, turned: int = 1
 ) -> source.Example:
-    """Give the annotations of one picture, as places in the upright picture.
+    """Give the annotations of one image, as places in the upright image.
 
     Args:
         notes: The annotations of all.
-        index: Which of the pictures.
-        size: Width and height of the upright picture.
+        index: Which of the images.
+        size: Width and height of the upright image.
         where: Its file, for messages.
         turned: The EXIF orientation by which it was turned, 1 … 8.
 
     Raises:
         FileNotFoundError: Its mask is missing.
-        ValueError: A box or keypoint is not in the picture, or the mask is not a mask
+        ValueError: A box or keypoint is not in the image, or the mask is not a mask
             of it.
     """
     frame = frames.frame(where, notes.frame, size, turned)

@@ -1,4 +1,4 @@
-"""Pictures and labels that lie as arrays in an .npz file."""
+"""Images and labels that lie as arrays in an .npz file."""
 
 import functools
 import hashlib
@@ -16,7 +16,7 @@ from unlir_jax.data import folder
 from unlir_jax.data.budget import FREE, RATIO
 from unlir_jax.data.source import Example, Source
 
-# Which arrays are the pictures of a split, and what their labels are called.
+# Which arrays are the images of a split, and what their labels are called.
 PAIRS = ((r"x_(\w+)", "y_{}"), (r"(\w+)_images", "{}_labels"))
 WHOLE = (("images", "labels"), ("x", "y"))
 CLASSES = ("classes", "class_names")
@@ -30,12 +30,12 @@ EXPECTED = (
 def npz(
     path: str | os.PathLike[str], split: str, *, holdout: float = 0.0, seed: int = 0
 ) -> Source:
-    """Read pictures and labels from an .npz file, into memory.
+    """Read images and labels from an .npz file, into memory.
 
     Its arrays are `x_train`, `y_train`, `x_test`, `y_test` as Keras calls them, or
     `train_images`, `train_labels`, … as MedMNIST does, or `images` and `labels`, with
     an array `split` of names or without. Names of the classes may be in `classes` or
-    `class_names`, and are numbered anew, by `classes.in_order`. Pictures are uint8, or
+    `class_names`, and are numbered anew, by `classes.in_order`. Images are uint8, or
     floating point in [0, 1]; `[n, h, w, 3]`, `[n, h, w]` or `[n, h, w, 1]`. Labels are
     integers `[n]` or `[n, 1]`.
 
@@ -44,7 +44,7 @@ def npz(
         split: A split of it, or "all".
         holdout: Share of every class, in [0, 1), that is "test" where the file itself
             has no splits; the rest is "train".
-        seed: What `holdout` draws by.
+        seed: Seed of `holdout`.
 
     Raises:
         ValueError: The file is missing, is something else, or contradicts itself.
@@ -118,7 +118,7 @@ def _entries(file: np.lib.npyio.NpzFile) -> list[zipfile.ZipInfo]:
 
 
 def _check_room(file: np.lib.npyio.NpzFile, names: list[str], path: Path) -> None:
-    """Refuse arrays that are far larger than their file, or of far too many pictures.
+    """Refuse arrays that are far larger than their file, or of far too many images.
 
     Raises:
         ValueError: They are.
@@ -157,7 +157,7 @@ def _reason(error: Exception) -> str:
 
 
 def _pairs(names: list[str]) -> dict[str, tuple[str, str]]:
-    """Name the pictures and labels of each split; "" for a file without splits."""
+    """Name the images and labels of each split; "" for a file without splits."""
     found = {}
     for name in names:
         for pattern, labels in PAIRS:
@@ -280,7 +280,7 @@ def _chosen(
 def _images(
     file: np.lib.npyio.NpzFile, name: str, of: str, count: int, path: Path
 ) -> np.ndarray:
-    """Read pictures as uint8 `[n, h, w]`, or with a last axis of 1 or 3."""
+    """Read images as uint8 `[n, h, w]`, or with a last axis of 1 or 3."""
     images = _array(file, name, path)
     where = f"Array {name!r} of {str(path)!r}"
     if images.ndim not in (3, 4) or (

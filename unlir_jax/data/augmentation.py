@@ -15,7 +15,7 @@ from unlir_jax.data import geometry, preprocessing, rand_augment, resizing, sour
 
 Range = tuple[float, float]
 Operation = Callable[[source.Example, np.random.Generator], source.Example]
-"""`(example, random) -> example`; picture and mask are Pillow images."""
+"""`(example, random) -> example`; image and mask are Pillow images."""
 
 # The mean colour of ImageNet, which normalisation makes about zero.
 MEAN = (124, 116, 104)
@@ -26,18 +26,18 @@ def build(text: str, image_size: int) -> Operation:
 
     The text names operations in order, joined by `|`, with literal arguments where the
     defaults shall not be taken: `random_resized_crop(area=(0.25, 1.0))|flip`. The
-    operations are those of `OPERATIONS`. Where none of them sets the size, `frame`
+    operations are listed in `OPERATIONS`. Where none of them sets the size, `frame`
     comes first; so "" is the frame of evaluation.
 
-    Boxes, mask and keypoints follow the picture (`geometry`).
+    Boxes, mask and keypoints follow the image (`geometry`).
 
     Note:
-        A mirrored picture keeps the order of its parts: what was the left wing is still
+        A mirrored image keeps the order of its parts: what was the left wing is still
         called the left wing, although it now looks like a right one.
 
     Args:
         text: For example `pad_crop(4)|flip`.
-        image_size: Side of the resulting pictures in pixels.
+        image_size: Side of the resulting images in pixels.
 
     Returns:
         `(example, random) -> example` with uint8 `[image_size, image_size, 3]` as
@@ -182,7 +182,7 @@ def random_resized_crop(
 
     Args:
         size: Side of the result.
-        area: The box's least and largest share of the picture.
+        area: The box's least and largest share of the image.
         ratio: Its least and largest width per height.
     """
     area, ratio = _check_area(area), _check_range("ratio", ratio)
@@ -197,7 +197,7 @@ def random_resized_crop(
 def _random_box(
     size: tuple[int, int], area: Range, ratio: Range, random: np.random.Generator
 ) -> geometry.Box:
-    """Draw a box that lies in the picture; after ten tries take the central one."""
+    """Draw a box that lies in the image; after ten tries take the central one."""
     width, height = size
     low, high = math.log(ratio[0]), math.log(ratio[1])
     for _ in range(10):
@@ -215,7 +215,7 @@ def _random_box(
 
 
 def resize(size: int) -> Operation:
-    """Squash the whole picture to a square."""
+    """Squash the whole image to a square."""
 
     def apply(example: source.Example, random: np.random.Generator) -> source.Example:
         return geometry.window(example, (0, 0, *example["image"].size), (size, size))
@@ -228,7 +228,7 @@ def frame(
 ) -> Operation:
     """Take the frame of evaluation: shorter side to `size / crop`, central square.
 
-    The picture's pixels are those of `preprocessing.framing`, which cannot take masks,
+    The image's pixels equal `preprocessing.framing`'s, which cannot take masks,
     boxes and keypoints along.
     """
     preprocessing.check_frame(crop, interpolation)
@@ -253,7 +253,7 @@ def frame(
 def pad_crop(size: int, pixels: int = 4) -> Operation:
     """Pad with black and cut the old size out again, as is usual for CIFAR.
 
-    A picture of another size first has its shorter side resized and its longer one cut.
+    An image of another size first has its shorter side resized and its longer one cut.
     """
     if pixels < 0:
         raise ValueError(f"`pixels`={pixels}; expected 0 or more.")
@@ -349,8 +349,8 @@ def erase(
     and is kept: it is hidden, not gone.
 
     Args:
-        p: How likely.
-        area: The box's least and largest share of the picture.
+        p: Probability.
+        area: The box's least and largest share of the image.
         ratio: Its least and largest width per height.
     """
     _check_share("p", p)

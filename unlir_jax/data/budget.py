@@ -1,7 +1,7 @@
 """Memory that reading an image may take, from the size of its file.
 
 Whoever sends a small file does not decide how much memory goes: reading takes at most
-64 MB, and 8 times the size of the file. A picture that would need more is refused, by
+64 MB, and 8 times the size of the file. An image that would need more is refused, by
 what its header says, before anything is decoded.
 """
 
@@ -14,14 +14,14 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-# Of the 64 MB, some are for decoders' tables and for what becomes of the picture.
+# Part of the 64 MB is for decoders' tables and for what becomes of the image.
 FREE, RATIO = 56 << 20, 8
 RGB_BYTES = 4
-# Pillow points to each row, of the picture and of what becomes of it.
+# Pillow points to each row, of the image and of what becomes of it.
 ROW_BYTES = 32
 # What Pillow takes for a pixel of a mode; for all others 4.
 BYTES = {"1": 1, "L": 1, "P": 1, "LA": 4, "PA": 4, "I;16": 2, "I;16B": 2, "I;16L": 2}
-# What decoders take for a pixel beside that, as measured with Pillow 13.0: planes of
+# What decoders take for a pixel in addition, as measured with Pillow 13.0: planes of
 # their own, and the bytes that they hand over. JPEG 2000: for each band.
 DECODERS = {
     **{"JPEG": 0, "MPO": 0, "PNG": 0, "TGA": 0, "TIFF": 0, "IM": 0, "PCX": 0},
@@ -30,9 +30,9 @@ DECODERS = {
 }
 # Of all others, some are decoded in Python, pixel by pixel, and were not measured.
 OTHERS = 20
-# Pixels of a picture that always fits, so that nobody has to look closer.
+# Pixels of an image that always fits, so that nobody has to look closer.
 SMALL = 1 << 20
-# Icons hold pictures of other formats, whose size only these tell: PNG, JPEG 2000, BMP.
+# Icons hold images of other formats, whose size only these tell: PNG, JPEG 2000, BMP.
 INNER = re.compile(
     rb"IHDR(?P<png>.{8})|\xff\x4f\xff\x51.{4}(?P<jp2>.{8})|"
     rb"\x28\0\0\0(?P<bmp>.{8})\x01\0",
@@ -48,7 +48,7 @@ SAMPLES, BITS, TURNED, COMPRESSION, JPEG = 277, 258, 274, 259, (6, 7)
 
 
 class Budget(NamedTuple):
-    """Hold what one picture may take.
+    """Hold what one image may take.
 
     Attributes:
         size: Bytes of its file.
@@ -74,7 +74,7 @@ def stored_bytes(mode: str) -> int:
 
 
 def needed(image: Image.Image, stream: io.BufferedIOBase, beside: int = 0) -> int:
-    """Say how many bytes it takes to decode a picture that is opened, and make it RGB.
+    """Say how many bytes it takes to decode an image that is opened, and make it RGB.
 
     Args:
         image: As its plugin has opened it, not decoded.
@@ -135,7 +135,7 @@ def _is_turned(image: Image.Image) -> bool:
 
 
 def icon_size(start: bytes, stream: io.BufferedIOBase) -> tuple[int, int]:
-    """Give the largest size that a picture in an icon says it has; 0 x 0 for others."""
+    """Give the largest size that an image in an icon says it has; 0 x 0 for others."""
     largest = 0, 0
     if not start.startswith(ICONS):
         return largest

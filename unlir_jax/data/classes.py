@@ -1,4 +1,4 @@
-"""A class is its name: how the classes of data are those of a network.
+"""A class is its name: how the classes of data become a network's.
 
 `match` is the one place that decides it, and everything that maps classes asks it.
 """
@@ -47,7 +47,7 @@ def match(
     network: str = "the network",
     otherwise: str = "",
 ) -> Match:
-    """Find each class of data among those of a network, by name.
+    """Find each class of data among a network's classes, by name.
 
     Each by itself, in this order: the very name; the same number, as `10.0` is `10`;
     the name without case, then without separators; the WordNet id of ImageNet, which
@@ -192,8 +192,8 @@ def placeholders(count: int) -> tuple[str, ...]:
 def wordnet_ids() -> tuple[str, ...]:
     """List the WordNet ids of ImageNet's 1,000 classes in the order of the indices.
 
-    They are those of timm 1.0.31 (`timm/data/_info/imagenet_synsets.txt`), equal to
-    those of tensorflow-datasets 4.9.10 (`datasets/imagenet2012/labels.txt`).
+    They come from timm 1.0.31 (`timm/data/_info/imagenet_synsets.txt`), equal to
+    the list of tensorflow-datasets 4.9.10 (`datasets/imagenet2012/labels.txt`).
     """
     file = Path(__file__).with_name("imagenet_wordnet_ids.txt")
     return tuple(file.read_text("utf-8").split())

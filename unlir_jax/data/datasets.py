@@ -42,7 +42,7 @@ class Known(NamedTuple):
     Attributes:
         test: The split on which the literature tests.
         boxes: Keys to normalised boxes, ymin, xmin, ymax, xmax; () if it has none.
-        most: The largest number of boxes of a picture.
+        most: The largest number of boxes of an image.
         mask: Key of the mask, "" if it has none.
         values: What turns the stored values of a mask into 0, parts and void.
         codes: What the data set calls ImageNet's classes, where it has those.
@@ -66,7 +66,7 @@ KNOWN = {
     "imagenet2012": Known("validation", codes=class_names.wordnet_ids),
     "oxford_flowers102": Known(),
     "oxford_iiit_pet": Known(mask="segmentation_mask", values=_trimap),
-    # How many dogs a picture has is known only when all are read.
+    # How many dogs an image has is known only when all are read.
     "stanford_dogs": Known(boxes=("objects", "bbox"), most=8),
 }
 
@@ -78,7 +78,7 @@ def tfds(
 
     Boxes and masks come with those in `KNOWN`; all others give `image` and `label`. Of
     more than `Known.most` boxes, the largest are kept. Boxes and masks are places in
-    the stored pixels, as TensorFlow decodes them; where EXIF turns a picture, they turn
+    the stored pixels, as TensorFlow decodes them; where EXIF turns an image, they turn
     with it.
 
     Args:
@@ -139,7 +139,7 @@ def tfds(
 def _fingerprint(
     directory: str, *, times: bool = True, annotations: Sequence[str] = ()
 ) -> str:
-    """Hash the files of all splits: annotations lie beside their pictures."""
+    """Hash the files of all splits: annotations lie next to their images."""
     del annotations
     return image_files.fingerprint(sorted(Path(directory).iterdir()), times=times)
 
@@ -192,9 +192,9 @@ def _shown(place: str | None) -> str:
 
 @functools.lru_cache(maxsize=16)
 def _opened(directory: str, split: str, keys: tuple[str, ...]) -> Any:
-    """Open a split; pictures stay encoded."""
+    """Open a split; images stay encoded."""
     library = _library()
-    # Pillow reads pictures alike everywhere, OpenCV only where it is installed.
+    # Pillow reads images alike everywhere, OpenCV only where it is installed.
     encoded = {key: library.decode.SkipDecoding() for key in keys}
     builder = library.builder_from_directory(directory)
     return builder.as_data_source(split, decoders=encoded)
@@ -223,12 +223,12 @@ def _read(
 
 
 def _label(directory: str, split: str, keys: tuple[str, ...], index: int) -> int:
-    """Read a label alone: pictures stay encoded."""
+    """Read a label alone: images stay encoded."""
     return int(_opened(directory, split, keys)[index]["label"])
 
 
 def _converted(example: dict, known: Known, where: str) -> dict:
-    """Turn a picture upright, and with it what is known of places in it."""
+    """Turn an image upright, and with it what is known of places in it."""
     name = f"Image {where}"
     found = preprocessing.decode_bytes(example["image"], name)
     image = preprocessing.coloured(found, name)

@@ -1,4 +1,4 @@
-"""Open the picture files of strangers: one limit of size, one sentence for a fault."""
+"""Open the image files of strangers: one limit of size, one sentence for a fault."""
 
 import contextlib
 import io
@@ -15,12 +15,12 @@ from PIL import Image
 from unlir_jax.data import budget, levels, orientation, strips
 from unlir_jax.data.budget import UNLIMITED, Budget
 
-# How many pixels a picture may have that is not refused unread: the variable of the
+# How many pixels an image may have that is not refused unread: the variable of the
 # environment that says so.
 SETTING = "UNLIR_JAX_MOST_PIXELS"
 # What Pillow's plugins raise for a file that is none of theirs.
 NOT_THIS_FORMAT = (SyntaxError, IndexError, TypeError, struct.error)
-# Programs in PostScript and drawings, which others would run; holders of pictures whose
+# Programs in PostScript and drawings, which others would run; holders of images whose
 # size is not known before they are unpacked; and what Pillow cannot decode by itself.
 NOT_READ = frozenset("BUFR EPS FITS FPX GRIB HDF5 IPTC MIC MPEG WMF".split())
 # What people have and Pillow may not read: where a file says so, its name, the remedy.
@@ -35,7 +35,7 @@ FOREIGN = (
 
 
 class Decoded(NamedTuple):
-    """Hold a picture as its file has it, but upright.
+    """Hold an image as its file has it, but upright.
 
     Attributes:
         image: In the mode of the file.
@@ -45,7 +45,7 @@ class Decoded(NamedTuple):
             `levels`.
         format: The name that Pillow gives to the file's format, such as "JPEG".
         samples: The name that it gives to how samples are packed, such as "L;4".
-        budget: What may be taken to go on with it.
+        budget: What may be taken to continue with it.
     """
 
     image: Image.Image
@@ -57,7 +57,7 @@ class Decoded(NamedTuple):
 
 
 def most_pixels(otherwise: int) -> int:
-    """Read how many pixels a picture may have, or raise ValueError."""
+    """Read how many pixels an image may have, or raise ValueError."""
     text = os.environ.get(SETTING, "").replace("_", "").strip()
     if text and not (text.isascii() and text.isdecimal() and int(text)):
         raise ValueError(
@@ -70,19 +70,19 @@ def most_pixels(otherwise: int) -> int:
 def decode(
     stream: io.BufferedIOBase, where: str, most: int, file: str = "", beside: int = 0
 ) -> Decoded:
-    """Decode a picture and turn it upright, as its EXIF orientation asks.
+    """Decode an image and turn it upright, as its EXIF orientation asks.
 
     EXIF that is broken or asks for something else counts as upright, as in Pillow.
 
     Args:
         stream: The bytes of the file, which may be sought in.
-        where: What the picture is called in messages, such as "Image 'a.jpg'".
-        most: How many pixels it may have.
+        where: What the image is called in messages, such as "Image 'a.jpg'".
+        most: Largest number of pixels.
         file: Its path, where it is a file.
         beside: Bytes a pixel that will be made of it while it is there.
 
     Raises:
-        ValueError: It is no picture that can be read, has too many pixels, or would
+        ValueError: It is no image that can be read, has too many pixels, or would
             take more memory than `budget` allows for its file.
     """
     limit = Budget(_size(stream), bool(os.environ.get(SETTING)), most)
@@ -140,14 +140,14 @@ def _too_large(
 
 @contextlib.contextmanager
 def readable(where: str, most: int) -> Iterator[None]:
-    """Turn whatever reading a picture raises into a ValueError that names it.
+    """Turn whatever reading an image raises into a ValueError that names it.
 
     Decoders have no errors in common: a broken AVIF raises RuntimeError, DDS
     NotImplementedError, JPEG 2000 MemoryError, EXIF struct.error. All are caught.
 
     Args:
-        where: What the picture is called, such as "Image 'a.jpg'".
-        most: How many pixels it may have.
+        where: What the image is called, such as "Image 'a.jpg'".
+        most: Largest number of pixels.
     """
     try:
         yield
@@ -178,10 +178,10 @@ class _Limit:
 
 @contextlib.contextmanager
 def _lifting(most: int) -> Iterator[Callable[[int], None]]:
-    """Let a picture pass Pillow's own limit, half of which it warns from.
+    """Let an image pass Pillow's own limit, half of which it warns from.
 
-    Pillow has one limit for the whole process. It is lifted to ours only while a
-    picture above it is decoded, and put back by the last thread that does so.
+    Pillow has one limit for the whole process. It is lifted to ours only while an
+    image above it is decoded, and put back by the last thread that does so.
 
     Yields:
         `lift(pixels)`, to be called as soon as the size is known.
@@ -215,7 +215,7 @@ def _identify(
     where: str,
     limit: Budget,
 ) -> Image.Image:
-    """Open a picture without decoding it, as `Image.open` does but for its limit."""
+    """Open an image without decoding it, as `Image.open` does but for its limit."""
     start = stream.read(16)
     _check_inside(start, stream, where, limit)
     tried: set[str] = set()

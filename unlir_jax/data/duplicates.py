@@ -1,4 +1,4 @@
-"""Find pictures that are both trained and tested on."""
+"""Find images that are both trained and tested on."""
 
 import functools
 import hashlib
@@ -18,12 +18,12 @@ KEPT, SAMPLED, CHUNK = 100, 4096, 256
 
 
 class Duplicates(NamedTuple):
-    """Say which pictures of a test are training pictures too.
+    """Say which images of a test are training images too.
 
     Attributes:
-        count: Number of such pictures of the test.
+        count: Number of such images of the test.
         pairs: The first of them: name in the test, name in the training.
-        compared: How many pictures were looked at, of both.
+        compared: How many images were looked at, of both.
         of: How many there are.
     """
 
@@ -55,16 +55,16 @@ class Duplicates(NamedTuple):
 
 
 def between(train: Source, test: Source) -> Duplicates:
-    """Find pictures of a test that are training pictures as well.
+    """Find images of a test that are training images as well.
 
     By their pixels, upright and in 8-bit RGB, so that other metadata or a lossless copy
-    in another format hide nothing; a picture that was resized or encoded anew is
+    in another format hide nothing; an image that was resized or encoded anew is
     another one. What cannot be read is left out. Files that are the same byte for byte
     are found even where there are too many pixels to look at.
 
     Args:
-        train: The training pictures.
-        test: Those of the test.
+        train: The training images.
+        test: The test's.
     """
     train, test = narrowed(train), narrowed(test)
     of = train.size + test.size
@@ -88,14 +88,14 @@ def between(train: Source, test: Source) -> Duplicates:
 
 
 class _Look(NamedTuple):
-    """Hold what equal pictures have in common; b"" for one that cannot be read."""
+    """Hold what equal images have in common; b"" for one that cannot be read."""
 
     key: bytes
     pixels: int
 
 
 def _looks(source: Source) -> Iterator[tuple[int, _Look]]:
-    """Look at all pictures in order, read by several threads."""
+    """Look at all images in order, read by several threads."""
     workers = min(os.cpu_count() or 1, 8)
     with ThreadPoolExecutor(workers) as pool:
         for start in range(0, source.size, CHUNK):
@@ -109,7 +109,7 @@ def _look(source: Source, index: int) -> _Look:
     pixels = _pixels(source, index)
     if pixels is None:
         return _Look(b"", 0)
-    # A few of the numbers tell most pictures apart, and all of them are compared then.
+    # A few of the numbers tell most images apart, and all of them are compared then.
     some = pixels.reshape(-1)[:: max(pixels.size // SAMPLED, 1)]
     digest = hashlib.blake2b(repr(pixels.shape).encode() + some.tobytes())
     return _Look(digest.digest(), pixels.shape[0] * pixels.shape[1])
@@ -128,7 +128,7 @@ def _equal(one: Source, index: int, other: Source, place: int) -> bool:
 
 
 def _same_files(train: Source, test: Source) -> dict[int, int]:
-    """Find files that are the same byte for byte: of those of one size, by hash."""
+    """Find files that are the same byte for byte: files of one size, by hash."""
     if train.file is None or test.file is None:
         return {}
     files = [

@@ -17,7 +17,7 @@ CELLS = ("mono", "poly")
 def elpv(
     split: str, *, cells: str | None = None, share: float = 0.25, seed: int = 0
 ) -> Source:
-    """List electroluminescence pictures of solar cells, 300 x 300, grey.
+    """List electroluminescence images of solar cells, 300 x 300, grey.
 
     A cell is defective where its probability of a defect, which is 0, 1/3, 2/3 or 1, is
     over one half. Reference: Deitsch et al., "Automatic classification of defective
@@ -32,7 +32,7 @@ def elpv(
         split: "train", "test" or "all".
         cells: "mono" or "poly": crystalline cells of one kind; None for both.
         share: Share of the test, in (0, 1).
-        seed: What the division draws by.
+        seed: Seed of the division.
 
     Raises:
         ValueError: An argument is none of these, or the package `elpv-dataset` is not

@@ -1,4 +1,4 @@
-"""Pictures in a folder, by split and class, with what tables beside them say."""
+"""Images in a folder, by split and class, with what tables next to them say."""
 
 import functools
 import hashlib
@@ -29,37 +29,37 @@ def folder(
     mask: masks.Kind = "auto",
     ignore: int | None = masks.VOID,
 ) -> Source:
-    """List the pictures of a folder.
+    """List the images of a folder.
 
     The folder is laid out in one of these ways:
 
     - `SPLIT/CLASS/*.jpg`: the classes are the folders of `train` (of all splits where
-      there is no `train`), sorted; pictures deeper in a class belong to it.
+      there is no `train`), sorted; images deeper in a class belong to it.
     - `CLASS/*.jpg`: `holdout` cuts it into `train` and `test`.
-    - `index.csv` or `labels.csv` with a column `path`, or `name` for a picture
+    - `index.csv` or `labels.csv` with a column `path`, or `name` for an image
       `NAME.*` or `images/NAME.*`, and where wanted `class` or `label`, and `split`.
       With `SPLIT/CLASS` the table gives no classes, only annotations; so it does with
       `CLASS/*.jpg` where it has no column of classes.
-    - pictures only, which then have no label.
+    - images only, which then have no label.
 
     Boxes are columns x0, y0, x1, y1 of the table, several lines for several boxes; its
     column `mask`, or else `masks/PICTURE.png`, says where the masks are (see
     `masks.read_mask`); keypoints are in `parts.csv`. Each has to be there for all
-    pictures of the split or none. Hidden files and files without the suffix of a
-    picture are left out, the latter counted in `Source.notices`.
+    images of the split or none. Hidden files and files without the suffix of an
+    image are left out; files without a suffix count in `Source.notices`.
 
     Args:
         path: The folder.
         split: A split of it, or "all".
         holdout: Share of every class, in [0, 1), that is "test" where the folder itself
             has no splits; the rest is "train".
-        seed: What `holdout` draws by.
+        seed: Seed of `holdout`.
         annotations: "stored": boxes, masks and keypoints are places in the pixels of
             the file and turn with a photo that EXIF turns; "seen": they are places in
             the photo as it is seen.
         keypoints_outside: What becomes of a keypoint more than a pixel beyond the edge,
             "refuse" or "hide".
-        white_level: Which value is white in grey pictures of more than 8 bits, "auto",
+        white_level: Which value is white in grey images of more than 8 bits, "auto",
             "maximum" or a number; see `levels`.
         mask: What the masks show: an "object", "classes" (or parts) or a "trimap";
             "auto" tells the first two by the values of some, see `masks.reading`.
@@ -187,15 +187,15 @@ def hold_out(
 ) -> list[str]:
     """Put a share of every stratum into "test", and the rest into "train".
 
-    A picture's place follows from the seed and the names of its stratum, not from their
-    order. A stratum of two or more has at least one picture on either side; a single
+    An image's place follows from the seed and the names of its stratum, not from their
+    order. A stratum of two or more has at least one image on either side; a single
     one is for training.
 
     Args:
-        names: The identity of each picture.
+        names: The identity of each image.
         strata: What each is stratified by, such as its class.
         share: The share of "test", in [0, 1); 0 puts everything into "train".
-        seed: What is drawn by.
+        seed: Seed of the draws.
     """
     groups: dict = {}
     for place, stratum in enumerate(strata):

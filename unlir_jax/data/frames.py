@@ -1,4 +1,4 @@
-"""Pixels that annotations count in: those of the file, or those of the turned photo.
+"""Pixels that annotations count in: the file's, or the turned photo's.
 
 Where EXIF turns a photo, a box at x = 20 may mean the twentieth column of the file or
 of what people see. Tables do not say which, so that a setting does.
@@ -20,15 +20,15 @@ SLACK = 1.0
 
 
 class Frame(NamedTuple):
-    """Hold which pixels the annotations of one picture count in.
+    """Hold which pixels the annotations of one image count in.
 
     Attributes:
-        file: The picture, for messages.
+        file: The image, for messages.
         setting: One of `FRAMES`.
         size: Width and height of these pixels.
         turned: The EXIF orientation that turns annotations, 1 … 8; 1 where they count
-            in the upright picture.
-        upright: Width and height of the upright picture.
+            in the upright image.
+        upright: Width and height of the upright image.
         other: Width and height under the other setting.
     """
 
@@ -41,7 +41,7 @@ class Frame(NamedTuple):
 
     @property
     def where(self) -> str:
-        """Begin a message with the picture and its size."""
+        """Begin a message with the image and its size."""
         width, height = self.size
         kind = "" if self.other == self.size else f" as {self.setting}"
         return f"Image {str(self.file)!r} has {width} x {height} pixels{kind}"
@@ -51,9 +51,9 @@ def frame(file: Path, setting: str, upright: tuple[int, int], turned: int) -> Fr
     """Say which pixels annotations count in.
 
     Args:
-        file: The picture, for messages.
+        file: The image, for messages.
         setting: "stored" or "seen".
-        upright: Width and height of the picture after it was turned.
+        upright: Width and height of the image after it was turned.
         turned: The EXIF orientation by which it was.
     """
     stored = orientation.turned_size(upright, turned)
@@ -117,7 +117,7 @@ def fit_boxes(boxes: np.ndarray, frame: Frame) -> np.ndarray:
 def fit_keypoints(
     points: np.ndarray, names: tuple[str, ...], frame: Frame, outside: str
 ) -> np.ndarray:
-    """Check that keypoints lie in the picture, float32 `[k, 3]`.
+    """Check that keypoints lie in the image, float32 `[k, 3]`.
 
     Args:
         points: `[k, 3]`, (0, 0, 0) where one cannot be seen.
@@ -146,19 +146,19 @@ def fit_keypoints(
 def upright_mask(
     mask: decoding.Decoded, size: tuple[int, int], turned: int, where: str
 ) -> Image.Image:
-    """Turn a mask as its picture is turned.
+    """Turn a mask as its image is turned.
 
     A mask that says itself how it is to be turned has been turned so already. One that
     says nothing counts in the same pixels as all annotations.
 
     Args:
         mask: As `decoding.decode` gives it.
-        size: Width and height of the upright picture.
+        size: Width and height of the upright image.
         turned: The EXIF orientation that turns annotations, see `Frame`.
         where: What the mask is called in messages.
 
     Raises:
-        ValueError: It has another size than its picture.
+        ValueError: It has another size than its image.
     """
     image = mask.image
     if mask.orientation is None:

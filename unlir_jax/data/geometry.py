@@ -1,6 +1,6 @@
-"""Move a picture, and with it everything that is known about places in it.
+"""Move an image, and with it everything that is known about places in it.
 
-A move is one matrix. The picture, the mask, the boxes and the keypoints all follow that
+A move is one matrix. The image, the mask, the boxes and the keypoints all follow that
 matrix here and nowhere else, so that they cannot disagree.
 """
 
@@ -20,7 +20,7 @@ MIRRORS = {
 
 
 def opened(example: source.Example) -> source.Example:
-    """Give an example whose picture and mask are Pillow images."""
+    """Give an example whose image and mask are Pillow images."""
     image = example["image"]
     if isinstance(image, np.ndarray):
         image = Image.fromarray(image)
@@ -33,7 +33,7 @@ def opened(example: source.Example) -> source.Example:
 
 
 def closed(example: source.Example) -> source.Example:
-    """Give an example whose picture and mask are arrays, the inverse of `opened`."""
+    """Give an example whose image and mask are arrays, the inverse of `opened`."""
     names = [name for name in ("image", "mask") if name in example]
     return {**example, **{name: np.asarray(example[name]) for name in names}}
 
@@ -50,7 +50,7 @@ def window(
 
     Args:
         example: As `opened` gives it.
-        box: x0, y0, x1, y1 in pixels. What lies outside the picture becomes black, and
+        box: x0, y0, x1, y1 in pixels. What lies outside the image becomes black, and
             void in the mask; such a box must be of whole pixels and of `size`.
         size: Width and height of the result.
         mirrored: Whether left and right, top and bottom change places.
@@ -70,13 +70,13 @@ def move(
     size: tuple[int, int],
     interpolation: str = preprocessing.BILINEAR,
 ) -> source.Example:
-    """Apply an affine map to the picture and all that belongs to it.
+    """Apply an affine map to the image and all that belongs to it.
 
     Enlarging and reducing along the axes is antialiased; a map that turns or shears is
-    not, and shows black where the picture ends. The mask takes its nearest value, and
-    is void where the picture ends: nobody has looked there. A box becomes the upright
+    not, and shows black where the image ends. The mask takes its nearest value, and
+    is void where the image ends: nobody has looked there. A box becomes the upright
     box round its moved corners, cut at the border. A box or keypoint that leaves the
-    picture becomes zeros.
+    image becomes zeros.
 
     Args:
         example: As `opened` gives it.
@@ -100,12 +100,12 @@ def move(
 
 
 def turn(places: source.Example, upright: int, size: tuple[int, int]) -> source.Example:
-    """Turn boxes and keypoints of stored pixels as EXIF turns their picture.
+    """Turn boxes and keypoints of stored pixels as EXIF turns their image.
 
     Args:
-        places: `boxes` and `keypoints`, or one of them, inside the stored picture.
-        upright: The EXIF orientation of the picture, 1 … 8.
-        size: Width and height of the stored picture.
+        places: `boxes` and `keypoints`, or one of them, inside the stored image.
+        upright: The EXIF orientation of the image, 1 … 8.
+        size: Width and height of the stored image.
     """
     if upright == orientation.UPRIGHT:
         return places

@@ -1,4 +1,4 @@
-"""Batches made by grain, in worker processes that know nothing of the main one."""
+"""Batches made by grain, in worker processes that share nothing with the main one."""
 
 import contextlib
 import itertools

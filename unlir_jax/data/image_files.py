@@ -1,4 +1,4 @@
-"""Find picture files, and give each a name of its own."""
+"""Find image files, and give each a name of its own."""
 
 import glob
 import hashlib
@@ -13,7 +13,7 @@ SUFFIXES = frozenset(
     ".avif .bmp .gif .j2k .jfif .jp2 .jpe .jpeg .jpg .mpo .pbm .pgm .png .pnm .ppm "
     ".tga .tif .tiff .webp".split()
 )
-# What usually lies beside pictures, and nobody takes for one.
+# What usually lies next to images, and nobody takes for one.
 COMPANIONS = frozenset(
     ".csv .db .html .ini .json .jsonl .log .mat .md .npy .npz .parquet .pdf .rst .tsv "
     ".txt .xml .yaml .yml".split()
@@ -23,7 +23,7 @@ LONGEST_NAME = 160
 
 
 class Found(NamedTuple):
-    """List picture files in order, and what was asked for but matched nothing."""
+    """List image files in order, and what was asked for but matched nothing."""
 
     files: list[Path]
     unmatched: list[str]
@@ -68,13 +68,13 @@ def _closed(names: Sequence[str], where: str) -> str:
 
 
 def find_pictures(asked: Sequence[str], outside: str | os.PathLike[str] = "") -> Found:
-    """Expand files, folders and patterns into picture files, each of them once.
+    """Expand files, folders and patterns into image files, each of them once.
 
-    A folder gives all pictures in it and below, told by their suffix, in sorted order;
-    links are followed, hidden files and folders are left out. A pattern such as
+    A folder gives all images in it and below, recognised by their suffix, in sorted
+    order; links are followed, hidden files and folders are left out. A pattern such as
     `photos/*.jpg` is expanded here where the shell did not. A file named as such is
     taken whatever its suffix, even if it is missing, so that reading it says what is
-    wrong. Files in a folder whose suffix is neither a picture's nor that of usual
+    wrong. Files in a folder whose suffix is neither an image's nor that of usual
     company are counted in one warning.
 
     Args:
@@ -129,7 +129,7 @@ def _pictures_like(pattern: str, barred: Path | None, strange: list[str]) -> lis
 
 
 def _fits(name: str, tail: str) -> bool:
-    """Tell whether a picture or a folder it is in ends as a pattern does after `**`."""
+    """Tell whether an image or a folder it is in ends as a pattern does after `**`."""
     tail = tail.strip("/" + os.sep)
     path = PurePath(name)
     return not tail or any(part.match(tail) for part in (path, *path.parents))
@@ -155,13 +155,13 @@ def walk(
     above: tuple[str, ...] = (),
     others: list[str] | None = None,
 ) -> Iterator[str]:
-    """Give the pictures below a folder, told by their suffix, sorted, links followed.
+    """Give the images below a folder, by their suffix, sorted, links followed.
 
     Args:
         root: The folder.
         below: A folder in it to which the search is limited, relative to it.
         above: Real paths of the folders on the way, which are not gone into again.
-        others: Takes the paths of files whose suffix is neither a picture's nor that
+        others: Takes the paths of files whose suffix is neither an image's nor that
             of usual company; and of folders and links that cannot be looked into, with
             a slash at the end.
 
@@ -215,11 +215,11 @@ def _is_company(name: str, suffix: str) -> bool:
 
 
 def classes_of(paths: Sequence[Path], roots: Sequence[Path]) -> list[str | None]:
-    """Name the class of each picture by the folder that it is in.
+    """Name the class of each image by the folder that it is in.
 
-    Below one of `roots` that is the first folder, however deep the picture lies in it,
-    or the one below a split (`train/cat/1.jpg`); elsewhere the picture's own folder.
-    None for a picture that lies beside such folders.
+    Below one of `roots` that is the first folder, however deep the image lies in it,
+    or the one below a split (`train/cat/1.jpg`); elsewhere the image's own folder.
+    None for an image that lies next to such folders.
     """
     folders = [root for root in roots if root.is_dir()]
     split = {root: has_splits(root) for root in folders}
@@ -286,7 +286,7 @@ def has_splits(root: str | os.PathLike[str], inner: Sequence[str] = ()) -> bool:
 
     Args:
         root: The folder.
-        inner: Those of its folders that may be splits; all by default.
+        inner: Subfolders that may be splits; all by default.
     """
     root, inner = Path(root), inner or folders(root)
     main = [name for name in ("train", "test") if name in inner]

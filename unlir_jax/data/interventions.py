@@ -1,4 +1,4 @@
-"""Creatures drawn again without a part, or with another variant of it."""
+"""Animals drawn again without a part, or with another variant of it."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -14,7 +14,7 @@ Indices = Sequence[int] | Integer[Array, " n"]
 
 
 class Interventions(NamedTuple):
-    """Hold pictures and the same pictures without each part.
+    """Hold images and the same images without each part.
 
     Attributes:
         images: uint8 `[n, size, size, 3]`.
@@ -35,7 +35,7 @@ class Interventions(NamedTuple):
 
 
 class Swaps(NamedTuple):
-    """Hold pictures and the same pictures with another variant of each part.
+    """Hold images and the same images with another variant of each part.
 
     Attributes:
         images: As in `Interventions`, and so are those not named here.
@@ -73,11 +73,11 @@ def synthetic_interventions(
 
     Args:
         split: "train", "validation" or "test".
-        indices: Which examples.
+        indices: Indices of the examples.
         seed: See `synthetic_parts.synthetic_parts`, as for what follows.
         classes: Number of classes.
         variants: Number of variants.
-        image_size: Side of the pictures.
+        image_size: Side of the images.
         parts: Which parts to leave out, one at a time; all if not given.
 
     Raises:
@@ -114,11 +114,11 @@ def swap(
 
     Args:
         split: "train", "validation" or "test".
-        indices: Which examples.
+        indices: Indices of the examples.
         seed: See `synthetic_parts.synthetic_parts`, as for what follows.
         classes: Number of classes.
         variants: Number of variants.
-        image_size: Side of the pictures.
+        image_size: Side of the images.
         parts: Which parts to replace, one at a time; all if not given.
         shift: Variant v becomes `(v + shift) % variants`; 1 to `variants - 1`.
 
@@ -128,7 +128,7 @@ def swap(
 
     Note:
         As long as any two classes differ in two parts (see `synthetic_parts.classes`),
-        a swapped creature belongs to no class.
+        a swapped animal belongs to no class.
     """
     chosen, parts = _check(indices, parts)
     if not 1 <= shift < variants:

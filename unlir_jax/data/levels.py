@@ -1,7 +1,7 @@
-"""Bit depth: which value of a picture is white.
+"""Bit depth: which value of an image is white.
 
-The rule is of the file's type and never of the picture's own brightest value, so that a
-dark picture stays dark and the pictures of a data set keep their proportions:
+The rule is of the file's type and never of the image's own brightest value, so that a
+dark image stays dark and the images of a data set keep their proportions:
 
 - 1 to 16 bits without sign: the largest value of these bits; of PGM, its `maxval`.
 - 32-bit and signed integers: 255, they hold levels of 8 bits as they are.
@@ -65,15 +65,15 @@ def to_rgb(
     where: str = "The picture",
     budget: Budget = UNLIMITED,
 ) -> Image.Image:
-    """Convert a picture of any mode to 8-bit RGB.
+    """Convert an image of any mode to 8-bit RGB.
 
     Args:
         image: In any mode of Pillow.
-        white_level: Which value of a grey picture of more than 8 bits is white: "auto",
-            by the rule above, a number, or "maximum", the picture's own brightest.
+        white_level: Which value of a grey image of more than 8 bits is white: "auto",
+            by the rule above, a number, or "maximum", the image's own brightest.
         white: What the file says of it, where `image` no longer knows; see `white_of`.
-        where: What the picture is called in messages.
-        budget: What may be taken for it; where that does not do for two pictures,
+        where: What the image is called in messages.
+        budget: What may be taken for it; where that does not do for two images,
             `image` is closed, or is itself the result.
 
     Raises:
@@ -106,7 +106,7 @@ def _coloured(image: Image.Image) -> Image.Image:
 
 
 def _grey(image: Image.Image, top: float) -> Image.Image:
-    """Scale the values of a picture so that `top` is white."""
+    """Scale the values of an image so that `top` is white."""
     values = np.asarray(image)
     grey = Image.fromarray(_scaled(values, top))
     # One grey value may stand for "nothing here".

@@ -15,7 +15,7 @@ SPECIAL = (tables.IMAGES, MASKS)
 
 
 class Listing(NamedTuple):
-    """Hold the pictures of a folder, relative to it, before a split is chosen.
+    """Hold the images of a folder, relative to it, before a split is chosen.
 
     Attributes:
         pictures: One path for each.
@@ -55,7 +55,7 @@ def list_folder(
             f"Folder {str(root)!r} has its classes in {tables.IMAGES!r}; expected "
             f"`path`={str(deep)!r}, or a table {TABLES[0]} in the former."
         )
-    # With a table, one folder is more likely the place of all pictures than a class.
+    # With a table, one folder is more likely the place of all images than a class.
     by_class = len(inner) > (1 if index else 0)
     if index and (_class_column(index) or not by_class):
         return _by_table(index), index
@@ -120,7 +120,7 @@ def _by_class(root: Path, pictures: list[str], classes: list[str]) -> Listing:
 
 
 def _without_pictures(name: str, above: Path) -> ValueError:
-    """Say that a class has no pictures, or that its folder may not be looked into."""
+    """Say that a class has no images, or that its folder may not be looked into."""
     reason = image_files.closed(above / name)
     if reason:
         return ValueError(

@@ -51,7 +51,7 @@ class Evidence(NamedTuple):
 
     Attributes:
         kind: `object` or `classes`, for sure; `white` and `full`: 255, which may be
-            an object or void, beside 0 or alone; `number` and `empty`: one other
+            an object or void, with 0 or alone; `number` and `empty`: one other
             value or none, which both kinds read alike; or `unclear`.
         why: The reason, to follow the name of the mask.
     """
@@ -79,7 +79,7 @@ def whole(values: np.ndarray, where: str) -> np.ndarray:
 
 
 def grey(values: np.ndarray, where: str) -> np.ndarray:
-    """Give the one channel of a picture with several, `[height, width, channels]`.
+    """Give the one channel of an image with several, `[height, width, channels]`.
 
     Raises:
         ValueError: It is coloured, or partly transparent.
@@ -213,7 +213,7 @@ def object_of(
     """Take white, or the one value above 0, as the object.
 
     Raises:
-        ValueError: The values are those of classes, or nothing is white.
+        ValueError: The values name classes, or nothing is white.
     """
     values = stored.values
     if values.dtype == bool:

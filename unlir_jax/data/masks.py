@@ -51,7 +51,7 @@ def reading(
     """Tell from some masks of a data set how all of them are to be read.
 
     One data set has one convention: what a single mask leaves open, such as whether 255
-    beside 0 alone is an object or void, others tell.
+    together with 0 alone is an object or void, others tell.
 
     Args:
         paths: The masks.
@@ -152,20 +152,20 @@ def read_mask(
     - anything else is asked for.
 
     Args:
-        path: The picture of the mask.
-        size: Width and height of the upright picture that it belongs to.
+        path: The image of the mask.
+        size: Width and height of the upright image that it belongs to.
         kind: `object` takes white, or the one value that there is, as the object;
             `classes` takes values as they are; `trimap` takes 1 as the object, 2 as the
             background and 3 as void; `auto` tells the first two by their values.
         ignore: The stored value that is void; None if there is none. In an object mask
             that is a value below the object's, never white itself.
         told: What other masks of the data set are, see `reading`.
-        orientation: EXIF orientation of its picture, 1 to 8, by which the mask is
+        orientation: EXIF orientation of its image, 1 to 8, by which the mask is
             turned unless it carries one of its own.
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It is no picture, has another size, is coloured, or its values do
+        ValueError: It is no image, has another size, is coloured, or its values do
             not tell what it is.
     """
     check_settings(kind, ignore)
@@ -210,7 +210,7 @@ def _opened(
 
     Args:
         path: The file.
-        size: Width and height of its upright picture; None where that is not asked.
+        size: Width and height of its upright image; None where that is not asked.
         orientation: See `read_mask`.
     """
     where = f"Mask {str(path)!r}"

@@ -1,7 +1,7 @@
 """Orientation of stored images, and the turn that makes them upright.
 
 A camera that is held upright stores its rows as ever and notes in EXIF how they are to
-be turned. The eight ways are those of tag 274 of TIFF 6.0 and EXIF 2.32.
+be turned. The eight ways are defined by tag 274 of TIFF 6.0 and EXIF 2.32.
 """
 
 from typing import NamedTuple
@@ -17,7 +17,7 @@ class Turn(NamedTuple):
 
     Attributes:
         method: What Pillow calls it; None where there is nothing to do.
-        linear: Rows of the matrix that takes steps in the upright picture to steps in
+        linear: Rows of the matrix that takes steps in the upright image to steps in
             the stored one.
     """
 
@@ -38,7 +38,7 @@ TURNS = {
 
 
 def read(image: Image.Image) -> int | None:
-    """Read the EXIF orientation of a picture, 1 … 8, None where it says none.
+    """Read the EXIF orientation of an image, 1 … 8, None where it says none.
 
     Formats keep it in EXIF, in a tag of their own (TIFF) or in XMP; Pillow knows where.
     """
@@ -52,7 +52,7 @@ def read(image: Image.Image) -> int | None:
 
 
 def upright(image: Image.Image, orientation: int | None) -> Image.Image:
-    """Turn a stored picture upright."""
+    """Turn a stored image upright."""
     method = TURNS[orientation or UPRIGHT].method
     return image if method is None else image.transpose(method)
 
@@ -63,20 +63,20 @@ def is_quarter(orientation: int) -> bool:
 
 
 def turned_size(size: tuple[int, int], orientation: int) -> tuple[int, int]:
-    """Give width and height of the upright picture of a stored one, or the reverse."""
+    """Give width and height of the upright image of a stored one, or the reverse."""
     width, height = size
     return (height, width) if is_quarter(orientation) else (width, height)
 
 
 def matrix(orientation: int, size: tuple[int, int]) -> np.ndarray:
-    """Give the map from places in the upright picture to places in the stored one.
+    """Give the map from places in the upright image to places in the stored one.
 
     Args:
         orientation: 1 … 8.
-        size: Width and height of the stored picture.
+        size: Width and height of the stored image.
 
     Returns:
-        `[2, 3]`, as `geometry.move` takes it. The left edge of a picture is x = 0, so
+        `[2, 3]`, as `geometry.move` takes it. The left edge of an image is x = 0, so
         an axis that is mirrored takes x to width - x.
     """
     linear = np.array(TURNS[orientation].linear, np.float64)

@@ -19,12 +19,12 @@ Batch = dict[str, np.ndarray]
 
 - `image`: uint8 `[rows, size, size, 3]`.
 - `label`: int32, -1 where there is none.
-- `weight`: float32, 0 where the row is padding or its picture cannot be read.
+- `weight`: float32, 0 where the row is padding or its image cannot be read.
 - `index`: int32, the place in the source, -1 for padding.
 - `position`: int32, the place in the global batch.
 - `boxes` `[rows, source.boxes, 4]`, `mask` uint8 `[rows, size, size]` and `keypoints`
   `[rows, len(source.parts), 3]`, where asked for; missing boxes are zeros, and what an
-  augmentation brings in from outside the picture is void in its mask.
+  augmentation brings in from outside the image is void in its mask.
 A row without weight is zeros throughout, but for its index and position.
 """
 
@@ -78,7 +78,7 @@ def training(
         source: Where the examples are.
         batch_size: Rows of the global batch; each process gets an equal share.
         seed: 0 … 2³² - 1.
-        image_size: Side of the pictures in pixels.
+        image_size: Side of the images in pixels.
         augment: What is done to them, see `augmentation.build`.
         annotations: Which of the source's annotations the batches hold.
         start: The batch to begin with.
@@ -87,7 +87,7 @@ def training(
         workers: Processes that read and augment; 0 for threads of this one.
         threads: Threads that do so, in each worker where there are some. By default,
             one for each core.
-        strict: Whether a picture that cannot be read is an error; otherwise its row
+        strict: Whether an image that cannot be read is an error; otherwise its row
             has weight 0.
 
     Returns:
@@ -95,7 +95,7 @@ def training(
 
     Raises:
         ValueError: A setting makes no sense, or the source lacks an annotation; later,
-            with `strict`, a picture cannot be read, or a worker has failed.
+            with `strict`, an image cannot be read, or a worker has failed.
     """
     share = _share(source, batch_size, process, processes)
     if not 0 <= seed < MOST_SEEDS:
@@ -136,9 +136,9 @@ def evaluation(
     """Give every example once and in order, in the frame of evaluation.
 
     All processes get the same number of batches, `evaluation_batches`; the last one is
-    filled up with rows of weight 0 and index -1. The pixels are those of
+    filled up with rows of weight 0 and index -1. The pixels come from
     `preprocessing.preprocessing(image_size, crop, interpolation)`, which sees `crop` of
-    the shorter side. The other arguments are those of `training`.
+    the shorter side. The other arguments are as in `training`.
 
     Raises:
         ValueError: As `training` does.

@@ -1,4 +1,4 @@
-"""From a picture file to the array that a network sees."""
+"""From an image file to the array that a network sees."""
 
 import io
 import os
@@ -29,7 +29,7 @@ INTERPOLATIONS = {
 
 
 class Frame(TypedDict):
-    """Say how pictures are framed, in the words of `pipeline.evaluation`."""
+    """Say how images are framed, in the words of `pipeline.evaluation`."""
 
     image_size: int
     crop: float
@@ -42,20 +42,20 @@ Picture = Image.Image | np.ndarray | str | os.PathLike[str]
 def read_image(
     path: str | os.PathLike[str], *, white_level: WhiteLevel = AUTO
 ) -> Image.Image:
-    """Read one picture as 8-bit RGB, upright, whatever it is stored as.
+    """Read one image as 8-bit RGB, upright, whatever it is stored as.
 
-    The EXIF orientation is applied; grey, palette and CMYK pictures are converted,
-    those of more than 8 bits scaled as `levels` says, transparent ones laid on white.
+    The EXIF orientation is applied; grey, palette and CMYK images are converted,
+    images of more than 8 bits scaled as `levels` says, transparent ones laid on white.
     Of 16-bit colour, Pillow keeps the upper 8 bits.
 
     Args:
         path: The file.
-        white_level: Which value is white in grey pictures of more than 8 bits: "auto",
+        white_level: Which value is white in grey images of more than 8 bits: "auto",
             a number or "maximum", see `levels.to_rgb`.
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: The file is not a picture, is truncated, or is absurdly large;
+        ValueError: The file is not an image, is truncated, or is absurdly large;
             nothing tells which of its values is white.
     """
     return read_turned(path, white_level=white_level)[0]
@@ -64,7 +64,7 @@ def read_image(
 def read_turned(
     path: str | os.PathLike[str], *, white_level: WhiteLevel = AUTO
 ) -> tuple[Image.Image, int]:
-    """Read one picture as `read_image` does, and by which EXIF orientation it turned.
+    """Read one image as `read_image` does, and by which EXIF orientation it turned.
 
     Raises:
         FileNotFoundError: As `read_image` does.
@@ -97,7 +97,7 @@ def coloured(
 def decode_file(
     path: str | os.PathLike[str], where: str, beside: int = 0
 ) -> decoding.Decoded:
-    """Decode a picture file, upright and in its own mode.
+    """Decode an image file, upright and in its own mode.
 
     Args:
         path: The file.
@@ -106,7 +106,7 @@ def decode_file(
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: The file is not a picture, is truncated, or is absurdly large.
+        ValueError: The file is not an image, is truncated, or is absurdly large.
     """
     path = Path(path)
     most = decoding.most_pixels(MOST_PIXELS)
@@ -126,7 +126,7 @@ def decode_file(
 
 
 def decode_bytes(data: bytes, where: str) -> decoding.Decoded:
-    """Decode a picture in memory, as `decode_file` does one on the disk."""
+    """Decode an image in memory, as `decode_file` does one on the disk."""
     most = decoding.most_pixels(MOST_PIXELS)
     return decoding.decode(io.BytesIO(data), where, most)
 
@@ -185,7 +185,7 @@ def _converted(image: Image.Image, white_level: WhiteLevel) -> Image.Image:
 
 
 def framed_size(width: int, height: int, size: int, crop: float) -> tuple[int, int]:
-    """Give the size to which a picture is resized before its centre is cut out.
+    """Give the size to which an image is resized before its centre is cut out.
 
     The shorter side becomes `size / crop`, rounded down as timm 1.0.31 does, and so
     does the longer one, as torchvision does.
@@ -261,7 +261,7 @@ def preprocessing(
 def imagenet_classes() -> tuple[str, ...]:
     """List the 1,000 class names of ImageNet in the order of the indices.
 
-    The names are those of torchvision 0.28 (`torchvision/models/_meta.py`, BSD-3).
+    The names come from torchvision 0.28 (`torchvision/models/_meta.py`, BSD-3).
     """
     text = Path(__file__).with_name("imagenet_classes.txt").read_text("utf-8")
     return tuple(text.splitlines())

@@ -66,7 +66,7 @@ def choose_data(settings: Any, name: str) -> None:
 def folder_options() -> dict[str, object]:
     """Give the options of a folder that say how what lies in it is read.
 
-    `annotations`, `keypoints_outside` and `white_level` are those of `data.folder`;
+    `annotations`, `keypoints_outside` and `white_level` are as in `data.folder`;
     `mask` is auto, object, classes or trimap, see `data.masks.read_mask`; `ignore` is
     the stored value of void, none if there is none.
     """

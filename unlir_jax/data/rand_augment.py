@@ -35,14 +35,14 @@ def rand_augment(
 ) -> Callable[[source.Example, np.random.Generator], source.Example]:
     """Make the operation that applies some of `KINDS`, drawn with replacement.
 
-    The list and the ranges are those of `torchvision.transforms.RandAugment`.
+    The list and the ranges come from `torchvision.transforms.RandAugment`.
 
     Note:
-        Pictures are turned and sheared with bilinear interpolation, where torchvision
+        Images are turned and sheared with bilinear interpolation, where torchvision
         takes the nearest pixel unless asked.
 
     Args:
-        count: How many operations one picture gets.
+        count: How many operations one image gets.
         magnitude: Their strength, 0 … 30.
     """
     if count < 0:
@@ -105,7 +105,7 @@ def _enhanced(
     return _coloured(lambda image, strength: enhancer(image).enhance(1 + strength))
 
 
-# In multiples of the picture's side, of a half turn, of the tone … at magnitude 30.
+# In multiples of the image's side, of a half turn, of the tone … at magnitude 30.
 KINDS = {
     "autocontrast": Kind(0.0, False, _coloured(lambda image, _: _stretched(image))),
     "brightness": Kind(0.9, True, _enhanced(ImageEnhance.Brightness)),

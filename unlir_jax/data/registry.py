@@ -21,7 +21,7 @@ def open_source(kind: str, split: str, **options: object) -> Source:
 
     Args:
         kind: One of `KINDS`.
-        split: Which split of it, such as "train" or "test".
+        split: Name of the split, such as "train" or "test".
         **options: What the function of that kind takes, such as `path`.
 
     Raises:

@@ -1,7 +1,7 @@
-"""Resize pictures without ever holding much more than the result.
+"""Resize images without ever holding much more than the result.
 
 Pillow resizes along the rows first, of the whole height. What lies between the passes,
-or is enlarged only to be cut, may be a thousand times the picture: one that is a pixel
+or is enlarged only to be cut, may be a thousand times the image: one that is a pixel
 wide and 20,000 high has a frame of 256 x 5,120,000.
 """
 
@@ -11,17 +11,17 @@ from PIL import Image
 
 Number = int | float
 Box = tuple[Number, Number, Number, Number]
-# So many pixels beside the picture count for nothing.
+# Number of pixels around the image that count for nothing.
 FEW = 1 << 21
-# How far the widest filter, Lanczos', reaches in pixels of the smaller picture.
+# How far the widest filter, Lanczos', reaches in pixels of the smaller image.
 REACH = 4
 
 
 def is_small(source: tuple[int, int], target: tuple[int, int], cut: int = 0) -> bool:
-    """Tell whether a picture may be resized as a whole.
+    """Tell whether an image may be resized as a whole.
 
     Args:
-        source: Width and height of the picture.
+        source: Width and height of the image.
         target: Those that it is to have.
         cut: Side of the square that is then cut out of it, if any.
     """
@@ -32,10 +32,10 @@ def is_small(source: tuple[int, int], target: tuple[int, int], cut: int = 0) -> 
 def central(
     source: tuple[int, int], target: tuple[int, int], size: int
 ) -> tuple[Box, Box]:
-    """Say which part is seen when a resized picture is cut to its central square.
+    """Say which part is seen when a resized image is cut to its central square.
 
     Returns:
-        The square in pixels of the target, and in those of the source.
+        The square in pixels of the target, and in pixels of the source.
     """
     left, top = (round((side - size) / 2) for side in target)
     square = left, top, left + size, top + size
@@ -47,7 +47,7 @@ def central(
 def framed(
     image: Image.Image, target: tuple[int, int], size: int, how: Image.Resampling
 ) -> Image.Image:
-    """Resize a picture and cut the central square out, in this order by its result.
+    """Resize an image and cut the central square out, in this order by its result.
 
     What would be enlarged only to be cut is cut before, but for what the filter sees.
     """
@@ -65,10 +65,10 @@ def resized(
     how: Image.Resampling,
     box: Box | None = None,
 ) -> Image.Image:
-    """Resize a box of a picture, as `Image.resize` does.
+    """Resize a box of an image, as `Image.resize` does.
 
     Note:
-        Where Pillow would hold far more than the picture between its passes, only what
+        Where Pillow would hold far more than the image between its passes, only what
         the filter sees is taken, and its columns are resized first: a value may differ
         by 1 from Pillow's.
     """

@@ -1,4 +1,4 @@
-"""The parts of the creatures of `synthetic_parts`, drawn as signed distances.
+"""The parts of the animals of `synthetic_parts`, drawn as signed distances.
 
 Each variant of a part is a function of the coordinates u (forward) and v (down) about
 the middle of the part. It gives how far outside of the outline a point lies, how much
@@ -56,7 +56,7 @@ class Colours(NamedTuple):
 
 
 def colours(numbers: list[float], hue: float | None) -> Colours:
-    """Choose a bright colour, and a dark or pale one beside it, by six numbers.
+    """Choose a bright colour, and a dark or pale one next to it, by six numbers.
 
     Args:
         numbers: In [0, 1): hue, saturation and value of the first, then of the second
@@ -80,7 +80,7 @@ def paint(
     pose: Pose,
     colours: Colours,
 ) -> None:
-    """Lay one part over a picture, in place.
+    """Lay one part over an image, in place.
 
     A pixel belongs to the part where at least half of it is covered, that is, where its
     centre lies inside of the outline. What the part does not cover keeps its bits, and
@@ -117,7 +117,7 @@ def paint(
     distance, mix, ink = variant.fields(u, v)
     distance = distance * np.float32(pixels)
     alpha = np.clip(0.5 - distance, 0, 1)
-    # The outline is a hundredth of the picture wide, whatever the part's size.
+    # The outline is a hundredth of the image wide, whatever the part's size.
     line = np.clip(distance + np.float32(0.5 + size / 110), 0, 1)
     shade = alpha * (1 - np.float32(0.8) * np.maximum(line, ink))
     window = canvas[:, top:bottom, left:right]
@@ -144,10 +144,10 @@ def blob(canvas: np.ndarray, row: list[float]) -> None:
 def fragment(canvas: np.ndarray, row: list[float]) -> None:
     """Lay a loose part of any kind, colour and pose into the background.
 
-    It is smaller than those of a creature, and it takes thirteen numbers in [0, 1).
+    It is smaller than an animal's parts, and it takes thirteen numbers in [0, 1).
     """
     size = canvas.shape[-1]
-    # A loose body would be as good as a second creature.
+    # A loose body would be as good as a second animal.
     kinds = [variants for part, variants in VARIANTS.items() if part != "body"]
     variants = kinds[int(row[0] * len(kinds))]
     variant = variants[int(row[1] * len(variants))]

@@ -13,7 +13,7 @@ VOID = 255
 """In a mask: nobody says what this pixel is, and metrics leave it out."""
 
 Example = Record
-"""One picture and what is known of it.
+"""One image and what is known of it.
 
 - `image`: 8-bit RGB, a Pillow image or uint8 `[height, width, 3]`.
 - `label`: index of its class, -1 where there is none.
@@ -22,7 +22,7 @@ Example = Record
   `VOID` where nobody says what there is.
 - `keypoints`: `[k, 3]` as x, y, visible; (0, 0, 0) where it cannot be seen.
 
-The centre of a pixel lies at + 0.5: the left edge of a picture is x = 0.
+The centre of a pixel lies at + 0.5: the left edge of an image is x = 0.
 """
 
 ANNOTATIONS = ("boxes", "mask", "keypoints")
@@ -37,11 +37,11 @@ class Source(NamedTuple):
         size: Number of examples.
         classes: Names of the classes by label; () where nothing is labelled.
         name: `index -> str`, the identity of an example in messages and tables.
-        labels: int32 `[size]`, where known without reading the pictures.
-        label: `index -> int`, where that is quicker than to read the picture, for who
+        labels: int32 `[size]`, where known without reading the images.
+        label: `index -> int`, where that is quicker than to read the image, for who
             has to know all labels that are not known; -1 for none.
-        file: `index -> str`, where an example's picture is a file of its own.
-        annotations: Those of "boxes", "mask" and "keypoints" that every example has.
+        file: `index -> str`, where an example's image is a file of its own.
+        annotations: Kinds that all examples have: "boxes", "mask" and "keypoints".
         parts: Names of the keypoints, or of the mask's values from 1.
         boxes: The largest number of boxes that an example has.
         fingerprint: `(*, times=True, annotations=()) -> str`, tells whether what lies

@@ -24,13 +24,13 @@ def open_splits(settings: Any) -> Splits:
         settings: The group `data` of `defaults.training`.
 
     Returns:
-        The splits; classes of the test are those of the training that `classes.match`
+        The splits; classes of the test are the training's classes that `classes.match`
         finds.
 
     Raises:
         ValueError: A split is empty, the test has a class that the training has not,
-            there are fewer than two classes, pictures without one, or a class without
-            pictures.
+            there are fewer than two classes, images without one, or a class without
+            images.
     """
     if settings.cache not in CACHES:
         raise ValueError(f"`data.cache`={settings.cache!r}; expected one of {CACHES}.")

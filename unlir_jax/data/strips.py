@@ -1,4 +1,4 @@
-"""Change a large picture strip by strip, so that there is little more than one."""
+"""Change a large image strip by strip, so that there is little more than one."""
 
 import tempfile
 from collections.abc import Callable, Iterator
@@ -10,12 +10,12 @@ from unlir_jax.data import orientation
 from unlir_jax.data.budget import Budget, stored_bytes
 
 Box = tuple[int, int, int, int]
-# Pixels of a strip: a picture of fewer is changed as a whole.
+# Pixels of a strip: an image of fewer is changed as a whole.
 STRIP = 1 << 18
 
 
 def boxes(size: tuple[int, int]) -> Iterator[Box]:
-    """Give the strips of a picture of some width and height, from the top."""
+    """Give the strips of an image of some width and height, from the top."""
     width, height = size
     rows = max(STRIP // max(width, 1), 1)
     for top in range(0, height, rows):
@@ -29,13 +29,13 @@ def rebuilt(
     change: Callable[[Box], Image.Image],
     budget: Budget,
 ) -> Image.Image:
-    """Make a picture of strips of another.
+    """Make an image of strips of another.
 
     Where there is no room for both, the strips wait in a temporary file, and `image` is
     closed before they are put together.
 
     Args:
-        image: The picture that `change` looks at.
+        image: The image that `change` looks at.
         size: Width and height of the result.
         mode: That of the result.
         change: Makes the strip in a box of the result.
@@ -60,7 +60,7 @@ def rebuilt(
 
 
 def upright(image: Image.Image, turned: int | None, budget: Budget) -> Image.Image:
-    """Turn a stored picture upright, as `orientation.upright` does."""
+    """Turn a stored image upright, as `orientation.upright` does."""
     turned = turned or orientation.UPRIGHT
     double = 2 * stored_bytes(image.mode) * image.width * image.height
     if turned == orientation.UPRIGHT or image.palette or budget.fits(double):

@@ -1,6 +1,6 @@
-"""Creatures made of parts, for when it must be known which part decides.
+"""Animals made of parts, for when it must be known which part decides.
 
-A class is a combination of variants of the parts, and nothing else in the picture
+A class is a combination of variants of the parts, and nothing else in the image
 depends on it. Every example is a pure function of its seed, split and index, and can
 be drawn again without a part, or with another variant of it.
 """
@@ -33,7 +33,7 @@ ANCHORS = {
 }
 UNIT = 0.2
 BLOBS, FRAGMENTS = 4, 4
-# Each thing in a picture has a row of random numbers of its own, so that taking one
+# Each thing in an image has a row of random numbers of its own, so that taking one
 # away, or drawing it in another way, leaves the numbers of all others as they are.
 ROWS = 2 + len(PARTS) + BLOBS + FRAGMENTS
 NUMBERS = 16
@@ -41,13 +41,13 @@ COARSE, FINE = 5, 24
 
 
 class Scene(NamedTuple):
-    """One drawn picture and everything that is in it.
+    """One drawn image and everything that is in it.
 
     Attributes:
         image: uint8 `[size, size, 3]`.
         mask: uint8 `[size, size]`, k where the k-th part of `PARTS` is in front.
         keypoints: float32 `[parts, 3]`, the middle of each part as x, y, visible;
-            visible where some of the part can be seen and its middle is in the picture.
+            visible where some of the part can be seen and its middle is in the image.
         boxes: float32 `[1, 4]`, round all that can be seen of the object; zeros where
             nothing of it can.
         label: Index of the class.
@@ -137,18 +137,18 @@ def draw(
     without: Collection[str] = (),
     replace: Mapping[str, int] | None = None,
 ) -> Scene:
-    """Draw one creature.
+    """Draw one animal.
 
     Args:
         key: What all that varies is drawn from, as integers of at least 0.
         variants_of_parts: The variant of each of `PARTS`.
-        image_size: Side of the picture in pixels.
+        image_size: Side of the image in pixels.
         label: What to say of its class.
         without: Parts to leave out; all else stays, and what was behind appears.
         replace: Other variants for some parts; all else stays.
 
     Raises:
-        ValueError: There is no such part or variant, or the picture is too small.
+        ValueError: There is no such part or variant, or the image is too small.
         TypeError: `without` is one string.
     """
     chosen = _choose(variants_of_parts, without, replace or {})
@@ -200,7 +200,7 @@ def example(
         seed: See `synthetic_parts`, as for what follows.
         classes: Number of classes.
         variants: Number of variants.
-        image_size: Side of the picture.
+        image_size: Side of the image.
         without: Parts to leave out, see `draw`; the label stays.
         replace: Other variants for some parts, see `draw`; the label stays.
 
@@ -233,7 +233,7 @@ def synthetic_parts(
     image_size: int = 128,
     seed: int = 0,
 ) -> source.Source:
-    """Give creatures made of parts, with masks, keypoints and boxes.
+    """Give animals made of parts, with masks, keypoints and boxes.
 
     Every run of `classes` examples, counted from the first, has each class once.
 
@@ -243,7 +243,7 @@ def synthetic_parts(
             examples are the same whatever the size.
         classes: Number of classes, see `classes`.
         variants: Number of variants of each part, 2 to 4.
-        image_size: Side of the pictures in pixels.
+        image_size: Side of the images in pixels.
         seed: Seed of the classes, shared by all splits, and of the images.
 
     Raises:
@@ -341,7 +341,7 @@ def _ground(random: np.random.Generator, size: int) -> np.ndarray:
 def _place(
     pose: list[float], row: list[float], middle: complex, size: int
 ) -> shapes.Pose:
-    """Put a part into the picture: the creature's pose and the part's own."""
+    """Put a part into the image: the animal's pose and the part's own."""
     scale = UNIT * size * (0.75 + 0.3 * pose[0])
     turn = cmath.rect(scale, math.radians(36 * pose[1] - 18))
     at = complex(0.43 + 0.14 * pose[2], 0.44 + 0.18 * pose[3]) * size
@@ -357,7 +357,7 @@ def _place(
 
 
 def _develop(canvas: np.ndarray, light: list[float]) -> np.ndarray:
-    """Light the picture from one side and make it `[size, size, 3]` of 8 bits."""
+    """Light the image from one side and make it `[size, size, 3]` of 8 bits."""
     ramp = np.linspace(-1, 1, canvas.shape[-1], dtype=np.float32)
     tilt = cmath.rect(0.2 * light[0], light[1] * math.tau)
     gain = ramp * np.float32(tilt.real) + (ramp * np.float32(tilt.imag))[:, None]

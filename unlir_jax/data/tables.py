@@ -1,4 +1,4 @@
-"""Tables in CSV beside the pictures of a folder: which row is about which picture."""
+"""Tables in CSV next to the images of a folder: which row is about which image."""
 
 import csv
 import math
@@ -10,7 +10,7 @@ from typing import NamedTuple
 from unlir_jax.data.budget import FREE, RATIO
 
 IMAGES = "images"
-# What a row takes in memory beside its text.
+# What a row takes in memory besides its text.
 ROW_BYTES = 260
 
 
@@ -28,13 +28,13 @@ class Row(NamedTuple):
 
 
 class Table(NamedTuple):
-    """Hold a CSV file and which picture each row is about.
+    """Hold a CSV file and which image each row is about.
 
     Attributes:
         file: Where it was read from.
         columns: The names of its columns.
         rows: Its rows.
-        pictures: The picture of each row, relative to the folder; "" where the folder
+        pictures: The image of each row, relative to the folder; "" where the folder
             has none of that name.
     """
 
@@ -48,13 +48,13 @@ def read(file: Path, pictures: Sequence[str]) -> Table:
     """Read a table with a column `path` or `name`.
 
     Args:
-        file: A CSV file in UTF-8 with a header, in the folder of the pictures.
-        pictures: The pictures that there are, relative to that folder. A `path` is one
+        file: A CSV file in UTF-8 with a header, in the folder of the images.
+        pictures: The images that there are, relative to that folder. A `path` is one
             of them; a `name` is one of them without suffix, and without `images/`.
 
     Raises:
         ValueError: The file is no such table, a path leads out of the folder, or a name
-            fits two pictures.
+            fits two images.
     """
     columns, rows = _rows(file)
     if "path" in columns:
@@ -152,7 +152,7 @@ def number(row: Row, column: str) -> float:
 
 
 def check_all(table: Table, pictures: Sequence[str], found: Container[str]) -> None:
-    """Raise ValueError unless each picture is among those that rows were found for."""
+    """Raise ValueError unless each image is among those that rows were found for."""
     for picture in pictures:
         if picture not in found:
             raise ValueError(

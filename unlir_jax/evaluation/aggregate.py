@@ -18,7 +18,7 @@ from unlir_jax.storage import files
 
 COUNTS = metrics.SPECS["pixel_average_precision"].curves
 RESAMPLES = 1000
-"""Of PxAP: each adds up the pixels of all pictures again."""
+"""Of PxAP: each adds up the pixels of all images again."""
 
 
 class DatasetResults(NamedTuple):
@@ -75,7 +75,7 @@ def aggregate(
 def _pooled(
     setup: EvaluationSetup, rows: store.Rows, methods: Sequence[str]
 ) -> dict[str, Record]:
-    """Give PxAP with its interval over pictures."""
+    """Give PxAP with its interval over images."""
     if COUNTS[0] not in rows.curves:
         return {}
     inside, outside = (rows.curves[name].astype(np.int64) for name in COUNTS)
@@ -211,7 +211,7 @@ def document(
 
 
 def _why(setup: EvaluationSetup, rows: store.Rows) -> str:
-    """Say why the first picture that cannot be read cannot."""
+    """Say why the first image that cannot be read cannot."""
     if not len(rows.unreadable):
         return ""
     return source.reason(setup.data, int(rows.unreadable[0]), setup.annotations)
@@ -220,7 +220,7 @@ def _why(setup: EvaluationSetup, rows: store.Rows) -> str:
 def _undefined(
     setup: EvaluationSetup, rows: store.Rows, names: Sequence[str]
 ) -> dict[str, Record]:
-    """Count by metric the pictures in which it has nothing to find, and name one."""
+    """Count by metric the images in which it has nothing to find, and name one."""
     found = {}
     for place, metric in enumerate(setup.columns):
         without = np.flatnonzero(~np.isfinite(rows.values[..., place]).all(1))

@@ -1,7 +1,7 @@
 """The file of a batch of an evaluation: scores, and whose they are.
 
 It is read as anybody may have written it: whole, by its checksums, of the shapes that
-the evaluation has, and of its weights and pictures.
+the evaluation has, and of its weights and images.
 """
 
 import io
@@ -30,17 +30,17 @@ KINDS |= {"probability": "f", "values": "f", "flat": "b", "curve": "fiu"}
 
 
 class Rows(NamedTuple):
-    """Hold the scores of some pictures.
+    """Hold the scores of some images.
 
     Attributes:
-        index: Places in the data, `[pictures]`; those that could be read.
-        label: The class that is explained, `[pictures]`.
-        predicted: The network's class, `[pictures]`.
-        probability: Of `label`, `[pictures]`.
-        values: `[pictures, methods, metrics]`.
-        flat: Whether maps are flat, `[pictures, methods]`.
-        curves: By metric, `[pictures, methods, steps]`.
-        unreadable: Places of pictures that could not be read.
+        index: Places in the data, `[images]`; those that could be read.
+        label: The class that is explained, `[images]`.
+        predicted: The network's class, `[images]`.
+        probability: Probability of `label`, `[images]`.
+        values: `[images, methods, metrics]`.
+        flat: Whether maps are flat, `[images, methods]`.
+        curves: By metric, `[images, methods, steps]`.
+        unreadable: Places of images that could not be read.
     """
 
     index: np.ndarray
@@ -61,9 +61,9 @@ class Whose(NamedTuple):
         methods: Names along the second axis of values.
         metrics: Names along the third.
         curves: Names of curves.
-        names: Of all pictures of the data.
+        names: Names of all images of the data.
         labels: The class that is explained of each, -1 for the predicted one.
-        batch_size: Pictures of a batch; the last has what is left.
+        batch_size: Images of a batch; the last has what is left.
     """
 
     weights: Mapping[str, str]
@@ -75,7 +75,7 @@ class Whose(NamedTuple):
     batch_size: int
 
     def about(self, index: np.ndarray, unreadable: np.ndarray) -> dict[str, object]:
-        """Say what stands in a batch of these pictures."""
+        """Say what stands in a batch of these images."""
         return {
             "weights": dict(self.weights),
             "methods": list(self.methods),
@@ -113,7 +113,7 @@ def read(file: Path, batch: int, whose: Whose) -> tuple[Rows | None, str]:
         The batch and ""; or, if the file is damaged, None and in which way.
 
     Raises:
-        ValueError: It is sound, but of other weights, methods, metrics or pictures.
+        ValueError: It is sound, but of other weights, methods, metrics or images.
     """
     try:
         arrays, about = unpack(file)

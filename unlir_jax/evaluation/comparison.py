@@ -42,14 +42,14 @@ def compare(
     """Give the interval of every mean, and compare all methods with all.
 
     Args:
-        values: `[pictures, methods, metrics]`; pictures with a score that is not finite
+        values: `[images, methods, metrics]`; images with a score that is not finite
             are left out for that metric, in all methods, and counted by `n`.
         methods: Names along the second axis, controls among them.
-        controls: Which of them know nothing of the network.
-        names: Of the metrics.
-        confidence: Of intervals; below 1 minus it, a difference is called one.
-        resamples: Of intervals and tests.
-        seed: Of both.
+        controls: Which of them are controls, computed without the network.
+        names: Names of the metrics.
+        confidence: Confidence of intervals; a p-value below 1 minus it is a difference.
+        resamples: Number of resamples of intervals and tests.
+        seed: Seed of both.
     """
     means: dict[str, Record] = {}
     pairs: list[Record] = []

@@ -1,7 +1,7 @@
 """The job: many methods by many metrics over a data set, with how sure the figures are.
 
-Every batch is kept as soon as it is scored, so that a run which is killed goes on where
-it was, and ends with the same table.
+Every batch is kept as soon as it is scored, so that a run which is killed resumes
+where it was, and ends with the same table.
 """
 
 from collections.abc import Callable, Mapping
@@ -53,7 +53,7 @@ def run(
     progress: Progress = lambda doing, share: None,
     say: Callable[[str], None] = lambda text: None,
 ) -> EvaluationOutcome:
-    """Evaluate as a config says, or go on with it.
+    """Evaluate as a config says, or continue with it.
 
     Writes to the workdir `per_image.parquet` and `.csv` (image, label, method, metric,
     value), `summary.json`, `summary.md` and `report.html`.
@@ -218,7 +218,7 @@ def _finish(
     words, page = report.markdown(document), report.page(document, rows, shown)
     # Another run with other statistics may end at the same time.
     with sharing.alone(folder), sharing.writing(folder):
-        # It says that all that is beside it is of these settings.
+        # It says that all that is next to it is of these settings.
         (folder / SUMMARY).unlink(missing_ok=True)
         sharing.note_settings(place)
         store.write_tables(folder, rows, names, methods, given.columns)

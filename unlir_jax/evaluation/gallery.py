@@ -46,13 +46,13 @@ class Candidates(NamedTuple):
 
 
 class Shown(NamedTuple):
-    """Hold one picture of the gallery.
+    """Hold one image of the gallery.
 
     Attributes:
         kind: `best`, `worst` or `disputed`.
-        name: Of the picture.
-        picture: As the network sees it.
-        views: By method, its map over the picture and the picture seen through it.
+        name: Name of the image.
+        picture: The image as the network sees it.
+        views: By method, its map over the image and the image seen through it.
         scores: By method, what the judge gives.
         place: Its row in the table.
         judge: The metric of the scores.
@@ -68,23 +68,23 @@ class Shown(NamedTuple):
 
 
 def judge(names: Sequence[str]) -> str:
-    """Choose the metric by which pictures are the best and the worst."""
+    """Choose the metric by which images are the best and the worst."""
     return next((name for name in JUDGES if name in names), names[0])
 
 
 def choose(
     values: np.ndarray, flat: np.ndarray, higher: bool, count: int
 ) -> list[tuple[str, int]]:
-    """Choose the best, the worst and the most disputed pictures.
+    """Choose the best, the worst and the most disputed images.
 
     Args:
-        values: Of the judge, `[pictures, methods]`, without controls.
-        flat: Whether a map is flat, of the same shape; such pictures are the worst.
+        values: Values of the judge, `[images, methods]`, without controls.
+        flat: Whether a map is flat, of the same shape; such images are the worst.
         higher: Whether more is better.
-        count: Of each kind; fewer where there are few pictures.
+        count: Images of each kind; fewer where there are few images.
 
     Returns:
-        Kinds and places; a picture comes once.
+        Kinds and places; an image comes once.
     """
     order, apart = _orders(values, flat, higher)
     count = min(count, len(order) // 2)
@@ -100,7 +100,7 @@ def choose(
 def _orders(
     values: np.ndarray, flat: np.ndarray, higher: bool
 ) -> tuple[list[int], list[int]]:
-    """Sort pictures from the best to the worst, and from the most disputed on."""
+    """Sort images from the best to the worst, and from the most disputed on."""
     finite = np.where(np.isfinite(values), values, 0.0)
     mean = (finite if higher else -finite).mean(1) - flat.any(1)
     apart = np.argsort(-np.ptp(finite, axis=1), kind="stable")
@@ -216,7 +216,7 @@ def _read(file: Path, whose: batch_files.Whose, setup: EvaluationSetup) -> Candi
 def draw(
     setup: EvaluationSetup, rows: Rows, names: Sequence[str], known: Candidates | None
 ) -> list[Shown]:
-    """Choose pictures, and draw their maps: kept ones, or new ones where none are."""
+    """Choose images, and draw their maps: kept ones, or new ones where none are."""
     by = judge(setup.columns)
     values, flat = _judged(setup, rows)
     higher = metrics.higher_is_better(by)

@@ -1,4 +1,4 @@
-"""Which class of a network each picture of a data set is of."""
+"""Labels of a data set's images among a network's classes."""
 
 import re
 from collections.abc import Sequence
@@ -20,14 +20,14 @@ def of_source(
 ) -> tuple[np.ndarray, str]:
     """Find the network's class of every example.
 
-    Classes are found by name, as `data.classes.match` says. Pictures without classes
+    Classes are found by name, as `data.classes.match` says. Images without classes
     may have names that begin with the index of their class, as in `281_tabby.jpg`. That
     it is no counter shows where numbers come twice, or where the words behind them are
     most often words of that class's name.
 
     Args:
         source: The examples.
-        names: Of the network's classes; may be empty.
+        names: Names of the network's classes; may be empty.
         count: Number of the network's classes.
         numbered: Whether numbers of file names are classes whatever follows them.
 
@@ -92,7 +92,7 @@ def _by_file_name(
 def _told_by_words(
     found: np.ndarray, texts: Sequence[str], names: Sequence[str]
 ) -> bool:
-    """Tell whether most pictures are called as the class of their number is."""
+    """Tell whether most images are called as the class of their number is."""
     if not names:
         return False
     right = [

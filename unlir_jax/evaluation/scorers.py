@@ -1,4 +1,4 @@
-"""Metrics by name, ready to score; those that look at the same pictures become one."""
+"""Metrics by name, ready to score; those that look at the same images become one."""
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
@@ -52,7 +52,7 @@ def make(
     Args:
         model: The cut network.
         names: See `check`.
-        options: Settings by metric; those of a metric hold for its variants too.
+        options: Settings by metric; a metric's settings hold for its variants too.
         order: The network's layers, for what redraws them.
     """
     values = _values(names, options, order)
@@ -102,7 +102,7 @@ def _result(name: str, values: Document) -> str:
 
 
 def _given(values: Mapping[str, Document]) -> dict[str, str]:
-    """Find the metrics that another one computes anyway: their names, and its.
+    """Map each metric that another requested metric computes to that metric.
 
     Args:
         values: Settings by name, which must be the same for both.
@@ -168,7 +168,7 @@ def merge(
             continue
         if name not in found:
             raise ValueError(
-                f"`{what}.{name}` is about nothing that was asked for; expected some "
+                f"`{what}.{name}` configures nothing that is evaluated; expected some "
                 f"of {', '.join(found)}."
             )
         for option, value in changed.items():

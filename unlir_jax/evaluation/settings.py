@@ -29,13 +29,13 @@ def choose(
     """Give the settings for a config file, as its argument changes them.
 
     Args:
-        argument: Of the config file: `model=…,methods=…+…,metrics=…+…,data=…`.
+        argument: Argument of the config file: `model=…,methods=…+…,metrics=…+…,data=…`.
         model: What is evaluated unless the argument says so.
-        methods: Likewise; those of `evaluation` without it.
-        metrics: Likewise.
-        data: Likewise, see `presets.choose_data`.
+        methods: Default methods; the methods of `evaluation` if None.
+        metrics: Default metrics.
+        data: Default data, see `presets.choose_data`.
         method_options: Settings of methods that are not their defaults.
-        metric_options: Likewise of metrics, without their variants.
+        metric_options: Settings of metrics, without their variants.
         **more: Further arguments of the config file, with their defaults.
 
     Returns:
@@ -99,7 +99,7 @@ def evaluation() -> ConfigDict:
             },
             "data": _data(),
             # Which class is explained: the data's own ("true"), the "predicted" one, or
-            # the "numbers" with which the names of pictures begin.
+            # the "numbers" with which the names of images begin.
             "labels": "true",
             # Names of `unlir methods`, and settings of single ones.
             "methods": ("grad_cam", "opti_cam"),
@@ -112,10 +112,10 @@ def evaluation() -> ConfigDict:
                 "deletion",
             ),
             "metric_options": {},
-            # Scores maps that know nothing of the network beside all methods.
+            # Scores maps computed without the network as well as all methods.
             "controls": True,
             "statistics": {"confidence": 0.95, "resamples": 10_000},
-            # Pictures of each kind (best, worst, most disputed) in the report.
+            # Images of each kind (best, worst, most disputed) in the report.
             "gallery": 3,
         }
     )
@@ -130,13 +130,13 @@ def _data() -> dict:
         "split": "auto",
         # What else the source takes.
         "options": {},
-        # So many pictures, evenly spread; 0: all.
+        # Number of images, evenly spread; 0: all.
         "limit": 0,
         # 0: as the network was trained.
         "image_size": 0,
         "crop": 0.0,
         "interpolation": "",
-        # Stop at a picture that cannot be read, instead of counting it.
+        # Stop at an image that cannot be read, instead of counting it.
         "strict": False,
         # By what a later start tells that the files of the data are those that it began
         # with: times (and sizes), or sizes.

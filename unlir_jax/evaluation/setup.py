@@ -1,4 +1,4 @@
-"""What the config of an evaluation stands for: data, network, methods and metrics."""
+"""Setup of an evaluation from its config: data, network, methods and metrics."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -31,10 +31,10 @@ SPLITS = ("test", "validation", "val")
 
 
 class EvaluationSetup(NamedTuple):
-    """Hold what a config stands for, before the first picture.
+    """Hold what a config stands for, before the first image.
 
     `notices` are sentences for people about what was taken for granted, and `further`
-    are hashes of weights beside the network's own, by their setting.
+    are hashes of weights besides the network's own, by their setting.
     """
 
     settings: Settings
@@ -162,7 +162,7 @@ def _spread(
 
 
 def compared(given: EvaluationSetup) -> EvaluationSetup:
-    """Look for pictures that the network in a workdir was trained on.
+    """Look for images that the network in a workdir was trained on.
 
     Returns:
         The task with what was found, as it was where that is not known.
@@ -236,7 +236,7 @@ def _others(
 def _labels(
     which: str, data: source.Source, network: pretrained.Pretrained
 ) -> tuple[np.ndarray, str]:
-    """Give the class that is explained of each picture, -1 for the predicted one."""
+    """Give the class that is explained of each image, -1 for the predicted one."""
     if which == "predicted":
         return np.full(data.size, -1, np.int32), "prediction"
     count, numbered = network.module.num_classes, which == "numbers"
@@ -293,7 +293,7 @@ def _parameters(
 
 
 def _annotations(scorers: Sequence[Scorer], data: source.Source) -> tuple[str, ...]:
-    """List what has to be known of the pictures: masks, boxes or nothing.
+    """List what has to be known of the images: masks, boxes or nothing.
 
     Where a region is wanted and there are only boxes, they are filled.
     """

@@ -1,6 +1,6 @@
-"""What an evaluation keeps: a file for each batch, and in the end one table of all.
+"""Store of an evaluation: a file for each batch, and in the end one table of all.
 
-A batch's file appears complete or not at all, so whoever is killed goes on from the
+A batch's file appears complete or not at all, so whoever is killed continues from the
 next one, and the table is the same.
 """
 
@@ -28,7 +28,7 @@ def file_of(folder: Path, batch: int) -> Path:
 
 
 def write(folder: Path, batch: int, rows: Rows, whose: Whose) -> None:
-    """Keep a batch, with the names of its pictures.
+    """Keep a batch, with the names of its images.
 
     Raises:
         ValueError: Nothing can be written there.
@@ -50,7 +50,7 @@ def drop_damaged(
     """Delete the batches that are damaged, so that they are made again, and say so.
 
     Raises:
-        ValueError: A batch is sound, but of another evaluation or of other pictures.
+        ValueError: A batch is sound, but of another evaluation or of other images.
     """
     for batch in batches:
         file = file_of(folder, batch)
@@ -107,7 +107,7 @@ def lines(
     methods: Sequence[str],
     metrics: Sequence[str],
 ) -> Iterator[Mapping[str, object]]:
-    """Give the lines of the table, picture by picture, then method, then metric."""
+    """Give the lines of the table, image by image, then method, then metric."""
     for place, name in enumerate(names):
         for method, name_of_method in enumerate(methods):
             for metric, name_of_metric in enumerate(metrics):
@@ -127,7 +127,7 @@ def write_tables(
     methods: Sequence[str],
     metrics: Sequence[str],
 ) -> None:
-    """Write one line for each picture, method and metric, as Parquet and as CSV."""
+    """Write one line for each image, method and metric, as Parquet and as CSV."""
     with extras.needed("report"):
         import pyarrow
         from pyarrow import parquet

@@ -1,4 +1,4 @@
-"""The job: from picture files to maps, scores and a report."""
+"""The job: from image files to maps, scores and a report."""
 
 import datetime
 import os
@@ -45,7 +45,7 @@ Progress = Callable[[str, float], None]
 
 
 class ExplanationOutcome(NamedTuple):
-    """Say what a run did: where, which pictures, and which could not be read."""
+    """Say what a run did: where, which images, and which could not be read."""
 
     folder: Path
     explained: list[str]
@@ -53,7 +53,7 @@ class ExplanationOutcome(NamedTuple):
 
 
 class Picture(NamedTuple):
-    """Hold one picture as the network sees it."""
+    """Hold one image as the network sees it."""
 
     file: str
     name: str
@@ -81,7 +81,7 @@ def run(
     white_level: int | float | str = "auto",
     progress: Progress = lambda doing, share: None,
 ) -> ExplanationOutcome:
-    """Explain pictures and write overlays, sheets, `results.json` and `report.html`.
+    """Explain images and write overlays, sheets, `results.json` and `report.html`.
 
     Everything is written to a hidden folder and appears at the end, complete. Scores
     do not depend on the batch size, but for the roundings that Opti-CAM amplifies.
@@ -92,27 +92,27 @@ def run(
             previous report, whose files are replaced.
         model: Name of the network, or the workdir of a training.
         weights: Its weights, see `pretrained.load`; so for the next three.
-        weights_key: Which of them.
+        weights_key: Key of the weights in the file.
         crop: Share of the shorter side that is kept.
-        interpolation: By which pictures are resized.
+        interpolation: By which images are resized.
         layer: Where to cut it, see `pretrained.load`.
         methods: Names of `unlir methods`; by default Grad-CAM and Opti-CAM, after
             the class map of the parts where the network decides by parts.
-        label: Index or name of the class to explain in every picture; by default the
+        label: Index or name of the class to explain in every image; by default the
             class that is predicted for each.
         against: Why that class and not this one, of a network that decides by parts; by
             default the class with the next logit.
         overwrite: Whether to replace a previous report.
-        batch_size: Number of pictures that go through the network together.
-        seed: Of whatever is random.
-        steps: Of Opti-CAM; the method's own default without.
-        controls: Whether to score maps that know nothing of the network as well.
-        white_level: Of pictures of more than 8 bits, see `data.levels`.
+        batch_size: Number of images that go through the network together.
+        seed: Seed of all random numbers.
+        steps: Steps of Opti-CAM; the method's own default without.
+        controls: Whether to score maps computed without the network as well.
+        white_level: White of images of more than 8 bits, see `data.levels`.
         progress: Told how far the work is.
 
     Raises:
         FileNotFoundError: The file of weights is missing.
-        ValueError: An unknown method, network, layer or label; no picture matches or
+        ValueError: An unknown method, network, layer or label; no image matches or
             can be read; an output folder that may not be written to.
         FloatingPointError: The network, or a map of it, gives what is not finite.
     """
@@ -255,7 +255,7 @@ def _explain(
     """Explain and score a batch.
 
     Returns:
-        What `results.json` says of each picture, and the raw maps by method.
+        What `results.json` says of each image, and the raw maps by method.
     """
     model, files = network.model, [picture.file for picture in batch]
     scorers = [
@@ -330,10 +330,10 @@ def _batches(
     size: int,
     failed: list[dict[str, str]],
 ) -> Iterator[tuple[list[Picture], list[Picture]]]:
-    """Read pictures by batches; those that cannot be read are added to `failed`.
+    """Read images by batches; those that cannot be read are added to `failed`.
 
     Yields:
-        Pictures, and copies that fill the batch up: a program is compiled for each
+        Images, and copies that fill the batch up: a program is compiled for each
         size of batch, and results do not depend on neighbours.
     """
     size = min(size, len(names))

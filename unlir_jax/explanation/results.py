@@ -1,4 +1,4 @@
-"""What `results.json` says of the pictures that were explained."""
+"""Contents of `results.json` for the images that were explained."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,10 +15,10 @@ TOP = 5
 def describe(
     files: Sequence[str], found: Scores, names: Sequence[str], given: bool
 ) -> list[Record]:
-    """Say of each picture which class is explained, which are likely, and the scores.
+    """Say of each image which class is explained, which are likely, and the scores.
 
     Args:
-        files: Files of the pictures.
+        files: Files of the images.
         found: Their probabilities and scores.
         names: Names of the classes.
         given: Whether the class was asked for.
@@ -58,7 +58,7 @@ def plain(value: np.ndarray | np.generic) -> Any:
 def summarise(
     entries: Sequence[Document],
 ) -> tuple[dict[str, dict[str, float]], dict[str, int]]:
-    """Average the scores of each method over the pictures, and count its flat maps."""
+    """Average the scores of each method over the images, and count its flat maps."""
     means, flat = {}, {}
     rows = [entry["methods"] | entry["controls"] for entry in entries]
     for name in rows[0]:

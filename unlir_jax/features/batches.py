@@ -1,4 +1,4 @@
-"""Batches of a training, be they pictures or features of a frozen trunk."""
+"""Batches of a training, be they images or features of a frozen backbone."""
 
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -21,7 +21,7 @@ class Batches(NamedTuple):
         training: `start -> batches` without end, from the `start`-th on.
         evaluation: `() -> batches`, every example once.
         train: The features of all training examples, where they are kept.
-        test: Those of the test.
+        test: The test's.
     """
 
     training: Callable[[int], Iterator[Batch]]
@@ -38,12 +38,12 @@ def of_pictures(
     crop: float,
     interpolation: str = preprocessing.BILINEAR,
 ) -> Batches:
-    """Read pictures, augmented for training.
+    """Read images, augmented for training.
 
     Args:
         splits: The data.
-        settings: Of the training.
-        image_size: Side of the pictures in pixels.
+        settings: Settings of the training.
+        image_size: Side of the images in pixels.
         crop: Share of the shorter side that evaluation keeps.
         interpolation: By which it resizes.
     """
@@ -77,7 +77,7 @@ def of_features(
 
     Args:
         splits: The data.
-        settings: Of the training.
+        settings: Settings of the training.
         compute: `cache.cached` with the network and the frame.
         show: Told what is being done.
         asked: Whether to stop, see `preemption.watch`.

@@ -1,4 +1,4 @@
-"""A trunk cut before the first block that learns: what is before is computed once."""
+"""A backbone cut before the first block that learns; the part before runs once."""
 
 import re
 from collections.abc import Callable
@@ -19,11 +19,11 @@ BEFORE = 0.4
 
 
 class Cut(NamedTuple):
-    """Hold the two halves of a trunk.
+    """Hold the two halves of a backbone.
 
     Attributes:
         before: `(variables, images) -> inner`; images themselves where nothing is cut.
-        after: `(variables, inner) -> maps` of the whole trunk.
+        after: `(variables, inner) -> maps` of the whole backbone.
         at: Path of the module at whose output it is cut, "" for the images.
     """
 
@@ -33,12 +33,12 @@ class Cut(NamedTuple):
 
 
 def cut(module: Module, at: str, image_size: int) -> Cut:
-    """Cut the trunk of a network at the output of a block.
+    """Cut the backbone of a network at the output of a block.
 
     Args:
         module: A network with a method `features`.
         at: Path of the block, such as `block6`; "" for the images.
-        image_size: Side in pixels of the pictures.
+        image_size: Side in pixels of the images.
     """
     if not at:
 
@@ -59,7 +59,7 @@ def cut(module: Module, at: str, image_size: int) -> Cut:
 
 
 def units(module: Module, image_size: int) -> list[str]:
-    """List the blocks of a trunk, and layers that are in none, in order."""
+    """List the blocks of a backbone, and layers that are in none, in order."""
     images = jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.float32)
     known = channels.blocks(module)
     paths = split.module_paths(module, images, method="features")
@@ -69,13 +69,13 @@ def units(module: Module, image_size: int) -> list[str]:
 def behind(
     module: Module, image_size: int, after: str = "auto", setting: str = "model.after"
 ) -> str:
-    """Name the block behind which a trunk learns.
+    """Name the block behind which a backbone learns.
 
     Args:
         module: The network.
-        image_size: Side in pixels of the pictures.
+        image_size: Side in pixels of the images.
         after: A block, or "auto" for the last one of the first 40 per cent.
-        setting: What that is called where it was given.
+        setting: Name of its setting, for messages.
 
     Raises:
         ValueError: There is no such block, or nothing behind it.

@@ -1,4 +1,4 @@
-"""Maps of a frozen trunk, computed once and kept on the disk."""
+"""Maps of a frozen backbone, computed once and kept on the disk."""
 
 import contextlib
 import hashlib
@@ -28,13 +28,13 @@ PARTS = ("features", "label", "weight")
 
 
 class Features(NamedTuple):
-    """Hold the trunk's maps of a whole split.
+    """Hold the backbone's maps of a whole split.
 
     Attributes:
         features: float32 `[size, rows, columns, filters]`, where the head allows it
             pooled to one row and column; or `[size, poolings, 1, filters]`.
         label: int32 `[size]`.
-        weight: float32 `[size]`, 0 for a picture that could not be read.
+        weight: float32 `[size]`, 0 for an image that could not be read.
     """
 
     features: np.ndarray
@@ -86,7 +86,7 @@ def identity(
 
 
 def _colours(module: Module) -> list[list[float]]:
-    """Give mean and deviation of the colours, which are no part of the weights."""
+    """Give the colours' mean and standard deviation, which the weights lack."""
     inner = getattr(module, "backbone", module)
     return [list(getattr(inner, name, ())) for name in ("mean", "deviation")]
 
@@ -100,7 +100,7 @@ def _pools(module: Module, image_size: int, asked: Sequence[str]) -> tuple[str, 
 
 
 def _fingerprint(source: sources.Source) -> str:
-    """Hash the names and labels of all pictures, and some pictures."""
+    """Hash the names and labels of all images, and some images."""
     digest = hashlib.sha256()
     for index in range(source.size):
         digest.update(source.name(index).encode("utf-8", "surrogateescape") + b"\n")
@@ -113,7 +113,7 @@ def _fingerprint(source: sources.Source) -> str:
         digest.update(source.fingerprint().encode())
     read = sources.narrowed(source).read
     for index in np.linspace(0, source.size - 1, 8).astype(int):
-        # One that cannot be read is told by its name alone.
+        # One that cannot be read is recognised by its name alone.
         with contextlib.suppress(ValueError, OSError):
             digest.update(np.asarray(read(int(index))["image"]).tobytes())
     return digest.hexdigest()
@@ -136,18 +136,18 @@ def cached(
     poolings: Sequence[str] = (),
     progress: Callable[[float], None] = lambda share: None,
 ) -> Features:
-    """Read the trunk's maps of all pictures from the disk, computed if need be.
+    """Read the backbone's maps of all images from the disk, computed if need be.
 
-    The pictures are framed as for evaluation. What was computed before an interruption
+    The images are framed as for evaluation. What was computed before an interruption
     is not computed again, and of two runs that need the same, one waits. What is found
     has a checksum; if that does not fit, all is computed again, with a warning.
 
     Args:
-        source: The pictures.
-        variables: Of the network.
+        source: The images.
+        variables: Variables of the network.
         module: It, with methods `features` and `head`.
         name: Its name.
-        image_size: Side of the pictures in pixels.
+        image_size: Side of the images in pixels.
         crop: Share of the shorter side that is kept.
         interpolation: See `preprocessing.INTERPOLATIONS`.
         batch_size: Over all devices.
@@ -155,13 +155,13 @@ def cached(
             processes a folder that all see.
         threads: That read, by default one for each core.
         workers: Processes that read; 0 for threads of this one.
-        strict: Stop at a picture that cannot be read.
+        strict: Stop at an image that cannot be read.
         poolings: Keep the maps pooled in these ways, of `pooling.POOLINGS`, one row
             each; by default what the head needs.
         progress: Told the share that is done.
 
     Raises:
-        ValueError: A picture cannot be read and `strict`, or a process does not see
+        ValueError: An image cannot be read and `strict`, or a process does not see
             the folder.
         FloatingPointError: The network gives something that is not finite.
     """
@@ -286,7 +286,7 @@ def evaluation(
     processes: int = 1,
     known: np.ndarray | None = None,
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Give every row once, or those of `known`, in order; the last batch is padded."""
+    """Give every row once, or `known`'s rows, in order; the last batch is padded."""
     size = len(features.label) if known is None else len(known)
     share = batch_size // processes
     for first in range(0, size, batch_size):

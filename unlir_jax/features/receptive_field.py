@@ -1,11 +1,11 @@
-"""Where in the picture the cells of maps look, and maps at pixel level placed there.
+"""Receptive fields of cells in the image, and maps at pixel level placed there.
 
-Bilinear enlarging takes it that cell i of n looks at (i + 0.5) / n of the picture. That
+Bilinear enlarging takes it that cell i of n looks at (i + 0.5) / n of the image. That
 need not be so: a convolution with kernel k, stride s and p zeros before its input moves
 the centre of its first cell by (k - 1) / 2 - p pixels of that input, so that after five
 strides of 2 PyTorch's symmetric zeros centre cells of 32 pixels on 32 i + 0.5, and
-TensorFlow's on 32 i + 31.5, half a cell to either side. What has been trained makes up
-for most of it, by kernels that are not symmetric either: hence cells are asked.
+TensorFlow's on 32 i + 31.5, half a cell to either side. Trained kernels compensate
+most of this shift, so the centres are measured from gradients.
 """
 
 import functools
@@ -20,7 +20,7 @@ from unlir_jax.types import Array, Variables
 
 
 class Centres(NamedTuple):
-    """Hold where cells look, in shares of the picture from its upper left corner.
+    """Hold where cells look, in shares of the image from its upper left corner.
 
     Attributes:
         rows: The centre of each row of cells, growing.
@@ -44,18 +44,18 @@ def measure(
 ) -> Centres:
     """Ask the cells in the middle which pixels move them, and place all by the answer.
 
-    The centre of mass of the squared gradient, over pictures and channels. All cells
+    The centre of mass of the squared gradient, over images and channels. All cells
     are as far from where they are taken to be as those in the middle are, whose fields
     the border cuts equally on both sides.
 
     Args:
         function: `(variables, images) -> maps`, `[batch, rows, columns, channels]`.
         variables: Its first argument.
-        images: Some pictures, `[batch, height, width, 3]` in [0, 1]: natural ones for a
+        images: Some images, `[batch, height, width, 3]` in [0, 1]: natural ones for a
             network that has been trained on such.
 
     Returns:
-        The centres of the cells; those of `even` where no pixel moves the middle.
+        The centres of the cells; `even`'s where no pixel moves the middle.
     """
 
     @jax.jit
@@ -103,7 +103,7 @@ def place(maps: Array, centres: Centres, size: int) -> jax.Array:
 
     Args:
         maps: `[batch, rows, columns, …]`.
-        centres: Of its cells.
+        centres: Centres of its cells.
         size: Side of the result.
 
     Returns:

@@ -63,7 +63,7 @@ def rows_done(final: Path, described: Document, parts: Iterable[str], size: int)
         final: The folder.
         described: What its rows follow from.
         parts: Names of the arrays.
-        size: How many rows it has in the end.
+        size: Number of rows in the end.
     """
     partial, parts = partial_of(final), tuple(parts)
     if final.is_dir():
@@ -170,7 +170,7 @@ def _first(array: np.ndarray) -> Record:
 
 
 def _added(total: Record, rows: np.ndarray) -> Record:
-    """Go on with a checksum."""
+    """Continue with a checksum."""
     finite = total["finite"] and bool(np.isfinite(rows).all())
     crc = zlib.crc32(np.ascontiguousarray(rows), total["crc32"])
     return total | {"crc32": crc, "finite": finite}
@@ -199,7 +199,7 @@ def write(
         final: The folder; None where another process writes.
         parts: Which of the rows are kept.
         done: How many are there already, as `rows_done` says.
-        size: How many there are in the end.
+        size: Final number of rows.
         progress: Told the share that is done.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What a trunk gives to a head, found out by tracing and by trial."""
+"""Output of a backbone for a head, found out by tracing and by trial."""
 
 from collections.abc import Sequence
 
@@ -25,15 +25,15 @@ def _head_shapes(module: Module, maps: jax.ShapeDtypeStruct) -> dict[str, PyTree
 
 
 def map_shape(module: Module, image_size: int, usual: int) -> tuple[int, int]:
-    """Give the rows and columns of a trunk's maps.
+    """Give the rows and columns of a backbone's maps.
 
     Args:
         module: Has `features`.
-        image_size: Side of the pictures in pixels.
+        image_size: Side of the images in pixels.
         usual: Side of those that the network is made for.
 
     Raises:
-        ValueError: A picture of that size leaves no cell, or is smaller than one.
+        ValueError: An image of that size leaves no cell, or is smaller than one.
     """
     stride = usual // _maps_shape(module, usual).shape[1]
     if image_size < stride:
@@ -61,7 +61,7 @@ def _maps_shape(module: Module, image_size: int) -> jax.ShapeDtypeStruct:
 
 
 def check_frozen(module: Module, image_size: int, learning: Sequence[str]) -> None:
-    """Refuse to train anything but the head on features of a frozen trunk.
+    """Refuse to train anything but the head on features of a frozen backbone.
 
     Raises:
         ValueError: Some of the paths in `learning` are not the head's.

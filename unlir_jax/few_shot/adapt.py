@@ -1,7 +1,7 @@
-"""The job: learn from few pictures of each class, several draws of them, and compare.
+"""The job: learn from few images of each class, several draws of them, and compare.
 
-Every draw is kept as soon as it is done, so that a run which is killed goes on with the
-next one. Several methods and numbers of shots make a folder each, and a page of all.
+Every draw is kept as soon as it is done, so that a killed run resumes with the next
+one. Several methods and numbers of shots make a folder each, and a page of all.
 """
 
 import functools
@@ -52,7 +52,7 @@ def prepare(settings: Settings) -> FewShotSetup:
 def run(
     settings: Settings, folder: str | Path, *, say: Say = lambda text: None
 ) -> FewShotOutcome:
-    """Learn from few pictures as a config says, or go on with it.
+    """Learn from few images as a config says, or continue with it.
 
     Writes `summary.json` to the workdir, and each draw to `draws/`. Where the config
     lists methods or numbers of shots, each combination has that in a folder of its own,
@@ -109,7 +109,7 @@ def _begun(
 ) -> list[tuple[sharing.Place, Document]]:
     """List the folders of a run, with what each begins with.
 
-    Names of pictures are listed once, not in the folder of each of several.
+    Names of images are listed once, not in the folder of each of several.
     """
     data = now.get("data", {})
     short = {
@@ -144,7 +144,7 @@ def _run(
     claim = functools.cache(claim)
     with preemption.watch() as asked:
         for group in setup.cuts(each for each in tasks if each.name not in found):
-            # At another cut pictures are other numbers: those before are let go.
+            # At another cut images are other numbers: those before are let go.
             features = frozen_features.FrozenFeatures(group[0])
             for each in group:
                 if several:
@@ -204,7 +204,7 @@ def _is_summary(found: Document) -> bool:
 
 
 def _compared(tasks: list[FewShotSetup], say: Say) -> list[FewShotSetup]:
-    """Look for pictures that are both trained and tested on, and say so."""
+    """Look for images that are both trained and tested on, and say so."""
     data, wanted = tasks[0].data, tasks[0].settings.data.duplicates
     if data.test is None or not wanted:
         return tasks

@@ -1,9 +1,9 @@
-"""Learn weights of filters and a head on few pictures, several adapters at once.
+"""Learn weights of filters and a head on few images, several adapters at once.
 
-Penalties are those of `filters.sparsity` and heads those of `adapters.head`, as in a
+Penalties come from `filters.sparsity` and heads from `adapters.head`, as in a
 training. The loop is another one than `training`: it learns several adapters of one
-frozen trunk in one batch, from maps at the cut that are computed once, in seconds. The
-trainer reads images anew for each step, keeps checkpoints and logs, and learns one
+frozen backbone in one batch, from maps at the cut that are computed once, in seconds.
+The trainer reads images anew for each step, keeps checkpoints and logs, and learns one
 network: a batch of adapters, of which each has its own views of the same images, is
 none.
 """
@@ -33,15 +33,15 @@ class Plan(NamedTuple):
     """Say how adapters learn; the defaults were chosen on other species than reported.
 
     Attributes:
-        steps: Of Adam, with a cosine that ends at zero.
-        batch_size: Pictures a step.
-        learning_rate: Of what adapts the trunk.
-        head_rate: Of the head.
+        steps: Steps of Adam, with a cosine that ends at zero.
+        batch_size: Images a step.
+        learning_rate: Learning rate of what adapts the backbone.
+        head_rate: Learning rate of the head.
         penalty: What is added to the loss, so that weights go to 0 or stay at 1.
         head: `cosine` or `linear`.
-        head_start: Of a linear head: `ridge` or `lda`.
-        scale: Of the cosine head's logits.
-        pooling: Of the maps, see `pooling.POOLINGS`.
+        head_start: Start of a linear head: `ridge` or `lda`.
+        scale: Scale of the cosine head's logits.
+        pooling: Pooling of the maps, see `pooling.POOLINGS`.
     """
 
     steps: int = 150
@@ -56,12 +56,12 @@ class Plan(NamedTuple):
 
 
 class Network(NamedTuple):
-    """Hold a frozen trunk, and how it is adapted.
+    """Hold a frozen backbone, and how it is adapted.
 
     Attributes:
-        after: The trunk from the cut on, `(variables, inner) -> maps`.
+        after: The backbone from the cut on, `(variables, inner) -> maps`.
         adapt: `(variables, trunk) -> variables`, such as `filters.apply`.
-        variables: Of the frozen network.
+        variables: Variables of the frozen network.
     """
 
     after: Callable[[Variables, Array], jax.Array]
@@ -73,7 +73,7 @@ class Learnt(NamedTuple):
     """Hold adapters, along the first axis of every leaf.
 
     Attributes:
-        trunk: What adapts the trunk, such as weights of filters.
+        trunk: Weights that adapt the backbone, such as weights of filters.
         head: `kernel` `[adapters, channels, classes]` and `bias` `[adapters, classes]`.
     """
 
@@ -111,20 +111,20 @@ def train(
     seed: int = 0,
     loop: loops.Loop = "auto",
 ) -> Learnt:
-    """Learn several adapters of one frozen trunk at once.
+    """Learn several adapters of one frozen backbone at once.
 
-    Norms keep the statistics of the trunk. All adapters see the same pictures in the
+    Norms keep the statistics of the backbone. All adapters see the same images in the
     same order, each its own views of them.
 
     Args:
-        network: The trunk, and how it is adapted.
+        network: The backbone, and how it is adapted.
         start: What all adapters start from, without an axis for them.
-        inner: Views of the pictures at the cut, `[rows, …]` for each adapter; one that
+        inner: Views of the images at the cut, `[rows, …]` for each adapter; one that
             has fewer of them goes through them again. 8-bit rows are pixels.
-        targets: Of the rows, as shares of classes.
+        targets: Targets of the rows, as shares of classes.
         plan: How.
-        mixed: Which adapters learn from mixtures of pictures (mixup, beta 0.3).
-        seed: Of the order, and of the mixtures.
+        mixed: Which adapters learn from mixtures of images (mixup, beta 0.3).
+        seed: Seed of the order, and of the mixtures.
         loop: `device` takes all adapters in one batch, `host` one after the other,
             which a CPU's caches like better; see `loops.place`.
     """
@@ -170,7 +170,7 @@ def train(
 
 
 def _optimizer(plan: Plan) -> optax.GradientTransformation:
-    """Take trunk and head each at its own rate, down a cosine."""
+    """Take backbone and head each at its own rate, down a cosine."""
     schedule = optax.cosine_decay_schedule(1.0, max(plan.steps, 1))
     rates = {"trunk": plan.learning_rate, "head": plan.head_rate}
     return optax.multi_transform(
@@ -248,7 +248,7 @@ def describe(
     adapt: Callable[[Variables, PyTree], Variables],
     plan: Plan,
 ) -> Callable[[Variables, PyTree, Array], jax.Array]:
-    """Compile the pooled descriptors of an adapted trunk."""
+    """Compile the pooled descriptors of an adapted backbone."""
     pool = pooling.POOLINGS[plan.pooling]
     return jax.jit(
         lambda variables, trunk, rows: pool(after(adapt(variables, trunk), rows))

@@ -1,4 +1,4 @@
-"""What several methods at several numbers of shots are worth beside each other."""
+"""Comparison of several methods at several numbers of shots."""
 
 from collections.abc import Sequence
 
@@ -16,7 +16,7 @@ AGAINST = "test/accuracy_against_probe"
 
 
 def compare(found: Sequence[Record]) -> Record:
-    """Put summaries of single runs together, each method beside the best probe.
+    """Put summaries of single runs together, each method next to the best probe.
 
     The probe is the one with the largest mean accuracy at that number of shots, chosen
     on the test itself, which is in its favour. Draws are the same for all methods, and

@@ -13,21 +13,21 @@ def classifier(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Fit classes of one covariance (Fisher, 1936): `descriptors @ kernel + bias`.
 
-    With few pictures their covariance within classes is no use by itself; it is mixed
+    With few images their covariance within classes is no use by itself; it is mixed
     with a multiple of the identity, as much of it as Ledoit and Wolf (Journal of
-    Multivariate Analysis 2004, section 3) estimate. Where pictures of a class do not
+    Multivariate Analysis 2004, section 3) estimate. Where images of a class do not
     differ at all, as with one of each, only the identity is left: the nearest mean.
 
     Args:
-        descriptors: Of the pictures.
+        descriptors: Descriptors of the images.
         labels: 0 to `classes - 1`, each of them at least once.
-        classes: How many there are.
+        classes: Number of classes.
 
     Returns:
         The kernel, `[channels, classes]`, and the bias, `[classes]`.
 
     Raises:
-        ValueError: A class has no picture, or all descriptors are the same.
+        ValueError: A class has no image, or all descriptors are the same.
     """
     rows, labels = np.asarray(descriptors, np.float64), np.asarray(labels)
     counts = np.bincount(labels, minlength=classes)

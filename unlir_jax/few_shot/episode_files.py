@@ -1,7 +1,7 @@
 """The file of a draw: what came of it, and what it was learnt from and tested on.
 
 It is read as anybody may have written it: by a sum of its own, of the types that it
-has, and of the pictures and weights of this run.
+has, and of the images and weights of this run.
 """
 
 import json
@@ -23,10 +23,10 @@ class Whose(NamedTuple):
 
     Attributes:
         draw: Its number.
-        weights: Hash of those of the network.
+        weights: Hash of the network's weights.
         classes: Names of those that are told apart.
         pictures: Names of those that are learnt from.
-        tested: Number of pictures that it is tested on.
+        tested: Number of images that it is tested on.
     """
 
     draw: int
@@ -75,7 +75,7 @@ def read(file: Path, whose: Whose) -> tuple[Record | None, str]:
         None and in which way.
 
     Raises:
-        ValueError: It is sound, but of other weights or pictures.
+        ValueError: It is sound, but of other weights or images.
     """
     try:
         document = documents.read_object(file)

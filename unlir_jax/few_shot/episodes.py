@@ -1,4 +1,4 @@
-"""Which pictures are learnt from, the same ones for every method."""
+"""Draws of training images, the same ones for every method."""
 
 from collections.abc import Sequence
 
@@ -15,23 +15,23 @@ def draw(
     ways: int = 0,
     names: Sequence[str] = (),
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draw some pictures of each class.
+    """Draw some images of each class.
 
-    A draw is a function of its number, and of the order of the pictures in a class: a
+    A draw is a function of its number, and of the order of the images in a class: a
     draw of fewer shots is a part of that of more, and every method gets the same.
 
     Args:
-        labels: Of all pictures that may be drawn.
-        shots: Pictures of each class, the k.
-        number: Of the draw.
-        ways: How many of the classes, drawn as well; 0: all.
-        names: Of the classes, for what is said.
+        labels: Labels of all images that may be drawn.
+        shots: Images of each class, the k.
+        number: Number of the draw.
+        ways: Number of classes, drawn as well; 0: all.
+        names: Names of the classes, for messages.
 
     Returns:
-        The pictures, class by class, and the classes, in order.
+        The images, class by class, and the classes, in order.
 
     Raises:
-        ValueError: More shots than a class has pictures, or more ways than classes.
+        ValueError: More shots than a class has images, or more ways than classes.
     """
     labels = np.asarray(labels)
     classes = np.unique(labels)
@@ -61,13 +61,13 @@ def draw(
 def others(
     size: int, chosen: Integer[Array, " drawn"], count: int | None, number: int
 ) -> np.ndarray:
-    """Draw pictures beside those that were drawn, whatever their classes.
+    """Draw images besides those that were drawn, whatever their classes.
 
     Args:
-        size: Number of all pictures.
+        size: Number of all images.
         chosen: Places of those that are taken already.
         count: How many; None: all that are left.
-        number: Of the draw.
+        number: Number of the draw.
 
     Raises:
         ValueError: So many are not left.

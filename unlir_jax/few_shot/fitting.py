@@ -1,4 +1,4 @@
-"""Fit a method to one draw of pictures."""
+"""Fit a method to one draw of images."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,16 +18,16 @@ from unlir_jax.filters import sparsity
 from unlir_jax.types import Array, PyTree, Variables
 
 Predictor = Callable[[pictures.Shown], np.ndarray]
-"""From pictures to log probabilities, `[pictures, classes]`."""
+"""From images to log probabilities, `[images, classes]`."""
 
 
 class SupportSet(NamedTuple):
-    """Hold the pictures that are learnt from.
+    """Hold the images that are learnt from.
 
     Attributes:
-        chosen: Places of training pictures.
-        targets: Shares of classes, `[pictures, classes]`.
-        num_labelled: The first `num_labelled` pictures have true labels, the others
+        chosen: Places of training images.
+        targets: Shares of classes, `[images, classes]`.
+        num_labelled: The first `num_labelled` images have true labels, the others
             pseudo-labels.
     """
 
@@ -37,7 +37,7 @@ class SupportSet(NamedTuple):
 
     @property
     def labels(self) -> np.ndarray:
-        """Give the class that has the largest share of each picture."""
+        """Give the class that has the largest share of each image."""
         return self.targets.argmax(1)
 
 
@@ -45,9 +45,9 @@ class Group(NamedTuple):
     """Hold adapters of one kind, along the first axis of every leaf.
 
     Attributes:
-        method: Of these alone.
-        weights: What adapts the trunk.
-        head: Of the adapters.
+        method: Method of these alone.
+        weights: Weights that adapt the backbone.
+        head: Heads of the adapters.
     """
 
     method: methods.Method
@@ -59,7 +59,7 @@ class Fitted(NamedTuple):
     """Hold what was learnt from a draw.
 
     Attributes:
-        classify: From pictures to log probabilities, `[pictures, classes]`.
+        classify: From images to log probabilities, `[images, classes]`.
         count: Numbers that learnt.
         groups: Adapters; () for a probe.
         notes: For the draw's file.
@@ -82,18 +82,18 @@ def fit(
 ) -> Fitted:
     """Fit the method of a run to a draw.
 
-    With `others` it is fitted twice: first to the draw, then also to those of the
-    others that it is surest about, each with the shares of classes that it gave
+    With `others` it is fitted twice: first to the draw, then also to the others
+    that it is surest about, each with the shares of classes that it gave
     (pseudo-labels: Lee, 2013).
 
     Args:
         setup: The run.
         features: Features of the draw and the others, prepared.
-        chosen: Places of the pictures.
-        labels: Of them, 0 to `classes - 1`.
+        chosen: Places of the images.
+        labels: Labels of them, 0 to `classes - 1`.
         classes: Number of classes.
-        number: Of the draw.
-        others: Places of pictures whose labels nobody knows.
+        number: Number of the draw.
+        others: Places of images without labels.
     """
     hot = np.eye(classes, dtype=np.float32)[labels]
     first = _fit(setup, features, SupportSet(chosen, hot, len(chosen)), number)
@@ -166,7 +166,7 @@ def _adapt(
     """Train the adapters of one kind.
 
     Returns:
-        They, what each says of pictures, and how many numbers learn of each, with its
+        They, what each says of images, and how many numbers learn of each, with its
         head and without.
     """
     method, network = setup.method, setup.network
@@ -215,7 +215,7 @@ def _predictor(
     head: PyTree,
     variables: Variables,
 ) -> Predictor:
-    """Make what one adapter says of pictures, their views averaged."""
+    """Make what one adapter says of images, their views averaged."""
 
     def score(view: np.ndarray) -> np.ndarray:
         rows = block_cut.gather(describe, variables, view)
@@ -235,7 +235,7 @@ def save(
         fitted: What was learnt.
         setup: The run.
         folder: Where to; made if it is missing.
-        names: Of the classes.
+        names: Names of the classes.
     """
     network, place = setup.network, 0
     select = block_cut.pattern(network.module, setup.image_size, setup.after)

@@ -1,4 +1,4 @@
-"""Pictures at the cut of a trunk, looked at once for all draws and methods."""
+"""Images at the cut of a backbone, looked at once for all draws and methods."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple, cast
@@ -18,12 +18,12 @@ BATCH = 64
 
 
 class Shown(NamedTuple):
-    """Hold pictures that are to be classified.
+    """Hold images that are to be classified.
 
     Attributes:
-        views: Gives each view of them at the cut, `[pictures, …]`.
-        pooled: From the name of a pooling to descriptors of the frozen trunk,
-            `[views, pictures, channels]`.
+        views: Gives each view of them at the cut, `[images, …]`.
+        pooled: From the name of a pooling to descriptors of the frozen backbone,
+            `[views, images, channels]`.
     """
 
     views: Callable[[], Iterator[np.ndarray]]
@@ -31,7 +31,7 @@ class Shown(NamedTuple):
 
 
 class FrozenFeatures:
-    """Keep what the frozen half of a trunk gives: of the test, and of what was drawn.
+    """Keep what a backbone's frozen half gives: of the test, and of what was drawn.
 
     A class, for it is a memory: nothing is computed twice, whatever the draw, the
     number of shots, and the method, as long as the cut is the same.
@@ -60,7 +60,7 @@ class FrozenFeatures:
         self.unreadable = int(np.count_nonzero(~kept))
 
     def prepare(self, chosen: np.ndarray, *, crops: bool = False) -> None:
-        """Look at the training pictures that have not been seen yet."""
+        """Look at the training images that have not been seen yet."""
         new = [int(index) for index in chosen if int(index) not in self.kept]
         if new:
             pixels, _, kept = self._read(self.data.train, np.asarray(new))
@@ -76,22 +76,22 @@ class FrozenFeatures:
             self._crop([int(i) for i in chosen if int(i) not in self.crops])
 
     def train(self, chosen: np.ndarray) -> np.ndarray:
-        """Give training pictures at the cut, `[views, pictures, …]`."""
+        """Give training images at the cut, `[views, images, …]`."""
         return np.stack([self.kept[int(index)] for index in chosen], axis=1)
 
     def cropped(self, chosen: np.ndarray) -> np.ndarray:
-        """Give random crops of training pictures, `[crops, pictures, …]`."""
+        """Give random crops of training images, `[crops, images, …]`."""
         return np.stack([self.crops[int(index)] for index in chosen], axis=1)
 
     def pool(
         self, views: np.ndarray, name: str, chosen: np.ndarray | None = None
     ) -> np.ndarray:
-        """Compute descriptors of the frozen trunk, `[views, pictures, channels]`.
+        """Compute descriptors of the frozen backbone, `[views, images, channels]`.
 
         Args:
-            views: Of pictures at the cut.
-            name: Of the pooling.
-            chosen: Places of the training pictures that they are of; None for tests.
+            views: Features of images at the cut.
+            name: Name of the pooling.
+            chosen: Places of these training images; None for tests.
         """
         pool = pooling.POOLINGS[name]
         half = jax.jit(lambda known, rows: pool(self.cut.after(known, rows)))
@@ -101,7 +101,7 @@ class FrozenFeatures:
         return self._finite(found, names)
 
     def tested(self, places: np.ndarray) -> Shown:
-        """Show pictures of the test."""
+        """Show images of the test."""
 
         def pooled(name: str) -> np.ndarray:
             if name not in self.test_pooled:
@@ -111,7 +111,7 @@ class FrozenFeatures:
         return Shown(lambda: (view[places] for view in self.test), pooled)
 
     def trained(self, chosen: np.ndarray) -> Shown:
-        """Show training pictures."""
+        """Show training images."""
         views = self.train(chosen)
         return Shown(lambda: iter(views), lambda name: self.pool(views, name, chosen))
 
@@ -119,10 +119,10 @@ class FrozenFeatures:
         return [self.data.train.name(int(index)) for index in chosen]
 
     def _finite(self, found: np.ndarray, names: Sequence[str]) -> np.ndarray:
-        """Refuse what the network makes of pictures, `[views, pictures, …]`.
+        """Refuse what the network makes of images, `[views, images, …]`.
 
         Raises:
-            FloatingPointError: It is not finite; names the pictures.
+            FloatingPointError: It is not finite; names the images.
         """
         rows = np.moveaxis(found, 1, 0).reshape(len(names), -1)
         broken = [
@@ -139,7 +139,7 @@ class FrozenFeatures:
         return found
 
     def _views(self, pixels: np.ndarray, names: Sequence[str]) -> np.ndarray:
-        """Compute `[views, pictures, …]`."""
+        """Compute `[views, images, …]`."""
         views = [pixels, pixels[:, :, ::-1]][: self.flips]
         found = np.stack([self._look(view) for view in views])
         return self._finite(found, names) if self.at else found
@@ -169,7 +169,7 @@ class FrozenFeatures:
     def _read(
         self, data: source.Source, places: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Read pictures as the network sees them: pixels, labels, and which could."""
+        """Read images as the network sees them: pixels, labels, and which could."""
         settings = self.settings.data
         batches = list(
             pipeline.evaluation(

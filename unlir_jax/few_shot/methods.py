@@ -1,4 +1,4 @@
-"""Ways to learn from few pictures, by name, under one harness."""
+"""Ways to learn from few images, by name, under one harness."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -13,21 +13,21 @@ from unlir_jax.types import Array, PyTree, Variables
 
 
 class Method(NamedTuple):
-    """Say what adapts the trunk, and what decides.
+    """Say what adapts the backbone, and what decides.
 
     Attributes:
-        trunk: What learns of the trunk: "" for nothing, `filters`, `input_filters`,
+        trunk: Learnt part of the backbone: "" for nothing, `filters`, `input_filters`,
             `shifts`, `norms`, `biases`, `last_block`, `lora` or `full`.
         adapters: Views that each adapter learns from: `flips`, `crops`, `mixup` (of
             flips) or `crops+mixup`.
-        probe: Name in `probes.PROBES` of what is fitted to the frozen trunk, or "".
-            Beside adapters it only counts where these cannot learn, see
-            `setup.steps`: elsewhere its vote was measured to do harm.
+        probe: Name in `probes.PROBES` of what is fitted to the frozen backbone, or "".
+            Next to adapters it only counts where these cannot learn, see
+            `setup.steps`: elsewhere its vote lowered the measured accuracy.
         crops: Whether the probe learns from crops as well, as some adapters do.
-        pooling: Of the maps.
+        pooling: Pooling of the maps.
         back: How far weights of filters are drawn back to 1 after learning, in [0, 1].
-        rate: Of learning, for the trunk.
-        ensemble_with: Adapters of another kind, that learn and vote beside these.
+        rate: Learning rate of the backbone.
+        ensemble_with: Adapters of another kind, that learn and vote as well.
     """
 
     trunk: str = ""
@@ -71,7 +71,7 @@ MODES: dict[str, filters.Mode] = {
     "input_filters": "input",
     "shifts": "shift",
 }
-"""Of `filters.init`, for trunks that have weights of filters."""
+"""Of `filters.init`, for backbones that have weights of filters."""
 
 RANK = 4
 
@@ -90,7 +90,7 @@ def crops(method: Method) -> bool:
 
 
 class Adaptation(NamedTuple):
-    """Hold what learns of a trunk, and how it is put in.
+    """Hold what learns of a backbone, and how it is put in.
 
     Attributes:
         start: What is learnt, as it starts: the network is the frozen one.
@@ -106,14 +106,14 @@ class Adaptation(NamedTuple):
 def adaptation(
     kind: str, name: str, variables: Variables, behind: str, last: str
 ) -> Adaptation:
-    """Make what a method learns of a trunk.
+    """Make what a method learns of a backbone.
 
     Args:
         kind: See `Method.trunk`.
-        name: Of the network, whose table of norms `filters` knows.
-        variables: Of the network.
+        name: Name of the network, whose table of norms is in `filters`.
+        variables: Variables of the network.
         behind: Pattern of the paths of parameters behind the cut.
-        last: Pattern of those of the last block.
+        last: Pattern of the paths of the last block.
     """
     if not kind:
         return Adaptation({}, lambda known, learnt: known, 0)

@@ -1,4 +1,4 @@
-"""Linear probes of a frozen network on few pictures: the bar for all that adapts it."""
+"""Linear probes of a frozen network on few images: the bar for all that adapts it."""
 
 from collections.abc import Callable
 
@@ -25,16 +25,16 @@ def by_logistic(
     classes: int,
     num_labelled: int | None = None,
 ) -> Callable[[Views], np.ndarray]:
-    """Fit logistic regression to all views; the penalty is tuned on pictures left out.
+    """Fit logistic regression to all views; the penalty is tuned on images left out.
 
-    Both views of a picture are in the same fold, so that a picture does not help to
+    Both views of an image are in the same fold, so that an image does not help to
     recognise itself.
 
     Args:
-        views: Descriptors of the pictures.
-        labels: Of the pictures.
-        classes: How many there are.
-        num_labelled: The first `num_labelled` pictures have true labels, the others
+        views: Descriptors of the images.
+        labels: Labels of the images.
+        classes: Number of classes.
+        num_labelled: The first `num_labelled` images have true labels, the others
             pseudo-labels: the penalty is tuned on true ones, for it is easy to agree
             with one's own guesses.
     """
@@ -93,7 +93,7 @@ def by_prototypes(
     every = np.tile(labels, len(views))
     means = np.stack([rows[every == label].mean(0) for label in range(classes)])
     size = np.mean(np.square(rows - means[every]).sum(1))
-    # One view of one picture a class has no spread: that of the classes is next best.
+    # One view of one image a class has no spread: that of the classes is next best.
     size = size or np.mean(np.square(means - means.mean(0)).sum(1)) or 1.0
 
     def classify(test: Views) -> np.ndarray:

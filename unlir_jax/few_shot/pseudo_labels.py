@@ -1,4 +1,4 @@
-"""Pictures without labels: which are taken, and what they are taken for."""
+"""Pseudo-labels: choice of unlabelled images, and their predicted labels."""
 
 from typing import NamedTuple
 
@@ -7,15 +7,15 @@ from jaxtyping import Float
 
 from unlir_jax.types import Array
 
-# Of the pictures without labels, if each class had as many as the others.
+# Share of the images without labels, if each class had as many as the others.
 SHARE = 0.5
 
 
 class PseudoLabels(NamedTuple):
-    """Hold what pictures are taken for.
+    """Hold what images are taken for.
 
     Attributes:
-        places: Which of the pictures, in rising order.
+        places: Which of the images, in rising order.
         targets: Shares of classes, `[places, classes]`.
     """
 
@@ -26,14 +26,14 @@ class PseudoLabels(NamedTuple):
 def confident(
     scores: Float[Array, "pictures classes"], share: float = SHARE
 ) -> PseudoLabels:
-    """Choose the pictures that are surest, the same number of each class at most.
+    """Choose the images that are surest, the same number of each class at most.
 
     Without that limit a class that attracts others grows with every round (Zou et al.,
     Unsupervised domain adaptation via class-balanced self-training, 2018).
 
     Args:
-        scores: Log probabilities of all pictures.
-        share: So many of each class: this share of the pictures over the classes, but
+        scores: Log probabilities of all images.
+        share: So many of each class: this share of the images over the classes, but
             at least one, and no more than are taken for the class.
     """
     scores = np.asarray(scores, np.float64)

@@ -1,4 +1,4 @@
-"""Every setting of learning from few pictures; configs change some of them."""
+"""Every setting of learning from few images; configs change some of them."""
 
 from typing import cast
 
@@ -33,21 +33,21 @@ def few_shot() -> ConfigDict:
     return ConfigDict(
         {
             "kind": KIND,
-            # Of the order of pictures, crops and mixtures; draws have numbers instead.
+            # Seed of order, crops and mixtures; draws have numbers instead.
             "seed": 0,
-            # Pictures of each class that are learnt from.
+            # Images of each class that are learnt from.
             "k": 5,
             # Classes, drawn; 0: all.
             "ways": 0,
-            # The first so many draws, the same pictures for every method.
+            # The first so many draws, the same images for every method.
             "draws": 5,
             # One of `few_shot.methods.METHODS`.
             "method": "filters",
-            # For several runs by one command, beside each other: all combinations of
+            # For several runs by one command, side by side: all combinations of
             # these with these; (): only the two above. ("all",) is every method.
             "shots": (),
             "methods": (),
-            # So many other training pictures (or "all") are learnt from unlabelled.
+            # So many other training images (or "all") are learnt from unlabelled.
             "unlabelled": "0",
             "data": whole.data,
             "model": {
@@ -57,25 +57,25 @@ def few_shot() -> ConfigDict:
                 # Filters behind this block have weights; "auto": 40 % are in front.
                 "after": "auto",
             },
-            # Steps of an adapter, 0: as many as suit the number of pictures.
+            # Steps of an adapter, 0: as many as suit the number of images.
             "steps": 0,
             "batch_size": 50,
             "head_rate": 1e-3,
-            # Of adapters: cosine, from the means of the classes, or linear. A linear
-            # head on `pooling` "average" can become a network's classifier, see `unlir
-            # adapters apply`.
+            # Head of adapters: cosine, from the means of the classes, or linear. A
+            # linear head on `pooling` "average" can become a network's classifier, see
+            # `unlir adapters apply`.
             "head": "cosine",
             # What a linear head starts from: ridge (regression) or lda.
             "head_start": "ridge",
-            # Of adapters' maps: average, max, gem or rmac; "": as the method has it.
+            # Pooling of adapters: average, max, gem or rmac; "": the method's own.
             "pooling": "",
             # Added to the loss of adapters: towards_one, l1 or hard_concrete, see
-            # `filters.sparsity`; the last two make filters superfluous, and want
+            # `filters.sparsity`; the last two make filters redundant, and want
             # method=filters_single, for several adapters together need all filters.
             "penalty": {"name": "", "weight": 0.0, "select": ""},
-            # Both sides of a picture, in training and at test.
+            # Both sides of an image, in training and at test.
             "flips": True,
-            # Random crops of each picture, for adapters that learn from them.
+            # Random crops of each image, for adapters that learn from them.
             "crops": 4,
         }
     )

@@ -1,4 +1,4 @@
-"""What a config of few shots stands for: one run, or several beside each other."""
+"""Setup of a few-shot config: one run, or several side by side."""
 
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
@@ -17,9 +17,9 @@ from unlir_jax.runtime.config import Settings
 from unlir_jax.storage import paths
 
 ALL, MOST_DIGITS = "all", 9
-# Steps of an adapter: enough for few pictures, more for many.
+# Steps of an adapter: enough for few images, more for many.
 FEWEST_STEPS, MOST_STEPS, PICTURES = 150, 600, 250
-# What learns nothing from one picture a class.
+# What learns nothing from one image a class.
 RESTING = ("filters", "shifts")
 
 
@@ -31,13 +31,13 @@ class FewShotSetup(NamedTuple):
         method: How it learns.
         network: Frozen, or where learning starts.
         data: What is learnt from and tested on.
-        after: The block behind which a trunk learns.
-        at: Where the trunk is cut: the same, or "" where all of it learns.
-        image_size: Side in pixels of the pictures.
+        after: The block behind which a backbone learns.
+        at: Where the backbone is cut: the same, or "" where all of it learns.
+        image_size: Side in pixels of the images.
         crop: See `preprocessing`.
         interpolation: See `preprocessing`.
-        unlabelled: How many other pictures are learnt from; None: all.
-        duplicates: Pictures that are both trained and tested on, see
+        unlabelled: Number of unlabelled images to learn from; None: all.
+        duplicates: Images that are both trained and tested on, see
             `data.duplicates`; None where nobody looked.
     """
 
@@ -60,7 +60,7 @@ class FewShotSetup(NamedTuple):
 
 
 def several(settings: Settings) -> bool:
-    """Tell whether a config asks for runs beside each other."""
+    """Tell whether a config asks for runs side by side."""
     return bool(settings.methods or settings.shots)
 
 
@@ -175,7 +175,7 @@ def _combined(settings: Settings) -> tuple[list[str], list[int]]:
 
 
 def _labelled(train: source.Source) -> source.Source:
-    """Know the class of each picture, of which some are to be drawn."""
+    """Know the class of each image, of which some are to be drawn."""
     train = source.labelled(train)
     without = np.flatnonzero(np.asarray(train.labels) < 0)
     if len(without):
@@ -189,9 +189,9 @@ def _labelled(train: source.Source) -> source.Source:
 def _check_counts(
     settings: Settings, train: source.Source, most: int, unlabelled: int | None
 ) -> None:
-    """Refuse more pictures than any of the draws can have."""
+    """Refuse more images than any of the draws can have."""
     labels = np.asarray(train.labels)
-    # Which classes are drawn decides which have few pictures.
+    # Which classes are drawn decides which have few images.
     for number in range(settings.draws if settings.ways else 1):
         chosen, _ = episodes.draw(labels, most, number, settings.ways, train.classes)
         episodes.others(train.size, chosen, unlabelled, number)
@@ -216,7 +216,7 @@ def _alone(settings: Settings, name: str, k: int) -> Settings:
 
 
 def cuts(tasks: Iterable[FewShotSetup]) -> list[list[FewShotSetup]]:
-    """Put tasks together that look at pictures at the same cut."""
+    """Put tasks together that look at images at the same cut."""
     groups: dict[str, list[FewShotSetup]] = {}
     for task in tasks:
         groups.setdefault(task.at, []).append(task)
@@ -226,7 +226,7 @@ def cuts(tasks: Iterable[FewShotSetup]) -> list[list[FewShotSetup]]:
 def steps(setup: FewShotSetup, pictures: int) -> int:
     """Choose how long adapters learn.
 
-    One picture of each class says nothing of how pictures of a class differ: there
+    One image of each class says nothing of how images of a class differ: there
     weights of filters only hurt, and nothing is learnt. What they are compared with
     learns all the same.
     """
@@ -241,7 +241,7 @@ def steps(setup: FewShotSetup, pictures: int) -> int:
 def adaptation(
     setup: FewShotSetup, pictures: int
 ) -> tuple[methods.Adaptation, adapter_training.Plan]:
-    """Make what learns of the trunk, and say how."""
+    """Make what learns of the backbone, and say how."""
     method, network = setup.method, setup.network
     behind = block_cut.pattern(network.module, setup.image_size, setup.after)
     last = block_cut.last_pattern(network.module, setup.image_size)
@@ -265,7 +265,7 @@ def _check_penalty(setup: FewShotSetup) -> None:
     """Refuse a penalty of weights that a method does not learn, before it learns.
 
     Raises:
-        ValueError: So it is.
+        ValueError: The penalty is of weights that the method does not learn.
     """
     for own in methods.groups(setup.method):
         if setup.settings.penalty.name and own.trunk:

@@ -1,6 +1,6 @@
 """One method at one number of shots: all draws of it, each kept as soon as it is done.
 
-A run that is killed goes on with the next draw.
+A run that is killed continues with the next draw.
 """
 
 import time
@@ -39,9 +39,9 @@ class Drawn(NamedTuple):
     """Hold a draw before anything is learnt.
 
     Attributes:
-        chosen: Places of the pictures that are learnt from.
-        labels: Of them, among the classes drawn.
-        tested: Places, among the test pictures that could be read, of what it is
+        chosen: Places of the images that are learnt from.
+        labels: Labels of them, among the classes drawn.
+        tested: Places, among the test images that could be read, of what it is
             tested on.
         target: Their labels.
         whose: What stands in its file.
@@ -96,7 +96,7 @@ def run(
 
     Args:
         given: What is learnt.
-        features: The pictures at its cut.
+        features: The images at its cut.
         folder: Its own.
         claim: Called before anything is written.
         asked: Gives the name of a signal that asks to stop, or "".

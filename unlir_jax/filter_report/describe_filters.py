@@ -30,7 +30,7 @@ NOTABLE = 0.05
 
 Progress = Callable[[str, float], None]
 Row = tuple[Record, Image.Image, list[Image.Image]]
-"""What is said of a picture, the picture, and its maps before and after."""
+"""What is said of an image, the image, and its maps before and after."""
 
 
 class FilterReportOutcome(NamedTuple):
@@ -42,7 +42,7 @@ class FilterReportOutcome(NamedTuple):
 
 
 class _Seen(NamedTuple):
-    """Hold pictures as the network sees them, 8 bit, and their files."""
+    """Hold images as the network sees them, 8 bit, and their files."""
 
     files: list[Path]
     pixels: np.ndarray
@@ -82,9 +82,9 @@ def run(
     white_level: int | float | str = "auto",
     progress: Progress = lambda doing, share: None,
 ) -> FilterReportOutcome:
-    """Show which filters an adapter uses, and write a page, pictures and results.
+    """Show which filters an adapter uses, and write a page, images and results.
 
-    Writes `filters.html`, the pictures `weights`, `filters`, `saliency`, and results.
+    Writes `filters.html`, the images `weights`, `filters`, `saliency`, and results.
 
     Args:
         adapter: A file.
@@ -94,15 +94,15 @@ def run(
         weights_key: Key in a checkpoint, see `pretrained.load`.
         count: Number of the most raised and of the most lowered filters.
         best: Regions of each.
-        shown: Pictures whose saliency is shown.
+        shown: Images whose saliency is shown.
         overwrite: Whether to replace a previous report.
-        batch_size: Pictures that go through the network together.
+        batch_size: Images that go through the network together.
         white_level: White of images of more than 8 bits, see `data.levels`.
         progress: Told how far the work is.
 
     Raises:
         FileNotFoundError: A file is missing.
-        ValueError: The adapter is of another network, no picture can be read, a
+        ValueError: The adapter is of another network, no image can be read, a
             setting that makes no sense, or an output that may not be written to.
     """
     _check(count=count, best=best, shown=shown, batch_size=batch_size)
@@ -138,7 +138,7 @@ def _check(**settings: int) -> None:
 
 
 def _read(paths: Sequence[Path], task: _Task, failed: list[dict[str, str]]) -> _Seen:
-    """Read all pictures that can be read, at the size of the network."""
+    """Read all images that can be read, at the size of the network."""
     frame = task.frame(task.size)
     kept, pixels = [], []
     for path in paths:
@@ -199,7 +199,7 @@ def _regions(
     centres: receptive_field.Centres,
 ) -> tuple[list[Record], filter_page.Crops]:
     """Cut out where one filter responds most, and say where that is."""
-    # People see more than the network does, but not other parts of the picture.
+    # People see more than the network does, but not other parts of the image.
     large = task.frame(max(LARGE, task.size))
     regions, crops = [], []
     for place, cell, value in zip(
@@ -223,14 +223,14 @@ def _regions(
 
 
 def _cut(picture: Image.Image, box: Sequence[float]) -> Image.Image:
-    """Cut out a square that is given in shares of the picture."""
+    """Cut out a square that is given in shares of the image."""
     far = picture.width
     edges = (box[0] * far, box[1] * far, min(box[2] * far, far), min(box[3] * far, far))
     return picture.resize((CROP, CROP), Image.Resampling.LANCZOS, box=edges)
 
 
 def _saliency(task: _Task, seen: _Seen, shown: int) -> tuple[list[Row], bool]:
-    """Explain some pictures before and after adapting, by one head."""
+    """Explain some images before and after adapting, by one head."""
     model, names, own = inspection.decision(task.adapter, task.network)
     frozen = task.network.variables
     adapted = filters.apply(frozen, _on_device(task.adapter.weights))
@@ -354,7 +354,7 @@ def _write(
     rows: Sequence[Row],
     own: bool,
 ) -> None:
-    """Write the page and its pictures."""
+    """Write the page and its images."""
     weights = {
         row["name"]: task.adapter.weights[row["name"]] for row in document["layers"]
     }

@@ -15,7 +15,7 @@ from unlir_jax.features import receptive_field
 from unlir_jax.models import pooling, pretrained
 from unlir_jax.types import Array, Images, Module, SplitModel, Variables
 
-# Sides of what is shown of a picture: so many cells, and at least such a share of it.
+# Sides of what is shown of an image: so many cells, and at least such a share of it.
 CELLS, LEAST = 2.0, 0.3
 
 
@@ -25,7 +25,7 @@ class Filter(NamedTuple):
     Attributes:
         name: Name of its weights, such as `block7/expand/norm/output`.
         place: Its index there; of the kind `filter`, of the input and of the output.
-        weight: What it is multiplied by.
+        weight: Its weight.
     """
 
     name: str
@@ -34,7 +34,7 @@ class Filter(NamedTuple):
 
 
 class Spots(NamedTuple):
-    """Hold where filters respond most, the strongest picture first.
+    """Hold where filters respond most, the strongest image first.
 
     Attributes:
         pictures: Indices, `[filters, count]`.
@@ -50,12 +50,12 @@ class Spots(NamedTuple):
 
 
 def by_depth(names: Iterable[str], module: Module, image_size: int) -> list[str]:
-    """Sort names of weights by when a trunk calls what they multiply; others last.
+    """Sort names of weights by when a backbone calls what they multiply; others last.
 
     Args:
         names: As `filters.init` makes them.
         module: The network.
-        image_size: Side in pixels of its pictures.
+        image_size: Side in pixels of its images.
     """
     called = _called(module, image_size)
     return sorted(
@@ -66,7 +66,7 @@ def by_depth(names: Iterable[str], module: Module, image_size: int) -> list[str]
 def in_trunk(
     weights: Mapping[str, Array], module: Module, image_size: int
 ) -> dict[str, Array]:
-    """Leave out weights of what is not in the trunk, such as a classifier."""
+    """Leave out weights of what is not in the backbone, such as a classifier."""
     called = _called(module, image_size)
     return {name: leaf for name, leaf in weights.items() if _module(name) in called}
 
@@ -121,21 +121,20 @@ def fire(
     batches: Iterable[Array],
     count: int,
 ) -> Spots:
-    """Find the pictures, and the cells in them, where filters respond most.
+    """Find the images, and the cells in them, where filters respond most.
 
-    A picture counts once for each filter, with its strongest cell; of equal ones the
+    An image counts once for each filter, with its strongest cell; of equal ones the
     first.
 
     Args:
         module: The network.
         variables: Variables of the frozen network.
         filters: At least one.
-        batches: `[batch, height, width, 3]` in [0, 1]; none is larger than the
-            first.
-        count: Pictures of each filter; fewer where there are fewer.
+        batches: `[batch, height, width, 3]` in [0, 1]; none is larger than the first.
+        count: Images of each filter; fewer where there are fewer.
 
     Raises:
-        ValueError: There is no filter or no picture.
+        ValueError: There is no filter or no image.
     """
     look = respond(module, filters)
     found: list[tuple[np.ndarray, np.ndarray]] = []
@@ -172,7 +171,7 @@ def centres(
         module: The network.
         variables: Variables of the frozen network.
         filters: Whose maps.
-        images: A few natural pictures.
+        images: A few natural images.
     """
     shapes = [
         each.shape[1:3]
@@ -198,8 +197,8 @@ def region(
 ) -> tuple[float, float, float, float]:
     """Give the square round the centre of a cell: left, top, right and bottom.
 
-    In shares of the picture, moved to lie within it. What moves the cell reaches
-    farther, often over all of the picture; the middle counts most.
+    In shares of the image, moved to lie within it. What moves the cell reaches
+    farther, often over all of the image; the middle counts most.
     """
     side = min(max(CELLS / min(grid), LEAST), 1.0)
     row, column = centres.rows[cell[0]], centres.columns[cell[1]]

@@ -1,4 +1,4 @@
-"""Which norm follows which layer: told by our networks, checked on shapes."""
+"""Pairs of layers and norms: stated by our networks, checked on shapes."""
 
 from collections.abc import Mapping
 
@@ -19,7 +19,7 @@ def pairs(network: str | Pretrained) -> dict[str, str | None]:
     Args:
         network: The name of a network, or what `pretrained.load` gives. Of a name, the
             table is that of the whole network as published; that of a loaded network
-            is checked against its parameters: a part network has its trunk under
+            is checked against its parameters: a part network has its backbone under
             `backbone/`, and where norms are folded away none follows.
 
     Returns:
@@ -51,7 +51,7 @@ def norm_after(
     (`models.layers.ConvNorm`), and of a network without other norms all is known.
 
     Raises:
-        ValueError: The pairing is silent about the layer, or nobody knows.
+        ValueError: The pairing lacks the layer, or there is none and norms are foreign.
     """
     if pairing is not None:
         inner = layer.removeprefix(TRUNK)

@@ -1,4 +1,4 @@
-"""What weights of filters cost, and gates that are open, shut, and still learn."""
+"""Penalties of filter weights, and gates that are open, shut, and still learn."""
 
 from collections.abc import Callable, Mapping
 from typing import Literal
@@ -18,7 +18,7 @@ def penalty(weights: Mapping[str, Array], kind: Penalty = "towards_one") -> jax.
     """Sum up what weights of filters cost.
 
     - `towards_one`: squared distances from 1, where the network is the frozen one.
-    - `l1`: absolute values, which makes weights small and filters superfluous.
+    - `l1`: absolute values, which makes weights small and filters redundant.
     - `l0`: how many hard concrete gates are expected to be open, of `weights` that are
       logits; Louizos et al., ICLR 2018 (arXiv 1712.01312), equation 12.
 
@@ -57,7 +57,7 @@ def hard_concrete(
     Args:
         logits: As weights; from 2.4 on a gate is 1 exactly without a key, so logits of
             3 start from the frozen network.
-        key: Of what is drawn; None for the gates that are used after training.
+        key: Random key of the gates; None for the gates that are used after training.
     """
     keys = (
         jax.random.split(key, len(logits)) if key is not None else [None] * len(logits)

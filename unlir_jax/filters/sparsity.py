@@ -21,12 +21,12 @@ class Penalty(NamedTuple):
     """Say what is added to the loss of adapters.
 
     Attributes:
-        name: "" for nothing; `towards_one` for squared distances from where the trunk
-            started; `l1` for absolute values of weights of filters; `hard_concrete` for
-            the number of gates expected to be open, one more gate on each weight.
-        weight: Of the sum.
+        name: "" for nothing; `towards_one` for squared distances from the start;
+            `l1` for absolute values of weights of filters; `hard_concrete` for the
+            number of gates expected to be open, one more gate on each weight.
+        weight: Weight of the sum.
         select: Regular expression of the names of weights that `l1` and `hard_concrete`
-            are about, searched for anywhere: those of channels that pruning may
+            are about, searched for anywhere: weights of channels that pruning may
             remove, such as `depthwise`; "" for all.
     """
 
@@ -44,8 +44,8 @@ def check(penalty: Penalty, trunk: str = "filters") -> None:
     """Refuse a penalty that makes no sense.
 
     Args:
-        penalty: Which.
-        trunk: What learns of the trunk, see `methods.Method`.
+        penalty: Name of the penalty.
+        trunk: Learnt part of the backbone, see `methods.Method`.
 
     Raises:
         ValueError: The name is unknown, or a weight negative, or one without the other,
@@ -122,7 +122,7 @@ def settle(trunk: PyTree, key: RandomKey | None = None) -> PyTree:
 
 
 def cost(penalty: Penalty, start: PyTree) -> Callable[[PyTree], Array]:
-    """Give what is added to the loss, a function of what learns of the trunk."""
+    """Give what is added to the loss, a function of what learns of the backbone."""
     if not penalty.name:
         return lambda trunk: jnp.zeros(())
 

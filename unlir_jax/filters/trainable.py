@@ -30,7 +30,7 @@ def pattern(network: pretrained.Pretrained, chosen: Settings, image_size: int) -
     Args:
         network: Whose.
         chosen: `model.filters` of the settings, see `defaults.training`.
-        image_size: Side of the pictures in pixels.
+        image_size: Side of the images in pixels.
 
     Raises:
         ValueError: Two settings say it, or there is no such block.
@@ -59,9 +59,9 @@ def start(
 
     Args:
         network: As it is before it learns.
-        settings: Of the training.
+        settings: Settings of the training.
         penalty: What will pull at the weights.
-        image_size: Side of the pictures in pixels.
+        image_size: Side of the images in pixels.
 
     Returns:
         Parameters by path, to be added to the network's; {} where nothing is selected.
@@ -131,7 +131,7 @@ def plain(variables: Variables, key: RandomKey | None = None) -> Variables:
 
     Args:
         variables: Perhaps with weights among them; returned as they are if not.
-        key: Of the gates that are drawn while learning; None for their usual state.
+        key: Random key of the gates while learning; None for their usual state.
     """
     weights = _named(variables)
     if not weights:
@@ -148,11 +148,11 @@ def weighted(
 ) -> Objective:
     """Put weights into the network before an objective sees it, and a penalty on them.
 
-    Metrics: those of the objective and, in training, the `penalty`, if any. The loss
+    Metrics: the objective's and, in training, the `penalty`, if any. The loss
     that is reported when evaluated is the objective's alone.
 
     Args:
-        objective: Of the network without weights.
+        objective: Objective of the network without weights.
         penalty: What is added to its loss.
         begun: What `start` gave.
     """

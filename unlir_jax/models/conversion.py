@@ -40,7 +40,7 @@ def convert(
         name: Name of the network.
         weights: A file or `hf:owner/name`, as for `pretrained.load`.
         output: A file name that ends in `.safetensors`.
-        num_classes: Of the classifier; another number than the file's makes a new one.
+        num_classes: Size of the classifier; where the file's differs, it is new.
         weights_key: Which weights of a file that holds several.
         overwrite: Whether a file at `output` may be replaced.
 

@@ -28,7 +28,7 @@ BASE = (
 class Scale(NamedTuple):
     """Multiply width and depth of the base network; stem and top stay as they are.
 
-    TensorFlow released Lite3 and 4 for pictures of 280 and 300 pixels; timm's own are
+    TensorFlow released Lite3 and 4 for images of 280 and 300 pixels; timm's own are
     for larger ones.
     """
 
@@ -67,7 +67,7 @@ _SHA256 = (
 def efficientnet_lite(index: int, **attributes: Any) -> InvertedResidualNet:
     """Build EfficientNet-Lite `index`, 0 to 4, in its TensorFlow form by default.
 
-    Other attributes are those of `InvertedResidualNet`.
+    Other attributes are as in `InvertedResidualNet`.
     """
     scale = SCALES[index]
     defaults = {

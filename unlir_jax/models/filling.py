@@ -144,7 +144,7 @@ def _classes_seen(names: Mapping[str, tuple[int, ...]], network: Network) -> int
 
 
 def _check_names(names: Sequence[str], classes: int, source: str) -> None:
-    """Refuse names that would be those of other classes."""
+    """Refuse names that would belong to other classes."""
     if names and len(names) != classes:
         raise ValueError(
             f"The header of {source!r} names {len(names)} classes, and its classifier "
@@ -160,7 +160,7 @@ def _prepared(
     path: Path,
     file: WeightFile,
 ) -> tuple[exported.Purpose, str]:
-    """Say how pictures are prepared for a file's weights, and who says so."""
+    """Say how images are prepared for a file's weights, and who says so."""
     if purpose is not None:
         return purpose, f"the header of {path.name}"
     usual = exported.Purpose(name, (), network.image_size, network.crop)
@@ -245,7 +245,7 @@ def _decide(
     decision: Document,
     seed: int,
 ) -> tuple[Module, Variables]:
-    """Put a new decision by parts on the trunk of a network."""
+    """Put a new decision by parts on the backbone of a network."""
     backbone = getattr(module, "backbone", module)
     new = part_network.assemble(
         backbone, decision, module.num_classes, network.image_size
@@ -262,13 +262,13 @@ def _decide(
 
 
 def example(network: Network) -> jax.ShapeDtypeStruct:
-    """Give the shape of one picture of the size that a network is made for."""
+    """Give the shape of one image of the size that a network is made for."""
     size = network.image_size
     return jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
 
 
 def random_variables(module: Module, network: Network, seed: int = 0) -> Variables:
-    """Draw the variables of an untrained backbone, normal with He's deviation.
+    """Draw the variables of an untrained backbone, normal as He et al.
 
     The same distribution as the module's own `init`, whose compilation takes from
     twenty seconds to minutes on CPU; kernels are drawn by NumPy instead.
@@ -295,7 +295,7 @@ def _draw(generator: np.random.Generator, path: str, leaf: PyTree) -> np.ndarray
 
 
 def classes_in(arrays: Mapping[str, np.ndarray], network: Network) -> int:
-    """Count the classes of a file's classifier; those of the network without one."""
+    """Count the classes of a file's classifier; the network's without one."""
     for table in network.layouts.values():
         bias = arrays.get(f"{table['classifier']}.bias")
         if bias is not None and np.ndim(bias) == 1:
@@ -326,11 +326,11 @@ def fill(
 
     Args:
         module: The network.
-        network: Its entry in the zoo.
+        network: Entry of the network in the zoo.
         arrays: By their names in the file, without what stands before all of them.
-        name: Of the network.
-        source: Of the file.
-        seed: Of a new classifier.
+        name: Name of the network.
+        source: Source of the file.
+        seed: Seed of a new classifier.
         new_head: Whether a classifier that is missing, or has another number of
             classes, is drawn anew.
         after: What stands before the names in the file.

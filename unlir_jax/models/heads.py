@@ -59,7 +59,7 @@ def carry(
     Args:
         theirs: Its arrays by path; only those with a class for each of `their_names` on
             their `class_axes` are looked at.
-        fresh: Those of a new one for `names`, by the same paths.
+        fresh: Arrays of a new one for `names`, by the same paths.
         their_names: What it calls its classes; what `classes.placeholders` makes are no
             names.
         names: What they are to be.
@@ -93,7 +93,7 @@ def carry(
 def class_axes(path: str, axes: int, blocks: bool) -> tuple[int, ...]:
     """List the axes of an array, by its path, on which its classes lie.
 
-    The last one of a classifier's own numbers; with blocks, those of its parts as well,
+    The last one of a classifier's own numbers; with blocks, its parts' axes as well,
     so many for each class.
     """
     name = path.removeprefix(HEAD)

@@ -108,7 +108,7 @@ class InvertedResidual(nn.Module):
 
 
 class InvertedResidualNet(nn.Module):
-    """Classify pictures in [0, 1] by a stem, blocks, a top and a linear layer.
+    """Classify images in [0, 1] by a stem, blocks, a top and a linear layer.
 
     Submodules `stem`, `block1` … `blockN`, `top`, `classifier`; `top` is the last
     ReLU6 before average pooling, where maps are explained by default. `widths` gives

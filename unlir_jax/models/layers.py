@@ -25,9 +25,9 @@ class Style(NamedTuple):
         epsilon: Added to the variance by the norms.
         momentum: Share of the old running statistics kept at a training step.
         padding: `same` (TensorFlow) or `symmetric` (PyTorch).
-        precision: Of products in float32. Accelerators round their factors to fewer
-            bits unless told not to (TF32 on GPU, bfloat16 on TPU), which moves logits
-            by more than our references allow; `default` gives that speed back.
+        precision: Precision of products in float32. Accelerators round their factors to
+            fewer bits unless told not to (TF32 on GPU, bfloat16 on TPU), which moves
+            logits by more than our references allow; `default` gives that speed back.
         dtype: Type of the computation, `bfloat16` for example; None takes that of
             images and parameters. Parameters stay float32, logits are never less.
         axis_name: Axis over which `pmap` averages the norms' statistics.
@@ -114,14 +114,14 @@ class ConvNorm(nn.Module):
 
 
 class Standardize(nn.Module):
-    """Subtract the mean and divide by the deviation that the weights expect."""
+    """Subtract the mean and divide by the std that the weights expect."""
 
     mean: tuple[float, ...]
     deviation: tuple[float, ...]
     style: Style = Style()
 
     def __call__(self, images: Array) -> jax.Array:
-        """Map pictures in [0, 1] to what the first convolution sees."""
+        """Map images in [0, 1] to what the first convolution sees."""
         images = jnp.asarray(images)
         mean = jnp.asarray(self.mean, images.dtype).reshape((1, 1, 1, -1))
         deviation = jnp.asarray(self.deviation, images.dtype).reshape((1, 1, 1, -1))

@@ -19,7 +19,7 @@ _BLOCKS = inverted_residual.blocks(STAGES)
 
 
 def mobilenet_v2(**attributes: Any) -> InvertedResidualNet:
-    """Build MobileNetV2 at width 1; attributes are those of `InvertedResidualNet`."""
+    """Build MobileNetV2 at width 1; attributes as in `InvertedResidualNet`."""
     return InvertedResidualNet(STAGES, **attributes)
 
 

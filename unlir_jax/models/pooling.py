@@ -1,4 +1,4 @@
-"""Describe pictures by pooling the maps of a network."""
+"""Describe images by pooling the maps of a network."""
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType

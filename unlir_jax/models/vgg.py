@@ -29,11 +29,11 @@ POOLED = 7
 
 
 class VGG(nn.Module):
-    """Classify pictures in [0, 1] by five groups of convolutions and three layers.
+    """Classify images in [0, 1] by five groups of convolutions and three layers.
 
     Submodules `conv1_1` … `conv5_4` (with their ReLU), `hidden1`, `hidden2`,
     `classifier`; the last convolution, before its pooling, is where maps are explained
-    by default. Pictures of other sizes are pooled to 7 x 7 cells as in torchvision.
+    by default. Images of other sizes are pooled to 7 x 7 cells as in torchvision.
     `widths` gives the width of every convolution.
     """
 

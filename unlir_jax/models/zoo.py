@@ -34,7 +34,7 @@ def find(name: str, setting: str = "name") -> tuple[str, Network]:
 
     Args:
         name: The name.
-        setting: What that is called where it was given.
+        setting: Name of its setting, for messages.
 
     Returns:
         Our name, and the network.

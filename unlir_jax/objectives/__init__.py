@@ -1,4 +1,4 @@
-"""What training minimises: an objective is one file, and one line here."""
+"""Objectives of training: each is one file, and one line here."""
 
 from unlir_jax.objectives.classify import classify as classify
 from unlir_jax.objectives.parts import parts as parts

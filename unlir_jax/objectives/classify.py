@@ -30,7 +30,7 @@ def classify(
         classes: Number of classes.
         label_smoothing: Share of the mass that is spread over all classes, in [0, 1).
         mixup: Strength of mixup, 0 for none, see `mixing.mix`.
-        cutmix: Strength of cutmix, 0 for none; needs pictures.
+        cutmix: Strength of cutmix, 0 for none; needs images.
 
     Raises:
         ValueError: A strength out of range.

@@ -1,4 +1,4 @@
-"""The terms that an objective may add so that parts are what parts should be."""
+"""Regularisers of parts that an objective may add, such as `separation`."""
 
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
@@ -18,11 +18,11 @@ class Seen(NamedTuple):
     """Hold a batch as terms see it.
 
     Attributes:
-        traits: Of the batch.
+        traits: Traits of the batch.
         labels: `[batch]`.
-        weight: Of rows.
+        weight: Weights of the rows.
         axis_name: The axis of `pmap`.
-        flipped: `traits.cells` of the pictures with left and right exchanged, or None.
+        flipped: `traits.cells` of the images with left and right exchanged, or None.
     """
 
     traits: Traits
@@ -33,7 +33,7 @@ class Seen(NamedTuple):
 
 
 def cluster(seen: Seen) -> PerImage:
-    """Compute how far each picture is from the nearest part of its class, squared.
+    """Compute how far each image is from the nearest part of its class, squared.
 
     ProtoPNet (Chen et al., NeurIPS 2019), Clst, `[batch]`.
     """
@@ -41,7 +41,7 @@ def cluster(seen: Seen) -> PerImage:
 
 
 def separation(seen: Seen) -> PerImage:
-    """Compute minus how far each picture is from the nearest part of other classes.
+    """Compute minus how far each image is from the nearest part of other classes.
 
     ProtoPNet, Sep, `[batch]`; the minus is in it, so weights are positive.
     """
@@ -49,7 +49,7 @@ def separation(seen: Seen) -> PerImage:
 
 
 def _nearest(seen: Seen, own: bool) -> jax.Array:
-    """Give each part's least distance; infinity for those of the other kind."""
+    """Give each part's least distance; infinity for parts of the other kind."""
     traits = seen.traits
     if traits.distances is None or traits.blocks is None:
         raise ValueError("Parts have no distances; expected a decision that has them.")
@@ -59,7 +59,7 @@ def _nearest(seen: Seen, own: bool) -> jax.Array:
 
 
 def consistency(seen: Seen) -> PerImage:
-    """Weigh `losses.consistency` by the largest share of each part in a picture."""
+    """Weigh `losses.consistency` by the largest share of each part in an image."""
     shares = seen.traits.shares
     present = jnp.max(shares, axis=tuple(range(1, shares.ndim - 1)))
     present = jax.lax.stop_gradient(present)
@@ -73,7 +73,7 @@ def consistency(seen: Seen) -> PerImage:
 
 
 def equivariance(seen: Seen) -> PerImage:
-    """Compare shares with those of the flipped pictures."""
+    """Compare shares with the flipped images' shares."""
     if seen.flipped is None:
         raise ValueError("`flipped` is None; expected shares of flipped pictures.")
     flip = losses.Transform(flip=True)

@@ -1,8 +1,8 @@
 """Losses of one example each; who averages them knows which rows count.
 
-From `diversity` on, the constraints of part networks. Those of DP-Net (Sicre et al.,
-arXiv 2404.15037) are reconstructions: it is open in words only. Those of PDiscoNet are
-by van der Klis et al., ICCV 2023, and want a background part left out before.
+From `diversity` on, the constraints of part networks. Constraints of DP-Net (Sicre et
+al., arXiv 2404.15037) are reconstructed from its text. Constraints of PDiscoNet are by
+van der Klis et al., ICCV 2023, and want a background part left out before.
 
 `shares` says how much each region is each part, `[batch, regions, parts]` or
 `[batch, rows, columns, parts]` in [0, 1]. What depends on the batch as a whole takes
@@ -70,10 +70,10 @@ def weighted_total(values: Array, weight: PerImage) -> jax.Array:
 
 
 class Transform(NamedTuple):
-    """Say what was done to a picture, in cells of its maps: flipped, then moved.
+    """Say what was done to an image, in cells of its maps: flipped, then moved.
 
     `flip` is whether left and right were exchanged; the content moved by `down` and
-    `right`, whole numbers. Each is one for all pictures, or `[batch]`.
+    `right`, whole numbers. Each is one for all images, or `[batch]`.
     """
 
     flip: Array | bool = False
@@ -95,7 +95,7 @@ def diversity(parts: Float[Array, "parts channels"]) -> jax.Array:
 
 
 def orthogonality(descriptors: Float[Array, "batch parts channels"]) -> PerImage:
-    """Compute `diversity` of the descriptors of each picture, `[batch]` in [0, 1].
+    """Compute `diversity` of the descriptors of each image, `[batch]` in [0, 1].
 
     PDiscoNet, whose code divides by P^2, and counts the background as a part.
     """
@@ -192,7 +192,7 @@ def concentration(
     """Compute mean_p a_p sum_r Z_rp |x_r - c_p|^2 / sum_r Z_rp: how far parts spread.
 
     c_p is the part's centre, sum_r Z_rp x_r / sum_r Z_rp, and x_r that of a cell, in
-    shares of the picture. a_p is max_r Z_rp; by "mass" it is mean_r Z_rp, as in the
+    shares of the image. a_p is max_r Z_rp; by "mass" it is mean_r Z_rp, as in the
     code of PDiscoNet, which makes parts small as well.
 
     Returns:
@@ -214,11 +214,11 @@ def concentration(
 
 
 def equivariance(maps: Cells, transformed: Cells, transform: Transform) -> PerImage:
-    """Compute mean_p (1 - cosine(T(Z_p(x)), Z_p(T(x)))): parts move with the picture.
+    """Compute mean_p (1 - cosine(T(Z_p(x)), Z_p(T(x)))): parts move with the image.
 
-    The cosine is over the cells that T, `transform`, keeps in sight; `maps` are those
-    of x, `transformed` those of T(x), where a shift by one cell is one by the stride.
-    PDiscoNet, whose code transforms the second back, by any rotation and scale too.
+    The cosine is over the cells that T, `transform`, keeps in sight; `maps` are of x,
+    `transformed` of T(x), where a shift by one cell is one by the stride. PDiscoNet,
+    whose code transforms the second back, by any rotation and scale too.
 
     Returns:
         `[batch]` in [0, 2], in [0, 1] if no map is negative. A map of zeros is
@@ -252,7 +252,7 @@ def consistency(
 ) -> PerImage:
     """Compute mean_p a_bp (1 - cosine(v_bp, m_p)): parts look alike within a class.
 
-    m_p = sum_j w_j a_jp v_jp / |v_jp| over the pictures j of the batch with the same
+    m_p = sum_j w_j a_jp v_jp / |v_jp| over the images j of the batch with the same
     label, its own included. Ours.
 
     Args:
@@ -264,7 +264,7 @@ def consistency(
         axis_name: See above.
 
     Returns:
-        `[batch]` in [0, 2]: a part adds 0 where no other picture of the class has it,
+        `[batch]` in [0, 2]: a part adds 0 where no other image of the class has it,
         and a_bp where its descriptor is zeros.
     """
     vectors, weight = _counted(_read("descriptors", descriptors, 3), weight)

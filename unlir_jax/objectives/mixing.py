@@ -1,6 +1,6 @@
-"""Mixtures of two pictures and of their labels.
+"""Mixtures of two images and of their labels.
 
-Pictures are mixed in pairs of neighbours, 0 with 1, 2 with 3, …: batches are shuffled
+Images are mixed in pairs of neighbours, 0 with 1, 2 with 3, …: batches are shuffled
 already, and a pair never lies on two devices, so nothing is exchanged. Each pair has
 shares and boxes of its own, drawn from its place in the global batch.
 """
@@ -24,14 +24,14 @@ def mix(
     mixup: float = 0.0,
     cutmix: float = 0.0,
 ) -> tuple[jax.Array, jax.Array]:
-    """Mix each picture with its neighbour, by mixup or cutmix.
+    """Mix each image with its neighbour, by mixup or cutmix.
 
     Mixup: Zhang et al., ICLR 2018, x' = l x_i + (1 - l) x_j with l from Beta(a, a);
     cutmix: Yun et al., ICCV 2019, a box of x_j covering the share 1 - l. Where both
     strengths are given, each pair takes one of the two by the toss of a coin.
 
     Args:
-        key: Of this step.
+        key: Random key of this step.
         position: Places of the rows in the global batch.
         images: `[batch, height, width, channels]`, or features of any shape for mixup.
         targets: `[batch, classes]`.

@@ -11,13 +11,13 @@ from unlir_jax.types import Array, Logits, Module, PyTree, RandomKey, Variables
 
 
 def whole(module: Module, *, freeze_norms: bool = False) -> Apply:
-    """Train a network from pictures to logits.
+    """Train a network from images to logits.
 
     Args:
         module: Has the methods `features(images, train)` and `head(maps, train)`, and
             `traits(maps, train)` if it decides by parts.
-        freeze_norms: Normalise by the statistics at hand and leave them alone, as
-            suits a frozen trunk and small batches.
+        freeze_norms: Normalise by the running statistics and leave them alone, as
+            suits a frozen backbone and small batches.
     """
 
     def train(
@@ -32,7 +32,7 @@ def whole(module: Module, *, freeze_norms: bool = False) -> Apply:
             rngs={"dropout": first},
             mutable=["batch_stats"],
         )
-        # A head may have norms of its own, which see what those of the trunk left.
+        # A head may have norms of its own, which see what those of the backbone left.
         found, changed = module.apply(
             {**variables, **changed},
             maps,
@@ -84,7 +84,7 @@ def _apply(
 
 
 def pixels(images: Array) -> Array:
-    """Bring 8-bit pictures, as they travel to the device, to [0, 1]."""
+    """Bring 8-bit images, as they travel to the device, to [0, 1]."""
     if images.dtype != jnp.uint8:
         return images
     return images.astype(jnp.float32) / 255

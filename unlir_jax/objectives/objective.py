@@ -89,8 +89,8 @@ class Apply(NamedTuple):
         evaluate: `(variables, inputs) -> logits`.
         inputs: Which rows of a batch it takes: `image` (uint8 or float in [0, 1]) or
             `features`.
-        traits: Of a network that decides by parts, `train` with all that constraints
-            look at: `(variables, inputs, key) -> (Traits, statistics)`, those of
+        traits: Traits of a part network, `train` with all that constraints
+            need: `(variables, inputs, key) -> (Traits, statistics)`, see
             `models.part_network.cells`.
         knows: Which of the traits it has that others may not.
         axis_name: The axis of `pmap` that rows are dealt out to.

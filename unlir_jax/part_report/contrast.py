@@ -12,7 +12,7 @@ from unlir_jax.models.pretrained import Pretrained
 from unlir_jax.part_report import training_images
 from unlir_jax.parts import attribution, gallery
 
-# So many pictures of a class, evenly spread, are looked at.
+# Number of images of a class, evenly spread, that are looked at.
 MOST, ROWS, BEST = 60, 8, 6
 
 
@@ -23,21 +23,21 @@ def contrast(
     pair: tuple[int, int],
     parts: Sequence[Document],
 ) -> Record:
-    """Average over training pictures of A what each part adds to A more than to B.
+    """Average over training images of A what each part adds to A more than to B.
 
     Args:
         network: One that decides by parts.
         centres: Where its cells look.
-        training: Its training pictures.
+        training: Its training images.
         pair: A and B.
         parts: Entries of `parts.json`.
 
     Returns:
         A ledger as of `attribution.account`, with the best regions of each part shown
-        in pictures of A and of B.
+        in images of A and of B.
 
     Raises:
-        ValueError: No picture of one of the classes can be read.
+        ValueError: No image of one of the classes can be read.
     """
     own, rival = (_look(network, centres, training, label) for label in pair)
     first, second = pair
@@ -71,7 +71,7 @@ def _look(
     training: training_images.TrainingImages,
     label: int,
 ) -> dict[str, np.ndarray]:
-    """Read the training pictures of a class."""
+    """Read the training images of a class."""
     read = attribution.reader(network, centres)
     found: dict[str, list[np.ndarray]] = {}
     for images, index in _pictures(network, training.source, label):

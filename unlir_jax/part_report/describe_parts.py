@@ -51,13 +51,13 @@ def run(
         folder: The workdir of a finished training of a part network.
         output: Folder to write to, see `files.check_folder`.
         classes: Indices or names of the categories to show; all by default.
-        contrast: Two classes: why pictures of the first are not taken for the second.
+        contrast: Two classes: why images of the first are not taken for the second.
         overwrite: Whether to replace a previous report.
         progress: Told how far the work is.
 
     Raises:
         ValueError: The workdir is none of a finished training of a part network, lacks
-            `parts.json`, or there is no such class; the training pictures are needed
+            `parts.json`, or there is no such class; the training images are needed
             for a contrast and are not there; an output that may not be written to.
     """
     folder = Path(folder)

@@ -18,16 +18,16 @@ from unlir_jax.parts import gallery as part_gallery
 from unlir_jax.report import overlay
 
 THUMB, CROP, CROPS = 224, 112, 5
-# Of framed training pictures, in pixels; regions are cut out of them.
+# Side of framed training images, in pixels; regions are cut out of them.
 FRAMED = 448
 
 
 class PartExplanation(NamedTuple):
-    """Hold what is shown of one picture.
+    """Hold what is shown of one image.
 
     Attributes:
         entry: For `results.json`, see `attribution.account`.
-        views: By part, where it is in the picture.
+        views: By part, where it is in the image.
         regions: By part, training regions that look like it.
         sentence: Why there are no such regions, or "".
     """

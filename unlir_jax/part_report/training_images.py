@@ -1,4 +1,4 @@
-"""Training pictures, read again to show the regions that parts are learnt from."""
+"""Training images, read again to show the regions that parts are learnt from."""
 
 import functools
 from collections.abc import Callable
@@ -19,7 +19,7 @@ KEPT = 256
 
 
 class TrainingImages(NamedTuple):
-    """Give the training pictures of a workdir, as far as they are still there.
+    """Give the training images of a workdir, as far as they are still there.
 
     Attributes:
         source: The training split; None where it cannot be opened.
@@ -41,7 +41,7 @@ def nothing(sentence: str) -> TrainingImages:
 def open_images(
     folder: Path, side: int, crop: float, interpolation: str
 ) -> TrainingImages:
-    """Open the training pictures that the config of a workdir names.
+    """Open the training images that the config of a workdir names.
 
     Args:
         folder: The workdir.
@@ -75,16 +75,16 @@ def cut(
     side: int,
     context: float = CONTEXT,
 ) -> Image.Image | None:
-    """Cut a region and what is round it out of its picture.
+    """Cut a region and what is round it out of its image.
 
     Args:
-        training: Where the picture is.
+        training: Where the image is.
         region: One of `parts.json`.
         side: Side of the result in pixels.
         context: How many times the region's side is shown.
 
     Returns:
-        None where the picture is not there any more, or is another one.
+        None where the image is not there any more, or is another one.
     """
     picture = training.frame(region)
     if picture is None:
@@ -105,7 +105,7 @@ def _around(
         for low, high in ((x0, x1), (y0, y1))
     )
     width = picture.width
-    # Rounding must not reach out of the picture.
+    # Rounding must not reach out of the image.
     far = (min((left + side) * width, width), min((top + side) * width, width))
     return (left * width, top * width, *far)
 

@@ -219,8 +219,7 @@ def part_models(
     Args:
         matching: `[images, parts, regions]`, rows that sum to one; soft or not.
         regions: Whitened, `[images, regions, channels]`.
-        mean: Mean region over many images; zero without it, as whitening makes
-            it.
+        mean: Mean region over many images; zero without it, as whitening makes it.
 
     Returns:
         `[parts, channels]`.

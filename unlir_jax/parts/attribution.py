@@ -29,13 +29,13 @@ from unlir_jax.weights import exported
 
 SHOWN = 6
 CONTRASTED = 6
-# A part that takes fewer cells of a picture is hardly seen in it: so many, or where
+# A part that takes fewer cells of an image is hardly seen in it: so many, or where
 # there are many parts, so much of what an even deal gives to each.
 SEEN, SEEN_OF_EVEN = 0.25, 0.5
 
 
 class Accounts(NamedTuple):
-    """Hold what a part network says of some pictures.
+    """Hold what a part network says of some images.
 
     Attributes:
         contributions: `[batch, parts, classes]`.
@@ -137,7 +137,7 @@ def class_map(
 def reader(
     network: Pretrained, centres: receptive_field.Centres | None = None
 ) -> Callable[[Images], Accounts]:
-    """Make the function that reads pictures part by part.
+    """Make the function that reads images part by part.
 
     Args:
         network: One that decides by parts.
@@ -208,11 +208,11 @@ def account(
     parts: Sequence[Document] = (),
     against: int | None = None,
 ) -> Record:
-    """Write down why a picture got the logit of a class, and not another's.
+    """Write down why an image got the logit of a class, and not another's.
 
     Args:
         accounts: Contributions of parts for some images.
-        row: Which picture.
+        row: Index of the image.
         label: The class that is explained.
         names: Class names.
         parts: Entries of `parts.json`, where there is one.
@@ -281,7 +281,7 @@ def ledger(amounts: np.ndarray, bias: float, count: int) -> Record:
 
 
 def heat(accounts: Accounts, row: int, part: int, size: int) -> np.ndarray:
-    """Give where a part is in a picture, `[size, size]` in [0, 1].
+    """Give where a part is in an image, `[size, size]` in [0, 1].
 
     Its share of each pixel, by the largest there is, which counts as at least four
     times what an even deal gives: noise does not become a hot spot.

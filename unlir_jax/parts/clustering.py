@@ -191,8 +191,8 @@ def kmeans(
         regions: `[regions, channels]`.
         count: How many clusters.
         key: Decides the seeds.
-        steps: How many times centres move.
-        restarts: How many seedings to try; the one of least inertia is given.
+        steps: Number of moves of the centres.
+        restarts: Number of seedings to try; the one of least inertia is given.
         spherical: Compare directions: regions and centres have unit length, so that a
             squared distance is `2 - 2 cosine`.
 

@@ -136,7 +136,7 @@ def seeds(
     Args:
         mine: Cells of the group's images, `[images, cells, width]`.
         others: Regions of all images, or of some.
-        parts: How many to keep.
+        parts: Number of parts to keep.
         key: Key of the clustering.
         candidates: Clusters for each that is kept.
     """
@@ -198,7 +198,7 @@ def neighbour_whitening(
         neighbours: Pairs for each image.
         shrinkage: In (0, 1], the share of C that is replaced by its mean variance; 1
             leaves PCA.
-        rounds: How often to look for neighbours.
+        rounds: Number of searches for neighbours.
         directions: PCA to at most this many comes first.
 
     Returns:

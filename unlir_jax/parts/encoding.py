@@ -1,4 +1,4 @@
-"""Describe pictures by their parts, learnt without labels."""
+"""Describe images by their parts, learnt without labels."""
 
 from typing import NamedTuple
 
@@ -20,7 +20,7 @@ class Encoder(NamedTuple):
 
     Attributes:
         mean: Mean descriptor of the training images, `[parts, length]`.
-        scale: What they are divided by, `[length]`.
+        scale: Divisor, `[length]`.
         kernel: `[parts, length, dimensions]`.
     """
 
@@ -30,11 +30,11 @@ class Encoder(NamedTuple):
 
 
 class Encoded(NamedTuple):
-    """Hold an encoder, and the training pictures as it sees them.
+    """Hold an encoder, and the training images as it sees them.
 
     Attributes:
-        encodings: `[pictures, dimensions]`, of mean zero; not of unit length.
-        combinations: `[pictures, dimensions]`, what `products.combine` makes the
+        encodings: `[images, dimensions]`, of mean zero; not of unit length.
+        combinations: `[images, dimensions]`, what `products.combine` makes the
             encoder's kernel of.
     """
 
@@ -55,13 +55,13 @@ def whiten(
     products suffice for. No label is used.
 
     Args:
-        values: Inner products of the training pictures' descriptors less their mean.
-        dimensions: To keep, less than there are pictures.
+        values: Inner products of the training images' descriptors less their mean.
+        dimensions: To keep, less than there are images.
         neighbours: See `neighbour_whitening`.
         shrinkage: See `neighbour_whitening`.
 
     Raises:
-        ValueError: See `neighbour_whitening`; pictures that are all the same.
+        ValueError: See `neighbour_whitening`; images that are all the same.
     """
     values = np.asarray(values, np.float64)
     discovery.check_neighbours(len(values), neighbours, shrinkage, 1)
@@ -90,12 +90,12 @@ def fit(
     neighbours: int = NEIGHBOURS,
     shrinkage: float = SHRINKAGE,
 ) -> Encoder:
-    """Fit an encoder to training pictures; no label is used.
+    """Fit an encoder to training images; no label is used.
 
     Args:
         module: A `models.parts.PartNet` that decides by `descriptors`.
         variables: Its variables; whitening and parts are used.
-        maps: What its `features` gave of training pictures.
+        maps: What its `features` gave of training images.
         dimensions: See `whiten`.
         neighbours: See `whiten`.
         shrinkage: See `whiten`.
@@ -111,7 +111,7 @@ def fit(
 def encode(
     module: Module, variables: Variables, encoder: Encoder, maps: Array
 ) -> np.ndarray:
-    """Encode pictures at unit length, `[pictures, dimensions]`.
+    """Encode images at unit length, `[images, dimensions]`.
 
     Args:
         module: Part network given to `fit`.

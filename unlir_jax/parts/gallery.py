@@ -1,6 +1,6 @@
 """Gallery of a network's parts: best regions, and weights in the classes.
 
-Collected over the training pictures when a part network is finished, and kept in its
+Collected over the training images when a part network is finished, and kept in its
 workdir as `parts.json`; `unlir parts` and `unlir explain` show it.
 """
 
@@ -25,13 +25,13 @@ from unlir_jax.storage import documents, files
 from unlir_jax.types import Array, Variables
 
 FILE, SCHEMA = workdir.PARTS, 1
-# Best regions of a part among all pictures; and of one class, for its first parts.
+# Best regions of a part among all images; and of one class, for its first parts.
 BEST, BEST_OF_CLASS, PARTS_OF_CLASS, CLASSES_OF_PART = 12, 5, 6, 5
 # With more classes the table of parts by classes would be most of the file.
 MOST_CLASSES = 200
 ROWS, ASKED = 64, 4
-# A keypoint farther from the middle of a region, in shares of the frame, is not meant,
-# and a part has none that fewer of its regions are at.
+# A part is named after a keypoint within 15 % of the frame of a region's centre, in at
+# least 30 % of its regions.
 NEAR, USUAL = 0.15, 0.3
 
 
@@ -44,7 +44,7 @@ class _Found(NamedTuple):
 
 
 def collect(run: PartRun, variables: Variables, reader: Batches) -> Record:
-    """Look at all training pictures, by chunks, for what each part is.
+    """Look at all training images, by chunks, for what each part is.
 
     Args:
         run: The training of a part network.
@@ -53,11 +53,11 @@ def collect(run: PartRun, variables: Variables, reader: Batches) -> Record:
 
     Returns:
         What `parts.json` holds: `centres`, where cells look; `parts`, for each its best
-        regions (at most one a picture), the classes that it speaks for most, its usual
-        keypoint where those are known, its mean absolute contribution to the logit of a
-        picture's own class and its share of all cells; `categories`, for each class the
-        parts that add most to its logit, with their best regions in its pictures; and
-        `contributions`, the mean of each part to each class over the pictures of that
+        regions (at most one an image), the classes that it supports most, its usual
+        keypoint where those are known, its mean absolute contribution to the logit of
+        an image's own class and its share of all cells; `categories`, for each class
+        the parts that add most to its logit, with their best regions in its images; and
+        `contributions`, the mean of each part to each class over the images of that
         class, with at most 200 classes.
     """
     source = run.data.train
@@ -159,11 +159,11 @@ def centres(document: Record) -> receptive_field.Centres:
 
 
 class _Totals(NamedTuple):
-    """Hold what has been seen in all pictures.
+    """Hold what has been seen in all images.
 
     Attributes:
         best: The best regions of each part, `[parts, BEST]`.
-        of_class: Those in the pictures of each class, `[classes, parts, …]`.
+        of_class: Those in the images of each class, `[classes, parts, …]`.
         added: Sum of contributions to the own class, `[classes, parts]`.
         pictures: Images of each class.
         share: Share of all locations, `[parts]`.
@@ -183,7 +183,7 @@ class _Totals(NamedTuple):
 
 
 def _total(run: PartRun, variables: Variables, reader: Batches) -> _Totals:
-    """Go through all pictures once."""
+    """Go through all images once."""
     classes, parts = len(run.data.train.classes), run.network.module.classifier.parts
     best, of_class = _nothing(parts, BEST), _nothing(classes, parts, BEST_OF_CLASS)
     added, pictures = np.zeros((classes, parts)), np.zeros(classes, int)
@@ -210,7 +210,7 @@ def _total(run: PartRun, variables: Variables, reader: Batches) -> _Totals:
 
 
 def _read(run: PartRun, variables: Variables, reader: Batches) -> Iterator[Record]:
-    """Give, of some pictures at a time, all that is kept of them."""
+    """Give, of some images at a time, all that is kept of them."""
     module = run.network.module
 
     @jax.jit
@@ -244,7 +244,7 @@ def _read(run: PartRun, variables: Variables, reader: Batches) -> Iterator[Recor
 def _maps(
     run: PartRun, variables: Variables, reader: Batches
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Give maps, labels and indices of the training pictures that can be read."""
+    """Give maps, labels and indices of the training images that can be read."""
     kept, module = reader.train, run.network.module
     if kept is not None:
         for first in range(0, len(kept.label), ROWS):
@@ -287,7 +287,7 @@ def _merge(
 
 
 class _Placing(NamedTuple):
-    """Know how a cell of a picture is written down."""
+    """Know how a cell of an image is written down."""
 
     source: sources.Source
     centres: receptive_field.Centres
@@ -328,7 +328,7 @@ def box(
 def _centres(
     run: PartRun, variables: Variables, grid: tuple[int, int]
 ) -> receptive_field.Centres:
-    """Ask the network about some training pictures where its cells look."""
+    """Ask the network about some training images where its cells look."""
     module, source = run.network.module, run.data.train
     some = np.linspace(0, source.size - 1, ASKED).astype(int)
     batches = pipeline.evaluation(

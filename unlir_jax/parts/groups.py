@@ -1,4 +1,4 @@
-"""Parts of groups of pictures: of classes, or of pictures that are alike."""
+"""Parts of groups of images: of classes, or of images that are alike."""
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +8,7 @@ from jaxtyping import Float, Integer
 from unlir_jax.parts import assignment, clustering, discovery
 from unlir_jax.types import Array, RandomKey
 
-# Pictures that a group learns from, and that stand for all others, at most.
+# Images that a group learns from, and that stand for all others, at most.
 MOST = 100
 OTHERS = 500
 
@@ -22,17 +22,17 @@ def learn(
     solver: assignment.Solver | None = "hungarian",
     steps: int = 10,
 ) -> np.ndarray:
-    """Find parts of each group that tell it from all pictures.
+    """Find parts of each group that tell it from all images.
 
     Seeds are those k-means of a group's cells that score higher in it than in all
-    pictures. Without a solver they are the parts: in a white space, where the
+    images. Without a solver they are the parts: in a white space, where the
     covariance is the identity, `m_k - mean` is the direction of a linear discriminant
     analysis (Sicre and Jurie, CVIU 2015). With one, each part takes one cell of each
-    picture of its group (`assignment.solve`; Sicre et al., arXiv 1611.04413).
+    image of its group (`assignment.solve`; Sicre et al., arXiv 1611.04413).
 
     Args:
         regions: White cells.
-        groups: The group of each picture; the labels, for parts of classes.
+        groups: The group of each image; the labels, for parts of classes.
         count: Number of parts of all groups together; each group gets as many, some
             one more.
         key: Key of the clusterings and of the choice of images.
@@ -74,7 +74,7 @@ def learn(
 def alike(
     descriptors: Float[Array, "pictures channels"], count: int, *, key: RandomKey
 ) -> np.ndarray:
-    """Group pictures by the cosine of their descriptors, without labels."""
+    """Group images by the cosine of their descriptors, without labels."""
     found = clustering.kmeans(
         clustering.unit(descriptors), count, key=key, spherical=True
     )

@@ -1,4 +1,4 @@
-"""What is done with parts at both ends of a training: fitted, then measured."""
+"""Hook for parts at both ends of a training: fitted, then measured."""
 
 from collections.abc import Mapping
 

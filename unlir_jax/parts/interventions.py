@@ -1,6 +1,6 @@
 """Effect on the decision of removing true parts and found parts.
 
-Creatures are drawn again without a part, or with another variant of it; in pictures
+Animals are drawn again without a part, or with another variant of it; in images
 with keypoints, a disc is painted over one; in any, the region of the part that adds
 most is deleted. What happens then is compared with what the network itself claims.
 """
@@ -27,14 +27,14 @@ from unlir_jax.types import Module, PyTree, Variables
 
 Look = Callable[[np.ndarray, np.ndarray], dict[str, np.ndarray]]
 
-# Creatures that are drawn again, and pictures of any kind that are changed; evenly
-# spread. Each of the latter is looked at about twenty times.
+# Animals that are drawn again, and images of any kind that are changed; evenly
+# spread. Each of these is looked at about twenty times.
 REDRAWN, CHANGED = 200, 48
 ROWS = 16
-# Of the disc over a keypoint, in shares of the picture's side.
+# Radius of the disc over a keypoint, in shares of the image's side.
 RADIUS = 0.1
 # Of the noise that parts are to be stable under, and where it is cut: Huang et al.
-# (ICCV 2023) say 0.2 and 0.25 where pictures have deviation 1, ImageNet's have 0.226.
+# (ICCV 2023) say 0.2 and 0.25 where images have std 1, ImageNet's have 0.226.
 NOISE, NOISE_CUT = 0.2 * 0.226, 0.25 * 0.226
 
 
@@ -44,7 +44,7 @@ def measure(
     variables: Variables,
     centres: receptive_field.Centres,
 ) -> dict[str, float]:
-    """Intervene on pictures of the test split.
+    """Intervene on images of the test split.
 
     Args:
         run: The training of a part network.
@@ -54,11 +54,11 @@ def measure(
 
     Returns:
         Numbers by name. Spearman's correlation of claimed and measured effects with its
-        95 % interval and its mean within pictures, `test/removal_spearman` and
-        `test/swap_spearman` of creatures drawn again, `test/keypoint_removal_spearman`
+        95 % interval and its mean within images, `test/removal_spearman` and
+        `test/swap_spearman` of animals drawn again, `test/keypoint_removal_spearman`
         of painted keypoints; `test/stability` of parts under noise, where there are
         keypoints. And how far the probability of the right class falls without the
-        region of the part that adds most, a share `test/region_area` of the picture:
+        region of the part that adds most, a share `test/region_area` of the image:
         `test/region_drop`; without one of the same size elsewhere,
         `test/random_region_drop`; and the difference, `test/region_drop_above_random`,
         with its 95 % interval.
@@ -82,7 +82,7 @@ def measure(
 
 
 def _redrawn(options: Document, size: int, look: Look) -> dict[str, float]:
-    """Draw creatures again without each true part, and with another variant of it."""
+    """Draw animals again without each true part, and with another variant of it."""
     some = range(min(REDRAWN, size))
     without = interventions.synthetic_interventions(indices=some, **options)
     seen = look(_real(without.images), without.labels)
@@ -216,7 +216,7 @@ def _looking(module: Module, variables: Variables) -> Look:
 def _pictures(
     test: sources.Source, frame: preprocessing.Frame
 ) -> dict[str, np.ndarray]:
-    """Read test pictures, evenly spread, in [0, 1]; those that cannot be, are left."""
+    """Read test images, evenly spread, in [0, 1]; those that cannot be, are left."""
     count = min(CHANGED, test.size)
     some = np.linspace(0, test.size - 1, count).astype(int)
     known = [name for name in ("keypoints",) if name in test.annotations]

@@ -21,8 +21,8 @@ class Logistic(NamedTuple):
         kernel: `[channels, classes]`.
         bias: `[classes]`.
         mean: Mean of the examples, `[channels]`.
-        scale: One number, the deviation of all entries.
-        penalty: That was chosen.
+        scale: One number, the standard deviation of all entries.
+        penalty: Chosen penalty.
         accuracy: On the folds that were left out, with that penalty.
     """
 

@@ -55,9 +55,9 @@ def measure(
         Numbers by name. `test/part_cosine`, `test/part_overlap`,
         `test/assignment_entropy` and `test/parts_for_95_percent` in any case;
         `test/keypoint_share_top30`, `test/nmi`, `test/ari`, `test/consistency`,
-        `test/purity_top10` and, of parts that are places in the picture,
+        `test/purity_top10` and, of parts that are places in the image,
         `control/position_…`, where the test has keypoints; `test/mask_nmi` where it
-        has masks; those of `interventions.measure`; `baseline/…`, accuracies,
+        has masks; what `interventions.measure` gives; `baseline/…`, accuracies,
         where features are kept; and with `whitening`, `test/retrieval_…` and
         `baseline/…_retrieval_map`.
     """
@@ -110,7 +110,7 @@ def measure(
 def _check_finite(
     test: sources.Source, rows: Mapping[str, Array], batch: Mapping[str, np.ndarray]
 ) -> None:
-    """Stop at parts that are no numbers, and name their pictures."""
+    """Stop at parts that are no numbers, and name their images."""
     kept = batch["weight"] > 0
     for name, values in rows.items():
         flat = np.asarray(values, np.float32).reshape(len(kept), -1)
@@ -121,14 +121,14 @@ def _check_finite(
 
 
 def _finds_nothing(run: PartRun, reader: Batches) -> bool:
-    """Tell whether retrieval is asked for, where no picture has another to find."""
+    """Tell whether retrieval is asked for, where no image has another to find."""
     if run.whitening == "none" or reader.test is None:
         return False
     return not _repeated(reader.test.label[reader.test.weight > 0])
 
 
 def _repeated(labels: np.ndarray) -> bool:
-    """Tell whether some class has two pictures."""
+    """Tell whether some class has two images."""
     return bool((np.unique(labels, return_counts=True)[1] > 1).any())
 
 
@@ -202,7 +202,7 @@ def _keypoint_figures(
 
 
 def _places(shape: tuple[int, ...]) -> np.ndarray:
-    """Make parts of places in the picture, which know nothing of what is there."""
+    """Make parts of places in the image, whatever it shows."""
     pictures, rows, columns, parts = shape
     grid = np.stack(np.meshgrid(np.arange(rows), np.arange(columns), indexing="ij"), -1)
     cells = grid.reshape(-1, 2).astype(np.float32)
@@ -217,7 +217,7 @@ def _places(shape: tuple[int, ...]) -> np.ndarray:
 def _baselines(
     run: PartRun, train: Features, test: Features | None
 ) -> dict[str, float]:
-    """Fit tuned logistic regression to the pooled maps of the frozen trunk."""
+    """Fit tuned logistic regression to the pooled maps of the frozen backbone."""
     channels = run.network.module.channels
     own = np.flatnonzero(train.weight > 0)
     key = jax.random.key(run.seed)
@@ -255,7 +255,7 @@ def _baselines(
 
 
 def _retrieval(run: PartRun, variables: Variables, reader: Batches) -> dict[str, float]:
-    """Retrieve test pictures by the encoding of their parts, learnt without labels."""
+    """Retrieve test images by the encoding of their parts, learnt without labels."""
     train, test = reader.train, reader.test
     if run.whitening == "none" or train is None or test is None:
         return {}

@@ -1,4 +1,4 @@
-"""What is looked at when a part network is trained: the network and its pictures."""
+"""Network and images that are used when a part network is trained."""
 
 from typing import NamedTuple
 
@@ -13,8 +13,8 @@ class PartRun(NamedTuple):
     Attributes:
         data: What is trained on, and what is tested on.
         network: One that decides by parts; its variables are not looked at.
-        frame: How pictures are framed.
-        seed: Of what is drawn.
+        frame: Framing of images.
+        seed: Seed of what is drawn.
         whitening: See `start.start`; with it, retrieval is measured as well.
         labels_per_class: How many labels of each class baselines may know; 0: all.
         creatures: Where the test has `data.synthetic_parts`, the options that it is

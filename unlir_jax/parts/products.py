@@ -1,7 +1,7 @@
-"""Inner products of what pictures' parts look like, without holding all of it at once.
+"""Inner products of what images' parts look like, without holding all of it at once.
 
 A ridge regression and a whitening need no more than these, and both come back as one
-kernel from descriptors: as a combination of the training pictures' descriptors.
+kernel from descriptors: as a combination of the training images' descriptors.
 """
 
 import functools
@@ -14,9 +14,9 @@ import numpy as np
 from unlir_jax.types import Array, Module, Variables
 
 CHUNK = 64
-# Of what is held of descriptors at once; with more, pictures are gone through again.
+# Of what is held of descriptors at once; with more, images are gone through again.
 BYTES = 2**30
-# What the finer maps count for beside the last ones, which count for one.
+# Weight of the finer maps; the last ones count for one.
 FINER = 0.2
 
 
@@ -24,11 +24,11 @@ class Products(NamedTuple):
     """Hold inner products of descriptors, and a way back to the descriptors.
 
     Attributes:
-        values: float64 `[pictures, pictures]`, of descriptors less `mean` over `scale`.
+        values: float64 `[images, images]`, of descriptors less `mean` over `scale`.
         mean: Mean descriptors, `[parts, length]`.
         scale: `[length]`.
-        combine: From `[pictures, outputs]` to `[parts, length, outputs]`: the sum over
-            pictures of descriptor times row.
+        combine: From `[images, outputs]` to `[parts, length, outputs]`: the sum over
+            images of descriptor times row.
     """
 
     values: np.ndarray
@@ -38,7 +38,7 @@ class Products(NamedTuple):
 
 
 def chunks(maps: Array) -> Iterator[tuple[int, np.ndarray]]:
-    """Read pictures by chunks of one size, the last one filled up."""
+    """Read images by chunks of one size, the last one filled up."""
     for first in range(0, len(maps), CHUNK):
         rows = np.asarray(maps[first : first + CHUNK], np.float32)
         missing = CHUNK - len(rows)
@@ -46,14 +46,14 @@ def chunks(maps: Array) -> Iterator[tuple[int, np.ndarray]]:
 
 
 def gather(module: Module, variables: Variables, maps: Array) -> Products:
-    """Multiply the descriptors of all pairs of pictures, a block of parts at a time.
+    """Multiply the descriptors of all pairs of images, a block of parts at a time.
 
-    With all of them at once, memory would grow with pictures times parts.
+    With all of them at once, memory would grow with images times parts.
 
     Args:
         module: A `models.parts.PartNet` that decides by `descriptors`.
         variables: Its variables; whitening and parts are used.
-        maps: What its `features` gave, `[pictures, rows, columns, channels]`; may lie
+        maps: What its `features` gave, `[images, rows, columns, channels]`; may lie
             on the disk.
     """
     head, pictures = module.classifier, len(maps)
@@ -100,12 +100,12 @@ def _scale(head: Module, layers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     Args:
         head: The decision.
-        layers: Parts of descriptors from the last and the finer maps, `[2, pictures,
-            pictures]`.
+        layers: Parts of descriptors from the last and the finer maps, `[2, images,
+            images]`.
 
     Returns:
         What to divide descriptors by, `[length]`, so that entries of the last maps have
-        deviation one and the finer maps together count `FINER` of them, however many
+        std one and the finer maps together count `FINER` of them, however many
         channels they have; and the inner products of descriptors divided so.
     """
     pictures, others = layers.shape[1], head.length - head.channels

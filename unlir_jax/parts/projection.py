@@ -33,7 +33,7 @@ class Projection(NamedTuple):
 def project(
     module: Module, variables: Variables, maps: Array, labels: Array
 ) -> Projection:
-    """Replace each prototype by the nearest cell of a training picture of its class.
+    """Replace each prototype by the nearest cell of a training image of its class.
 
     The projection ("push") of ProtoPNet (Chen et al., NeurIPS 2019, section 2.2, stage
     2), after which a prototype can be shown. Of cells that are equally near, the first
@@ -42,12 +42,12 @@ def project(
     Args:
         module: A `models.parts.PartNet` that decides by `Prototypes`.
         variables: Variables of the part network.
-        maps: What its `features` gave of the training pictures, `[pictures, rows,
+        maps: What its `features` gave of the training images, `[images, rows,
             columns, channels]`; may lie on the disk, and is read by chunks.
-        labels: int `[pictures]`.
+        labels: int `[images]`.
 
     Raises:
-        ValueError: Another decision, or a class without pictures.
+        ValueError: Another decision, or a class without images.
     """
     head, labels = module.classifier, np.asarray(labels)
     _check(module, labels)
@@ -82,13 +82,13 @@ def seed(
     """Start the prototypes of each class at the k-means centres of its cells.
 
     From points drawn at random in the cube, as ProtoPNet starts, no cell is near
-    enough for a similarity to change much; that suits a trunk that learns as well.
+    enough for a similarity to change much; that suits a backbone that learns as well.
 
     Args:
         module: As `project`, and so are the others.
         variables: Variables of the part network.
         maps: Feature maps of the training images.
-        labels: int `[pictures]`.
+        labels: int `[images]`.
         key: Key of the clusterings.
 
     Returns:
@@ -130,7 +130,7 @@ def _check(module: Module, labels: np.ndarray) -> None:
 
 
 def _describer(module: Module, variables: Variables) -> Callable[[Array], np.ndarray]:
-    """Describe cells of up to `CHUNK` pictures, compiled for that many."""
+    """Describe cells of up to `CHUNK` images, compiled for that many."""
     describe = jax.jit(
         lambda rows: module.apply(variables, rows, method="describe_cells")
     )

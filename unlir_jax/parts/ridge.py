@@ -1,7 +1,7 @@
 """Linear classifiers in closed form, from the inner products of examples alone.
 
-Descriptors of many parts have far more numbers than there are pictures: the classifier
-is then a combination of the pictures, and only their inner products are needed.
+Descriptors of many parts have far more numbers than there are images: the classifier
+is then a combination of the images, and only their inner products are needed.
 """
 
 from typing import NamedTuple, cast
@@ -21,7 +21,7 @@ class Ridge(NamedTuple):
         dual: `[examples, classes]`; the kernel is `descriptors.T @ dual`, of
             descriptors whose mean over the examples has been taken off.
         bias: `[classes]`.
-        penalty: That was chosen, as a share of the mean squared norm of an example.
+        penalty: Chosen penalty, as a share of the mean squared norm of an example.
         temperature: What the outputs were multiplied by to make logits of them.
         accuracy: Share of the examples that are classified rightly when each is left
             out in turn.

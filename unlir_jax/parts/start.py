@@ -2,7 +2,7 @@
 
 Whitening and k-means find what cells are alike, without labels; a ridge regression then
 says in closed form what each part's descriptor means for each class. Gradient descent
-may go on from there, and has to where there are too many pictures.
+may continue from there, and has to where there are too many images.
 """
 
 import functools
@@ -20,7 +20,7 @@ from unlir_jax.parts.products import chunks
 from unlir_jax.types import Array, Module, RandomKey, Variables
 
 CELLS = 60_000
-# The inner products of all pairs of so many pictures still fit into memory.
+# The inner products of all pairs of so many images still fit into memory.
 MOST_PICTURES = 12_000
 SOLVERS = {
     "lda": None,
@@ -29,11 +29,11 @@ SOLVERS = {
     "soft_assign": "soft_assign",
     "groups": "hungarian",
 }
-"""Of `groups.learn`, for the parts of classes or of groups of pictures."""
+"""Of `groups.learn`, for the parts of classes or of groups of images."""
 
 PARTS = ("kmeans", *SOLVERS, "class_kmeans", "project", "random")
 CLASSIFIERS = ("ridge", "random")
-# Parts of each group of pictures that are alike.
+# Parts of each group of images that are alike.
 PER_GROUP = 4
 WHITENINGS = ("none", "neighbours")
 AT = "params/classifier/"
@@ -44,7 +44,7 @@ class Start(NamedTuple):
 
     Attributes:
         variables: Variables of the part network.
-        notes: Numbers by name, such as the accuracy of leaving one picture out.
+        notes: Numbers by name, such as the accuracy of leaving one image out.
     """
 
     variables: Variables
@@ -65,23 +65,23 @@ def start(
     restarts: int = 3,
     progress: Callable[[str], None] = lambda text: None,
 ) -> Start:
-    """Fit a part network to the maps of its frozen trunk.
+    """Fit a part network to the maps of its frozen backbone.
 
     Args:
         module: A `models.parts.PartNet`.
         variables: Its variables, to be filled in.
-        maps: What its `features` gave of the training pictures, `[pictures, rows,
+        maps: What its `features` gave of the training images, `[images, rows,
             columns, channels]`; may lie on the disk, and is read by chunks.
-        labels: int `[pictures]`.
+        labels: int `[images]`.
         key: Key of the sampled locations and of the clustering.
         parts: `kmeans`: white spaces from the cells' covariance, parts from spherical
             k-means in them; `lda` and `assignment`: in those spaces, parts of classes
             by discriminant analysis or quadratic assignment (by Hungarian alternation,
-            or `ipfp` or `soft_assign`, see `assignment.solve`); `groups`: the latter
-            for groups of pictures that are alike, without labels, see `groups.learn`;
+            or `ipfp` or `soft_assign`, see `assignment.solve`); `groups`: the same
+            for groups of images that are alike, without labels, see `groups.learn`;
             `class_kmeans`: prototypes from k-means of each class, see
             `projection.seed`; `project`: each prototype becomes a cell of a training
-            picture, see `projection.project`; `random`: as they are.
+            image, see `projection.project`; `random`: as they are.
         classifier: `ridge`: in closed form, see `ridge.solve`; `random`: as it is.
         whitening: Whitening of descriptors before the ridge regression, from all images
             without their labels: `none`, or `neighbours`, see `encoding.whiten`.
@@ -92,7 +92,7 @@ def start(
 
     Raises:
         ValueError: A way to start that does not exist, or does not suit the decision
-            or the number of pictures.
+            or the number of images.
     """
     labels = np.asarray(labels)
     check(
@@ -208,7 +208,7 @@ def check(
 def _sample(
     compute: Callable[[np.ndarray], Array], maps: Array, key: RandomKey
 ) -> np.ndarray:
-    """Draw cells evenly from all pictures: `[cells, width]`, at most about `CELLS`."""
+    """Draw cells evenly from all images: `[cells, width]`, at most about `CELLS`."""
     random = np.random.default_rng(np.asarray(jax.random.key_data(key)).tolist())
     kept = []
     for first, rows in chunks(maps):
@@ -258,7 +258,7 @@ def _by_group(
     how: str,
     key: RandomKey,
 ) -> np.ndarray:
-    """Learn parts of classes, or of groups of pictures that are alike."""
+    """Learn parts of classes, or of groups of images that are alike."""
 
     @jax.jit
     def look(rows: Array) -> tuple[jax.Array, jax.Array]:
@@ -268,7 +268,7 @@ def _by_group(
             grid.maps
         )
 
-    # Of each class as many pictures as a group may learn from.
+    # As many images of each class as a group may learn from.
     place = np.zeros(len(labels), int)
     for label in np.unique(labels):
         own = labels == label
@@ -299,7 +299,7 @@ def decide(
         module: The part network.
         found: Descriptors of all images.
         labels: Labels of all images.
-        known: Places of the pictures whose labels count.
+        known: Places of the images whose labels count.
         whitening: See `start`.
 
     Returns:
@@ -329,11 +329,11 @@ def decide(
 
 
 def draw_labels(labels: np.ndarray, per_class: int, key: RandomKey) -> np.ndarray:
-    """Draw the pictures whose labels are known, in order.
+    """Draw the images whose labels are known, in order.
 
     Args:
         labels: Labels of all images.
-        per_class: How many of each class; 0: all.
+        per_class: Number of each class; 0: all.
         key: Key given to `start`.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Which channels stay."""
+"""Choice of the channels that stay."""
 
 from collections.abc import Iterable, Mapping
 from typing import Literal, NamedTuple, get_args
@@ -46,7 +46,7 @@ def choose(
 
     Args:
         scores: What `scores` gives.
-        share: Of the inner channels that go, in [0, 1), rounded to whole channels.
+        share: Share of the inner channels to remove, in [0, 1), rounded.
         scope: `global` takes the smallest scores of the whole network, `layer` the same
             share of every layer. Equal scores go from the last channel on.
         keep_at_least: Channels that stay in every layer that has as many.

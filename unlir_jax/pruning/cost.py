@@ -1,4 +1,4 @@
-"""What a network costs to run."""
+"""Cost of running a network."""
 
 from unlir_jax.models import calls, channels
 from unlir_jax.types import Module
@@ -9,10 +9,10 @@ def each_channel(module: Module, image_size: int) -> dict[str, float]:
 
     Args:
         module: A network of ours, pruned or not.
-        image_size: Side in pixels of the square picture.
+        image_size: Side in pixels of the square image.
 
     Returns:
-        For each layer of `channels.graph`, those of its makers and its reader.
+        For each layer of `channels.graph`, the cost of its makers and its reader.
     """
     found = calls.multiply_adds(module, image_size)
     costs = {}
@@ -28,11 +28,11 @@ def each_channel(module: Module, image_size: int) -> dict[str, float]:
 def flops(module: Module, image_size: int) -> int:
     """Count the multiply-adds of a network's convolutions and dense layers.
 
-    Papers call these FLOPs; a picture takes twice as many operations.
+    Papers call these FLOPs; an image takes twice as many operations.
 
     Args:
         module: A network of ours, pruned or not.
-        image_size: Side in pixels of the square picture.
+        image_size: Side in pixels of the square image.
 
     Raises:
         ValueError: The size is below 1.

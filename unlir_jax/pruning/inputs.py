@@ -1,4 +1,4 @@
-"""What the readers of inner channels see: their moments, and what the loss feels."""
+"""Inputs of the readers of inner channels: their moments, and the loss's gradients."""
 
 import functools
 from collections.abc import Callable, Iterable, Mapping
@@ -24,7 +24,7 @@ from unlir_jax.types import (
 
 
 class Moments(NamedTuple):
-    """Hold what is known of the channels of one layer, over pictures and places.
+    """Hold what is known of the channels of one layer, over images and places.
 
     Attributes:
         mean: `[channels]`.
@@ -46,13 +46,13 @@ def measure(
     Args:
         module: A network of ours.
         variables: Its variables.
-        batches: Pictures, `[batch, height, width, 3]` in [0, 1]; no labels are needed.
+        batches: Images, `[batch, height, width, 3]` in [0, 1]; no labels are needed.
 
     Returns:
         Moments for each layer of `channels.graph`.
 
     Raises:
-        ValueError: There is no picture, or the variables belong to another network.
+        ValueError: There is no image, or the variables belong to another network.
     """
     graph = channels.graph(module)
     channels.check(graph, variables)
@@ -99,13 +99,13 @@ def gate_gradients(
         module: A network of ours.
         variables: Its variables.
         images: `[batch, height, width, 3]` in [0, 1].
-        labels: A class for each picture, `[batch]`.
+        labels: A class for each image, `[batch]`.
         decide: Gives logits of the maps of the module's method `features`, such as a
-            head that was learnt beside it; None for the module's own.
+            head that was learnt next to it; None for the module's own.
 
     Returns:
-        `[batch, channels]` for each layer of `channels.graph`: of each picture's own
-        loss, so that it depends on no other picture.
+        `[batch, channels]` for each layer of `channels.graph`: of each image's own
+        loss, so that it depends on no other image.
     """
     split.check_shapes(images, labels)
     graph = channels.graph(module)

@@ -39,15 +39,15 @@ def reconstruct(
         variables: Its variables.
         choice: What `choose` gives.
         moments: What `measure` gives for these variables: what `compensate` makes of
-            them is the start, which is kept where pictures say little.
-        batches: Pictures, `[batch, size, size, 3]` in [0, 1]: one size of batch, or the
+            them is the start, which is kept where images say little.
+        batches: Images, `[batch, size, size, 3]` in [0, 1]: one size of batch, or the
             last one smaller.
 
     Returns:
         Variables of the same shapes, with the channels masked; to be removed.
 
     Raises:
-        ValueError: Another kind of network, no norms, or no picture.
+        ValueError: Another kind of network, no norms, or no image.
     """
     if not isinstance(module, InvertedResidualNet) or not module.style.norm:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""How much each inner channel of a network counts."""
+"""Scores of the inner channels of a network."""
 
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
@@ -35,8 +35,8 @@ def scores(
     """Score the inner channels of a network.
 
     Args:
-        variables: Of the network, before any pruning.
-        graph: Of the network, `channels.graph(module)`.
+        variables: Variables of the network, before any pruning.
+        graph: Graph of the network, `channels.graph(module)`.
         kind: One of `KINDS`:
 
             - `weight`: magnitude of the filter weight; if several convolutions make a
@@ -48,15 +48,15 @@ def scores(
               mean, as layers are of different size.
             - `taylor`: mean over images of the magnitude of gate times gradient of the
               loss (Molchanov et al., ICLR 2017, equation 7). Needs `gradients`.
-            - `activation`: deviation of the channel times the norm of the weights that
-              read it, each over its own norm's deviation: the error in what is read
-              when the channel is replaced by its mean. Needs `moments`.
-            - `unpredictable`: the same with the deviation that is left when all other
-              channels predict this one (optimal brain surgeon, Hassibi & Stork 1992):
-              the error after `compensate(..., "linear")`. Needs `moments`.
-            - `sensitive`: root mean square over pictures of the loss's derivative by
+            - `activation`: standard deviation of the channel times the norm of the
+              weights that read it, each over its own norm's std: the error in what is
+              read when the channel is replaced by its mean. Needs `moments`.
+            - `unpredictable`: the same with the standard deviation that is left when
+              all other channels predict this one (optimal brain surgeon, Hassibi &
+              Stork 1992): the error after `compensate(..., "linear")`. Needs `moments`.
+            - `sensitive`: root mean square over images of the loss's derivative by
               the gate, times the share of the channel (its root mean square) that all
-              other channels do not predict: how much the loss feels what is left after
+              other channels do not predict: the loss's sensitivity to the rest after
               `compensate(..., "linear")`. Needs `gradients` and `moments`.
         gates: Filter weights, `[channels]` by path of the convolution; a convolution
             that is not there has the weight 1.
@@ -131,7 +131,7 @@ def per_cost(found: Scores, costs: Mapping[str, float], power: float = 1.0) -> S
 
     Args:
         found: What `scores` gives.
-        costs: Of one channel of each layer, such as `each_channel` gives.
+        costs: Costs of one channel of each layer, such as `each_channel` gives.
         power: 0 leaves scores as they are.
 
     Raises:

@@ -95,7 +95,7 @@ def compensate(
     training are needed.
 
     Args:
-        variables: Of the network at its full width, before `mask` or `remove`.
+        variables: Variables at full width, before `mask` or `remove`.
         choice: What `choose` gives.
         moments: What `measure` gives for these variables.
         kind: `mean` or `linear`.

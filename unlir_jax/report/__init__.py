@@ -1,1 +1,1 @@
-"""What people look at: overlays, comparison sheets and the page that explains them."""
+"""Reports for people: overlays, comparison sheets and the page that explains them."""

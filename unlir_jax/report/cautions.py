@@ -1,4 +1,4 @@
-"""What should make a reader doubt an evaluation, in sentences: one for each metric."""
+"""Cautions about an evaluation, in sentences: one for each metric."""
 
 from collections.abc import Sequence
 

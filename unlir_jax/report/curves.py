@@ -21,7 +21,7 @@ def chart(
     methods: Mapping[str, Document],
     controls: Mapping[str, Document],
 ) -> html.Markup:
-    """Draw the curves of one metric for one picture.
+    """Draw the curves of one metric for one image.
 
     Args:
         metric: `insertion` or `deletion`.

@@ -36,13 +36,13 @@ def markdown(found: Document) -> str:
         shown = words.method_title(method)
         shown = f"*{shown}*" if method in about["controls"] else shown
         lines.append(f"| {shown} | {' | '.join(cells)} |")
-    lines += ["", "In italics: controls, which know nothing of the network.", ""]
+    lines += ["", "In italics: controls, computed without the network.", ""]
     lines += [f"- {sentence}" for sentence in _sentences(found)]
     return "\n".join(lines) + "\n"
 
 
 def page(found: Document, rows: Any, shown: Sequence[Any]) -> str:
-    """Write the report: tables, curves, pictures, and the contract of each metric."""
+    """Write the report: tables, curves, images, and the contract of each metric."""
     about = found["about"]
     columns = _columns(found)
     titles = [f"{words.metric_title(name)} {words.arrow(name)}" for name in columns]
@@ -80,7 +80,7 @@ def page(found: Document, rows: Any, shown: Sequence[Any]) -> str:
 
 
 def _columns(found: Document) -> list[str]:
-    """List the metrics of the table, those of all pictures together among them."""
+    """List the metrics of the table, also of all images together."""
     pooled = any(name.endswith("/pxap") for name in found)
     return [*found["about"]["metrics"], *(["pxap"] if pooled else [])]
 

@@ -1,4 +1,4 @@
-"""The report of `unlir explain`: what a network looked at, picture by picture."""
+"""The report of `unlir explain`: what a network looked at, image by image."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -16,13 +16,13 @@ def article(
     views: Mapping[str, overlay.View],
     account: html.Markup | str = "",
 ) -> html.Markup:
-    """Write the part of the page about one picture.
+    """Write the part of the page about one image.
 
     Args:
-        name: Of the picture, different from all others on the page.
+        name: Name of the image, different from all others on the page.
         picture: The square that the network sees.
         entry: What `results.json` says of it.
-        views: By method, its map over the picture and the picture seen through it.
+        views: By method, its map over the image and the image seen through it.
         account: What parts have added, see `part_panel.panel`.
     """
     methods, controls = entry["methods"], entry["controls"]

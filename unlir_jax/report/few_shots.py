@@ -1,4 +1,4 @@
-"""Methods that learn from few pictures, side by side: curves and a page."""
+"""Methods that learn from few images, side by side: curves and a page."""
 
 import base64
 import io
@@ -174,7 +174,7 @@ def _aside(panel: Any, points: float) -> Any:
 
 
 def _beside(summary: Document) -> dict[str, float]:
-    """Say how far to move methods, so that those of one size do not hide each other."""
+    """Say how far to move methods, so that equal ones do not hide each other."""
     names, first = summary["methods"], summary["k"][0]
     sizes = {name: summary[f"{name}/{first}/trained_parameters"] for name in names}
     found = {}
@@ -192,7 +192,7 @@ def _say_shots(
     summary: Document,
     aside: float,
 ) -> None:
-    """Write k beside the points, where there are few enough of them."""
+    """Write k at the points, where there are few enough of them."""
     if len(summary["methods"]) > NAMED:
         return
     for k, x, y in zip(summary["k"], values, accuracy, strict=True):

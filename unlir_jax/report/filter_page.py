@@ -1,4 +1,4 @@
-"""Which filters a task uses, as one self-contained page."""
+"""Page of the filters that a task uses, self-contained."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,7 @@ def page(document: Document, sections: Sequence[html.Markup]) -> str:
 
     Args:
         document: What `results.json` says.
-        sections: Of the page, in order.
+        sections: Sections of the page, in order.
     """
     weights = document["weights"]
     return html.render(
@@ -46,7 +46,7 @@ def filters(title: str, rows: Sequence[tuple[Document, Crops]]) -> html.Markup:
     """Write the section of the most raised, or the most lowered, filters.
 
     Args:
-        title: Of the section.
+        title: Title of the section.
         rows: For each filter what `results.json` says of it, and regions with names.
     """
     described = []

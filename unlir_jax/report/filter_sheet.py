@@ -1,4 +1,4 @@
-"""Weights of filters by layer, and saliency before and after them, as pictures."""
+"""Weights of filters by layer, and saliency before and after them, as images."""
 
 from collections.abc import Mapping, Sequence
 
@@ -26,7 +26,7 @@ def draw_weights(weights: Mapping[str, Array]) -> Image.Image:
     the median.
 
     Args:
-        weights: Of one adapter, in the order of the rows.
+        weights: Filter weights of one adapter, in the order of the rows.
     """
     height = 0.25 * len(weights) + 1.3
     figure = figures.Figure((9.2, height), dpi=120, layout="constrained")
@@ -86,12 +86,12 @@ def draw_saliency(
     subtitle: str,
     rows: Sequence[tuple[Document, Image.Image, Sequence[Image.Image]]],
 ) -> Image.Image:
-    """Draw pictures beside their saliency maps before and after adapting.
+    """Draw images next to their saliency maps before and after adapting.
 
     Args:
         title: Whose maps.
-        subtitle: What else to know.
-        rows: For each picture what `results.json` says of it, the square that the
+        subtitle: Further information.
+        rows: For each image what `results.json` says of it, the square that the
             network sees, and its two overlays.
     """
     step = SIDE + 58

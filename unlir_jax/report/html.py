@@ -1,4 +1,4 @@
-"""Pages of one file: templates in which every text is escaped, and pictures in them."""
+"""Pages of one file: templates in which every text is escaped, and images in them."""
 
 import base64
 import functools
@@ -24,7 +24,7 @@ def render(template: str, **values: Any) -> Markup:
 
 
 def image(picture: Image.Image, text: str) -> Markup:
-    """Write a picture into the page; `text` says what is to be seen."""
+    """Write an image into the page; `text` says what is to be seen."""
     buffer = io.BytesIO()
     picture.save(buffer, "WEBP", quality=QUALITY)
     data = base64.b64encode(buffer.getvalue()).decode("ascii")

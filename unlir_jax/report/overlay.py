@@ -1,4 +1,4 @@
-"""A map over a picture, and the picture seen through the map."""
+"""A map over an image, and the image seen through the map."""
 
 import functools
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from unlir_jax import maps
 
 # Inferno grows evenly in lightness, in print and for colour-blind eyes as well, where
 # a rainbow makes borders that are not in the data. Its darkest part is left out: over
-# a picture it would read as shadow instead of as a low value.
+# an image it would read as shadow instead of as a low value.
 from unlir_jax.core import extras
 from unlir_jax.types import Array, Saliency
 
@@ -20,17 +20,17 @@ with extras.needed("report"):
 
 COLOURS, DARKEST = "inferno", 0.3
 STRONGEST = 0.88
-"""Opacity at the value 1: the picture still shows through."""
+"""Opacity at the value 1: the image still shows through."""
 GREYNESS = 0.9
-"""How much of the picture's own colour is taken away, so that colour means the map."""
+"""How much of the image's own colour is taken away, so that colour means the map."""
 SMALLEST_SIDE = 448
 """Side in pixels below which people see little."""
 BLOCKY = 128
-"""Networks with smaller pictures see so few pixels that each one is shown."""
+"""Networks with smaller images see so few pixels that each one is shown."""
 
 
 class View(NamedTuple):
-    """Hold what one map makes of one picture."""
+    """Hold what one map makes of one image."""
 
     overlay: Image.Image
     masked: Image.Image
@@ -47,15 +47,15 @@ def masks(saliency: Saliency, side: int) -> np.ndarray:
 
 
 def views(pictures: Sequence[Image.Image], saliency: Saliency) -> list[View]:
-    """Draw the raw map of each picture."""
+    """Draw the raw map of each image."""
     enlarged = masks(saliency, pictures[0].width)
     return [view(*pair) for pair in zip(pictures, enlarged, strict=True)]
 
 
 def enlarge(picture: Image.Image) -> Image.Image:
-    """Make a square picture large enough for people.
+    """Make a square image large enough for people.
 
-    Small pictures are smoothed up to 448 pixels; tiny ones keep their pixels visible.
+    Small images are smoothed up to 448 pixels; tiny ones keep their pixels visible.
     """
     side = picture.width
     if side >= SMALLEST_SIDE:
@@ -67,7 +67,7 @@ def enlarge(picture: Image.Image) -> Image.Image:
 
 
 def overlay(picture: Image.Image, mask: Array) -> Image.Image:
-    """Lay a map in colour over the greyed picture, stronger where the map is.
+    """Lay a map in colour over the greyed image, stronger where the map is.
 
     Args:
         picture: The square that the network sees.
@@ -89,7 +89,7 @@ def overlay(picture: Image.Image, mask: Array) -> Image.Image:
 
 
 def masked(picture: Image.Image, mask: Array) -> Image.Image:
-    """Show the picture times the map: what average drop and gain give the network.
+    """Show the image times the map: what average drop and gain give the network.
 
     Arguments and result are as in `overlay`.
     """

@@ -26,7 +26,7 @@ def page(
     Args:
         document: What `results.json` says.
         gallery: What `parts.json` says.
-        sections: Of the page, in order.
+        sections: Sections of the page, in order.
     """
     facts = {
         "Network": document["model"],
@@ -67,7 +67,7 @@ def parts(rows: Sequence[tuple[Document, Crops]], names: Sequence[str]) -> html.
 
 
 def about(entry: Document, names: Sequence[str]) -> list[str]:
-    """Say what a part speaks for, how much it adds, and where it usually is."""
+    """Say which classes a part supports, how much it adds, and where it usually is."""
     speaks = [
         f"{plain(names[int(found['class'])])} "
         f"{part_panel.signed(found['contribution'])}"
@@ -113,7 +113,7 @@ def categories(
 
     Args:
         rows: For each category its entry, and its parts with crops.
-        names: Of all classes.
+        names: Names of all classes.
         known: All parts.
         linked: Those that have a row on the page.
     """

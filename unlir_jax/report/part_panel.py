@@ -1,4 +1,4 @@
-"""Why a part network decided so, as a piece of the page: parts, ledger and contrast."""
+"""Panel of a part network's decision on the page: parts, ledger and contrast."""
 
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
@@ -16,12 +16,12 @@ def panel(
     regions: Mapping[int, Sequence[Image.Image]],
     sentence: str = "",
 ) -> html.Markup:
-    """Write which parts decided about a picture, where they are and how much they add.
+    """Write which parts decided about an image, where they are and how much they add.
 
     Args:
-        name: Of the picture.
+        name: Name of the image.
         entry: See `part_account.account`.
-        views: By part, where it is in the picture.
+        views: By part, where it is in the image.
         regions: By part, training regions that look like it.
         sentence: Why there are none, or "".
     """

@@ -1,4 +1,4 @@
-"""Parts on one image: what decided about a picture, and what all parts look like."""
+"""Parts on one image: what decided about an image, and what all parts look like."""
 
 import pathlib
 from collections.abc import Sequence
@@ -21,13 +21,13 @@ LABEL, SMALL, PER_ROW = 236, 96, 8
 def sheet_of_decision(
     picture: Image.Image, entry: Document, told: Any, subtitle: str
 ) -> Image.Image:
-    """Draw which parts decided about a picture, and why for no other class.
+    """Draw which parts decided about an image, and why for no other class.
 
     Args:
         picture: The square that the network sees.
-        entry: What `results.json` says of the picture, with `parts` in it.
+        entry: What `results.json` says of the image, with `parts` in it.
         told: See `part_panels.Told`.
-        subtitle: Which network and layer.
+        subtitle: Network and layer.
     """
     shown, contrast = told.entry["shown"], told.entry["contrast"]
     ledger = part_panel.lines(told.entry)
@@ -133,7 +133,7 @@ def sheet_of_parts(
 
     Args:
         title: Whose parts.
-        subtitle: What else to know.
+        subtitle: Further information.
         rows: For each part its name, up to three lines about it, and crops.
     """
     columns = 2 if len(rows) > 10 else 1

@@ -1,4 +1,4 @@
-"""One picture's comparison sheet: everything about it on one image."""
+"""One image's comparison sheet: everything about it on one image."""
 
 import pathlib
 import warnings
@@ -71,17 +71,17 @@ def sheet(
     views: Mapping[str, overlay.View],
     subtitle: str,
 ) -> Image.Image:
-    """Draw the comparison sheet of one picture.
+    """Draw the comparison sheet of one image.
 
     Args:
         picture: The square that the network sees.
-        entry: What `results.json` says of the picture.
-        views: By method, its map over the picture and the picture seen through it.
-        subtitle: Which network and layer.
+        entry: What `results.json` says of the image.
+        views: By method, its map over the image and the image seen through it.
+        subtitle: Network and layer.
 
     Returns:
-        8-bit RGB: the picture with its top classes, and for each method the overlay,
-        the masked picture and its probability; below, the scores with the controls.
+        8-bit RGB: the image with its top classes, and for each method the overlay,
+        the masked image and its probability; below, the scores with the controls.
     """
     large = overlay.enlarge(picture)
     side = large.width
@@ -179,7 +179,7 @@ def _table(page: Page, entry: Document, top: Length) -> None:
                 page.text(edge, y - 12, value, 11, ha="right", **style)
     note = (
         "Best method in bold; ↑ higher is better, ↓ lower is better. Below the line: "
-        "controls, which know nothing of the network."
+        "controls, computed without the network."
     )
     page.text(MARGIN, y + 34, note, 9.5, color=MUTED)
 

@@ -101,12 +101,12 @@ def warnings(
     controls: Mapping[str, Document],
     probability: float = 1.0,
 ) -> list[str]:
-    """Say in sentences what should make a reader doubt the maps of one picture.
+    """Say in sentences what should make a reader doubt the maps of one image.
 
     Args:
         methods: Scores by metric, and `flat`, of each method asked for.
-        controls: The same of the controls beside them.
-        probability: What the network gives to the class on the whole picture.
+        controls: The same of the controls.
+        probability: What the network gives to the class on the whole image.
     """
     known = set(saliency.CONTROLS)
     rivals = dict(controls) | {name: methods[name] for name in methods if name in known}
@@ -136,7 +136,7 @@ def warnings(
             control = f"{method_title(rival)} ({percent(rivals[rival][metric])})"
             found.append(
                 f"On {metric}, {enumerate_names(beaten)} {verb} not beat {control}, "
-                "which knows nothing of the network."
+                "which is computed without the network."
             )
     return found
 

@@ -1,4 +1,4 @@
-"""The job: find the pictures of a folder that are most like others."""
+"""The job: find the images of a folder that are most like others."""
 
 import functools
 import math
@@ -64,7 +64,7 @@ def run(
 ) -> RetrievalOutcome:
     """Search, and write `results.json` and `search.html`.
 
-    Where all pictures of the index lie in folders that name their class, see
+    Where all images of the index lie in folders that name their class, see
     `image_files.classes_of`, the mean average precision and recall of each as a query
     are given too.
 
@@ -74,26 +74,26 @@ def run(
         output: Folder to write to.
         model: Name of the network, or the workdir of a training.
         weights: Its weights, see `pretrained.load`; they need no classifier.
-        weights_key: Which of them.
-        adapter: A file of weights of its filters, which are folded in; its pictures'
+        weights_key: Key of the weights in the file.
+        adapter: A file of weights of its filters, which are folded in; its images'
             size is taken then.
         pool: Pooling of the maps, one of `pooling.POOLINGS`.
         whiten: Directions of a PCA whitening, fitted to the index, at most one less
-            than it has pictures; 0: none.
-        top: How many to find for each query.
-        image_size: Side in pixels of the pictures; by default that of the adapter, or
+            than it has images; 0: none.
+        top: Number of images to find for each query.
+        image_size: Side in pixels of the images; by default that of the adapter, or
             of the network.
         crop: Share of the shorter side that is kept; None takes the network's.
         interpolation: Filter of the resizing; None takes the network's.
         overwrite: Whether to replace a previous search.
-        batch_size: Pictures that go through the network together.
+        batch_size: Images that go through the network together.
         white_level: White of images of more than 8 bits, see `data.levels`.
         progress: Told how far the work is.
 
     Raises:
         ValueError: A setting that makes no sense, nothing to search or to search for,
             or an output folder that may not be written to.
-        FloatingPointError: The network gives no numbers for a picture.
+        FloatingPointError: The network gives no numbers for an image.
     """
     if pool not in pooling.POOLINGS:
         known = ", ".join(pooling.POOLINGS)
@@ -171,7 +171,7 @@ def run(
 
 
 def _check_whiten(network: pretrained.Pretrained, whiten: int, pictures: int) -> None:
-    """Refuse more directions than channels, or than pictures but one, can have."""
+    """Refuse more directions than channels, or than images but one, can have."""
     size = network.image_size
     example = jax.ShapeDtypeStruct((1, size, size, 3), np.float32)
     maps = jax.eval_shape(
@@ -189,7 +189,7 @@ def _check_whiten(network: pretrained.Pretrained, whiten: int, pictures: int) ->
 
 
 def _check_finite(rows: Mapping[Path, np.ndarray]) -> None:
-    """Stop at descriptors that are no numbers, and name their pictures."""
+    """Stop at descriptors that are no numbers, and name their images."""
     broken = [str(path) for path, row in rows.items() if not np.isfinite(row).all()]
     if broken:
         finite.check({"the descriptor": math.nan}, "the search", broken)
@@ -231,13 +231,13 @@ def _describe(
     failed: list[dict[str, str]],
     progress: Progress,
 ) -> dict[Path, np.ndarray]:
-    """Pool the maps of all pictures that can be read, at unit length."""
+    """Pool the maps of all images that can be read, at unit length."""
 
     @jax.jit
     def describe(variables: Variables, images: Array) -> jax.Array:
         maps = network.module.apply(variables, images, method="features")
         pooled = pooling.POOLINGS[pool](maps[..., : _channels(network, maps)])
-        # At one length before whitening too, or bright pictures would shape it; what
+        # At one length before whitening too, or bright images would shape it; what
         # is no number has no length, and would come out as zeros.
         sound = jnp.isfinite(pooled).all(-1, keepdims=True)
         return jnp.where(sound, clustering.unit(pooled), jnp.nan)
@@ -272,7 +272,7 @@ def _search(
     searched: Sequence[Path],
     top: int,
 ) -> Record:
-    """Find the nearest of each query; a picture does not find itself."""
+    """Find the nearest of each query; an image does not find itself."""
     queries, index = (
         np.stack([table[p] for p in paths]) for paths in (asking, searched)
     )

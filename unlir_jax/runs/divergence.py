@@ -27,7 +27,7 @@ def check_step(
 ) -> None:
     """Stop a training whose numbers are none any more.
 
-    The names of all pictures of that batch are written to `diverged.json`.
+    The names of all images of that batch are written to `diverged.json`.
 
     Raises:
         FloatingPointError: Says so, with the step and some of the names.

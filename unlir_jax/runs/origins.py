@@ -15,7 +15,7 @@ from unlir_jax.runtime import mesh, ranges
 from unlir_jax.storage import documents, files
 
 FILE = "began_with.json"
-# Splits of more examples are told by their hashes only.
+# Splits of more examples are recognised by their hashes only.
 MOST_LISTED = 10_000
 # As a workdir says whose it is: without, nothing has begun there.
 CONFIG = "config.json"

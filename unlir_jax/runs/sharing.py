@@ -23,9 +23,9 @@ class Place(NamedTuple):
     Attributes:
         folder: The workdir.
         settings: See `config.to_dict`.
-        free: What may differ from an earlier start.
+        free: Settings that may differ from an earlier start.
         defaults: See `workdir.check`.
-        traces: What such a run leaves in it, beside its config.
+        traces: What such a run leaves in it, next to its config.
     """
 
     folder: Path

@@ -42,10 +42,10 @@ def check(
     Args:
         folder: The workdir; it need not exist.
         settings: See `config.to_dict`.
-        free: What may differ from an earlier start.
+        free: Settings that may differ from an earlier start.
         defaults: What a setting meant before there was it: an earlier version did not
             write it down.
-        traces: What such a run leaves in the folder, beside its config.
+        traces: What such a run leaves in the folder, next to its config.
 
     Returns:
         The summary if this very run has been finished there, else None.
@@ -254,7 +254,7 @@ def classes_of(folder: str | os.PathLike[str]) -> tuple[str, ...]:
 
 
 def training_pictures(folder: str | os.PathLike[str]) -> sources.Source:
-    """Open the pictures that the network in a workdir was trained on.
+    """Open the images that the network in a workdir was trained on.
 
     Raises:
         ValueError: They are not where they were, are others than then, or the folder
@@ -278,7 +278,7 @@ def training_pictures(folder: str | os.PathLike[str]) -> sources.Source:
 
 
 def _check_classes(folder: Path, classes: Sequence[str]) -> None:
-    """Refuse to go on where labels would mean other classes than before."""
+    """Refuse to continue where labels would mean other classes than before."""
     known = classes_of(folder) if (folder / CLASSES).is_file() else ()
     if known and known != tuple(classes):
         gone = [name for name in known if name not in classes]

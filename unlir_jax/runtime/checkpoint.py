@@ -32,7 +32,7 @@ ROOM = 100_000
 
 
 class Restored(NamedTuple):
-    """Hold what was read back: the step, the state, and what was noted beside it."""
+    """Hold what was read back: the step, the state, and what was noted next to it."""
 
     step: int
     state: PyTree
@@ -98,7 +98,7 @@ def save(
     notes: Document,
     metrics: Mapping[str, float] | None = None,
 ) -> None:
-    """Save a state; the writing goes on in the background.
+    """Save a state; the writing continues in the background.
 
     Args:
         manager: See `open_manager`.
@@ -220,7 +220,7 @@ def set_aside(manager: ocp.CheckpointManager, step: int) -> None:
     """Move checkpoints of later steps out of the way of those that are to come.
 
     They are the damaged ones that `restore` has skipped; they go to the folder
-    `damaged_checkpoints` beside, and nothing is deleted.
+    `damaged_checkpoints`, and nothing is deleted.
     """
     later = [number for number in manager.all_steps() if number > step]
     if not later:

@@ -1,4 +1,4 @@
-"""Record beside the arrays of a checkpoint: notes and checksums."""
+"""Record next to the arrays of a checkpoint: notes and checksums."""
 
 import json
 import zlib
@@ -88,7 +88,7 @@ def _is_entry(entry: object) -> bool:
 
 
 def check_sums(leaves: Document, state: PyTree) -> None:
-    """Refuse arrays that are not those of a record, of those that are whole here.
+    """Refuse whole arrays that differ from a record's.
 
     Raises:
         ValueError: Names the first.

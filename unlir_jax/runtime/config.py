@@ -24,8 +24,8 @@ from unlir_jax.storage import paths
 
 _PACKAGE = Path(__file__).parents[1]
 _BESIDE = _PACKAGE.parent / "configs"
-# In a wheel the configs lie in the package. Beside it they are ours in a checkout only:
-# `site-packages/configs` would be somebody else's.
+# In a wheel the configs lie in the package. Next to it they are ours in a checkout
+# only: `site-packages/configs` would be somebody else's.
 _FOLDERS = (_PACKAGE / "configs",) + (
     (_BESIDE,) if _BESIDE.with_name("pyproject.toml").is_file() else ()
 )

@@ -96,7 +96,7 @@ def join_processes(environment: Mapping[str, str] = os.environ) -> bool:
 
 
 def is_first() -> bool:
-    """Tell the process that writes and speaks for all."""
+    """Tell the process that writes and prints for all."""
     return jax.process_index() == 0
 
 

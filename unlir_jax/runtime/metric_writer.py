@@ -44,11 +44,11 @@ def start(
     live: bool = False,
     say: Callable[[str], None] = print,
 ) -> Journal:
-    """Go on with the journal of a workdir.
+    """Continue with the journal of a workdir.
 
     Args:
         folder: The workdir.
-        step: Where the training goes on: what was written of later steps is dropped,
+        step: Where the training continues: what was written of later steps is dropped,
             for it will be written again.
         steps: Where it ends.
         tensorboard: Whether TensorBoard gets the metrics too.

@@ -1,4 +1,4 @@
-"""Notice that a run shall stop, and let it come to a good end first."""
+"""Notice a signal to stop, and let a run save its state first."""
 
 import contextlib
 import signal

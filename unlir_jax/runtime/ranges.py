@@ -15,7 +15,7 @@ class Range(NamedTuple):
         high: The largest.
         above: Whether `low` itself is none of them.
         below: Whether `high` itself is none of them.
-        zero: What 0 stands for, beside the numbers from `low`; "" where for nothing.
+        zero: Meaning of 0, besides the numbers from `low`; "" where for nothing.
     """
 
     low: int | float
@@ -45,7 +45,7 @@ SEED = Range(0, 2**32 - 1)
 # Steps are counted by 32 bits.
 MOST_STEPS = 2**31 - 1
 COUNT = Range(0, MOST_STEPS)
-# A picture of 4,096 pixels squared takes 200 MB as numbers.
+# An image of 4,096 pixels squared takes 200 MB as numbers.
 MOST_SIDE, MOST_BATCH, MOST_READERS = 4096, 2**20, 1024
 
 RANGES: dict[str, Range] = {
@@ -55,7 +55,7 @@ RANGES: dict[str, Range] = {
     "epochs": Range(0, 1e9),
     "average": Range(0, 1, below=True),
     "data.image_size": Range(1, MOST_SIDE, zero="what the network is made for"),
-    # A crop of a twentieth enlarges pictures by twenty.
+    # A crop of a twentieth enlarges images by twenty.
     "data.crop": Range(0.05, 1, zero="what the weights want"),
     "data.workers": Range(0, MOST_READERS),
     "data.threads": Range(0, MOST_READERS),
@@ -85,7 +85,7 @@ RANGES: dict[str, Range] = {
     "gallery": Range(0, 1000),
     "statistics.confidence": Range(0, 1, above=True, below=True),
     "statistics.resamples": Range(1, 10**7),
-    # Of learning from few pictures.
+    # Settings of learning from few images.
     "k": Range(1, MOST_STEPS),
     "ways": COUNT,
     "draws": Range(1, 10**6),
@@ -118,7 +118,7 @@ def check(settings: Any) -> None:
         ValueError: Names the setting, its value and what is expected.
 
     Example:
-        >>> from unlir_jax import ranges
+        >>> from unlir_jax.runtime import ranges
         >>> ranges.check({"seed": 3, "data": {"crop": 0.875}})
     """
     for name, value in _leaves(settings):

@@ -49,7 +49,7 @@ def noise(own: jax.Array, sample: PyTree, images: Images, level: float) -> jax.A
         own: The images' keys, from `image_keys`.
         sample: Number of the draw.
         images: What the noise is added to.
-        level: Deviation, as a share of each image's range of values.
+        level: Standard deviation, as a share of each image's range of values.
     """
     images = jnp.asarray(images)
     spread = jnp.max(images, (1, 2, 3)) - jnp.min(images, (1, 2, 3))

@@ -1,4 +1,4 @@
-"""Maps that know nothing of the network: what every explainer has to beat."""
+"""Maps computed without the network, which every explainer has to beat."""
 
 from collections.abc import Callable
 

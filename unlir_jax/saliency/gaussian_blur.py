@@ -10,7 +10,7 @@ from unlir_jax.types import Images, PyTree
 def blur(images: Images, sigma: PyTree) -> jax.Array:
     """Blur with a Gaussian of `sigma` pixels, its weights adding to 1 at the border.
 
-    A deviation of 0 leaves the image as it is.
+    A standard deviation of 0 leaves the image as it is.
     """
     images = jnp.asarray(images)
     wide = jnp.promote_types(images.dtype, jnp.float32)

@@ -1,4 +1,4 @@
-"""Specs of explainers: all that is said of a method, beside its factory.
+"""Specs of explainers: all that is said of a method, next to its factory.
 
 A method is one file: a factory under `@explainer(...)`, imported once. Commands,
 reports, tables of the documentation and tests read the tables below.
@@ -28,7 +28,7 @@ class ExplainerSpec(NamedTuple):
 
     Attributes:
         title: Name for people.
-        family: Family of methods; those of "controls" do not look at the network.
+        family: Family of methods; "controls" do not use the network.
         formula: Formula of the map, or its description in a few words.
         passes: Number of passes through the network.
         source: Authors, venue and year.

@@ -60,7 +60,7 @@ def contrast(*, others: int = 3, strength: float = 1.0) -> Score:
     weights are differentiated, as in the authors' code.
 
     Args:
-        others: How many classes.
+        others: Number of other classes.
         strength: How much of the other classes' logits is subtracted; 0 leaves the
             label's own.
 

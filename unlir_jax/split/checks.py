@@ -20,7 +20,7 @@ from unlir_jax.types import Images, Labels, PyTree, SplitModel, Variables
 SLACK = 1e-4
 """How far rounding may take a pixel out of [0, 1]."""
 PICTURES = (1, 3, 4)
-"""How many channels pictures have. Whatever has others, such as maps that are given to
+"""How many channels images have. Whatever has others, such as maps that are given to
 a network cut at its own maps, has values of any range."""
 
 
@@ -233,7 +233,7 @@ def withheld[Found](
         found: Arrays with one entry an image; whatever else there is stays.
         images: Known or traced.
         labels: Known or traced.
-        classes: How many there are.
+        classes: Number of classes.
     """
     labels = jnp.asarray(labels)
     fine = _plausible(images) & (labels >= 0) & (labels < classes)

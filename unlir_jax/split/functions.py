@@ -31,6 +31,14 @@ def from_functions(
         head: `(variables, maps) -> logits`; it receives `Features` if that is what
             `features` returns.
         mean: The colour in [0, 1] that the network sees as zero.
+
+    Example:
+        >>> from unlir_jax import split
+        >>> import jax.numpy as jnp
+        >>> model = split.from_functions(lambda _, x: x, lambda _, x: x.mean((1, 2)))
+        >>> maps = model.features({}, jnp.ones((1, 2, 2, 3)))
+        >>> model.head({}, maps).tolist()  # The logits are the mean colour.
+        [[1.0, 1.0, 1.0]]
     """
 
     def cut_features(variables: Variables, images: Images) -> Features:
@@ -79,6 +87,13 @@ def whole(model: SplitModel) -> Callable[[Variables, Images], Logits]:
 
     All logits of an image are NaN where one of them is, or is infinitely high: its
     probabilities mean nothing then.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from unlir_jax import split
+        >>> model = split.from_functions(lambda _, x: x, lambda _, x: x.mean((1, 2)))
+        >>> split.whole(model)({}, jnp.ones((1, 2, 2, 3))).tolist()
+        [[1.0, 1.0, 1.0]]
     """
 
     def network(variables: Variables, images: Images) -> Logits:

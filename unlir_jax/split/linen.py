@@ -44,6 +44,14 @@ def from_methods(
     Raises:
         ValueError: The module lacks one of the methods, or is in training mode: see
             `from_linen`.
+
+    Example:
+        >>> import jax, unlir_jax
+        >>> network = unlir_jax.load("cifar_resnet8", "random", num_classes=2)
+        >>> model = unlir_jax.split.from_methods(network.module)
+        >>> images = jax.numpy.zeros((1, 32, 32, 3))
+        >>> model.features(network.variables, images).maps.shape
+        (1, 8, 8, 64)
     """
     for name in (features, head):
         if not callable(getattr(type(module), name, None)):
@@ -81,7 +89,7 @@ def from_linen(
         at: Path of the submodule, such as `"layer4/block2"` (see `module_paths`).
         mean: The colour in [0, 1] that the network sees as zero.
         allow_training: Take a network in training mode as it is: batch normalisation
-            of the pictures at hand, and dropout by the keys that stand among the
+            of the batch's images, and dropout by the keys that stand among the
             variables, `{**variables, "rngs": {"dropout": key}}`, one draw a key. What
             the network writes is thrown away.
         **arguments: Passed to `__call__`, for example `train=False`.
@@ -92,6 +100,16 @@ def from_linen(
             draws random numbers; the path matches no module, or one that runs several
             times (shared or scanned), so that its output is not one thing. The
             message lists the module paths.
+
+    Example:
+        >>> import jax, flax.linen as nn
+        >>> from unlir_jax import split
+        >>> module = nn.Sequential([nn.Conv(4, (3, 3)), lambda x: x.mean((1, 2))])
+        >>> images = jax.numpy.zeros((1, 8, 8, 3))
+        >>> variables = module.init(jax.random.key(0), images)
+        >>> model = split.from_linen(module, "layers_0")
+        >>> model.features(variables, images).maps.shape
+        (1, 8, 8, 4)
     """
     _check_arguments(module, arguments, allow_training)
     run = functools.partial(_run, module, at, arguments, training=allow_training)
@@ -144,7 +162,7 @@ def run_from(
         at: Path of the submodule.
         variables: Variables of the module.
         inner: The output, `[batch, rows, columns, channels]`.
-        image_size: Side in pixels of the square pictures that it is of.
+        image_size: Side in pixels of the square images that it is of.
         method: Name of the method.
 
     Raises:
@@ -159,7 +177,7 @@ def run_from(
 def watch(
     module: nn.Module, paths: Sequence[str], variables: Variables, images: Images
 ) -> dict[str, tuple[PyTree, PyTree]]:
-    """Give what goes into submodules of a trunk, and what comes out of them.
+    """Give what goes into submodules of a backbone, and what comes out of them.
 
     Args:
         module: A network with a method `features`.

@@ -1,7 +1,7 @@
 """Tell a network that trains from one that evaluates, by how it is called.
 
-In training mode, the result for a picture depends on the pictures beside it (batch
-normalisation) or on random numbers (dropout), so that no map is a picture's own.
+In training mode, the result for an image depends on the images next to it (batch
+normalisation) or on random numbers (dropout), so that no map is an image's own.
 """
 
 import contextlib

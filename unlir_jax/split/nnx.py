@@ -34,7 +34,7 @@ def from_nnx(
         head: Name of the second method.
         mean: The colour in [0, 1] that the network sees as zero.
         allow_training: Take a network in training mode as it is: batch normalisation
-            of the pictures at hand, and dropout by the keys among the variables, the
+            of the batch's images, and dropout by the keys among the variables, the
             same at every call. `nnx.reseed` and `nnx.state` give variables with
             other keys; what the network writes is thrown away.
         **arguments: Passed to both methods, for example `deterministic=True`.
@@ -46,6 +46,19 @@ def from_nnx(
         ValueError: The module lacks one of the methods, or is in training mode: an
             attribute or argument says so, or, when the functions are first called, it
             writes statistics or draws random numbers.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from unlir_jax import split
+        >>> class Network(nnx.Module):
+        ...     def __init__(self, rngs):
+        ...         self.conv = nnx.Conv(3, 4, (3, 3), rngs=rngs)
+        ...     features = lambda self, images: self.conv(images)
+        ...     head = lambda self, maps: maps.mean((1, 2))
+        >>> model, variables = split.from_nnx(Network(nnx.Rngs(0)))
+        >>> model.features(variables, jnp.ones((1, 8, 8, 3))).maps.shape
+        (1, 8, 8, 4)
     """
     from flax import nnx  # Slow to import, and only NNX users need it.
 
@@ -102,7 +115,7 @@ def _check_state(network: str, variables: Variables, known: PyTree) -> None:
 def _check(
     module: Module, methods: tuple[str, ...], arguments: dict[str, object]
 ) -> None:
-    """Refuse a network that says training, before it sees a picture.
+    """Refuse a network that says training, before it sees an image.
 
     Where a method takes more than the images, an argument may decide against the
     attributes, and what the network does when it runs tells.

@@ -53,7 +53,7 @@ def spearman_interval(
         groups: `[n]`, items that belong together, such as all parts of an image: these
             are drawn together, and counted in the result's `n`. Each alone without it.
         confidence: In (0, 1).
-        resamples: How often to draw. One in which a side is constant counts as 0.
+        resamples: Number of draws. One in which a side is constant counts as 0.
         seed: Seed of the resampling.
 
     Raises:

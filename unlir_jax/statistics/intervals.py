@@ -1,4 +1,4 @@
-"""Between what a mean or a median may lie, by resampling items.
+"""Confidence intervals of a mean or a median, by resampling items.
 
 Efron and Tibshirani, *An Introduction to the Bootstrap*, 1993.
 """
@@ -51,7 +51,7 @@ def bootstrap(
     Args:
         values: `[n]`, or `[n, k]` for k figures whose items are drawn together.
         confidence: In (0, 1).
-        resamples: How often to draw n of n items with replacement.
+        resamples: Number of draws of n of n items with replacement.
         seed: Seed of the resampling; equal seeds give equal intervals.
         statistic: "mean" or "median".
 

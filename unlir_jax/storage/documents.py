@@ -7,7 +7,7 @@ from typing import Any
 
 from unlir_jax.core.document_types import Record
 
-# What a document may take in memory beside its own text: 64 MB, or 8 times its size.
+# What a document may take in memory besides its own text: 64 MB, or 8 times its size.
 FREE_BYTES, FREE_RATIO = 48 << 20, 3
 # Brackets in brackets. Python's own limit is another in each version, and who looks
 # through a document may need more of the stack than its parser does.
@@ -34,7 +34,7 @@ def read_json(path: str | os.PathLike[str], expected: str = "JSON") -> Any:
 
     Example:
         >>> import pathlib, tempfile
-        >>> from unlir_jax import documents
+        >>> from unlir_jax.storage import documents
         >>> path = pathlib.Path(tempfile.mkdtemp()) / "a.json"
         >>> path.write_text("[1, 2]")
         6

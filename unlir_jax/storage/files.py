@@ -56,7 +56,7 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 
 
 def write_png(path: str | os.PathLike[str], image: Image.Image) -> None:
-    """Write a picture as `write_bytes` does.
+    """Write an image as `write_bytes` does.
 
     Raises:
         ValueError: It cannot be written there.
@@ -211,7 +211,7 @@ def _list_files(folder: Path, names: Iterable[str]) -> None:
 
 
 def _entries(folder: Path) -> list[str]:
-    """List what is in a folder beside what is just being written there."""
+    """List what is in a folder next to what is just being written there."""
     return [name for name in os.listdir(folder) if not staging.is_temporary(name)]
 
 

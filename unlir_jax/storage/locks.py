@@ -33,7 +33,7 @@ def alone(
 
     Example:
         >>> import pathlib, tempfile
-        >>> from unlir_jax import locks
+        >>> from unlir_jax.storage import locks
         >>> with locks.alone(pathlib.Path(tempfile.mkdtemp()) / locks.LOCK):
         ...     pass
     """

@@ -24,8 +24,8 @@ def check(place: str | os.PathLike[str], argument: str) -> Path:
             leads to itself by links.
 
     Example:
-        >>> from unlir_jax import places
-        >>> places.check("runs/a", "workdir").name
+        >>> from unlir_jax.storage import paths
+        >>> paths.check("runs/a", "workdir").name
         'a'
     """
     text = os.fspath(place)

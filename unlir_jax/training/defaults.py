@@ -29,7 +29,7 @@ def training() -> ConfigDict:
             "data": _data(),
             "model": _model(),
             "start": _start(),
-            # Computes the trunk's maps once and trains the head on them.
+            # Computes the backbone's maps once and trains the head on them.
             "features": {"cache": False, "folder": ""},
             "probe": _probe(),
             # Options are those of the objective, see `unlir_jax/objectives/`.
@@ -55,12 +55,12 @@ def _model() -> dict:
     return {
         # See `unlir models`.
         "name": "cifar_resnet8",
-        # A file, hf:owner/name, "random", or none: those at hand.
+        # A file, hf:owner/name, "random", or none: the available ones.
         "weights": config_dict.placeholder(str),
         # Of a file with several: what stands before their names, such as "state_dict";
         # "": the averaged ones where there are some.
         "weights_key": "",
-        # A file of an adapter that weighs the filters of the trunk, such as
+        # A file of an adapter that weighs the filters of the backbone, such as
         # `configs/few_shot.py` writes; it learnt on the weights above.
         "adapter": "",
         # One number for each filter learns, `filters/…` in the optimiser's table: those
@@ -104,25 +104,25 @@ def _data() -> dict:
         "crop": 0.0,
         "interpolation": "",
         "augment": "random_resized_crop|flip",
-        # memory keeps decoded pictures.
+        # memory keeps decoded images.
         "cache": "none",
         # Processes that read, 0: threads of this one; and how many of those, 0: one
         # for each core.
         "workers": 0,
         "threads": 0,
-        # Stop at a picture that cannot be read, instead of counting it.
+        # Stop at an image that cannot be read, instead of counting it.
         "strict": False,
         # By what a later start tells that the files of the data are those that it began
         # with: times (and sizes), or sizes.
         "compare": "times",
-        # Look for pictures that are both trained and tested on, and say so.
+        # Look for images that are both trained and tested on, and say so.
         "duplicates": True,
     }
 
 
 def _probe() -> dict:
     return {
-        # Choose what is left open on held-out training pictures: the pooling below,
+        # Choose what is left open on held-out training images: the pooling below,
         # optimizer.weight_decay where it is None, and steps where there are none.
         "choose": False,
         # Of the head: average, gem or max; "": left open, or the network's own.

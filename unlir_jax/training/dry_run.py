@@ -1,4 +1,4 @@
-"""What a training would do, said before it does it."""
+"""Dry run: a description of a training, without training."""
 
 import jax
 
@@ -10,8 +10,8 @@ def describe(setup: TrainingSetup, depth: int = 0) -> str:
     """Say what a training would do: data, batches, devices and every parameter.
 
     Args:
-        setup: What would be trained.
-        depth: Of the table of parameters, see `optim.describe`.
+        setup: Setup of the training.
+        depth: Depth of the table of parameters, see `optim.describe`.
     """
     rows, size, devices = setup.settings.batch_size, setup.image_size, setup.laid.mesh
     train, test = setup.data

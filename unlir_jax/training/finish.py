@@ -31,9 +31,9 @@ def finish(
 
     Args:
         folder: The workdir.
-        setup: What was trained.
-        variables: What has been learnt, whole.
-        record: Of the last checkpoint.
+        setup: Setup of the training.
+        variables: Learnt variables, whole.
+        record: Record of the last checkpoint.
         measured: Entries of the summary that hooks gave after the last step.
         speed: See `meters.Throughput.values`.
 

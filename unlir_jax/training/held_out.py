@@ -20,7 +20,7 @@ from unlir_jax.training import state as states
 from unlir_jax.training.setup import TrainingSetup
 
 FOLDS = 3
-# So many pictures tell candidates apart by half a point; more are not held out.
+# Number of images that separates candidates by half a point; no more are held out.
 MOST_HELD_OUT = 10_000
 FEWEST = 20
 # Steps that are worked through without asking whether to stop, and their bytes.
@@ -36,19 +36,18 @@ Compiled = Callable[
 def deal(
     labels: np.ndarray, weight: np.ndarray, seed: int
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Deal pictures out to folds: the places to learn from, and those to measure on.
+    """Deal images out to folds: the places to learn from, and those to measure on.
 
-    A class with a single picture is never held out. At most `MOST_HELD_OUT` pictures
+    A class with a single image is never held out. At most `MOST_HELD_OUT` images
     are, in one turn, where there are more than three times as many.
 
     Args:
-        labels: Of the pictures.
+        labels: Labels of the images.
         weight: 0 for one that could not be read.
-        seed: Of the folds.
+        seed: Seed of the folds.
 
     Returns:
-        The folds; none where fewer than `FEWEST` pictures or two classes can be held
-        out.
+        The folds; none where fewer than `FEWEST` images or two classes can be held out.
     """
     known = np.flatnonzero(weight > 0)
     _, place, count = np.unique(labels[known], return_inverse=True, return_counts=True)
@@ -73,18 +72,18 @@ def measure(
     compiled: Compiled,
     progress: Callable[[], None],
 ) -> list[list[float]]:
-    """Train several candidates on one part of the pictures, measure on the other.
+    """Train several candidates on one part of the images, measure on the other.
 
     Args:
-        setup: What is trained.
-        train: Features of the training pictures, pooled in one way.
-        split: Places of the pictures to learn from, and of those to measure on.
+        setup: Setup of the training.
+        train: Features of the training images, pooled in one way.
+        split: Places of the images to learn from, and of those to measure on.
         candidates: The number of steps, and several weight decays.
         compiled: See `compiler`.
         progress: Called now and then; may raise an exception to stop.
 
     Returns:
-        For each decay, sums over the latter: of `evaluate.best`, the loss, and 1.
+        For each decay, sums over held-out images: of `evaluate.best`, the loss, and 1.
     """
     (inside, outside), (steps, decays) = split, candidates
     settings = setup.settings
@@ -127,7 +126,7 @@ def compiler(setup: TrainingSetup) -> Compiled:
     """Make `(steps, candidates) -> (first states, advance, evaluate)`, compiled once.
 
     Args:
-        setup: What is trained.
+        setup: Setup of the training.
     """
     return functools.cache(functools.partial(_compile, setup))
 

@@ -1,4 +1,4 @@
-"""Where training starts from: weights of another run, as far as they fit."""
+"""Initial weights of a training from another run, as far as they fit."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -29,7 +29,7 @@ class Start(NamedTuple):
         classes: A sentence about which classes of the classifier are taken; "" where
             they are the same ones.
         remark: Which of several weights there were taken.
-        sha256: Of the file that they come from, or of the arrays of a checkpoint.
+        sha256: Hash of the file that they come from, or of a checkpoint's arrays.
     """
 
     variables: dict[str, Any]
@@ -65,7 +65,7 @@ def start_from(
     blocks: bool = False,
     key: str = "",
 ) -> Start:
-    """Replace variables by those of another run or file that have their name and shape.
+    """Replace variables by another run's or file's of the same name and shape.
 
     The classifier is taken over class by class, as their names say.
 
@@ -73,9 +73,9 @@ def start_from(
         place: A file of weights or `hf:owner/name`, in any layout that `load` reads; a
             workdir, whose final weights, or else newest checkpoint, are taken; or one
             checkpoint of it, `WORKDIR/checkpoints/STEP`.
-        variables: Of this network.
-        network: Which it is.
-        names: Of its classes; without, a classifier of as many is taken as it is.
+        variables: Variables of this network.
+        network: The network.
+        names: Names of its classes; without, a classifier of as many is kept as it is.
         blocks: See `heads.carry`.
         key: Which weights of a file that holds several, see `selection.select`.
 
@@ -146,9 +146,9 @@ def own_classes(
 
     Args:
         network: Loaded for so many classes.
-        names: Of the data's.
+        names: Names of the data's classes.
         blocks: See `heads.carry`.
-        seed: Of a new classifier.
+        seed: Seed of a new classifier.
 
     Returns:
         The network with the data's names, and sentences about what was taken.

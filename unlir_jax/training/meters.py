@@ -1,4 +1,4 @@
-"""What a training adds up from step to step: means, and time."""
+"""Meters of a training: means and time, added up from step to step."""
 
 import time
 from collections.abc import Mapping
@@ -27,7 +27,7 @@ class RunningMean:
         return means
 
     def sums(self) -> Record:
-        """Give what JSON can keep, for another `RunningMean` to go on from."""
+        """Give what JSON can keep, for another `RunningMean` to continue from."""
         return {"values": dict(self._values), "count": self._count}
 
 
@@ -74,5 +74,5 @@ class Throughput:
         }
 
     def sums(self) -> dict[str, int | float]:
-        """Give what JSON can keep, for another `Throughput` to go on from."""
+        """Give what JSON can keep, for another `Throughput` to continue from."""
         return dict(self._sums)

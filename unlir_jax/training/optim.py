@@ -218,8 +218,8 @@ def make(
 
     Args:
         found: The rule of each parameter.
-        learning_rate: Of each step.
-        name: Of a function of optax that takes a learning rate.
+        learning_rate: Learning rate of each step.
+        name: Name of a function of optax that takes a learning rate.
         weight_decay: Strength, for the parameters whose rule says so. An array, as
             several decays under `vmap` are, is not checked.
         clip_norm: Largest norm of the whole gradient; 0 for any.

@@ -1,4 +1,4 @@
-"""What a config of a linear probe leaves open: pooling, weight decay and steps."""
+"""Choices that a linear probe's config leaves open: pooling, weight decay and steps."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -26,7 +26,7 @@ def left_open(settings: Settings, module: Module, image_size: int) -> tuple[str,
     Args:
         settings: See `defaults.training`.
         module: The network.
-        image_size: Side of the pictures in pixels.
+        image_size: Side of the images in pixels.
 
     Raises:
         ValueError: Something is left open and nothing chooses it, or the settings do
@@ -76,10 +76,10 @@ def poolings(settings: Settings, opened: Sequence[str]) -> tuple[str, ...]:
 
 
 def default(settings: Settings, opened: Sequence[str], examples: int) -> Candidate:
-    """Give what is taken for want of pictures to hold out, and tried first.
+    """Give what is taken for want of images to hold out, and tried first.
 
     The network's own pooling, the middle decay, and the fewest steps that show every
-    picture once, of the first two numbers.
+    image once, of the first two numbers.
     """
     decays, steps = settings.probe.weight_decays, sorted(settings.probe.steps)[:2]
     enough = [each for each in steps if each * settings.batch_size >= examples]

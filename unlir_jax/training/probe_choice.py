@@ -1,4 +1,4 @@
-"""What a probe has chosen: kept as JSON, read again, and told to all processes."""
+"""Choice of a probe: kept as JSON, read again, and sent to all processes."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -79,7 +79,7 @@ def agree(setup: TrainingSetup, chosen: Record | None) -> Candidate:
 
     Args:
         setup: The same in all of them.
-        chosen: Of the first one, see `notes`.
+        chosen: Choice of the first probe, see `notes`.
     """
     ways, decays = _ways(), _decays(setup)
     places = 0, 0, 0

@@ -1,7 +1,7 @@
-"""Choose what a linear probe leaves open on held-out training pictures.
+"""Choose what a linear probe leaves open on held-out training images.
 
 Every candidate is trained as the trainer would train it, by the same objective, batches
-and optimiser, on a part of the training pictures, and measured on the rest of them.
+and optimiser, on a part of the training images, and measured on the rest of them.
 """
 
 import functools
@@ -29,7 +29,7 @@ Tried = dict[str, list[list[float]]]
 
 
 class Score(NamedTuple):
-    """Hold what a candidate reached on held-out pictures: means over them."""
+    """Hold what a candidate reached on held-out images: means over them."""
 
     measured: float
     loss: float
@@ -41,9 +41,9 @@ class Choice(NamedTuple):
     Attributes:
         candidate: What to train with.
         reason: A sentence for people.
-        pictures: How many were held out in all.
+        pictures: Number of held-out images in all.
         folds: In how many turns.
-        scores: Of all candidates that were tried.
+        scores: Scores of all candidates that were tried.
     """
 
     candidate: Candidate
@@ -61,7 +61,7 @@ def choose(
     keep: Callable[[], None] = lambda: None,
     progress: Callable[[str], None] = lambda text: None,
 ) -> Choice:
-    """Choose what a config leaves open, on training pictures alone.
+    """Choose what a config leaves open, on training images alone.
 
     Pooling and decay are chosen together at a usual number of steps, and then the
     steps: more as long as that helps, or else fewer. The best decay has the largest
@@ -71,7 +71,7 @@ def choose(
 
     Args:
         setup: Provisional, see `probe.default`.
-        train: Features of the training pictures, pooled as `probe.poolings` says.
+        train: Features of the training images, pooled as `probe.poolings` says.
         tried: What an interrupted search had found out; filled in.
         keep: Called when something has been added to it.
         progress: Told what is being done; may raise an exception to stop.
@@ -183,7 +183,7 @@ def _choose_pooling(
 ) -> Candidate:
     """Give the best decay of the first way to pool that the best cannot be told from.
 
-    Few pictures would else choose by chance a way that is worse by far.
+    Few images would else choose by chance a way that is worse by far.
     """
     sign = 1 if settings.evaluate.largest else -1
     top = scores[_best(scores, settings)].measured

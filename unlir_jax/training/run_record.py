@@ -1,4 +1,4 @@
-"""What a training keeps beside each checkpoint, to go on as if it had not stopped."""
+"""Record of a training next to each checkpoint, from which it resumes bitwise."""
 
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
@@ -16,12 +16,12 @@ class RunRecord(NamedTuple):
         train: Means of the last line about training, by name.
         test: The last evaluation.
         best: The best evaluation, and its `step`.
-        unreadable: Names of the pictures that could not be read, by split.
+        unreadable: Names of the images that could not be read, by split.
         means: Sums of the next line, see `meters.RunningMean`.
         clock: See `meters.Throughput`.
         start: Entries of the summary that hooks gave before the first step.
-        chosen: Likewise, what a probe has chosen; in the first process only.
-        duplicates: Pictures both trained and tested on; None where nobody has looked.
+        chosen: Choice of a probe, before the first step; in the first process only.
+        duplicates: Images both trained and tested on; None where nobody has looked.
     """
 
     train: Numbers = {}
@@ -81,7 +81,7 @@ def read(kept: object) -> RunRecord:
 def with_unreadable(
     record: RunRecord, split: str, report: Report, name: Callable[[int], str]
 ) -> RunRecord:
-    """Remember the names of pictures that could not be read, each once."""
+    """Remember the names of images that could not be read, each once."""
     places = report.index[(report.weight == 0) & (report.index >= 0)].tolist()
     names = [*dict.fromkeys((*record.unreadable[split], *map(name, places)))]
     return record._replace(unreadable={**record.unreadable, split: names})

@@ -26,9 +26,9 @@ def reason(settings: Settings, module: Module, rules: Mapping[str, optim.Rule]) 
     An adapter belongs to a network that is as it was, but for weights and classifier.
 
     Args:
-        settings: Of the training.
+        settings: Settings of the training.
         module: The network.
-        rules: Of all parameters.
+        rules: Rules of all parameters.
     """
     own = (f"{trainable.FOLDER}/", "classifier/")
     others = [p for p, rule in rules.items() if rule.train and not p.startswith(own)]
@@ -54,10 +54,10 @@ def hook(
     multiplies the weights into the network.
 
     Args:
-        settings: Of the training.
+        settings: Settings of the training.
         network: As it was before.
-        rules: Of all parameters.
-        frame: How pictures are framed.
+        rules: Rules of all parameters.
+        frame: Framing of images.
     """
 
     def finish(
@@ -85,9 +85,9 @@ def write(
 
     Args:
         path: The file; an adapter there is replaced.
-        variables: What has been learnt, weights included.
+        variables: Learnt variables, weights included.
         network: As it was before, with the names of its classes.
-        frame: How pictures are framed.
+        frame: Framing of images.
         chosen: `model.filters` of the settings.
     """
     module, size = network.module, frame["image_size"]

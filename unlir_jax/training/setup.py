@@ -1,4 +1,4 @@
-"""What a config stands for: data, network, objective, optimiser and first state."""
+"""Setup of a training from its config: data, network, objective, optimiser, state."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
@@ -32,8 +32,8 @@ class TrainingSetup(NamedTuple):
     """Hold what a config stands for, before the first step.
 
     Settings that are `left_open` are provisional, until `settle` fills them in;
-    `further` are hashes of weights beside the network's own, by their setting; `hooks`
-    are those of the network, beside the objective's own.
+    `further` are hashes of weights besides the network's own, by their setting; `hooks`
+    are the network's, besides the objective's own.
     """
 
     settings: Settings
@@ -54,7 +54,7 @@ class TrainingSetup(NamedTuple):
 
     @property
     def image_size(self) -> int:
-        """Give the side of the pictures in pixels."""
+        """Give the side of the images in pixels."""
         return self.frame["image_size"]
 
 
@@ -151,7 +151,7 @@ def _further(settings: Settings, begun: init_from.Start) -> dict[str, str]:
 def _frame(
     settings: Settings, network: pretrained.Pretrained, image_size: int
 ) -> preprocessing.Frame:
-    """Say how pictures are framed: as the settings say, or as the network is used."""
+    """Say how images are framed: as the settings say, or as the network is used."""
     return {
         "image_size": image_size,
         "crop": settings.data.crop or network.crop,

@@ -1,4 +1,4 @@
-"""What training carries from one step to the next, and how one step changes it."""
+"""State of a training, and one step that changes it."""
 
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
@@ -17,13 +17,13 @@ from unlir_jax.types import PyTree, Variables
 
 
 class State(NamedTuple):
-    """Hold all that a run needs to go on; keys and batches follow from `step`.
+    """Hold all that a run needs to continue; keys and batches follow from `step`.
 
     Attributes:
         step: Number of updates made.
         params: All parameters, frozen ones included.
         statistics: What the network keeps besides, such as its norms' averages.
-        optimizer: Of the parameters that learn.
+        optimizer: State of the optimiser of the parameters that learn.
         average: Moving average of the network's variables, or {}.
     """
 
@@ -68,7 +68,7 @@ class Report(NamedTuple):
     Attributes:
         values: Means by name, or sums; see the function that reports.
         index: Places of all rows of the global batch in the source, -1 for padding.
-        weight: Of all rows; 0 where a picture could not be read.
+        weight: Weights of all rows; 0 where an image could not be read.
         stop: More than 0 if some process has been asked to stop.
         broken: Rows that count and have a value that is not finite, where rows are
             measured one by one, else None.
@@ -116,7 +116,7 @@ def make_update(
         objective: What to minimise.
         optimizer: See `optim.make`.
         found: The rule of each parameter.
-        seed: Of all that is random.
+        seed: Seed of all that is random.
         accumulate: Number of parts that a device's rows are worked through in. Norms
             see one part at a time.
         average: Share of the old moving average that each step keeps; 0 for none.

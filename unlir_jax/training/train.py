@@ -51,7 +51,7 @@ def run(
     live: bool = False,
     say: Say = lambda text: None,
 ) -> Outcome:
-    """Train as a config says, or go on with what an earlier call began.
+    """Train as a config says, or continue with what an earlier call began.
 
     Args:
         settings: See `config.load` and `defaults.training`.
@@ -62,7 +62,7 @@ def run(
 
     Returns:
         The summary and a closing sentence. No summary if SIGTERM or Ctrl-C came: then
-        all is saved, and the same call goes on.
+        all is saved, and the same call continues.
 
     Raises:
         ValueError: A setting, the data or the workdir does not fit; the sentence says
@@ -127,7 +127,7 @@ def _run(setup: TrainingSetup, folder: Path, live: bool, say: Say) -> Outcome:
 def _choose(
     setup: TrainingSetup, folder: Path, asked: Callable[[], str], live: bool, say: Say
 ) -> tuple[TrainingSetup, RunRecord]:
-    """Choose on held-out training pictures what is left open, or read the choice."""
+    """Choose on held-out training images what is left open, or read the choice."""
     if not setup.settings.probe.choose:
         return setup, RunRecord()
     path, leads = folder / workdir.CHOICE, mesh.is_first()
@@ -290,7 +290,7 @@ def _train(
 
 
 def _compare(setup: TrainingSetup, record: RunRecord, say: Say) -> RunRecord:
-    """Look once for pictures that are both trained and tested on, and say so."""
+    """Look once for images that are both trained and tested on, and say so."""
     train, test = setup.data
     wanted = setup.settings.data.duplicates and record.duplicates is None
     if test is None or not wanted:

@@ -1,1 +1,1 @@
-"""Weights as data: readers that run nothing, names, files at hand."""
+"""Weights as data: readers that run nothing, names, local files."""

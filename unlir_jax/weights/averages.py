@@ -40,7 +40,7 @@ def is_averaged(prefix: str, contents: Contents) -> bool:
     average: Lightning 2.6.6's `WeightAveraging` puts the raw weights under
     `current_model_state`, and MMEngine 0.10.7's `EMAHook` puts them under
     `ema_state_dict`, with a count of steps. `AveragedModel` of
-    `torch.optim.swa_utils` (PyTorch 2.13) is told by its count.
+    `torch.optim.swa_utils` (PyTorch 2.13) is recognised by its count.
     """
     top = prefix.partition(NEST)[0]
     exchanged = f"ema_state_dict{NEST}steps" in contents.shapes

@@ -1,4 +1,4 @@
-"""What a file of weights may take in memory and time: it follows from its own size."""
+"""Budget of memory and time for a file of weights, from its own size."""
 
 from typing import NoReturn
 

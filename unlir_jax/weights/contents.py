@@ -1,4 +1,4 @@
-"""What a file of weights holds, before any of it is read."""
+"""Contents of a file of weights, before any of it is read."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
@@ -33,7 +33,7 @@ class WeightFile(NamedTuple):
     Attributes:
         arrays: What it holds.
         metadata: The texts of a safetensors file's header; {} of other formats.
-        sha256: Of all its bytes, in hexadecimal.
+        sha256: Hash of all its bytes, in hexadecimal.
     """
 
     arrays: Contents

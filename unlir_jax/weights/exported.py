@@ -17,8 +17,8 @@ SUMMARY = "summary.json"
 FORMAT = "unlir_jax"
 
 MAX_IMAGE_SIZE, MIN_CROP, MAX_RESIZED = 4_096, 0.05, 8_192
-"""Bounds of what a file may ask for: the side of its pictures, the share that is kept,
-and the shorter side that a picture then gets, which is one by the other."""
+"""Bounds of what a file may ask for: the side of its images, the share that is kept,
+and the shorter side that an image then gets, which is one by the other."""
 
 COLOURS = 1e-6, 1e6
 """Bounds of the deviation of colours, and of their mean."""
@@ -32,13 +32,13 @@ class Purpose(NamedTuple):
     Attributes:
         network: The name of the network.
         class_names: One name a class.
-        image_size: Side in pixels of the pictures it was trained for.
+        image_size: Side in pixels of the images it was trained for.
         crop: Share of the shorter side that the central crop keeps.
         decision: How a part network decides, see `models.parts.assemble`; {} where the
             network's own classifier does.
         interpolation: See `preprocessing.INTERPOLATIONS`.
-        mean: Of the colours, where it is not the network's usual one.
-        deviation: Likewise.
+        mean: Mean of the colours, where it is not the network's usual one.
+        deviation: Standard deviation of the colours, where it is another.
         pooling: How its head pools the maps, one of `models.layers.POOLS`; "" for the
             network's usual way.
     """
@@ -181,7 +181,7 @@ def understand(said: Mapping[str, str], path: str | os.PathLike[str]) -> Purpose
 
 
 def check_frame(image_size: int, crop: float, origin: str) -> None:
-    """Refuse a size of pictures, or a crop, that no network was trained with.
+    """Refuse a size of images, or a crop, that no network was trained with.
 
     Raises:
         ValueError: It is one, see `MAX_IMAGE_SIZE`.
@@ -202,9 +202,8 @@ def check_hash(path: str | os.PathLike[str], sha256: str) -> None:
     """Refuse weights of a finished training that are not those it ended with.
 
     Args:
-        path: Of the file; if it lies in a workdir, the summary beside it knows its
-            hash.
-        sha256: Of the file, as it is now.
+        path: Path of the file; in a workdir, the summary next to it holds its hash.
+        sha256: Hash of the file, as it is now.
 
     Raises:
         ValueError: The summary says another hash, or cannot be read.

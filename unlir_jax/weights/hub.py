@@ -68,7 +68,7 @@ def companion(weights: object, path: pathlib.Path, name: str) -> pathlib.Path | 
         name: of the other file.
 
     Raises:
-        ConnectionError: the Hub cannot be reached, and the file is not at hand.
+        ConnectionError: the Hub cannot be reached, and the file is not in the cache.
         ImportError: as `resolve`.
     """
     beside = path.parent / name

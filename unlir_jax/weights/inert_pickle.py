@@ -1,4 +1,4 @@
-"""Read the data of a pickle without running the program that a pickle is.
+"""Read the data of a pickle without executing it.
 
 A pickle names Python objects, calls them and sets their attributes. Here an
 interpreter of its opcodes pushes plain values, and a call is looked up in a table

@@ -35,7 +35,7 @@ class Fit(NamedTuple):
         """Describe what does not fit, every name of it.
 
         Args:
-            source: Of the file.
+            source: Source of the file.
             network: That it was meant for.
             after: What stands before the names in the file.
         """
@@ -75,7 +75,7 @@ def translate(
         arrays: A file's arrays by their own names.
         expected: Leaves of our variables by path, with `.shape`.
         layouts: Tables by layout name; `OWN`, our own names, is always tried.
-        source: Of the file, for complaints.
+        source: Source of the file, for error messages.
         flattened: Dense layers that read flattened maps, and how many cells those have.
 
     Returns:

@@ -1,4 +1,4 @@
-"""How pictures are prepared for weights, where those or their publisher say so."""
+"""Preparation of images for weights, as the file or its publisher states it."""
 
 import math
 import re
@@ -18,14 +18,14 @@ _KEYS = ("input_size", "crop_pct", "interpolation", "mean", "std", "crop_mode")
 
 
 class Preparation(NamedTuple):
-    """Say how pictures are prepared; None where nothing is said.
+    """Say how images are prepared; None where nothing is said.
 
     Attributes:
         image_size: Side in pixels.
         crop: Share of the shorter side that the central crop keeps.
         interpolation: See `preprocessing.INTERPOLATIONS`.
-        mean: Of the colours in [0, 1], which is subtracted.
-        deviation: Of the colours, by which is divided.
+        mean: Mean of the colours in [0, 1], which is subtracted.
+        deviation: Standard deviation of the colours, the divisor.
         origin: Who says so.
     """
 
@@ -53,11 +53,11 @@ def find(
     """Look for what is said of a file of weights, the nearest to it first.
 
     That is the header of a safetensors file, timm's `config.json` (of the repository on
-    the Hub, or beside the file), and what is known of published files.
+    the Hub, or next to the file), and what is known of published files.
 
     Args:
         weights: As they were asked for: a path or `hf:owner/name`.
-        path: Of the file.
+        path: Path of the file.
         file: Itself.
         is_other: Tells whether an architecture is another network that is known here.
         prepared: What is known of files by the first digits of their SHA-256, which
@@ -88,7 +88,7 @@ def find(
 
 
 def _decoded(metadata: Mapping[str, str]) -> Record:
-    """Give the entries of a header that are about pictures, as the values they are."""
+    """Give the entries of a header that are about images, as the values they are."""
     found: Record = {}
     for key in ("pretrained_cfg", *_KEYS):
         if key in metadata:
@@ -109,7 +109,7 @@ def _read(config: Path) -> Record:
 
 
 def _of_timm(written: Document, origin: str) -> Preparation | None:
-    """Read timm's words (1.0.31): those of `pretrained_cfg`, or older files' own.
+    """Read timm's words (1.0.31): the words of `pretrained_cfg`, or older files' own.
 
     As timm does unless it is asked for a test size, `input_size` and `crop_pct` count,
     not `test_input_size` and `test_crop_pct`.

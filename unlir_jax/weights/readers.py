@@ -1,7 +1,7 @@
 """Read and write files of weights: safetensors, PyTorch and NumPy archives.
 
-The format is told by what the file holds and never by its name, and nothing that a
-file holds is run.
+The format is recognised by what the file holds and never by its name, and nothing that
+a file holds is run.
 """
 
 import contextlib
@@ -48,7 +48,7 @@ _NPY_SHAPE = re.compile(rb"'shape': *\(((?: *[0-9]{1,18} *,?){0,32})\)")
 
 @contextlib.contextmanager
 def open_file(path: str | os.PathLike) -> Iterator[WeightFile]:
-    """Open a file of weights, its format told by its content.
+    """Open a file of weights, its format recognised by its content.
 
     What is hashed is what is read: the file is opened once, and may be replaced
     meanwhile. Its arrays can be read as long as it is open.

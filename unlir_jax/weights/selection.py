@@ -1,9 +1,9 @@
 """Find a network among everything that a file of weights holds.
 
 Trainers put prefixes before the names (`module.`, `_orig_mod.`, `model.`), nest dicts,
-keep an average of the weights beside the raw ones, and store losses, counters and other
-networks with them. Here nothing is known of trainers but what the names say: a network
-lies wherever all names expected of it follow one and the same text.
+keep an average of the weights next to the raw ones, and store losses, counters and
+other networks with them. Here nothing is known of trainers but what the names say: a
+network lies wherever all names expected of it follow one and the same text.
 """
 
 from collections import Counter
@@ -130,13 +130,13 @@ def select(
     """Choose the network's weights: those that are asked for, else the averaged ones.
 
     Args:
-        contents: Of the file.
+        contents: Contents of the file.
         expected: Paths of the leaves of our variables.
         layouts: Tables of other libraries' names; ours are always tried.
         key: What stands before the names of the wanted weights, such as `state_dict`,
             `ema` or `student`; `ROOT` for those with nothing before them; "": choose.
-        source: Of the file, for complaints.
-        setting: What `key` is called where it is set.
+        source: Source of the file, for error messages.
+        setting: Name of the setting of `key`, for messages.
 
     Raises:
         ValueError: There are several complete networks of other values and no telling

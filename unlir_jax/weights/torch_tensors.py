@@ -43,7 +43,7 @@ _DTYPES = {
         "bfloat16 float8_e4m3fn float8_e4m3fnuz float8_e5m2 float8_e5m2fnuz"
     ).split()
 }
-# What training scripts store beside the weights: kept as names, never made.
+# What training scripts store next to the weights: kept as names, never made.
 _HARMLESS = (
     "torch.device argparse.Namespace types.SimpleNamespace collections.Counter "
     "pathlib.PosixPath pathlib.WindowsPath pathlib._local.PosixPath "

@@ -47,7 +47,7 @@ def coherency(model: SplitModel, explain: Explainer) -> Metric:
 
     Args:
         model: The cut network.
-        explain: What makes the maps.
+        explain: Explainer of the maps.
 
     Returns:
         A metric with `coherency`, `[batch]` in [0, 1].
@@ -109,7 +109,7 @@ def adcc(model: SplitModel, explain: Explainer) -> Metric:
 
     Args:
         model: The cut network.
-        explain: What makes the maps.
+        explain: Explainer of the maps.
 
     Returns:
         A metric with `adcc`, `coherency`, `complexity` and `average_drop`, each

@@ -87,7 +87,7 @@ def aopc_morf(
 
     Note:
         Samek et al. draw the new values uniformly; that is `baseline="noise"` but for
-        the distribution. The default settings are those of the Opti-CAM paper.
+        the distribution. The default settings follow the Opti-CAM paper.
     """
     run = _curves(model, ("aopc_morf",), patch, regions, baseline, score, loop)
     return _metric(model, run, "aopc_morf", score)
@@ -155,7 +155,7 @@ def symmetric_relevance_gain(
 
     `aopc_morf - aopc_lerf`, which depends less on what patches are replaced by than
     either (Blücher et al.). Higher is better; a map and its negative differ in sign
-    where there are no ties. Settings are those of `aopc_morf`.
+    where there are no ties. Settings are as in `aopc_morf`.
 
     Returns:
         A metric with `symmetric_relevance_gain`, `[batch]`, and all that `aopc_morf`

@@ -85,7 +85,7 @@ def average_scores(model: SplitModel) -> Metric:
     needs="logits",
     family="masking",
     meaning=(
-        "The network sees the picture times the map. How much of the class's "
+        "The network sees the image times the map. How much of the class's "
         "probability is lost?"
     ),
     contract=MASKED,
@@ -128,8 +128,8 @@ def average_drop(model: SplitModel) -> Metric:
     needs="logits",
     family="masking",
     meaning=(
-        "Does the picture times the map get more probability than the whole picture? "
-        "For one picture 100 or 0; over many, the share of them."
+        "Does the image times the map get more probability than the whole image? "
+        "For one image 100 or 0; over many, the share of them."
     ),
     contract=MASKED._replace(ties="equal probabilities are no increase"),
     fooled_by="tiny rises, counted like large ones",
@@ -153,8 +153,7 @@ def average_increase(model: SplitModel) -> Metric:
     needs="logits",
     family="masking",
     meaning=(
-        "How much of the probability that was missing does the picture times the map "
-        "win?"
+        "How much of the probability that was missing does the image times the map win?"
     ),
     contract=MASKED,
     fooled_by="maps optimised for it (Opti-CAM)",
@@ -164,7 +163,7 @@ def average_increase(model: SplitModel) -> Metric:
     together=average_scores,
     short="Gain",
     caution=(
-        "Opti-CAM searches for the map whose masked picture scores highest, which is "
+        "Opti-CAM searches for the map whose masked image scores highest, which is "
         "what drop, increase and gain measure: on these three it marks its own work."
     ),
 )

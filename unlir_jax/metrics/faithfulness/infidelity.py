@@ -64,7 +64,7 @@ def infidelity(
     scaled: bool = True,
     loop: loops.Loop = "auto",
 ) -> Metric:
-    """Compare the change that the map foretells with that of the score, squared.
+    """Compare the change that the map predicts with that of the score, squared.
 
     `mean_I (b <I, s> - (f(x) - f(x - I)))^2` over random perturbations I of the image.
     Lower is better; 0 for input times gradient (squares) or gradient (noise) of a
@@ -72,9 +72,9 @@ def infidelity(
 
     Args:
         model: The cut network.
-        perturbation: `square` replaces a square by the baseline, and the map foretells
+        perturbation: `square` replaces a square by the baseline, and the map predicts
             its sum there; `noise` subtracts Gaussian noise, the same for all channels,
-            and the map foretells its product with it.
+            and the map predicts its product with it.
         samples: Number of perturbations an image; so many passes and one.
         side: Side of the square, as a share of the image's, in (0, 1].
         deviation: Standard deviation of the noise.
@@ -90,8 +90,8 @@ def infidelity(
         ValueError: An impossible setting; when called, no key.
 
     Note:
-        The fitted `b` is not below 0: a map that foretells the opposite is not a good
-        one (captum allows it). Flat maps foretell nothing and count as zeros.
+        The fitted `b` is not below 0: a map that predicts the opposite is not a good
+        one (captum allows it). Flat maps predict nothing and count as zeros.
     """
     _check(perturbation, samples, side, deviation, baseline)
     change = _change(model, perturbation, side, deviation, score)
@@ -135,7 +135,7 @@ def _change(
     deviation: float,
     kind: Score,
 ) -> Callable[..., jax.Array]:
-    """Compile one sample: what the map foretells, and the score seen, `[2, batch]`."""
+    """Compile one sample: what the map predicts, and the score seen, `[2, batch]`."""
     label_of = label_score(model, kind)
 
     @jax.jit

@@ -43,7 +43,7 @@ ORDERED = Contract(
     needs="map",
     family="removal",
     meaning=(
-        "A blurred picture becomes sharp, the most important pixels first. The area "
+        "A blurred image becomes sharp, the most important pixels first. The area "
         "under the class's probability: the earlier it rises, the higher."
     ),
     contract=ORDERED,
@@ -56,7 +56,7 @@ ORDERED = Contract(
     curves=("insertion_curve",),
     short="Insertion",
     caution=(
-        "Half-sharp pictures are unlike those that the network was trained on, and a "
+        "Half-sharp images are unlike those that the network was trained on, and a "
         "compact blob does well where photographers put things: compare with Centre."
     ),
 )
@@ -94,7 +94,7 @@ def insertion(
     needs="map",
     family="removal",
     meaning=(
-        "The picture turns black, the most important pixels first. The area under "
+        "The image turns black, the most important pixels first. The area under "
         "the class's probability: the sooner it falls, the lower."
     ),
     contract=ORDERED,
@@ -123,8 +123,7 @@ def deletion(
     Lower is better; all else is as in `insertion`.
 
     Returns:
-        A metric with `deletion`, `[batch]`, and `deletion_curve`,
-        `[batch, steps + 1]`.
+        A metric with `deletion`, `[batch]`, and `deletion_curve`, `[batch, steps + 1]`.
 
     Example:
         >>> import jax.numpy as jnp

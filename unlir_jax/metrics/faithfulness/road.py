@@ -71,7 +71,7 @@ def road(
     Args:
         model: The cut network.
         percentiles: Shares of pixels to remove, in (0, 100).
-        noise: Deviation of the noise, on pixels in [0, 1]; 0 draws none.
+        noise: Standard deviation of the noise, on pixels in [0, 1]; 0 draws none.
         score: `probability` or `logit` of the label.
         loop: `auto`, `host` or `device`; see `loops.place`.
 

@@ -1,4 +1,4 @@
-"""Overlap of the object's boxes with those of the map above a threshold.
+"""Overlap of the object's boxes with boxes of the map above a threshold.
 
 Choe et al., *Evaluating weakly supervised object localization methods right*, CVPR
 2020, and the authors' code.
@@ -61,7 +61,7 @@ def box_accuracy(
 
     Args:
         model: The cut network.
-        threshold: In [0, 1) of the scaled map. Choose it on other pictures: by
+        threshold: In [0, 1) of the scaled map. Choose it on other images: by
             `box_overlaps` and `max_box_accuracy` of a validation part.
         overlaps: What counts as found, by intersection over union.
         contours: `all` looks at the box of every contour (MaxBoxAccV2), `largest` at
@@ -115,7 +115,7 @@ def box_overlaps(
 
     Args:
         model: The cut network.
-        thresholds: How many, at 0, 1 / thresholds, ...
+        thresholds: Number of them, at 0, 1 / thresholds, ...
         contours: `all` or `largest`; see `box_accuracy`.
         convention: `pixels` takes the map as it is, and boxes as in `boxes`; `opencv`
             does as the code of Choe et al.: 256 levels, thresholds as a share of the

@@ -94,7 +94,7 @@ def told(regions: Regions) -> tuple[Array, Array | None]:
     """Split masks into what is the object and what is void.
 
     Returns:
-        Bool `[batch, height, width]` both; None for the latter of booleans, which leave
+        Bool `[batch, height, width]` both; None for the second of booleans, which leave
         nothing out.
     """
     if jnp.result_type(regions) == jnp.bool_:

@@ -1,4 +1,4 @@
-"""Connected parts of a binary picture, for all thresholds of a map.
+"""Connected parts of a binary image, for all thresholds of a map.
 
 What touches only at corners is connected by 8 neighbours, and not by 4.
 """
@@ -17,7 +17,7 @@ STRUCTURES = {
     4: ndimage.generate_binary_structure(2, 1),
     8: ndimage.generate_binary_structure(2, 2),
 }
-# So many binary pictures are held at once.
+# Number of binary images that are held at once.
 HELD = 32
 
 
@@ -46,14 +46,14 @@ def boxes_of_cuts(
     Args:
         values: A map.
         cuts: What lies strictly above a cut is looked at.
-        every: Whether all contours count, outer ones and those of holes, or that which
+        every: Whether all contours count, also around holes, or the one that
             encloses the largest area alone.
 
     Returns:
         For each cut int `[boxes, 4]`, `x0, y0, x1, y1` with both ends; `[0, 4]` where
         nothing lies above it.
     """
-    # Cuts between the same two values give the same picture, which is looked at once.
+    # Cuts between the same two values give the same image, which is looked at once.
     above = values.size - np.searchsorted(np.sort(values, axis=None), cuts, "right")
     _, first, which = np.unique(above, return_index=True, return_inverse=True)
     found: list[np.ndarray] = []
@@ -70,7 +70,7 @@ def _label(pictures: np.ndarray, structure: np.ndarray) -> tuple[np.ndarray, int
 
 
 def _stacked(connectivity: Connectivity) -> np.ndarray:
-    """Connect neighbours within a picture, never those of two pictures."""
+    """Connect neighbours within an image, never across two images."""
     structure = np.zeros((3, 3, 3), bool)
     structure[1] = STRUCTURES[connectivity]
     return structure
@@ -124,7 +124,7 @@ def _enclosed(stack: np.ndarray) -> np.ndarray:
 
 
 def _boxes(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Give for each label the picture that it is in and its box."""
+    """Give for each label the image that it is in and its box."""
     slices = ndimage.find_objects(labels)
     picture = np.asarray([each[0].start for each in slices], int)
     boxes = [(x.start, y.start, x.stop - 1, y.stop - 1) for _, y, x in slices]

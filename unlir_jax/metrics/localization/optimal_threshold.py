@@ -1,6 +1,6 @@
-"""Metrics whose threshold is chosen for all pictures at once, and not for one.
+"""Metrics whose threshold is chosen for all images at once, and not for one.
 
-Each gives a curve over thresholds for every picture; `thresholds.at_chosen` makes one
+Each gives a curve over thresholds for every image; `thresholds.at_chosen` makes one
 value of it. Choe et al., *Evaluating weakly supervised object localization methods
 right*, CVPR 2020, Sections 3 and 4.
 """
@@ -57,10 +57,10 @@ def max_iou(
 
     Args:
         model: The cut network.
-        thresholds: How many, at 0, 1 / thresholds, ..., and 1; the map is where it is
-            at least as high.
+        thresholds: Number of them, at 0, 1 / thresholds, ..., and 1; the map is where
+            it is at least as high.
         scaling: As in `pixels.energy_pointing_game`.
-        chosen_on: Which pictures choose the threshold, see `thresholds.at_chosen`.
+        chosen_on: Which images choose the threshold, see `thresholds.at_chosen`.
 
     Returns:
         A metric `(variables, images, labels, saliency, regions, *, key)` with
@@ -143,17 +143,17 @@ def max_box_accuracy_v2(
 ) -> LocalizationMetric:
     """Measure the best overlap of predicted and true boxes at every threshold.
 
-    A picture's value is the share of `overlaps` that it reaches, each at the threshold
-    at which most pictures reach it; their mean is MaxBoxAccV2.
+    An image's value is the share of `overlaps` that it reaches, each at the threshold
+    at which most images reach it; their mean is MaxBoxAccV2.
 
     Args:
         model: The cut network.
-        thresholds: How many; the authors' 1000 take ten times as long.
+        thresholds: Number of thresholds; the authors' 1000 take ten times as long.
         overlaps: What counts as found.
         contours: See `box_overlap.box_accuracy`.
         convention: See `box_overlap.box_overlaps`.
         scaling: See there.
-        chosen_on: Which pictures choose the thresholds, see `thresholds.at_chosen`.
+        chosen_on: Which images choose the thresholds, see `thresholds.at_chosen`.
 
     Returns:
         A metric `(variables, images, labels, saliency, boxes, *, key)` with

@@ -75,7 +75,7 @@ def pointing_game(
     Args:
         model: The cut network.
         tolerance: A distance below this many pixels is a hit too; 15 is what is used
-            for pictures of about 500 pixels.
+            for images of about 500 pixels.
 
     Returns:
         A metric with `pointing_game`, `[batch]`, and `pointing_distance`, `[batch]`,
@@ -200,7 +200,7 @@ def iou(
     Args:
         model: The cut network.
         threshold: The map is where it is above this, in [0, 1); above its own mean
-            without it. Choose it on pictures that are not evaluated.
+            without it. Choose it on images that are not evaluated.
         scaling: As in `energy_pointing_game`.
 
     Returns:
@@ -246,11 +246,11 @@ def pixel_average_precision(
 
     `sum_l P(t_l) (R(t_l) - R(t_(l-1)))` for thresholds falling from 1 to 0, where
     pixels of at least `t_l` are taken. Higher is better. `pooled_average_precision`
-    gives PxAP, which counts the pixels of all pictures together.
+    gives PxAP, which counts the pixels of all images together.
 
     Args:
         model: The cut network.
-        thresholds: How many, at 0, 1 / thresholds, ..., and 1.
+        thresholds: Number of them, at 0, 1 / thresholds, ..., and 1.
         scaling: As in `energy_pointing_game`; `none` for maps that are in [0, 1].
 
     Returns:
@@ -289,8 +289,8 @@ def pooled_average_precision(inside: Counts, outside: Counts) -> float:
     """Give PxAP of a data set, from what `pixel_average_precision` counts.
 
     Args:
-        inside: `pixels_inside` of all pictures.
-        outside: `pixels_outside` of all pictures.
+        inside: `pixels_inside` of all images.
+        outside: `pixels_outside` of all images.
 
     Returns:
         In [0, 1], NaN without any pixel of an object.

@@ -1,6 +1,6 @@
 """Thresholds of maps, chosen on images that are not evaluated.
 
-Peers choose the threshold on the pictures that they then evaluate, which bounds from
+Peers choose the threshold on the images that they then evaluate, which bounds from
 above what can be had; that is what happens here without a validation part, and the
 result says so.
 """
@@ -20,10 +20,10 @@ ChosenOn = Literal["other_half", "evaluated"]
 
 
 class AtChosen(NamedTuple):
-    """Hold each picture's value, and where the map was cut.
+    """Hold each image's value, and where the map was cut.
 
     Attributes:
-        values: `[pictures]`, NaN where the curve is.
+        values: `[images]`, NaN where the curve is.
         thresholds: Indices along the curve: one for each overlap and half.
     """
 
@@ -36,10 +36,10 @@ class BoxAccuracy(NamedTuple):
 
     Attributes:
         accuracy: Mean over overlaps, in [0, 1].
-        of_overlap: For each overlap, the share of pictures that reach it.
+        of_overlap: For each overlap, the share of images that reach it.
         threshold: For each overlap, where the map was cut, in [0, 1).
-        chosen_on: "validation", or "evaluated" if the pictures chose for themselves.
-        left_out: Number of pictures without boxes.
+        chosen_on: "validation", or "evaluated" if the images chose for themselves.
+        left_out: Number of images without boxes.
     """
 
     accuracy: float
@@ -55,20 +55,19 @@ def max_box_accuracy(
     *,
     overlaps: Sequence[float | int] = (0.3, 0.5, 0.7),
 ) -> BoxAccuracy:
-    """Choose one threshold for all pictures, for each overlap that counts as found.
+    """Choose one threshold for all images, for each overlap that counts as found.
 
     MaxBoxAccV2 with all contours and the three overlaps; MaxBoxAcc with the largest
     contour and `overlaps=(0.5,)` (Choe et al. 2020, Section 4.1).
 
     Args:
-        curves: What `box_overlaps` gives for the pictures to evaluate.
-        validation: The same for other pictures, which choose the thresholds; without
+        curves: What `box_overlaps` gives for the images to evaluate.
+        validation: The same for other images, which choose the thresholds; without
             it, the peers' convention. The lowest of equally good thresholds is taken.
         overlaps: Intersections over unions to reach, in (0, 1].
 
     Raises:
-        ValueError: No picture with boxes, different numbers of thresholds, or no
-            overlap.
+        ValueError: No image with boxes, different numbers of thresholds, or no overlap.
     """
     table, left_out = _with_boxes("curves", curves)
     choosing, _ = (
@@ -100,19 +99,19 @@ def at_chosen(
     chosen_on: ChosenOn = "other_half",
     overlaps: Sequence[float | int] | None = None,
 ) -> AtChosen:
-    """Take each picture's value at the threshold that is best in the mean of pictures.
+    """Take each image's value at the threshold that is best in the mean of images.
 
     Args:
-        curves: `[pictures, thresholds]`, more is better; rows of NaN are left out.
-        chosen_on: `other_half`: pictures at even places are cut where those at odd
-            places are best, and the other way around, so that no picture helps to
+        curves: `[images, thresholds]`, more is better; rows of NaN are left out.
+        chosen_on: `other_half`: images at even places are cut where those at odd
+            places are best, and the other way around, so that no image helps to
             choose its own threshold; `evaluated`: all choose for themselves, the
             peers' convention, which bounds from above what can be had.
         overlaps: Where given, a value is the share of these that the curve reaches,
             with one threshold for each.
 
     Note:
-        The lowest of equally good thresholds is taken. A half without any picture to
+        The lowest of equally good thresholds is taken. A half without any image to
         choose by takes the other's threshold.
 
     Raises:

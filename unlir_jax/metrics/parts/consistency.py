@@ -15,7 +15,7 @@ from unlir_jax.metrics.parts.keypoints import Keypoints
 from unlir_jax.metrics.parts.part_maps import Scores, check_scores
 from unlir_jax.types import Array
 
-# Of the region, in a picture of 224 pixels.
+# Side of the region, in an image of 224 pixels.
 REGION = 72 / 224
 
 
@@ -24,7 +24,7 @@ class Consistency(NamedTuple):
 
     Attributes:
         consistent: `[parts]`, 0 or 1; its mean is the figure.
-        share: `[parts]`, of the pictures that show the keypoint it marks most reliably.
+        share: `[parts]`, of the images that show the keypoint it marks most reliably.
         keypoint: Merged name for each part; empty if it marks none.
     """
 
@@ -43,7 +43,7 @@ def consistency(
     threshold: float = 0.8,
     counted: Bool[Array, "images parts"] | None = None,
 ) -> Consistency:
-    """Tell which parts have the same keypoint in their region in nearly all pictures.
+    """Tell which parts have the same keypoint in their region in nearly all images.
 
     Huang et al., *Evaluation and Improvement of Interpretability for Self-Explainable
     Part-Prototype Networks*, ICCV 2023, Section 3.
@@ -52,12 +52,12 @@ def consistency(
         scores: `[images, rows, columns, parts]`.
         keypoints: `[images, k, 3]`.
         names: Names of the k keypoints.
-        image_size: Side of the picture in pixels.
+        image_size: Side of the image in pixels.
         side: Side of the square region round the best cell's centre, with its edges; 72
             of 224 pixels if not given.
-        threshold: In which share of the pictures that show a keypoint it must be in the
+        threshold: In which share of the images that show a keypoint it must be in the
             region.
-        counted: Which pictures count for each part, such as those of its class, to
+        counted: Which images count for each part, such as images of its class, to
             which the authors keep; all if not given.
 
     Raises:
@@ -65,7 +65,7 @@ def consistency(
 
     Note:
         A reconstruction: the authors find the region on the map enlarged to pixels, and
-        do not merge left and right. As with them, one picture with a keypoint is enough
+        do not merge left and right. As with them, one image with a keypoint is enough
         for the share of it to be 1.
     """
     field = reader.read(scores, keypoints, names, image_size)
@@ -103,19 +103,19 @@ def stability(
     """Tell how often noise leaves the keypoints in the region of a part as they are.
 
     Huang et al., ICCV 2023, Section 3; see `consistency`. The authors' noise is normal
-    with deviation 0.2, clipped to 0.25 either way, on pictures with mean 0 and
-    deviation 1.
+    with standard deviation 0.2, clipped to 0.25 either way, on images with mean 0 and
+    standard deviation 1.
 
     Args:
-        scores: `[images, rows, columns, parts]` of the pictures.
-        noisy_scores: The same of the pictures with noise.
+        scores: `[images, rows, columns, parts]` of the images.
+        noisy_scores: The same of the images with noise.
         keypoints: `[images, k, 3]`.
         names: Names of the k keypoints.
-        image_size: Side of the picture in pixels.
+        image_size: Side of the image in pixels.
         side: See `consistency`.
 
     Returns:
-        `[parts]`, the share of the pictures; its mean is the figure.
+        `[parts]`, the share of the images; its mean is the figure.
 
     Raises:
         ValueError: As in `keypoint_share`.

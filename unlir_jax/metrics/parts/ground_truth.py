@@ -1,8 +1,8 @@
 """Agreement of the parts of a part network with true parts.
 
-Keypoints are `[images, k, 3]`: x, y and whether it is visible, in pixels of the picture
+Keypoints are `[images, k, 3]`: x, y and whether it is visible, in pixels of the image
 as the network saw it; its left edge is x = 0, the centre of its first pixel 0.5. One
-outside of the picture counts as not visible. Left and right keypoints are merged by
+outside of the image counts as not visible. Left and right keypoints are merged by
 name. The best cell of a part is the one with the highest score, the first in row-major
 order if several have it; a flat map has none, and counts as a miss.
 """
@@ -30,7 +30,7 @@ from unlir_jax.statistics.agreement import (
 
 Among = Literal["patches", "visible"]
 
-# PIP-Net's patch in a picture of 224 pixels.
+# PIP-Net's patch in an image of 224 pixels.
 PATCH = 32 / 224
 
 
@@ -44,10 +44,10 @@ def keypoint_share(
 ) -> KeypointShare:
     """Tell how often the best regions of a part are nearest to the same keypoint.
 
-    For each part: the `top` pictures in which its best cell scores highest; in each,
+    For each part: the `top` images in which its best cell scores highest; in each,
     the visible keypoint nearest to the centre of that cell; the share of the most
-    frequent one. Pictures without a visible keypoint are left out before, and where
-    there are fewer than `top` others, all of these are taken. Of equally high pictures,
+    frequent one. Images without a visible keypoint are left out before, and where
+    there are fewer than `top` others, all of these are taken. Of equally high images,
     equally near or equally frequent keypoints, the first is taken.
 
     Raises:
@@ -88,12 +88,12 @@ def purity(
         scores: `[images, rows, columns, parts]`.
         keypoints: `[images, k, 3]`.
         names: Names of the k keypoints.
-        image_size: Side of the picture in pixels.
-        top: Number of patches of each part: of the pictures in which its best cell
+        image_size: Side of the image in pixels.
+        top: Number of patches of each part: of the images in which its best cell
             scores highest, chosen as in `keypoint_share`.
         side: Side of a patch in pixels; 32 of 224 if not given.
         among: "patches" divides by all patches; "visible", as the authors' code does,
-            by those in whose picture the keypoint is visible, so that one seen but once
+            by those in whose image the keypoint is visible, so that one seen but once
             may reach 1.
 
     Raises:
@@ -123,7 +123,7 @@ def purity(
 def keypoint_labels(
     scores: Scores, keypoints: Keypoints, names: Sequence[str], image_size: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """List the name and the part of each visible keypoint of all pictures.
+    """List the name and the part of each visible keypoint of all images.
 
     Returns:
         Which of the merged names it is, and which part has the highest score at the
@@ -151,7 +151,7 @@ def keypoint_nmi(
     """Give the mutual information of keypoints' names and the parts found there.
 
     In [0, 1], normalised by the arithmetic mean of the entropies, over all visible
-    keypoints of all pictures; see `keypoint_labels`.
+    keypoints of all images; see `keypoint_labels`.
     """
     true, found = keypoint_labels(scores, keypoints, names, image_size)
     return normalized_mutual_information(true, found)
@@ -168,14 +168,14 @@ def keypoint_ari(
 def mask_labels(
     scores: Scores, masks: Masks, *, background: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
-    """List the true part and the highest-scoring part of each cell of all pictures.
+    """List the true part and the highest-scoring part of each cell of all images.
 
     The true part is the most frequent value of the pixels whose centre is in the cell,
     the lowest if several are. Void pixels are left out, and cells that are all void.
 
     Args:
         scores: `[images, rows, columns, parts]`.
-        masks: `[images, height, width]`, of the picture that the network saw: 0 for the
+        masks: `[images, height, width]`, of the image that the network saw: 0 for the
             background, true parts from 1 on, 255 for void.
         background: Keep the cells that are background, as one more true part.
 

@@ -2,7 +2,7 @@
 
 With true parts, as in `data.interventions`: `removal_effects` measures, and
 `claimed_effects` reads the model's own additive explanation; `agreement` compares the
-two. With real pictures: `keypoint_removal` and `region_deletion`.
+two. With real images: `keypoint_removal` and `region_deletion`.
 """
 
 from collections.abc import Callable
@@ -64,12 +64,12 @@ def removal_effects(
     """Give how far the logit of the label falls when a part is taken away.
 
     Args:
-        logits_with: `[batch, classes]` of the whole pictures.
-        logits_without: `[batch, parts, classes]` of the pictures without each part.
+        logits_with: `[batch, classes]` of the whole images.
+        logits_without: `[batch, parts, classes]` of the images without each part.
         labels: `[batch]`.
 
     Returns:
-        `[batch, parts]`, with minus without: positive where the part speaks for the
+        `[batch, parts]`, with minus without: positive where the part supports the
         label.
 
     Raises:
@@ -224,7 +224,7 @@ def keypoint_removal(
 
     Raises:
         ValueError: Shapes that do not fit, a radius that is not positive, an unknown
-            `fill`, or discs that cover a picture altogether.
+            `fill`, or discs that cover an image altogether.
     """
     pictures, points = np.array(images), np.asarray(keypoints, np.float64)
     fits = pictures.ndim == 4 and points.ndim == 3
@@ -276,7 +276,7 @@ def region_deletion(
     """Compare the deletion of a region with that of random regions of the same shape.
 
     A random region is the region moved by a random offset, which differs from none and
-    is drawn for each image from `key`; what leaves the picture on one side enters on
+    is drawn for each image from `key`; what leaves the image on one side enters on
     the other, so that shape and area stay.
 
     Args:
@@ -363,7 +363,7 @@ def _deletions(
 def _move(region: jax.Array, key: jax.Array, draw: jax.Array) -> jax.Array:
     """Move a region by a random offset that is not zero, round the edges."""
     width = region.shape[1]
-    # Offset 0 would delete the region itself; a picture of one pixel has no other.
+    # Offset 0 would delete the region itself; an image of one pixel has no other.
     offset = jax.random.randint(
         jax.random.fold_in(key, draw), (), min(1, region.size - 1), region.size
     )

@@ -21,7 +21,7 @@ class KeypointShare(NamedTuple):
     Attributes:
         share: `[parts]` in [0, 1]; its mean is the figure.
         keypoint: Merged name for each part; empty for one whose maps are all flat.
-        pictures: `[parts]`, how many pictures were looked at.
+        pictures: `[parts]`, how many images were looked at.
     """
 
     share: np.ndarray
@@ -30,15 +30,15 @@ class KeypointShare(NamedTuple):
 
 
 class Field(NamedTuple):
-    """Hold maps of parts and the keypoints of the same pictures.
+    """Hold maps of parts and the keypoints of the same images.
 
     Attributes:
         scores: `[images, rows, columns, parts]`.
         points: float64 `[images, k, 2]`, x and y.
-        visible: bool `[images, k]`, visible and in the picture.
+        visible: bool `[images, k]`, visible and in the image.
         groups: `[k]`, which merged name each keypoint has.
         merged: The merged names.
-        size: Side of the picture.
+        size: Side of the image.
     """
 
     scores: np.ndarray
@@ -50,7 +50,7 @@ class Field(NamedTuple):
 
 
 class Best(NamedTuple):
-    """Hold the best cell of each part in each picture, all `[images, parts]`.
+    """Hold the best cell of each part in each image, all `[images, parts]`.
 
     Attributes:
         score: Its score.
@@ -78,7 +78,7 @@ def merge_sides(names: Sequence[str]) -> tuple[tuple[str, ...], np.ndarray]:
 def read(
     scores: Scores, keypoints: Keypoints, names: Sequence[str], image_size: int
 ) -> Field:
-    """Check what was given, and find which keypoints are visible in the picture.
+    """Check what was given, and find which keypoints are visible in the image.
 
     Raises:
         ValueError: Shapes that do not fit, no visible keypoint at all, or values that
@@ -123,7 +123,7 @@ def discs(keypoints: Keypoints, radius: float, size: int) -> np.ndarray:
     Args:
         keypoints: `[images, k, 3]`.
         radius: In pixels; a pixel is in a disc by its centre.
-        size: Side of the pictures.
+        size: Side of the images.
 
     Returns:
         bool `[images, size, size]`.
@@ -139,7 +139,7 @@ def discs(keypoints: Keypoints, radius: float, size: int) -> np.ndarray:
 
 
 def best(scores: np.ndarray) -> Best:
-    """Find the cell where each part scores highest in each picture."""
+    """Find the cell where each part scores highest in each image."""
     images, rows, columns, parts = scores.shape
     score = np.empty((images, parts))
     cell = np.empty((images, parts), np.int64)
@@ -155,7 +155,7 @@ def best(scores: np.ndarray) -> Best:
 
 
 def highest(field: Field, best: Best, top: int) -> np.ndarray:
-    """Choose the pictures in which each part scores highest, `[top or less, parts]`.
+    """Choose the images in which each part scores highest, `[top or less, parts]`.
 
     Only those with a visible keypoint; those with a flat map come last.
     """
@@ -167,7 +167,7 @@ def highest(field: Field, best: Best, top: int) -> np.ndarray:
 
 
 def centres(field: Field, cells: np.ndarray) -> np.ndarray:
-    """Give the centre of cells in pixels of the picture: `[...]` to `[..., 2]`."""
+    """Give the centre of cells in pixels of the image: `[...]` to `[..., 2]`."""
     rows, columns = field.scores.shape[1:3]
     row, column = np.divmod(cells, columns)
     x = (column + 0.5) * field.size / columns
@@ -182,7 +182,7 @@ def inside(
 
     Args:
         field: Maps and keypoints.
-        chosen: `[n, parts]` or `[n, 1]`, indices of pictures.
+        chosen: `[n, parts]` or `[n, 1]`, indices of images.
         cells: `[n, parts]`, a cell in each.
         side: Side of the square, edges included.
 
@@ -203,14 +203,14 @@ def inside(
 
 
 def everything(field: Field) -> Iterator[tuple[np.ndarray, slice]]:
-    """Go through all pictures, some at a time: indices `[n, 1]`, and the slice."""
+    """Go through all images, some at a time: indices `[n, 1]`, and the slice."""
     images, points = field.visible.shape
     for some in chunks(images, 4 * points * field.scores.shape[-1]):
         yield np.arange(some.start, some.stop)[:, None], some
 
 
 def length(side: float | None, share: float, image_size: int) -> float:
-    """Give the side of a region: as asked for, or a share of the picture's."""
+    """Give the side of a region: as asked for, or a share of the image's."""
     side = share * image_size if side is None else side
     if not side > 0:
         raise ValueError(f"`side`={side}; expected a number of pixels above 0.")
@@ -222,7 +222,7 @@ def most(
 ) -> KeypointShare:
     """Find the keypoint with the largest share for each part: counts `[parts, names]`.
 
-    Of equal shares the one with more pictures is taken.
+    Of equal shares the one with more images is taken.
     """
     shares = counts / np.maximum(total, 1)
     largest = shares == shares.max(-1, keepdims=True)

@@ -1,7 +1,7 @@
 """Properties of maps of parts that need no true parts.
 
-All is computed some pictures at a time: beyond the maps, memory does not grow with
-pictures times cells times parts.
+All is computed some images at a time: beyond the maps, memory does not grow with
+images times cells times parts.
 """
 
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from unlir_jax.metrics.localization.boxes import VOID
 from unlir_jax.types import Array
 
 Scores = Float[Array, "images rows columns parts"]
-"""How much each cell of each picture is each part."""
+"""How much each cell of each image is each part."""
 
 Masks = Integer[Array, "images height width"]
 """The true part of each pixel, from 1 on; 0 is the background, 255 void: not said."""
@@ -229,7 +229,7 @@ def check_finite(name: str, values: np.ndarray) -> None:
 
 
 def _unit(vectors: np.ndarray, axis: int) -> np.ndarray:
-    """Divide vectors by their length; those of zeros stay."""
+    """Divide vectors by their length; vectors of zeros stay."""
     # By the largest value first: squares of very small numbers are zero.
     largest = np.abs(vectors).max(axis, keepdims=True)
     vectors = vectors / np.where(largest > 0, largest, 1)

@@ -23,7 +23,7 @@ def descriptors(
     cell: int = CELL,
     block: int = BLOCK,
 ) -> jax.Array:
-    """Describe grey pictures by the orientation of their edges.
+    """Describe grey images by the orientation of their edges.
 
     Args:
         pictures: `[batch, height, width]`.
@@ -35,7 +35,7 @@ def descriptors(
         `[batch, numbers]`, each in [0, 1].
 
     Raises:
-        ValueError: The picture has no block.
+        ValueError: The image has no block.
     """
     rows, columns = (side // cell for side in pictures.shape[1:3])
     if min(rows, columns) < block:
@@ -43,7 +43,7 @@ def descriptors(
             f"`pictures` are {pictures.shape[1]} x {pictures.shape[2]}; expected at "
             f"least {block * cell} pixels a side, or a smaller `cell` or `block`."
         )
-    # Fused with what made the pictures, the difference of two equal pixels may be a
+    # Fused with what made the images, the difference of two equal pixels may be a
     # rounding above or below zero, which is the first orientation or the last.
     pictures = jax.lax.optimization_barrier(pictures)
     across = jnp.pad(pictures[:, :, 2:] - pictures[:, :, :-2], ((0, 0), (0, 0), (1, 1)))

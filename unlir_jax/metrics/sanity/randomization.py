@@ -164,7 +164,7 @@ def random_labels(
 
     Args:
         model: The cut network.
-        explain: What makes the maps.
+        explain: Explainer of the maps.
         measure: Similarity, see `cascading_randomization`.
         absolute: Whether signs of maps are dropped before they are compared.
 

@@ -53,9 +53,9 @@ def max_sensitivity(
     samples: int = 10,
     loop: loops.Loop = "auto",
 ) -> Metric:
-    """Find the largest relative change of the map among pictures close to the image.
+    """Find the largest relative change of the map among images close to the image.
 
-    `max_y |s(y) - s(x)| / |s(x)|` (Euclidean) over `samples` pictures y that differ
+    `max_y |s(y) - s(x)| / |s(x)|` (Euclidean) over `samples` images y that differ
     from x by uniform noise of at most `radius` in every value, clipped to [0, 1]. Lower
     is better, at least 0, without upper bound.
 
@@ -63,7 +63,7 @@ def max_sensitivity(
         model: The cut network.
         explain: What makes the maps; the metric is given that of the image itself.
         radius: Largest change of a value.
-        samples: Number of pictures, each explained once.
+        samples: Number of images, each explained once.
         loop: `auto`, `host` or `device`; see `loops.place`.
 
     Returns:
@@ -77,7 +77,7 @@ def max_sensitivity(
         Quantus divides by the norm of the image. Where the map is zero it is relative
         to the other map instead: 1 if a map appears, 0 if none does. Maps that are not
         finite count as zeros. For a random explainer its own draws are counted too, as
-        each picture has its own key.
+        each image has its own key.
     """
     if not radius > 0:
         raise ValueError(f"`radius`={radius}; expected more than 0.")
@@ -123,7 +123,7 @@ def max_sensitivity(
 def _near(
     index: jax.Array, images: Images, image_keys: jax.Array, radius: float | jax.Array
 ) -> jax.Array:
-    """Draw the picture number `index` in the neighbourhood of each image."""
+    """Draw the image number `index` in the neighbourhood of each image."""
 
     def move(key: jax.Array, image: jax.Array) -> jax.Array:
         drawn = jax.random.fold_in(key, index)

@@ -49,8 +49,8 @@ def spearman(first: Saliency, second: Saliency) -> jax.Array:
 def ssim(first: Saliency, second: Saliency) -> jax.Array:
     """Measure structural similarity of the range-normalised maps.
 
-    Gaussian windows of 11 pixels and deviation 1.5, averaged over those that lie
-    inside the picture. Wang, Bovik, Sheikh & Simoncelli, *Image quality assessment:
+    Gaussian windows of 11 pixels and standard deviation 1.5, averaged over those that
+    lie inside the image. Wang, Bovik, Sheikh & Simoncelli, *Image quality assessment:
     from error visibility to structural similarity*, IEEE TIP 2004, Eq. 13.
 
     Returns:

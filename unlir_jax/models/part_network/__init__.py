@@ -31,11 +31,11 @@ from unlir_jax.models.part_network.decision import DECISIONS, Decision
 from unlir_jax.types import Array, Module
 
 LARGER = "2x"
-"""Instead of a finer layer: the same layer of the picture at twice its size."""
+"""Instead of a finer layer: the same layer of the image at twice its size."""
 
 
 class PartNet(nn.Module):
-    """Classify pictures in [0, 1] by the parts that are seen in them.
+    """Classify images in [0, 1] by the parts that are seen in them.
 
     Submodules `backbone` and `classifier`, the decision. Like every network of ours it
     has `features` and `head`, so every explainer and metric runs on it; `read` says
@@ -44,9 +44,9 @@ class PartNet(nn.Module):
     Attributes:
         backbone: Gives `features(images, train)`; its own classifier is not used.
         classifier: One of `DECISIONS`, built for the number of classes.
-        channels: Of the backbone's last maps.
+        channels: Number of channels of the backbone's last maps.
         layer: Path of a module of the backbone whose finer maps help to tell parts
-            apart; "2x" for the last maps of the picture at twice its size; "" for none.
+            apart; "2x" for the last maps of the image at twice its size; "" for none.
         others: Channels of that layer.
         at: Path of the module whose maps stand for the last ones; "" for the backbone's
             own. What lies behind it is not computed, and keeps its parameters.
@@ -75,7 +75,7 @@ class PartNet(nn.Module):
         return self.classifier.classes
 
     def features(self, images: Array, train: bool = False) -> jax.Array:
-        """Compute the backbone's maps, with those of the finer layer packed behind."""
+        """Compute the backbone's maps, with the finer layer's packed behind."""
         maps, finer = self._maps(images, train)
         if self.layer == LARGER:
             size = (len(images), *(2 * side for side in images.shape[1:3]), 3)
@@ -84,7 +84,7 @@ class PartNet(nn.Module):
         return maps if finer is None else pack(maps, finer)
 
     def _maps(self, images: Array, train: bool) -> tuple[jax.Array, jax.Array | None]:
-        """Give the last maps, and those of the finer layer where it is one."""
+        """Give the last maps, and the finer layer's if there is one."""
         inner = self.layer if self.layer != LARGER else ""
         if not (inner or self.at):
             return self.backbone.features(images, train), None
@@ -132,11 +132,11 @@ class PartNet(nn.Module):
         return self.classifier.knows
 
     def evidence(self, maps: Array, labels: Array) -> jax.Array:
-        """Say what each cell adds to one logit of its picture, through each part.
+        """Say what each cell adds to one logit of its image, through each part.
 
         Args:
             maps: What `features` gives.
-            labels: A class for each picture, `[batch]`.
+            labels: A class for each image, `[batch]`.
 
         Returns:
             `[batch, rows, columns, parts]` on the grid of the last maps; over rows,
@@ -181,14 +181,14 @@ def assemble(
         backbone: A network of ours.
         decision: `name`, one of `DECISIONS`; `layer`, whose finer maps are looked at as
             well: a path, "" for none, "auto" for the last one with twice the rows of
-            the last maps, or "2x" for the maps of the picture at twice its size; `at`,
+            the last maps, or "2x" for the maps of the image at twice its size; `at`,
             the path of the layer that stands for the last one, "" for the last one
             itself; and the attributes of the decision.
         classes: Number of classes.
-        image_size: Side in pixels of the pictures that it is for.
+        image_size: Side in pixels of the images that it is for.
 
     Raises:
-        ValueError: There is no such decision, layer or attribute, or the picture is
+        ValueError: There is no such decision, layer or attribute, or the image is
             smaller than a cell of the backbone.
     """
     chosen = dict(decision)

@@ -1,4 +1,4 @@
-"""Decide by a bag of parts: how much of each part is somewhere in the picture."""
+"""Decide by a bag of parts: how much of each part is somewhere in the image."""
 
 from typing import Any
 
@@ -29,11 +29,10 @@ class BagOfParts(decision.Decision):
     """Let each part carry one score, and classify by all of them.
 
     DP-Net (Sicre et al., ICIP 2023, arXiv 2404.15037), in a reconstruction: regions X
-    of a picture, scores S = X U, of each part the pooled score, a linear classifier.
+    of an image, scores S = X U, of each part the pooled score, a linear classifier.
     `assignment` says for which classes a part may speak: all; its own ("blocks": as
     many parts to each class, in order), as far as the term `specificity` makes it; or
-    those whose learned gate is open, where W is multiplied by
-    `gates.binarise(gates)`.
+    those whose learned gate is open, where W is multiplied by `gates.binarise(gates)`.
 
     Regions are averages of cells, so they are whitened as cells are. Parts don't
     compete for regions, so there may be more of them.
@@ -41,24 +40,24 @@ class BagOfParts(decision.Decision):
     Attributes:
         classes: Number of classes.
         parts: Number of parts.
-        channels: Of the last maps.
-        others: Of the finer maps, whose averages within cells of the last maps are
-            looked at as well; 0 without.
-        dimensions: Of the white space, for the last and the finer maps; 0: not white.
+        channels: Number of channels of the last maps.
+        others: Channels of the finer maps, whose averages within cells of the last maps
+            are looked at as well; 0 without.
+        dimensions: Sizes of the white space, of the last and finer maps; 0: not white.
         normalise: Whether regions have length one.
         region: `cells`; `windows`, of the `sizes`; `boxes`, drawn once and the same for
-            all pictures; or `proposals`, learned; see `models/parts/regions.py`.
+            all images; or `proposals`, learned; see `models/parts/regions.py`.
         sizes: Sides of windows in cells.
         boxes: Number of boxes or proposals.
         pooling: `max`; `top_k`, the mean of the `top` highest; `mean`; `logsumexp`,
             log mean exp(sharpness S) / sharpness; or `max+mean`, two numbers a part.
         top: The k of `top_k`.
-        sharpness: Of `logsumexp`.
-        temperature: Of the softmax over parts that says which part a region is.
+        sharpness: Sharpness of `logsumexp`.
+        temperature: Temperature of the softmax over parts that assigns a region.
         competition: Whether that softmax, over the parts and a background that scores
             zero, is what is pooled: then a region that is one part is no other. Ours.
         assignment: `none`, `blocks` or `learned`.
-        gate_temperature: Of the gates' derivative.
+        gate_temperature: Temperature of the gates' derivative.
         dropout: Share of parts' numbers that training leaves out.
     """
 
@@ -144,7 +143,7 @@ class BagOfParts(decision.Decision):
         """Score each cell for each part, and deal it out.
 
         A cell scores as the best region that covers it, or, if there is none, as the
-        worst of the picture.
+        worst of the image.
         """
         _, scores, weights = self._score(grid)
         return self._look(grid, scores, weights)

@@ -1,4 +1,4 @@
-"""What a picture's cells are, before anything is decided by them."""
+"""Descriptions of an image's cells, before a decision uses them."""
 
 from typing import NamedTuple
 
@@ -12,11 +12,11 @@ NONE = 1e-12
 
 
 class Grid(NamedTuple):
-    """Hold the cells of pictures.
+    """Hold the cells of images.
 
     Attributes:
-        maps: Of the last layer, `[batch, rows, columns, channels]`.
-        finer: Of an earlier layer, with `step` times the rows and columns; or None.
+        maps: Maps of the last layer, `[batch, rows, columns, channels]`.
+        finer: Maps of an earlier layer, `step` times the rows and columns; or None.
     """
 
     maps: jax.Array
@@ -24,7 +24,7 @@ class Grid(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """Hold what a part network says of pictures.
+    """Hold what a part network says of images.
 
     Attributes:
         scores: How much each cell looks like each part, `[batch, rows, columns,
@@ -49,9 +49,9 @@ class Traits(NamedTuple):
             where regions are cells, `[batch, rows, columns, parts]`; without the
             background, where there is one.
         cells: How each cell is, `[batch, rows, columns, parts]`.
-        descriptors: What each part looks like in each picture, `[batch, parts, width]`.
+        descriptors: What each part looks like in each image, `[batch, parts, width]`.
         parts: The vectors that cells are compared with, `[parts, width]`.
-        kernel: How much a part speaks for each class, `[parts, classes]`.
+        kernel: Weight of each part for each class, `[parts, classes]`.
         gates: Logits of the gates between parts and classes, or None.
         blocks: Which part belongs to which class, `[parts, classes]` of 0 and 1, or
             None.
@@ -125,7 +125,7 @@ def joined(grid: Grid) -> jax.Array:
 
 
 def own_class(values: Array, labels: Array) -> jax.Array:
-    """Pick what is said for one class a picture, from `[parts, …, classes]`.
+    """Pick what is said for one class an image, from `[parts, …, classes]`.
 
     Returns:
         `[batch, parts, …]`.
@@ -172,12 +172,12 @@ class White(nn.Module):
 
 
 class WhiteCells(nn.Module):
-    """Describe the cells of the last maps, those of finer maps averaged within them.
+    """Describe the cells of the last maps, finer maps averaged within them.
 
     Attributes:
-        channels: Of the last maps.
-        others: Of the finer maps, 0 without.
-        dimensions: Of the white descriptors of the two; 0 leaves a layer as it is.
+        channels: Number of channels of the last maps.
+        others: Number of channels of the finer maps, 0 without.
+        dimensions: Sizes of the white descriptors of the two; 0: not whitened.
         normalise: Whether descriptors have length one.
     """
 
@@ -214,10 +214,10 @@ class Cells(nn.Module):
     brought to length one, the finer is weighted, and together they have length one.
 
     Attributes:
-        channels: Of the last maps.
-        others: Of the finer maps, 0 without.
-        dimensions: Of the white descriptors of the two.
-        finer_weight: Of the finer one.
+        channels: Number of channels of the last maps.
+        others: Number of channels of the finer maps, 0 without.
+        dimensions: Sizes of the white descriptors of the two.
+        finer_weight: Weight of the finer maps.
     """
 
     channels: int

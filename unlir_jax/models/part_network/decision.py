@@ -1,4 +1,4 @@
-"""What every decision by parts has in common: a name, and what it says of itself.
+"""Common part of all decisions by parts: a name and a spec.
 
 A decision is one file: a subclass of `Decision` under `@register(name)`, which
 `part_network` imports. Its fields are its settings, but for `classes`, `channels` and
@@ -12,7 +12,7 @@ from flax import linen as nn
 
 
 class Decision(nn.Module):
-    """Decide by parts, from the `Grid` of a picture to logits that add up.
+    """Decide by parts, from the `Grid` of an image to logits that add up.
 
     Each has a number of `parts` and the methods `check(rows, columns)`, `look(grid)`,
     `logits(grid, train)`, `read(grid, train)`, `traits(grid, train)`,
@@ -59,10 +59,10 @@ def register(name: str) -> Callable[[type[Decision]], type[Decision]]:
 
 
 def check_parts(parts: int, regions: int) -> None:
-    """Refuse more parts than there are regions in a picture, or none.
+    """Refuse more parts than there are regions in an image, or none.
 
     Raises:
-        ValueError: So it is.
+        ValueError: There are more parts than regions, or none.
     """
     if not 1 <= parts <= regions:
         raise ValueError(

@@ -23,7 +23,7 @@ class Descriptors(decision.Decision):
     """Let each part carry a descriptor, and add up what all descriptors say.
 
     Cells are compared with the parts by their cosine s, in a space where the cells of
-    natural pictures are white. Each cell is dealt out, z = softmax(s / temperature),
+    natural images are white. Each cell is dealt out, z = softmax(s / temperature),
     and a part's descriptor is the power mean of its cells' channels,
 
         v_k = (sum_r z_rk x_r^p / (damping + sum_r z_rk))^(1/p),
@@ -41,15 +41,15 @@ class Descriptors(decision.Decision):
     Attributes:
         classes: Number of classes.
         parts: Number of parts.
-        channels: Of the last maps.
-        others: Of the finer maps, 0 without.
-        dimensions: Of the white space, for the last and the finer maps.
-        finer_weight: Of the finer maps beside the last ones, which have 1.
-        temperature: Of the softmax over parts.
+        channels: Number of channels of the last maps.
+        others: Number of channels of the finer maps, 0 without.
+        dimensions: Sizes of the white space, for the last and the finer maps.
+        finer_weight: Weight of the finer maps; the last maps have 1.
+        temperature: Temperature of the softmax over parts.
         power: The p above; 1 is the mean, larger is nearer to the maximum.
         damping: In cells of the last maps.
         finer_descriptors: Whether descriptors hold the finer maps' channels as well.
-        rank: Of W_k, whose factor on the channels all parts share; 0 for full rank.
+        rank: Rank of W_k, whose factor on the channels all parts share; 0: full rank.
         dropout: Share of the entries of descriptors that training leaves out.
     """
 
@@ -185,7 +185,7 @@ class Descriptors(decision.Decision):
         return centred @ self.basis if self.rank else centred
 
     def _for_label(self, labels: Array) -> jax.Array:
-        """Pick one class for each picture: `[batch, parts, length]`."""
+        """Pick one class for each image: `[batch, parts, length]`."""
         chosen = own_class(self.kernel, labels)
         return chosen @ self.basis.T if self.rank else chosen
 

@@ -32,18 +32,18 @@ class Landmarks(decision.Decision):
 
     Note:
         Distances are between the white unit vectors of `Cells`, over a `temperature`,
-        which suits a frozen trunk and `start.parts="kmeans"`; the original's are
-        between the trunk's channels. Logits are summed over parts, where the original
-        takes the mean, and have a bias.
+        which suits a frozen backbone and `start.parts="kmeans"`; the original's are
+        between the backbone's channels. Logits are summed over parts, where the
+        original takes the mean, and have a bias.
 
     Attributes:
         classes: Number of classes.
         parts: The K.
-        channels: Of the last maps.
-        others: Of the finer maps, which help to tell parts apart; 0 without.
-        dimensions: Of the white space, for the last and the finer maps.
-        finer_weight: Of the finer maps beside the last ones, which have 1.
-        temperature: Of the softmax over parts.
+        channels: Number of channels of the last maps.
+        others: Channels of the finer maps, which help to separate parts; 0 without.
+        dimensions: Sizes of the white space, for the last and the finer maps.
+        finer_weight: Weight of the finer maps; the last maps have 1.
+        temperature: Temperature of the softmax over parts.
         dropout: Share of parts that training leaves out, whole.
     """
 

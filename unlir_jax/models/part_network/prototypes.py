@@ -1,4 +1,4 @@
-"""Decide by prototypes: how near the nearest cell of the picture comes to each."""
+"""Decide by prototypes: how near the nearest cell of the image comes to each."""
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +22,7 @@ class AddOn(nn.Module):
     """Map cells into the unit cube by two layers, relu between and sigmoid at the end.
 
     Attributes:
-        width: Of both layers.
+        width: Width of both layers.
     """
 
     width: int
@@ -65,14 +65,14 @@ class Prototypes(decision.Decision):
 
     Attributes:
         classes: Number of classes.
-        channels: Of the last maps.
-        others: Of the finer maps, averaged within cells of the last maps; 0 without.
+        channels: Number of channels of the last maps.
+        others: Channels of the finer maps, averaged within cells of the last; or 0.
         per_class: Number of prototypes of each class.
-        space: Of prototypes: `add_on`, two layers that learn; or `white`, the unit
-            vectors of `WhiteCells`, which suit a frozen trunk, as its cells can be
-            fitted.
-        width: Of the space by `add_on`.
-        dimensions: Of the white space, for the last and the finer maps.
+        space: Space of prototypes: `add_on`, two layers that learn; or `white`, the
+            unit vectors of `WhiteCells`, which suit a frozen backbone, as its cells can
+            be fitted.
+        width: Width of the space by `add_on`.
+        dimensions: Sizes of the white space, for the last and the finer maps.
         epsilon: Bounds the similarity, by -log epsilon.
     """
 

@@ -1,6 +1,6 @@
-"""How a map becomes regions: cells, windows, several input sizes, boxes, proposals.
+"""Regions of a map: cells, windows, several input sizes, boxes, proposals.
 
-Boxes are x0, y0, x1, y1 in shares of the picture: its left and upper edges are 0, its
+Boxes are x0, y0, x1, y1 in shares of the image: its left and upper edges are 0, its
 right and lower edges 1, and cell i of n covers i / n to (i + 1) / n. Descriptors are
 averages of the map, computed in float32 or more.
 """
@@ -23,7 +23,7 @@ class Regions(NamedTuple):
 
     Attributes:
         descriptors: `[batch, regions, channels]`.
-        boxes: `[regions, 4]`, the same in all pictures, or `[batch, regions, 4]`.
+        boxes: `[regions, 4]`, the same in all images, or `[batch, regions, 4]`.
     """
 
     descriptors: jax.Array
@@ -82,7 +82,7 @@ def roi_align(
 
     Args:
         maps: `[batch, rows, columns, channels]`.
-        boxes: `[regions, 4]` for all pictures, or `[batch, regions, 4]`.
+        boxes: `[regions, 4]` for all images, or `[batch, regions, 4]`.
         size: Bins along each side.
         samples: Points along each side of a bin; with fewer than a bin has cells, some
             cells are not looked at.
@@ -95,7 +95,7 @@ def roi_align(
         ValueError: Shapes that do not fit, or a `size` or `samples` less than 1.
 
     Note:
-        Beyond the outermost centres the map goes on as it is there.
+        Beyond the outermost centres the map continues as it is there.
     """
     maps, boxes = _wide(maps), jnp.asarray(boxes, jnp.result_type(boxes, jnp.float32))
     batch, rows, columns, channels = maps.shape
@@ -120,15 +120,15 @@ def roi_align(
 def random_boxes(
     key: RandomKey, count: int, smallest: float = 0.2, largest: float = 1.0
 ) -> jax.Array:
-    """Draw boxes that lie inside the picture, the same for all pictures.
+    """Draw boxes that lie inside the image, the same for all images.
 
     Width and height are uniform and independent, then so is the place.
 
     Args:
-        key: Where they come from; `jax.vmap` over `keys.per_image` gives each picture
+        key: Where they come from; `jax.vmap` over `keys.per_image` gives each image
             its own.
         count: How many.
-        smallest: The least side, as a share of the picture's.
+        smallest: The least side, as a share of the image's.
         largest: The largest side.
 
     Returns:
@@ -147,26 +147,27 @@ def random_boxes(
 class Proposals(nn.Module):
     """Propose boxes by where a learned attention looks, trained end to end.
 
-    For proposal k, with x_r the centre of a cell in shares of the picture, and f_r its
+    For proposal k, with x_r the centre of a cell in shares of the image, and f_r its
     descriptor over the root of the number of channels,
 
         a_kr = softmax_r(<q_k, f_r> - |x_r - p_k|^2 / (2 reach^2)),
         centre_k = sum_r a_kr x_r,
         side_k = smallest + (largest - smallest) sigmoid(s_k + V sum_r a_kr f_r),
 
-    and what lies beyond the picture is cut off. The anchors p_k start spread over the
-    picture by a low-discrepancy sequence, s_k with the side `start`, q_k and V at zero:
-    the first boxes are the same for all pictures. Ours; the soft-argmax is that of
+    and what lies beyond the image is cut off. The anchors p_k start spread over the
+    image by a low-discrepancy sequence, s_k with the side `start`, q_k and V at zero:
+    the first boxes are the same for all images. Ours; the soft-argmax is that of
     Levine et al., JMLR 2016, section 5.1. What `roi_align` takes from a box tells it
     nothing of what is far outside, so begin with boxes that see enough.
 
     Attributes:
         count: Number of boxes.
-        start: Side of the first boxes, as a share of the picture's.
+        start: Side of the first boxes, as a share of the image's.
         smallest: Less than `start`.
         largest: More than `start`.
-        reach: How far from its anchor a proposal looks, unless the maps call it away.
-        style: Of the products.
+        reach: Distance from its anchor that a proposal looks at, unless the maps call
+            it away.
+        style: Style of the products.
     """
 
     count: int
@@ -265,7 +266,7 @@ def _centres(rows: int, columns: int) -> np.ndarray:
 
 
 def _spread(count: int) -> jax.Array:
-    """Spread points evenly over the picture, `[count, 2]`; the first in its centre.
+    """Spread points evenly over the image, `[count, 2]`; the first in its centre.
 
     The additive recurrence with the plastic number (Roberts, The Unreasonable
     Effectiveness of Quasirandom Sequences, 2018).

@@ -47,12 +47,12 @@ def ablation_cam(
 ) -> Explainer:
     """Weigh each filter by the share of the score that is lost without it.
 
-    `w_k = (S - S_k) / S`, with `S_k` the score when map `k` is set to 0. The trunk
+    `w_k = (S - S_k) / S`, with `S_k` the score when map `k` is set to 0. The backbone
     runs once; only the head is run again for each filter.
 
     Args:
         model: The cut network.
-        target: What is explained, see `targets.resolve`.
+        target: Score to explain, see `targets.resolve`.
         division: By what the loss is divided: `score` is the paper's `S`, which turns
             the map around where the score is negative; `magnitude` is `|S|`, which
             does not; `none` divides by nothing. A score of 0 divides by nothing.

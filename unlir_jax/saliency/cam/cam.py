@@ -1,7 +1,7 @@
 """Class activation maps: weighted sums of the feature maps at the cut.
 
 With `A[x, y, k]` the maps and `g = d score / d A`. Nothing but the head is
-differentiated; the trunk runs once, forward.
+differentiated; the backbone runs once, forward.
 """
 
 from collections.abc import Callable
@@ -46,7 +46,7 @@ def grad_cam(
 
     Args:
         model: The cut network.
-        target: What is explained, see `targets.resolve`.
+        target: Score to explain, see `targets.resolve`.
         rectify: Whether negative values of the sum become 0.
 
     References:
@@ -146,8 +146,7 @@ def of_finite(saliency: Saliency, gradient: jax.Array) -> Saliency:
 def checked(model: SplitModel, run: Run) -> Explainer:
     """Make an explainer of a function that also gives `[0, classes]`.
 
-    One program then checks the labels and explains; all else is as in
-    `split.guarded`.
+    One program then checks the labels and explains; all else is as in `split.guarded`.
     """
 
     def explain(

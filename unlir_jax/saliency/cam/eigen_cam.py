@@ -71,7 +71,7 @@ def eigen_grad_cam(
 
     Args:
         model: The cut network.
-        target: What is explained, see `targets.resolve`.
+        target: Score to explain, see `targets.resolve`.
         sign: `aligned` turns the projection so that it grows with `sum_k g_k A_k`,
             the evidence for the target; `absolute` gives its magnitude.
 

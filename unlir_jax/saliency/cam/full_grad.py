@@ -91,7 +91,7 @@ def full_grad(
 
     Args:
         model: A convolutional network, channels last.
-        target: What is explained, see `targets.resolve`.
+        target: Score to explain, see `targets.resolve`.
         rescale: Whether each layer is brought into [0, 1], as in the paper; without
             it layers count by their share of the score.
 

@@ -58,9 +58,9 @@ def grad_cam_plus_plus(
 
     Args:
         model: The cut network.
-        target: What is explained, see `targets.resolve`.
+        target: Score to explain, see `targets.resolve`.
         epsilon: Added to the denominator. pytorch-grad-cam adds 1e-6, which is not
-            small beside `g^2`.
+            small compared with `g^2`.
         rectify: Whether negative values of the sum become 0.
 
     References:
@@ -108,9 +108,9 @@ def smooth_grad_cam_plus_plus(
 
     Args:
         model: The cut network.
-        target: What is explained, see `targets.resolve`.
+        target: Score to explain, see `targets.resolve`.
         samples: Number of noisy copies, a forward pass each.
-        level: Deviation of the noise as a share of each image's range of values.
+        level: Std of the noise as a share of each image's range of values.
         rectify: Whether negative values of the sum become 0.
         loop: `auto`, `host` or `device`; see `loops.place`.
 
@@ -207,7 +207,7 @@ def xgrad_cam(
 
     Args:
         model: The cut network.
-        target: What is explained, see `targets.resolve`.
+        target: Score to explain, see `targets.resolve`.
         rectify: Whether negative values of the sum become 0.
 
     References:
@@ -241,7 +241,7 @@ def hires_cam(
 
     Args:
         model: The cut network.
-        target: What is explained, see `targets.resolve`.
+        target: Score to explain, see `targets.resolve`.
         rectify: Whether negative values of the sum become 0.
 
     References:
@@ -297,7 +297,7 @@ def layer_cam(
 
     Args:
         model: The cut network.
-        target: What is explained, see `targets.resolve`.
+        target: Score to explain, see `targets.resolve`.
         rectify: Whether negative values of the sum become 0, which only maps without
             a ReLU have.
 
@@ -364,7 +364,7 @@ def shapley_cam(
 
     Args:
         model: The cut network.
-        target: What is explained; the paper proposes `"residual_softmax"`. On a
+        target: Score to explain; the paper proposes `"residual_softmax"`. On a
             linear head after average pooling the Hessian of a logit is 0, and this is
             Grad-CAM.
         rectify: Whether negative values of the sum become 0.

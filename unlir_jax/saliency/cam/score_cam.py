@@ -56,7 +56,7 @@ def score_cam(
 
     Args:
         model: The cut network.
-        target: What is explained, see `targets.resolve`.
+        target: Score to explain, see `targets.resolve`.
         weighting: `softmax` over the filters' scores, which is the paper's and
             pytorch-grad-cam's; `increase`, the score less that of a black image,
             the paper's channel-wise increase of confidence (Eq. 6); `probability`,
@@ -124,9 +124,9 @@ def ss_cam(
 
     Args:
         model: The cut network.
-        target: What is explained, see `targets.resolve`.
+        target: Score to explain, see `targets.resolve`.
         samples: Number of draws; the paper's 35.
-        level: Deviation of the noise, as a share of the range of what it is added to.
+        level: Std of the noise, as a share of the range of what it is added to.
         noise_on: `maps` adds it to the enlarged map, which is then normalised (the
             paper's first kind), `image` to the masked image (its second).
         batch_size: Masked images that go through the network at once.
@@ -137,8 +137,8 @@ def ss_cam(
         Localization*, arXiv 2006.14255, Algorithm 1.
 
     Note:
-        The paper's deviation of 2 is in units of the maps; a share of their range does
-        not depend on how large they happen to be.
+        The paper's standard deviation of 2 is in units of the maps; a share of their
+        range does not depend on how large they happen to be.
     """
     accumulation.check_samples(samples, level)
     if noise_on not in get_args(NoiseOn):
@@ -189,7 +189,7 @@ def is_cam(
 
     Args:
         model: The cut network.
-        target: What is explained, see `targets.resolve`.
+        target: Score to explain, see `targets.resolve`.
         steps: Points on the path; the paper's 10.
         batch_size: Masked images that go through the network at once.
         loop: `auto`, `host` or `device`; see `loops.place`.

@@ -48,16 +48,16 @@ def blur_integrated_gradients(
     """Integrate the gradient while the image comes out of a blur.
 
     `sum_i (g_i + g_(i+1)) / 2 * (L_(i+1) - L_i)` with `L_i` the image under Gaussians
-    whose deviations fall evenly to 0. The map adds up to the difference of the scores
-    of the image and of its strongest blur, with an error of order `1 / steps^2`.
+    whose standard deviations fall evenly to 0. The map adds up to the difference of the
+    scores of the image and of its strongest blur, with an error of order `1 / steps^2`.
 
     Args:
         model: The cut network; where it is cut makes no difference.
-        target: What is explained, see `targets.resolve`.
+        target: Score to explain, see `targets.resolve`.
         steps: Intervals of the path; `steps + 1` gradients are taken.
         deviation: Width of the strongest blur, as a share of the longer side (the
             authors use 50 of 224 pixels).
-        channels: How colours are merged, see `gradients.merge`.
+        channels: Merging of colours, see `gradients.merge`.
         loop: `auto`, `host` or `device`; see `loops.place`.
 
     References:

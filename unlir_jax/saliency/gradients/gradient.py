@@ -37,8 +37,8 @@ def gradient(
 
     Args:
         model: The cut network; where it is cut makes no difference.
-        target: What is explained, see `targets.resolve`.
-        channels: How colours are merged, see `merge`.
+        target: Score to explain, see `targets.resolve`.
+        channels: Merging of colours, see `merge`.
 
     References:
         Simonyan et al., *Deep Inside Convolutional Networks*, ICLR Workshops 2014,
@@ -88,8 +88,8 @@ def input_x_gradient(
 
     Args:
         model: The cut network; where it is cut makes no difference.
-        target: What is explained, see `targets.resolve`.
-        channels: How colours are merged, see `merge`.
+        target: Score to explain, see `targets.resolve`.
+        channels: Merging of colours, see `merge`.
 
     References:
         Shrikumar et al., *Not Just a Black Box: Learning Important Features Through

@@ -54,12 +54,12 @@ def gradient_shap(
 
     Args:
         model: The cut network; where it is cut makes no difference.
-        target: What is explained, see `targets.resolve`.
+        target: Score to explain, see `targets.resolve`.
         samples: Number of draws.
         baseline: Kind of background, see `maps.background`; `noise` is drawn anew for
             each sample.
-        level: Deviation of noise added to the image, as a share of its range.
-        channels: How colours are merged, see `gradients.merge`.
+        level: Standard deviation of noise added to the image, as a share of its range.
+        channels: Merging of colours, see `gradients.merge`.
         loop: `auto`, `host` or `device`; see `loops.place`.
 
     References:

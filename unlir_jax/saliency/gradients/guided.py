@@ -59,8 +59,8 @@ def guided_backpropagation(
 
     Args:
         model: The cut network; where it is cut makes no difference.
-        target: What is explained, see `targets.resolve`.
-        channels: How colours are merged, see `gradients.merge`.
+        target: Score to explain, see `targets.resolve`.
+        channels: Merging of colours, see `gradients.merge`.
 
     Raises:
         ValueError: When called: the network has no ReLU, or has one in a loop that

@@ -60,11 +60,11 @@ def integrated_gradients(
 
     Args:
         model: The cut network; where it is cut makes no difference.
-        target: What is explained, see `targets.resolve`.
+        target: Score to explain, see `targets.resolve`.
         steps: Points at which the gradient is taken.
         rule: `gauss_legendre`, or `trapezoid` with both ends (at least 2 points).
         baseline: Where the path starts, see `maps.background`; `noise` needs `key`.
-        channels: How colours are merged, see `gradients.merge`; `sum` and `keep` add
+        channels: Merging of colours, see `gradients.merge`; `sum` and `keep` add
             up to the difference of the scores.
         loop: `auto`, `host` or `device`; see `loops.place`.
 
@@ -156,7 +156,7 @@ def completeness(
 
     Args:
         model: The cut network.
-        target: What was explained.
+        target: Explained score.
         baseline: Where the path started.
 
     Returns:

@@ -75,11 +75,11 @@ def smooth_grad(
 
     Args:
         model: The cut network; where it is cut makes no difference.
-        target: What is explained, see `targets.resolve`.
+        target: Score to explain, see `targets.resolve`.
         samples: Number of noisy copies.
-        level: Deviation of the noise as a share of each image's range of values; the
-            paper finds 0.1 to 0.2 best.
-        channels: How colours are merged, see `gradients.merge`.
+        level: Standard deviation of the noise as a share of each image's range of
+            values; the paper finds 0.1 to 0.2 best.
+        channels: Merging of colours, see `gradients.merge`.
         loop: `auto`, `host` or `device`; see `loops.place`.
 
     References:

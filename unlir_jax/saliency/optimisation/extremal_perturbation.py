@@ -88,7 +88,7 @@ def extremal_perturbation(
         levels: Blurs between the image and none of it, among which a mask interpolates;
             the authors' 8. Memory is as many images.
         deviation: Width of the strongest blur, in such pixels; the authors' 20.
-        target: What is raised, see `targets.resolve`.
+        target: Score to raise, see `targets.resolve`.
         loop: `auto`, `host` or `device`; see `loops.place`.
 
     Raises:
@@ -198,7 +198,7 @@ def _excess(mask: jax.Array, kept: jax.Array) -> jax.Array:
     Pixels that are equal up to `TIE` share what `r` has at their ranks. Without that,
     the order in which a sort leaves equal pixels decides: a search that starts from
     ones everywhere would keep the last rows of the image, unless the score's gradient
-    is large beside the area's.
+    is large compared with the area's.
     """
     flat = mask.reshape((len(mask), -1))
     zeros = flat.shape[1] - kept

@@ -71,12 +71,12 @@ def meaningful_perturbation(
             side 224; the paper's 10.
         jitter: Most pixels by which the masked image is shifted at random in each step;
             the paper's 4. Unless it is 0, the explainer needs `key`.
-        target: What is lowered, see `targets.resolve`; the paper's probability.
+        target: Score to lower, see `targets.resolve`; the paper's probability.
         loop: `auto`, `host` or `device`; see `loops.place`.
 
     Raises:
         ValueError: Fewer than 0 steps or pixels of jitter, fewer than one cell, or a
-            learning rate, power or deviation that is not positive.
+            learning rate, power or `deviation` that is not positive.
 
     Note:
         The search starts from nothing deleted, rather than from a disc. The mask is

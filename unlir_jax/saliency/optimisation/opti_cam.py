@@ -103,7 +103,7 @@ def opti_cam(
         solver: `adam` moves `u`, as the paper does. `projected` lets Adam move the mask
             at the resolution of the cut and takes the combination of maps that comes
             nearest to it (`nearest.nearest`). It reaches in about 12 steps what `adam`
-            reaches in 100, and goes on from there: set `steps` accordingly.
+            reaches in 100, and continues from there: set `steps` accordingly.
 
     Returns:
         An explainer whose maps are `S(x; u*)` at the resolution of the cut.
@@ -198,7 +198,7 @@ def compile_programs(
         weights, optimizer, loss = move(problem, search)
         active = search.active & ~(jnp.abs(loss - search.loss) < tolerance)
         weights = jnp.where(active[:, None], weights, search.weights)
-        # Adam's moments of a stopped image go on, unseen: its weights no longer move.
+        # Adam's moments of a stopped image still change; its weights do not.
         return Search(weights, optimizer, loss, active)
 
     def search(
@@ -264,7 +264,7 @@ def _moving_masks(
 
     A mask at the cut has far fewer cells than there are weights (49 and 1280 in
     MobileNetV2), and every convex combination of maps is one. Adam steps among masks,
-    cell by cell, and the weights are those of the combination nearest to its step. Near
+    cell by cell, and the weights give the combination nearest to its step. Near
     counts in Adam's own metric: in another, the nearest may lie downhill.
     """
     shifted = normalization == "range"  # Then a constant added to a map is not seen.

@@ -18,7 +18,7 @@ class Design(NamedTuple):
     """Name the rows of a regression.
 
     Attributes:
-        rows: How many.
+        rows: Number of rows.
         draw: `(number, key, present) -> (shown, weight)` for one row: `present`,
             `[segments]`, is 1 for segments that the image has and 0 for others, and
             `shown` is 1 for those that the row shows.

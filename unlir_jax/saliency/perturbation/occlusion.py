@@ -58,7 +58,7 @@ def occlusion(
             without it. The last window of a row or column is cut off by the border.
         baseline: What the window shows, see `maps.background`; the explainer needs
             `key` for `noise`.
-        target: What is explained, see `targets.resolve`.
+        target: Score to explain, see `targets.resolve`.
         batch_size: Occluded images that go through the network at once.
         loop: `auto`, `host` or `device`; see `loops.place`.
 

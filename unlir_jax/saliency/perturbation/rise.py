@@ -60,7 +60,7 @@ def rise(
             noise; a network that does not look gives zeros. False is the paper's sum.
         baseline: What hidden cells show, see `maps.background`; the paper's black.
             The authors' code masks normalised images, which is `mean`.
-        target: What is explained, see `targets.resolve`; the paper's probability.
+        target: Score to explain, see `targets.resolve`; the paper's probability.
         batch_size: Masked images that go through the network at once.
         loop: `auto`, `host` or `device`; see `loops.place`.
 

@@ -63,7 +63,7 @@ def lime(
         ridge: Penalty of the squared coefficients; the authors' 1. 0 fits exactly, and
             takes the shortest solution where rows do not determine one.
         baseline: What hidden segments show, see `maps.background`.
-        target: What is explained, see `targets.resolve`.
+        target: Score to explain, see `targets.resolve`.
         batch_size: Masked images that go through the network at once.
         loop: `auto`, `host` or `device`; see `loops.place`.
 
@@ -127,7 +127,7 @@ def kernel_shap(
         kind: `grid` or `slic`, see `segments`.
         count: Segments asked for, see `segments.layout`.
         baseline: What segments out of the coalition show, see `maps.background`.
-        target: What is explained, see `targets.resolve`.
+        target: Score to explain, see `targets.resolve`.
         batch_size: Masked images that go through the network at once.
         loop: `auto`, `host` or `device`; see `loops.place`.
 
