@@ -69,9 +69,9 @@ ADDED = {
         *("--config.steps=2", "--config.batch_size=4"),
         *("--config.data.train_options.size=8", "--config.data.test_options.size=8"),
     ),
-    "evaluate": ("--config.data.limit=2", "--config.batch_size=2"),
-    "sanity_checks": ("--config.data.limit=2", "--config.batch_size=2"),
-    "opti_cam_table1": ("--config.data.limit=2", "--config.batch_size=2"),
+    "evaluate": ("--config.data.limit=2", "--config.batch_size=4"),
+    "sanity_checks": ("--config.data.limit=2", "--config.batch_size=4"),
+    "opti_cam_table1": ("--config.data.limit=2", "--config.batch_size=4"),
 }
 """Settings that make a run of each config small."""
 
