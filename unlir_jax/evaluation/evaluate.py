@@ -12,14 +12,7 @@ import jax
 
 from unlir_jax.core import finite
 from unlir_jax.data import pipeline, source
-from unlir_jax.evaluation import (
-    aggregate,
-    comparison,
-    gallery,
-    scoring,
-    setup,
-    store,
-)
+from unlir_jax.evaluation import aggregate, comparison, gallery, scoring, setup, store
 from unlir_jax.evaluation import settings as default_settings
 from unlir_jax.evaluation.setup import EvaluationSetup
 from unlir_jax.report import evaluation as report

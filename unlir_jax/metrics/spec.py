@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, get_args
 
+from unlir_jax.core import memoize
+
 Factory = Callable[..., Any]
 NONE: Mapping[str, Any] = MappingProxyType({})
 Better = Literal["higher", "lower"]
@@ -128,11 +130,11 @@ class MetricSpec(NamedTuple):
     short: str = ""
     caution: str = ""
 
-    def __call__[F: Factory](self, factory: F) -> F:
+    def __call__[**P, R](self, factory: Callable[P, R]) -> Callable[P, R]:
         """Register a factory `(model, *, settings) -> metric` under its own name.
 
         Returns:
-            The factory as it is.
+            The factory, which keeps what it made, see `memoize.remember`.
 
         Raises:
             ValueError: No such direction or need, or another factory has the name.
@@ -147,6 +149,7 @@ class MetricSpec(NamedTuple):
         owner = FACTORIES.get(name, factory).__module__
         if owner != factory.__module__:
             raise ValueError(f"`{name}` is a metric of {owner}; expected another name.")
+        factory = memoize.remember(factory)
         SPECS[name], FACTORIES[name] = self, factory
         OUTPUTS[name] = Output(self.title, self.better, self.scale)
         OUTPUTS.update(self.outputs)

@@ -15,13 +15,7 @@ from unlir_jax.core import finite
 from unlir_jax.core.document_types import Settings
 from unlir_jax.features import cache
 from unlir_jax.training import held_out
-from unlir_jax.training.probe import (
-    STEPS,
-    WEIGHT_DECAY,
-    Candidate,
-    default,
-    poolings,
-)
+from unlir_jax.training.probe import STEPS, WEIGHT_DECAY, Candidate, default, poolings
 from unlir_jax.training.setup import TrainingSetup
 
 Tried = dict[str, list[list[float]]]

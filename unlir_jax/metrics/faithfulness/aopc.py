@@ -53,7 +53,6 @@ Curves = Callable[..., dict[str, jax.Array]]
     quick={"patch": 2, "regions": 2},
     variants="baseline",
 )
-@memoize.remember
 def aopc_morf(
     model: SplitModel,
     *,
@@ -108,7 +107,6 @@ def aopc_morf(
     quick={"patch": 2, "regions": 2},
     variants="baseline",
 )
-@memoize.remember
 def aopc_lerf(
     model: SplitModel,
     *,
@@ -141,7 +139,6 @@ def aopc_lerf(
     quick={"patch": 2, "regions": 2},
     variants="baseline",
 )
-@memoize.remember
 def symmetric_relevance_gain(
     model: SplitModel,
     *,
@@ -168,14 +165,7 @@ def symmetric_relevance_gain(
 
 def _metric(model: SplitModel, run: Curves, name: str, kind: Score) -> Metric:
     @split.guarded(model, probability=kind == "probability")
-    def score(
-        variables: Variables,
-        images: Images,
-        labels: Labels,
-        saliency: Saliency,
-        *,
-        key: RandomKey | None = None,
-    ) -> dict[str, jax.Array]:
+    def score(variables, images, labels, saliency, *, key=None):
         maps.check_saliency(saliency, images)
         arrays = jnp.asarray(images), jnp.asarray(labels), jnp.asarray(saliency)
         found = run(variables, *arrays, key)
@@ -208,13 +198,7 @@ def _curves(
         most, least = (_spread(rank(s * means), patch, size) for s in (1, -1))
         return background, most, least
 
-    def run(
-        variables: Variables,
-        images: Images,
-        labels: Labels,
-        saliency: Saliency,
-        key: RandomKey | None,
-    ) -> dict[str, jax.Array]:
+    def run(variables, images, labels, saliency, key):
         _check_count(regions, patch, images.shape[1:3])
         background, most, least = prepare(images, saliency, key)
         found = {}

@@ -51,7 +51,6 @@ Perturbation = Literal["square", "noise"]
     representative=True,
     variants="baseline",
 )
-@memoize.remember
 def infidelity(
     model: SplitModel,
     *,
@@ -107,14 +106,7 @@ def infidelity(
         return enlarged, background, random_keys.per_image(key, images)
 
     @split.guarded(model, probability=score == "probability")
-    def measure(
-        variables: Variables,
-        images: Images,
-        labels: Labels,
-        saliency: Saliency,
-        *,
-        key: RandomKey | None = None,
-    ) -> dict[str, jax.Array]:
+    def measure(variables, images, labels, saliency, *, key=None):
         maps.check_saliency(saliency, images)
         images, labels = jnp.asarray(images), jnp.asarray(labels)
         prepared = prepare(images, jnp.asarray(saliency), key)

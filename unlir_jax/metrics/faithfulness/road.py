@@ -16,15 +16,7 @@ from unlir_jax.metrics.faithfulness.imputation import impute
 from unlir_jax.metrics.faithfulness.insertion_deletion import ORDERED, rank
 from unlir_jax.metrics.faithfulness.scores import Score, label_score
 from unlir_jax.metrics.spec import Output, metric
-from unlir_jax.types import (
-    Images,
-    Labels,
-    Metric,
-    RandomKey,
-    Saliency,
-    SplitModel,
-    Variables,
-)
+from unlir_jax.types import Images, Labels, Metric, Saliency, SplitModel, Variables
 
 PERCENTILES = (10, 20, 30, 40, 50, 60, 70, 80, 90)
 
@@ -52,7 +44,6 @@ PERCENTILES = (10, 20, 30, 40, 50, 60, 70, 80, 90)
         "road_least": Output("ROAD, least relevant first", "higher"),
     },
 )
-@memoize.remember
 def road(
     model: SplitModel,
     *,
@@ -98,14 +89,7 @@ def road(
     without = _without(model, score)
 
     @split.guarded(model, probability=score == "probability")
-    def measure(
-        variables: Variables,
-        images: Images,
-        labels: Labels,
-        saliency: Saliency,
-        *,
-        key: RandomKey | None = None,
-    ) -> dict[str, jax.Array]:
+    def measure(variables, images, labels, saliency, *, key=None):
         maps.check_saliency(saliency, images)
         images, labels = jnp.asarray(images), jnp.asarray(labels)
         image_keys = random_keys.per_image(key, images) if noise else None

@@ -12,7 +12,6 @@ import jax
 import jax.numpy as jnp
 
 from unlir_jax import split
-from unlir_jax.core import memoize
 from unlir_jax.metrics.localization import box_overlap, boxes
 from unlir_jax.metrics.localization.pixels import (
     REGION,
@@ -45,7 +44,6 @@ OPTIMAL = REGION._replace(
     curves=("max_iou_curve",),
     at_threshold=True,
 )
-@memoize.remember
 def max_iou(
     model: SplitModel,
     *,
@@ -89,7 +87,6 @@ def max_iou(
     curves=("max_f1_curve",),
     at_threshold=True,
 )
-@memoize.remember
 def max_f1(
     model: SplitModel,
     *,
@@ -130,7 +127,6 @@ def max_f1(
     curves=("max_box_accuracy_v2_curve",),
     at_threshold=True,
 )
-@memoize.remember
 def max_box_accuracy_v2(
     model: SplitModel,
     *,

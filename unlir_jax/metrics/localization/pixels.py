@@ -23,19 +23,10 @@ import numpy as np
 from jaxtyping import Integer
 
 from unlir_jax import maps, split
-from unlir_jax.core import memoize
 from unlir_jax.metrics.localization import boxes
 from unlir_jax.metrics.localization.boxes import Inside, Regions
 from unlir_jax.metrics.spec import MAP, ORDER_ONLY, ROW_MAJOR, Output, metric
-from unlir_jax.types import (
-    Array,
-    Images,
-    Labels,
-    RandomKey,
-    Saliency,
-    SplitModel,
-    Variables,
-)
+from unlir_jax.types import Array, Images, Saliency, SplitModel
 
 REGION = MAP._replace(
     void="left out: of the counts, and of the map's maximum, mean and range"
@@ -62,7 +53,6 @@ Found = dict[str, jax.Array]
     passes="0",
     source="Zhang et al., IJCV 2018",
 )
-@memoize.remember
 def pointing_game(
     model: SplitModel, *, tolerance: float | int = 15
 ) -> LocalizationMetric:
@@ -111,7 +101,6 @@ def pointing_game(
     passes="0",
     source="Wang et al., CVPR Workshops 2020",
 )
-@memoize.remember
 def energy_pointing_game(
     model: SplitModel, *, scaling: Scaling = "max"
 ) -> LocalizationMetric:
@@ -149,7 +138,6 @@ def energy_pointing_game(
     passes="0",
     source="Zhang et al., CVIU 248 (2024)",
 )
-@memoize.remember
 def f1(model: SplitModel, *, scaling: Scaling = "range") -> LocalizationMetric:
     """Combine the share of the map on the object and how much of it the map covers.
 
@@ -191,7 +179,6 @@ def f1(model: SplitModel, *, scaling: Scaling = "range") -> LocalizationMetric:
     source="Jaccard index",
     representative=True,
 )
-@memoize.remember
 def iou(
     model: SplitModel, *, threshold: float | None = None, scaling: Scaling = "range"
 ) -> LocalizationMetric:
@@ -238,7 +225,6 @@ def iou(
     outputs={"pxap": Output("PxAP", "higher")},
     curves=("pixels_inside", "pixels_outside"),
 )
-@memoize.remember
 def pixel_average_precision(
     model: SplitModel, *, thresholds: int = 1000, scaling: Scaling = "range"
 ) -> LocalizationMetric:
@@ -347,15 +333,7 @@ def _metric(
         }
 
     @split.guarded(model)
-    def score(
-        variables: Variables,
-        images: Images,
-        labels: Labels,
-        saliency: Saliency,
-        regions: Regions,
-        *,
-        key: RandomKey | None = None,
-    ) -> dict[str, jax.Array]:
+    def score(variables, images, labels, saliency, regions, *, key=None):
         del key  # Nothing here is random.
         maps.check_saliency(saliency, images)
         boxes.check_regions(regions, images)

@@ -18,14 +18,7 @@ from unlir_jax.core import loops, memoize, random_keys
 from unlir_jax.metrics.parts import part_maps
 from unlir_jax.metrics.parts.part_maps import Masks
 from unlir_jax.statistics import significance
-from unlir_jax.types import (
-    Array,
-    Images,
-    Labels,
-    Logits,
-    RandomKey,
-    Variables,
-)
+from unlir_jax.types import Array, Images, Labels, Logits, Variables
 
 Effects = Float[Array, "batch parts"]
 """How much each part raises the logit of the label."""
@@ -296,14 +289,7 @@ def region_deletion(
 
     probability, elsewhere = _deletions(network)
 
-    def score(
-        variables: Variables,
-        images: Images,
-        labels: Labels,
-        regions: Regions,
-        *,
-        key: RandomKey | None = None,
-    ) -> dict[str, jax.Array]:
+    def score(variables, images, labels, regions, *, key=None):
         _check_regions(images, labels, regions)
         logits = jax.eval_shape(network, variables, images)
         split.check_labels(labels, logits.shape[-1])
@@ -332,13 +318,7 @@ def _deletions(
     """Compile the label's probability without a region, and without one moved."""
 
     @jax.jit
-    def probability(
-        variables: Variables,
-        images: Images,
-        labels: Labels,
-        regions: Regions,
-        background: Images,
-    ) -> jax.Array:
+    def probability(variables, images, labels, regions, background):
         deleted = jnp.where(regions[..., None], background, images)
         chances = jax.nn.softmax(network(variables, deleted))
         return jnp.take_along_axis(chances, labels[:, None], axis=1)[:, 0]

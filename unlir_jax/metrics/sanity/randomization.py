@@ -13,19 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from unlir_jax import maps, split, tree
-from unlir_jax.core import memoize
 from unlir_jax.metrics.sanity.redrawn import layers as layers_of
 from unlir_jax.metrics.sanity.similarity import similarities
 from unlir_jax.metrics.spec import NOTHING, Contract, Output, metric
-from unlir_jax.types import (
-    Explainer,
-    Images,
-    Labels,
-    RandomKey,
-    Saliency,
-    SplitModel,
-    Variables,
-)
+from unlir_jax.types import Explainer, SplitModel, Variables
 
 MEASURES = {
     "ssim": Output("SSIM", "lower"),
@@ -65,7 +56,6 @@ SanityMetric = Callable[..., dict[str, jax.Array]]
     shared=True,
     outputs=MEASURES,
 )
-@memoize.remember
 def cascading_randomization(
     model: SplitModel,
     explain: Explainer,
@@ -113,7 +103,6 @@ def cascading_randomization(
     shared=True,
     outputs=MEASURES,
 )
-@memoize.remember
 def independent_randomization(
     model: SplitModel,
     explain: Explainer,
@@ -148,7 +137,6 @@ def independent_randomization(
     shared=True,
     outputs=MEASURES,
 )
-@memoize.remember
 def random_labels(
     model: SplitModel,
     explain: Explainer,
@@ -204,15 +192,7 @@ def _compared(
     measure, absolute = settings
 
     @split.guarded(model)
-    def score(
-        variables: Variables,
-        images: Images,
-        labels: Labels,
-        saliency: Saliency,
-        other: Variables,
-        *,
-        key: RandomKey | None = None,
-    ) -> dict[str, jax.Array]:
+    def score(variables, images, labels, saliency, other, *, key=None):
         maps.check_saliency(saliency, images)
         # Small maps are enlarged to what the histograms need.
         size = tuple(max(side, SMALLEST) for side in images.shape[1:3])

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from unlir_jax import maps, split
-from unlir_jax.core import compilation, loops, memoize, random_keys
+from unlir_jax.core import compilation, loops, random_keys
 from unlir_jax.metrics.spec import NOTHING, PIXELS, RAW, Contract, metric
 from unlir_jax.types import (
     Explainer,
@@ -44,7 +44,6 @@ from unlir_jax.types import (
     quick={"samples": 2},
     representative=True,
 )
-@memoize.remember
 def max_sensitivity(
     model: SplitModel,
     explain: Explainer,
@@ -99,14 +98,7 @@ def max_sensitivity(
         return maps.of_finite(found, changed)
 
     @split.guarded(model)
-    def measure(
-        variables: Variables,
-        images: Images,
-        labels: Labels,
-        saliency: Saliency,
-        *,
-        key: RandomKey | None = None,
-    ) -> dict[str, jax.Array]:
+    def measure(variables, images, labels, saliency, *, key=None):
         maps.check_saliency(saliency, images)
         images, labels = jnp.asarray(images), jnp.asarray(labels)
         image_keys = random_keys.per_image(key, images)

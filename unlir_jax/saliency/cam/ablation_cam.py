@@ -7,17 +7,15 @@ import jax
 import jax.numpy as jnp
 
 from unlir_jax import split
-from unlir_jax.core import loops, memoize
+from unlir_jax.core import loops
 from unlir_jax.saliency import targets
 from unlir_jax.saliency.cam.cam import check_maps, rectified, weigh
 from unlir_jax.saliency.spec import explainer
 from unlir_jax.types import (
     Explainer,
     Features,
-    Images,
     Labels,
     PyTree,
-    RandomKey,
     Saliency,
     SplitModel,
     Variables,
@@ -35,7 +33,6 @@ Division = Literal["score", "magnitude", "none"]
     degree=0,
     representative=True,
 )
-@memoize.remember
 def ablation_cam(
     model: SplitModel,
     *,
@@ -82,13 +79,7 @@ def ablation_cam(
         return rectified(weigh(maps, loss), rectify)
 
     @split.guarded(model)
-    def explain(
-        variables: Variables,
-        images: Images,
-        labels: Labels,
-        *,
-        key: RandomKey | None = None,
-    ) -> Saliency:
+    def explain(variables, images, labels, *, key=None):
         del key  # Nothing here is random.
         labels = jnp.asarray(labels)
         features = model.features(variables, jnp.asarray(images))

@@ -5,7 +5,6 @@ from typing import Literal, get_args
 import jax
 import jax.numpy as jnp
 
-from unlir_jax.core import memoize
 from unlir_jax.saliency import targets
 from unlir_jax.saliency.cam.cam import from_gradient
 from unlir_jax.saliency.spec import explainer
@@ -23,7 +22,6 @@ Sign = Literal["absolute", "aligned"]
     degree=0,
     representative=True,
 )
-@memoize.remember
 def eigen_cam(model: SplitModel, *, sign: Sign = "absolute") -> Explainer:
     """Project the centred maps on their first principal direction.
 
@@ -60,7 +58,6 @@ def eigen_cam(model: SplitModel, *, sign: Sign = "absolute") -> Explainer:
     source="pytorch-grad-cam",
     degree=1,
 )
-@memoize.remember
 def eigen_grad_cam(
     model: SplitModel,
     *,

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from unlir_jax import maps, split
-from unlir_jax.core import loops, memoize
+from unlir_jax.core import loops
 from unlir_jax.saliency import accumulation, targets
 from unlir_jax.saliency.cam.cam import check_maps, weigh
 from unlir_jax.saliency.spec import explainer
@@ -22,7 +22,6 @@ from unlir_jax.types import (
     Images,
     Labels,
     PyTree,
-    RandomKey,
     Saliency,
     SplitModel,
     Variables,
@@ -42,7 +41,6 @@ Mask = Callable[..., jax.Array]
     source="Wang et al., CVPR Workshops 2020",
     representative=True,
 )
-@memoize.remember
 def score_cam(
     model: SplitModel,
     *,
@@ -107,7 +105,6 @@ def score_cam(
     source="Wang et al., 2020",
     quick={"samples": 2},
 )
-@memoize.remember
 def ss_cam(
     model: SplitModel,
     *,
@@ -173,7 +170,6 @@ def ss_cam(
     source="Naidu et al., 2020",
     quick={"steps": 2},
 )
-@memoize.remember
 def is_cam(
     model: SplitModel,
     *,
@@ -247,13 +243,7 @@ def _masking(
         return total + found.astype(total.dtype)
 
     @split.guarded(model)
-    def explain(
-        variables: Variables,
-        images: Images,
-        labels: Labels,
-        *,
-        key: RandomKey | None = None,
-    ) -> Saliency:
+    def explain(variables, images, labels, *, key=None):
         images, labels = jnp.asarray(images), jnp.asarray(labels)
         features = model.features(variables, images)
         check_maps(features)

@@ -34,7 +34,6 @@ from unlir_jax.types import (
     quick={"samples": 2},
     degree=1,
 )
-@memoize.remember
 def gradient_shap(
     model: SplitModel,
     *,
@@ -73,13 +72,7 @@ def gradient_shap(
     step = _random_step(model, targets.resolve(target), samples, baseline, level)
 
     @split.guarded(model)
-    def explain(
-        variables: Variables,
-        images: Images,
-        labels: Labels,
-        *,
-        key: RandomKey | None = None,
-    ) -> jax.Array:
+    def explain(variables, images, labels, *, key=None):
         images, labels = jnp.asarray(images), jnp.asarray(labels)
         accumulation.image_keys(key, images)  # Says so if the key is missing.
         arguments = (variables, images, labels, key)

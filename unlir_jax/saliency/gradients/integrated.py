@@ -16,15 +16,7 @@ from unlir_jax.saliency.gradients.gradient import (
     merge,
 )
 from unlir_jax.saliency.spec import explainer
-from unlir_jax.types import (
-    Explainer,
-    Images,
-    Labels,
-    PyTree,
-    RandomKey,
-    SplitModel,
-    Variables,
-)
+from unlir_jax.types import Explainer, Images, Labels, PyTree, SplitModel, Variables
 
 Rule = Literal["gauss_legendre", "trapezoid"]
 
@@ -42,7 +34,6 @@ Rule = Literal["gauss_legendre", "trapezoid"]
     degree=1,
     representative=True,
 )
-@memoize.remember
 def integrated_gradients(
     model: SplitModel,
     *,
@@ -79,13 +70,7 @@ def integrated_gradients(
     points = np.stack([nodes, weights], axis=1)
 
     @split.guarded(model)
-    def explain(
-        variables: Variables,
-        images: Images,
-        labels: Labels,
-        *,
-        key: RandomKey | None = None,
-    ) -> jax.Array:
+    def explain(variables, images, labels, *, key=None):
         images, labels = jnp.asarray(images), jnp.asarray(labels)
         start = maps.background(images, baseline, mean=model.mean, key=key)
         arguments = (variables, start, images, labels)
@@ -166,14 +151,7 @@ def completeness(
     score, network = targets.resolve(target), split.whole(model)
 
     @split.guarded(model)
-    def measure(
-        variables: Variables,
-        images: Images,
-        labels: Labels,
-        attribution: PyTree,
-        *,
-        key: RandomKey | None = None,
-    ) -> Completeness:
+    def measure(variables, images, labels, attribution, *, key=None):
         images, labels = jnp.asarray(images), jnp.asarray(labels)
         start = maps.background(images, baseline, mean=model.mean, key=key)
         total = jnp.sum(attribution, axis=tuple(range(1, jnp.ndim(attribution))))

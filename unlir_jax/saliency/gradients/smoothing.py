@@ -17,15 +17,7 @@ from unlir_jax.saliency.gradients.gradient import (
     merge,
 )
 from unlir_jax.saliency.spec import explainer
-from unlir_jax.types import (
-    Explainer,
-    Images,
-    Labels,
-    PyTree,
-    RandomKey,
-    SplitModel,
-    Variables,
-)
+from unlir_jax.types import Explainer, Images, Labels, PyTree, SplitModel, Variables
 
 Statistic = Literal["mean", "square", "variance"]
 
@@ -59,7 +51,6 @@ class _Running(NamedTuple):
     degree=1,
     synonyms=("smoothgrad",),
 )
-@memoize.remember
 def smooth_grad(
     model: SplitModel,
     *,
@@ -98,7 +89,6 @@ def smooth_grad(
     degree=2,
     synonyms=("smoothgrad_squared",),
 )
-@memoize.remember
 def square_grad(
     model: SplitModel,
     *,
@@ -129,7 +119,6 @@ def square_grad(
     degree=2,
     synonyms=("vargrad",),
 )
-@memoize.remember
 def var_grad(
     model: SplitModel,
     *,
@@ -176,9 +165,7 @@ def noise_moments(
         return add(state, noise, variables, images, labels)
 
     @split.guarded(model)
-    def moments(
-        variables: Variables, images: Images, labels: Labels, noise: PyTree
-    ) -> Moments:
+    def moments(variables, images, labels, noise):
         images, labels = jnp.asarray(images), jnp.asarray(labels)
         if jnp.shape(noise)[1:] != images.shape or not len(noise):
             raise ValueError(
@@ -206,13 +193,7 @@ def _over_noise(
     step = _noisy_step(model, targets.resolve(target), level)
 
     @split.guarded(model)
-    def explain(
-        variables: Variables,
-        images: Images,
-        labels: Labels,
-        *,
-        key: RandomKey | None = None,
-    ) -> jax.Array:
+    def explain(variables, images, labels, *, key=None):
         images, labels = jnp.asarray(images), jnp.asarray(labels)
         arguments = (variables, images, labels, accumulation.image_keys(key, images))
         state = accumulation.fold(

@@ -22,16 +22,7 @@ from unlir_jax.saliency.optimisation.meaningful_perturbation import (
     check_positive,
 )
 from unlir_jax.saliency.spec import explainer
-from unlir_jax.types import (
-    Explainer,
-    Images,
-    Labels,
-    PyTree,
-    RandomKey,
-    Saliency,
-    SplitModel,
-    Variables,
-)
+from unlir_jax.types import Explainer, Labels, PyTree, SplitModel, Variables
 
 Variant = Literal["preserve", "delete", "dual"]
 MOMENTUM = 0.9
@@ -48,7 +39,6 @@ TIE = 1e-3
     source="Fong et al., ICCV 2019",
     quick={"steps": 2, "levels": 2},
 )
-@memoize.remember
 def extremal_perturbation(
     model: SplitModel,
     *,
@@ -110,13 +100,7 @@ def extremal_perturbation(
     penalties = area_weight * growth ** np.arange(steps)
 
     @split.guarded(model)
-    def explain(
-        variables: Variables,
-        images: Images,
-        labels: Labels,
-        *,
-        key: RandomKey | None = None,
-    ) -> Saliency:
+    def explain(variables, images, labels, *, key=None):
         del key  # Nothing here is random.
         images, labels = jnp.asarray(images), jnp.asarray(labels)
         size, sides = images.shape[1:3], (images.shape[1:3], stride, width)

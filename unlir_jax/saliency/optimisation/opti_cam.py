@@ -22,7 +22,6 @@ from unlir_jax.types import (
     Labels,
     Logits,
     PyTree,
-    RandomKey,
     Saliency,
     SplitModel,
     Variables,
@@ -70,7 +69,6 @@ class Search(NamedTuple):
     quick={"steps": 2},
     representative=True,
 )
-@memoize.remember
 def opti_cam(
     model: SplitModel,
     *,
@@ -135,13 +133,7 @@ def opti_cam(
     programs = compile_programs(model, learning_rate, objective, normalization, solver)
 
     @split.guarded(model)
-    def explain(
-        variables: Variables,
-        images: Images,
-        labels: Labels,
-        *,
-        key: RandomKey | None = None,
-    ) -> Saliency:
+    def explain(variables, images, labels, *, key=None):
         del key  # Nothing here is random.
         problem = programs.prepare(variables, jnp.asarray(images), jnp.asarray(labels))
         search = programs.begin(problem)

@@ -12,15 +12,7 @@ from unlir_jax.core import loops, memoize
 from unlir_jax.saliency import accumulation, targets
 from unlir_jax.saliency.perturbation import coalitions, mask_passes, segments
 from unlir_jax.saliency.spec import explainer
-from unlir_jax.types import (
-    Explainer,
-    Images,
-    Labels,
-    RandomKey,
-    Saliency,
-    SplitModel,
-    Variables,
-)
+from unlir_jax.types import Explainer, SplitModel
 
 
 @explainer(
@@ -32,7 +24,6 @@ from unlir_jax.types import (
     quick={"samples": 12, "count": 4, "kind": "grid"},
     representative=True,
 )
-@memoize.remember
 def lime(
     model: SplitModel,
     *,
@@ -101,7 +92,6 @@ def lime(
     source="Lundberg and Lee, NeurIPS 2017",
     quick={"samples": 12, "count": 4, "kind": "grid"},
 )
-@memoize.remember
 def kernel_shap(
     model: SplitModel,
     *,
@@ -181,13 +171,7 @@ def _surrogate(
     score = targets.resolve(target)
 
     @split.guarded(model)
-    def explain(
-        variables: Variables,
-        images: Images,
-        labels: Labels,
-        *,
-        key: RandomKey | None = None,
-    ) -> Saliency:
+    def explain(variables, images, labels, *, key=None):
         images, labels = jnp.asarray(images), jnp.asarray(labels)
         cut = segments.grid(images, count)
         if kind == "slic":
