@@ -10,9 +10,9 @@ colour, `cascading_randomization@hog` compares histograms.
 import inspect
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple
 
-from unlir_jax.core import memoize
+from unlir_jax.core import choices, memoize
 
 Factory = Callable[..., Any]
 NONE: Mapping[str, Any] = MappingProxyType({})
@@ -141,10 +141,7 @@ class MetricSpec(NamedTuple):
         """
         for field, known in (("better", Better), ("needs", Needs)):
             value = getattr(self, field)
-            if value not in get_args(known):
-                raise ValueError(
-                    f"`{field}`={value!r}; expected one of {get_args(known)}."
-                )
+            choices.check(field, value, known)
         name = factory.__name__
         owner = FACTORIES.get(name, factory).__module__
         if owner != factory.__module__:

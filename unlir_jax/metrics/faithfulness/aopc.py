@@ -7,14 +7,13 @@ deep neural network has learned*, TNNLS 2017, Eq. 12; Blücher, Vielhaben & Stro
 
 import math
 from collections.abc import Callable
-from typing import get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from unlir_jax import maps, split
-from unlir_jax.core import loops, memoize
+from unlir_jax.core import choices, loops, memoize
 from unlir_jax.metrics.faithfulness.insertion_deletion import rank
 from unlir_jax.metrics.faithfulness.scores import Score, label_score
 from unlir_jax.metrics.spec import PIXELS, Contract, metric
@@ -226,11 +225,7 @@ def _check(patch: int, regions: int, baseline: str) -> None:
         raise ValueError(
             f"`patch`={patch} and `regions`={regions}; expected 1 or more for both."
         )
-    if baseline not in get_args(maps.Baseline):
-        raise ValueError(
-            f"`baseline`={baseline!r} is unknown; expected one of "
-            f"{get_args(maps.Baseline)}."
-        )
+    choices.check("baseline", baseline, maps.Baseline)
 
 
 def _check_count(regions: int, patch: int, size: tuple[int, ...]) -> None:

@@ -6,14 +6,14 @@ explanations*, NeurIPS 2019, Definition 2.1.
 
 import functools
 from collections.abc import Callable
-from typing import Literal, get_args
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from unlir_jax import maps, split
-from unlir_jax.core import loops, memoize, random_keys
+from unlir_jax.core import choices, loops, memoize, random_keys
 from unlir_jax.metrics.faithfulness.scores import Score, label_score
 from unlir_jax.metrics.spec import NOTHING, PIXELS, RAW, Contract, metric
 from unlir_jax.types import (
@@ -183,19 +183,11 @@ def _square(key: jax.Array, size: tuple[int, ...], side: float) -> jax.Array:
 def _check(
     perturbation: str, samples: int, side: float, deviation: float, baseline: str
 ) -> None:
-    if perturbation not in get_args(Perturbation):
-        raise ValueError(
-            f"`perturbation`={perturbation!r} is unknown; expected one of "
-            f"{get_args(Perturbation)}."
-        )
+    choices.check("perturbation", perturbation, Perturbation)
     if samples < 1:
         raise ValueError(f"`samples`={samples}; expected 1 or more.")
     if not 0 < side <= 1:
         raise ValueError(f"`side`={side}; expected a share in (0, 1].")
     if not deviation > 0:
         raise ValueError(f"`deviation`={deviation}; expected more than 0.")
-    if baseline not in get_args(maps.Baseline):
-        raise ValueError(
-            f"`baseline`={baseline!r} is unknown; expected one of "
-            f"{get_args(maps.Baseline)}."
-        )
+    choices.check("baseline", baseline, maps.Baseline)

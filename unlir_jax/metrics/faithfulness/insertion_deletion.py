@@ -6,14 +6,14 @@ BMVC 2018, Section 4.1.
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from unlir_jax import maps, split
-from unlir_jax.core import loops, memoize
+from unlir_jax.core import choices, loops, memoize
 from unlir_jax.metrics.spec import (
     LABEL,
     ORDER_ONLY,
@@ -233,11 +233,7 @@ def _check(baselines: Mapping[str, maps.Baseline], steps: int) -> None:
     if steps < 1:
         raise ValueError(f"`steps`={steps}; expected 1 or more.")
     for baseline in baselines.values():
-        if baseline not in get_args(maps.Baseline):
-            raise ValueError(
-                f"`baseline`={baseline!r} is unknown; expected one of "
-                f"{get_args(maps.Baseline)}."
-            )
+        choices.check("baseline", baseline, maps.Baseline)
 
 
 class _Points(NamedTuple):

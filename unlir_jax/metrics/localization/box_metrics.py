@@ -4,13 +4,12 @@ Zhang et al., *Opti-CAM*, CVIU 2024, Appendix B; Dabkowski & Gal, *Real
 time image saliency for black box classifiers*, NeurIPS 2017.
 """
 
-from typing import get_args
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from unlir_jax import maps, split
+from unlir_jax.core import choices
 from unlir_jax.metrics.localization import boxes as box
 from unlir_jax.metrics.localization import components
 from unlir_jax.metrics.localization.pixels import LocalizationMetric, scaled
@@ -272,8 +271,4 @@ def check_inputs(
 
 
 def _check_connectivity(connectivity: int) -> None:
-    if connectivity not in get_args(components.Connectivity):
-        raise ValueError(
-            f"`connectivity`={connectivity}; expected one of "
-            f"{get_args(components.Connectivity)}."
-        )
+    choices.check("connectivity", connectivity, components.Connectivity)

@@ -5,12 +5,12 @@ Choe et al., *Evaluating weakly supervised object localization methods right*, C
 """
 
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Literal
 
 import jax.numpy as jnp
 import numpy as np
 
-from unlir_jax.core import memoize
+from unlir_jax.core import choices, memoize
 from unlir_jax.metrics.localization import boxes as box
 from unlir_jax.metrics.localization import components
 from unlir_jax.metrics.localization.box_metrics import check_inputs
@@ -173,7 +173,4 @@ def _check_choices(contours: str, convention: str, scaling: str) -> None:
         ("convention", convention, Convention),
         ("scaling", scaling, Scaling),
     ):
-        if value not in get_args(known):
-            raise ValueError(
-                f"`{name}`={value!r} is unknown; expected one of {get_args(known)}."
-            )
+        choices.check(name, value, known)

@@ -6,12 +6,13 @@ right*, CVPR 2020, Sections 3 and 4.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, get_args
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from unlir_jax import split
+from unlir_jax.core import choices
 from unlir_jax.metrics.localization import box_overlap, boxes
 from unlir_jax.metrics.localization.pixels import (
     REGION,
@@ -180,10 +181,7 @@ def _of_counts(
     measure: Callable[[jax.Array, jax.Array, jax.Array], jax.Array],
 ) -> LocalizationMetric:
     """Measure by the numbers of pixels that reach each threshold."""
-    if scaling not in get_args(Scaling):
-        raise ValueError(
-            f"`scaling`={scaling!r} is unknown; expected one of {get_args(Scaling)}."
-        )
+    choices.check("scaling", scaling, Scaling)
     counting = pixel_average_precision(model, thresholds=thresholds, scaling=scaling)
 
     @split.guarded(model)

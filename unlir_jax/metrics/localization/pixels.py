@@ -15,7 +15,7 @@ weakly supervised object localization methods right*, CVPR 2020 (PxAP).
 """
 
 from collections.abc import Callable
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +23,7 @@ import numpy as np
 from jaxtyping import Integer
 
 from unlir_jax import maps, split
+from unlir_jax.core import choices
 from unlir_jax.metrics.localization import boxes
 from unlir_jax.metrics.localization.boxes import Inside, Regions
 from unlir_jax.metrics.spec import MAP, ORDER_ONLY, ROW_MAJOR, Output, metric
@@ -315,10 +316,7 @@ def _metric(
     scaling: Scaling,
 ) -> LocalizationMetric:
     """Enlarge and scale maps, measure, and mark what has no object."""
-    if scaling not in get_args(Scaling):
-        raise ValueError(
-            f"`scaling`={scaling!r} is unknown; expected one of {get_args(Scaling)}."
-        )
+    choices.check("scaling", scaling, Scaling)
 
     @jax.jit
     def run(images: Images, saliency: Saliency, regions: Regions) -> Found:

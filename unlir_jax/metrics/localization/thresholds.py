@@ -6,11 +6,12 @@ result says so.
 """
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
+from unlir_jax.core import choices
 from unlir_jax.types import Array
 
 Overlaps = Float[Array, "pictures thresholds"]
@@ -149,11 +150,7 @@ def _cut(
 
 def check_chosen_on(chosen_on: str) -> None:
     """Refuse what `at_chosen` does not know."""
-    if chosen_on not in get_args(ChosenOn):
-        raise ValueError(
-            f"`chosen_on`={chosen_on!r} is unknown; expected one of "
-            f"{get_args(ChosenOn)}."
-        )
+    choices.check("chosen_on", chosen_on, ChosenOn)
 
 
 def _with_boxes(name: str, curves: Array) -> tuple[np.ndarray, int]:

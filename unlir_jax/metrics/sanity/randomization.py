@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from unlir_jax import maps, split, tree
+from unlir_jax.core import choices
 from unlir_jax.metrics.sanity.redrawn import layers as layers_of
 from unlir_jax.metrics.sanity.similarity import similarities
 from unlir_jax.metrics.spec import NOTHING, Contract, Output, metric
@@ -245,7 +246,4 @@ def _versions(
 def _check(stages: int, measure: str) -> None:
     if stages < 1:
         raise ValueError(f"`stages`={stages}; expected 1 or more.")
-    if measure not in get_args(Measure):
-        raise ValueError(
-            f"`measure`={measure!r} is unknown; expected one of {get_args(Measure)}."
-        )
+    choices.check("measure", measure, Measure)

@@ -1,13 +1,13 @@
 """Ablation-CAM: what the score loses without a filter."""
 
 import functools
-from typing import Literal, get_args
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 
 from unlir_jax import split
-from unlir_jax.core import loops
+from unlir_jax.core import choices, loops
 from unlir_jax.saliency import targets
 from unlir_jax.saliency.cam.cam import check_maps, rectified, weigh
 from unlir_jax.saliency.spec import explainer
@@ -62,10 +62,7 @@ def ablation_cam(
         Desai & Ramaswamy, *Ablation-CAM: Visual Explanations for Deep Convolutional
         Network via Gradient-free Localization*, WACV 2020, Eq. 3-4.
     """
-    if division not in get_args(Division):
-        raise ValueError(
-            f"`division`={division!r} is unknown; expected one of {get_args(Division)}."
-        )
+    choices.check("division", division, Division)
     score = targets.resolve(target)
 
     without = _ablated_scores(model, score)

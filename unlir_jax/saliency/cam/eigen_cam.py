@@ -1,10 +1,11 @@
 """Maps along the direction in which feature vectors vary most."""
 
-from typing import Literal, get_args
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 
+from unlir_jax.core import choices
 from unlir_jax.saliency import targets
 from unlir_jax.saliency.cam.cam import from_gradient
 from unlir_jax.saliency.spec import explainer
@@ -115,7 +116,4 @@ def _project(maps: jax.Array, reference: jax.Array, sign: Sign) -> jax.Array:
 
 
 def _check(sign: str) -> None:
-    if sign not in get_args(Sign):
-        raise ValueError(
-            f"`sign`={sign!r} is unknown; expected one of {get_args(Sign)}."
-        )
+    choices.check("sign", sign, Sign)

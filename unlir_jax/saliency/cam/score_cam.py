@@ -6,14 +6,14 @@ are positive, so the papers' final ReLU changes nothing where maps have one them
 
 import functools
 from collections.abc import Callable
-from typing import Literal, get_args
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from unlir_jax import maps, split
-from unlir_jax.core import loops
+from unlir_jax.core import choices, loops
 from unlir_jax.saliency import accumulation, targets
 from unlir_jax.saliency.cam.cam import check_maps, weigh
 from unlir_jax.saliency.spec import explainer
@@ -69,16 +69,8 @@ def score_cam(
         Wang et al., *Score-CAM: Score-Weighted Visual Explanations for Convolutional
         Neural Networks*, CVPR Workshops 2020, Eq. 6-9 and Algorithm 1.
     """
-    if weighting not in get_args(Weighting):
-        raise ValueError(
-            f"`weighting`={weighting!r} is unknown; expected one of "
-            f"{get_args(Weighting)}."
-        )
-    if alignment not in get_args(Alignment):
-        raise ValueError(
-            f"`alignment`={alignment!r} is unknown; expected one of "
-            f"{get_args(Alignment)}."
-        )
+    choices.check("weighting", weighting, Weighting)
+    choices.check("alignment", alignment, Alignment)
     if weighting == "probability":
         if target != "logit":
             raise ValueError(
@@ -138,10 +130,7 @@ def ss_cam(
         range does not depend on how large they happen to be.
     """
     accumulation.check_samples(samples, level)
-    if noise_on not in get_args(NoiseOn):
-        raise ValueError(
-            f"`noise_on`={noise_on!r} is unknown; expected one of {get_args(NoiseOn)}."
-        )
+    choices.check("noise_on", noise_on, NoiseOn)
 
     def mask(
         chosen: jax.Array,

@@ -1,12 +1,12 @@
 """Maps of the gradient of the score with respect to the image's pixels."""
 
-from typing import Literal, get_args
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 
 from unlir_jax import split
-from unlir_jax.core import compilation, memoize
+from unlir_jax.core import choices, compilation, memoize
 from unlir_jax.saliency import targets
 from unlir_jax.saliency.cam.cam import checked
 from unlir_jax.saliency.spec import explainer
@@ -141,7 +141,4 @@ def merge(attribution: PyTree, channels: Channels) -> jax.Array:
 
 def check_channels(channels: str) -> None:
     """Refuse an unknown way to merge colours."""
-    if channels not in get_args(Channels):
-        raise ValueError(
-            f"`channels`={channels!r} is unknown; expected one of {get_args(Channels)}."
-        )
+    choices.check("channels", channels, Channels)

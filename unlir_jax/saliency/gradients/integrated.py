@@ -1,13 +1,13 @@
 """Gradients integrated along a path from a background to the image."""
 
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from unlir_jax import maps, split
-from unlir_jax.core import loops, memoize
+from unlir_jax.core import choices, loops, memoize
 from unlir_jax.saliency import accumulation, targets
 from unlir_jax.saliency.gradients.gradient import (
     Channels,
@@ -103,10 +103,7 @@ def _straight_step(model: SplitModel, score: targets.Score) -> PyTree:
 
 def quadrature(steps: int, rule: Rule) -> tuple[np.ndarray, np.ndarray]:
     """Give the points of a rule of integration on [0, 1], and their weights."""
-    if rule not in get_args(Rule):
-        raise ValueError(
-            f"`rule`={rule!r} is unknown; expected one of {get_args(Rule)}."
-        )
+    choices.check("rule", rule, Rule)
     least = 1 if rule == "gauss_legendre" else 2
     if steps < least:
         raise ValueError(f"`steps`={steps} of {rule}; expected {least} or more.")

@@ -6,14 +6,14 @@ Smooth Masks*, ICCV 2019, and the authors' code, TorchRay.
 
 import functools
 import math
-from typing import Literal, get_args
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from unlir_jax import split
-from unlir_jax.core import loops, memoize
+from unlir_jax.core import choices, loops, memoize
 from unlir_jax.saliency import accumulation, targets
 from unlir_jax.saliency.gaussian_blur import blur
 from unlir_jax.saliency.optimisation.meaningful_perturbation import (
@@ -262,7 +262,4 @@ def _canvas(
 def _check_extremal(areas: tuple[float, ...], variant: str) -> None:
     if not areas or not all(0 < area < 1 for area in areas):
         raise ValueError(f"`areas`={areas}; expected shares between 0 and 1.")
-    if variant not in get_args(Variant):
-        raise ValueError(
-            f"`variant`={variant!r} is unknown; expected one of {get_args(Variant)}."
-        )
+    choices.check("variant", variant, Variant)

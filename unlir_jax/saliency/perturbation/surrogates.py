@@ -2,13 +2,13 @@
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple, get_args
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from unlir_jax import maps, split
-from unlir_jax.core import loops, memoize
+from unlir_jax.core import choices, loops, memoize
 from unlir_jax.saliency import accumulation, targets
 from unlir_jax.saliency.perturbation import coalitions, mask_passes, segments
 from unlir_jax.saliency.spec import explainer
@@ -270,8 +270,5 @@ def _check(samples: int, kind: str, count: int, baseline: maps.Baseline) -> None
     for name, value in (("samples", samples), ("count", count)):
         if value < 1:
             raise ValueError(f"`{name}`={value}; expected 1 or more.")
-    if kind not in get_args(segments.Kind):
-        raise ValueError(
-            f"`kind`={kind!r} is unknown; expected one of {get_args(segments.Kind)}."
-        )
+    choices.check("kind", kind, segments.Kind)
     mask_passes.check_baseline(baseline)
