@@ -18,7 +18,8 @@ TREES = {
 LEVELS = (
     ("types",),
     ("tree", "core", "statistics"),
-    ("storage", "maps", "split"),
+    ("storage", "maps"),
+    ("split",),
     ("weights", "data", "runtime", "saliency", "metrics"),
     ("runs", "models"),
     ("report", "features", "pruning"),

@@ -131,6 +131,6 @@ def _control(
 
     @split.guarded(model)
     def explain(variables, images, labels, *, key=None):
-        return drawn(jnp.asarray(images), key)
+        return drawn(images, key)
 
     return explain

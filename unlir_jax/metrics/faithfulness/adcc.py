@@ -58,9 +58,7 @@ def coherency(model: SplitModel, explain: Explainer) -> Metric:
 
     @split.guarded(model)
     def score(variables, images, labels, saliency, *, key=None):
-        maps.check_saliency(saliency, images)
-        images, labels = jnp.asarray(images), jnp.asarray(labels)
-        mask, kept = masked(images, jnp.asarray(saliency))
+        mask, kept = masked(images, saliency)
         again = explain(variables, kept, labels, key=key)
         return {"coherency": maps.of_finite(again, correlate(mask, again))}
 

@@ -17,15 +17,7 @@ from unlir_jax.core import choices, loops, memoize
 from unlir_jax.metrics.faithfulness.insertion_deletion import rank
 from unlir_jax.metrics.faithfulness.scores import Score, label_score
 from unlir_jax.metrics.spec import PIXELS, Contract, metric
-from unlir_jax.types import (
-    Images,
-    Labels,
-    Metric,
-    RandomKey,
-    Saliency,
-    SplitModel,
-    Variables,
-)
+from unlir_jax.types import Images, Metric, RandomKey, Saliency, SplitModel
 
 PATCHES = Contract(
     PIXELS,
@@ -39,7 +31,7 @@ PATCHES = Contract(
 Curves = Callable[..., dict[str, jax.Array]]
 
 
-@metric(
+AREA = metric(
     title="AOPC, most relevant first",
     better="higher",
     needs="map",
@@ -52,6 +44,9 @@ Curves = Callable[..., dict[str, jax.Array]]
     quick={"patch": 2, "regions": 2},
     variants="baseline",
 )
+
+
+@AREA
 def aopc_morf(
     model: SplitModel,
     *,
@@ -91,20 +86,13 @@ def aopc_morf(
     return _metric(model, run, "aopc_morf", score)
 
 
-@metric(
+@AREA._replace(
     title="AOPC, least relevant first",
     better="lower",
-    needs="map",
-    family="removal",
     meaning=(
         "How far does the score fall while the least relevant patches are replaced?"
     ),
-    contract=PATCHES,
     fooled_by="a blob in the middle",
-    passes="`regions` (10) + 1 forwards",
-    source="Samek et al., TNNLS 2017",
-    quick={"patch": 2, "regions": 2},
-    variants="baseline",
 )
 def aopc_lerf(
     model: SplitModel,
@@ -125,18 +113,12 @@ def aopc_lerf(
     return _metric(model, run, "aopc_lerf", score)
 
 
-@metric(
+@AREA._replace(
     title="Symmetric relevance gain",
-    better="higher",
-    needs="map",
-    family="removal",
     meaning="How much more do the most relevant patches cost than the least relevant?",
-    contract=PATCHES,
     fooled_by="hardly any control",
     passes="2 × `regions` (10) + 1 forwards",
     source="Blücher et al., 2024",
-    quick={"patch": 2, "regions": 2},
-    variants="baseline",
 )
 def symmetric_relevance_gain(
     model: SplitModel,
@@ -165,8 +147,7 @@ def symmetric_relevance_gain(
 def _metric(model: SplitModel, run: Curves, name: str, kind: Score) -> Metric:
     @split.guarded(model, probability=kind == "probability")
     def score(variables, images, labels, saliency, *, key=None):
-        maps.check_saliency(saliency, images)
-        arrays = jnp.asarray(images), jnp.asarray(labels), jnp.asarray(saliency)
+        arrays = images, labels, saliency
         found = run(variables, *arrays, key)
         if name not in found:
             found[name] = found["aopc_morf"] - found["aopc_lerf"]
@@ -243,14 +224,7 @@ def _replaced(model: SplitModel, kind: Score) -> Callable[..., jax.Array]:
     label_of = label_score(model, kind)
 
     @jax.jit
-    def replaced(
-        count: jax.Array,
-        variables: Variables,
-        images: Images,
-        background: Images,
-        labels: Labels,
-        ranks: jax.Array,
-    ) -> jax.Array:
+    def replaced(count, variables, images, background, labels, ranks):
         shown = jnp.where((ranks < count)[..., None], background, images)
         return label_of(variables, shown, labels)
 

@@ -16,15 +16,7 @@ from unlir_jax import maps, split
 from unlir_jax.core import choices, loops, memoize, random_keys
 from unlir_jax.metrics.faithfulness.scores import Score, label_score
 from unlir_jax.metrics.spec import NOTHING, PIXELS, RAW, Contract, metric
-from unlir_jax.types import (
-    Images,
-    Labels,
-    Metric,
-    RandomKey,
-    Saliency,
-    SplitModel,
-    Variables,
-)
+from unlir_jax.types import Images, Metric, RandomKey, Saliency, SplitModel
 
 Perturbation = Literal["square", "noise"]
 
@@ -107,9 +99,7 @@ def infidelity(
 
     @split.guarded(model, probability=score == "probability")
     def measure(variables, images, labels, saliency, *, key=None):
-        maps.check_saliency(saliency, images)
-        images, labels = jnp.asarray(images), jnp.asarray(labels)
-        prepared = prepare(images, jnp.asarray(saliency), key)
+        prepared = prepare(images, saliency, key)
         indices = jnp.asarray(np.arange(samples, dtype=np.int32))
         arguments = (variables, images, labels, *prepared)
         found = loops.map_steps(change, indices, *arguments, loop=loop)
@@ -131,15 +121,7 @@ def _change(
     label_of = label_score(model, kind)
 
     @jax.jit
-    def change(
-        index: jax.Array,
-        variables: Variables,
-        images: Images,
-        labels: Labels,
-        saliency: Saliency,
-        background: Images,
-        image_keys: jax.Array,
-    ) -> jax.Array:
+    def change(index, variables, images, labels, saliency, background, image_keys):
         size = images.shape[1:3]
         drawn = jax.vmap(jax.random.fold_in, in_axes=(0, None))(image_keys, index)
         if perturbation == "square":

@@ -213,9 +213,7 @@ def _curves(
 
     @split.guarded(model, probability=True)
     def score(variables, images, labels, saliency, *, key=None):
-        maps.check_saliency(saliency, images)
-        images, labels = jnp.asarray(images), jnp.asarray(labels)
-        backgrounds, ranks = prepare(images, jnp.asarray(saliency), key)
+        backgrounds, ranks = prepare(images, saliency, key)
         points = _points(tuple(baselines), steps, ranks[0].size)
         arguments = (variables, images, labels, ranks, backgrounds, points)
         found, result = scored(*arguments), {}

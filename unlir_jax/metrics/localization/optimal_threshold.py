@@ -31,7 +31,7 @@ OPTIMAL = REGION._replace(
 )
 
 
-@metric(
+BEST = metric(
     title="IoU at the best threshold",
     better="higher",
     needs="masks",
@@ -45,6 +45,9 @@ OPTIMAL = REGION._replace(
     curves=("max_iou_curve",),
     at_threshold=True,
 )
+
+
+@BEST
 def max_iou(
     model: SplitModel,
     *,
@@ -74,19 +77,10 @@ def max_iou(
     return _of_counts(model, "max_iou", thresholds, scaling, divide)
 
 
-@metric(
+@BEST._replace(
     title="F1 at the best threshold",
-    better="higher",
-    needs="masks",
-    family="localization",
     meaning="How precise and complete is the map, at one threshold for all images?",
-    contract=OPTIMAL,
-    fooled_by="a blob in the middle",
-    passes="0",
-    source="Choe et al., CVPR 2020",
-    quick={"thresholds": 20},
     curves=("max_f1_curve",),
-    at_threshold=True,
 )
 def max_f1(
     model: SplitModel,
@@ -108,11 +102,9 @@ def max_f1(
     return _of_counts(model, "max_f1", thresholds, scaling, combine)
 
 
-@metric(
+@BEST._replace(
     title="MaxBoxAccV2",
-    better="higher",
     needs="boxes",
-    family="localization",
     meaning=(
         "Do boxes around the map overlap the object's, at one threshold for all images?"
     ),
@@ -121,12 +113,7 @@ def max_f1(
         flat_map="no box: 0",
         void=NOTHING,
     ),
-    fooled_by="a blob in the middle",
-    passes="0",
-    source="Choe et al., CVPR 2020",
-    quick={"thresholds": 20},
     curves=("max_box_accuracy_v2_curve",),
-    at_threshold=True,
 )
 def max_box_accuracy_v2(
     model: SplitModel,

@@ -324,15 +324,7 @@ def _deletions(
         return jnp.take_along_axis(chances, labels[:, None], axis=1)[:, 0]
 
     @jax.jit
-    def elsewhere(
-        draw: jax.Array,
-        variables: Variables,
-        images: Images,
-        labels: Labels,
-        regions: Regions,
-        background: Images,
-        image_keys: jax.Array,
-    ) -> jax.Array:
+    def elsewhere(draw, variables, images, labels, regions, background, image_keys):
         moved = jax.vmap(lambda key, region: _move(region, key, draw))
         regions = moved(image_keys, regions)
         return probability(variables, images, labels, regions, background)

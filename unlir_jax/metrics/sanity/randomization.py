@@ -40,7 +40,7 @@ SanityMetric = Callable[..., dict[str, jax.Array]]
 """A `Metric` whose fifth argument are the other network's variables."""
 
 
-@metric(
+CASCADING = metric(
     title="Cascading randomisation",
     better="lower",
     needs="redrawn",
@@ -57,6 +57,9 @@ SanityMetric = Callable[..., dict[str, jax.Array]]
     shared=True,
     outputs=MEASURES,
 )
+
+
+@CASCADING
 def cascading_randomization(
     model: SplitModel,
     explain: Explainer,
@@ -90,19 +93,9 @@ def cascading_randomization(
     return _compared(model, explain, name, (measure, absolute), versions)
 
 
-@metric(
+@CASCADING._replace(
     title="Independent randomisation",
-    better="lower",
-    needs="redrawn",
-    family="randomisation",
     meaning="How alike are maps while one group of layers loses what it learned?",
-    contract=SANITY,
-    fooled_by="noise drawn anew",
-    passes="`stages` (5) explanations",
-    source="Adebayo et al., NeurIPS 2018",
-    variants="measure",
-    shared=True,
-    outputs=MEASURES,
 )
 def independent_randomization(
     model: SplitModel,
@@ -122,21 +115,14 @@ def independent_randomization(
     return _compared(model, explain, name, (measure, absolute), versions)
 
 
-@metric(
+@CASCADING._replace(
     title="Random labels",
-    better="lower",
     needs="random_labels",
-    family="randomisation",
     meaning="How alike is the map to that of a network trained on random labels?",
     contract=SANITY._replace(
         score="{measure} of the map and that of a network trained on random labels"
     ),
-    fooled_by="noise drawn anew",
     passes="1 explanation",
-    source="Adebayo et al., NeurIPS 2018",
-    variants="measure",
-    shared=True,
-    outputs=MEASURES,
 )
 def random_labels(
     model: SplitModel,
@@ -194,7 +180,6 @@ def _compared(
 
     @split.guarded(model)
     def score(variables, images, labels, saliency, other, *, key=None):
-        maps.check_saliency(saliency, images)
         # Small maps are enlarged to what the histograms need.
         size = tuple(max(side, SMALLEST) for side in images.shape[1:3])
         original = maps.resize(saliency, size)

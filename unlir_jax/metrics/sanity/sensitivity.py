@@ -11,16 +11,7 @@ import numpy as np
 from unlir_jax import maps, split
 from unlir_jax.core import compilation, loops, random_keys
 from unlir_jax.metrics.spec import NOTHING, PIXELS, RAW, Contract, metric
-from unlir_jax.types import (
-    Explainer,
-    Images,
-    Labels,
-    Metric,
-    RandomKey,
-    Saliency,
-    SplitModel,
-    Variables,
-)
+from unlir_jax.types import Explainer, Images, Metric, Saliency, SplitModel
 
 
 @metric(
@@ -83,15 +74,7 @@ def max_sensitivity(
     if samples < 1:
         raise ValueError(f"`samples`={samples}; expected 1 or more.")
 
-    def moved(
-        index: jax.Array,
-        variables: Variables,
-        images: Images,
-        labels: Labels,
-        saliency: Saliency,
-        image_keys: jax.Array,
-        key: RandomKey,
-    ) -> jax.Array:
+    def moved(index, variables, images, labels, saliency, image_keys, key):
         pictures = _near(index, images, image_keys, radius)
         found = explain(variables, pictures, labels, key=key)
         changed = _relative_change(saliency, maps.resize(found, images.shape[1:3]))
@@ -99,8 +82,6 @@ def max_sensitivity(
 
     @split.guarded(model)
     def measure(variables, images, labels, saliency, *, key=None):
-        maps.check_saliency(saliency, images)
-        images, labels = jnp.asarray(images), jnp.asarray(labels)
         image_keys = random_keys.per_image(key, images)
         enlarged = maps.resize(saliency, images.shape[1:3])
         indices = jnp.asarray(np.arange(samples, dtype=np.int32))

@@ -11,15 +11,7 @@ from unlir_jax.core import choices, loops
 from unlir_jax.saliency import targets
 from unlir_jax.saliency.cam.cam import check_maps, rectified, weigh
 from unlir_jax.saliency.spec import explainer
-from unlir_jax.types import (
-    Explainer,
-    Features,
-    Labels,
-    PyTree,
-    Saliency,
-    SplitModel,
-    Variables,
-)
+from unlir_jax.types import Explainer, Features, PyTree, Saliency, SplitModel
 
 Division = Literal["score", "magnitude", "none"]
 
@@ -78,8 +70,7 @@ def ablation_cam(
     @split.guarded(model)
     def explain(variables, images, labels, *, key=None):
         del key  # Nothing here is random.
-        labels = jnp.asarray(labels)
-        features = model.features(variables, jnp.asarray(images))
+        features = model.features(variables, images)
         check_maps(features)
         whole = score(model.head(variables, features), labels)
         batch, *_, filters = features.maps.shape
@@ -98,13 +89,7 @@ def _ablated_scores(model: SplitModel, score: targets.Score) -> PyTree:
     """Compile one chunk of pairs, see `loops.map_pairs`."""
 
     @functools.partial(jax.jit, static_argnums=0)
-    def without(
-        size: int,
-        start: jax.Array,
-        variables: Variables,
-        features: Features,
-        labels: Labels,
-    ) -> jax.Array:
+    def without(size, start, variables, features, labels):
         images, filters = features.maps.shape[0], features.maps.shape[-1]
         image, number = loops.pairs(size, start, images, filters)
         kept = jnp.arange(filters)[None] != number[:, None]

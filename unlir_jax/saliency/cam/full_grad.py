@@ -132,7 +132,7 @@ def full_gradient(
 
     @split.guarded(model)
     def explain(variables: Variables, images: Images, labels: Labels) -> FullGradient:
-        return compiled(variables, jnp.asarray(images), jnp.asarray(labels))
+        return compiled(variables, images, labels)
 
     return explain
 

@@ -22,15 +22,7 @@ from unlir_jax.saliency.cam.cam import (
     weigh,
 )
 from unlir_jax.saliency.spec import explainer
-from unlir_jax.types import (
-    Explainer,
-    Images,
-    Labels,
-    PyTree,
-    Saliency,
-    SplitModel,
-    Variables,
-)
+from unlir_jax.types import Explainer, PyTree, Saliency, SplitModel
 
 XGRAD_EPSILON = 1e-7
 
@@ -127,7 +119,6 @@ def smooth_grad_cam_plus_plus(
 
     @split.guarded(model)
     def explain(variables, images, labels, *, key=None):
-        images, labels = jnp.asarray(images), jnp.asarray(labels)
         features = model.features(variables, images)
         check_maps(features)
         start = jnp.zeros((3, *features.maps.shape), features.maps.dtype)
@@ -144,14 +135,7 @@ def _noisy_powers(model: SplitModel, score: targets.Score, level: float) -> PyTr
     """Compile one noisy copy: the gradient at the maps, its square and its cube."""
 
     @jax.jit
-    def step(
-        state: jax.Array,
-        sample: PyTree,
-        variables: Variables,
-        images: Images,
-        labels: Labels,
-        image_keys: jax.Array,
-    ) -> jax.Array:
+    def step(state, sample, variables, images, labels, image_keys):
         noisy = images + accumulation.noise(image_keys, sample, images, level)
         features = model.features(variables, noisy)
         total = head_score(model, score, variables, features, labels)

@@ -17,15 +17,7 @@ from unlir_jax.core import choices, loops
 from unlir_jax.saliency import accumulation, targets
 from unlir_jax.saliency.cam.cam import check_maps, weigh
 from unlir_jax.saliency.spec import explainer
-from unlir_jax.types import (
-    Explainer,
-    Images,
-    Labels,
-    PyTree,
-    Saliency,
-    SplitModel,
-    Variables,
-)
+from unlir_jax.types import Explainer, PyTree, Saliency, SplitModel
 
 Weighting = Literal["softmax", "increase", "probability"]
 Alignment = Literal["half_pixel", "corners"]
@@ -233,7 +225,6 @@ def _masking(
 
     @split.guarded(model)
     def explain(variables, images, labels, *, key=None):
-        images, labels = jnp.asarray(images), jnp.asarray(labels)
         features = model.features(variables, images)
         check_maps(features)
         stack = features.maps
@@ -258,16 +249,7 @@ def _masked_scores(model: SplitModel, score: targets.Score, mask: Mask) -> PyTre
     network = split.whole(model)
 
     @functools.partial(jax.jit, static_argnums=0)
-    def masked_scores(
-        size: int,
-        start: jax.Array,
-        item: jax.Array,
-        variables: Variables,
-        images: Images,
-        labels: Labels,
-        stack: jax.Array,
-        image_keys: jax.Array,
-    ) -> jax.Array:
+    def masked_scores(size, start, item, variables, images, labels, stack, image_keys):
         batch, *_, filters = stack.shape
         image, number = loops.pairs(size, start, batch, filters)
         chosen = stack[image, :, :, number]

@@ -16,7 +16,7 @@ from unlir_jax.saliency.gradients.gradient import (
     merge,
 )
 from unlir_jax.saliency.spec import explainer
-from unlir_jax.types import Explainer, Images, Labels, PyTree, SplitModel, Variables
+from unlir_jax.types import Explainer, PyTree, SplitModel
 
 Rule = Literal["gauss_legendre", "trapezoid"]
 
@@ -71,7 +71,6 @@ def integrated_gradients(
 
     @split.guarded(model)
     def explain(variables, images, labels, *, key=None):
-        images, labels = jnp.asarray(images), jnp.asarray(labels)
         start = maps.background(images, baseline, mean=model.mean, key=key)
         arguments = (variables, start, images, labels)
         items = points.astype(images.dtype)
@@ -87,14 +86,7 @@ def _straight_step(model: SplitModel, score: targets.Score) -> PyTree:
     slope = image_gradient(model, score)
 
     @jax.jit
-    def step(
-        total: jax.Array,
-        point: PyTree,
-        variables: Variables,
-        start: Images,
-        images: Images,
-        labels: Labels,
-    ) -> jax.Array:
+    def step(total, point, variables, start, images, labels):
         place = start + point[0] * (images - start)
         return total + point[1] * slope(variables, place, labels)[0]
 
@@ -149,7 +141,6 @@ def completeness(
 
     @split.guarded(model)
     def measure(variables, images, labels, attribution, *, key=None):
-        images, labels = jnp.asarray(images), jnp.asarray(labels)
         start = maps.background(images, baseline, mean=model.mean, key=key)
         total = jnp.sum(attribution, axis=tuple(range(1, jnp.ndim(attribution))))
         difference = score(network(variables, images), labels) - score(

@@ -41,7 +41,7 @@ class _Running(NamedTuple):
     spread: jax.Array
 
 
-@explainer(
+SMOOTHED = explainer(
     title="SmoothGrad",
     family="gradients",
     formula="mean of the gradient over noisy images",
@@ -51,6 +51,9 @@ class _Running(NamedTuple):
     degree=1,
     synonyms=("smoothgrad",),
 )
+
+
+@SMOOTHED
 def smooth_grad(
     model: SplitModel,
     *,
@@ -79,13 +82,10 @@ def smooth_grad(
     return _over_noise(model, "mean", target, samples, level, channels, loop)
 
 
-@explainer(
+@SMOOTHED._replace(
     title="SquareGrad",
-    family="gradients",
     formula="mean of the squared gradient over noisy images",
-    passes="`samples` × (forward + backward)",
     source="Hooker et al., NeurIPS 2019",
-    quick={"samples": 2},
     degree=2,
     synonyms=("smoothgrad_squared",),
 )
@@ -109,13 +109,10 @@ def square_grad(
     return _over_noise(model, "square", target, samples, level, channels, loop)
 
 
-@explainer(
+@SMOOTHED._replace(
     title="VarGrad",
-    family="gradients",
     formula="variance of the gradient over noisy images",
-    passes="`samples` × (forward + backward)",
     source="Adebayo et al., NeurIPS 2018",
-    quick={"samples": 2},
     degree=2,
     synonyms=("vargrad",),
 )
@@ -155,18 +152,11 @@ def noise_moments(
     add = _adding(model, targets.resolve(target))
 
     @jax.jit
-    def step(
-        state: _Running,
-        noise: PyTree,
-        variables: Variables,
-        images: Images,
-        labels: Labels,
-    ) -> _Running:
+    def step(state, noise, variables, images, labels):
         return add(state, noise, variables, images, labels)
 
     @split.guarded(model)
     def moments(variables, images, labels, noise):
-        images, labels = jnp.asarray(images), jnp.asarray(labels)
         if jnp.shape(noise)[1:] != images.shape or not len(noise):
             raise ValueError(
                 f"`noise` has shape {jnp.shape(noise)}; expected [samples, "
@@ -194,7 +184,6 @@ def _over_noise(
 
     @split.guarded(model)
     def explain(variables, images, labels, *, key=None):
-        images, labels = jnp.asarray(images), jnp.asarray(labels)
         arguments = (variables, images, labels, accumulation.image_keys(key, images))
         state = accumulation.fold(
             step, _begin(images), np.arange(samples), *arguments, loop=loop
@@ -210,14 +199,7 @@ def _noisy_step(model: SplitModel, score: targets.Score, level: float) -> PyTree
     add = _adding(model, score)
 
     @jax.jit
-    def step(
-        state: _Running,
-        sample: PyTree,
-        variables: Variables,
-        images: Images,
-        labels: Labels,
-        image_keys: jax.Array,
-    ) -> _Running:
+    def step(state, sample, variables, images, labels, image_keys):
         noise = accumulation.noise(image_keys, sample, images, level)
         return add(state, noise, variables, images, labels)
 
@@ -227,13 +209,7 @@ def _noisy_step(model: SplitModel, score: targets.Score, level: float) -> PyTree
 def _adding(model: SplitModel, score: targets.Score) -> Callable[..., _Running]:
     slope = image_gradient(model, score)
 
-    def add(
-        state: _Running,
-        noise: PyTree,
-        variables: Variables,
-        images: Images,
-        labels: Labels,
-    ) -> _Running:
+    def add(state, noise, variables, images, labels):
         found, _ = slope(variables, images + noise, labels)
         count = state.count + 1
         difference = found - state.mean

@@ -22,7 +22,7 @@ from unlir_jax.saliency.optimisation.meaningful_perturbation import (
     check_positive,
 )
 from unlir_jax.saliency.spec import explainer
-from unlir_jax.types import Explainer, Labels, PyTree, SplitModel, Variables
+from unlir_jax.types import Explainer, PyTree, SplitModel
 
 Variant = Literal["preserve", "delete", "dual"]
 MOMENTUM = 0.9
@@ -102,7 +102,6 @@ def extremal_perturbation(
     @split.guarded(model)
     def explain(variables, images, labels, *, key=None):
         del key  # Nothing here is random.
-        images, labels = jnp.asarray(images), jnp.asarray(labels)
         size, sides = images.shape[1:3], (images.shape[1:3], stride, width)
         blurs = np.linspace(deviation, 0, levels) * max(size) / SIDE
         pyramid = jnp.stack([blur(images, sigma) for sigma in blurs], axis=1)
@@ -132,9 +131,7 @@ def _extremal_step(
 ) -> PyTree:
     network = split.whole(model)
 
-    def reward(
-        mask: jax.Array, variables: Variables, pyramid: jax.Array, labels: Labels
-    ) -> jax.Array:
+    def reward(mask, variables, pyramid, labels):
         def under(mask: jax.Array) -> jax.Array:
             return score(network(variables, _interpolate(pyramid, mask)), labels)
 
@@ -146,14 +143,7 @@ def _extremal_step(
         return jnp.sum(total)
 
     @jax.jit
-    def step(
-        state: tuple[jax.Array, ...],
-        penalty: PyTree,
-        variables: Variables,
-        pyramid: jax.Array,
-        labels: Labels,
-        kept: jax.Array,
-    ) -> tuple[jax.Array, ...]:
+    def step(state, penalty, variables, pyramid, labels, kept):
         blobs, momentum, moved = state
         size = pyramid.shape[2:4]
         whole, pull = jax.vjp(lambda b: _canvas(b, size, stride, width), blobs)

@@ -14,7 +14,7 @@ from unlir_jax.core import loops, memoize
 from unlir_jax.saliency import accumulation, targets
 from unlir_jax.saliency.gaussian_blur import blur
 from unlir_jax.saliency.spec import explainer
-from unlir_jax.types import Explainer, Images, Labels, PyTree, SplitModel, Variables
+from unlir_jax.types import Explainer, PyTree, SplitModel
 
 SIDE = 224
 """Side in pixels of the images for which the papers give lengths."""
@@ -84,7 +84,6 @@ def meaningful_perturbation(
 
     @split.guarded(model)
     def explain(variables, images, labels, *, key=None):
-        images, labels = jnp.asarray(images), jnp.asarray(labels)
         own = jnp.zeros(len(images))
         if jitter:
             own = accumulation.image_keys(key, images)
@@ -109,15 +108,7 @@ def _deleting_step(
     network = split.whole(model)
     size_weight, variation_weight, power = weights
 
-    def loss(
-        mask: jax.Array,
-        number: PyTree,
-        variables: Variables,
-        images: Images,
-        labels: Labels,
-        blurred: Images,
-        own: jax.Array,
-    ) -> jax.Array:
+    def loss(mask, number, variables, images, labels, blurred, own):
         enlarged = maps.resize(mask, images.shape[1:3])
         shown = maps.apply_mask(images, enlarged, blurred)
         if jitter:

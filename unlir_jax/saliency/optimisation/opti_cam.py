@@ -135,7 +135,7 @@ def opti_cam(
     @split.guarded(model)
     def explain(variables, images, labels, *, key=None):
         del key  # Nothing here is random.
-        problem = programs.prepare(variables, jnp.asarray(images), jnp.asarray(labels))
+        problem = programs.prepare(variables, images, labels)
         search = programs.begin(problem)
         if loops.place(loop, variables, images, labels) == "device":
             search = programs.search(problem, search, steps, tolerance)

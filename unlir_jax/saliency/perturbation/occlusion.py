@@ -84,7 +84,6 @@ def occlusion(
 
     @split.guarded(model)
     def explain(variables, images, labels, *, key=None):
-        images, labels = jnp.asarray(images), jnp.asarray(labels)
         down, across = _coverage(images.shape[1:3], window, stride)
         own = (mask_passes.background(images, baseline, model.mean, key),)
         scores = mask_passes.score(

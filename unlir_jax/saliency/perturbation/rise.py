@@ -72,7 +72,6 @@ def rise(
 
     @split.guarded(model)
     def explain(variables, images, labels, *, key=None):
-        images, labels = jnp.asarray(images), jnp.asarray(labels)
         own = accumulation.image_keys(key, images)
         shown = mask_passes.background(images, baseline, model.mean, key)
         scores = mask_passes.score(

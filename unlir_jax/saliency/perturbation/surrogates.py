@@ -172,7 +172,6 @@ def _surrogate(
 
     @split.guarded(model)
     def explain(variables, images, labels, *, key=None):
-        images, labels = jnp.asarray(images), jnp.asarray(labels)
         cut = segments.grid(images, count)
         if kind == "slic":
             cut = segments.slic(images, count)
