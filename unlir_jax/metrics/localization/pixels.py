@@ -41,7 +41,7 @@ Counts = Integer[Array, "batch thresholds"]
 Found = dict[str, jax.Array]
 
 
-@metric(
+POINTING = metric(
     title="Pointing game",
     better="higher",
     needs="masks",
@@ -54,6 +54,9 @@ Found = dict[str, jax.Array]
     passes="0",
     source="Zhang et al., IJCV 2018",
 )
+
+
+@POINTING
 def pointing_game(
     model: SplitModel, *, tolerance: float | int = 15
 ) -> LocalizationMetric:
@@ -91,15 +94,11 @@ def pointing_game(
     return _metric(model, play, "none")
 
 
-@metric(
+@POINTING._replace(
     title="Energy pointing game",
-    better="higher",
-    needs="masks",
-    family="localization",
     meaning="Which share of the map lies on the object?",
     contract=REGION,
     fooled_by="a single pixel in the middle",
-    passes="0",
     source="Wang et al., CVPR Workshops 2020",
 )
 def energy_pointing_game(
@@ -125,18 +124,14 @@ def energy_pointing_game(
     return _metric(model, share, scaling)
 
 
-@metric(
+@POINTING._replace(
     title="F1",
-    better="higher",
-    needs="masks",
-    family="localization",
     meaning=(
         "How much of the map lies on the object, and how much of the object does it "
         "cover?"
     ),
     contract=REGION,
     fooled_by="a blob in the middle",
-    passes="0",
     source="Zhang et al., CVIU 248 (2024)",
 )
 def f1(model: SplitModel, *, scaling: Scaling = "range") -> LocalizationMetric:
@@ -166,17 +161,13 @@ def f1(model: SplitModel, *, scaling: Scaling = "range") -> LocalizationMetric:
     return _metric(model, combine, scaling)
 
 
-@metric(
+@POINTING._replace(
     title="IoU",
-    better="higher",
-    needs="masks",
-    family="localization",
     meaning="How well do the map above its mean and the object overlap?",
     contract=REGION._replace(
         ties="values equal to the threshold are outside", flat_map="nowhere: 0"
     ),
     fooled_by="a blob in the middle",
-    passes="0",
     source="Jaccard index",
     representative=True,
 )
@@ -209,17 +200,13 @@ def iou(
     return _metric(model, divide, scaling)
 
 
-@metric(
+@POINTING._replace(
     title="Average precision of pixels",
-    better="higher",
-    needs="masks",
-    family="localization",
     meaning="How well do the map's values tell the object's pixels from others?",
     contract=REGION._replace(
         ties="values equal to a threshold are taken", flat_map="zeros: all at once"
     ),
     fooled_by="a blob in the middle",
-    passes="0",
     source="Choe et al., CVPR 2020",
     quick={"thresholds": 50},
     representative=True,
