@@ -250,5 +250,5 @@ def _check_palette(image: Image.Image, values: np.ndarray, where: str) -> None:
     if ((greys[:, 0] > 0) != (used > 0)).any():
         raise ValueError(
             f"{where} has a palette in which black is not number 0, so that numbers "
-            "and greys say different things; expected a grey picture, or 0 as black."
+            "and greys say different things; expected a grey image, or 0 as black."
         )

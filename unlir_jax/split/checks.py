@@ -146,7 +146,7 @@ def check_shapes(images: Images, labels: Labels, channels: int = 0) -> None:
     if not jnp.issubdtype(images.dtype, jnp.floating):
         raise TypeError(
             f"`images` are {images.dtype}; expected floating point in [0, 1]: divide "
-            "8-bit pictures by 255."
+            "8-bit images by 255."
         )
     if channels and shape[3] != channels:
         first = shape[1] == channels
@@ -156,7 +156,7 @@ def check_shapes(images: Images, labels: Labels, channels: int = 0) -> None:
             + (
                 "transpose(0, 2, 3, 1) moves the channels last."
                 if first
-                else "convert the pictures, or cut the network with another `mean`."
+                else "convert the images, or cut the network with another `mean`."
             )
         )
     if not jnp.issubdtype(labels.dtype, jnp.integer):
@@ -221,7 +221,7 @@ def check_pixels(images: Images) -> None:
     else:
         value = image.max() if image.max() > 1 + SLACK else image.min()
         advice = "values in [0, 1]: " + (
-            "divide 8-bit pictures by 255" if value > 2 else "clip what lies outside"
+            "divide 8-bit images by 255" if value > 2 else "clip what lies outside"
         )
     raise ValueError(f"`images`[{number}] holds {value:.6g}; expected {advice}.")
 

@@ -25,7 +25,7 @@ from unlir_jax.metrics.spec import NOTHING, metric
 from unlir_jax.types import SplitModel
 
 OPTIMAL = REGION._replace(
-    score="at the threshold that is best in the mean of {chosen_on} pictures",
+    score="at the threshold that is best in the mean of {chosen_on} images",
     ties="values equal to a threshold are taken",
     flat_map="zeros: all at threshold 0, nothing above",
 )

@@ -122,7 +122,7 @@ def at_chosen(
     table = np.asarray(curves, np.float64)
     if table.ndim != 2 or not table.shape[1]:
         raise ValueError(
-            f"`curves` has shape {table.shape}; expected [pictures, thresholds]."
+            f"`curves` has shape {table.shape}; expected [images, thresholds]."
         )
     known = ~np.isnan(table).any(axis=1)
     wanted = [table] if overlaps is None else [table >= each for each in overlaps]
@@ -157,5 +157,5 @@ def _with_boxes(name: str, curves: Array) -> tuple[np.ndarray, int]:
     table = np.asarray(curves)
     kept = ~np.isnan(table).any(axis=1)
     if not kept.any():
-        raise ValueError(f"`{name}` has no picture with boxes; expected some.")
+        raise ValueError(f"`{name}` has no image with boxes; expected some.")
     return table[kept], int((~kept).sum())

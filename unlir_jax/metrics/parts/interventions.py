@@ -246,7 +246,7 @@ def _paint(picture: np.ndarray, points: np.ndarray, radius: float, fill: Fill) -
     nearest, covered = distances.argmin(0), distances.min(0) <= radius
     if covered.all():
         raise ValueError(
-            f"`radius`={radius} covers a picture of {picture.shape[1]} x "
+            f"`radius`={radius} covers an image of {picture.shape[1]} x "
             f"{picture.shape[0]} pixels altogether; expected some of it to stay."
         )
     original = picture.copy()
