@@ -66,14 +66,14 @@ CLEAR = {
     "an object in white": (bands(255), bands(1)),
     "an object in any number": (bands(3), bands(3)),
     "an object in a large number": (bands(200), bands(200)),
-    "a picture that is one part": (np.full((SIDE, SIDE), 2), np.full((SIDE, SIDE), 2)),
+    "an image that is one part": (np.full((SIDE, SIDE), 2), np.full((SIDE, SIDE), 2)),
     "parts": (bands(1, 2, 9), bands(1, 2, 9)),
     "classes above 127": (bands(12, 150), bands(12, 150)),
     "classes and void": (rimmed(15), rimmed(15)),
     "the first class and void": (rimmed(1), rimmed(1)),
     "a class above 127 and void": (rimmed(181), rimmed(181)),
     "two classes and void": (bands(9, 200, 255), bands(9, 200, VOID)),
-    "a class that fills the picture": (
+    "a class that fills the image": (
         np.where(rimmed(7), 7, 255),
         np.where(rimmed(7), 7, 255),
     ),
@@ -247,7 +247,7 @@ def test_wrong_masks(tmp_path):
     cut = tmp_path / "cut.png"
     noise = np.random.default_rng(0).integers(0, 9, (SIDE, SIDE))
     cut.write_bytes(save(tmp_path / "noise.png", noise).read_bytes()[:500])
-    with pytest.raises(ValueError, match=r"cut.png' cannot be read as a picture"):
+    with pytest.raises(ValueError, match=r"cut.png' cannot be read as an image"):
         read(cut)
     Image.new("RGB", (SIDE, SIDE), (1, 2, 3)).save(path)
     with pytest.raises(ValueError, match="is coloured; expected grey values or a pal"):

@@ -155,7 +155,7 @@ def test_pictures_that_are_gone_are_said(made, tmp_path):
     (tmp_path / workdir.CONFIG).write_text(json.dumps(settings))
     album = training_images.open_images(tmp_path, 64, 1.0, "bilinear")
     assert album.source is None
-    assert album.missing.startswith("The training pictures are not where they were")
+    assert album.missing.startswith("The training images are not where they were")
     region = {"index": 0, "picture": "a.png", "box": [0, 0, 1, 1]}
     assert training_images.cut(album, region, 32) is None
 
