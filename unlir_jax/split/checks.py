@@ -50,8 +50,8 @@ def guarded[**P, R](
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
-        parameters = inspect.signature(function).parameters
-        names = [name for name in INPUTS if name in parameters]
+        has_map = "saliency" in inspect.signature(function).parameters
+        names = INPUTS if has_map else INPUTS[:3]
 
         @functools.wraps(function)
         def called(*args: P.args, **kwargs: P.kwargs) -> R:
