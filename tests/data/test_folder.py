@@ -201,7 +201,7 @@ def test_labels_csv_by_name(put, tmp_path):
     put("images/a.png")
     put("images/b.v2.png")
     table(tmp_path, "name,label", "b.v2,x", "a.png,y", name="labels.csv")
-    with pytest.raises(ValueError, match="Line 3 of .*name='a.png'; expected a pict"):
+    with pytest.raises(ValueError, match="Line 3 of .*name='a.png'; expected an imag"):
         folder.folder(tmp_path, "all")
     table(tmp_path, "name,label", "b.v2,x", "a,y", name="labels.csv")
     source = folder.folder(tmp_path, "all")
@@ -224,7 +224,7 @@ def test_a_table_of_splits_for_folders_of_classes(put, tmp_path):
 TABLES = {
     "no column": (["file,class", "a.png,1"], "has the columns file, class; expected"),
     "no class": (["path,class", "a.png,"], "Line 2 of .* has no class"),
-    "unknown": (["path,class", "c.png,1"], "Line 2 of .*path='c.png'; expected a pi"),
+    "unknown": (["path,class", "c.png,1"], "Line 2 of .*path='c.png'; expected an im"),
     "outside": (["path,class", "../a.png,1"], "relative to the folder of the table"),
     "absolute": (["path,class", "/a.png,1"], "relative to the folder of the table"),
     "short line": (["path,class", "a.png"], "Line 2 of .* has 1 values; expected 2"),
