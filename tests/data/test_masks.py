@@ -219,7 +219,12 @@ REFUSED = [
     ),
     (bands(75, 255), "classes", 0, "the class 255; expected classes up to 254, or `ig"),
     (bands(0, 1, 2), "trimap", 255, "values from 0 to 2; expected 1 for the object, 2"),
-    (bands(1), "parts", 255, "`mask`='parts'; expected one of .'auto', 'object'"),
+    (
+        bands(1),
+        "parts",
+        255,
+        "`mask`='parts' is unknown; expected one of .'auto', 'object'",
+    ),
     (
         bands(1),
         "auto",
