@@ -1,7 +1,9 @@
 """Packages that not every user needs, and the extra that brings each."""
 
 import contextlib
+import importlib.util
 from collections.abc import Iterator
+from pathlib import Path
 
 
 @contextlib.contextmanager
@@ -27,3 +29,15 @@ def needed(extra: str) -> Iterator[None]:
             f"`pip install 'unlir_jax[{extra}]'`.",
             name=error.name,
         ) from error
+
+
+def folder(package: str) -> Path:
+    """Find the folder of a package without importing it.
+
+    Raises:
+        ModuleNotFoundError: It is not installed.
+    """
+    found = importlib.util.find_spec(package)
+    if found is None or not found.submodule_search_locations:
+        raise ModuleNotFoundError(name=package)
+    return Path(found.submodule_search_locations[0])

@@ -1,5 +1,6 @@
 """A map over an image, and the image seen through the map."""
 
+import base64
 import functools
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -8,17 +9,24 @@ import numpy as np
 from PIL import Image
 
 from unlir_jax import maps
+from unlir_jax.types import Array, Saliency
 
 # Inferno grows evenly in lightness, in print and for colour-blind eyes as well, where
 # a rainbow makes borders that are not in the data. Its darkest part is left out: over
-# an image it would read as shadow instead of as a low value.
-from unlir_jax.core import extras
-from unlir_jax.types import Array, Saliency
-
-with extras.needed("report"):
-    import matplotlib
-
-COLOURS, DARKEST = "inferno", 0.3
+# an image it would read as shadow instead of as a low value. These are the colours
+# 76 to 255 of 256, 8-bit RGB in base64 (S. van der Walt and N. Smith, 2015, CC0).
+INFERNO = (
+    "ahdubBhubRhubxlucRluchpudBpudRtudxxteBxteh1tfB1tfR5tfx5sgB9sgiBshCBrhSFrhyFriCJq"
+    "iiJqjCNpjSNpjyRpkCVokiVokyZnlSZnlydmmCdmmihlmylknSlknypjoCpjoitioyxhpSxgpi1gqC5f"
+    "qS5eqy9erTBdrjBcsDFbsTJaszJatDNZtjRYtzVXuTVWujZVvDdUvThTvzlSwDpRwTpQwztPxDxOxj1N"
+    "xz5MyD9LykBKy0FJzEJIzkNHz0RG0EVF0kZE00dD1EhC1UpB10s/2Ew+2U092k4821A73VE63lI431M3"
+    "4FU24VY14lc041kz5Fox5Vww5l0v514u6GAt6WEr6mMq62Qp62Yo7Gcm7Wkl7mok72wj724h8G8g8XEf"
+    "8XMd8nQc83Yb83gZ9HkY9XsX9X0V9n4U9oAT94IS94QQ+IUP+IcO+IkM+YsL+YwK+Y4J+pAI+pIH+pQH"
+    "+5YG+5cG+5kG+5sG+50H/J8H/KEI/KMJ/KUK/KYM/KgN/KoP/KwR/K4S/LAU/LIW/LQY+7Ya+7gd+7of"
+    "+7wh+74j+sAm+sIo+sQq+sYt+ccv+cky+cs1+M03+M8699E999NA9tVD9tdG9dlJ9dtM9N1P9N9T9OFW"
+    "8+Na8+Vd8uZh8uhl8upp8ext8e1x8e918fF58vJ98vSC8/WG8/aK9PiO9fmS9vqW+Pua+fyd+v2h/P+k"
+)
+FIRST, DARKEST = 76, 0.3
 STRONGEST = 0.88
 """Opacity at the value 1: the image still shows through."""
 GREYNESS = 0.9
@@ -120,8 +128,9 @@ def legend(count: int = 12) -> list[str]:
 
 @functools.lru_cache(maxsize=1)
 def _table() -> np.ndarray:
-    table = matplotlib.colormaps[COLOURS](np.linspace(DARKEST, 1, 256))
-    return np.asarray(table, np.float32)[:, :3]
+    colours = np.frombuffer(base64.b64decode(INFERNO), np.uint8).reshape(-1, 3)
+    index = np.minimum(np.linspace(DARKEST, 1, 256) * 256, 255).astype(int)
+    return colours[index - FIRST].astype(np.float32) / 255
 
 
 def _opacity(values: np.ndarray) -> np.ndarray:
