@@ -1,5 +1,6 @@
 """Maps over pictures: sizes, colours at both ends, and what is refused."""
 
+import matplotlib
 import numpy as np
 import pytest
 from PIL import Image
@@ -82,3 +83,10 @@ def test_legend():
 def test_refused(mask, message):
     with pytest.raises(ValueError, match=message):
         overlay.overlay(RED, mask)
+
+
+def test_colours_are_those_of_matplotlib():
+    """Its inferno from 0.3 on, to half a step of 8 bits."""
+    values = np.linspace(0, 1, 256)
+    expected = matplotlib.colormaps["inferno"](0.3 + 0.7 * values)[:, :3]
+    np.testing.assert_allclose(overlay.colours(values), expected, atol=0.5001 / 255)

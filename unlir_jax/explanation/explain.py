@@ -4,7 +4,7 @@ import datetime
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,19 +21,14 @@ from unlir_jax.explanation import results as explained
 from unlir_jax.metrics.spec import Needs
 from unlir_jax.models import pretrained
 from unlir_jax.models.pretrained import Pretrained
-from unlir_jax.part_report import panels
 from unlir_jax.parts import attribution
-from unlir_jax.report import (
-    explanation_page,
-    html,
-    overlay,
-    part_panel,
-    part_sheet,
-    sheet,
-)
+from unlir_jax.report import explanation_page, html, overlay, sheet
 from unlir_jax.storage import files as record
 from unlir_jax.storage import paths
 from unlir_jax.types import Explainer, Metric
+
+if TYPE_CHECKING:  # Other networks need none of it, and it takes long to import.
+    from unlir_jax.part_report import panels
 
 AVERAGES = ("average_drop", "average_increase", "average_gain")
 BASELINES: dict[str, maps.Baseline] = {"insertion": "blur", "deletion": "black"}
@@ -159,7 +154,7 @@ def run(
     parameters = {
         name: explainers.settings(name, steps) for name in (*methods, *compared)
     }
-    part_explainer = panels.part_explainer(network, model, rival)
+    part_explainer = _part_explainer(network, model, rival) if by_parts else None
     made = {
         name: explainers.make(
             name, network, values, part_explainer and part_explainer.centres
@@ -283,11 +278,19 @@ def _scorer(metric: Metric, *names: str, needs: Needs = "map") -> scoring.Scorer
     return scoring.Scorer({name: name for name in names}, metric, {}, needs)
 
 
+def _part_explainer(
+    network: Pretrained, model: str, rival: int | None
+) -> "panels.PartExplainer | None":
+    from unlir_jax.part_report import panels
+
+    return panels.part_explainer(network, model, rival)
+
+
 def _explain_parts(
-    part_explainer: panels.PartExplainer | None,
+    part_explainer: "panels.PartExplainer | None",
     batch: Sequence[Picture],
     entries: Sequence[Document],
-) -> list[panels.PartExplanation | None]:
+) -> "list[panels.PartExplanation | None]":
     """Say which parts decided, where a network decides by parts."""
     if part_explainer is None:
         return [None] * len(batch)
@@ -300,12 +303,14 @@ def _account(
     folder: Path,
     picture: Picture,
     entry: Record,
-    by_parts: panels.PartExplanation | None,
+    by_parts: "panels.PartExplanation | None",
     document: Document,
 ) -> str:
     """Write the sheet of the parts that decided, and give their piece of the page."""
     if by_parts is None:
         return ""
+    from unlir_jax.report import part_panel, part_sheet
+
     entry["parts"] = by_parts.entry | {"sheet": f"{picture.name}__decision.png"}
     drawn = part_sheet.sheet_of_decision(
         picture.framed, entry, by_parts, _subtitle(document)

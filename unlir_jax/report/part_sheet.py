@@ -6,7 +6,7 @@ from typing import Any
 
 from PIL import Image
 
-from unlir_jax.core.document_types import Document
+from unlir_jax.core.document_types import Document, Record
 from unlir_jax.report import part_panel, sheet, words
 from unlir_jax.report.sheet import ACCENT, INK, MARGIN, MUTED, RULE, Length, Page
 
@@ -69,7 +69,7 @@ def _ledger(page: Page, lines: Sequence[Any], name: str, top: int) -> None:
         if last:
             page.box(MARGIN, y - LEDGER / 2, SIDE, 1, facecolor=INK)
             title = f"= logit of {sheet.short(name, 26)}"
-        style = {"weight": "bold"} if last else {"color": INK}
+        style: Record = {"weight": "bold"} if last else {"color": INK}
         page.text(MARGIN, y, title, 10.5, **style)
         page.text(right, y, part_panel.signed(amount), 10.5, ha="right", **style)
 

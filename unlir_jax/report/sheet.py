@@ -175,11 +175,12 @@ def _table(page: Page, entry: Document, top: Length) -> None:
             page.text(MARGIN, y - 12, words.method_title(name), 11, color=colour)
             for edge, metric in zip(edges, [*words.COLUMNS, words.SHOWN], strict=True):
                 marked = group == "methods" and name in best.get(metric, [])
-                style = (
-                    {"weight": "bold", "color": ACCENT} if marked else {"color": colour}
+                shown = ACCENT if marked else colour
+                weight = "bold" if marked else "normal"
+                text = words.percent(row[metric])
+                page.text(
+                    edge, y - 12, text, 11, color=shown, weight=weight, ha="right"
                 )
-                value = words.percent(row[metric])
-                page.text(edge, y - 12, value, 11, ha="right", **style)
     note = (
         "Best method in bold; ↑ higher is better, ↓ lower is better. Below the line: "
         "controls, computed without the network."

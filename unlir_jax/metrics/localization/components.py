@@ -7,15 +7,14 @@ from typing import Literal, cast
 
 import numpy as np
 from jaxtyping import Bool, Float
-from scipy import ndimage
 
 from unlir_jax.types import Array
 
 Connectivity = Literal[4, 8]
 
 STRUCTURES = {
-    4: ndimage.generate_binary_structure(2, 1),
-    8: ndimage.generate_binary_structure(2, 2),
+    4: np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], bool),
+    8: np.ones((3, 3), bool),
 }
 # Number of binary images that are held at once.
 HELD = 32
@@ -66,6 +65,8 @@ def boxes_of_cuts(
 
 def _label(pictures: np.ndarray, structure: np.ndarray) -> tuple[np.ndarray, int]:
     """Number connected parts from 1 on: the numbers, and how many there are."""
+    from scipy import ndimage  # Few need it, and it takes long to import.
+
     return cast(tuple[np.ndarray, int], ndimage.label(pictures, structure))
 
 
@@ -125,6 +126,8 @@ def _enclosed(stack: np.ndarray) -> np.ndarray:
 
 def _boxes(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Give for each label the image that it is in and its box."""
+    from scipy import ndimage
+
     slices = ndimage.find_objects(labels)
     picture = np.asarray([each[0].start for each in slices], int)
     boxes = [(x.start, y.start, x.stop - 1, y.stop - 1) for _, y, x in slices]
