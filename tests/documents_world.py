@@ -76,7 +76,7 @@ ADDED = (
     (
         r"/quickstart\.py|data=synthetic_parts",
         "--config.batch_size=4 --config.data.train_options.size=8 "
-        "--config.data.test_options.size=8",
+        "--config.data.test_options.size=8 --config.data.options.classes=6",
     ),
     (r"unlir evaluate", "--config.data.limit=2 --config.batch_size=4"),
     (

@@ -133,10 +133,8 @@ def test_a_command_parses(line, monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    """Give the folder where commands run, and one device, as processors have."""
-    folder = tmp_path_factory.mktemp("world")
-    world.write(folder)
+def one_device():
+    """Train on one device, as a reader's processor is: programs are compiled faster."""
     first, layout = jax.devices()[:1], mesh.layout
 
     def one(mode="jit", shard_above=0, devices=None):
@@ -144,7 +142,14 @@ def place(tmp_path_factory):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(mesh, "layout", one)
-        yield folder
+        yield
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory, one_device):
+    folder = tmp_path_factory.mktemp("world")
+    world.write(folder)
+    return folder
 
 
 def same(line):
@@ -241,7 +246,8 @@ TINY = {
         ('"efficientnet_lite0", 96, 72, 36', '"cifar_resnet8", 32, 42, 12'),
         (
             "OPTIONS = []",
-            'OPTIONS = ["--config.model.weights=random", "--config.batch_size=8"]',
+            'OPTIONS = ["--config.model.weights=random", "--config.batch_size=4", '
+            '"--config.steps=1"]',
         ),
     ),
 }
@@ -250,7 +256,7 @@ TINY = {
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("name", TINY)
-def test_a_notebook_runs(name, monkeypatch, tmp_path):
+def test_a_notebook_runs(name, one_device, monkeypatch, tmp_path):
     """Its code cells, one after the other; the site shows the outputs of a full run."""
     import matplotlib
 
