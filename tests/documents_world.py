@@ -83,7 +83,8 @@ ADDED = (
         r"unlir evaluate.*(opti_cam\b|/evaluate\.py(?!.*methods=))",
         "--config.method_options.opti_cam.steps=1",
     ),
-    (r"unlir explain", "--steps=1 --overwrite"),
+    (r"unlir explain (?!.*--method)|unlir explain.*(opti_cam|integrated)", "--steps=1"),
+    (r"unlir explain", "--overwrite"),
     (r"unlir (explain|retrieve) (?!.*--model)", "--model=tiny"),
     (r"unlir (retrieve|parts|convert)", "--overwrite"),
 )

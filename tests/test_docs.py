@@ -271,7 +271,22 @@ def test_a_notebook_runs(name, one_device, monkeypatch, tmp_path):
     monkeypatch.setattr(os, "chdir", lambda folder: None)
     exec(compile(code, name, "exec"), {"__name__": name})
     matplotlib.pyplot.close("all")
-    assert (ROOT / "docs" / "notebooks" / f"{name}.ipynb").stat().st_size < 400_000
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_a_notebook_is_stored_with_the_outputs_of_one_run(name):
+    file = ROOT / "docs" / "notebooks" / f"{name}.ipynb"
+    assert file.stat().st_size < 400_000
+    book = json.loads(file.read_text())
+    cells = [cell for cell in book["cells"] if cell["cell_type"] == "code"]
+    order = list(range(1, len(cells) + 1))
+    assert [cell["execution_count"] for cell in cells] == order
+    for cell in cells:
+        if "print(" in "".join(cell["source"]):
+            assert cell["outputs"]
+        for output in cell["outputs"]:
+            assert output["output_type"] != "error"
+            assert not re.search(r"/(tmp|home|root|work)/", json.dumps(output))
 
 
 def test_tables_of_methods_and_metrics_are_those_of_their_specs():
