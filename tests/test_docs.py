@@ -179,7 +179,7 @@ DISTINCT = {
 QUICK = [
     line
     for line in DISTINCT.values()
-    if line.startswith(("unlir methods", "unlir models", "unlir explain photos/"))
+    if line.startswith(("unlir methods", "unlir models"))
 ]
 RUN = [world.shorten(line) for line in DISTINCT.values()]
 
