@@ -49,6 +49,7 @@ REPLACED = (
     (r"insertion.steps=\d+", "insertion.steps=2"),
     (r"opti_cam.steps=\d+", "opti_cam.steps=1"),
     (r"--whiten \d+", "--whiten 2"),
+    (r"model.dropout=[\d.]+", "model.dropout=0.0"),  # A ResNet drops nothing.
     # These differ from another run by a number or a folder only, so it is made once.
     (r" --config.seed=0\b", ""),
     (r"\bruns/parts\b", "runs/birds"),
