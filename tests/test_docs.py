@@ -137,7 +137,7 @@ def one_device():
     """Train on one device, as a reader's processor is: programs are compiled faster."""
     first, layout = jax.devices()[:1], mesh.layout
 
-    def one(mode="jit", shard_above=0, devices=None):
+    def one(mode: mesh.Mode = "jit", shard_above=0, devices=None):
         return layout(mode, shard_above, first)
 
     with pytest.MonkeyPatch.context() as patch:
@@ -258,7 +258,7 @@ TINY = {
 @pytest.mark.parametrize("name", TINY)
 def test_a_notebook_runs(name, one_device, monkeypatch, tmp_path):
     """Its code cells, one after the other; the site shows the outputs of a full run."""
-    import matplotlib
+    import matplotlib.pyplot
 
     matplotlib.use("agg")
     monkeypatch.chdir(tmp_path)
