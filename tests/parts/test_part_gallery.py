@@ -213,7 +213,7 @@ def test_what_a_gallery_cannot_hold_is_named(gallery, path, value, tmp_path):
         holder = holder[step]
     holder[path[-1]] = value
     (tmp_path / part_gallery.FILE).write_text(json.dumps(document))
-    with pytest.raises(ValueError, match=f"has no such {path[0]}.*expected"):
+    with pytest.raises(ValueError, match=f"lacks `{path[0]}.*expected"):
         part_gallery.read(tmp_path)
 
 
