@@ -9,7 +9,7 @@ set -eu
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/venv"
-"$folder/venv/bin/pip" install -q torch==2.13.0 grad-cam==1.5.7 opencv-python-headless
+"$folder/venv/bin/pip" install -q torch==2.13.0 grad-cam==1.5.7 opencv-python-headless==5.0.0.93
 "$folder/venv/bin/python" - <<'PYTHON'
 import importlib.metadata
 

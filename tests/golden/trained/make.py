@@ -49,7 +49,7 @@ class Zeroed(AblationLayer):
     """
 
     def __call__(self, x):
-        for row, number in zip(self.activations, self.indices):
+        for row, number in zip(self.activations, self.indices, strict=False):
             row[number] = 0
         return self.activations
 
