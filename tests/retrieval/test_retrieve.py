@@ -97,7 +97,13 @@ def test_bad_input_gets_one_sentence(pictures, tmp_path):
         search(pictures, tmp_path / "out", whiten=8)
     assert search(pictures, tmp_path / "seven", whiten=7).document["whiten"] == 7
     with pytest.raises(ValueError, match="Nothing to search can be read"):
-        retrieve.run([str(pictures)], [str(tmp_path / "none")], tmp_path / "out")
+        retrieve.run(
+            [str(pictures)],
+            [str(tmp_path / "none")],
+            tmp_path / "out",
+            model="cifar_resnet8",
+            weights="random",
+        )
 
 
 def test_a_network_that_gives_no_numbers_is_no_search(pictures, tmp_path, monkeypatch):
