@@ -37,6 +37,17 @@ KEPT = Path(__file__).parents[1] / ".cache" / "jax"
 """Compiled programs of all runs and workers; `rm -r .cache` forgets them."""
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """Import without looking for garbage: what is imported lives to the end."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
 def _link(source, target):
     """Link the files of one folder into another, which has each at once and whole."""
     for name in set(os.listdir(source)) - set(os.listdir(target)):

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from helpers import applied
 from training.conftest import TINY
 
 import unlir_jax
@@ -73,7 +74,7 @@ def test_a_workdir_is_a_part_network(finished):
     network = unlir_jax.load(str(folder / "run"))
     images = np.random.default_rng(0).random((2, 32, 32, 3)).astype(np.float32)
     maps = network.model.features(network.variables, images).maps
-    reading = network.module.apply(network.variables, maps, method="read")
+    reading = applied(network.module)(network.variables, maps, method="read")
     assert reading.contributions.shape == (2, 4, 6)
     logits = network.model.head(
         network.variables, network.model.features(network.variables, images)
