@@ -6,6 +6,8 @@ import re
 import tomllib
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "unlir_jax"
 # The level of every room, which is a folder or a file at the top of the package. A room
@@ -13,7 +15,8 @@ PACKAGE = ROOT / "unlir_jax"
 LEVELS = (
     ("types",),
     ("tree", "core", "statistics"),
-    ("storage", "maps", "split"),
+    ("storage", "maps"),
+    ("split",),
     ("weights", "data", "runtime", "saliency", "metrics"),
     ("runs", "models"),
     ("report", "features", "pruning"),
@@ -22,7 +25,7 @@ LEVELS = (
     ("part_report", "adapters"),
     ("explanation", "filter_report", "retrieval", "training"),
     ("evaluation", "few_shot"),
-    ("cli",),
+    ("cli", "adaptation"),
 )
 LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 # What a command does stands in one function that is read from top to bottom.
@@ -170,3 +173,18 @@ def test_no_machine_paths_in_what_is_shipped():
             if path.suffix in (".py", ".md", ".sh", ".toml"):
                 text = path.read_text("utf-8")
                 assert "/work/" not in text and "/root/" not in text, path
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "from unlir_jax import adapters, config, defaults, filters, presets, pruning",
+        "from unlir_jax import maps, metrics, saliency, split",
+        "from unlir_jax.adaptation import settings",
+        "from unlir_jax.data import synthetic_parts",
+        "from unlir_jax.evaluation import settings",
+        "from unlir_jax.report import overlay, words",
+    ],
+)
+def test_what_configs_of_version_0_1_import_still_works(line):
+    exec(line, {})

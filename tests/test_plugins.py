@@ -141,9 +141,9 @@ def test_a_metric_has_a_direction_and_a_name_of_its_own(registries):
     fields = metrics.SPECS["iou"]._asdict()
     with pytest.raises(TypeError, match="better"):
         metrics.metric(**{k: v for k, v in fields.items() if k != "better"})
-    with pytest.raises(ValueError, match="`better`='up'; expected one of"):
+    with pytest.raises(ValueError, match="`better`='up' is unknown; expected one of"):
         metrics.metric(**fields | {"better": "up"})(toy("mine"))
-    with pytest.raises(ValueError, match="`needs`='luck'; expected one of"):
+    with pytest.raises(ValueError, match="`needs`='luck' is unknown; expected one of"):
         metrics.metric(**fields | {"needs": "luck"})(toy("mine"))
     with pytest.raises(ValueError, match="`iou` is a metric of unlir_jax.*pixels;"):
         metrics.metric(**fields)(toy("iou"))

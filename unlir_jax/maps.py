@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unlir_jax.core import random_keys
+from unlir_jax.core import choices, random_keys
 from unlir_jax.types import Array, Images, Mask, RandomKey, Saliency
 
 Normalization = Literal["range", "max", "sigmoid"]
@@ -84,10 +84,7 @@ def normalize(saliency: Saliency, mode: Normalization = "range") -> jax.Array:
     Raises:
         ValueError: `mode` is unknown.
     """
-    if mode not in get_args(Normalization):
-        raise ValueError(
-            f"`mode`={mode!r} is unknown; expected one of {get_args(Normalization)}."
-        )
+    choices.check("mode", mode, Normalization)
     saliency = jnp.asarray(saliency)
     flat = is_flat(saliency)[:, None, None]
     # A harmless ramp stands in for flat maps, so that no gradient meets 0 / 0.

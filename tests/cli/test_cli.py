@@ -80,11 +80,11 @@ BAD = {
     "no command": ([], "COMMAND"),
     "no image": (["explain"], "IMAGE"),
     "missing file": (["explain", "none.png"], "does not exist"),
-    "nothing matches": (["explain", "none*.png"], "No picture matches"),
-    "empty folder": (["explain", "empty"], "No picture matches"),
-    "no picture": (["explain", "text.png"], "cannot be read as a picture"),
-    "truncated": (["explain", "short.jpg"], "cannot be read as a picture"),
-    "all broken": (["explain", "text.png", "short.jpg"], "None of 2 pictures"),
+    "nothing matches": (["explain", "none*.png"], "No image matches"),
+    "empty folder": (["explain", "empty"], "No image matches"),
+    "not an image": (["explain", "text.png"], "cannot be read as an image"),
+    "truncated": (["explain", "short.jpg"], "cannot be read as an image"),
+    "all broken": (["explain", "text.png", "short.jpg"], "None of 2 images"),
     "network": (["explain", "photo.png", "--model", "resnet5"], "did you mean"),
     "method": (["explain", "photo.png", "--method", "gradcams"], "'grad_cam'"),
     "no method": (["explain", "photo.png", "--method", ","], "`methods` is empty"),
@@ -127,7 +127,7 @@ def test_bad_input(case, weights, photo, tmp_path, monkeypatch, capsys):
     (tmp_path / "empty").mkdir()
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "report.html").write_text("mine")
-    (tmp_path / "text.png").write_text("This is no picture.")
+    (tmp_path / "text.png").write_text("This is no image.")
     photo_bytes = small_network.jpeg(photo)
     (tmp_path / "short.jpg").write_bytes(photo_bytes[: len(photo_bytes) // 2])
     (tmp_path / "own.safetensors").write_bytes(weights.read_bytes())

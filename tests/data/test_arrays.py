@@ -45,7 +45,7 @@ def test_splits_by_the_names_of_arrays(save, names):
         arrays.npz(path, "val")
     with pytest.raises(ValueError, match="did you mean 'train'"):
         arrays.npz(path, "trian")
-    with pytest.raises(ValueError, match="`holdout`=0.5 is for pictures without spl"):
+    with pytest.raises(ValueError, match="`holdout`=0.5 is for images without spl"):
         arrays.npz(path, "train", holdout=0.5)
 
 
@@ -177,24 +177,24 @@ MANY = LABELS + 1
 WRONG = {
     "names": ({"a": PICTURES}, "holds a; expected x_train and y_train"),
     "one of two": ({"images": PICTURES}, "holds images; expected"),
-    "shape": ({"images": PICTURES[0]}, "holds 4 pictures; expected 10 as 'labels'"),
+    "shape": ({"images": PICTURES[0]}, "holds 4 images; expected 10 as 'labels'"),
     "flat": ({"images": PICTURES.reshape(10, -1)}, "has shape .10, 72.; expected"),
     "channels first": (
         {"images": PICTURES.transpose(0, 3, 1, 2)},
         "has shape .10, 3, 4, 6.; .*the colours last",
     ),
-    "count": ({"images": PICTURES[:9]}, "holds 9 pictures; expected 10"),
+    "count": ({"images": PICTURES[:9]}, "holds 9 images; expected 10"),
     "int": ({"images": PICTURES.astype(int)}, "is int64; expected uint8 or floating"),
     "range": ({"images": PICTURES / 1.0}, "floating point values outside .0, 1."),
     "nan": ({"images": PICTURES * np.nan}, "floating point values outside .0, 1."),
     "float labels": ({"labels": LABELS / 1.0}, "'labels' of .* is float64 .10.; exp"),
     "one-hot": ({"labels": np.eye(10, dtype=int)}, "is int64 .10, 10.; expected one"),
     "negative": ({"labels": LABELS - 1}, "has labels from -1 to 0; expected 0 to 0"),
-    "gap": ({"labels": LABELS * 2}, "Class 1 of .* has no pictures"),
-    "from one": ({"labels": MANY}, "Class 0 of .* has no pictures"),
+    "gap": ({"labels": LABELS * 2}, "Class 1 of .* has no images"),
+    "from one": ({"labels": MANY}, "Class 0 of .* has no images"),
     "few names": ({"class_names": ["a"]}, "labels from 0 to 1; expected 0 to 0"),
-    "more names": ({"class_names": list("abc")}, "Class 'c' .2. of .* has no pictures"),
-    "no pictures": ({"images": PICTURES[:0], "labels": LABELS[:0]}, "holds no picture"),
+    "more names": ({"class_names": list("abc")}, "Class 'c' .2. of .* has no images"),
+    "no images": ({"images": PICTURES[:0], "labels": LABELS[:0]}, "holds no image"),
 }
 
 
@@ -211,9 +211,7 @@ def test_wrong_arrays(save, case):
 
 def test_a_class_that_is_only_tested(save):
     path = save(x_train=PICTURES[:2], y_train=[0, 0], x_test=PICTURES[:1], y_test=[1])
-    with pytest.raises(
-        ValueError, match="Class 1 of .* has no pictures; .*to train on"
-    ):
+    with pytest.raises(ValueError, match="Class 1 of .* has no images; .*to train on"):
         arrays.npz(path, "test")
 
 

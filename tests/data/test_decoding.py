@@ -108,7 +108,7 @@ def test_a_small_picture_leaves_the_limit_alone(tmp_path, monkeypatch):
 def test_formats_that_cannot_be_read(tmp_path, data, message):
     path = tmp_path / "a.jpg"
     path.write_bytes(data)
-    with pytest.raises(ValueError, match=f"cannot be read as a picture .*{message}"):
+    with pytest.raises(ValueError, match=f"cannot be read as an image .*{message}"):
         preprocessing.read_image(path)
 
 
@@ -152,7 +152,7 @@ def test_files_left_out_are_counted_once(tmp_path):
         ".h.raw",
     ):
         (tmp_path / name).touch()
-    words = r"4 files .* left out, .*: \.heic \(2\), \.mov \(1\), none \(1\); pictures"
+    words = r"4 files .* left out, .*: \.heic \(2\), \.mov \(1\), none \(1\); images"
     with pytest.warns(UserWarning, match=words) as caught:
         found = image_files.find_pictures([str(tmp_path)])
     assert len(caught) == 1 and len(found.files) == 1

@@ -37,7 +37,7 @@ def test_the_same_bytes_and_the_same_pixels(root):
     nearly = pictures[2].copy()
     nearly[0, 0, 0] ^= 1
     Image.fromarray(nearly).save(place / "test/a/nearly.png")
-    (place / "test/a/broken.png").write_bytes(b"no picture")
+    (place / "test/a/broken.png").write_bytes(b"no image")
     twice = found(place)
     assert twice.count == 2
     assert twice.pairs == [
@@ -45,7 +45,7 @@ def test_the_same_bytes_and_the_same_pixels(root):
         ("test/a/other.tiff", "train/a/1.png"),
     ]
     (sentence,) = twice.sentences()
-    assert sentence.startswith("2 test pictures are training pictures too")
+    assert sentence.startswith("2 test images are training images too")
 
 
 def test_what_was_not_looked_at_is_said(root, monkeypatch):

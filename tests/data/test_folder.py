@@ -121,8 +121,8 @@ def test_pictures_only(put, tmp_path):
     put("deep/c.Jpeg")
     put(".hidden.png")
     put(".folder/d.png")
-    (tmp_path / "deep" / "notes.txt").write_text("no picture")
-    (tmp_path / "a.txt").write_text("no picture")
+    (tmp_path / "deep" / "notes.txt").write_text("no image")
+    (tmp_path / "a.txt").write_text("no image")
     with pytest.raises(ValueError, match=r"a.PNG' is in no folder of a class"):
         folder.folder(tmp_path, "all")
     (tmp_path / "deep").rename(tmp_path / "images")
@@ -193,7 +193,7 @@ def test_table_of_classes_and_splits(put, tmp_path):
     assert names(train) == ["pictures/10.png", "pictures/2.png"]
     assert train.labels.tolist() == [1, 0] and colour(train, 0) == [10, 0, 0]
     assert folder.folder(tmp_path, "test").labels.tolist() == [0]
-    with pytest.raises(ValueError, match="`holdout`=0.5 is for pictures without spl"):
+    with pytest.raises(ValueError, match="`holdout`=0.5 is for images without spl"):
         folder.folder(tmp_path, "train", holdout=0.5)
 
 
@@ -201,7 +201,7 @@ def test_labels_csv_by_name(put, tmp_path):
     put("images/a.png")
     put("images/b.v2.png")
     table(tmp_path, "name,label", "b.v2,x", "a.png,y", name="labels.csv")
-    with pytest.raises(ValueError, match="Line 3 of .*name='a.png'; expected a pict"):
+    with pytest.raises(ValueError, match="Line 3 of .*name='a.png'; expected an imag"):
         folder.folder(tmp_path, "all")
     table(tmp_path, "name,label", "b.v2,x", "a,y", name="labels.csv")
     source = folder.folder(tmp_path, "all")
@@ -224,7 +224,7 @@ def test_a_table_of_splits_for_folders_of_classes(put, tmp_path):
 TABLES = {
     "no column": (["file,class", "a.png,1"], "has the columns file, class; expected"),
     "no class": (["path,class", "a.png,"], "Line 2 of .* has no class"),
-    "unknown": (["path,class", "c.png,1"], "Line 2 of .*path='c.png'; expected a pi"),
+    "unknown": (["path,class", "c.png,1"], "Line 2 of .*path='c.png'; expected an im"),
     "outside": (["path,class", "../a.png,1"], "relative to the folder of the table"),
     "absolute": (["path,class", "/a.png,1"], "relative to the folder of the table"),
     "short line": (["path,class", "a.png"], "Line 2 of .* has 1 values; expected 2"),
@@ -239,7 +239,7 @@ TABLES = {
     "no split": (["path,split", "a.png,", "b.png,train"], "Line 2 of .* split=''"),
     "untrained": (
         ["path,class,split", "a.png,1,train", "b.png,2,test"],
-        "Class '2' of .* has no picture in the split 'train'",
+        "Class '2' of .* has no image in the split 'train'",
     ),
     "nothing": (["path,class"], "has no rows"),
     "empty": ([""], "expected `path` or `name`"),
@@ -290,9 +290,9 @@ def wrong(case, path, put):
     if case == "empty":
         (path / "void" / "class").mkdir(parents=True)
         return path / "void", "all"
-    if case == "class without pictures":
+    if case == "class without images":
         remove(path / "train" / "dog")
-    if case == "split without pictures":
+    if case == "split without images":
         for name in COLOURS:
             remove(path / "test" / name)
     if case == "class in test only":
@@ -304,11 +304,11 @@ def wrong(case, path, put):
 
 
 WRONG = {
-    "missing": "Folder '.*nothing' does not exist; expected a folder of pictures",
+    "missing": "Folder '.*nothing' does not exist; expected a folder of images",
     "file": "'.*a.png' is a file; expected a folder",
-    "empty": "'.*void' has no pictures; expected some of .avif,",
-    "class without pictures": "Class 'dog' has no pictures in '.*train'",
-    "split without pictures": None,
+    "empty": "'.*void' has no images; expected some of .avif,",
+    "class without images": "Class 'dog' has no images in '.*train'",
+    "split without images": None,
     "class in test only": "Class 'bat' is in '.*test' but not in '.*train'",
     "beside the classes": "'.*loose.png' is in no folder of a class",
     "unknown split": "`split`='tset' is not in .*did you mean 'test'[?] known: test, t",
@@ -319,9 +319,9 @@ WRONG = {
 @pytest.mark.parametrize("case", WRONG)
 def test_wrong_folders(split_by_class, put, case):
     path, split = wrong(case, split_by_class, put)
-    if case == "split without pictures":
+    if case == "split without images":
         assert folder.folder(path, "train").size == 9
-        split, message = "test", "'.*test' has no pictures"
+        split, message = "test", "'.*test' has no images"
     else:
         message = WRONG[case]
     with pytest.raises(ValueError, match=message) as caught:
@@ -332,7 +332,7 @@ def test_wrong_folders(split_by_class, put, case):
 def test_a_class_without_pictures_and_no_splits(put, tmp_path):
     put("a/1.png")
     (tmp_path / "b").mkdir()
-    with pytest.raises(ValueError, match="Class 'b' has no pictures"):
+    with pytest.raises(ValueError, match="Class 'b' has no images"):
         folder.folder(tmp_path, "all")
 
 
@@ -369,11 +369,11 @@ def test_broken_pictures_are_named_when_they_are_read(put, tmp_path):
     whole = put("a/whole.jpg", size=(64, 64))
     (tmp_path / "a" / "cut.jpg").write_bytes(whole.read_bytes()[:-200])
     (tmp_path / "a" / "empty.png").write_bytes(b"")
-    (tmp_path / "a" / "text.png").write_text("this is no picture")
+    (tmp_path / "a" / "text.png").write_text("this is no image")
     source = folder.folder(tmp_path, "all")
     assert names(source) == ["a/cut.jpg", "a/empty.png", "a/text.png", "a/whole.jpg"]
     for index, name in enumerate(names(source)[:3]):
-        with pytest.raises(ValueError, match=f"{name}' cannot be read as a picture"):
+        with pytest.raises(ValueError, match=f"{name}' cannot be read as an image"):
             source.read(index)
     assert source.read(3)["image"].size == (64, 64)
     whole.unlink()

@@ -66,14 +66,14 @@ CLEAR = {
     "an object in white": (bands(255), bands(1)),
     "an object in any number": (bands(3), bands(3)),
     "an object in a large number": (bands(200), bands(200)),
-    "a picture that is one part": (np.full((SIDE, SIDE), 2), np.full((SIDE, SIDE), 2)),
+    "an image that is one part": (np.full((SIDE, SIDE), 2), np.full((SIDE, SIDE), 2)),
     "parts": (bands(1, 2, 9), bands(1, 2, 9)),
     "classes above 127": (bands(12, 150), bands(12, 150)),
     "classes and void": (rimmed(15), rimmed(15)),
     "the first class and void": (rimmed(1), rimmed(1)),
     "a class above 127 and void": (rimmed(181), rimmed(181)),
     "two classes and void": (bands(9, 200, 255), bands(9, 200, VOID)),
-    "a class that fills the picture": (
+    "a class that fills the image": (
         np.where(rimmed(7), 7, 255),
         np.where(rimmed(7), 7, 255),
     ),
@@ -219,7 +219,12 @@ REFUSED = [
     ),
     (bands(75, 255), "classes", 0, "the class 255; expected classes up to 254, or `ig"),
     (bands(0, 1, 2), "trimap", 255, "values from 0 to 2; expected 1 for the object, 2"),
-    (bands(1), "parts", 255, "`mask`='parts'; expected one of .'auto', 'object'"),
+    (
+        bands(1),
+        "parts",
+        255,
+        "`mask`='parts' is unknown; expected one of .'auto', 'object'",
+    ),
     (
         bands(1),
         "auto",
@@ -242,12 +247,14 @@ def test_wrong_masks(tmp_path):
     path = save(tmp_path / "mask.png", bands(1)[:20])
     with pytest.raises(ValueError, match="has 40 x 20 pixels; expected 20 x 40 as its"):
         read(path, (20, 40))
-    with pytest.raises(FileNotFoundError, match="no.png' does not exist; expected a p"):
+    with pytest.raises(
+        FileNotFoundError, match="no.png' does not exist; expected an i"
+    ):
         read(tmp_path / "no.png")
     cut = tmp_path / "cut.png"
     noise = np.random.default_rng(0).integers(0, 9, (SIDE, SIDE))
     cut.write_bytes(save(tmp_path / "noise.png", noise).read_bytes()[:500])
-    with pytest.raises(ValueError, match=r"cut.png' cannot be read as a picture"):
+    with pytest.raises(ValueError, match=r"cut.png' cannot be read as an image"):
         read(cut)
     Image.new("RGB", (SIDE, SIDE), (1, 2, 3)).save(path)
     with pytest.raises(ValueError, match="is coloured; expected grey values or a pal"):

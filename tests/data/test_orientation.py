@@ -158,7 +158,7 @@ def test_the_other_setting_is_named_where_it_would_fit(tmp_path):
     write(tmp_path, 6, seen=True)
     for table in ("index.csv", "parts.csv"):
         (tmp_path / table).unlink()
-    message = "has 17 x 31 pixels; expected 31 x 17 as its picture has stored .*'seen'"
+    message = "has 17 x 31 pixels; expected 31 x 17 as its image has stored .*'seen'"
     with pytest.raises(ValueError, match=message):
         folder.folder(tmp_path, "all").read(0)
 

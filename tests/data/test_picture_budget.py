@@ -241,6 +241,6 @@ def test_one_picture_never_stops_a_job(tmp_path, monkeypatch, error):
     settings = {"batch_size": 2, "image_size": 16, "crop": 1.0, "threads": 1}
     (batch,) = pipeline.evaluation(of, **settings)
     assert batch["weight"].tolist() == [1, 0]
-    message = r"bad\.gif' cannot be read as a picture \(\w+"
+    message = r"bad\.gif' cannot be read as an image \(\w+"
     with pytest.raises(ValueError, match=message):
         read(1)

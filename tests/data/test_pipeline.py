@@ -24,7 +24,7 @@ def pictures(size=10, bad=(), annotations=()):
 
     def read(index):
         if index in bad:
-            raise ValueError(f"picture {index} is torn")
+            raise ValueError(f"image {index} is torn")
         random = np.random.default_rng(index)
         example = {
             "image": random.integers(256, size=(20, 24, 3), dtype=np.uint8),
@@ -43,7 +43,7 @@ def pictures(size=10, bad=(), annotations=()):
         read,
         size,
         tuple(map(str, range(size))),
-        lambda index: f"picture/{index}",
+        lambda index: f"image/{index}",
         annotations=tuple(annotations),
         parts=("head", "tail"),
         boxes=3,
@@ -225,8 +225,8 @@ def test_workers_change_nothing_and_their_errors_arrive(tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines() == [
         "[0, 1, 2, 3]",
-        "Example 'picture/6' cannot be read (picture 6 is torn); expected a good "
-        "picture, or strict=False, which gives it no weight.",
+        "Example 'image/6' cannot be read (image 6 is torn); expected a good "
+        "image, or strict=False, which gives it no weight.",
     ]
 
 
@@ -258,7 +258,7 @@ def test_strict_names_what_cannot_be_read(error):
 
     source = pictures()._replace(read=read)
     assert not train(1, source=source)[0]["weight"].any()
-    with pytest.raises(ValueError, match="Example 'picture/[0-9]'.*gone.*strict=False"):
+    with pytest.raises(ValueError, match="Example 'image/[0-9]'.*gone.*strict=False"):
         train(1, source=source, strict=True)
 
 

@@ -102,7 +102,7 @@ def test_refused_files(tmp_path):
     with pytest.raises(FileNotFoundError, match="is a folder"):
         preprocessing.read_image(tmp_path)
     text = tmp_path / "text.jpg"
-    text.write_text("Not a picture.")
+    text.write_text("Not an image.")
     empty = tmp_path / "empty.png"
     empty.touch()
     for suffix in ("jpg", "png", "webp", "tif"):
@@ -113,10 +113,10 @@ def test_refused_files(tmp_path):
         for share in (0.3, 0.9):
             torn = tmp_path / f"torn.{suffix}"
             torn.write_bytes(data[: int(share * len(data))])
-            with pytest.raises(ValueError, match="cannot be read as a picture"):
+            with pytest.raises(ValueError, match="cannot be read as an image"):
                 preprocessing.read_image(torn)
     for path in (text, empty):
-        with pytest.raises(ValueError, match="cannot be read as a picture"):
+        with pytest.raises(ValueError, match="cannot be read as an image"):
             preprocessing.read_image(path)
 
 

@@ -177,7 +177,7 @@ def test_a_broken_picture_is_counted(pictures, tmp_path):
     broken.mkdir()
     for path in sorted(pictures.iterdir())[:3]:
         (broken / path.name).write_bytes(path.read_bytes())
-    (broken / "5_broken.png").write_bytes(b"no picture")
+    (broken / "5_broken.png").write_bytes(b"no image")
     found = evaluate.run(settings(broken), tmp_path / "out").summary
     assert found["about"]["unreadable"] == ["5_broken.png"]
     words = (tmp_path / "out" / evaluate.WORDS).read_text("utf-8")
@@ -280,7 +280,7 @@ def test_classes_that_are_none_are_refused_by_name(classes, files, sentence):
 
 def test_what_is_taken_for_granted_is_said():
     assert "in their order" in labels.said("order of classes")
-    assert "names of the pictures" in labels.said("numbers in file names")
+    assert "names of the images" in labels.said("numbers in file names")
     assert not labels.said("names of classes")
 
 

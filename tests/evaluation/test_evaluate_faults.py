@@ -338,7 +338,7 @@ def rewritten(file, **changed):
         ("values", np.zeros((4, 1, 1), "<U3"), "values"),
         ("values", None, "too few or too many arrays"),
         ("more", np.zeros(3), "too few or too many arrays"),
-        ("index", np.arange(4, 8, dtype=np.int32), "pictures 0 to 3"),
+        ("index", np.arange(4, 8, dtype=np.int32), "images 0 to 3"),
         ("label", np.zeros((4, 1), np.int32), "shape (4, 1)"),
         ("about", np.frombuffer(b"[" * 100_000, np.uint8), "nested too deeply"),
         ("about", np.frombuffer(b"3", np.uint8), "does not say what it is of"),
@@ -480,7 +480,7 @@ def test_a_picture_without_object_is_undefined_and_said(weights, tmp_path):
     assert summary["center/iou"]["n"] == 2
     for name in ("summary.md", "report.html"):
         text = (tmp_path / "run" / name).read_text()
-        assert "undefined for 1 of 3 pictures" in text and ">nan" not in text
+        assert "undefined for 1 of 3 images" in text and ">nan" not in text
 
 
 @pytest.mark.exhaustive

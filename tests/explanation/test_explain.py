@@ -45,7 +45,7 @@ def photos(tmp_path_factory):
     colour.save(folder / "turned.jpg", exif=upright)
     Image.new("RGB", (300, 2), (10, 200, 30)).save(folder / "wide.png")
     Image.new("RGB", (1, 1), (10, 200, 30)).save(folder / "dot.png")
-    (folder / "text.png").write_text("This is no picture.")
+    (folder / "text.png").write_text("This is no image.")
     whole = (folder / "turned.jpg").read_bytes()
     (folder / "torn.jpg").write_bytes(whole[: len(whole) // 2])
     (folder / "notes.txt").write_text("Not asked for.")
@@ -151,7 +151,7 @@ def test_the_page_stands_alone(report):
     assert targets == set(re.findall(r'<article id="([^"]*)"', page))
     assert "odd $name_1$ &lt;b&gt;&amp;&#39;é猫.png" in page
     assert page.count("<img ") == page.count('alt="') == 8 * (1 + 2 * len(METHODS))
-    assert "cannot be read as a picture" in page
+    assert "cannot be read as an image" in page
 
 
 def test_names_stay_apart(report, results):

@@ -163,7 +163,7 @@ def test_weights_are_drawn_back_half_way():
 @pytest.mark.parametrize(
     ("more", "sentence"),
     [
-        ({"k": 9}, "`k`=9 pictures of each class, but class 'blue' has 5"),
+        ({"k": 9}, "`k`=9 images of each class, but class 'blue' has 5"),
         ({"method": "filter"}, "`method`='filter'; expected one of filters"),
         ({"draws": 0}, "`draws`=0"),
         ({"model.after": "layer9"}, "`model.after`='layer9' is no block"),

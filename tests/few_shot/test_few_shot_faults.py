@@ -98,7 +98,7 @@ def test_a_bad_setting_is_named_before_any_work(
     colours, weights, tmp_path, monkeypatch, name, value
 ):
     monkeypatch.setattr(
-        looking, "FrozenFeatures", lambda *_: pytest.fail("pictures were looked at")
+        looking, "FrozenFeatures", lambda *_: pytest.fail("images were looked at")
     )
     with pytest.raises(ValueError, match=name.split(".")[-1]) as error:
         adapt.run(settings(colours, weights, **{name: value}), tmp_path / "run")
@@ -121,7 +121,7 @@ def test_settings_that_a_method_refuses_are_named_before_any_work(
     colours, weights, tmp_path, monkeypatch, argument, more, words
 ):
     monkeypatch.setattr(
-        looking, "FrozenFeatures", lambda *_: pytest.fail("pictures were looked at")
+        looking, "FrozenFeatures", lambda *_: pytest.fail("images were looked at")
     )
     with pytest.raises(ValueError, match=words):
         adapt.run(settings(colours, weights, argument, **more), tmp_path / "run")
@@ -239,7 +239,7 @@ def test_a_draw_without_a_sum_is_of_an_earlier_version(colours, weights, whole, 
     assert said == [] and summary_of(run) == summary_of(whole)
     (run / "summary.json").unlink()
     for change, words in (
-        ({"accuracy": 0.123}, "its accuracy is not that of its pictures"),
+        ({"accuracy": 0.123}, "its accuracy is not that of its images"),
         ({"right": []}, "its 'right' is no list"),
         ({"loss": float("nan")}, "its 'loss' is no number"),
         ({"classes": [1]}, "its 'classes' is no list of the right kind"),

@@ -145,12 +145,12 @@ def test_pictures_are_looked_at_once_and_a_killed_run_goes_on(
 @pytest.mark.parametrize(
     ("argument", "more", "sentence"),
     [
-        ("k=1+9,method=cosine", {}, "`k`=9 pictures .* but class 'blue' has 5"),
+        ("k=1+9,method=cosine", {}, "`k`=9 images .* but class 'blue' has 5"),
         ("k=1+2,method=cosine+cosin", {}, "`method`='cosin'; expected one of filters"),
         ("k=1+2,method=cosine", {"k": 2}, "`k`=2 beside `shots`"),
         ("k=1+two,method=cosine", {}, "`k`='1\\+two'; expected a number"),
         ("k=2,method=cosine", {"unlabelled": "some"}, "`unlabelled`='some'; expected"),
-        ("k=2+3,method=cosine", {"unlabelled": 7}, "`unlabelled`=7, but 6 pictures"),
+        ("k=2+3,method=cosine", {"unlabelled": 7}, "`unlabelled`=7, but 6 images"),
     ],
 )
 def test_bad_settings_get_one_sentence(colours, tmp_path, argument, more, sentence):

@@ -96,7 +96,7 @@ def test_others_are_not_those_that_were_drawn_and_are_nested():
     assert few.tolist() == every[:6].tolist()
     assert set(few) != set(episodes.others(20, chosen, 6, 1))
     assert not len(episodes.others(20, chosen, 0, 0))
-    with pytest.raises(ValueError, match="`unlabelled`=18, but 17 pictures"):
+    with pytest.raises(ValueError, match="`unlabelled`=18, but 17 images"):
         episodes.others(20, chosen, 18, 0)
 
 

@@ -218,9 +218,7 @@ def test_bad_input_gets_one_sentence(folder, file, tmp_path):
     wrong = adapters.save(tmp_path / "b.safetensors", **other._asdict())
     refused("other weights of cifar_resnet20", run, folder, wrong, tmp_path / "out")
     refused("`count`=0", run, folder, file, tmp_path / "out", count=0)
-    refused(
-        "No picture of 1 can be read", run, tmp_path / "none", file, tmp_path / "out"
-    )
+    refused("No image of 1 can be read", run, tmp_path / "none", file, tmp_path / "out")
     full = tmp_path / "full"
     full.mkdir()
     (full / "mine.txt").write_text("mine")

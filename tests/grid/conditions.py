@@ -131,7 +131,7 @@ BROKEN = {
 REFUSED = {
     "NaN": (_pixels(lambda x: x.at[1, 2, 3].set(np.nan)), r"`images`\[1\] holds nan"),
     "infinite": (_pixels(lambda x: x.at[1].set(np.inf)), r"`images`\[1\] holds inf"),
-    "8 bits": (_pixels(lambda x: x * 255), "divide 8-bit pictures by 255"),
+    "8 bits": (_pixels(lambda x: x * 255), "divide 8-bit images by 255"),
     "negative": (_pixels(lambda x: x - 1), r"\[0, 1\]: clip"),
     "integer": (_pixels(lambda x: jnp.asarray(x, jnp.uint8)), "divide 8-bit"),
     "a list": (_pixels(lambda x: x.tolist()), "`images` is a list"),

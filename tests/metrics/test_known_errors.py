@@ -229,7 +229,7 @@ def test_wsol_threshold_is_chosen_on_the_pictures_it_is_evaluated_on():
     assert peers.left_out == ours.left_out == 1
     with pytest.raises(ValueError, match="3 thresholds"):
         thresholds.max_box_accuracy(evaluated, np.ones((2, 3)))
-    with pytest.raises(ValueError, match="no picture with boxes"):
+    with pytest.raises(ValueError, match="no image with boxes"):
         thresholds.max_box_accuracy(evaluated[2:])
 
 

@@ -104,9 +104,9 @@ def test_bad_input_gets_one_sentence(unchecked):
     with pytest.raises(ValueError, match="something to find"):
         retrieval.evaluate(np.ones((1, 2)), np.zeros((1, 2), bool))
     one = np.ones((1, 2), bool)
-    with pytest.raises(ValueError, match="or share pictures"):
+    with pytest.raises(ValueError, match="or share images"):
         retrieval.revisited(one, ~one, one)
     with pytest.raises(ValueError, match="no class with two"):
         retrieval.by_class(np.eye(3), np.arange(3))
-    with pytest.raises(ValueError, match="expected \\[pictures, channels\\]"):
+    with pytest.raises(ValueError, match="expected \\[images, channels\\]"):
         retrieval.by_class(np.eye(3), np.arange(2))

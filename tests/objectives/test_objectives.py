@@ -114,7 +114,7 @@ def test_settings_that_make_no_sense():
         ):
             objectives.classify(APPLY, CLASSES, label_smoothing=smoothing)
     features = APPLY._replace(inputs="features")
-    with pytest.raises(ValueError, match="`cutmix`=1.0 cuts pictures, .*no cache"):
+    with pytest.raises(ValueError, match="`cutmix`=1.0 cuts images, .*no cache"):
         objectives.classify(features, CLASSES, cutmix=1.0)
     for settings in ({"mixup": -1.0}, {"cutmix": -0.5}, {"mixup": np.nan}):
         with pytest.raises(ValueError, match="expected numbers from 0"):

@@ -170,7 +170,7 @@ def test_without_training_pictures_the_report_says_so(run, data, tmp_path):
     arguments += ["--method", "parts", "--output", str(tmp_path / "out")]
     assert cli.main(arguments) == 0
     page = (tmp_path / "out" / "report.html").read_text("utf-8")
-    assert page.count("The training pictures are not where they were") == 1
+    assert page.count("The training images are not where they were") == 1
     assert "Training region 1" not in page
     (tmp_path / "w" / part_gallery.FILE).unlink()
     assert cli.main([*arguments, "--overwrite"]) == 0
@@ -180,7 +180,7 @@ def test_without_training_pictures_the_report_says_so(run, data, tmp_path):
     shutil.copy(run / part_gallery.FILE, tmp_path / "w")
     assert cli.main([*arguments, str(tmp_path / "gallery")]) == 0
     page = (tmp_path / "gallery" / "parts.html").read_text("utf-8")
-    assert page.count("The training pictures are not where they were") == 1
+    assert page.count("The training images are not where they were") == 1
 
 
 def plain_network(folder):
@@ -211,7 +211,7 @@ BAD = {
     "class": (["--workdir", "run", "--classes", "cow"], "is not a class"),
     "one class": (["--workdir", "run", "--contrast", "ant"], "expected two: A,B"),
     "same": (["--workdir", "run", "--contrast", "ant,0"], "'ant' twice"),
-    "no pictures": (["--workdir", "moved", "--contrast", "0,1"], "needs the training"),
+    "no images": (["--workdir", "moved", "--contrast", "0,1"], "needs the training"),
     "folder": (["--workdir", "run", "--output", "full"], "is not empty"),
     "not ours": (["--workdir", "run", "--output", "full", "--overwrite"], "which no"),
 }
@@ -276,15 +276,15 @@ def test_a_workdir_is_tuned_whole(run, data, tmp_path):
 TRAININGS = {
     "more parts than regions": (
         ("parts=257", []),
-        "`parts`=257, but a picture has 256 regions",
+        "`parts`=257, but an image has 256 regions",
     ),
     "smaller than the stride": (
         ("method=bag", ["data.image_size=3"]),
         "`data.image_size`=3 is smaller than the network's stride, which is 4 pixels",
     ),
-    "a class without pictures": (
+    "a class without images": (
         ("method=bag", ["data.path=empty"]),
-        "Class 'dog' has no pictures",
+        "Class 'dog' has no images",
     ),
     "workdir of another training": (
         ("method=bag", ["seed=1"]),

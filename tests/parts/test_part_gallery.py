@@ -153,7 +153,7 @@ def test_pictures_that_are_gone_are_said(made, tmp_path):
     (tmp_path / workdir.CONFIG).write_text(json.dumps(settings))
     album = training_images.open_images(tmp_path, 64, 1.0, "bilinear")
     assert album.source is None
-    assert album.missing.startswith("The training pictures are not where they were")
+    assert album.missing.startswith("The training images are not where they were")
     region = {"index": 0, "picture": "a.png", "box": [0, 0, 1, 1]}
     assert training_images.cut(album, region, 32) is None
 
@@ -211,7 +211,7 @@ def test_what_a_gallery_cannot_hold_is_named(gallery, path, value, tmp_path):
         holder = holder[step]
     holder[path[-1]] = value
     (tmp_path / part_gallery.FILE).write_text(json.dumps(document))
-    with pytest.raises(ValueError, match=f"has no such {path[0]}.*expected"):
+    with pytest.raises(ValueError, match=f"lacks `{path[0]}.*expected"):
         part_gallery.read(tmp_path)
 
 

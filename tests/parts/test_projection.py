@@ -88,7 +88,7 @@ def test_what_cannot_be_is_refused(run):
     module, variables = network()
     more = {"key": jax.random.key(0)} if run == "seed" else {}
     go = functools.partial(getattr(projection, run), **more)
-    with pytest.raises(ValueError, match="Class 1 has no training picture"):
+    with pytest.raises(ValueError, match="Class 1 has no training image"):
         go(module, variables, MAPS, np.where(LABELS == 1, 0, LABELS))
     with pytest.raises(ValueError, match="expected decision.name='prototypes'"):
         go(*network("landmarks"), MAPS, LABELS)

@@ -112,7 +112,7 @@ def test_bad_input_gets_one_sentence(planted, monkeypatch):
     with pytest.raises(ValueError, match="`start.classifier`='lda'"):
         begin(planted, classifier="lda")
     monkeypatch.setattr(start, "MOST_PICTURES", 50)
-    with pytest.raises(ValueError, match="pairs of 90 pictures; expected at most 50"):
+    with pytest.raises(ValueError, match="pairs of 90 images; expected at most 50"):
         begin(planted)
 
 

@@ -578,5 +578,5 @@ def test_the_benchmark_prints_a_curve(tmp_path, monkeypatch, capsys, small):
     monkeypatch.setattr(sys, "argv", [*command.split(), "--keep-at-least", "2"])
     benchmark.main()
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 4 and lines[0].startswith("cifar_resnet8, 3 pictures")
+    assert len(lines) == 4 and lines[0].startswith("cifar_resnet8, 3 images")
     assert float(lines[2].split()[-1]) == 1

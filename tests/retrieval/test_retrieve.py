@@ -194,7 +194,7 @@ def test_an_adapter_is_folded_in(pictures, tmp_path, capsys):
         "--adapter",
         str(file),
     ]
-    words += ["--model", "cifar_resnet8", "--weights", "random"]
+    words += ["--model", "cifar_resnet20", "--weights", "random"]
     capsys.readouterr()
     assert cli.main([*words, "--output", str(tmp_path / "other")]) == 2
     assert "is for cifar_resnet8, not for" in capsys.readouterr().err

@@ -47,7 +47,9 @@ def test_devices_lie_in_order():
 
 
 def test_layouts_that_make_no_sense(unchecked):
-    with pytest.raises(ValueError, match="`mode`='gspmd'; expected one of .'jit', 'pm"):
+    with pytest.raises(
+        ValueError, match="`mode`='gspmd' is unknown; expected one of .'jit', 'pm"
+    ):
         mesh.layout("gspmd")
     with pytest.raises(ValueError, match="`shard_above`=9 with `mode`='pmap'"):
         mesh.layout("pmap", 9)

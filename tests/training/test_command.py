@@ -33,12 +33,12 @@ BAD = {
         ],
         "'nowhere' does not exist",
     ),
-    "class without pictures": (
+    "class without images": (
         [
             *("--config", "configs/linear_probe.py", "--workdir", "w"),
             "--config.data.path=lacking",
         ],
-        "'dog' has no pictures",
+        "'dog' has no images",
     ),
     "devices": (
         ["--config", str(TINY), "--workdir", "w", "--config.batch_size=9"],
@@ -73,7 +73,7 @@ def test_a_dry_run_shows_settings_shapes_and_parameters(tmp_path, monkeypatch, c
     text = capsys.readouterr().out
     assert "seed: 7" in text
     assert "image uint8 [16, 32, 32, 3]" in text
-    assert "40 pictures to train on, 22 to test on, 6 classes" in text
+    assert "40 images to train on, 22 to test on, 6 classes" in text
     assert "layer3/block0/conv2/conv/kernel       3 x 3 x 64 x 64" in text
     assert "77,782 numbers learn, 0 are frozen." in text
     assert not list(tmp_path.iterdir())

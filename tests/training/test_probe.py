@@ -289,7 +289,7 @@ def test_one_picture_a_class_takes_the_defaults_and_says_so(
     lines = []
     train.run(settings(path=few), tmp_path / "run", say=lines.append)
     (line,) = [line for line in lines if line.startswith("probe:")]
-    assert "6 training pictures of 6 classes are too few to hold some out" in line
+    assert "6 training images of 6 classes are too few to hold some out" in line
     assert "average pooling, weight decay 20, 2 steps" in line
 
 

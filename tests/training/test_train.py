@@ -59,7 +59,7 @@ def test_pictures_that_are_trained_and_tested_on_are_said_once(tmp_path):
     # Splits of synthetic parts are alike in size only where they are the same.
     count = min(begun.data.train.size, begun.data.test.size)
     assert record.duplicates["count"] == count > 0
-    assert len(lines) == 1 and lines[0].startswith(f"{count} test pictures are")
+    assert len(lines) == 1 and lines[0].startswith(f"{count} test images are")
     with begun.settings.unlocked():
         begun.settings.data.duplicates = False
     silent = train._compare(begun, run_record.RunRecord(), lines.append)
@@ -102,7 +102,7 @@ def test_pictures_that_cannot_be_read_are_counted_and_named(pictures, tmp_path):
         "train": ["train/kind 0/torn.png"],
         "test": ["test/kind 1/empty.png"],
     }
-    assert "2 pictures could not be read" in outcome.message
+    assert "2 images could not be read" in outcome.message
     # 30 good ones, whatever the bad one would have been.
     assert (outcome.summary["test/accuracy"] * 30) % 1 == pytest.approx(0, abs=1e-9)
     with pytest.raises(ValueError, match="torn.png"):

@@ -15,11 +15,12 @@ import re
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from unlir_jax import filters, tree
+from unlir_jax.core import choices
 from unlir_jax.storage import documents, paths, staging
 from unlir_jax.types import Variables
 from unlir_jax.weights import budget, exported, readers
@@ -284,11 +285,7 @@ def _halves(name: str, values: np.ndarray) -> np.ndarray:
 
 
 def _pack_head(name: str, values: np.ndarray, head_type: str) -> dict[str, np.ndarray]:
-    if head_type not in get_args(HeadType):
-        raise ValueError(
-            f"`head_type`={head_type!r}; expected one of "
-            f"{', '.join(get_args(HeadType))}."
-        )
+    choices.check("head_type", head_type, HeadType)
     if not re.fullmatch(r"\w+", name) or not np.isfinite(values).all():
         raise ValueError(
             f"`head`[{name!r}] has values that are not finite, or no plain name; "

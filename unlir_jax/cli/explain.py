@@ -5,7 +5,7 @@ import argparse
 from unlir_jax.cli import options
 from unlir_jax.core import console
 
-SUMMARY = "explain pictures and report"
+SUMMARY = "explain images and report"
 EPILOG = """\
 examples:
   unlir explain cat.jpg
@@ -79,6 +79,6 @@ def run(arguments: argparse.Namespace) -> int:
     code = options.complain(outcome.failed)
     if not arguments.quiet:
         count = len(outcome.explained)
-        pictures = "1 picture" if count == 1 else f"{count} pictures"
+        pictures = "1 image" if count == 1 else f"{count} images"
         console.say(f"Explained {pictures}: open {outcome.folder / explain.PAGE}")
     return code

@@ -54,7 +54,7 @@ def white_level(parser: argparse.ArgumentParser) -> None:
         "--white-level",
         default="auto",
         metavar="N",
-        help="white in pictures of 16 or 32 bits; maximum: of each its own",
+        help="white in images of 16 or 32 bits; maximum: of each its own",
     )
 
 

@@ -5,7 +5,7 @@ import argparse
 from unlir_jax.cli import options
 from unlir_jax.core import console
 
-SUMMARY = "find pictures that are alike"
+SUMMARY = "find images that are alike"
 EPILOG = """\
 examples:
   unlir retrieve bird.jpg --index birds/test --output alike
@@ -22,7 +22,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     add = parser.add_argument
     add("queries", nargs="+", metavar="IMAGE", help="file, folder or pattern")
-    add("--index", required=True, metavar="DIR", help="pictures to search")
+    add("--index", required=True, metavar="DIR", help="images to search")
     add("--model", default="efficientnet_lite0", metavar="NAME", help="or a workdir")
     options.preparation(parser)
     add("--pool", default="gem", metavar="NAME", help="average, max, gem or rmac")

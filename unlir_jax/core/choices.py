@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Iterable
+from typing import Any, get_args
 
 
 def pick(
@@ -40,3 +41,27 @@ def meant(value: str, known: Iterable[str], count: int = 1) -> str:
 def near(value: str, known: Iterable[str], count: int = 1) -> list[str]:
     """Give the names that are spelt alike, the nearest first."""
     return difflib.get_close_matches(value, list(known), count)
+
+
+def check(setting: str, value: Any, known: Any) -> None:
+    """Refuse a value of a setting that its type does not list.
+
+    Args:
+        setting: Name of the setting.
+        value: Its value.
+        known: Its type, a `Literal` of all values.
+
+    Raises:
+        ValueError: It is none of them.
+
+    Example:
+        >>> from typing import Literal
+        >>> from unlir_jax.core import choices
+        >>> choices.check("pet", "cat", Literal["cat", "dog"])
+    """
+    values = get_args(known)
+    if value not in values:
+        likely = meant(str(value), map(str, values))
+        raise ValueError(
+            f"`{setting}`={value!r} is unknown; {likely}expected one of {values}."
+        )

@@ -68,7 +68,7 @@ def check_rows(
     verb = "are" if what.split()[1].endswith("s") else "is"
     raise FloatingPointError(
         f"{what[0].upper()}{what[1:]} {verb} not finite{named(which)}; expected "
-        "numbers: look at the weights, or leave these pictures out."
+        "numbers: look at the weights, or leave these images out."
     )
 
 

@@ -4,13 +4,14 @@ import functools
 import math
 import os
 from collections.abc import Callable, Sequence
-from typing import Literal, get_args
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import core
 
+from unlir_jax.core import choices
 from unlir_jax.types import PyTree
 
 Loop = Literal["auto", "host", "device"]
@@ -30,10 +31,7 @@ def place(loop: Loop, *arguments: PyTree) -> Literal["host", "device"]:
     Raises:
         ValueError: `loop` is unknown, or the host is asked for under a transformation.
     """
-    if loop not in get_args(Loop):
-        raise ValueError(
-            f"`loop`={loop!r} is unknown; expected one of {get_args(Loop)}."
-        )
+    choices.check("loop", loop, Loop)
     traced = any(isinstance(x, core.Tracer) for x in jax.tree.leaves(arguments))
     if loop == "auto":
         return "host" if jax.default_backend() == "cpu" and not traced else "device"

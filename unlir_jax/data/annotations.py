@@ -177,7 +177,7 @@ def _keypoints(
         if picture and picture in found:
             raise ValueError(
                 f"{row.where} is a second row for {picture!r}; expected one "
-                "row of keypoints for each picture."
+                "row of keypoints for each image."
             )
         points = [_point(row, name) for name in names]
         found[picture] = np.asarray(points, np.float32)
@@ -212,12 +212,12 @@ def _masks(
             if picture in asked and not os.path.isfile(root / mask):
                 raise ValueError(
                     f"{row.where} has mask={row.values['mask']!r}; expected "
-                    "a file for every picture."
+                    "a file for every image."
                 )
             if picture and found.setdefault(picture, mask) != mask:
                 raise ValueError(
                     f"{row.where} has another mask for {picture!r} than a "
-                    "line before; expected one mask for each picture."
+                    "line before; expected one mask for each image."
                 )
         tables.check_all(table, pictures, found)
         return [root / found[picture] for picture in pictures]
@@ -230,7 +230,7 @@ def _masks(
         missing = pictures[there.index("")]
         raise ValueError(
             f"Folder {str(root / MASKS)!r} has no mask for {missing!r}, but for "
-            "others; expected one for every picture."
+            "others; expected one for every image."
         )
     return [root / mask for mask in there]
 

@@ -194,7 +194,7 @@ def _labels(file: np.lib.npyio.NpzFile, name: str, path: Path) -> np.ndarray:
     if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
         raise ValueError(
             f"Array {name!r} of {str(path)!r} is {labels.dtype} {list(labels.shape)}; "
-            "expected one integer for each picture."
+            "expected one integer for each image."
         )
     return labels.astype(np.int32)
 
@@ -205,7 +205,7 @@ def _classes(
     given = next((name for name in CLASSES if name in file.files), None)
     everything = np.concatenate(list(labels.values()))
     if not len(everything):
-        raise ValueError(f"File {str(path)!r} holds no pictures; expected some.")
+        raise ValueError(f"File {str(path)!r} holds no images; expected some.")
     classes = tuple(map(str, range(int(everything.max()) + 1)))
     if given:
         classes = tuple(map(_text, _array(file, given, path).ravel()))
@@ -219,7 +219,7 @@ def _classes(
         if index not in present:
             shown = f"{name!r} ({index})" if given else str(index)
             raise ValueError(
-                f"Class {shown} of {str(path)!r} has no pictures; expected some of "
+                f"Class {shown} of {str(path)!r} has no images; expected some of "
                 "every class to train on."
             )
     return classes
@@ -257,7 +257,7 @@ def _chosen(
             )
     if known and holdout:
         raise ValueError(
-            f"`holdout`={holdout} is for pictures without splits, but {where} has "
+            f"`holdout`={holdout} is for images without splits, but {where} has "
             f"{', '.join(known)}; expected `holdout`=0."
         )
     folder.check_split(split, known or ("train", "test"), where)
@@ -292,7 +292,7 @@ def _images(
         )
     if len(images) != count:
         raise ValueError(
-            f"{where} holds {len(images)} pictures; expected {count} as {of!r} has "
+            f"{where} holds {len(images)} images; expected {count} as {of!r} has "
             "labels."
         )
     if np.issubdtype(images.dtype, np.floating):
@@ -300,7 +300,7 @@ def _images(
         if len(images) and not (images.min() >= 0 and images.max() <= 1):
             raise ValueError(
                 f"{where} holds floating point values outside [0, 1]; expected 8-bit "
-                "pictures as uint8, or divided by 255."
+                "images as uint8, or divided by 255."
             )
         levels = np.empty(images.shape, np.uint8)
         for place, picture in enumerate(images):

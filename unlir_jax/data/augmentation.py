@@ -166,7 +166,7 @@ def _check_range(name: str, value: Range) -> Range:
 
 def _check_area(value: Range) -> Range:
     if value[1] > 1:
-        raise ValueError(f"`area`={value}; expected shares of the picture, at most 1.")
+        raise ValueError(f"`area`={value}; expected shares of the image, at most 1.")
     return _check_range("area", value)
 
 

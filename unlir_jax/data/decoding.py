@@ -163,7 +163,7 @@ def readable(where: str, most: int) -> Iterator[None]:
             raise
         reason = str(error) or type(error).__name__
         raise ValueError(
-            f"{where} cannot be read as a picture ({reason}); expected JPEG, PNG, WebP "
+            f"{where} cannot be read as an image ({reason}); expected JPEG, PNG, WebP "
             "or another format that Pillow reads."
         ) from error
 

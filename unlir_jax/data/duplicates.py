@@ -32,19 +32,19 @@ class Duplicates(NamedTuple):
     compared: int
     of: int
 
-    def sentences(self, what: str = "test pictures") -> list[str]:
+    def sentences(self, what: str = "test images") -> list[str]:
         """Say what people should know, if anything."""
         found = []
         if self.count:
             shown = ", ".join(f"{one} ({other})" for one, other in self.pairs[:3])
             more = ", …" if self.count > 3 else ""
             found.append(
-                f"{self.count} {what} are training pictures too, byte for byte or "
+                f"{self.count} {what} are training images too, byte for byte or "
                 f"pixel for pixel: {shown}{more}."
             )
         if self.compared < self.of:
             found.append(
-                f"Pictures that are both trained and tested on were looked for among "
+                f"Images that are both trained and tested on were looked for among "
                 f"{self.compared} of {self.of} only."
             )
         return found

@@ -154,7 +154,7 @@ def _fingerprint(
 def _existing(root: Path) -> Path:
     if not os.path.isdir(root):
         kind = "is a file" if os.path.exists(root) else "does not exist"
-        raise ValueError(f"Folder {str(root)!r} {kind}; expected a folder of pictures.")
+        raise ValueError(f"Folder {str(root)!r} {kind}; expected a folder of images.")
     # Worker processes may run elsewhere.
     return root.absolute()
 
@@ -166,7 +166,7 @@ def _choose(
     where = f"folder {str(root)!r}"
     if splits is not None and holdout:
         raise ValueError(
-            f"`holdout`={holdout} is for pictures without splits, but {where} has "
+            f"`holdout`={holdout} is for images without splits, but {where} has "
             f"{', '.join(sorted(set(splits)))}; expected `holdout`=0."
         )
     if splits is None:

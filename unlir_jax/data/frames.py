@@ -178,5 +178,5 @@ def upright_mask(
     width, height = mask.image.size
     raise ValueError(
         f"{where} has {width} x {height} pixels; expected {stored[0]} x {stored[1]} as "
-        f"its picture has{advice}."
+        f"its image has{advice}."
     )

@@ -31,7 +31,7 @@ class Found(NamedTuple):
     def failures(self) -> list[dict[str, str]]:
         """Say of what matched nothing that it did not, as of files that are broken."""
         return [
-            {"file": item, "error": f"No picture matches {item!r}."}
+            {"file": item, "error": f"No image matches {item!r}."}
             for item in self.unmatched
         ]
 
@@ -54,8 +54,8 @@ def left_out(names: Sequence[str], where: str) -> str:
     files = "1 file" if len(names) == 1 else f"{len(names)} files"
     known = " ".join(sorted(SUFFIXES))
     return (
-        f"{files} {where} left out, whose suffix is no picture's: {shown}{further}; "
-        f"pictures are {known}.{said and ' '}{said}"
+        f"{files} {where} left out, whose suffix is no image's: {shown}{further}; "
+        f"images are {known}.{said and ' '}{said}"
     )
 
 
@@ -90,7 +90,7 @@ def find_pictures(asked: Sequence[str], outside: str | os.PathLike[str] = "") ->
         if not item:
             # It would be the current folder, with all that lies below.
             raise ValueError(
-                "A picture is named '', which is no path; expected picture files, "
+                "An image is named '', which is no path; expected image files, "
                 "folders that hold some ('.' for the current one), or patterns."
             )
         path = Path(item)

@@ -38,7 +38,7 @@ def check_white_level(white_level: WhiteLevel) -> WhiteLevel:
         raise ValueError(
             f"`white_level`={white_level!r}; expected a number above 0, such as 4095, "
             f"{AUTO!r} for that of the file's type, or {MAXIMUM!r} for the brightest "
-            "value of each picture."
+            "value of each image."
         )
     return value
 
@@ -62,7 +62,7 @@ def to_rgb(
     white_level: WhiteLevel = AUTO,
     *,
     white: int | None = None,
-    where: str = "The picture",
+    where: str = "The image",
     budget: Budget = UNLIMITED,
 ) -> Image.Image:
     """Convert an image of any mode to 8-bit RGB.

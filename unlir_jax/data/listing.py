@@ -45,7 +45,7 @@ def list_folder(
     others[:] = [name for name in others if not name.startswith(outside)]
     if not pictures:
         raise ValueError(
-            f"Folder {str(root)!r} has no pictures; expected some of "
+            f"Folder {str(root)!r} has no images; expected some of "
             f"{', '.join(sorted(image_files.SUFFIXES))} in it or below."
         )
     index = table and tables.read(table, pictures)
@@ -88,7 +88,7 @@ def _by_split(root: Path, splits: list[str], split: str, others: list[str]) -> L
         found = list(image_files.walk(root, part, others=others))
         if not found:
             raise ValueError(
-                f"Folder {str(root / part)!r} has no pictures; expected some of "
+                f"Folder {str(root / part)!r} has no images; expected some of "
                 f"{', '.join(sorted(image_files.SUFFIXES))} below it."
             )
         pictures += found
@@ -104,7 +104,7 @@ def _class_of(root: Path, name: str, depth: int, classes: frozenset[str]) -> str
     if len(parts) <= depth + 1 or parts[depth] not in classes:
         raise ValueError(
             f"Image {str(root / name)!r} is in no folder of a class, but others are; "
-            "expected all pictures in such folders."
+            "expected all images in such folders."
         )
     return parts[depth]
 
@@ -128,7 +128,7 @@ def _without_pictures(name: str, above: Path) -> ValueError:
             f"({reason}); expected a folder that can be read, or no such folder."
         )
     return ValueError(
-        f"Class {name!r} has no pictures in {str(above)!r}; expected at least one, or "
+        f"Class {name!r} has no images in {str(above)!r}; expected at least one, or "
         "no such folder."
     )
 
@@ -144,7 +144,7 @@ def _by_table(table: tables.Table) -> Listing:
         if not picture:
             key = "path" if "path" in table.columns else "name"
             raise ValueError(
-                f"{row.where} has {key}={row.values[key]!r}; expected a picture in "
+                f"{row.where} has {key}={row.values[key]!r}; expected an image in "
                 f"{str(table.file.parent)!r}."
             )
         label = row.values[column] if column else ""
@@ -155,7 +155,7 @@ def _by_table(table: tables.Table) -> Listing:
         if labels.setdefault(picture, label) != label:
             raise ValueError(
                 f"{row.where} has {column}={label!r} for {picture!r}, a line before "
-                f"{labels[picture]!r}; expected one class for each picture."
+                f"{labels[picture]!r}; expected one class for each image."
             )
     if not labels:
         raise ValueError(f"Table {str(table.file)!r} has no rows; expected some.")
@@ -170,7 +170,7 @@ def _by_table(table: tables.Table) -> Listing:
         for name in classes:
             if (name, "train") not in pairs:
                 raise ValueError(
-                    f"Class {name!r} of {str(table.file)!r} has no picture in the "
+                    f"Class {name!r} of {str(table.file)!r} has no image in the "
                     "split 'train'; expected at least one."
                 )
     return listing
@@ -183,13 +183,13 @@ def _splits_of(table: tables.Table, pictures: list[str]) -> list[str]:
         if not split or (picture and splits.setdefault(picture, split) != split):
             raise ValueError(
                 f"{row.where} has split={split!r}; expected "
-                "one split for each picture, the same in all its lines."
+                "one split for each image, the same in all its lines."
             )
     for picture in pictures:
         if picture not in splits:
             raise ValueError(
                 f"Table {str(table.file)!r} has no row for {picture!r}; expected one "
-                "for every picture."
+                "for every image."
             )
     return [splits[picture] for picture in pictures]
 

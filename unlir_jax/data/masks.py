@@ -13,11 +13,12 @@ Read, all are one: 0 for the background, k for the k-th part, `VOID` for void.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 
 import numpy as np
 from PIL import Image
 
+from unlir_jax.core import choices
 from unlir_jax.data import decoding, frames, mask_values, preprocessing, strips
 from unlir_jax.data.mask_values import Stored
 from unlir_jax.data.source import VOID
@@ -123,8 +124,7 @@ def check_settings(kind: str, ignore: int | None) -> None:
     Raises:
         ValueError: `mask` or `ignore` is something else.
     """
-    if kind not in get_args(Kind):
-        raise ValueError(f"`mask`={kind!r}; expected one of {get_args(Kind)}.")
+    choices.check("mask", kind, Kind)
     whole = isinstance(ignore, int) and not isinstance(ignore, bool)
     if ignore is not None and not (whole and 0 <= ignore <= 65535):
         raise ValueError(
@@ -250,5 +250,5 @@ def _check_palette(image: Image.Image, values: np.ndarray, where: str) -> None:
     if ((greys[:, 0] > 0) != (used > 0)).any():
         raise ValueError(
             f"{where} has a palette in which black is not number 0, so that numbers "
-            "and greys say different things; expected a grey picture, or 0 as black."
+            "and greys say different things; expected a grey image, or 0 as black."
         )

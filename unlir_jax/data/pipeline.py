@@ -298,7 +298,7 @@ def _read(plan: Plan, index: int) -> Example | None:
             return None
         raise ValueError(
             f"Example {plan.source.name(index)!r} cannot be read ({error}); expected a "
-            "good picture, or strict=False, which gives it no weight."
+            "good image, or strict=False, which gives it no weight."
         ) from error
 
 

@@ -113,14 +113,14 @@ def decode_file(
     try:
         if not os.path.isfile(path):
             kind = "is a folder" if os.path.isdir(path) else "does not exist"
-            raise FileNotFoundError(f"{where} {kind}; expected a picture file.")
+            raise FileNotFoundError(f"{where} {kind}; expected an image file.")
         with path.open("rb") as stream:
             return decoding.decode(stream, where, most, str(path), beside)
     except FileNotFoundError:
         raise
     except OSError as error:
         raise ValueError(
-            f"{where} cannot be read ({error.strerror or error}); expected a picture "
+            f"{where} cannot be read ({error.strerror or error}); expected an image "
             "file."
         ) from error
 
@@ -166,7 +166,7 @@ def to_picture(picture: Picture, *, white_level: WhiteLevel = AUTO) -> Image.Ima
         if not np.isfinite(array).all() or array.min() < 0 or array.max() > 1:
             raise ValueError(
                 "`picture` holds floating point values outside [0, 1]; divide 8-bit "
-                "pictures by 255 or pass them as uint8."
+                "images by 255 or pass them as uint8."
             )
         array = np.round(array * 255).astype(np.uint8)
     if array.dtype != np.uint8:

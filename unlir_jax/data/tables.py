@@ -157,5 +157,5 @@ def check_all(table: Table, pictures: Sequence[str], found: Container[str]) -> N
         if picture not in found:
             raise ValueError(
                 f"Table {str(table.file)!r} has no row for {picture!r}; expected one "
-                "for every picture."
+                "for every image."
             )

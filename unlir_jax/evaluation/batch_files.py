@@ -195,7 +195,7 @@ def _rows(arrays: Mapping[str, np.ndarray], batch: int, whose: Whose) -> Rows:
     last = min(first + whose.batch_size, len(whose.names))
     there = np.sort(np.concatenate([arrays["index"], arrays["unreadable"]]))
     if not np.array_equal(there, np.arange(first, last)):
-        raise ValueError(f"it is not of the pictures {first} to {last - 1}")
+        raise ValueError(f"it is not of the images {first} to {last - 1}")
     curves = {
         name.removeprefix(CURVE): array
         for name, array in arrays.items()

@@ -12,14 +12,7 @@ import jax
 
 from unlir_jax.core import finite
 from unlir_jax.data import pipeline, source
-from unlir_jax.evaluation import (
-    aggregate,
-    comparison,
-    gallery,
-    scoring,
-    setup,
-    store,
-)
+from unlir_jax.evaluation import aggregate, comparison, gallery, scoring, setup, store
 from unlir_jax.evaluation import settings as default_settings
 from unlir_jax.evaluation.setup import EvaluationSetup
 from unlir_jax.report import evaluation as report
@@ -197,7 +190,7 @@ def _finish(
     rows = store.read(folder, batches, whose)
     if not len(rows.index):
         why = source.reason(given.data, 0, given.annotations)
-        raise ValueError(f"No picture of the data can be read: {why}")
+        raise ValueError(f"No image of the data can be read: {why}")
     rows, results = aggregate.aggregate(given, rows)
     names = [given.data.name(int(index)) for index in rows.index]
     methods = list(given.explainers)

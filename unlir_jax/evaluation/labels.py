@@ -54,7 +54,7 @@ def said(how: str) -> str:
             "own in their order."
         )
     if how == FILES:
-        return "The classes are the numbers that the names of the pictures begin with."
+        return "The classes are the numbers that the names of the images begin with."
     return ""
 
 
@@ -67,7 +67,7 @@ def _by_file_name(
         if numbered:
             shown = next((f for f in files if not NUMBERED.match(f)), "nothing")
             raise ValueError(
-                f"The picture {shown!r} has no number in front; expected all to have "
+                f"The image {shown!r} has no number in front; expected all to have "
                 "one for `labels`='numbers', as in 281_tabby.jpg."
             )
         return np.full(source.size, -1, np.int32), NOTHING
@@ -75,14 +75,14 @@ def _by_file_name(
     beyond = np.flatnonzero(found >= count)
     if len(beyond):
         raise ValueError(
-            f"The picture {files[beyond[0]]!r} begins with a number, but the network "
+            f"The image {files[beyond[0]]!r} begins with a number, but the network "
             f"has {count} classes; expected 0 to {count - 1}{SETTING}."
         )
     # A counter gives no number twice.
     sure = numbered or len(set(found.tolist())) < len(found)
     if not sure and not _told_by_words(found, [str(m[2]) for m in matches], names):
         raise ValueError(
-            f"The pictures have numbers in front, such as {files[0]!r}, which may be "
+            f"The images have numbers in front, such as {files[0]!r}, which may be "
             "classes or a counter; expected --config.labels=numbers or "
             "--config.labels=predicted to say which."
         )

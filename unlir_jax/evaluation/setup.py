@@ -243,7 +243,7 @@ def _labels(
     found, how = labels.of_source(data, network.class_names, count, numbered=numbered)
     if (found < 0).any():
         raise ValueError(
-            f"{int((found < 0).sum())} of {data.size} pictures have no class; expected "
+            f"{int((found < 0).sum())} of {data.size} images have no class; expected "
             "class folders, a table index.csv, file names such as 281_tabby.jpg, or "
             "--config.labels=predicted."
         )
@@ -279,7 +279,7 @@ def _open(settings: Settings) -> source.Source:
         spread = np.linspace(0, found.size, count, endpoint=False).astype(int)
         found = source.subset(found, spread)
     if not found.size:
-        raise ValueError("The data has no pictures; expected some.")
+        raise ValueError("The data has no images; expected some.")
     return found
 
 

@@ -125,8 +125,8 @@ def run(
     found = files.find_pictures(images, outside=output)
     if not found.files:
         raise ValueError(
-            f"No picture matches {', '.join(map(repr, images)) or 'nothing'}; expected "
-            "picture files, folders that hold some, or patterns such as 'photos/*.jpg'."
+            f"No image matches {', '.join(map(repr, images)) or 'nothing'}; expected "
+            "image files, folders that hold some, or patterns such as 'photos/*.jpg'."
         )
     by_parts = attribution.decides_by_parts(model, weights)
     chosen = explainers.default(by_parts) if methods is None else methods

@@ -77,5 +77,5 @@ def nothing_read(failed: Sequence[Mapping[str, str]]) -> str:
     return (
         first
         if len(failed) == 1
-        else f"None of {len(failed)} pictures is usable: {first}"
+        else f"None of {len(failed)} images is usable: {first}"
     )

@@ -17,8 +17,6 @@ from unlir_jax.models.pretrained import Pretrained
 from unlir_jax.types import (
     Array,
     Explainer,
-    Images,
-    Labels,
     Metric,
     RandomKey,
     Saliency,
@@ -174,14 +172,7 @@ def masked_probability(model: SplitModel) -> Metric:
     """Compute the probability of the label in the image times the map."""
     whole = split.whole(model)
 
-    def score(
-        variables: Variables,
-        images: Images,
-        labels: Labels,
-        saliency: Saliency,
-        *,
-        key: RandomKey | None = None,
-    ) -> dict[str, jax.Array]:
+    def score(variables, images, labels, saliency, *, key=None):
         del key  # Nothing here is random.
         mask = maps.normalize(saliency, "range")
         seen = jax.nn.softmax(whole(variables, maps.apply_mask(images, mask)))

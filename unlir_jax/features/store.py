@@ -112,7 +112,7 @@ def _fault(final: Path, described: Document, parts: tuple[str, ...], size: int) 
         return f"do not say what they are ({_said(error)})"
     sums = about.pop(SUMS, None)
     if about != documents.parse_json(json.dumps(described), "What is wanted"):
-        return "are of another network or other pictures"
+        return "are of another network or other images"
     if sums is None:
         return _adopt(final, about, parts, size)
     return _differing(final, sums, parts, size, size)
@@ -218,7 +218,7 @@ def write(
             for part, rows in kept.items():
                 if not np.isfinite(rows).all():
                     raise FloatingPointError(
-                        f"The features of pictures {done} to {done + len(rows) - 1} "
+                        f"The features of images {done} to {done + len(rows) - 1} "
                         "are not finite; expected a network that gives numbers, or "
                         "`model.dtype`=float32."
                     )

@@ -44,7 +44,7 @@ def classifier(
         spread = np.mean(np.square(means))
         if not spread > 0:
             raise ValueError(
-                f"{len(rows)} pictures have one and the same descriptor; expected some "
+                f"{len(rows)} images have one and the same descriptor; expected some "
                 "that differ."
             )
         covariance = spread * np.eye(rows.shape[1])

@@ -116,7 +116,7 @@ def _check(document: Record) -> None:
     right = document["right"]
     mean = sum(right) / len(right)
     if not set(right) <= {0, 1} or abs(document["accuracy"] - mean) > 1e-9:
-        raise ValueError("its accuracy is not that of its pictures")
+        raise ValueError("its accuracy is not that of its images")
     if not isinstance(document.get("unlabelled", 0), int):
         raise ValueError("its 'unlabelled' is no number")
 

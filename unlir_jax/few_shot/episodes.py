@@ -48,7 +48,7 @@ def draw(
     if not 1 <= shots <= counts[fewest]:
         name = repr(names[fewest]) if names else fewest
         raise ValueError(
-            f"`k`={shots} pictures of each class, but class {name} has "
+            f"`k`={shots} images of each class, but class {name} has "
             f"{counts[fewest]}; expected 1 to {counts[fewest]}."
         )
     drawn = []
@@ -75,7 +75,7 @@ def others(
     left = size - len(np.unique(chosen))
     if count is not None and not 0 <= count <= left:
         raise ValueError(
-            f"`unlabelled`={count}, but {left} pictures of the training split are left "
+            f"`unlabelled`={count}, but {left} images of the training split are left "
             f"beside those that are drawn; expected 0 to {left}, or all."
         )
     random = np.random.default_rng([number, 2])

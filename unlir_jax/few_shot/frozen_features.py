@@ -53,7 +53,7 @@ class FrozenFeatures:
         pixels, labels, kept = self._read(test, np.arange(test.size))
         if not kept.any():
             why = source.reason(test, 0)
-            raise ValueError(f"No picture of the test can be read: {why}")
+            raise ValueError(f"No image of the test can be read: {why}")
         self.test_labels = labels[kept]
         self.test_names = [test.name(int(place)) for place in np.flatnonzero(kept)]
         self.test = self._views(pixels[kept], self.test_names)
@@ -134,7 +134,7 @@ class FrozenFeatures:
             raise FloatingPointError(
                 f"The features of {self.network.name} are not finite"
                 f"{finite.named([files.readable(name) for name in broken])}; expected "
-                "numbers: look at the weights, or leave these pictures out."
+                "numbers: look at the weights, or leave these images out."
             )
         return found
 

@@ -180,7 +180,7 @@ def _labelled(train: source.Source) -> source.Source:
     without = np.flatnonzero(np.asarray(train.labels) < 0)
     if len(without):
         raise ValueError(
-            f"{train.name(int(without[0]))!r} and {len(without) - 1} other pictures to "
+            f"{train.name(int(without[0]))!r} and {len(without) - 1} other images to "
             "learn from have no class; expected one for each."
         )
     return train
@@ -202,7 +202,7 @@ def _unlabelled(text: str) -> int | None:
         return None
     if not text.isdecimal() or len(text) > MOST_DIGITS:
         raise ValueError(
-            f"`unlabelled`={paths.shown(text)}; expected a number of pictures, or "
+            f"`unlabelled`={paths.shown(text)}; expected a number of images, or "
             f"{ALL!r}."
         )
     return int(text)

@@ -12,13 +12,7 @@ import numpy as np
 
 from unlir_jax.core import finite
 from unlir_jax.core.document_types import Record
-from unlir_jax.few_shot import (
-    comparison,
-    episode_files,
-    episodes,
-    fitting,
-    methods,
-)
+from unlir_jax.few_shot import comparison, episode_files, episodes, fitting, methods
 from unlir_jax.few_shot import settings as default_settings
 from unlir_jax.few_shot.frozen_features import FrozenFeatures
 from unlir_jax.few_shot.setup import FewShotSetup

@@ -109,7 +109,7 @@ def run(
     found = files.find_pictures(images, outside=output)
     if not found.files:
         raise ValueError(
-            f"No picture is {', '.join(map(repr, images))}; expected files or folders."
+            f"No image is {', '.join(map(repr, images))}; expected files or folders."
         )
     record.check_folder(output, {PAGE, *PICTURES}, overwrite=overwrite)
     progress("loading the network", 0.0)
@@ -149,7 +149,7 @@ def _read(paths: Sequence[Path], task: _Task, failed: list[dict[str, str]]) -> _
             failed.append({"file": str(path), "error": str(error)})
     if not kept:
         raise ValueError(
-            f"No picture of {len(paths)} can be read ({failed[0]['error']}); expected "
+            f"No image of {len(paths)} can be read ({failed[0]['error']}); expected "
             "some."
         )
     return _Seen(kept, np.stack(pixels))
@@ -369,7 +369,7 @@ def _write(
         filter_page.saliency(rows, own),
     ]
     name = document["adapter"]["file"]
-    subtitle = f"{document['model']}  ·  {document['pictures']} pictures"
+    subtitle = f"{document['model']}  ·  {document['pictures']} images"
     lines = [
         (
             filter_sheet.filter_title(entry),

@@ -2,13 +2,14 @@
 
 import operator
 from collections.abc import Mapping
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from unlir_jax import tree
+from unlir_jax.core import choices
 from unlir_jax.filters import pairing as pairings
 from unlir_jax.filters import parameters
 from unlir_jax.filters.pairing import Pairing
@@ -70,10 +71,7 @@ def init(
         The kernel of `ConvTranspose(transpose_kernel=True)` is `[…, out, in]`. It is
         refused where a bias or a norm gives it away, and cannot be told otherwise.
     """
-    if mode not in get_args(Mode):
-        raise ValueError(
-            f"`mode`={mode!r}; expected one of {', '.join(get_args(Mode))}."
-        )
+    choices.check("mode", mode, Mode)
     params = parameters.named(variables)
     layers = parameters.select_layers(params, select)
     weights: dict[str, jax.Array] = {}

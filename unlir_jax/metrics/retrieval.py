@@ -128,8 +128,8 @@ def revisited(
     if len(set(shapes)) > 1 or (np.sum(kinds, axis=0) > 1).any():
         raise ValueError(
             f"`easy`, `hard` and `junk` have shapes {shapes[0]}, {shapes[1]} and "
-            f"{shapes[2]}, or share pictures; expected [queries, index] for all, and "
-            "each picture in one of them at most."
+            f"{shapes[2]}, or share images; expected [queries, index] for all, and "
+            "each image in one of them at most."
         )
     easy, hard, junk = kinds
     return {
@@ -159,13 +159,13 @@ def by_class(
     if rows.ndim != 2 or labels.shape != rows.shape[:1]:
         raise ValueError(
             f"`descriptors` has shape {rows.shape} and `labels` {labels.shape}; "
-            "expected [pictures, channels] and [pictures]."
+            "expected [images, channels] and [images]."
         )
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
     rows = np.divide(rows, lengths, out=np.zeros_like(rows), where=lengths > 0)
     if not (np.unique(labels, return_counts=True)[1] > 1).any():
         raise ValueError(
-            "`labels` has no class with two pictures; expected something to find."
+            "`labels` has no class with two images; expected something to find."
         )
     found = []
     for first in range(0, len(rows), ROWS):

@@ -10,7 +10,9 @@ colour, `cascading_randomization@hog` compares histograms.
 import inspect
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple
+
+from unlir_jax.core import choices, memoize
 
 Factory = Callable[..., Any]
 NONE: Mapping[str, Any] = MappingProxyType({})
@@ -128,25 +130,23 @@ class MetricSpec(NamedTuple):
     short: str = ""
     caution: str = ""
 
-    def __call__[F: Factory](self, factory: F) -> F:
+    def __call__[**P, R](self, factory: Callable[P, R]) -> Callable[P, R]:
         """Register a factory `(model, *, settings) -> metric` under its own name.
 
         Returns:
-            The factory as it is.
+            The factory, which keeps what it made, see `memoize.remember`.
 
         Raises:
             ValueError: No such direction or need, or another factory has the name.
         """
         for field, known in (("better", Better), ("needs", Needs)):
             value = getattr(self, field)
-            if value not in get_args(known):
-                raise ValueError(
-                    f"`{field}`={value!r}; expected one of {get_args(known)}."
-                )
+            choices.check(field, value, known)
         name = factory.__name__
         owner = FACTORIES.get(name, factory).__module__
         if owner != factory.__module__:
             raise ValueError(f"`{name}` is a metric of {owner}; expected another name.")
+        factory = memoize.remember(factory)
         SPECS[name], FACTORIES[name] = self, factory
         OUTPUTS[name] = Output(self.title, self.better, self.scale)
         OUTPUTS.update(self.outputs)

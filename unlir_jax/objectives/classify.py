@@ -40,7 +40,7 @@ def classify(
     mixing.check_strengths(mixup, cutmix)
     if cutmix and apply.inputs != "image":
         raise ValueError(
-            f"`cutmix`={cutmix} cuts pictures, but this network is trained on cached "
+            f"`cutmix`={cutmix} cuts images, but this network is trained on cached "
             "features; expected cutmix=0, or no cache."
         )
 

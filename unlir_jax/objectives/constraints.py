@@ -75,7 +75,7 @@ def consistency(seen: Seen) -> PerImage:
 def equivariance(seen: Seen) -> PerImage:
     """Compare shares with the flipped images' shares."""
     if seen.flipped is None:
-        raise ValueError("`flipped` is None; expected shares of flipped pictures.")
+        raise ValueError("`flipped` is None; expected shares of flipped images.")
     flip = losses.Transform(flip=True)
     return losses.equivariance(seen.traits.cells, seen.flipped, flip)
 
@@ -142,7 +142,7 @@ def active(weights: Mapping[str, float], apply: Apply) -> dict[str, float]:
             )
     if "equivariance" in found and apply.inputs != "image":
         raise ValueError(
-            f"`terms.equivariance`={found['equivariance']} looks at flipped pictures, "
+            f"`terms.equivariance`={found['equivariance']} looks at flipped images, "
             "but this network is trained on cached features; expected 0, or no cache."
         )
     return found

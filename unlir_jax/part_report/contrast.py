@@ -85,7 +85,7 @@ def _look(
         found["side"] = [cell[None]]
     if not found:
         raise ValueError(
-            f"No training picture of {network.class_names[label]!r} can be read; "
+            f"No training image of {network.class_names[label]!r} can be read; "
             "expected some."
         )
     return {name: np.concatenate(values) for name, values in found.items()}

@@ -77,7 +77,7 @@ def run(
     )
     if pair and training.source is None:
         raise ValueError(
-            f"`contrast` needs the training pictures, but: {training.missing}"
+            f"`contrast` needs the training images, but: {training.missing}"
         )
     document = _document(folder, gallery, purpose, chosen, training)
     if pair:

@@ -106,7 +106,7 @@ def _gallery(
     if not folder.is_dir():
         return None, training_images.nothing(
             "Training regions are shown where --model is the workdir of a training, "
-            "which knows its pictures."
+            "which knows its images."
         )
     try:
         gallery = part_gallery.read(folder)

@@ -2,13 +2,14 @@
 
 import functools
 import math
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Float
 
+from unlir_jax.core import choices
 from unlir_jax.types import Array, RandomKey
 
 Solver = Literal["hungarian", "ipfp", "soft_assign"]
@@ -283,10 +284,7 @@ def solve(
     regions = jnp.asarray(regions, jnp.float32)
     images, room, channels = regions.shape
     check_room(count, room)
-    if solver not in get_args(Solver):
-        raise ValueError(
-            f"`solver`={solver!r} is unknown; expected one of {get_args(Solver)}."
-        )
+    choices.check("solver", solver, Solver)
     if steps < 1:
         raise ValueError(f"`steps`={steps}; expected 1 or more.")
     if initial is not None and key is None:

@@ -16,15 +16,7 @@ from unlir_jax.models import zoo
 from unlir_jax.models.part_network import PartNet
 from unlir_jax.models.pretrained import Pretrained
 from unlir_jax.storage import paths
-from unlir_jax.types import (
-    Array,
-    Explainer,
-    Images,
-    Labels,
-    RandomKey,
-    Saliency,
-    Variables,
-)
+from unlir_jax.types import Array, Explainer, Images, Labels, Saliency, Variables
 from unlir_jax.weights import exported
 
 SHOWN = 6
@@ -120,13 +112,7 @@ def class_map(
         total = jax.nn.relu(evidence.sum(-1))
         return receptive_field.place(total, fitted(centres, total), images.shape[1])
 
-    def explain(
-        variables: Variables,
-        images: Images,
-        labels: Labels,
-        *,
-        key: RandomKey | None = None,
-    ) -> Saliency:
+    def explain(variables, images, labels, *, key=None):
         del key  # Nothing here is random.
         split.check_batch(network.model, variables, images, labels)
         return run(variables, jnp.asarray(images), jnp.asarray(labels))

@@ -1,13 +1,14 @@
 """Discovery of parts: groups of images, seeds of their parts, and whitening."""
 
 import functools
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from unlir_jax.core import choices
 from unlir_jax.parts import assignment, clustering
 from unlir_jax.types import Array, Maps, RandomKey
 
@@ -46,10 +47,7 @@ def bag_of_parts(
     Raises:
         ValueError: `pooling` is unknown.
     """
-    if pooling not in get_args(Pooling):
-        raise ValueError(
-            f"`pooling`={pooling!r} is unknown; expected one of {get_args(Pooling)}."
-        )
+    choices.check("pooling", pooling, Pooling)
     scores = jnp.asarray(scores)
     pooled = {"max": jnp.max, "mean": jnp.mean}
     return jnp.concatenate(

@@ -70,7 +70,7 @@ def whiten(
     kept[: -discovery.DIRECTIONS] = False
     if not kept.any():
         raise ValueError(
-            f"{len(values)} pictures have the same descriptors; expected pictures that "
+            f"{len(values)} images have the same descriptors; expected images that "
             "differ."
         )
     lengths = np.sqrt(variances[kept])

@@ -195,9 +195,7 @@ def _looking(module: Module, variables: Variables) -> Look:
     """
 
     @jax.jit
-    def run(
-        variables: Variables, images: jax.Array, labels: jax.Array
-    ) -> dict[str, jax.Array]:
+    def run(variables, images, labels):
         maps = module.apply(variables, images, method="features")
         reading = module.apply(variables, maps, method="read")
         rows = jnp.arange(len(labels))

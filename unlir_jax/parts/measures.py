@@ -66,7 +66,7 @@ def measure(
         measured |= _baselines(run, reader.train, reader.test)
     measured |= _retrieval(run, variables, reader)
     if _finds_nothing(run, reader):
-        measured[LEFT_OUT] = {"retrieval": "no class of the test has two pictures"}
+        measured[LEFT_OUT] = {"retrieval": "no class of the test has two images"}
     module, test = run.network.module, run.data.test
     kernel = np.asarray(variables["params"]["classifier"]["parts"]["kernel"])
     measured["test/part_cosine"] = part_metrics.part_cosine(kernel.T)

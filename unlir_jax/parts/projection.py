@@ -124,7 +124,7 @@ def _check(module: Module, labels: np.ndarray) -> None:
     missing = np.setdiff1d(np.arange(module.classifier.classes), labels)
     if len(missing):
         raise ValueError(
-            f"Class {missing[0]} has no training picture ({len(missing)} such); "
+            f"Class {missing[0]} has no training image ({len(missing)} such); "
             "expected one, for its prototypes to be moved to."
         )
 

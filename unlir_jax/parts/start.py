@@ -200,7 +200,7 @@ def check(
         )
     if classifier == "ridge" and pictures > MOST_PICTURES:
         raise ValueError(
-            f"`start.classifier`='ridge' compares all pairs of {pictures} pictures; "
+            f"`start.classifier`='ridge' compares all pairs of {pictures} images; "
             f"expected at most {MOST_PICTURES}, or 'random' and more steps."
         )
 
@@ -348,7 +348,7 @@ def draw_labels(labels: np.ndarray, per_class: int, key: RandomKey) -> np.ndarra
         if len(own) < per_class:
             raise ValueError(
                 f"`start.labels_per_class`={per_class}, but class {label} has "
-                f"{len(own)} pictures; expected at most as many as the smallest class."
+                f"{len(own)} images; expected at most as many as the smallest class."
             )
         drawn.append(random.permutation(own)[:per_class])
     return np.sort(np.concatenate(drawn))

@@ -1,10 +1,11 @@
 """Choice of the channels that stay."""
 
 from collections.abc import Iterable, Mapping
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 
 import numpy as np
 
+from unlir_jax.core import choices
 from unlir_jax.models import channels
 from unlir_jax.pruning.scores import Scores
 
@@ -64,10 +65,7 @@ def choose(
             f"`keep_at_least`={keep_at_least}; expected at least 1, or the layer would "
             "vanish."
         )
-    if scope not in get_args(Scope):
-        raise ValueError(
-            f"`scope`={scope!r}; expected one of {', '.join(get_args(Scope))}."
-        )
+    choices.check("scope", scope, Scope)
     check_layers(scores.graph, scores.values if layers is None else layers)
     check_layers(scores.graph, scores.values)
     chosen = {

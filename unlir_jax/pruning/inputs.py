@@ -75,7 +75,7 @@ def measure(
         batch = jax.tree.map(np.float64, sums(variables, images))
         totals = jax.tree.map(np.add, totals, batch) if totals else batch
     if not totals:
-        raise ValueError("`batches` is empty; expected at least one batch of pictures.")
+        raise ValueError("`batches` is empty; expected at least one batch of images.")
     result = {}
     for layer, (count, total, products) in totals.items():
         mean = total / count

@@ -55,7 +55,7 @@ def reconstruct(
             "a network of inverted residual blocks with norms, or `compensate` instead."
         )
     if not len(batches):
-        raise ValueError("`batches` is empty; expected at least one batch of pictures.")
+        raise ValueError("`batches` is empty; expected at least one batch of images.")
     choices.check(choice)
     channels.check(choice.graph, variables)
     start = surgery.compensate(variables, choice, moments)

@@ -19,9 +19,9 @@ def markdown(found: Document) -> str:
     about = found["about"]
     confidence = 100 * about["statistics"]["confidence"]
     lines = [
-        f"# {about['model']}, {about['images']} pictures",
+        f"# {about['model']}, {about['images']} images",
         "",
-        f"Mean and {confidence:g} % interval (bootstrap over pictures), in per cent.",
+        f"Mean and {confidence:g} % interval (bootstrap over images), in per cent.",
         "",
         "| method | "
         + " | ".join(
@@ -105,12 +105,12 @@ def _sentences(found: Document) -> list[str]:
     for metric, each in about["undefined"].items():
         sentences.append(
             f"{words.metric_title(metric)} is undefined for {each['pictures']} of "
-            f"{about['images']} pictures, which have no object, such as "
+            f"{about['images']} images, which have no object, such as "
             f"{each['first']}: they count for no mean of it, and are nan in the tables."
         )
     if about["unreadable"]:
         sentences.append(
-            f"{len(about['unreadable'])} pictures could not be read, among them "
+            f"{len(about['unreadable'])} images could not be read, among them "
             f"{about['unreadable'][0]}: {about['unreadable_why']}"
         )
     sentences += about["notices"]

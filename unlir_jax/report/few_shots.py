@@ -39,7 +39,7 @@ def draw(summary: Document) -> bytes:
     left, middle, right = figure.subplots(1, 3, sharey=True)
     for index in range(len(names)):
         _lines(summary, index, left, middle, right)
-    _axes(left, "pictures of each class, k", shots)
+    _axes(left, "images of each class, k", shots)
     left.set_xticks(shots, [str(k) for k in shots])
     ends = [
         100 * summary[f"{name}/{k}/test/accuracy_{end}"]
@@ -105,7 +105,7 @@ def page(summary: Document, png: bytes) -> str:
     names = summary["methods"]
     return html.render(
         "few_shots.html",
-        title=f"{summary['model']} from few pictures",
+        title=f"{summary['model']} from few images",
         command="unlir train",
         version=summary["versions"]["unlir_jax"],
         summary=summary,

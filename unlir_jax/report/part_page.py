@@ -32,7 +32,7 @@ def page(
         "Network": document["model"],
         "Parts": len(gallery["parts"]),
         "Classes": len(gallery["classes"]),
-        "Training pictures": gallery["pictures"],
+        "Training images": gallery["pictures"],
     }
     for name, value in document["figures"].items():
         facts[FIGURES[name]] = f"{words.percent(value)} %"
@@ -56,7 +56,7 @@ def summary(document: Document, gallery: Document) -> str:
         f"{FIGURES[name]} {words.percent(value)} %"
         for name, value in document["figures"].items()
     ]
-    pictures = f"{gallery['pictures']} training pictures"
+    pictures = f"{gallery['pictures']} training images"
     count = f"{len(gallery['classes'])} classes"
     return "  ·  ".join([document["model"], count, pictures, *found])
 

@@ -110,7 +110,7 @@ def run(
     found = [
         image_files.find_pictures(asked, outside=output) for asked in (queries, index)
     ]
-    for what, listed in zip(("query", "picture to search"), found, strict=True):
+    for what, listed in zip(("query", "image to search"), found, strict=True):
         if not listed.files:
             raise ValueError(
                 f"There is no {what}; expected files, folders or patterns."
@@ -135,7 +135,7 @@ def run(
     if not searched or not asking:
         raise ValueError(
             f"{'None of the queries' if searched else 'Nothing to search'} can be read "
-            f"({failed[0]['error']}); expected pictures."
+            f"({failed[0]['error']}); expected images."
         )
     table = {path: rows[path] for path in known}
     _check_finite(rows)
@@ -183,8 +183,8 @@ def _check_whiten(network: pretrained.Pretrained, whiten: int, pictures: int) ->
     if whiten > most:
         raise ValueError(
             f"`whiten`={whiten} directions of {_channels(network, maps)} filters and "
-            f"{pictures} pictures in the index; expected at most {most}: one less than "
-            "pictures, and no more than filters."
+            f"{pictures} images in the index; expected at most {most}: one less than "
+            "images, and no more than filters."
         )
 
 

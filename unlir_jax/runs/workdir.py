@@ -269,11 +269,11 @@ def training_pictures(folder: str | os.PathLike[str]) -> sources.Source:
         *(TypeError, AttributeError, ImportError),
     ) as error:
         raise ValueError(
-            f"The training pictures are not where they were: {error}"
+            f"The training images are not where they were: {error}"
         ) from error
     changed = origins.changed(Path(folder), "train", found)
     if changed:
-        raise ValueError(f"The training pictures are not what they were: {changed}.")
+        raise ValueError(f"The training images are not what they were: {changed}.")
     return found
 
 

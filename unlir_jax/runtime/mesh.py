@@ -7,13 +7,14 @@ exchange out instead; both give the same numbers to rounding.
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from unlir_jax.core import choices
 from unlir_jax.types import Array, PyTree
 
 AXIS = "data"
@@ -157,8 +158,7 @@ def layout(
     Raises:
         ValueError: An unknown mode, or cut parameters in `pmap` mode.
     """
-    if mode not in get_args(Mode):
-        raise ValueError(f"`mode`={mode!r}; expected one of {get_args(Mode)}.")
+    choices.check("mode", mode, Mode)
     if mode == "pmap" and shard_above:
         raise ValueError(
             f"`shard_above`={shard_above} with `mode`='pmap', which keeps a copy of "

@@ -7,17 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from unlir_jax import maps, split
-from unlir_jax.core import memoize, random_keys
+from unlir_jax.core import random_keys
 from unlir_jax.saliency.spec import explainer
-from unlir_jax.types import (
-    Explainer,
-    Images,
-    Labels,
-    RandomKey,
-    Saliency,
-    SplitModel,
-    Variables,
-)
+from unlir_jax.types import Explainer, Images, RandomKey, Saliency, SplitModel
 
 CENTER_DEVIATION = 0.25
 RANDOM_CELLS = 7
@@ -30,7 +22,6 @@ RANDOM_CELLS = 7
     passes="0",
     source="Poppi et al., CVPR Workshops 2021",
 )
-@memoize.remember
 def fake_cam(model: SplitModel) -> Explainer:
     """Mark every pixel but the top left one.
 
@@ -57,7 +48,6 @@ def fake_cam(model: SplitModel) -> Explainer:
     source="control",
     representative=True,
 )
-@memoize.remember
 def random(model: SplitModel) -> Explainer:
     """Draw 7 x 7 cells uniformly, for each image from its own key.
 
@@ -79,7 +69,6 @@ def random(model: SplitModel) -> Explainer:
     passes="0",
     source="control",
 )
-@memoize.remember
 def center(model: SplitModel) -> Explainer:
     """Mark the centre by a Gaussian of a quarter of the image's sides.
 
@@ -120,7 +109,6 @@ def center(model: SplitModel) -> Explainer:
     passes="0",
     source="control",
 )
-@memoize.remember
 def edges(model: SplitModel) -> Explainer:
     """Mark edges by the magnitude of the luminance's Sobel gradient."""
 
@@ -142,13 +130,7 @@ def _control(
     drawn = jax.jit(draw)
 
     @split.guarded(model)
-    def explain(
-        variables: Variables,
-        images: Images,
-        labels: Labels,
-        *,
-        key: RandomKey | None = None,
-    ) -> Saliency:
-        return drawn(jnp.asarray(images), key)
+    def explain(variables, images, labels, *, key=None):
+        return drawn(images, key)
 
     return explain

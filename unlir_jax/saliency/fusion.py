@@ -8,14 +8,7 @@ import jax.numpy as jnp
 
 from unlir_jax import maps
 from unlir_jax.core import memoize
-from unlir_jax.types import (
-    Explainer,
-    Images,
-    Labels,
-    RandomKey,
-    Saliency,
-    Variables,
-)
+from unlir_jax.types import Explainer, Saliency
 
 Fusion = Literal["mean", "max", "product"]
 Scaling = Literal["range", "max", "tanh", "none"]
@@ -63,13 +56,7 @@ def fuse(
         enlarged = [maps.resize(_scale(s, scaling), finest) for s in found]
         return combine(jnp.stack(enlarged), axis=0)
 
-    def explain(
-        variables: Variables,
-        images: Images,
-        labels: Labels,
-        *,
-        key: RandomKey | None = None,
-    ) -> Saliency:
+    def explain(variables, images, labels, *, key=None):
         return together([e(variables, images, labels, key=key) for e in explainers])
 
     return explain
@@ -111,13 +98,7 @@ def augmented(
             f"`intensities`={intensities}; expected one positive number or more."
         )
 
-    def explain_views(
-        variables: Variables,
-        images: Images,
-        labels: Labels,
-        *,
-        key: RandomKey | None = None,
-    ) -> Saliency:
+    def explain_views(variables, images, labels, *, key=None):
         images = jnp.asarray(images)
         found = []
         for intensity in intensities:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
+from unlir_jax.core import memoize
 from unlir_jax.types import Explainer
 
 Factory = Callable[..., Explainer]
@@ -50,11 +51,11 @@ class ExplainerSpec(NamedTuple):
     representative: bool = False
     synonyms: tuple[str, ...] = ()
 
-    def __call__[F: Factory](self, factory: F) -> F:
+    def __call__[**P](self, factory: Callable[P, Explainer]) -> Callable[P, Explainer]:
         """Register a factory `(model, *, settings) -> Explainer` under its own name.
 
         Returns:
-            The factory as it is.
+            The factory, which keeps what it made, see `memoize.remember`.
 
         Raises:
             ValueError: Another factory has the name, or a synonym.
@@ -66,6 +67,7 @@ class ExplainerSpec(NamedTuple):
                 raise ValueError(
                     f"`{each}` is an explainer of {owner}; expected another name."
                 )
+        factory = memoize.remember(factory)
         SPECS[name], METHODS[name] = self, factory
         SYNONYMS.update(dict.fromkeys(self.synonyms, name))
         if self.family == "controls":

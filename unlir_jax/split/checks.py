@@ -5,6 +5,7 @@ gets NaN.
 """
 
 import functools
+import inspect
 from collections.abc import Callable
 
 import jax
@@ -12,11 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import core
 
+from unlir_jax import maps
 from unlir_jax.core import random_keys
 from unlir_jax.core.document_types import Record
 from unlir_jax.split.functions import whole
 from unlir_jax.types import Images, Labels, PyTree, SplitModel, Variables
 
+INPUTS = "variables", "images", "labels", "saliency"
 SLACK = 1e-4
 """How far rounding may take a pixel out of [0, 1]."""
 PICTURES = (1, 3, 4)
@@ -29,8 +32,8 @@ def guarded[**P, R](
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Check what an explainer or a metric of a cut network is called with.
 
-    The function takes `variables, images, labels` first, and may take `key`; images
-    reach it as an array of JAX.
+    The function takes `variables, images, labels` first, and may take `saliency` and
+    `key`; images, labels and the map reach it as arrays of JAX.
 
     Args:
         model: The cut network.
@@ -47,23 +50,27 @@ def guarded[**P, R](
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        has_map = "saliency" in inspect.signature(function).parameters
+        names = INPUTS if has_map else INPUTS[:3]
+
         @functools.wraps(function)
         def called(*args: P.args, **kwargs: P.kwargs) -> R:
-            names = "variables", "images", "labels"
             given: Record = dict(zip(names, args, strict=False)) | kwargs
-            missing = [name for name in names if name not in given]
-            if missing:
+            if any(name not in given for name in names):
                 return function(*args, **kwargs)  # Which says what is missing.
+            variables, *arrays = (given[name] for name in names)
             check_key(given.get("key"))
-            batch = [given[name] for name in names]
-            check_batch(model, *batch, probability=probability)
-            images, labels = jnp.asarray(given["images"]), given["labels"]
-            rest = {name: kwargs[name] for name in kwargs if name not in names}
-            inputs = given["variables"], images, labels, *args[3:]
-            found = function(*inputs, **rest)  # pyright: ignore[reportCallIssue]
+            check_batch(model, variables, *arrays[:2], probability=probability)
+            for saliency in arrays[2:]:
+                maps.check_saliency(saliency, arrays[0])
+            arrays = [jnp.asarray(array) for array in arrays]
+            others = {name: kwargs[name] for name in kwargs if name not in names}
+            inputs = variables, *arrays, *args[len(names) :]
+            found = function(*inputs, **others)  # pyright: ignore[reportCallIssue]
+            images, labels = arrays[:2]
             if not traced(images, labels):
                 return found
-            logits = jax.eval_shape(whole(model), given["variables"], images)
+            logits = jax.eval_shape(whole(model), variables, images)
             return withheld(found, images, labels, logits.shape[-1])
 
         return called
@@ -139,7 +146,7 @@ def check_shapes(images: Images, labels: Labels, channels: int = 0) -> None:
     if not jnp.issubdtype(images.dtype, jnp.floating):
         raise TypeError(
             f"`images` are {images.dtype}; expected floating point in [0, 1]: divide "
-            "8-bit pictures by 255."
+            "8-bit images by 255."
         )
     if channels and shape[3] != channels:
         first = shape[1] == channels
@@ -149,7 +156,7 @@ def check_shapes(images: Images, labels: Labels, channels: int = 0) -> None:
             + (
                 "transpose(0, 2, 3, 1) moves the channels last."
                 if first
-                else "convert the pictures, or cut the network with another `mean`."
+                else "convert the images, or cut the network with another `mean`."
             )
         )
     if not jnp.issubdtype(labels.dtype, jnp.integer):
@@ -214,7 +221,7 @@ def check_pixels(images: Images) -> None:
     else:
         value = image.max() if image.max() > 1 + SLACK else image.min()
         advice = "values in [0, 1]: " + (
-            "divide 8-bit pictures by 255" if value > 2 else "clip what lies outside"
+            "divide 8-bit images by 255" if value > 2 else "clip what lies outside"
         )
     raise ValueError(f"`images`[{number}] holds {value:.6g}; expected {advice}.")
 

@@ -6,14 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from unlir_jax.core import compilation, memoize
-from unlir_jax.types import (
-    Features,
-    Images,
-    Logits,
-    PyTree,
-    SplitModel,
-    Variables,
-)
+from unlir_jax.types import Features, Images, Logits, PyTree, SplitModel, Variables
 
 BLACK = (0.0, 0.0, 0.0)
 

@@ -92,7 +92,7 @@ def refusal(network: str, finding: str, remedy: str) -> ValueError:
     """Make the one sentence about a network in training mode."""
     return ValueError(
         f"`{network}` is in training mode: {finding}; expected {remedy}, or "
-        "`allow_training=True` where a result may depend on the pictures beside it or "
+        "`allow_training=True` where a result may depend on the images beside it or "
         "on random numbers."
     )
 
@@ -201,7 +201,7 @@ def evaluating(network: str) -> Iterator[None]:
         said = str(error).split(" (http")[0].rstrip(".")
         raise refusal(
             network,
-            f"it writes or draws while it looks at pictures ({said})",
+            f"it writes or draws while it looks at images ({said})",
             "an argument or a field that turns it off, such as train=False or "
             "deterministic=True",
         ) from error

@@ -18,11 +18,7 @@ from typing import NamedTuple
 import numpy as np
 import scipy
 
-from unlir_jax.statistics.correlation import (
-    Correlation,
-    spearman,
-    spearman_interval,
-)
+from unlir_jax.statistics.correlation import Correlation, spearman, spearman_interval
 from unlir_jax.statistics.intervals import (
     HELD,
     Interval,

@@ -21,7 +21,7 @@ def describe(setup: TrainingSetup, depth: int = 0) -> str:
     tested = f", {test.size} to test on" if test else ", none to test on"
     return "\n".join(
         [
-            f"data: {train.size} pictures to train on{tested}, "
+            f"data: {train.size} images to train on{tested}, "
             f"{len(train.classes)} classes",
             f"batch: {inputs}, label int32 [{rows}]",
             f"steps: {setup.steps} ({setup.steps * rows / train.size:.4g} epochs)",

@@ -98,5 +98,5 @@ def result(folder: Path, summary: Record) -> str:
     if unread:
         some = [name for names in summary["unreadable"].values() for name in names]
         more = ", …" if unread > 5 else ""
-        skipped = f" {unread} pictures could not be read: {', '.join(some[:5])}{more}."
+        skipped = f" {unread} images could not be read: {', '.join(some[:5])}{more}."
     return f"training is finished in {str(folder)!r}, {listed(found)}.{skipped}"

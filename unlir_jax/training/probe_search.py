@@ -15,13 +15,7 @@ from unlir_jax.core import finite
 from unlir_jax.core.document_types import Settings
 from unlir_jax.features import cache
 from unlir_jax.training import held_out
-from unlir_jax.training.probe import (
-    STEPS,
-    WEIGHT_DECAY,
-    Candidate,
-    default,
-    poolings,
-)
+from unlir_jax.training.probe import STEPS, WEIGHT_DECAY, Candidate, default, poolings
 from unlir_jax.training.setup import TrainingSetup
 
 Tried = dict[str, list[list[float]]]
@@ -230,7 +224,7 @@ def _words(
     turns = "" if folds == 1 else f" in {folds} turns"
     name = settings.evaluate.best
     lines = [
-        f"probe: chosen on {pictures} training pictures, held out{turns}: "
+        f"probe: chosen on {pictures} training images, held out{turns}: "
         f"{_named(best)}; held-out {name} {scores[best].measured:.4f}."
     ]
     ways = dict.fromkeys(candidate.pooling for candidate in scores)
@@ -245,7 +239,7 @@ def _words(
 
 def _words_for_few(first: Candidate, setup: TrainingSetup) -> str:
     return (
-        f"probe: {setup.data.train.size} training pictures of "
+        f"probe: {setup.data.train.size} training images of "
         f"{len(setup.data.train.classes)} classes are too few to hold some out; "
         f"the defaults are taken: {_named(first)}."
     )

@@ -351,7 +351,7 @@ def _evaluate(
     weight = sums.pop("weight")
     if not weight:
         why = sources.reason(setup.data.test or setup.data.train, 0)
-        raise ValueError(f"No picture of the test split can be read: {why}")
+        raise ValueError(f"No image of the test split can be read: {why}")
     found = {f"test/{metric}": value / weight for metric, value in sums.items()}
     divergence.check_measured(folder, found, "the test split", broken)
     return found, record

@@ -102,7 +102,7 @@ def _decoded(metadata: Mapping[str, str]) -> Record:
 def _read(config: Path) -> Record:
     written = documents.read_json(
         config,
-        "JSON that may say how pictures are prepared for the weights beside it, or no "
+        "JSON that may say how images are prepared for the weights beside it, or no "
         "such file",
     )
     return written if isinstance(written, dict) else {}

@@ -9,19 +9,9 @@ import jax
 import jax.numpy as jnp
 
 from unlir_jax import maps, split
-from unlir_jax.core import memoize
 from unlir_jax.metrics.faithfulness.average_scores import MASKED, average_scores
 from unlir_jax.metrics.spec import metric
-from unlir_jax.types import (
-    Explainer,
-    Images,
-    Labels,
-    Metric,
-    RandomKey,
-    Saliency,
-    SplitModel,
-    Variables,
-)
+from unlir_jax.types import Explainer, Images, Metric, Saliency, SplitModel
 
 
 @metric(
@@ -37,7 +27,6 @@ from unlir_jax.types import (
     passes="1 explanation",
     source="Poppi et al., CVPR Workshops 2021",
 )
-@memoize.remember
 def coherency(model: SplitModel, explain: Explainer) -> Metric:
     """Correlate the map with that of the image which it masks: `(1 + r) / 2` (Eq. 3).
 
@@ -68,17 +57,8 @@ def coherency(model: SplitModel, explain: Explainer) -> Metric:
         return jnp.where(flat, 0, (1 + jnp.clip(both, -1, 1)) / 2)
 
     @split.guarded(model)
-    def score(
-        variables: Variables,
-        images: Images,
-        labels: Labels,
-        saliency: Saliency,
-        *,
-        key: RandomKey | None = None,
-    ) -> dict[str, jax.Array]:
-        maps.check_saliency(saliency, images)
-        images, labels = jnp.asarray(images), jnp.asarray(labels)
-        mask, kept = masked(images, jnp.asarray(saliency))
+    def score(variables, images, labels, saliency, *, key=None):
+        mask, kept = masked(images, saliency)
         again = explain(variables, kept, labels, key=key)
         return {"coherency": maps.of_finite(again, correlate(mask, again))}
 
@@ -100,7 +80,6 @@ def coherency(model: SplitModel, explain: Explainer) -> Metric:
     source="Poppi et al., CVPR Workshops 2021",
     gives={"coherency": {}},
 )
-@memoize.remember
 def adcc(model: SplitModel, explain: Explainer) -> Metric:
     """Take the harmonic mean of coherency, 1 - complexity and 1 - average drop (Eq. 6).
 
@@ -122,14 +101,7 @@ def adcc(model: SplitModel, explain: Explainer) -> Metric:
         mask = maps.normalize(maps.resize(saliency, images.shape[1:3]), "range")
         return jnp.mean(mask, axis=(1, 2))
 
-    def score(
-        variables: Variables,
-        images: Images,
-        labels: Labels,
-        saliency: Saliency,
-        *,
-        key: RandomKey | None = None,
-    ) -> dict[str, jax.Array]:
+    def score(variables, images, labels, saliency, *, key=None):
         inputs = (variables, images, labels, saliency)
         found = coheres(*inputs, key=key)
         found["average_drop"] = averages(*inputs)["average_drop"]

@@ -7,26 +7,17 @@ deep neural network has learned*, TNNLS 2017, Eq. 12; Blücher, Vielhaben & Stro
 
 import math
 from collections.abc import Callable
-from typing import get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from unlir_jax import maps, split
-from unlir_jax.core import loops, memoize
+from unlir_jax.core import choices, loops, memoize
 from unlir_jax.metrics.faithfulness.insertion_deletion import rank
 from unlir_jax.metrics.faithfulness.scores import Score, label_score
 from unlir_jax.metrics.spec import PIXELS, Contract, metric
-from unlir_jax.types import (
-    Images,
-    Labels,
-    Metric,
-    RandomKey,
-    Saliency,
-    SplitModel,
-    Variables,
-)
+from unlir_jax.types import Images, Metric, RandomKey, Saliency, SplitModel
 
 PATCHES = Contract(
     PIXELS,
@@ -40,7 +31,7 @@ PATCHES = Contract(
 Curves = Callable[..., dict[str, jax.Array]]
 
 
-@metric(
+AREA = metric(
     title="AOPC, most relevant first",
     better="higher",
     needs="map",
@@ -53,7 +44,9 @@ Curves = Callable[..., dict[str, jax.Array]]
     quick={"patch": 2, "regions": 2},
     variants="baseline",
 )
-@memoize.remember
+
+
+@AREA
 def aopc_morf(
     model: SplitModel,
     *,
@@ -93,22 +86,14 @@ def aopc_morf(
     return _metric(model, run, "aopc_morf", score)
 
 
-@metric(
+@AREA._replace(
     title="AOPC, least relevant first",
     better="lower",
-    needs="map",
-    family="removal",
     meaning=(
         "How far does the score fall while the least relevant patches are replaced?"
     ),
-    contract=PATCHES,
     fooled_by="a blob in the middle",
-    passes="`regions` (10) + 1 forwards",
-    source="Samek et al., TNNLS 2017",
-    quick={"patch": 2, "regions": 2},
-    variants="baseline",
 )
-@memoize.remember
 def aopc_lerf(
     model: SplitModel,
     *,
@@ -128,20 +113,13 @@ def aopc_lerf(
     return _metric(model, run, "aopc_lerf", score)
 
 
-@metric(
+@AREA._replace(
     title="Symmetric relevance gain",
-    better="higher",
-    needs="map",
-    family="removal",
     meaning="How much more do the most relevant patches cost than the least relevant?",
-    contract=PATCHES,
     fooled_by="hardly any control",
     passes="2 × `regions` (10) + 1 forwards",
     source="Blücher et al., 2024",
-    quick={"patch": 2, "regions": 2},
-    variants="baseline",
 )
-@memoize.remember
 def symmetric_relevance_gain(
     model: SplitModel,
     *,
@@ -168,16 +146,8 @@ def symmetric_relevance_gain(
 
 def _metric(model: SplitModel, run: Curves, name: str, kind: Score) -> Metric:
     @split.guarded(model, probability=kind == "probability")
-    def score(
-        variables: Variables,
-        images: Images,
-        labels: Labels,
-        saliency: Saliency,
-        *,
-        key: RandomKey | None = None,
-    ) -> dict[str, jax.Array]:
-        maps.check_saliency(saliency, images)
-        arrays = jnp.asarray(images), jnp.asarray(labels), jnp.asarray(saliency)
+    def score(variables, images, labels, saliency, *, key=None):
+        arrays = images, labels, saliency
         found = run(variables, *arrays, key)
         if name not in found:
             found[name] = found["aopc_morf"] - found["aopc_lerf"]
@@ -208,13 +178,7 @@ def _curves(
         most, least = (_spread(rank(s * means), patch, size) for s in (1, -1))
         return background, most, least
 
-    def run(
-        variables: Variables,
-        images: Images,
-        labels: Labels,
-        saliency: Saliency,
-        key: RandomKey | None,
-    ) -> dict[str, jax.Array]:
+    def run(variables, images, labels, saliency, key):
         _check_count(regions, patch, images.shape[1:3])
         background, most, least = prepare(images, saliency, key)
         found = {}
@@ -242,11 +206,7 @@ def _check(patch: int, regions: int, baseline: str) -> None:
         raise ValueError(
             f"`patch`={patch} and `regions`={regions}; expected 1 or more for both."
         )
-    if baseline not in get_args(maps.Baseline):
-        raise ValueError(
-            f"`baseline`={baseline!r} is unknown; expected one of "
-            f"{get_args(maps.Baseline)}."
-        )
+    choices.check("baseline", baseline, maps.Baseline)
 
 
 def _check_count(regions: int, patch: int, size: tuple[int, ...]) -> None:
@@ -264,14 +224,7 @@ def _replaced(model: SplitModel, kind: Score) -> Callable[..., jax.Array]:
     label_of = label_score(model, kind)
 
     @jax.jit
-    def replaced(
-        count: jax.Array,
-        variables: Variables,
-        images: Images,
-        background: Images,
-        labels: Labels,
-        ranks: jax.Array,
-    ) -> jax.Array:
+    def replaced(count, variables, images, background, labels, ranks):
         shown = jnp.where((ranks < count)[..., None], background, images)
         return label_of(variables, shown, labels)
 

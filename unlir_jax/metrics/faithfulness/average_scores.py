@@ -13,16 +13,7 @@ import jax.numpy as jnp
 from unlir_jax import maps, split
 from unlir_jax.core import memoize
 from unlir_jax.metrics.spec import LABEL, NOTHING, PIXELS, RANGE, Contract, metric
-from unlir_jax.types import (
-    Images,
-    Labels,
-    Logits,
-    Metric,
-    RandomKey,
-    Saliency,
-    SplitModel,
-    Variables,
-)
+from unlir_jax.types import Images, Labels, Logits, Metric, Saliency, SplitModel
 
 MASKED = Contract(PIXELS, LABEL, "black", NOTHING, RANGE, "masks everything: n(0) = 0")
 
@@ -58,23 +49,13 @@ def average_scores(model: SplitModel) -> Metric:
         }
 
     @split.guarded(model, probability=True)
-    def score(
-        variables: Variables,
-        images: Images,
-        labels: Labels,
-        saliency: Saliency,
-        *,
-        key: RandomKey | None = None,
-        clean: Logits | None = None,
-    ) -> dict[str, jax.Array]:
+    def score(variables, images, labels, saliency, *, key=None, clean=None):
         del key  # Nothing here is random.
-        maps.check_saliency(saliency, images)
-        images = jnp.asarray(images)
         # One program for both: what masking leaves as it is scores the same.
         if clean is None:
             clean = network(variables, images)
-        seen = network(variables, hide(images, jnp.asarray(saliency)))
-        return compare(clean, seen, jnp.asarray(labels))
+        seen = network(variables, hide(images, saliency))
+        return compare(clean, seen, labels)
 
     return score
 
@@ -179,14 +160,7 @@ def average_gain(model: SplitModel) -> Metric:
 def _only(model: SplitModel, name: str) -> Metric:
     scores = average_scores(model)
 
-    def score(
-        variables: Variables,
-        images: Images,
-        labels: Labels,
-        saliency: Saliency,
-        *,
-        key: RandomKey | None = None,
-    ) -> dict[str, jax.Array]:
+    def score(variables, images, labels, saliency, *, key=None):
         return {name: scores(variables, images, labels, saliency, key=key)[name]}
 
     return score

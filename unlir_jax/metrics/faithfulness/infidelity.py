@@ -6,25 +6,17 @@ explanations*, NeurIPS 2019, Definition 2.1.
 
 import functools
 from collections.abc import Callable
-from typing import Literal, get_args
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from unlir_jax import maps, split
-from unlir_jax.core import loops, memoize, random_keys
+from unlir_jax.core import choices, loops, memoize, random_keys
 from unlir_jax.metrics.faithfulness.scores import Score, label_score
 from unlir_jax.metrics.spec import NOTHING, PIXELS, RAW, Contract, metric
-from unlir_jax.types import (
-    Images,
-    Labels,
-    Metric,
-    RandomKey,
-    Saliency,
-    SplitModel,
-    Variables,
-)
+from unlir_jax.types import Images, Metric, RandomKey, Saliency, SplitModel
 
 Perturbation = Literal["square", "noise"]
 
@@ -51,7 +43,6 @@ Perturbation = Literal["square", "noise"]
     representative=True,
     variants="baseline",
 )
-@memoize.remember
 def infidelity(
     model: SplitModel,
     *,
@@ -107,17 +98,8 @@ def infidelity(
         return enlarged, background, random_keys.per_image(key, images)
 
     @split.guarded(model, probability=score == "probability")
-    def measure(
-        variables: Variables,
-        images: Images,
-        labels: Labels,
-        saliency: Saliency,
-        *,
-        key: RandomKey | None = None,
-    ) -> dict[str, jax.Array]:
-        maps.check_saliency(saliency, images)
-        images, labels = jnp.asarray(images), jnp.asarray(labels)
-        prepared = prepare(images, jnp.asarray(saliency), key)
+    def measure(variables, images, labels, saliency, *, key=None):
+        prepared = prepare(images, saliency, key)
         indices = jnp.asarray(np.arange(samples, dtype=np.int32))
         arguments = (variables, images, labels, *prepared)
         found = loops.map_steps(change, indices, *arguments, loop=loop)
@@ -139,15 +121,7 @@ def _change(
     label_of = label_score(model, kind)
 
     @jax.jit
-    def change(
-        index: jax.Array,
-        variables: Variables,
-        images: Images,
-        labels: Labels,
-        saliency: Saliency,
-        background: Images,
-        image_keys: jax.Array,
-    ) -> jax.Array:
+    def change(index, variables, images, labels, saliency, background, image_keys):
         size = images.shape[1:3]
         drawn = jax.vmap(jax.random.fold_in, in_axes=(0, None))(image_keys, index)
         if perturbation == "square":
@@ -191,19 +165,11 @@ def _square(key: jax.Array, size: tuple[int, ...], side: float) -> jax.Array:
 def _check(
     perturbation: str, samples: int, side: float, deviation: float, baseline: str
 ) -> None:
-    if perturbation not in get_args(Perturbation):
-        raise ValueError(
-            f"`perturbation`={perturbation!r} is unknown; expected one of "
-            f"{get_args(Perturbation)}."
-        )
+    choices.check("perturbation", perturbation, Perturbation)
     if samples < 1:
         raise ValueError(f"`samples`={samples}; expected 1 or more.")
     if not 0 < side <= 1:
         raise ValueError(f"`side`={side}; expected a share in (0, 1].")
     if not deviation > 0:
         raise ValueError(f"`deviation`={deviation}; expected more than 0.")
-    if baseline not in get_args(maps.Baseline):
-        raise ValueError(
-            f"`baseline`={baseline!r} is unknown; expected one of "
-            f"{get_args(maps.Baseline)}."
-        )
+    choices.check("baseline", baseline, maps.Baseline)

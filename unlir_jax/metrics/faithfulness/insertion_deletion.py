@@ -6,14 +6,14 @@ BMVC 2018, Section 4.1.
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from unlir_jax import maps, split
-from unlir_jax.core import loops, memoize
+from unlir_jax.core import choices, loops, memoize
 from unlir_jax.metrics.spec import (
     LABEL,
     ORDER_ONLY,
@@ -22,15 +22,7 @@ from unlir_jax.metrics.spec import (
     Contract,
     metric,
 )
-from unlir_jax.types import (
-    Images,
-    Labels,
-    Metric,
-    RandomKey,
-    Saliency,
-    SplitModel,
-    Variables,
-)
+from unlir_jax.types import Images, Metric, RandomKey, Saliency, SplitModel, Variables
 
 ORDERED = Contract(
     PIXELS, LABEL, "{baseline}", ROW_MAJOR, ORDER_ONLY, "all ties: row-major order"
@@ -60,7 +52,6 @@ ORDERED = Contract(
         "compact blob does well where photographers put things: compare with Centre."
     ),
 )
-@memoize.remember
 def insertion(
     model: SplitModel,
     *,
@@ -110,7 +101,6 @@ def insertion(
         "Edges, delete well without explaining anything."
     ),
 )
-@memoize.remember
 def deletion(
     model: SplitModel,
     *,
@@ -160,7 +150,6 @@ def deletion(
         for each in ("insertion", "deletion")
     },
 )
-@memoize.remember
 def insertion_minus_deletion(
     model: SplitModel,
     *,
@@ -192,14 +181,7 @@ def insertion_minus_deletion(
         loop,
     )
 
-    def difference(
-        variables: Variables,
-        images: Images,
-        labels: Labels,
-        saliency: Saliency,
-        *,
-        key: RandomKey | None = None,
-    ) -> dict[str, jax.Array]:
+    def difference(variables, images, labels, saliency, *, key=None):
         both = score(variables, images, labels, saliency, key=key)
         return {"insertion_minus_deletion": both["insertion"] - both["deletion"]} | both
 
@@ -230,17 +212,8 @@ def _curves(
         return jnp.stack(backgrounds), rank(enlarged)
 
     @split.guarded(model, probability=True)
-    def score(
-        variables: Variables,
-        images: Images,
-        labels: Labels,
-        saliency: Saliency,
-        *,
-        key: RandomKey | None = None,
-    ) -> dict[str, jax.Array]:
-        maps.check_saliency(saliency, images)
-        images, labels = jnp.asarray(images), jnp.asarray(labels)
-        backgrounds, ranks = prepare(images, jnp.asarray(saliency), key)
+    def score(variables, images, labels, saliency, *, key=None):
+        backgrounds, ranks = prepare(images, saliency, key)
         points = _points(tuple(baselines), steps, ranks[0].size)
         arguments = (variables, images, labels, ranks, backgrounds, points)
         found, result = scored(*arguments), {}
@@ -258,11 +231,7 @@ def _check(baselines: Mapping[str, maps.Baseline], steps: int) -> None:
     if steps < 1:
         raise ValueError(f"`steps`={steps}; expected 1 or more.")
     for baseline in baselines.values():
-        if baseline not in get_args(maps.Baseline):
-            raise ValueError(
-                f"`baseline`={baseline!r} is unknown; expected one of "
-                f"{get_args(maps.Baseline)}."
-            )
+        choices.check("baseline", baseline, maps.Baseline)
 
 
 class _Points(NamedTuple):
@@ -316,15 +285,7 @@ def _chances(model: SplitModel) -> tuple[Any, Any]:
     """Compile the label's probability for a chunk of pairs, and for a whole batch."""
     network = split.whole(model)
 
-    def chances(
-        variables: Variables,
-        images: Images,
-        labels: Labels,
-        ranks: jax.Array,
-        backgrounds: Images,
-        count: jax.Array,
-        hidden: jax.Array,
-    ) -> jax.Array:
+    def chances(variables, images, labels, ranks, backgrounds, count, hidden):
         chosen = (ranks < count) != hidden
         shown = jnp.where(chosen[..., None], images, backgrounds)
         found = jax.nn.softmax(network(variables, shown))

@@ -16,15 +16,7 @@ from unlir_jax.metrics.faithfulness.imputation import impute
 from unlir_jax.metrics.faithfulness.insertion_deletion import ORDERED, rank
 from unlir_jax.metrics.faithfulness.scores import Score, label_score
 from unlir_jax.metrics.spec import Output, metric
-from unlir_jax.types import (
-    Images,
-    Labels,
-    Metric,
-    RandomKey,
-    Saliency,
-    SplitModel,
-    Variables,
-)
+from unlir_jax.types import Images, Metric, Saliency, SplitModel
 
 PERCENTILES = (10, 20, 30, 40, 50, 60, 70, 80, 90)
 
@@ -52,7 +44,6 @@ PERCENTILES = (10, 20, 30, 40, 50, 60, 70, 80, 90)
         "road_least": Output("ROAD, least relevant first", "higher"),
     },
 )
-@memoize.remember
 def road(
     model: SplitModel,
     *,
@@ -98,18 +89,9 @@ def road(
     without = _without(model, score)
 
     @split.guarded(model, probability=score == "probability")
-    def measure(
-        variables: Variables,
-        images: Images,
-        labels: Labels,
-        saliency: Saliency,
-        *,
-        key: RandomKey | None = None,
-    ) -> dict[str, jax.Array]:
-        maps.check_saliency(saliency, images)
-        images, labels = jnp.asarray(images), jnp.asarray(labels)
+    def measure(variables, images, labels, saliency, *, key=None):
         image_keys = random_keys.per_image(key, images) if noise else None
-        orders = _orders(images, jnp.asarray(saliency))
+        orders = _orders(images, saliency)
         pixels = orders[0][0].size
         counts = np.round(np.asarray(chosen) / 100 * pixels).astype(np.int32)
         # Where everything is missing nothing can be imputed.
@@ -149,16 +131,7 @@ def _without(model: SplitModel, kind: Score) -> Callable[..., jax.Array]:
     """
     label_of = label_score(model, kind)
 
-    def without(
-        step: jax.Array,
-        variables: Variables,
-        images: Images,
-        labels: Labels,
-        most: jax.Array,
-        least: jax.Array,
-        image_keys: jax.Array | None,
-        noise: float | jax.Array,
-    ) -> jax.Array:
+    def without(step, variables, images, labels, most, least, image_keys, noise):
         shown = _remove(step, images, most, least, image_keys, noise)
         return label_of(variables, shown, labels)
 

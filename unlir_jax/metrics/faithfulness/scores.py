@@ -1,13 +1,13 @@
 """Score of the label: the number whose change a metric measures."""
 
 from collections.abc import Callable
-from typing import Literal, get_args
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 
 from unlir_jax import split
-from unlir_jax.core import memoize
+from unlir_jax.core import choices, memoize
 from unlir_jax.types import Images, Labels, SplitModel, Variables
 
 Score = Literal["probability", "logit"]
@@ -27,10 +27,7 @@ def label_score(
     Raises:
         ValueError: `kind` is unknown.
     """
-    if kind not in get_args(Score):
-        raise ValueError(
-            f"`score`={kind!r} is unknown; expected one of {get_args(Score)}."
-        )
+    choices.check("score", kind, Score)
     network = split.whole(model)
 
     def score(variables: Variables, images: Images, labels: Labels) -> jax.Array:

@@ -5,17 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from unlir_jax import maps, split
-from unlir_jax.core import memoize
 from unlir_jax.metrics.spec import MAP, RANGE, metric
-from unlir_jax.types import (
-    Images,
-    Labels,
-    Metric,
-    RandomKey,
-    Saliency,
-    SplitModel,
-    Variables,
-)
+from unlir_jax.types import Metric, Saliency, SplitModel
 
 
 @metric(
@@ -29,7 +20,6 @@ from unlir_jax.types import (
     passes="0",
     source="Chalasani et al., ICML 2020",
 )
-@memoize.remember
 def sparseness(model: SplitModel) -> Metric:
     """Measure inequality of the map's absolute values by the Gini index.
 
@@ -58,7 +48,6 @@ def sparseness(model: SplitModel) -> Metric:
     source="Poppi et al., CVPR Workshops 2021",
     representative=True,
 )
-@memoize.remember
 def complexity(model: SplitModel) -> Metric:
     """Measure the share of the image that the map keeps: its mean in [0, 1].
 
@@ -93,18 +82,10 @@ def _of_map(model: SplitModel, name: str) -> Metric:
     )
 
     @split.guarded(model)
-    def score(
-        variables: Variables,
-        images: Images,
-        labels: Labels,
-        saliency: Saliency,
-        *,
-        key: RandomKey | None = None,
-    ) -> dict[str, jax.Array]:
+    def score(variables, images, labels, saliency, *, key=None):
         del key  # Nothing here is random.
-        maps.check_saliency(saliency, images)
         size = tuple(int(side) for side in images.shape[1:3])
-        return {name: measure(jnp.asarray(saliency), size)}
+        return {name: measure(saliency, size)}
 
     return score
 

@@ -4,27 +4,17 @@ Zhang et al., *Opti-CAM*, CVIU 2024, Appendix B; Dabkowski & Gal, *Real
 time image saliency for black box classifiers*, NeurIPS 2017.
 """
 
-from typing import get_args
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from unlir_jax import maps, split
-from unlir_jax.core import memoize
+from unlir_jax.core import choices
 from unlir_jax.metrics.localization import boxes as box
 from unlir_jax.metrics.localization import components
 from unlir_jax.metrics.localization.pixels import LocalizationMetric, scaled
 from unlir_jax.metrics.spec import NOTHING, Contract, metric
-from unlir_jax.types import (
-    Images,
-    Labels,
-    Metric,
-    RandomKey,
-    Saliency,
-    SplitModel,
-    Variables,
-)
+from unlir_jax.types import Images, Labels, Metric, Saliency, SplitModel, Variables
 
 BOX = Contract(
     NOTHING,
@@ -51,7 +41,6 @@ SMALLEST_AREA = 0.05
     passes="0",
     source="Dabkowski and Gal, NeurIPS 2017",
 )
-@memoize.remember
 def localization_error(
     model: SplitModel,
     *,
@@ -106,7 +95,6 @@ def localization_error(
     source="Zhang et al., CVIU 248 (2024)",
     representative=True,
 )
-@memoize.remember
 def official_metric(
     model: SplitModel,
     *,
@@ -135,15 +123,7 @@ def _of_boxes(
         raise ValueError(f"`least`={least}; expected an overlap in [0, 1) or None.")
     network = split.whole(model)
 
-    def score(
-        variables: Variables,
-        images: Images,
-        labels: Labels,
-        saliency: Saliency,
-        boxes: box.Boxes,
-        *,
-        key: RandomKey | None = None,
-    ) -> dict[str, jax.Array]:
+    def score(variables, images, labels, saliency, boxes, *, key=None):
         del key  # Nothing here is random.
         check_inputs(model, variables, images, labels, saliency)
         box.check_boxes(boxes, images)
@@ -183,7 +163,6 @@ def _of_boxes(
     source="Dabkowski and Gal, NeurIPS 2017",
     scale="number",
 )
-@memoize.remember
 def saliency_metric(
     model: SplitModel, *, connectivity: components.Connectivity = 4
 ) -> Metric:
@@ -209,20 +188,11 @@ def saliency_metric(
     network = split.whole(model)
 
     @jax.jit
-    def log_probability(
-        variables: Variables, images: Images, labels: Labels, found: jax.Array
-    ) -> jax.Array:
+    def log_probability(variables, images, labels, found):
         logits = network(variables, _crop(images, found))
         return jnp.take_along_axis(jax.nn.log_softmax(logits), labels[:, None], 1)[:, 0]
 
-    def score(
-        variables: Variables,
-        images: Images,
-        labels: Labels,
-        saliency: Saliency,
-        *,
-        key: RandomKey | None = None,
-    ) -> dict[str, jax.Array]:
+    def score(variables, images, labels, saliency, *, key=None):
         del key  # Nothing here is random.
         check_inputs(model, variables, images, labels, saliency, probability=True)
         images, size = jnp.asarray(images), images.shape[1:3]
@@ -301,8 +271,4 @@ def check_inputs(
 
 
 def _check_connectivity(connectivity: int) -> None:
-    if connectivity not in get_args(components.Connectivity):
-        raise ValueError(
-            f"`connectivity`={connectivity}; expected one of "
-            f"{get_args(components.Connectivity)}."
-        )
+    choices.check("connectivity", connectivity, components.Connectivity)

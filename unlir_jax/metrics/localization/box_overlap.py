@@ -5,26 +5,18 @@ Choe et al., *Evaluating weakly supervised object localization methods right*, C
 """
 
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Literal
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unlir_jax.core import memoize
+from unlir_jax.core import choices, memoize
 from unlir_jax.metrics.localization import boxes as box
 from unlir_jax.metrics.localization import components
 from unlir_jax.metrics.localization.box_metrics import check_inputs
 from unlir_jax.metrics.localization.pixels import LocalizationMetric, Scaling, scaled
 from unlir_jax.metrics.spec import MAP, metric
-from unlir_jax.types import (
-    Images,
-    Labels,
-    RandomKey,
-    Saliency,
-    SplitModel,
-    Variables,
-)
+from unlir_jax.types import Saliency, SplitModel
 
 Contours = Literal["all", "largest"]
 Convention = Literal["pixels", "opencv"]
@@ -44,7 +36,6 @@ OVERLAPS = (0.3, 0.5, 0.7)
     passes="0",
     source="Choe et al., CVPR 2020",
 )
-@memoize.remember
 def box_accuracy(
     model: SplitModel,
     *,
@@ -79,15 +70,7 @@ def box_accuracy(
     wanted = check_overlaps(overlaps)
     _check_choices(contours, convention, scaling)
 
-    def score(
-        variables: Variables,
-        images: Images,
-        labels: Labels,
-        saliency: Saliency,
-        boxes: box.Boxes,
-        *,
-        key: RandomKey | None = None,
-    ) -> dict[str, jax.Array]:
+    def score(variables, images, labels, saliency, boxes, *, key=None):
         del key  # Nothing here is random.
         check_inputs(model, variables, images, labels, saliency)
         box.check_boxes(boxes, images)
@@ -132,15 +115,7 @@ def box_overlaps(
     _check_choices(contours, convention, scaling)
     cuts = np.arange(thresholds) / thresholds
 
-    def score(
-        variables: Variables,
-        images: Images,
-        labels: Labels,
-        saliency: Saliency,
-        boxes: box.Boxes,
-        *,
-        key: RandomKey | None = None,
-    ) -> dict[str, jax.Array]:
+    def score(variables, images, labels, saliency, boxes, *, key=None):
         del key  # Nothing here is random.
         check_inputs(model, variables, images, labels, saliency)
         box.check_boxes(boxes, images)
@@ -198,7 +173,4 @@ def _check_choices(contours: str, convention: str, scaling: str) -> None:
         ("convention", convention, Convention),
         ("scaling", scaling, Scaling),
     ):
-        if value not in get_args(known):
-            raise ValueError(
-                f"`{name}`={value!r} is unknown; expected one of {get_args(known)}."
-            )
+        choices.check(name, value, known)

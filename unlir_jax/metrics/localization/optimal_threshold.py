@@ -6,13 +6,13 @@ right*, CVPR 2020, Sections 3 and 4.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, get_args
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from unlir_jax import split
-from unlir_jax.core import memoize
+from unlir_jax.core import choices
 from unlir_jax.metrics.localization import box_overlap, boxes
 from unlir_jax.metrics.localization.pixels import (
     REGION,
@@ -25,13 +25,13 @@ from unlir_jax.metrics.spec import NOTHING, metric
 from unlir_jax.types import SplitModel
 
 OPTIMAL = REGION._replace(
-    score="at the threshold that is best in the mean of {chosen_on} pictures",
+    score="at the threshold that is best in the mean of {chosen_on} images",
     ties="values equal to a threshold are taken",
     flat_map="zeros: all at threshold 0, nothing above",
 )
 
 
-@metric(
+BEST = metric(
     title="IoU at the best threshold",
     better="higher",
     needs="masks",
@@ -45,7 +45,9 @@ OPTIMAL = REGION._replace(
     curves=("max_iou_curve",),
     at_threshold=True,
 )
-@memoize.remember
+
+
+@BEST
 def max_iou(
     model: SplitModel,
     *,
@@ -75,21 +77,11 @@ def max_iou(
     return _of_counts(model, "max_iou", thresholds, scaling, divide)
 
 
-@metric(
+@BEST._replace(
     title="F1 at the best threshold",
-    better="higher",
-    needs="masks",
-    family="localization",
     meaning="How precise and complete is the map, at one threshold for all images?",
-    contract=OPTIMAL,
-    fooled_by="a blob in the middle",
-    passes="0",
-    source="Choe et al., CVPR 2020",
-    quick={"thresholds": 20},
     curves=("max_f1_curve",),
-    at_threshold=True,
 )
-@memoize.remember
 def max_f1(
     model: SplitModel,
     *,
@@ -110,11 +102,9 @@ def max_f1(
     return _of_counts(model, "max_f1", thresholds, scaling, combine)
 
 
-@metric(
+@BEST._replace(
     title="MaxBoxAccV2",
-    better="higher",
     needs="boxes",
-    family="localization",
     meaning=(
         "Do boxes around the map overlap the object's, at one threshold for all images?"
     ),
@@ -123,14 +113,8 @@ def max_f1(
         flat_map="no box: 0",
         void=NOTHING,
     ),
-    fooled_by="a blob in the middle",
-    passes="0",
-    source="Choe et al., CVPR 2020",
-    quick={"thresholds": 20},
     curves=("max_box_accuracy_v2_curve",),
-    at_threshold=True,
 )
-@memoize.remember
 def max_box_accuracy_v2(
     model: SplitModel,
     *,
@@ -184,10 +168,7 @@ def _of_counts(
     measure: Callable[[jax.Array, jax.Array, jax.Array], jax.Array],
 ) -> LocalizationMetric:
     """Measure by the numbers of pixels that reach each threshold."""
-    if scaling not in get_args(Scaling):
-        raise ValueError(
-            f"`scaling`={scaling!r} is unknown; expected one of {get_args(Scaling)}."
-        )
+    choices.check("scaling", scaling, Scaling)
     counting = pixel_average_precision(model, thresholds=thresholds, scaling=scaling)
 
     @split.guarded(model)

@@ -15,7 +15,7 @@ weakly supervised object localization methods right*, CVPR 2020 (PxAP).
 """
 
 from collections.abc import Callable
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -23,19 +23,11 @@ import numpy as np
 from jaxtyping import Integer
 
 from unlir_jax import maps, split
-from unlir_jax.core import memoize
+from unlir_jax.core import choices
 from unlir_jax.metrics.localization import boxes
 from unlir_jax.metrics.localization.boxes import Inside, Regions
 from unlir_jax.metrics.spec import MAP, ORDER_ONLY, ROW_MAJOR, Output, metric
-from unlir_jax.types import (
-    Array,
-    Images,
-    Labels,
-    RandomKey,
-    Saliency,
-    SplitModel,
-    Variables,
-)
+from unlir_jax.types import Array, Images, Saliency, SplitModel
 
 REGION = MAP._replace(
     void="left out: of the counts, and of the map's maximum, mean and range"
@@ -49,7 +41,7 @@ Counts = Integer[Array, "batch thresholds"]
 Found = dict[str, jax.Array]
 
 
-@metric(
+POINTING = metric(
     title="Pointing game",
     better="higher",
     needs="masks",
@@ -62,7 +54,9 @@ Found = dict[str, jax.Array]
     passes="0",
     source="Zhang et al., IJCV 2018",
 )
-@memoize.remember
+
+
+@POINTING
 def pointing_game(
     model: SplitModel, *, tolerance: float | int = 15
 ) -> LocalizationMetric:
@@ -100,18 +94,13 @@ def pointing_game(
     return _metric(model, play, "none")
 
 
-@metric(
+@POINTING._replace(
     title="Energy pointing game",
-    better="higher",
-    needs="masks",
-    family="localization",
     meaning="Which share of the map lies on the object?",
     contract=REGION,
     fooled_by="a single pixel in the middle",
-    passes="0",
     source="Wang et al., CVPR Workshops 2020",
 )
-@memoize.remember
 def energy_pointing_game(
     model: SplitModel, *, scaling: Scaling = "max"
 ) -> LocalizationMetric:
@@ -135,21 +124,16 @@ def energy_pointing_game(
     return _metric(model, share, scaling)
 
 
-@metric(
+@POINTING._replace(
     title="F1",
-    better="higher",
-    needs="masks",
-    family="localization",
     meaning=(
         "How much of the map lies on the object, and how much of the object does it "
         "cover?"
     ),
     contract=REGION,
     fooled_by="a blob in the middle",
-    passes="0",
     source="Zhang et al., CVIU 248 (2024)",
 )
-@memoize.remember
 def f1(model: SplitModel, *, scaling: Scaling = "range") -> LocalizationMetric:
     """Combine the share of the map on the object and how much of it the map covers.
 
@@ -177,21 +161,16 @@ def f1(model: SplitModel, *, scaling: Scaling = "range") -> LocalizationMetric:
     return _metric(model, combine, scaling)
 
 
-@metric(
+@POINTING._replace(
     title="IoU",
-    better="higher",
-    needs="masks",
-    family="localization",
     meaning="How well do the map above its mean and the object overlap?",
     contract=REGION._replace(
         ties="values equal to the threshold are outside", flat_map="nowhere: 0"
     ),
     fooled_by="a blob in the middle",
-    passes="0",
     source="Jaccard index",
     representative=True,
 )
-@memoize.remember
 def iou(
     model: SplitModel, *, threshold: float | None = None, scaling: Scaling = "range"
 ) -> LocalizationMetric:
@@ -221,24 +200,19 @@ def iou(
     return _metric(model, divide, scaling)
 
 
-@metric(
+@POINTING._replace(
     title="Average precision of pixels",
-    better="higher",
-    needs="masks",
-    family="localization",
     meaning="How well do the map's values tell the object's pixels from others?",
     contract=REGION._replace(
         ties="values equal to a threshold are taken", flat_map="zeros: all at once"
     ),
     fooled_by="a blob in the middle",
-    passes="0",
     source="Choe et al., CVPR 2020",
     quick={"thresholds": 50},
     representative=True,
     outputs={"pxap": Output("PxAP", "higher")},
     curves=("pixels_inside", "pixels_outside"),
 )
-@memoize.remember
 def pixel_average_precision(
     model: SplitModel, *, thresholds: int = 1000, scaling: Scaling = "range"
 ) -> LocalizationMetric:
@@ -329,10 +303,7 @@ def _metric(
     scaling: Scaling,
 ) -> LocalizationMetric:
     """Enlarge and scale maps, measure, and mark what has no object."""
-    if scaling not in get_args(Scaling):
-        raise ValueError(
-            f"`scaling`={scaling!r} is unknown; expected one of {get_args(Scaling)}."
-        )
+    choices.check("scaling", scaling, Scaling)
 
     @jax.jit
     def run(images: Images, saliency: Saliency, regions: Regions) -> Found:
@@ -347,19 +318,10 @@ def _metric(
         }
 
     @split.guarded(model)
-    def score(
-        variables: Variables,
-        images: Images,
-        labels: Labels,
-        saliency: Saliency,
-        regions: Regions,
-        *,
-        key: RandomKey | None = None,
-    ) -> dict[str, jax.Array]:
+    def score(variables, images, labels, saliency, regions, *, key=None):
         del key  # Nothing here is random.
-        maps.check_saliency(saliency, images)
         boxes.check_regions(regions, images)
-        return run(jnp.asarray(images), jnp.asarray(saliency), jnp.asarray(regions))
+        return run(images, saliency, jnp.asarray(regions))
 
     return score
 

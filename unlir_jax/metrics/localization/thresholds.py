@@ -6,11 +6,12 @@ result says so.
 """
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
+from unlir_jax.core import choices
 from unlir_jax.types import Array
 
 Overlaps = Float[Array, "pictures thresholds"]
@@ -121,7 +122,7 @@ def at_chosen(
     table = np.asarray(curves, np.float64)
     if table.ndim != 2 or not table.shape[1]:
         raise ValueError(
-            f"`curves` has shape {table.shape}; expected [pictures, thresholds]."
+            f"`curves` has shape {table.shape}; expected [images, thresholds]."
         )
     known = ~np.isnan(table).any(axis=1)
     wanted = [table] if overlaps is None else [table >= each for each in overlaps]
@@ -149,16 +150,12 @@ def _cut(
 
 def check_chosen_on(chosen_on: str) -> None:
     """Refuse what `at_chosen` does not know."""
-    if chosen_on not in get_args(ChosenOn):
-        raise ValueError(
-            f"`chosen_on`={chosen_on!r} is unknown; expected one of "
-            f"{get_args(ChosenOn)}."
-        )
+    choices.check("chosen_on", chosen_on, ChosenOn)
 
 
 def _with_boxes(name: str, curves: Array) -> tuple[np.ndarray, int]:
     table = np.asarray(curves)
     kept = ~np.isnan(table).any(axis=1)
     if not kept.any():
-        raise ValueError(f"`{name}` has no picture with boxes; expected some.")
+        raise ValueError(f"`{name}` has no image with boxes; expected some.")
     return table[kept], int((~kept).sum())

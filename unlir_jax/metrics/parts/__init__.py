@@ -16,9 +16,7 @@ from unlir_jax.metrics.parts.part_maps import assignment_entropy as assignment_e
 from unlir_jax.metrics.parts.part_maps import overlap as overlap
 from unlir_jax.metrics.parts.part_maps import part_cosine as part_cosine
 from unlir_jax.metrics.parts.part_maps import sparsity as sparsity
-from unlir_jax.statistics.agreement import (
-    adjusted_rand_index as adjusted_rand_index,
-)
+from unlir_jax.statistics.agreement import adjusted_rand_index as adjusted_rand_index
 from unlir_jax.statistics.agreement import (
     normalized_mutual_information as normalized_mutual_information,
 )

@@ -8,10 +8,11 @@ order if several have it; a flat map has none, and counts as a miss.
 """
 
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 
+from unlir_jax.core import choices
 from unlir_jax.metrics.localization.boxes import VOID
 from unlir_jax.metrics.parts import keypoints as reader
 from unlir_jax.metrics.parts.keypoints import Keypoints, KeypointShare
@@ -103,10 +104,7 @@ def purity(
         A reconstruction: a patch lies round the centre of the best cell, which near the
         edge is not quite the authors' grid of patches.
     """
-    if among not in get_args(Among):
-        raise ValueError(
-            f"`among`={among!r} is unknown; expected one of {get_args(Among)}."
-        )
+    choices.check("among", among, Among)
     field = reader.read(scores, keypoints, names, image_size)
     best = reader.best(field.scores)
     chosen = reader.highest(field, best, top)

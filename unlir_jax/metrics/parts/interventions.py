@@ -18,14 +18,7 @@ from unlir_jax.core import loops, memoize, random_keys
 from unlir_jax.metrics.parts import part_maps
 from unlir_jax.metrics.parts.part_maps import Masks
 from unlir_jax.statistics import significance
-from unlir_jax.types import (
-    Array,
-    Images,
-    Labels,
-    Logits,
-    RandomKey,
-    Variables,
-)
+from unlir_jax.types import Array, Images, Labels, Logits, Variables
 
 Effects = Float[Array, "batch parts"]
 """How much each part raises the logit of the label."""
@@ -253,7 +246,7 @@ def _paint(picture: np.ndarray, points: np.ndarray, radius: float, fill: Fill) -
     nearest, covered = distances.argmin(0), distances.min(0) <= radius
     if covered.all():
         raise ValueError(
-            f"`radius`={radius} covers a picture of {picture.shape[1]} x "
+            f"`radius`={radius} covers an image of {picture.shape[1]} x "
             f"{picture.shape[0]} pixels altogether; expected some of it to stay."
         )
     original = picture.copy()
@@ -296,14 +289,7 @@ def region_deletion(
 
     probability, elsewhere = _deletions(network)
 
-    def score(
-        variables: Variables,
-        images: Images,
-        labels: Labels,
-        regions: Regions,
-        *,
-        key: RandomKey | None = None,
-    ) -> dict[str, jax.Array]:
+    def score(variables, images, labels, regions, *, key=None):
         _check_regions(images, labels, regions)
         logits = jax.eval_shape(network, variables, images)
         split.check_labels(labels, logits.shape[-1])
@@ -332,27 +318,13 @@ def _deletions(
     """Compile the label's probability without a region, and without one moved."""
 
     @jax.jit
-    def probability(
-        variables: Variables,
-        images: Images,
-        labels: Labels,
-        regions: Regions,
-        background: Images,
-    ) -> jax.Array:
+    def probability(variables, images, labels, regions, background):
         deleted = jnp.where(regions[..., None], background, images)
         chances = jax.nn.softmax(network(variables, deleted))
         return jnp.take_along_axis(chances, labels[:, None], axis=1)[:, 0]
 
     @jax.jit
-    def elsewhere(
-        draw: jax.Array,
-        variables: Variables,
-        images: Images,
-        labels: Labels,
-        regions: Regions,
-        background: Images,
-        image_keys: jax.Array,
-    ) -> jax.Array:
+    def elsewhere(draw, variables, images, labels, regions, background, image_keys):
         moved = jax.vmap(lambda key, region: _move(region, key, draw))
         regions = moved(image_keys, regions)
         return probability(variables, images, labels, regions, background)

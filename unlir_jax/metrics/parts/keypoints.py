@@ -97,7 +97,7 @@ def read(
         )
     if image_size < 1:
         raise ValueError(
-            f"`image_size`={image_size}; expected the side of the picture in pixels."
+            f"`image_size`={image_size}; expected the side of the image in pixels."
         )
     said = points[..., 2] > 0
     broken = said & ~np.isfinite(points[..., :2]).all(-1) | np.isnan(points[..., 2])
@@ -160,7 +160,7 @@ def highest(field: Field, best: Best, top: int) -> np.ndarray:
     Only those with a visible keypoint; those with a flat map come last.
     """
     if top < 1:
-        raise ValueError(f"`top`={top}; expected 1 or more pictures.")
+        raise ValueError(f"`top`={top}; expected 1 or more images.")
     usable = np.flatnonzero(field.visible.any(1))
     scores = np.where(best.flat, -np.inf, best.score)[usable]
     return usable[np.argsort(-scores, axis=0, kind="stable")[:top]]

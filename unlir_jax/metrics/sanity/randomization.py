@@ -13,19 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from unlir_jax import maps, split, tree
-from unlir_jax.core import memoize
+from unlir_jax.core import choices
 from unlir_jax.metrics.sanity.redrawn import layers as layers_of
 from unlir_jax.metrics.sanity.similarity import similarities
 from unlir_jax.metrics.spec import NOTHING, Contract, Output, metric
-from unlir_jax.types import (
-    Explainer,
-    Images,
-    Labels,
-    RandomKey,
-    Saliency,
-    SplitModel,
-    Variables,
-)
+from unlir_jax.types import Explainer, SplitModel, Variables
 
 MEASURES = {
     "ssim": Output("SSIM", "lower"),
@@ -48,7 +40,7 @@ SanityMetric = Callable[..., dict[str, jax.Array]]
 """A `Metric` whose fifth argument are the other network's variables."""
 
 
-@metric(
+CASCADING = metric(
     title="Cascading randomisation",
     better="lower",
     needs="redrawn",
@@ -65,7 +57,9 @@ SanityMetric = Callable[..., dict[str, jax.Array]]
     shared=True,
     outputs=MEASURES,
 )
-@memoize.remember
+
+
+@CASCADING
 def cascading_randomization(
     model: SplitModel,
     explain: Explainer,
@@ -99,21 +93,10 @@ def cascading_randomization(
     return _compared(model, explain, name, (measure, absolute), versions)
 
 
-@metric(
+@CASCADING._replace(
     title="Independent randomisation",
-    better="lower",
-    needs="redrawn",
-    family="randomisation",
     meaning="How alike are maps while one group of layers loses what it learned?",
-    contract=SANITY,
-    fooled_by="noise drawn anew",
-    passes="`stages` (5) explanations",
-    source="Adebayo et al., NeurIPS 2018",
-    variants="measure",
-    shared=True,
-    outputs=MEASURES,
 )
-@memoize.remember
 def independent_randomization(
     model: SplitModel,
     explain: Explainer,
@@ -132,23 +115,15 @@ def independent_randomization(
     return _compared(model, explain, name, (measure, absolute), versions)
 
 
-@metric(
+@CASCADING._replace(
     title="Random labels",
-    better="lower",
     needs="random_labels",
-    family="randomisation",
     meaning="How alike is the map to that of a network trained on random labels?",
     contract=SANITY._replace(
         score="{measure} of the map and that of a network trained on random labels"
     ),
-    fooled_by="noise drawn anew",
     passes="1 explanation",
-    source="Adebayo et al., NeurIPS 2018",
-    variants="measure",
-    shared=True,
-    outputs=MEASURES,
 )
-@memoize.remember
 def random_labels(
     model: SplitModel,
     explain: Explainer,
@@ -204,16 +179,7 @@ def _compared(
     measure, absolute = settings
 
     @split.guarded(model)
-    def score(
-        variables: Variables,
-        images: Images,
-        labels: Labels,
-        saliency: Saliency,
-        other: Variables,
-        *,
-        key: RandomKey | None = None,
-    ) -> dict[str, jax.Array]:
-        maps.check_saliency(saliency, images)
+    def score(variables, images, labels, saliency, other, *, key=None):
         # Small maps are enlarged to what the histograms need.
         size = tuple(max(side, SMALLEST) for side in images.shape[1:3])
         original = maps.resize(saliency, size)
@@ -265,7 +231,4 @@ def _versions(
 def _check(stages: int, measure: str) -> None:
     if stages < 1:
         raise ValueError(f"`stages`={stages}; expected 1 or more.")
-    if measure not in get_args(Measure):
-        raise ValueError(
-            f"`measure`={measure!r} is unknown; expected one of {get_args(Measure)}."
-        )
+    choices.check("measure", measure, Measure)

@@ -13,10 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from unlir_jax import tree
-from unlir_jax.types import (
-    RandomKey,
-    Variables,
-)
+from unlir_jax.types import RandomKey, Variables
 
 ONES = ("scale", "var")
 

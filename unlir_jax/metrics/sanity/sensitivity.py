@@ -9,18 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from unlir_jax import maps, split
-from unlir_jax.core import compilation, loops, memoize, random_keys
+from unlir_jax.core import compilation, loops, random_keys
 from unlir_jax.metrics.spec import NOTHING, PIXELS, RAW, Contract, metric
-from unlir_jax.types import (
-    Explainer,
-    Images,
-    Labels,
-    Metric,
-    RandomKey,
-    Saliency,
-    SplitModel,
-    Variables,
-)
+from unlir_jax.types import Explainer, Images, Metric, Saliency, SplitModel
 
 
 @metric(
@@ -44,7 +35,6 @@ from unlir_jax.types import (
     quick={"samples": 2},
     representative=True,
 )
-@memoize.remember
 def max_sensitivity(
     model: SplitModel,
     explain: Explainer,
@@ -84,31 +74,14 @@ def max_sensitivity(
     if samples < 1:
         raise ValueError(f"`samples`={samples}; expected 1 or more.")
 
-    def moved(
-        index: jax.Array,
-        variables: Variables,
-        images: Images,
-        labels: Labels,
-        saliency: Saliency,
-        image_keys: jax.Array,
-        key: RandomKey,
-    ) -> jax.Array:
+    def moved(index, variables, images, labels, saliency, image_keys, key):
         pictures = _near(index, images, image_keys, radius)
         found = explain(variables, pictures, labels, key=key)
         changed = _relative_change(saliency, maps.resize(found, images.shape[1:3]))
         return maps.of_finite(found, changed)
 
     @split.guarded(model)
-    def measure(
-        variables: Variables,
-        images: Images,
-        labels: Labels,
-        saliency: Saliency,
-        *,
-        key: RandomKey | None = None,
-    ) -> dict[str, jax.Array]:
-        maps.check_saliency(saliency, images)
-        images, labels = jnp.asarray(images), jnp.asarray(labels)
+    def measure(variables, images, labels, saliency, *, key=None):
         image_keys = random_keys.per_image(key, images)
         enlarged = maps.resize(saliency, images.shape[1:3])
         indices = jnp.asarray(np.arange(samples, dtype=np.int32))

@@ -264,7 +264,7 @@ def _sizes(backbone: Module, image_size: int) -> dict[str, tuple[int, ...]]:
     if 0 in last.shape:
         raise ValueError(
             f"`image_size`={image_size} is too small: the backbone leaves no cell of "
-            "it; expected a larger picture, at least its stride."
+            "it; expected a larger image, at least its stride."
         )
     inner = {path: shape for path, shape in seen.items() if len(shape) == 4}
     return inner | {"": tuple(last.shape)}

@@ -135,8 +135,8 @@ class BagOfParts(decision.Decision):
             count = found.descriptors.shape[1]
         if self.pooling == "top_k" and self.top > count:
             raise ValueError(
-                f"`top`={self.top}, but a picture has {count} regions; expected 1 to "
-                f"{count}, a larger picture or smaller regions."
+                f"`top`={self.top}, but an image has {count} regions; expected 1 to "
+                f"{count}, a larger image or smaller regions."
             )
 
     def look(self, grid: Grid) -> tuple[jax.Array, jax.Array]:

@@ -66,8 +66,8 @@ def check_parts(parts: int, regions: int) -> None:
     """
     if not 1 <= parts <= regions:
         raise ValueError(
-            f"`parts`={parts}, but a picture has {regions} regions; expected 1 to "
-            f"{regions} parts, a larger picture or smaller regions."
+            f"`parts`={parts}, but an image has {regions} regions; expected 1 to "
+            f"{regions} parts, a larger image or smaller regions."
         )
 
 

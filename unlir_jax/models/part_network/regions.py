@@ -50,7 +50,7 @@ def windows(maps: Maps, sizes: Sequence[int] = (1, 2, 3)) -> Regions:
     if not sizes or min(sizes) < 1 or max(sizes) > min(rows, columns):
         raise ValueError(
             f"`sizes`={tuple(sizes)} on maps of {rows} x {columns} cells; expected one "
-            f"or more from 1 to {min(rows, columns)}, or pictures of more pixels."
+            f"or more from 1 to {min(rows, columns)}, or images of more pixels."
         )
     descriptors, boxes = [], []
     for size in sizes:
@@ -103,7 +103,7 @@ def roi_align(
     if boxes.shape[-1] != 4 or not (shared or boxes.shape[:-2] == (batch,)):
         raise ValueError(
             f"`boxes` has shape {boxes.shape}; expected [regions, 4] or [{batch}, "
-            "regions, 4], x0, y0, x1, y1 in shares of the picture."
+            "regions, 4], x0, y0, x1, y1 in shares of the image."
         )
     if size < 1 or samples < 1:
         raise ValueError(f"`size`={size}, `samples`={samples}; expected 1 or more.")
@@ -280,6 +280,6 @@ def _check_sides(count: int, smallest: float, largest: float) -> None:
     if count < 1 or not 0 < smallest <= largest <= 1:
         raise ValueError(
             f"`count`={count}, `smallest`={smallest}, `largest`={largest}; expected at "
-            "least one box, and sides in shares of the picture, 0 < smallest <= "
+            "least one box, and sides in shares of the image, 0 < smallest <= "
             "largest <= 1."
         )

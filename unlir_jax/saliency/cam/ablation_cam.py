@@ -1,27 +1,17 @@
 """Ablation-CAM: what the score loses without a filter."""
 
 import functools
-from typing import Literal, get_args
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 
 from unlir_jax import split
-from unlir_jax.core import loops, memoize
+from unlir_jax.core import choices, loops
 from unlir_jax.saliency import targets
 from unlir_jax.saliency.cam.cam import check_maps, rectified, weigh
 from unlir_jax.saliency.spec import explainer
-from unlir_jax.types import (
-    Explainer,
-    Features,
-    Images,
-    Labels,
-    PyTree,
-    RandomKey,
-    Saliency,
-    SplitModel,
-    Variables,
-)
+from unlir_jax.types import Explainer, Features, PyTree, Saliency, SplitModel
 
 Division = Literal["score", "magnitude", "none"]
 
@@ -35,7 +25,6 @@ Division = Literal["score", "magnitude", "none"]
     degree=0,
     representative=True,
 )
-@memoize.remember
 def ablation_cam(
     model: SplitModel,
     *,
@@ -65,10 +54,7 @@ def ablation_cam(
         Desai & Ramaswamy, *Ablation-CAM: Visual Explanations for Deep Convolutional
         Network via Gradient-free Localization*, WACV 2020, Eq. 3-4.
     """
-    if division not in get_args(Division):
-        raise ValueError(
-            f"`division`={division!r} is unknown; expected one of {get_args(Division)}."
-        )
+    choices.check("division", division, Division)
     score = targets.resolve(target)
 
     without = _ablated_scores(model, score)
@@ -82,16 +68,9 @@ def ablation_cam(
         return rectified(weigh(maps, loss), rectify)
 
     @split.guarded(model)
-    def explain(
-        variables: Variables,
-        images: Images,
-        labels: Labels,
-        *,
-        key: RandomKey | None = None,
-    ) -> Saliency:
+    def explain(variables, images, labels, *, key=None):
         del key  # Nothing here is random.
-        labels = jnp.asarray(labels)
-        features = model.features(variables, jnp.asarray(images))
+        features = model.features(variables, images)
         check_maps(features)
         whole = score(model.head(variables, features), labels)
         batch, *_, filters = features.maps.shape
@@ -110,13 +89,7 @@ def _ablated_scores(model: SplitModel, score: targets.Score) -> PyTree:
     """Compile one chunk of pairs, see `loops.map_pairs`."""
 
     @functools.partial(jax.jit, static_argnums=0)
-    def without(
-        size: int,
-        start: jax.Array,
-        variables: Variables,
-        features: Features,
-        labels: Labels,
-    ) -> jax.Array:
+    def without(size, start, variables, features, labels):
         images, filters = features.maps.shape[0], features.maps.shape[-1]
         image, number = loops.pairs(size, start, images, filters)
         kept = jnp.arange(filters)[None] != number[:, None]

@@ -10,19 +10,9 @@ import jax
 import jax.numpy as jnp
 
 from unlir_jax import split
-from unlir_jax.core import memoize
 from unlir_jax.saliency import targets
 from unlir_jax.saliency.spec import explainer
-from unlir_jax.types import (
-    Explainer,
-    Features,
-    Images,
-    Labels,
-    RandomKey,
-    Saliency,
-    SplitModel,
-    Variables,
-)
+from unlir_jax.types import Explainer, Features, Labels, Saliency, SplitModel, Variables
 
 Combine = Callable[[jax.Array, jax.Array], jax.Array]
 Run = Callable[..., tuple[jax.Array, jax.Array]]
@@ -38,7 +28,6 @@ Run = Callable[..., tuple[jax.Array, jax.Array]]
     representative=True,
     synonyms=("gradcam",),
 )
-@memoize.remember
 def grad_cam(
     model: SplitModel, *, target: targets.Target = "logit", rectify: bool = True
 ) -> Explainer:
@@ -84,7 +73,6 @@ def grad_cam(
     degree=1,
     head="affine",
 )
-@memoize.remember
 def cam(model: SplitModel) -> Explainer:
     """Show the exact evidence of an affine head: `h w sum_k g_k A_k`.
 
@@ -118,9 +106,7 @@ def from_gradient(
     score = targets.resolve(target)
 
     @jax.jit
-    def run(
-        variables: Variables, images: Images, labels: Labels
-    ) -> tuple[Saliency, jax.Array]:
+    def run(variables, images, labels):
         features = model.features(variables, images)
         check_maps(features)
         total = head_score(model, score, variables, features, labels)
@@ -149,13 +135,7 @@ def checked(model: SplitModel, run: Run) -> Explainer:
     One program then checks the labels and explains; all else is as in `split.guarded`.
     """
 
-    def explain(
-        variables: Variables,
-        images: Images,
-        labels: Labels,
-        *,
-        key: RandomKey | None = None,
-    ) -> jax.Array:
+    def explain(variables, images, labels, *, key=None):
         split.check_key(key)  # Though nothing here is random.
         split.check_shapes(images, labels, split.channels_of(model))
         split.check_pixels(images)

@@ -1,11 +1,11 @@
 """Maps along the direction in which feature vectors vary most."""
 
-from typing import Literal, get_args
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 
-from unlir_jax.core import memoize
+from unlir_jax.core import choices
 from unlir_jax.saliency import targets
 from unlir_jax.saliency.cam.cam import from_gradient
 from unlir_jax.saliency.spec import explainer
@@ -23,7 +23,6 @@ Sign = Literal["absolute", "aligned"]
     degree=0,
     representative=True,
 )
-@memoize.remember
 def eigen_cam(model: SplitModel, *, sign: Sign = "absolute") -> Explainer:
     """Project the centred maps on their first principal direction.
 
@@ -60,7 +59,6 @@ def eigen_cam(model: SplitModel, *, sign: Sign = "absolute") -> Explainer:
     source="pytorch-grad-cam",
     degree=1,
 )
-@memoize.remember
 def eigen_grad_cam(
     model: SplitModel,
     *,
@@ -118,7 +116,4 @@ def _project(maps: jax.Array, reference: jax.Array, sign: Sign) -> jax.Array:
 
 
 def _check(sign: str) -> None:
-    if sign not in get_args(Sign):
-        raise ValueError(
-            f"`sign`={sign!r} is unknown; expected one of {get_args(Sign)}."
-        )
+    choices.check("sign", sign, Sign)

@@ -19,15 +19,7 @@ from unlir_jax.core import memoize
 from unlir_jax.saliency import rectifiers, targets
 from unlir_jax.saliency.cam.cam import checked
 from unlir_jax.saliency.spec import explainer
-from unlir_jax.types import (
-    Explainer,
-    Images,
-    Labels,
-    PyTree,
-    Saliency,
-    SplitModel,
-    Variables,
-)
+from unlir_jax.types import Explainer, Images, Labels, PyTree, SplitModel, Variables
 
 # Homogeneous of degree one in the inputs that depend on the image: no residual.
 HOMOGENEOUS = (
@@ -80,7 +72,6 @@ Tap = Callable[[_Traced], jax.Array]
     degree=0,
     representative=True,
 )
-@memoize.remember
 def full_grad(
     model: SplitModel, *, target: targets.Target = "logit", rescale: bool = True
 ) -> Explainer:
@@ -107,9 +98,7 @@ def full_grad(
     decompose = _decomposition(model, targets.resolve(target))
 
     @jax.jit
-    def run(
-        variables: Variables, images: Images, labels: Labels
-    ) -> tuple[Saliency, jax.Array]:
+    def run(variables, images, labels):
         found = decompose(variables, images, labels)
         size = images.shape[1:3]
         magnitude = jnp.abs(found.image)
@@ -143,7 +132,7 @@ def full_gradient(
 
     @split.guarded(model)
     def explain(variables: Variables, images: Images, labels: Labels) -> FullGradient:
-        return compiled(variables, jnp.asarray(images), jnp.asarray(labels))
+        return compiled(variables, images, labels)
 
     return explain
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from unlir_jax import split
-from unlir_jax.core import loops, memoize
+from unlir_jax.core import loops
 from unlir_jax.saliency import accumulation, targets
 from unlir_jax.saliency.cam.cam import (
     check_maps,
@@ -22,16 +22,7 @@ from unlir_jax.saliency.cam.cam import (
     weigh,
 )
 from unlir_jax.saliency.spec import explainer
-from unlir_jax.types import (
-    Explainer,
-    Images,
-    Labels,
-    PyTree,
-    RandomKey,
-    Saliency,
-    SplitModel,
-    Variables,
-)
+from unlir_jax.types import Explainer, PyTree, Saliency, SplitModel
 
 XGRAD_EPSILON = 1e-7
 
@@ -44,7 +35,6 @@ XGRAD_EPSILON = 1e-7
     source="Chattopadhay et al., WACV 2018",
     synonyms=("gradcam_plus_plus",),
 )
-@memoize.remember
 def grad_cam_plus_plus(
     model: SplitModel,
     *,
@@ -90,7 +80,6 @@ def grad_cam_plus_plus(
     source="Omeiza et al., 2019",
     quick={"samples": 2},
 )
-@memoize.remember
 def smooth_grad_cam_plus_plus(
     model: SplitModel,
     *,
@@ -129,14 +118,7 @@ def smooth_grad_cam_plus_plus(
         return rectified(weigh(maps, weights), rectify)
 
     @split.guarded(model)
-    def explain(
-        variables: Variables,
-        images: Images,
-        labels: Labels,
-        *,
-        key: RandomKey | None = None,
-    ) -> Saliency:
-        images, labels = jnp.asarray(images), jnp.asarray(labels)
+    def explain(variables, images, labels, *, key=None):
         features = model.features(variables, images)
         check_maps(features)
         start = jnp.zeros((3, *features.maps.shape), features.maps.dtype)
@@ -153,14 +135,7 @@ def _noisy_powers(model: SplitModel, score: targets.Score, level: float) -> PyTr
     """Compile one noisy copy: the gradient at the maps, its square and its cube."""
 
     @jax.jit
-    def step(
-        state: jax.Array,
-        sample: PyTree,
-        variables: Variables,
-        images: Images,
-        labels: Labels,
-        image_keys: jax.Array,
-    ) -> jax.Array:
+    def step(state, sample, variables, images, labels, image_keys):
         noisy = images + accumulation.noise(image_keys, sample, images, level)
         features = model.features(variables, noisy)
         total = head_score(model, score, variables, features, labels)
@@ -197,7 +172,6 @@ def _ratio(numerator: jax.Array, denominator: jax.Array) -> jax.Array:
     source="Fu et al., BMVC 2020",
     degree=1,
 )
-@memoize.remember
 def xgrad_cam(
     model: SplitModel, *, target: targets.Target = "logit", rectify: bool = False
 ) -> Explainer:
@@ -231,7 +205,6 @@ def xgrad_cam(
     source="Draelos and Carin, 2020",
     degree=1,
 )
-@memoize.remember
 def hires_cam(
     model: SplitModel, *, target: targets.Target = "logit", rectify: bool = False
 ) -> Explainer:
@@ -264,7 +237,6 @@ def hires_cam(
     degree=1,
     synonyms=("elementwise",),
 )
-@memoize.remember
 def elementwise_grad_cam(
     model: SplitModel, *, target: targets.Target = "logit"
 ) -> Explainer:
@@ -289,7 +261,6 @@ def elementwise_grad_cam(
     degree=1,
     representative=True,
 )
-@memoize.remember
 def layer_cam(
     model: SplitModel, *, target: targets.Target = "logit", rectify: bool = False
 ) -> Explainer:
@@ -319,7 +290,6 @@ def layer_cam(
     passes="1 forward",
     source="Zhang et al., CVPR 2025",
 )
-@memoize.remember
 def finer_cam(
     model: SplitModel,
     *,
@@ -353,7 +323,6 @@ def finer_cam(
     source="Cai, 2025",
     degree=1,
 )
-@memoize.remember
 def shapley_cam(
     model: SplitModel, *, target: targets.Target = "logit", rectify: bool = True
 ) -> Explainer:
@@ -375,9 +344,7 @@ def shapley_cam(
     score = targets.resolve(target)
 
     @jax.jit
-    def run(
-        variables: Variables, images: Images, labels: Labels
-    ) -> tuple[Saliency, jax.Array]:
+    def run(variables, images, labels):
         features = model.features(variables, images)
         check_maps(features)
         total = head_score(model, score, variables, features, labels)

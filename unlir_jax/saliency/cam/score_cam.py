@@ -6,27 +6,18 @@ are positive, so the papers' final ReLU changes nothing where maps have one them
 
 import functools
 from collections.abc import Callable
-from typing import Literal, get_args
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from unlir_jax import maps, split
-from unlir_jax.core import loops, memoize
+from unlir_jax.core import choices, loops
 from unlir_jax.saliency import accumulation, targets
 from unlir_jax.saliency.cam.cam import check_maps, weigh
 from unlir_jax.saliency.spec import explainer
-from unlir_jax.types import (
-    Explainer,
-    Images,
-    Labels,
-    PyTree,
-    RandomKey,
-    Saliency,
-    SplitModel,
-    Variables,
-)
+from unlir_jax.types import Explainer, PyTree, Saliency, SplitModel
 
 Weighting = Literal["softmax", "increase", "probability"]
 Alignment = Literal["half_pixel", "corners"]
@@ -42,7 +33,6 @@ Mask = Callable[..., jax.Array]
     source="Wang et al., CVPR Workshops 2020",
     representative=True,
 )
-@memoize.remember
 def score_cam(
     model: SplitModel,
     *,
@@ -71,16 +61,8 @@ def score_cam(
         Wang et al., *Score-CAM: Score-Weighted Visual Explanations for Convolutional
         Neural Networks*, CVPR Workshops 2020, Eq. 6-9 and Algorithm 1.
     """
-    if weighting not in get_args(Weighting):
-        raise ValueError(
-            f"`weighting`={weighting!r} is unknown; expected one of "
-            f"{get_args(Weighting)}."
-        )
-    if alignment not in get_args(Alignment):
-        raise ValueError(
-            f"`alignment`={alignment!r} is unknown; expected one of "
-            f"{get_args(Alignment)}."
-        )
+    choices.check("weighting", weighting, Weighting)
+    choices.check("alignment", alignment, Alignment)
     if weighting == "probability":
         if target != "logit":
             raise ValueError(
@@ -107,7 +89,6 @@ def score_cam(
     source="Wang et al., 2020",
     quick={"samples": 2},
 )
-@memoize.remember
 def ss_cam(
     model: SplitModel,
     *,
@@ -141,10 +122,7 @@ def ss_cam(
         range does not depend on how large they happen to be.
     """
     accumulation.check_samples(samples, level)
-    if noise_on not in get_args(NoiseOn):
-        raise ValueError(
-            f"`noise_on`={noise_on!r} is unknown; expected one of {get_args(NoiseOn)}."
-        )
+    choices.check("noise_on", noise_on, NoiseOn)
 
     def mask(
         chosen: jax.Array,
@@ -173,7 +151,6 @@ def ss_cam(
     source="Naidu et al., 2020",
     quick={"steps": 2},
 )
-@memoize.remember
 def is_cam(
     model: SplitModel,
     *,
@@ -247,14 +224,7 @@ def _masking(
         return total + found.astype(total.dtype)
 
     @split.guarded(model)
-    def explain(
-        variables: Variables,
-        images: Images,
-        labels: Labels,
-        *,
-        key: RandomKey | None = None,
-    ) -> Saliency:
-        images, labels = jnp.asarray(images), jnp.asarray(labels)
+    def explain(variables, images, labels, *, key=None):
         features = model.features(variables, images)
         check_maps(features)
         stack = features.maps
@@ -279,16 +249,7 @@ def _masked_scores(model: SplitModel, score: targets.Score, mask: Mask) -> PyTre
     network = split.whole(model)
 
     @functools.partial(jax.jit, static_argnums=0)
-    def masked_scores(
-        size: int,
-        start: jax.Array,
-        item: jax.Array,
-        variables: Variables,
-        images: Images,
-        labels: Labels,
-        stack: jax.Array,
-        image_keys: jax.Array,
-    ) -> jax.Array:
+    def masked_scores(size, start, item, variables, images, labels, stack, image_keys):
         batch, *_, filters = stack.shape
         image, number = loops.pairs(size, start, batch, filters)
         chosen = stack[image, :, :, number]

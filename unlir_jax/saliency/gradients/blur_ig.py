@@ -15,15 +15,7 @@ from unlir_jax.saliency.gradients.gradient import (
     merge,
 )
 from unlir_jax.saliency.spec import explainer
-from unlir_jax.types import (
-    Explainer,
-    Images,
-    Labels,
-    PyTree,
-    RandomKey,
-    SplitModel,
-    Variables,
-)
+from unlir_jax.types import Explainer, PyTree, SplitModel
 
 
 @explainer(
@@ -35,7 +27,6 @@ from unlir_jax.types import (
     quick={"steps": 2},
     degree=1,
 )
-@memoize.remember
 def blur_integrated_gradients(
     model: SplitModel,
     *,
@@ -76,15 +67,8 @@ def blur_integrated_gradients(
     step = _sharpening_step(model, targets.resolve(target))
 
     @split.guarded(model)
-    def explain(
-        variables: Variables,
-        images: Images,
-        labels: Labels,
-        *,
-        key: RandomKey | None = None,
-    ) -> jax.Array:
+    def explain(variables, images, labels, *, key=None):
         del key  # Nothing here is random.
-        images, labels = jnp.asarray(images), jnp.asarray(labels)
         widest = deviation * max(images.shape[1:3])
         sigmas = np.linspace(widest, 0, steps + 1).astype(images.dtype)
         first = blur(images, sigmas[0])
@@ -104,13 +88,7 @@ def _sharpening_step(model: SplitModel, score: targets.Score) -> PyTree:
     slope = image_gradient(model, score)
 
     @jax.jit
-    def step(
-        state: tuple[jax.Array, ...],
-        sigma: PyTree,
-        variables: Variables,
-        images: Images,
-        labels: Labels,
-    ) -> tuple[jax.Array, ...]:
+    def step(state, sigma, variables, images, labels):
         total, before, slope_before = state
         now = blur(images, sigma)
         slope_now, _ = slope(variables, now, labels)

@@ -1,16 +1,16 @@
 """Maps of the gradient of the score with respect to the image's pixels."""
 
-from typing import Literal, get_args
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 
 from unlir_jax import split
-from unlir_jax.core import compilation, memoize
+from unlir_jax.core import choices, compilation, memoize
 from unlir_jax.saliency import targets
 from unlir_jax.saliency.cam.cam import checked
 from unlir_jax.saliency.spec import explainer
-from unlir_jax.types import Explainer, Images, Labels, PyTree, SplitModel, Variables
+from unlir_jax.types import Explainer, Images, PyTree, SplitModel
 
 Channels = Literal["sum", "absolute_sum", "absolute_max", "norm", "keep"]
 """How the colours of an attribution become one number a pixel, see `merge`."""
@@ -26,7 +26,6 @@ Channels = Literal["sum", "absolute_sum", "absolute_max", "norm", "keep"]
     representative=True,
     synonyms=("saliency",),
 )
-@memoize.remember
 def gradient(
     model: SplitModel,
     *,
@@ -60,9 +59,7 @@ def gradient(
     slope = image_gradient(model, targets.resolve(target))
 
     @jax.jit
-    def run(
-        variables: Variables, images: Images, labels: Labels
-    ) -> tuple[jax.Array, jax.Array]:
+    def run(variables, images, labels):
         found, classes = slope(variables, images, labels)
         return merge(found, channels), classes
 
@@ -77,7 +74,6 @@ def gradient(
     source="Shrikumar et al., 2016",
     degree=1,
 )
-@memoize.remember
 def input_x_gradient(
     model: SplitModel,
     *,
@@ -102,9 +98,7 @@ def input_x_gradient(
     slope = image_gradient(model, targets.resolve(target))
 
     @jax.jit
-    def run(
-        variables: Variables, images: Images, labels: Labels
-    ) -> tuple[jax.Array, jax.Array]:
+    def run(variables, images, labels):
         found, classes = slope(variables, images, labels)
         return merge(images * found, channels), classes
 
@@ -117,9 +111,7 @@ def image_gradient(model: SplitModel, score: targets.Score) -> PyTree:
     network = split.whole(model)
 
     @jax.jit
-    def slope(
-        variables: Variables, images: Images, labels: Labels
-    ) -> tuple[jax.Array, jax.Array]:
+    def slope(variables, images, labels):
         def total(images: Images) -> tuple[jax.Array, jax.Array]:
             logits = network(variables, images)
             return jnp.sum(score(logits, labels)), jnp.zeros((0, logits.shape[-1]))
@@ -149,7 +141,4 @@ def merge(attribution: PyTree, channels: Channels) -> jax.Array:
 
 def check_channels(channels: str) -> None:
     """Refuse an unknown way to merge colours."""
-    if channels not in get_args(Channels):
-        raise ValueError(
-            f"`channels`={channels!r} is unknown; expected one of {get_args(Channels)}."
-        )
+    choices.check("channels", channels, Channels)

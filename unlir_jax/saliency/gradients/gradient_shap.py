@@ -14,15 +14,7 @@ from unlir_jax.saliency.gradients.gradient import (
     merge,
 )
 from unlir_jax.saliency.spec import explainer
-from unlir_jax.types import (
-    Explainer,
-    Images,
-    Labels,
-    PyTree,
-    RandomKey,
-    SplitModel,
-    Variables,
-)
+from unlir_jax.types import Explainer, PyTree, SplitModel
 
 
 @explainer(
@@ -34,7 +26,6 @@ from unlir_jax.types import (
     quick={"samples": 2},
     degree=1,
 )
-@memoize.remember
 def gradient_shap(
     model: SplitModel,
     *,
@@ -73,14 +64,7 @@ def gradient_shap(
     step = _random_step(model, targets.resolve(target), samples, baseline, level)
 
     @split.guarded(model)
-    def explain(
-        variables: Variables,
-        images: Images,
-        labels: Labels,
-        *,
-        key: RandomKey | None = None,
-    ) -> jax.Array:
-        images, labels = jnp.asarray(images), jnp.asarray(labels)
+    def explain(variables, images, labels, *, key=None):
         accumulation.image_keys(key, images)  # Says so if the key is missing.
         arguments = (variables, images, labels, key)
         total = accumulation.fold(
@@ -102,14 +86,7 @@ def _random_step(
     slope = image_gradient(model, score)
 
     @jax.jit
-    def step(
-        total: jax.Array,
-        sample: PyTree,
-        variables: Variables,
-        images: Images,
-        labels: Labels,
-        key: RandomKey,
-    ) -> jax.Array:
+    def step(total, sample, variables, images, labels, key):
         own = random_keys.per_image(jax.random.fold_in(key, sample), images)
         # Noise of deviation 0 would be drawn all the same.
         noisy = images + accumulation.noise(own, 0, images, level) if level else images

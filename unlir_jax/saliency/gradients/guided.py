@@ -18,7 +18,6 @@ import jax
 import jax.numpy as jnp
 
 from unlir_jax import maps
-from unlir_jax.core import memoize
 from unlir_jax.saliency import rectifiers, targets
 from unlir_jax.saliency.cam.cam import check_maps, checked, head_score, weigh
 from unlir_jax.saliency.gradients.gradient import Channels, check_channels, merge
@@ -46,7 +45,6 @@ Rule = Literal["guided", "deconvolution"]
     representative=True,
     synonyms=("guided_backprop",),
 )
-@memoize.remember
 def guided_backpropagation(
     model: SplitModel,
     *,
@@ -85,7 +83,6 @@ def guided_backpropagation(
     source="Zeiler and Fergus, ECCV 2014",
     degree=1,
 )
-@memoize.remember
 def deconvolution(
     model: SplitModel,
     *,
@@ -111,7 +108,6 @@ def deconvolution(
     source="Selvaraju et al., ICCV 2017",
     degree=2,
 )
-@memoize.remember
 def guided_grad_cam(
     model: SplitModel,
     *,
@@ -129,9 +125,7 @@ def guided_grad_cam(
     score = targets.resolve(target)
 
     @jax.jit
-    def run(
-        variables: Variables, images: Images, labels: Labels
-    ) -> tuple[jax.Array, jax.Array]:
+    def run(variables, images, labels):
         fine, features, classes = _ruled_gradient(
             model, "guided", score, variables, images, labels
         )
@@ -153,9 +147,7 @@ def _explainer(
     score = targets.resolve(target)
 
     @jax.jit
-    def run(
-        variables: Variables, images: Images, labels: Labels
-    ) -> tuple[jax.Array, jax.Array]:
+    def run(variables, images, labels):
         gradient, _, classes = _ruled_gradient(
             model, rule, score, variables, images, labels
         )

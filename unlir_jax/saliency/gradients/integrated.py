@@ -1,13 +1,13 @@
 """Gradients integrated along a path from a background to the image."""
 
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from unlir_jax import maps, split
-from unlir_jax.core import loops, memoize
+from unlir_jax.core import choices, loops, memoize
 from unlir_jax.saliency import accumulation, targets
 from unlir_jax.saliency.gradients.gradient import (
     Channels,
@@ -16,15 +16,7 @@ from unlir_jax.saliency.gradients.gradient import (
     merge,
 )
 from unlir_jax.saliency.spec import explainer
-from unlir_jax.types import (
-    Explainer,
-    Images,
-    Labels,
-    PyTree,
-    RandomKey,
-    SplitModel,
-    Variables,
-)
+from unlir_jax.types import Explainer, PyTree, SplitModel
 
 Rule = Literal["gauss_legendre", "trapezoid"]
 
@@ -42,7 +34,6 @@ Rule = Literal["gauss_legendre", "trapezoid"]
     degree=1,
     representative=True,
 )
-@memoize.remember
 def integrated_gradients(
     model: SplitModel,
     *,
@@ -79,14 +70,7 @@ def integrated_gradients(
     points = np.stack([nodes, weights], axis=1)
 
     @split.guarded(model)
-    def explain(
-        variables: Variables,
-        images: Images,
-        labels: Labels,
-        *,
-        key: RandomKey | None = None,
-    ) -> jax.Array:
-        images, labels = jnp.asarray(images), jnp.asarray(labels)
+    def explain(variables, images, labels, *, key=None):
         start = maps.background(images, baseline, mean=model.mean, key=key)
         arguments = (variables, start, images, labels)
         items = points.astype(images.dtype)
@@ -102,14 +86,7 @@ def _straight_step(model: SplitModel, score: targets.Score) -> PyTree:
     slope = image_gradient(model, score)
 
     @jax.jit
-    def step(
-        total: jax.Array,
-        point: PyTree,
-        variables: Variables,
-        start: Images,
-        images: Images,
-        labels: Labels,
-    ) -> jax.Array:
+    def step(total, point, variables, start, images, labels):
         place = start + point[0] * (images - start)
         return total + point[1] * slope(variables, place, labels)[0]
 
@@ -118,10 +95,7 @@ def _straight_step(model: SplitModel, score: targets.Score) -> PyTree:
 
 def quadrature(steps: int, rule: Rule) -> tuple[np.ndarray, np.ndarray]:
     """Give the points of a rule of integration on [0, 1], and their weights."""
-    if rule not in get_args(Rule):
-        raise ValueError(
-            f"`rule`={rule!r} is unknown; expected one of {get_args(Rule)}."
-        )
+    choices.check("rule", rule, Rule)
     least = 1 if rule == "gauss_legendre" else 2
     if steps < least:
         raise ValueError(f"`steps`={steps} of {rule}; expected {least} or more.")
@@ -166,15 +140,7 @@ def completeness(
     score, network = targets.resolve(target), split.whole(model)
 
     @split.guarded(model)
-    def measure(
-        variables: Variables,
-        images: Images,
-        labels: Labels,
-        attribution: PyTree,
-        *,
-        key: RandomKey | None = None,
-    ) -> Completeness:
-        images, labels = jnp.asarray(images), jnp.asarray(labels)
+    def measure(variables, images, labels, attribution, *, key=None):
         start = maps.background(images, baseline, mean=model.mean, key=key)
         total = jnp.sum(attribution, axis=tuple(range(1, jnp.ndim(attribution))))
         difference = score(network(variables, images), labels) - score(

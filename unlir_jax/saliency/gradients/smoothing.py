@@ -17,15 +17,7 @@ from unlir_jax.saliency.gradients.gradient import (
     merge,
 )
 from unlir_jax.saliency.spec import explainer
-from unlir_jax.types import (
-    Explainer,
-    Images,
-    Labels,
-    PyTree,
-    RandomKey,
-    SplitModel,
-    Variables,
-)
+from unlir_jax.types import Explainer, Images, Labels, PyTree, SplitModel, Variables
 
 Statistic = Literal["mean", "square", "variance"]
 
@@ -49,7 +41,7 @@ class _Running(NamedTuple):
     spread: jax.Array
 
 
-@explainer(
+SMOOTHED = explainer(
     title="SmoothGrad",
     family="gradients",
     formula="mean of the gradient over noisy images",
@@ -59,7 +51,9 @@ class _Running(NamedTuple):
     degree=1,
     synonyms=("smoothgrad",),
 )
-@memoize.remember
+
+
+@SMOOTHED
 def smooth_grad(
     model: SplitModel,
     *,
@@ -88,17 +82,13 @@ def smooth_grad(
     return _over_noise(model, "mean", target, samples, level, channels, loop)
 
 
-@explainer(
+@SMOOTHED._replace(
     title="SquareGrad",
-    family="gradients",
     formula="mean of the squared gradient over noisy images",
-    passes="`samples` × (forward + backward)",
     source="Hooker et al., NeurIPS 2019",
-    quick={"samples": 2},
     degree=2,
     synonyms=("smoothgrad_squared",),
 )
-@memoize.remember
 def square_grad(
     model: SplitModel,
     *,
@@ -119,17 +109,13 @@ def square_grad(
     return _over_noise(model, "square", target, samples, level, channels, loop)
 
 
-@explainer(
+@SMOOTHED._replace(
     title="VarGrad",
-    family="gradients",
     formula="variance of the gradient over noisy images",
-    passes="`samples` × (forward + backward)",
     source="Adebayo et al., NeurIPS 2018",
-    quick={"samples": 2},
     degree=2,
     synonyms=("vargrad",),
 )
-@memoize.remember
 def var_grad(
     model: SplitModel,
     *,
@@ -166,20 +152,11 @@ def noise_moments(
     add = _adding(model, targets.resolve(target))
 
     @jax.jit
-    def step(
-        state: _Running,
-        noise: PyTree,
-        variables: Variables,
-        images: Images,
-        labels: Labels,
-    ) -> _Running:
+    def step(state, noise, variables, images, labels):
         return add(state, noise, variables, images, labels)
 
     @split.guarded(model)
-    def moments(
-        variables: Variables, images: Images, labels: Labels, noise: PyTree
-    ) -> Moments:
-        images, labels = jnp.asarray(images), jnp.asarray(labels)
+    def moments(variables, images, labels, noise):
         if jnp.shape(noise)[1:] != images.shape or not len(noise):
             raise ValueError(
                 f"`noise` has shape {jnp.shape(noise)}; expected [samples, "
@@ -206,14 +183,7 @@ def _over_noise(
     step = _noisy_step(model, targets.resolve(target), level)
 
     @split.guarded(model)
-    def explain(
-        variables: Variables,
-        images: Images,
-        labels: Labels,
-        *,
-        key: RandomKey | None = None,
-    ) -> jax.Array:
-        images, labels = jnp.asarray(images), jnp.asarray(labels)
+    def explain(variables, images, labels, *, key=None):
         arguments = (variables, images, labels, accumulation.image_keys(key, images))
         state = accumulation.fold(
             step, _begin(images), np.arange(samples), *arguments, loop=loop
@@ -229,14 +199,7 @@ def _noisy_step(model: SplitModel, score: targets.Score, level: float) -> PyTree
     add = _adding(model, score)
 
     @jax.jit
-    def step(
-        state: _Running,
-        sample: PyTree,
-        variables: Variables,
-        images: Images,
-        labels: Labels,
-        image_keys: jax.Array,
-    ) -> _Running:
+    def step(state, sample, variables, images, labels, image_keys):
         noise = accumulation.noise(image_keys, sample, images, level)
         return add(state, noise, variables, images, labels)
 
@@ -246,13 +209,7 @@ def _noisy_step(model: SplitModel, score: targets.Score, level: float) -> PyTree
 def _adding(model: SplitModel, score: targets.Score) -> Callable[..., _Running]:
     slope = image_gradient(model, score)
 
-    def add(
-        state: _Running,
-        noise: PyTree,
-        variables: Variables,
-        images: Images,
-        labels: Labels,
-    ) -> _Running:
+    def add(state, noise, variables, images, labels):
         found, _ = slope(variables, images + noise, labels)
         count = state.count + 1
         difference = found - state.mean

@@ -6,14 +6,14 @@ Smooth Masks*, ICCV 2019, and the authors' code, TorchRay.
 
 import functools
 import math
-from typing import Literal, get_args
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from unlir_jax import split
-from unlir_jax.core import loops, memoize
+from unlir_jax.core import choices, loops, memoize
 from unlir_jax.saliency import accumulation, targets
 from unlir_jax.saliency.gaussian_blur import blur
 from unlir_jax.saliency.optimisation.meaningful_perturbation import (
@@ -22,16 +22,7 @@ from unlir_jax.saliency.optimisation.meaningful_perturbation import (
     check_positive,
 )
 from unlir_jax.saliency.spec import explainer
-from unlir_jax.types import (
-    Explainer,
-    Images,
-    Labels,
-    PyTree,
-    RandomKey,
-    Saliency,
-    SplitModel,
-    Variables,
-)
+from unlir_jax.types import Explainer, PyTree, SplitModel
 
 Variant = Literal["preserve", "delete", "dual"]
 MOMENTUM = 0.9
@@ -48,7 +39,6 @@ TIE = 1e-3
     source="Fong et al., ICCV 2019",
     quick={"steps": 2, "levels": 2},
 )
-@memoize.remember
 def extremal_perturbation(
     model: SplitModel,
     *,
@@ -110,15 +100,8 @@ def extremal_perturbation(
     penalties = area_weight * growth ** np.arange(steps)
 
     @split.guarded(model)
-    def explain(
-        variables: Variables,
-        images: Images,
-        labels: Labels,
-        *,
-        key: RandomKey | None = None,
-    ) -> Saliency:
+    def explain(variables, images, labels, *, key=None):
         del key  # Nothing here is random.
-        images, labels = jnp.asarray(images), jnp.asarray(labels)
         size, sides = images.shape[1:3], (images.shape[1:3], stride, width)
         blurs = np.linspace(deviation, 0, levels) * max(size) / SIDE
         pyramid = jnp.stack([blur(images, sigma) for sigma in blurs], axis=1)
@@ -148,9 +131,7 @@ def _extremal_step(
 ) -> PyTree:
     network = split.whole(model)
 
-    def reward(
-        mask: jax.Array, variables: Variables, pyramid: jax.Array, labels: Labels
-    ) -> jax.Array:
+    def reward(mask, variables, pyramid, labels):
         def under(mask: jax.Array) -> jax.Array:
             return score(network(variables, _interpolate(pyramid, mask)), labels)
 
@@ -162,14 +143,7 @@ def _extremal_step(
         return jnp.sum(total)
 
     @jax.jit
-    def step(
-        state: tuple[jax.Array, ...],
-        penalty: PyTree,
-        variables: Variables,
-        pyramid: jax.Array,
-        labels: Labels,
-        kept: jax.Array,
-    ) -> tuple[jax.Array, ...]:
+    def step(state, penalty, variables, pyramid, labels, kept):
         blobs, momentum, moved = state
         size = pyramid.shape[2:4]
         whole, pull = jax.vjp(lambda b: _canvas(b, size, stride, width), blobs)
@@ -278,7 +252,4 @@ def _canvas(
 def _check_extremal(areas: tuple[float, ...], variant: str) -> None:
     if not areas or not all(0 < area < 1 for area in areas):
         raise ValueError(f"`areas`={areas}; expected shares between 0 and 1.")
-    if variant not in get_args(Variant):
-        raise ValueError(
-            f"`variant`={variant!r} is unknown; expected one of {get_args(Variant)}."
-        )
+    choices.check("variant", variant, Variant)

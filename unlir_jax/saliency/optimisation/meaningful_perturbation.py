@@ -14,16 +14,7 @@ from unlir_jax.core import loops, memoize
 from unlir_jax.saliency import accumulation, targets
 from unlir_jax.saliency.gaussian_blur import blur
 from unlir_jax.saliency.spec import explainer
-from unlir_jax.types import (
-    Explainer,
-    Images,
-    Labels,
-    PyTree,
-    RandomKey,
-    Saliency,
-    SplitModel,
-    Variables,
-)
+from unlir_jax.types import Explainer, PyTree, SplitModel
 
 SIDE = 224
 """Side in pixels of the images for which the papers give lengths."""
@@ -38,7 +29,6 @@ SIDE = 224
     quick={"steps": 2, "cells": 4},
     representative=True,
 )
-@memoize.remember
 def meaningful_perturbation(
     model: SplitModel,
     *,
@@ -93,14 +83,7 @@ def meaningful_perturbation(
     step = _deleting_step(model, *settings)
 
     @split.guarded(model)
-    def explain(
-        variables: Variables,
-        images: Images,
-        labels: Labels,
-        *,
-        key: RandomKey | None = None,
-    ) -> Saliency:
-        images, labels = jnp.asarray(images), jnp.asarray(labels)
+    def explain(variables, images, labels, *, key=None):
         own = jnp.zeros(len(images))
         if jitter:
             own = accumulation.image_keys(key, images)
@@ -125,15 +108,7 @@ def _deleting_step(
     network = split.whole(model)
     size_weight, variation_weight, power = weights
 
-    def loss(
-        mask: jax.Array,
-        number: PyTree,
-        variables: Variables,
-        images: Images,
-        labels: Labels,
-        blurred: Images,
-        own: jax.Array,
-    ) -> jax.Array:
+    def loss(mask, number, variables, images, labels, blurred, own):
         enlarged = maps.resize(mask, images.shape[1:3])
         shown = maps.apply_mask(images, enlarged, blurred)
         if jitter:

@@ -5,14 +5,14 @@ interpretability*, CVIU 248 (2024) 104101, arXiv 2301.07002.
 """
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from unlir_jax import maps, split
-from unlir_jax.core import loops, memoize
+from unlir_jax.core import choices, loops, memoize
 from unlir_jax.saliency.cam.cam import check_maps, weigh
 from unlir_jax.saliency.optimisation.entropic_projection import nearest
 from unlir_jax.saliency.spec import explainer
@@ -22,7 +22,6 @@ from unlir_jax.types import (
     Labels,
     Logits,
     PyTree,
-    RandomKey,
     Saliency,
     SplitModel,
     Variables,
@@ -70,7 +69,6 @@ class Search(NamedTuple):
     quick={"steps": 2},
     representative=True,
 )
-@memoize.remember
 def opti_cam(
     model: SplitModel,
     *,
@@ -135,15 +133,9 @@ def opti_cam(
     programs = compile_programs(model, learning_rate, objective, normalization, solver)
 
     @split.guarded(model)
-    def explain(
-        variables: Variables,
-        images: Images,
-        labels: Labels,
-        *,
-        key: RandomKey | None = None,
-    ) -> Saliency:
+    def explain(variables, images, labels, *, key=None):
         del key  # Nothing here is random.
-        problem = programs.prepare(variables, jnp.asarray(images), jnp.asarray(labels))
+        problem = programs.prepare(variables, images, labels)
         search = programs.begin(problem)
         if loops.place(loop, variables, images, labels) == "device":
             search = programs.search(problem, search, steps, tolerance)
@@ -361,23 +353,12 @@ def _check_settings(
         raise ValueError(f"`steps`={steps}; expected 0 or more.")
     if not learning_rate > 0:
         raise ValueError(f"`learning_rate`={learning_rate}; expected more than 0.")
-    if objective not in get_args(Objective):
-        raise ValueError(
-            f"`objective`={objective!r} is unknown; expected one of "
-            f"{get_args(Objective)}."
-        )
-    if normalization not in get_args(maps.Normalization):
-        raise ValueError(
-            f"`normalization`={normalization!r} is unknown; expected one of "
-            f"{get_args(maps.Normalization)}."
-        )
+    choices.check("objective", objective, Objective)
+    choices.check("normalization", normalization, maps.Normalization)
 
 
 def _check_solver(solver: str, normalization: str) -> None:
-    if solver not in get_args(Solver):
-        raise ValueError(
-            f"`solver`={solver!r} is unknown; expected one of {get_args(Solver)}."
-        )
+    choices.check("solver", solver, Solver)
     if solver == "projected" and normalization == "sigmoid":
         raise ValueError(
             "`solver`='projected' does not know `normalization`='sigmoid', whose mask "

@@ -71,16 +71,7 @@ def compiled(model: SplitModel, score: targets.Score, make: MakeMasks) -> PyTree
     network = split.whole(model)
 
     @functools.partial(jax.jit, static_argnums=(0, 1))
-    def masked_scores(
-        count: int,
-        size: int,
-        start: jax.Array,
-        variables: Variables,
-        images: Images,
-        labels: Labels,
-        backgrounds: Images,
-        *own: jax.Array,
-    ) -> jax.Array:
+    def masked_scores(count, size, start, variables, images, labels, backgrounds, *own):
         image, number = loops.pairs(size, start, len(images), count)
         mask = make(images.shape[1:3], number, *(array[image] for array in own))
         mask = mask.astype(images.dtype)

@@ -11,15 +11,7 @@ from unlir_jax.core import loops, memoize
 from unlir_jax.saliency import targets
 from unlir_jax.saliency.perturbation import mask_passes
 from unlir_jax.saliency.spec import explainer
-from unlir_jax.types import (
-    Explainer,
-    Images,
-    Labels,
-    RandomKey,
-    Saliency,
-    SplitModel,
-    Variables,
-)
+from unlir_jax.types import Explainer, Saliency, SplitModel
 
 Sides = int | tuple[int, int]
 WINDOWS = 8
@@ -34,7 +26,6 @@ WINDOWS = 8
     quick={"window": 4, "stride": 4},
     representative=True,
 )
-@memoize.remember
 def occlusion(
     model: SplitModel,
     *,
@@ -92,14 +83,7 @@ def occlusion(
     program = mask_passes.compiled(model, targets.resolve(target), make)
 
     @split.guarded(model)
-    def explain(
-        variables: Variables,
-        images: Images,
-        labels: Labels,
-        *,
-        key: RandomKey | None = None,
-    ) -> Saliency:
-        images, labels = jnp.asarray(images), jnp.asarray(labels)
+    def explain(variables, images, labels, *, key=None):
         down, across = _coverage(images.shape[1:3], window, stride)
         own = (mask_passes.background(images, baseline, model.mean, key),)
         scores = mask_passes.score(

@@ -11,16 +11,7 @@ from unlir_jax.core import loops, memoize
 from unlir_jax.saliency import accumulation, targets
 from unlir_jax.saliency.perturbation import mask_passes
 from unlir_jax.saliency.spec import explainer
-from unlir_jax.types import (
-    Explainer,
-    Images,
-    Labels,
-    PyTree,
-    RandomKey,
-    Saliency,
-    SplitModel,
-    Variables,
-)
+from unlir_jax.types import Explainer, PyTree, Saliency, SplitModel
 
 
 @explainer(
@@ -32,7 +23,6 @@ from unlir_jax.types import (
     quick={"masks": 8},
     representative=True,
 )
-@memoize.remember
 def rise(
     model: SplitModel,
     *,
@@ -81,14 +71,7 @@ def rise(
     program = mask_passes.compiled(model, targets.resolve(target), make)
 
     @split.guarded(model)
-    def explain(
-        variables: Variables,
-        images: Images,
-        labels: Labels,
-        *,
-        key: RandomKey | None = None,
-    ) -> Saliency:
-        images, labels = jnp.asarray(images), jnp.asarray(labels)
+    def explain(variables, images, labels, *, key=None):
         own = accumulation.image_keys(key, images)
         shown = mask_passes.background(images, baseline, model.mean, key)
         scores = mask_passes.score(

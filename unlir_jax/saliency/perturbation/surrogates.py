@@ -2,25 +2,17 @@
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple, get_args
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from unlir_jax import maps, split
-from unlir_jax.core import loops, memoize
+from unlir_jax.core import choices, loops, memoize
 from unlir_jax.saliency import accumulation, targets
 from unlir_jax.saliency.perturbation import coalitions, mask_passes, segments
 from unlir_jax.saliency.spec import explainer
-from unlir_jax.types import (
-    Explainer,
-    Images,
-    Labels,
-    RandomKey,
-    Saliency,
-    SplitModel,
-    Variables,
-)
+from unlir_jax.types import Explainer, SplitModel
 
 
 @explainer(
@@ -32,7 +24,6 @@ from unlir_jax.types import (
     quick={"samples": 12, "count": 4, "kind": "grid"},
     representative=True,
 )
-@memoize.remember
 def lime(
     model: SplitModel,
     *,
@@ -101,7 +92,6 @@ def lime(
     source="Lundberg and Lee, NeurIPS 2017",
     quick={"samples": 12, "count": 4, "kind": "grid"},
 )
-@memoize.remember
 def kernel_shap(
     model: SplitModel,
     *,
@@ -181,14 +171,7 @@ def _surrogate(
     score = targets.resolve(target)
 
     @split.guarded(model)
-    def explain(
-        variables: Variables,
-        images: Images,
-        labels: Labels,
-        *,
-        key: RandomKey | None = None,
-    ) -> Saliency:
-        images, labels = jnp.asarray(images), jnp.asarray(labels)
+    def explain(variables, images, labels, *, key=None):
         cut = segments.grid(images, count)
         if kind == "slic":
             cut = segments.slic(images, count)
@@ -286,8 +269,5 @@ def _check(samples: int, kind: str, count: int, baseline: maps.Baseline) -> None
     for name, value in (("samples", samples), ("count", count)):
         if value < 1:
             raise ValueError(f"`{name}`={value}; expected 1 or more.")
-    if kind not in get_args(segments.Kind):
-        raise ValueError(
-            f"`kind`={kind!r} is unknown; expected one of {get_args(segments.Kind)}."
-        )
+    choices.check("kind", kind, segments.Kind)
     mask_passes.check_baseline(baseline)
