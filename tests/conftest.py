@@ -27,6 +27,25 @@ import pytest
 jax.config.update("jax_num_cpu_devices", 4)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
+PACKAGE = Path(__file__).parents[1] / "unlir_jax"
+
+
+def _names_shapes(path):
+    text = path.read_text("utf-8")
+    return "jaxtyping" in text or "unlir_jax.types" in text
+
+
+# Arguments are checked at each call where shapes are named. Elsewhere types are plain,
+# which pyright reads, and checks would make readers of files thirty times slower.
+jaxtyping.install_import_hook(
+    [
+        ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
+        for path in sorted(PACKAGE.rglob("*.py"))
+        if path.stem != "__init__" and _names_shapes(path)
+    ],
+    "beartype.beartype",
+)
+
 SHARED = Path(__file__).parents[2] / "shared"
 # Linux lets a process have 65,530; a compiled program keeps some, and beyond the limit
 # the compiler crashes.
@@ -35,6 +54,17 @@ MOST_MAPPINGS = 30_000
 
 KEPT = Path(__file__).parents[1] / ".cache" / "jax"
 """Compiled programs of all runs and workers; `rm -r .cache` forgets them."""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """Import without looking for garbage: what is imported lives to the end."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def _link(source, target):

@@ -10,10 +10,9 @@ import shlex
 from pathlib import Path
 
 import numpy as np
+import small_network
 from PIL import Image
 
-from unlir_jax import tree
-from unlir_jax.models import pretrained
 from unlir_jax.weights import exported
 
 ROOT = Path(__file__).parents[1]
@@ -45,35 +44,52 @@ REPLACED = (
     (r"\b(cub50|flowers17|imagenet200|IMAGES)\b", "birds"),
     (r"\b(k=)[\d+]+", r"\g<1>2"),
     (r"--config.data.image_size=\d+", f"--config.data.image_size={SIDE}"),
-    (r"--config.(steps|epochs|draws|data.limit)=\d+", r"--config.\1=2"),
+    (r"--config.(steps|data.limit)=\d+", r"--config.\1=2"),
+    (r"--config.(epochs|draws)=\d+", r"--config.\1=1"),
     (r"insertion.steps=\d+", "insertion.steps=2"),
+    (r"opti_cam.steps=\d+", "opti_cam.steps=1"),
     (r"--whiten \d+", "--whiten 2"),
+    (r"model.dropout=[\d.]+", "model.dropout=0.0"),  # A ResNet drops nothing.
+    # These differ from another run by a number or a folder only, so it is made once.
+    (r" --config.seed=0\b", ""),
+    (r"\bruns/parts\b", "runs/birds"),
+    (r"\bruns/weights\b", "runs/task"),
+    (r"\bruns/filters5\b", "runs/filters"),
 )
 """Patterns of long names and numbers, and the short ones that take their place."""
 
-TRAINED = (
-    *("--config.data.image_size=32", "--config.batch_size=4"),
-    f"--config.model.weights={WEIGHTS}",
+ADDED = (
+    (
+        r"/(linear_probe|filters|train_parts|few_shot)\.py",
+        "--config.data.image_size=32 --config.batch_size=4 "
+        f"--config.model.weights={WEIGHTS}",
+    ),
+    (r"/(linear_probe|few_shot|quickstart)\.py", "--config.steps=2"),
+    (
+        r"/linear_probe\.py",
+        "--config.probe.choose=false --config.probe.pooling=average "
+        "--config.optimizer.weight_decay=0.1",
+    ),
+    (r"/few_shot\.py", "--config.draws=1"),
+    (r"/filters\.py|method=(fine_tune|bag)", "--config.epochs=1"),
+    (r"/train_parts\.py", "--config.model.decision.parts=4"),
+    (r"/train_parts\.py.*data=synthetic_parts", "--config.steps=2"),
+    (
+        r"/quickstart\.py|data=synthetic_parts",
+        "--config.batch_size=4 --config.data.train_options.size=8 "
+        "--config.data.test_options.size=8 --config.data.options.classes=6",
+    ),
+    (r"unlir evaluate", "--config.data.limit=2 --config.batch_size=4"),
+    (
+        r"unlir evaluate.*(opti_cam\b|/evaluate\.py(?!.*methods=))",
+        "--config.method_options.opti_cam.steps=1",
+    ),
+    (r"unlir explain (?!.*--method)|unlir explain.*(opti_cam|integrated)", "--steps=1"),
+    (r"unlir explain", "--overwrite"),
+    (r"unlir (explain|retrieve) (?!.*--model)", "--model=tiny"),
+    (r"unlir (retrieve|parts|convert)", "--overwrite"),
 )
-ADDED = {
-    "linear_probe": (
-        *TRAINED,
-        *("--config.probe.choose=false", "--config.probe.pooling=average"),
-        *("--config.optimizer.weight_decay=0.1", "--config.steps=2"),
-    ),
-    "filters": (*TRAINED, "--config.epochs=1"),
-    "fine_tune": (*TRAINED, "--config.steps=2"),
-    "train_parts": TRAINED,
-    "few_shot": (*TRAINED, "--config.steps=2", "--config.draws=1"),
-    "quickstart": (
-        *("--config.steps=2", "--config.batch_size=4"),
-        *("--config.data.train_options.size=8", "--config.data.test_options.size=8"),
-    ),
-    "evaluate": ("--config.data.limit=2", "--config.batch_size=4"),
-    "sanity_checks": ("--config.data.limit=2", "--config.batch_size=4"),
-    "opti_cam_table1": ("--config.data.limit=2", "--config.batch_size=4"),
-}
-"""Settings that make a run of each config small."""
+"""Patterns of commands, and what makes them small, unless they say it themselves."""
 
 
 def blocks(page: Path) -> list[tuple[str, str]]:
@@ -96,23 +112,15 @@ def shorten(command: str) -> list[str]:
     for pattern, value in REPLACED:
         command = re.sub(pattern, value, command)
     words = shlex.split(command)
-    if "--config" in words:
-        config = Path(words[words.index("--config") + 1].partition(":")[0]).stem
+    for pattern, added in ADDED:
         given = {word.partition("=")[0] for word in words}
-        added = ADDED.get(config, ())
-        words += [word for word in added if word.partition("=")[0] not in given]
+        if re.search(pattern, command):
+            words += [
+                word for word in added.split() if word.partition("=")[0] not in given
+            ]
     if any("model=tiny" in word for word in words):
         given = ("--config.model.weights=", "--config.model.random_labels=")
         words = [word for word in words if not word.startswith(given)]
-    if any("opti_cam" in word for word in words) and words[1] == "evaluate":
-        words += ["--config.method_options.opti_cam.steps=1"]
-    if words[1] == "explain":
-        words += [] if "--model" in words else ["--model", "tiny"]
-        words += ["--steps", "1", "--overwrite"]
-    if words[1] in ("retrieve", "parts", "convert"):
-        words += ["--overwrite"]
-    if words[1] == "retrieve" and "--model" not in words:
-        words += ["--model", "tiny"]
     return words
 
 
@@ -138,10 +146,7 @@ def write(folder: Path) -> None:
     for name in ("cat.jpg", "bird.jpg", "animal.png"):
         pixels = random.integers(0, 256, (40, 40, 3), np.uint8)
         Image.fromarray(pixels).save(folder / name)
-    network = pretrained.load(NETWORK, "random", num_classes=len(CLASSES))
-    leaves = {
-        path: np.asarray(leaf) for path, leaf in tree.flatten(network.variables).items()
-    }
+    leaves = small_network.draw(num_classes=len(CLASSES))
     (folder / "tiny").mkdir()
     purpose = exported.Purpose(NETWORK, CLASSES, SIDE, 1.0)
     exported.write(folder / "tiny", leaves, purpose)
@@ -197,9 +202,6 @@ for file in files:
 """,
 }
 """What a block with these words needs besides."""
-
-NEED_A_RUN = ('load("runs/birds")',)
-"""Words of blocks that need a training, whose commands are run instead."""
 
 CODE = (
     (r"from_linen\(module, at, train=True", 'from_linen(linen, "conv", train=True'),

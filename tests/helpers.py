@@ -1,10 +1,15 @@
-"""Comparisons that many tests make."""
+"""Comparisons that many tests make, and calls that compile once."""
 
 import jax
 import numpy as np
 import pytest
 
 from unlir_jax import tree
+
+
+def applied(module):
+    """Compile `module.apply` as one program, where each operation alone is one."""
+    return jax.jit(module.apply, static_argnames="method")
 
 
 def same(actual, expected):

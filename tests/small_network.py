@@ -15,11 +15,11 @@ from unlir_jax.weights import readers
 NAME = "cifar_resnet8"
 
 
-def write(folder: pathlib.Path) -> pathlib.Path:
-    """Write variables drawn by NumPy, so that nothing but their shapes is traced."""
-    network = zoo.networks()[NAME]
+def draw(**attributes) -> dict[str, np.ndarray]:
+    """Draw variables by NumPy, so that nothing but their shapes is traced."""
+    network = zoo.networks()[NAME].build(**attributes)
     example = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
-    shapes = jax.eval_shape(network.build().init, jax.random.key(0), example)
+    shapes = jax.eval_shape(network.init, jax.random.key(0), example)
     generator = np.random.default_rng(0)
     arrays = {}
     for path, leaf in tree.flatten(shapes).items():
@@ -29,8 +29,13 @@ def write(folder: pathlib.Path) -> pathlib.Path:
             fan = np.sqrt(np.prod(leaf.shape[:-1])) if len(leaf.shape) > 1 else 1
             values = generator.standard_normal(leaf.shape) * 1.4 / fan
             arrays[path] = values.astype(np.float32)
+    return arrays
+
+
+def write(folder: pathlib.Path) -> pathlib.Path:
+    """Write the variables of a network."""
     file = folder / "small.safetensors"
-    readers.write_safetensors(file, arrays)
+    readers.write_safetensors(file, draw())
     return file
 
 

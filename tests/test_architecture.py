@@ -1,6 +1,7 @@
 """The architecture of the package, checked on its sources."""
 
 import ast
+import functools
 import re
 import tomllib
 from pathlib import Path
@@ -9,10 +10,6 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "unlir_jax"
-TREES = {
-    path.relative_to(PACKAGE): ast.parse(path.read_text("utf-8"))
-    for path in sorted(PACKAGE.rglob("*.py"))
-}
 # The level of every room, which is a folder or a file at the top of the package. A room
 # imports rooms of lower levels only; so there is no cycle either.
 LEVELS = (
@@ -33,6 +30,14 @@ LEVELS = (
 LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 # What a command does stands in one function that is read from top to bottom.
 JOBS = ("train", "evaluate", "explain", "retrieve", "adapt", "describe_parts")
+
+
+@functools.cache
+def trees():
+    return {
+        path.relative_to(PACKAGE): ast.parse(path.read_text("utf-8"))
+        for path in sorted(PACKAGE.rglob("*.py"))
+    }
 
 
 def room(path):
@@ -57,7 +62,7 @@ def imported(tree):
 def test_imports_only_go_down():
     upward = [
         f"{path} imports {name}"
-        for path, tree in TREES.items()
+        for path, tree in trees().items()
         if room(path) != "__init__"
         for name in imported(tree) - {"__version__"}
         if (there := name.split(".")[0]) != room(path)
@@ -67,18 +72,18 @@ def test_imports_only_go_down():
 
 
 def test_there_are_few_rooms_and_few_files_at_the_top():
-    rooms = {room(path) for path in TREES} - {"__init__"}
+    rooms = {room(path) for path in trees()} - {"__init__"}
     assert rooms == set(LEVEL)
     assert len(rooms) <= 30
-    assert len([path for path in TREES if len(path.parts) == 1]) <= 8
+    assert len([path for path in trees() if len(path.parts) == 1]) <= 8
 
 
 def test_files_of_a_room_import_each_other_without_a_cycle():
-    known = {".".join(path.with_suffix("").parts): path for path in TREES}
+    known = {".".join(path.with_suffix("").parts): path for path in trees()}
     arrows = {
         name: {
             target
-            for full in imported(TREES[path])
+            for full in imported(trees()[path])
             for target in (full, full.rpartition(".")[0])
             if target in known and target != name
         }
@@ -92,7 +97,7 @@ def test_files_of_a_room_import_each_other_without_a_cycle():
 
 
 def test_linen_stays_in_its_rooms():
-    for path, tree in TREES.items():
+    for path, tree in trees().items():
         if room(path) not in ("models", "split"):
             assert not [
                 node
@@ -108,7 +113,7 @@ def test_linen_stays_in_its_rooms():
 
 def test_a_file_has_one_subject_and_a_function_one_page():
     long = []
-    for path, tree in TREES.items():
+    for path, tree in trees().items():
         lines = len((PACKAGE / path).read_text("utf-8").splitlines())
         if lines > 400 or path.stem in ("utils", "helpers", "common"):
             long.append(f"{path}: {lines} lines")
@@ -123,7 +128,7 @@ def test_a_file_has_one_subject_and_a_function_one_page():
 
 def test_nothing_is_asserted_or_swallowed():
     found = []
-    for path, tree in TREES.items():
+    for path, tree in trees().items():
         for node in ast.walk(tree):
             silent = (
                 isinstance(node, ast.ExceptHandler)
@@ -141,7 +146,7 @@ def test_json_is_read_in_one_place():
     """Whoever wrote it: `documents` knows what a file of JSON can do to a reader."""
     found = {
         str(path)
-        for path, tree in TREES.items()
+        for path, tree in trees().items()
         for node in ast.walk(tree)
         if isinstance(node, ast.Attribute)
         and node.attr in ("load", "loads")

@@ -11,11 +11,13 @@ import tomllib
 from pathlib import Path
 
 import documents_world as world
+import jax
 import numpy as np
 import pytest
+import tiers
 
 from unlir_jax import cli, saliency
-from unlir_jax.runtime import config
+from unlir_jax.runtime import config, mesh
 
 ROOT = world.ROOT
 MAKEFILE = (ROOT / "Makefile").read_text()
@@ -25,7 +27,6 @@ SHORT = [line for line in COMMANDS if line.startswith("unlir ") and "…" not in
 NOT_RUN = {
     "data=elpv": "solar cells have 300 px, and their package is an extra",
     "data=imagenet": "ImageNet is not on this machine",
-    "--adapter runs": "needs the adapter of a run of few shots: run by its own test",
 }
 """Commands that are only parsed, and why."""
 
@@ -132,53 +133,74 @@ def test_a_command_parses(line, monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
+def one_device():
+    """Train on one device, as a reader's processor is: programs are compiled faster."""
+    first, layout = jax.devices()[:1], mesh.layout
+
+    def one(mode: mesh.Mode = "jit", shard_above=0, devices=None):
+        return layout(mode, shard_above, first)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mesh, "layout", one)
+        yield
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory, one_device):
     folder = tmp_path_factory.mktemp("world")
     world.write(folder)
     return folder
 
 
-def run(line):
+def same(line):
+    """Tell what a command does with tiny inputs, in whatever order it is written."""
+    return tuple(sorted(world.shorten(line)))
+
+
+def make(folder):
+    """Run the command of the pages that makes a workdir, unless it is there."""
+    if not Path(folder).exists():
+        run(next(words for words in RUN if {"--workdir", folder} <= set(words)))
+
+
+def run(words):
     """Run a command of the pages, after those that make what it reads."""
-    words = world.shorten(line)
-    for needed in re.findall(r"\bruns/\w+", " ".join(words)):
-        made = re.search(rf"--workdir {needed}(?= |$)", line)
-        if not made and not Path(needed).exists():
-            maker = next(x for x in SHORT if re.search(rf"--workdir {needed}$", x))
-            run(maker)
+    text = " ".join(words)
+    for needed in re.findall(r"(?<!--workdir )\bruns/\w+", text):
+        make(needed)
+    if words[1] == "parts":
+        make(words[words.index("--workdir") + 1])
     assert cli.main(words[1:]) == 0, words
 
 
-FAST = ("unlir methods", "unlir models", "unlir explain photos/")
+DISTINCT = {
+    same(line): line for line in SHORT if not any(word in line for word in NOT_RUN)
+}
+QUICK = [
+    line
+    for line in DISTINCT.values()
+    if line.startswith(("unlir methods", "unlir models"))
+]
+RUN = [world.shorten(line) for line in DISTINCT.values()]
 
 
-def runs(fast):
-    chosen = []
-    for line in SHORT:
-        if not any(word in line for word in NOT_RUN):
-            if line.startswith(FAST) == fast:
-                chosen.append(line)
-    return chosen
-
-
-@pytest.mark.parametrize("line", runs(True))
-def test_a_quick_command_works_with_tiny_inputs(line, place, monkeypatch):
-    monkeypatch.chdir(place)
-    run(line)
-
-
-@pytest.mark.exhaustive
-@pytest.mark.parametrize("line", runs(False))
+@pytest.mark.parametrize("line", tiers.by_tier(DISTINCT.values(), QUICK))
 def test_a_command_works_with_tiny_inputs(line, place, monkeypatch):
     monkeypatch.chdir(place)
-    run(line)
+    run(world.shorten(line))
 
 
+WORKDIR = re.compile(r"\bruns/\w+")
 EXAMPLES = [
-    pytest.param(page, text, id=f"{page.stem}-{number}")
+    pytest.param(
+        page,
+        text,
+        id=f"{page.stem}-{number}",
+        marks=pytest.mark.exhaustive if WORKDIR.search(text) else (),
+    )
     for page in world.PAGES
     for number, (language, text) in enumerate(world.blocks(page))
-    if language == "python" and not any(word in text for word in world.NEED_A_RUN)
+    if language == "python"
 ]
 
 
@@ -195,6 +217,8 @@ def names(place):
 @pytest.mark.parametrize(("page", "text"), EXAMPLES)
 def test_an_example_runs(page, text, names, place, monkeypatch):
     monkeypatch.chdir(place)
+    for needed in WORKDIR.findall(text):
+        make(needed)
     space = dict(names)
     for word, code in world.BEFORE.items():
         if word in text:
@@ -202,7 +226,7 @@ def test_an_example_runs(page, text, names, place, monkeypatch):
     exec(compile(world.shorten_code(text), str(page), "exec"), space)
 
 
-@pytest.mark.exhaustive
+@pytest.mark.golden
 def test_the_example_of_the_readme_runs_with_real_weights(
     names, place, monkeypatch, capsys
 ):
@@ -222,7 +246,8 @@ TINY = {
         ('"efficientnet_lite0", 96, 72, 36', '"cifar_resnet8", 32, 42, 12'),
         (
             "OPTIONS = []",
-            'OPTIONS = ["--config.model.weights=random", "--config.batch_size=8"]',
+            'OPTIONS = ["--config.model.weights=random", "--config.batch_size=4", '
+            '"--config.steps=1"]',
         ),
     ),
 }
@@ -231,9 +256,9 @@ TINY = {
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("name", TINY)
-def test_a_notebook_runs(name, monkeypatch, tmp_path):
+def test_a_notebook_runs(name, one_device, monkeypatch, tmp_path):
     """Its code cells, one after the other; the site shows the outputs of a full run."""
-    import matplotlib
+    import matplotlib.pyplot
 
     matplotlib.use("agg")
     monkeypatch.chdir(tmp_path)
@@ -246,7 +271,22 @@ def test_a_notebook_runs(name, monkeypatch, tmp_path):
     monkeypatch.setattr(os, "chdir", lambda folder: None)
     exec(compile(code, name, "exec"), {"__name__": name})
     matplotlib.pyplot.close("all")
-    assert (ROOT / "docs" / "notebooks" / f"{name}.ipynb").stat().st_size < 400_000
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_a_notebook_is_stored_with_the_outputs_of_one_run(name):
+    file = ROOT / "docs" / "notebooks" / f"{name}.ipynb"
+    assert file.stat().st_size < 400_000
+    book = json.loads(file.read_text())
+    cells = [cell for cell in book["cells"] if cell["cell_type"] == "code"]
+    order = list(range(1, len(cells) + 1))
+    assert [cell["execution_count"] for cell in cells] == order
+    for cell in cells:
+        if "print(" in "".join(cell["source"]):
+            assert cell["outputs"]
+        for output in cell["outputs"]:
+            assert output["output_type"] != "error"
+            assert not re.search(r"/(tmp|home|root|work)/", json.dumps(output))
 
 
 def test_tables_of_methods_and_metrics_are_those_of_their_specs():

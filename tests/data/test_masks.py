@@ -247,7 +247,9 @@ def test_wrong_masks(tmp_path):
     path = save(tmp_path / "mask.png", bands(1)[:20])
     with pytest.raises(ValueError, match="has 40 x 20 pixels; expected 20 x 40 as its"):
         read(path, (20, 40))
-    with pytest.raises(FileNotFoundError, match="no.png' does not exist; expected an i"):
+    with pytest.raises(
+        FileNotFoundError, match="no.png' does not exist; expected an i"
+    ):
         read(tmp_path / "no.png")
     cut = tmp_path / "cut.png"
     noise = np.random.default_rng(0).integers(0, 9, (SIDE, SIDE))

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import pytest
 import tiers
+from helpers import applied
 
 from unlir_jax import tree
 from unlir_jax.data import pipeline, source
@@ -69,17 +70,16 @@ def test_they_are_the_pooled_maps_of_the_network(network, tmp_path):
             )
         ]
     )
-    maps = network.module.apply(
-        network.variables, images.astype(np.float32) / 255, method="features"
-    )
+    apply = applied(network.module)
+    maps = apply(network.variables, images.astype(np.float32) / 255, method="features")
     good = np.arange(22) != 5
     assert kept.features.shape == (22, 1, 1, 64)
     expected = np.asarray(maps).mean((1, 2))[good]
     np.testing.assert_allclose(kept.features[good, 0, 0], expected, atol=1e-5)
     np.testing.assert_array_equal(kept.weight, good.astype(np.float32))
     np.testing.assert_array_equal(kept.label[good], (np.arange(22) % 3)[good])
-    logits = network.module.apply(network.variables, kept.features[good], method="head")
-    whole = network.module.apply(network.variables, maps[good], method="head")
+    logits = apply(network.variables, kept.features[good], method="head")
+    whole = apply(network.variables, maps[good], method="head")
     np.testing.assert_allclose(logits, whole, atol=1e-5)
 
 
@@ -232,9 +232,10 @@ def test_maps_pooled_in_several_ways_are_kept_side_by_side(network, tmp_path):
         frame = {"batch_size": 22, "image_size": SIZE, "crop": 1.0}
         (batch,) = pipeline.evaluation(pictures(), **frame)
         images = batch["image"] / np.float32(255)
-        maps = own.apply(network.variables, images, method="features")
-        whole = own.apply(network.variables, maps, method="head")
-        logits = own.apply(network.variables, one.features, method="head")
+        apply = applied(own)
+        maps = apply(network.variables, images, method="features")
+        whole = apply(network.variables, maps, method="head")
+        logits = apply(network.variables, one.features, method="head")
         np.testing.assert_allclose(logits, whole, atol=1e-4)
     assert not trunks.head_pools(network.module.clone(pooling="gem"), SIZE)
 

@@ -1,5 +1,6 @@
 """What methods of few shots learn from, and which of their settings matter."""
 
+import functools
 import json
 
 import few_colours
@@ -21,7 +22,10 @@ from unlir_jax.few_shot import (
 )
 from unlir_jax.models import pretrained
 
-RESNET = pretrained.load("cifar_resnet8", "random").variables
+
+@functools.cache
+def resnet():
+    return pretrained.load("cifar_resnet8", "random").variables
 
 
 @pytest.fixture(scope="module")
@@ -69,20 +73,20 @@ def test_only_weights_of_filters_rest_at_one_picture_a_class(colours, method):
 
 
 def test_low_ranks_are_added_to_all_but_depthwise_convolutions():
-    made = methods.adaptation("lora", "cifar_resnet8", RESNET, "layer[23].*", "")
+    made = methods.adaptation("lora", "cifar_resnet8", resnet(), "layer[23].*", "")
     kernels = {
         path: leaf
-        for path, leaf in tree.flatten(RESNET["params"]).items()
+        for path, leaf in tree.flatten(resnet()["params"]).items()
         if path.startswith(("layer2", "layer3")) and path.endswith("/kernel")
     }
     assert set(made.start) == set(kernels)
     assert {leaf.shape[:2] for leaf in kernels.values()} == {(1, 1), (3, 3)}
-    same = tree.flatten(made.adapt(RESNET, made.start)["params"])
+    same = tree.flatten(made.adapt(resnet(), made.start)["params"])
     for path, leaf in kernels.items():
         np.testing.assert_array_equal(same[path], leaf)
     random = np.random.default_rng(0)
     drawn = jax.tree.map(lambda leaf: random.normal(size=leaf.shape), made.start)
-    found = tree.flatten(made.adapt(RESNET, drawn)["params"])
+    found = tree.flatten(made.adapt(resnet(), drawn)["params"])
     for path, leaf in kernels.items():
         added = np.asarray(found[path] - leaf).reshape(-1, leaf.shape[-1])
         sizes = np.linalg.svd(added, compute_uv=False)
@@ -99,7 +103,7 @@ def test_low_ranks_are_added_to_all_but_depthwise_convolutions():
 
 def test_what_is_frozen_has_no_state_in_the_optimiser():
     made = methods.adaptation(
-        "filters", "cifar_resnet8", RESNET, "layer3.*", "layer3.*"
+        "filters", "cifar_resnet8", resnet(), "layer3.*", "layer3.*"
     )
     head = {"kernel": np.zeros((64, 3), np.float32), "bias": np.zeros(3, np.float32)}
     learnt = adapter_training.Learnt(made.start, head)

@@ -7,7 +7,7 @@ import pytest
 import tiers
 from flax import linen as nn
 from flax import nnx
-from helpers import same
+from helpers import applied, same
 
 from unlir_jax import filters, tree
 from unlir_jax.models import fold as folding
@@ -211,8 +211,9 @@ def test_output_weights_of_grouped_convolutions(groups):
     images = jnp.asarray(RANDOM.random((2, 5, 5, 6)), jnp.float32)
     variables = drawn(jax.eval_shape(module.init, jax.random.key(0), images))
     weights = moved(filters.init(variables, mode="output"))
-    found = module.apply(filters.apply(variables, weights), images)
-    expected = module.apply(variables, images) * weights["output"][None, None, None]
+    apply = applied(module)
+    found = apply(filters.apply(variables, weights), images)
+    expected = apply(variables, images) * weights["output"][None, None, None]
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
@@ -224,8 +225,9 @@ def test_input_weights_are_those_of_the_maps_before(groups):
     weights = moved(filters.init(variables, mode="input"))
     assert weights["input"].shape == (6 // groups,)
     scaled = images * jnp.tile(weights["input"], groups)[None, None, None]
-    found = module.apply(filters.apply(variables, weights), images)
-    expected = module.apply(variables, scaled)
+    apply = applied(module)
+    found = apply(filters.apply(variables, weights), images)
+    expected = apply(variables, scaled)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
@@ -454,6 +456,7 @@ def test_transposed_kernels_are_refused():
     module = nn.ConvTranspose(5, (2, 2))
     variables = drawn(jax.eval_shape(module.init, jax.random.key(0), images))
     weights = moved(filters.init(variables))
-    found = module.apply(filters.apply(variables, weights), images)
-    expected = module.apply(variables, images) * weights["output"][None, None, None]
+    apply = applied(module)
+    found = apply(filters.apply(variables, weights), images)
+    expected = apply(variables, images) * weights["output"][None, None, None]
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)

@@ -106,11 +106,15 @@ def adapter():
 
 
 def gallery():
-    regions = [{"picture": "a.png", "score": 0.5, "box": [0, 0, 8, 8], "label": 0}]
+    region = {"picture": "a.png", "index": 0, "score": 0.5, "box": [0, 0, 8, 8]}
+    added = {"contribution": 1.0}
     part = {"part": 0, "share": 0.5, "strength": 1.0, "keypoint": None}
-    part |= {"classes": [{"class": 0, "contribution": 1.0}], "regions": regions}
-    document = {"schema": part_gallery.SCHEMA, "classes": ["ant"], "parts": [part]}
-    document |= {"categories": [{"class": 0, "parts": [0]}]}
+    part |= {"classes": [added | {"class": 0}], "regions": [region | {"label": 0}]}
+    category = {"class": 0, "pictures": 1, "regions": [region]}
+    category["parts"] = [added | {"part": 0, "regions": [region]}]
+    document = {"schema": part_gallery.SCHEMA, "classes": ["ant"], "pictures": 1}
+    document["centres"] = {"rows": [4.0], "columns": [4.0]}
+    document |= {"parts": [part], "categories": [category]}
     return folder_of(lambda root: part_gallery.write(root, document))
 
 

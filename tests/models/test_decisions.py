@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiers
+from helpers import applied
 
 from unlir_jax import tree
 from unlir_jax.models import part_network as parts
@@ -228,7 +229,7 @@ def test_shut_gates_let_nothing_through():
     gates = -np.ones((8, CLASSES), "f")
     gates[3, 1] = 1
     variables["params"]["gates"] = gates
-    reading = module.apply(variables, grid(0), method="read")
+    reading = applied(module)(variables, grid(0), method="read")
     is_open = np.zeros((8, CLASSES), bool)
     is_open[3, 1] = True
     assert (np.asarray(reading.contributions) != 0).all(0)[3, 1]
@@ -248,10 +249,10 @@ def test_prototypes_start_for_their_class():
 def test_similarity_of_a_prototype_at_a_cell():
     module = near(CLASSES, CHANNELS, epsilon=0.01)
     variables = drawn(module, 0)
-    found = module.apply(variables, grid(0), method="cells")
+    found = applied(module)(variables, grid(0), method="cells")
     assert (found > 0).all() and (found < 1).all()
     variables["params"]["parts"]["kernel"][:, 0] = found[1, 2, 3]
-    scores, _ = module.apply(variables, grid(0), method="look")
+    scores, _ = applied(module)(variables, grid(0), method="look")
     np.testing.assert_allclose(scores[1, 2, 3, 0], np.log(1 / 0.01), rtol=1e-3)
     apart = np.square(np.asarray(found[0, 0, 0] - found[1, 2, 3])).sum()
     expected = np.log((apart + 1) / (apart + 0.01))
@@ -286,7 +287,7 @@ def test_landmarks_of_one_cell_by_hand():
         "bias": np.zeros(2),
     }
     maps = cells.Grid(jnp.array([3.0, 0.0]).reshape((1, 1, 1, 2)), None)
-    reading = module.apply({"params": params}, maps, method="read")
+    reading = applied(module)({"params": params}, maps, method="read")
     share = 1 / (1 + np.exp(-1))
     np.testing.assert_allclose(reading.shares.ravel(), share, rtol=1e-6)
     np.testing.assert_allclose(reading.contributions[0, 0], [6 * share, 0], rtol=1e-6)

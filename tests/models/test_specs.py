@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
+from helpers import applied
 
 from unlir_jax import cli, filters, pruning, saliency, split, tree
 from unlir_jax.features import block_cut
@@ -216,8 +217,9 @@ def test_a_decision_is_one_file(vote, tmp_path):
     assert attribution.decides_by_parts(str(tmp_path))
     images = jnp.asarray(np.random.default_rng(0).random((2, 32, 32, 3), np.float32))
     labels = jnp.asarray([0, 2])
-    features = again.module.apply(again.variables, images, method="features")
-    evidence = again.module.apply(again.variables, features, labels, method="evidence")
+    apply = applied(again.module)
+    features = apply(again.variables, images, method="features")
+    evidence = apply(again.variables, features, labels, method="evidence")
     logits = split.whole(again.model)(again.variables, images)
     np.testing.assert_allclose(
         evidence.sum((1, 2, 3))

@@ -1,5 +1,7 @@
 import functools
+import inspect
 import math
+import types
 
 import jax
 import jax.numpy as jnp
@@ -9,8 +11,30 @@ import tiers
 from helpers import close
 from jax.test_util import check_grads
 
-from unlir_jax.objectives import losses
+from unlir_jax.objectives import losses as eager
 from unlir_jax.objectives.losses import Transform
+
+# As trainings call them, in one program; each operation alone is one to compile, too.
+STATIC = ("axis_name", "by", "classes", "parts", "temperature", "transform")
+ONES = {
+    name: getattr(eager, name)
+    for name in (
+        *("balance", "binarise", "binary_penalty", "block_assignment", "consistency"),
+        *("class_specificity", "concentration", "decisiveness", "diversity"),
+        *("equivariance", "orthogonality", "presence", "weighted_total"),
+    )
+}
+
+
+def static(function):
+    """Name the arguments that are settings; parts of `diversity` are an array."""
+    known = inspect.signature(function).parameters
+    return [n for n in STATIC if n in known and function is not eager.diversity]
+
+
+losses = types.SimpleNamespace(
+    **{name: jax.jit(f, static_argnames=static(f)) for name, f in ONES.items()}
+)
 
 RANDOM = np.random.default_rng(0)
 ORDER = np.array([2, 0, 3, 1])
@@ -137,7 +161,7 @@ def test_binarise_is_binary_with_the_slope_of_a_sigmoid(temperature):
     expected = soft * (1 - soft) / temperature
     actual = slope(lambda g: losses.binarise(g, temperature), gates)
     np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-6)
-    np.testing.assert_array_equal(jax.jit(losses.binarise)(gates, temperature), binary)
+    np.testing.assert_array_equal(jax.jit(eager.binarise)(gates, temperature), binary)
 
 
 def test_presence_by_hand():
@@ -193,7 +217,7 @@ def test_equivariance_of_what_moves_along_is_zero(flip, down, right):
     transform = Transform(flip, down, right)
     close(losses.equivariance(SHARES, moved, transform), np.zeros(4))
     arrays = Transform(*(np.full(4, value) for value in transform))
-    traced = jax.jit(losses.equivariance)(SHARES, moved, arrays)
+    traced = jax.jit(eager.equivariance)(SHARES, moved, arrays)
     close(traced, np.zeros(4))
 
 
@@ -212,7 +236,7 @@ def test_equivariance_by_hand():
 def test_equivariance_by_pictures_of_their_own():
     flips, shifts = np.array([True, False, True, False]), np.array([0, 1, -1, 2])
     other = SHARES[::-1].copy()
-    together = losses.equivariance(SHARES, other, Transform(flips, 0, shifts))
+    together = eager.equivariance(SHARES, other, Transform(flips, 0, shifts))
     for i in range(4):
         one = Transform(bool(flips[i]), 0, int(shifts[i]))
         alone = losses.equivariance(SHARES[i : i + 1], other[i : i + 1], one)

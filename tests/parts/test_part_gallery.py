@@ -2,10 +2,10 @@
 
 import json
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
 import small_parts
+from helpers import applied
 
 from unlir_jax.data import source
 from unlir_jax.features import receptive_field
@@ -37,11 +37,11 @@ def gallery(made):
 def readings(made):
     """Read each picture by itself: scores, shares and contributions."""
     network, source = made[1].network, made[1].data.train
-    found = []
+    found, apply = [], applied(network.module)
     for index in range(source.size):
         image = network.preprocess(source.read(index)["image"])[None]
-        maps = network.module.apply(network.variables, image, method="features")
-        found.append(network.module.apply(network.variables, maps, method="read"))
+        maps = apply(network.variables, image, method="features")
+        found.append(apply(network.variables, maps, method="read"))
     return found, source.labels
 
 
@@ -92,9 +92,7 @@ def test_kept_features_give_the_same(gallery, made):
     images = np.stack(
         [network.preprocess(source.read(i)["image"]) for i in range(source.size)]
     )
-    maps = network.module.apply(
-        network.variables, jnp.asarray(images), method="features"
-    )
+    maps = applied(network.module)(network.variables, images, method="features")
     weight = np.ones(source.size, np.float32)
     kept = Features(np.asarray(maps), source.labels, weight)
     reader = small_parts.no_features()._replace(train=kept)
@@ -213,7 +211,7 @@ def test_what_a_gallery_cannot_hold_is_named(gallery, path, value, tmp_path):
         holder = holder[step]
     holder[path[-1]] = value
     (tmp_path / part_gallery.FILE).write_text(json.dumps(document))
-    with pytest.raises(ValueError, match=f"has no such {path[0]}.*expected"):
+    with pytest.raises(ValueError, match=f"lacks `{path[0]}.*expected"):
         part_gallery.read(tmp_path)
 
 

@@ -1,3 +1,4 @@
+import functools
 import importlib.util
 import re
 import sys
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiers
+from helpers import applied
 
 import unlir_jax
 from unlir_jax import pruning, saliency, split, tree
@@ -160,7 +162,7 @@ def test_masked_channels_give_exactly_nothing(small, images, folded):
         values = np.asarray(seen[layer])
         assert not values[..., ~keep].any() and values[..., keep].any()
     narrower, arrays = pruning.remove(module, variables, choice)
-    np.testing.assert_allclose(narrower.apply(arrays, images), logits, atol=1e-5)
+    np.testing.assert_allclose(applied(narrower)(arrays, images), logits, atol=1e-5)
 
 
 @pytest.mark.exhaustive
@@ -174,7 +176,8 @@ def test_multiply_adds_are_the_published_ones():
 def test_moments_are_those_of_what_is_read(small, images):
     module, variables = small
     found = pruning.measure(module, variables, [images[:3], images[3:]])
-    _, seen = module.apply(variables, images, capture_intermediates=True)
+    capture = functools.partial(module.apply, capture_intermediates=True)
+    _, seen = jax.jit(capture)(variables, images)
     for layer, (mean, covariance) in found.items():
         values = tree.flatten(seen)[f"intermediates/{layer}/__call__/0"]
         values = np.asarray(values, np.float64).reshape(-1, len(mean))
@@ -388,13 +391,13 @@ def test_a_copy_of_another_channel_goes_without_a_trace(small, images, folded):
     variables = tree.unflatten(leaves)
     choice = Choice(pruning.graph(module), {layer: np.arange(16) != 5})
     moments = pruning.measure(module, variables, [images])
-    before = module.apply(variables, images)
+    before = applied(module)(variables, images)
     errors = {"none": pruning.remove(module, variables, choice)}
     for kind in ("mean", "linear"):
         better = pruning.compensate(variables, choice, moments, kind)
         errors[kind] = pruning.remove(module, better, choice)
     errors = {
-        kind: abs(narrower.apply(arrays, images) - before).max() / before.std()
+        kind: abs(applied(narrower)(arrays, images) - before).max() / before.std()
         for kind, (narrower, arrays) in errors.items()
     }
     assert errors["linear"] < 0.01 < errors["mean"] < errors["none"]
@@ -465,8 +468,8 @@ def test_a_part_network_keeps_what_its_parts_read(images):
     choice = at_random(graph)
     narrower, arrays = pruning.remove(module, variables, choice)
     np.testing.assert_allclose(
-        narrower.apply(arrays, images),
-        module.apply(pruning.mask(variables, choice), images),
+        applied(narrower)(arrays, images),
+        applied(module)(pruning.mask(variables, choice), images),
         atol=1e-5,
     )
     read = channels.as_wide_as(module, tree.flatten(arrays))

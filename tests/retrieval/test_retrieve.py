@@ -97,7 +97,13 @@ def test_bad_input_gets_one_sentence(pictures, tmp_path):
         search(pictures, tmp_path / "out", whiten=8)
     assert search(pictures, tmp_path / "seven", whiten=7).document["whiten"] == 7
     with pytest.raises(ValueError, match="Nothing to search can be read"):
-        retrieve.run([str(pictures)], [str(tmp_path / "none")], tmp_path / "out")
+        retrieve.run(
+            [str(pictures)],
+            [str(tmp_path / "none")],
+            tmp_path / "out",
+            model="cifar_resnet8",
+            weights="random",
+        )
 
 
 def test_a_network_that_gives_no_numbers_is_no_search(pictures, tmp_path, monkeypatch):
@@ -188,7 +194,7 @@ def test_an_adapter_is_folded_in(pictures, tmp_path, capsys):
         "--adapter",
         str(file),
     ]
-    words += ["--model", "cifar_resnet8", "--weights", "random"]
+    words += ["--model", "cifar_resnet20", "--weights", "random"]
     capsys.readouterr()
     assert cli.main([*words, "--output", str(tmp_path / "other")]) == 2
     assert "is for cifar_resnet8, not for" in capsys.readouterr().err

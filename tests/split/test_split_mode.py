@@ -298,16 +298,24 @@ def test_an_argument_decides_against_the_attributes(pictures):
         split.from_nnx(net, train=True)
 
 
+def spectral():
+    return nnx.SpectralNorm(nnx.Linear(4, 4, rngs=nnx.Rngs(0)), rngs=nnx.Rngs(1))
+
+
 @pytest.mark.parametrize(
-    ("extra", "message"),
+    ("make", "message"),
     [
-        (Drawing(), "`features` writes extra/rngs/noise/count"),
-        (nnx.SpectralNorm(nnx.Linear(4, 4, rngs=nnx.Rngs(0)), rngs=nnx.Rngs(1)), ""),
-        (wrapped(nn.BatchNorm(use_running_average=False)), "use_running_average=True"),
-        (wrapped(nn.Dropout(0.5, deterministic=False)), "deterministic=True"),
+        (Drawing, "`features` writes extra/rngs/noise/count"),
+        (spectral, ""),
+        (
+            lambda: wrapped(nn.BatchNorm(use_running_average=False)),
+            "use_running_average=True",
+        ),
+        (lambda: wrapped(nn.Dropout(0.5, deterministic=False)), "deterministic=True"),
     ],
 )
-def test_what_eval_does_not_reach_is_seen_when_it_runs(pictures, extra, message):
+def test_what_eval_does_not_reach_is_seen_when_it_runs(pictures, make, message):
+    extra = make()
     net = Net(extra)
     net.eval()
     if isinstance(extra, nnx.SpectralNorm):
@@ -339,15 +347,15 @@ def test_statistics_that_a_method_writes_are_named(pictures):
 
 @pytest.mark.filterwarnings("ignore:.*Module.sow:DeprecationWarning")
 @pytest.mark.parametrize(
-    "extra",
+    "make",
     [
-        Sowing(),
-        wrapped(nn.Dropout(0.5, deterministic=True)),
-        nnx.MultiHeadAttention(2, 4, decode=False, rngs=nnx.Rngs(0)),
+        Sowing,
+        lambda: wrapped(nn.Dropout(0.5, deterministic=True)),
+        lambda: nnx.MultiHeadAttention(2, 4, decode=False, rngs=nnx.Rngs(0)),
     ],
 )
-def test_nnx_layers_that_evaluate_are_taken(pictures, extra):
-    net = Net(extra)
+def test_nnx_layers_that_evaluate_are_taken(pictures, make):
+    net = Net(make())
     net.eval()
     model, variables = split.from_nnx(net)
     split.check_batch(model, variables, pictures, jnp.zeros(4, jnp.int32))

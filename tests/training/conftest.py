@@ -52,13 +52,13 @@ class Training:
 
 
 @pytest.fixture(scope="session")
-def compiled(tmp_path_factory):
+def shared_programs(tmp_path_factory):
     """Give a folder in which processes find what others have compiled."""
     return tmp_path_factory.getbasetemp() / "compiled"
 
 
 @pytest.fixture(scope="session")
-def start(compiled):
+def start(shared_programs):
     """Start a training on so many processes of so many devices each."""
 
     def launch(
@@ -73,7 +73,7 @@ def start(compiled):
         environment = os.environ | {
             "JAX_NUM_CPU_DEVICES": str(devices),
             "JAX_PLATFORMS": "cpu",
-            "JAX_COMPILATION_CACHE_DIR": str(compiled),
+            "JAX_COMPILATION_CACHE_DIR": str(shared_programs),
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
             "PYTHONWARNINGS": "error::UserWarning:unlir_jax",
         }

@@ -9,6 +9,7 @@ import numpy as np
 import optax
 import pytest
 import safetensors.numpy
+from helpers import applied
 from training import double
 from training.conftest import TINY
 
@@ -142,11 +143,11 @@ def test_the_adapter_makes_the_frozen_network_decide_alike(begun, finished):
     adapted = adapters.apply(adapter, begun.network)
     network = unlir_jax.load(str(finished))
     assert adapted.class_names == network.class_names
-    wanted = network.module.apply(network.variables, IMAGES)
-    found = adapted.module.apply(adapted.variables, IMAGES)
+    wanted = applied(network.module)(network.variables, IMAGES)
+    found = applied(adapted.module)(adapted.variables, IMAGES)
     # Its head is kept in bytes: exact to 1/254 of the largest number of a class.
     largest = np.abs(network.variables["params"]["classifier"]["kernel"]).max()
-    maps = network.module.apply(network.variables, IMAGES, method="features")
+    maps = applied(network.module)(network.variables, IMAGES, method="features")
     off = float(jnp.sum(jnp.mean(maps, (1, 2)), 1).max()) * largest / 254 + 1e-3
     np.testing.assert_allclose(found, wanted, atol=off)
     summary = json.loads((finished / "summary.json").read_text())

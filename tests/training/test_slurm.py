@@ -19,7 +19,7 @@ SCRIPT = Path(__file__).parents[2] / "launch" / "slurm.sh"
 
 
 @pytest.mark.process
-def test_a_job_that_is_stopped_is_put_back_and_finishes(tmp_path, compiled):
+def test_a_job_that_is_stopped_is_put_back_and_finishes(tmp_path, shared_programs):
     folder = tmp_path / "run"
     environment = (
         os.environ
@@ -28,7 +28,7 @@ def test_a_job_that_is_stopped_is_put_back_and_finishes(tmp_path, compiled):
             "UNLIR": f"{shlex.quote(sys.executable)} -m unlir_jax.cli",
             "JAX_PLATFORMS": "cpu",
             "JAX_NUM_CPU_DEVICES": "2",
-            "JAX_COMPILATION_CACHE_DIR": str(compiled),
+            "JAX_COMPILATION_CACHE_DIR": str(shared_programs),
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         }
     )

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import safetensors.numpy
+from helpers import applied
 from training import double
 from training.conftest import TINY
 
@@ -76,7 +77,7 @@ def test_test_accuracy_is_that_of_the_saved_network_over_all_pictures(
     assert network.image_size == 32
     files = sorted((pictures / "test").rglob("*.png"))
     images = np.stack([network.preprocess(path) for path in files])
-    logits = network.module.apply(network.variables, images)
+    logits = applied(network.module)(network.variables, images)
     names = [network.class_names[label] for label in np.argmax(logits, 1)]
     right = [name == path.parent.name for name, path in zip(names, files, strict=True)]
     assert outcome.summary["test/accuracy"] == pytest.approx(np.mean(right), abs=1e-12)

@@ -146,8 +146,8 @@ def read(folder: Path) -> Record:
     fault = gallery_document.fault(document)
     if fault:
         raise ValueError(
-            f"{str(path)!r} has no such {fault} as a gallery of parts; expected what "
-            "`unlir train` wrote."
+            f"{str(path)!r} lacks `{fault}`, or holds a wrong one; expected the "
+            "gallery of parts that `unlir train` wrote."
         )
     return document
 

@@ -1,6 +1,5 @@
 """Multinomial logistic regression, tuned: what parts are compared with."""
 
-import functools
 from typing import NamedTuple, cast
 
 import jax
@@ -121,14 +120,14 @@ def _logits(fitted: tuple[jax.Array, jax.Array], known: jax.Array) -> jax.Array:
     return known @ fitted[0] + fitted[1][None]
 
 
-@functools.partial(jax.jit, static_argnames=("steps",))
+@jax.jit
 def _fit(
     known: jax.Array,
     hot: jax.Array,
     weight: jax.Array,
     penalty: float | jax.Array,
     fitted: tuple[jax.Array, jax.Array],
-    steps: int,
+    steps: int | jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
     def loss(fitted: tuple[jax.Array, jax.Array]) -> jax.Array:
         rows = optax.softmax_cross_entropy(_logits(fitted, known), hot)
@@ -138,14 +137,15 @@ def _fit(
     solver = optax.lbfgs(memory_size=10)
     value_and_gradient = optax.value_and_grad_from_state(loss)
 
-    def step(carry, _):
+    def step(_, carry):
         fitted, state = carry
         value, gradient = value_and_gradient(fitted, state=state)
         change, state = solver.update(
             gradient, state, fitted, value=value, grad=gradient, value_fn=loss
         )
         moved = optax.apply_updates(fitted, change)
-        return (cast(tuple[jax.Array, jax.Array], moved), state), None
+        return cast(tuple[jax.Array, jax.Array], moved), state
 
-    (fitted, _), _ = jax.lax.scan(step, (fitted, solver.init(fitted)), length=steps)
+    # Both numbers of steps share one program.
+    fitted, _ = jax.lax.fori_loop(0, steps, step, (fitted, solver.init(fitted)))
     return fitted

@@ -6,6 +6,7 @@ Made with Python 3.12, torch 2.13.0, torchvision 0.28.0, grad-cam 1.5.7, captum 
 scikit-image 0.26.0 and NumPy 2.4.6. All is computed in float64, but for Ablation-CAM's scores, which grad-cam makes float32.
 """
 
+import functools
 import pathlib
 import sys
 
@@ -27,6 +28,7 @@ from pytorch_grad_cam import (
     ScoreCAM,
     XGradCAM,
 )
+from pytorch_grad_cam.ablation_layer import AblationLayer
 from pytorch_grad_cam.metrics.cam_mult_image import CamMultImageConfidenceChange
 from pytorch_grad_cam.utils.model_targets import (
     ClassifierOutputSoftmaxTarget,
@@ -38,6 +40,20 @@ HERE = pathlib.Path(__file__).parent
 SIDE = 128
 # What the networks say of them: cup, space shuttle, tabby or Egyptian cat.
 PICTURES = {"coffee": 968, "rocket": 657, "chelsea": 285}
+
+
+class Zeroed(AblationLayer):
+    """Set filters to 0, as the paper does.
+
+    grad-cam subtracts 1e7 from the smallest value where the layer has negative ones.
+    """
+
+    def __call__(self, x):
+        for row, number in zip(self.activations, self.indices, strict=False):
+            row[number] = 0
+        return self.activations
+
+
 CAMS = {
     "grad_cam": GradCAM,
     "grad_cam_plus_plus": GradCAMPlusPlus,
@@ -46,7 +62,7 @@ CAMS = {
     "layer_cam": LayerCAM,
     "elementwise_grad_cam": GradCAMElementWise,
     "eigen_cam": EigenCAM,
-    "ablation_cam": AblationCAM,
+    "ablation_cam": functools.partial(AblationCAM, ablation_layer=Zeroed()),
     "score_cam": ScoreCAM,
 }
 
