@@ -33,6 +33,11 @@ def resize(saliency: Saliency, size: tuple[int, ...]) -> jax.Array:
         )
     if saliency.shape[1:] == tuple(size):
         return saliency
+    return _resized(saliency, tuple(map(int, size)))
+
+
+@functools.partial(jax.jit, static_argnums=1, inline=True)
+def _resized(saliency: jax.Array, size: tuple[int, int]) -> jax.Array:
     down = _interpolation(saliency.shape[1], size[0]).astype(saliency.dtype)
     across = _interpolation(saliency.shape[2], size[1]).astype(saliency.dtype)
     highest = jax.lax.Precision.HIGHEST
@@ -63,7 +68,12 @@ def is_flat(saliency: Saliency) -> jax.Array:
     Returns:
         Booleans, `[batch]`; their sum is the count that jobs report.
     """
-    saliency = jnp.asarray(saliency)
+    return _flat(jnp.asarray(saliency))
+
+
+# Each operation of a call outside `jax.jit` is a program to be compiled; this is one.
+@functools.partial(jax.jit, inline=True)
+def _flat(saliency: jax.Array) -> jax.Array:
     low, high = jnp.min(saliency, axis=(1, 2)), jnp.max(saliency, axis=(1, 2))
     rounding = 8 * float(jnp.finfo(saliency.dtype).eps)
     least = rounding * jnp.maximum(jnp.abs(low), jnp.abs(high))
@@ -85,7 +95,11 @@ def normalize(saliency: Saliency, mode: Normalization = "range") -> jax.Array:
         ValueError: `mode` is unknown.
     """
     choices.check("mode", mode, Normalization)
-    saliency = jnp.asarray(saliency)
+    return _normalized(jnp.asarray(saliency), mode)
+
+
+@functools.partial(jax.jit, static_argnums=1, inline=True)
+def _normalized(saliency: jax.Array, mode: Normalization) -> jax.Array:
     flat = is_flat(saliency)[:, None, None]
     # A harmless ramp stands in for flat maps, so that no gradient meets 0 / 0.
     ramp = jnp.linspace(0.0, 1.0, saliency[0].size, dtype=saliency.dtype)

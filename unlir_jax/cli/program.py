@@ -27,7 +27,10 @@ COMMANDS = (
     "methods",
     "adapters",
     "convert",
+    "cache",
 )
+COMPILING = ("train", "evaluate", "explain", "parts", "retrieve", "adapters")
+"""Commands whose programs are kept."""
 DEBUG = "UNLIR_TRACEBACK"
 OVERRIDE = "--config."
 EPILOG = """\
@@ -68,8 +71,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments = _parse(list(sys.argv[1:] if argv is None else argv))
     except SystemExit as leave:
         return int(leave.code or 0)
-    warnings.showwarning = lambda message, *_: console.complain(str(message))
+    from unlir_jax.runtime import programs
+
+    hear = programs.listener(console.complain)
+
+    def show(message: Warning | str, *_: object) -> None:
+        if not hear(str(message)):
+            console.complain(str(message))
+
+    warnings.showwarning = show
     try:
+        if arguments.command in COMPILING:
+            programs.keep()
         code = arguments.run(arguments)
         sys.stdout.flush()
         return code
@@ -134,7 +147,7 @@ def _parse(words: list[str]) -> argparse.Namespace:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         command.add(parsers[name])
-        parsers[name].set_defaults(run=command.run)
+        parsers[name].set_defaults(run=command.run, command=name)
 
     chosen = parsers.get(words[0]) if words else None
     if chosen and chosen.get_default("overrides") is not None:

@@ -12,7 +12,7 @@ import numpy as np
 from jax import core
 
 from unlir_jax.core import choices
-from unlir_jax.types import PyTree
+from unlir_jax.types import Array, PyTree
 
 Loop = Literal["auto", "host", "device"]
 CACHED_PIXELS = 2 * 224 * 224
@@ -76,7 +76,7 @@ def cores() -> int:
 
 
 def map_steps(
-    function: Callable[..., jax.Array], steps: jax.Array, *arguments: PyTree, loop: Loop
+    function: Callable[..., jax.Array], steps: Array, *arguments: PyTree, loop: Loop
 ) -> jax.Array:
     """Stack `function(step, *arguments)` over steps, one call at a time.
 
@@ -87,8 +87,11 @@ def map_steps(
         Results along a new first axis.
     """
     if place(loop, steps, *arguments) == "host":
-        return jnp.stack([function(step, *arguments) for step in steps])
-    return jax.lax.map(lambda step: function(step, *arguments), steps)
+        # Each item of an array of JAX is sliced off by a program of its own.
+        numeric = np.issubdtype(steps.dtype, np.number)
+        items = np.asarray(steps) if numeric else steps
+        return jnp.stack([function(step, *arguments) for step in items])
+    return jax.lax.map(lambda step: function(step, *arguments), jnp.asarray(steps))
 
 
 def map_pairs(
@@ -124,8 +127,13 @@ def map_pairs(
     size = -(-total // chunks)
     starts = np.arange(chunks, dtype=np.int32) * size
     chunk = functools.partial(program, size)
-    found = map_steps(chunk, jnp.asarray(starts), *arguments, loop=loop)
-    return found.reshape(-1)[:total].reshape((images, numbers))
+    found = map_steps(chunk, starts, *arguments, loop=loop)
+    return _by_image(found, images, numbers)
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2), inline=True)
+def _by_image(found: jax.Array, images: int, numbers: int) -> jax.Array:
+    return found.reshape(-1)[: images * numbers].reshape((images, numbers))
 
 
 def pairs(

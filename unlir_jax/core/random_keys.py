@@ -1,5 +1,7 @@
 """Random keys that belong to an image, not to its place in a batch."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -26,9 +28,12 @@ def per_image(key: RandomKey | None, images: Images) -> jax.Array:
         raise ValueError(
             "`key`=None, but this function is random: pass key=jax.random.key(seed)."
         )
-    return jax.vmap(lambda image: jax.random.fold_in(key, _hash(image)))(
-        jnp.asarray(images)
-    )
+    return _folded(key, jnp.asarray(images))
+
+
+@functools.partial(jax.jit, inline=True)
+def _folded(key: jax.Array, images: jax.Array) -> jax.Array:
+    return jax.vmap(lambda image: jax.random.fold_in(key, _hash(image)))(images)
 
 
 def check(key: object) -> None:
@@ -62,6 +67,6 @@ def _hash(image: jax.Array) -> jax.Array:
     words = jax.lax.bitcast_convert_type(image.astype(jnp.float32), jnp.uint32).ravel()
     # Odd multipliers that differ by position: a permutation of the pixels hashes
     # differently; sums modulo 2**32 do not depend on the order of summation.
-    position = np.arange(words.size, dtype=np.uint32) * np.uint32(2654435761) | 1
+    position = jax.lax.iota(jnp.uint32, words.size) * np.uint32(2654435761) | 1
     mixed = (words ^ (words >> 15)) * position
     return jnp.sum(mixed ^ (mixed >> 13), dtype=jnp.uint32)

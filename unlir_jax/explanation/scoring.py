@@ -11,6 +11,7 @@ from jax.sharding import NamedSharding
 from unlir_jax import maps, split
 from unlir_jax.core import finite
 from unlir_jax.core.document_types import Document
+from unlir_jax.metrics.faithfulness import average_scores, scores
 from unlir_jax.metrics.localization import boxes
 from unlir_jax.metrics.spec import EXPLAINING, Needs
 from unlir_jax.models.pretrained import Pretrained
@@ -106,7 +107,7 @@ def score_batch(
     images, variables = batch.images, network.variables
     logits = split.whole(network.model)(variables, images)
     _check(batch, f"the logits of {network.name}", logits)
-    probabilities = np.asarray(jax.nn.softmax(logits))
+    probabilities = np.asarray(_softmax(logits))
     labels = np.where(batch.labels < 0, probabilities.argmax(1), batch.labels)
     labels = labels.astype(np.int32)
     given = jnp.asarray(labels)
@@ -168,14 +169,16 @@ def _check(
     finite.check_rows(values, what, batch.names, counted)
 
 
+_softmax = jax.jit(jax.nn.softmax)
+
+
 def masked_probability(model: SplitModel) -> Metric:
     """Compute the probability of the label in the image times the map."""
     whole = split.whole(model)
 
     def score(variables, images, labels, saliency, *, key=None):
         del key  # Nothing here is random.
-        mask = maps.normalize(saliency, "range")
-        seen = jax.nn.softmax(whole(variables, maps.apply_mask(images, mask)))
-        return {"masked_probability": seen[jnp.arange(len(labels)), labels]}
+        seen = whole(variables, average_scores.hide(images, saliency))
+        return {"masked_probability": scores.label_probability(seen, labels)}
 
     return score

@@ -1,6 +1,5 @@
 """The variables of a network: drawn at random, or out of the arrays of a file."""
 
-import functools
 import os
 import types
 from collections.abc import Mapping, Sequence
@@ -16,6 +15,7 @@ from unlir_jax import tree
 from unlir_jax.core.document_types import Document
 from unlir_jax.models import channels, layers, part_network, zoo
 from unlir_jax.models.backbone import Network
+from unlir_jax.models.shapes import shapes
 from unlir_jax.types import Module, PyTree, Variables
 from unlir_jax.weights import (
     exported,
@@ -302,13 +302,6 @@ def classes_in(arrays: Mapping[str, np.ndarray], network: Network) -> int:
             return len(bias)
     own = arrays.get("params/classifier/bias")
     return network.classes if own is None else len(own)
-
-
-@functools.lru_cache(maxsize=16)
-def shapes(module: Module, image_size: int) -> Mapping[str, PyTree]:
-    """Give the shapes of a module's variables by path."""
-    one = jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.float32)
-    return tree.flatten(jax.eval_shape(module.init, jax.random.key(0), one))
 
 
 def fill(

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 
 from unlir_jax.models import layers
@@ -66,7 +67,9 @@ def _fold(
             "collection `batch_stats` beside `params`."
         )
     norm, running, convolution = params["norm"], statistics["norm"], params["conv"]
-    scale = norm["scale"] / jnp.sqrt(running["var"] + epsilon)
+    # Each operation on arrays of JAX is a program of its own, to be compiled.
+    root = np.sqrt if isinstance(running["var"], np.ndarray) else jnp.sqrt
+    scale = norm["scale"] / root(running["var"] + epsilon)
     shift = convolution.get("bias", 0) - running["mean"]
     return {
         "conv": {

@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
@@ -140,7 +139,7 @@ def load(
     frame = made_for.image_size, made_for.crop, made_for.interpolation
     return Pretrained(
         model=_cut(module, network, layer),
-        variables=jax.tree.map(jnp.asarray, variables),
+        variables=jax.device_put(variables),
         preprocess=preprocessing.preprocessing(*frame),
         class_names=class_names(module.num_classes, made_for.class_names),
         image_size=made_for.image_size,
@@ -241,7 +240,7 @@ def changed(network: Pretrained, module: Module, variables: Variables) -> Pretra
     It is cut at the same layer and asked in the same way; `sha256` is that of its
     arrays.
     """
-    variables = jax.tree.map(jnp.asarray, dict(variables))
+    variables = jax.device_put(dict(variables))
     return network._replace(
         model=_cut(module, zoo.find(network.name)[1], network.layer),
         variables=variables,

@@ -18,6 +18,13 @@ from unlir_jax.types import Images, Labels, Logits, Metric, Saliency, SplitModel
 MASKED = Contract(PIXELS, LABEL, "black", NOTHING, RANGE, "masks everything: n(0) = 0")
 
 
+@jax.jit
+def hide(images: Images, saliency: Saliency) -> Images:
+    """Multiply images with their maps, enlarged and brought to [0, 1]."""
+    mask = maps.normalize(maps.resize(saliency, images.shape[1:3]), "range")
+    return maps.apply_mask(images, mask)
+
+
 @memoize.remember
 def average_scores(model: SplitModel) -> Metric:
     """Compute drop, increase and gain together, from one clean and one masked pass.
@@ -28,11 +35,6 @@ def average_scores(model: SplitModel) -> Metric:
         they are known, and then needs the masked pass only.
     """
     network = split.whole(model)
-
-    @jax.jit
-    def hide(images: Images, saliency: Saliency) -> Images:
-        mask = maps.normalize(maps.resize(saliency, images.shape[1:3]), "range")
-        return maps.apply_mask(images, mask)
 
     @jax.jit
     def compare(clean: Logits, seen: Logits, labels: Labels) -> dict[str, jax.Array]:

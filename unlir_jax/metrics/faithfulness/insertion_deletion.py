@@ -14,6 +14,7 @@ import numpy as np
 
 from unlir_jax import maps, split
 from unlir_jax.core import choices, loops, memoize
+from unlir_jax.metrics.faithfulness.scores import label_probability
 from unlir_jax.metrics.spec import (
     LABEL,
     ORDER_ONLY,
@@ -22,7 +23,15 @@ from unlir_jax.metrics.spec import (
     Contract,
     metric,
 )
-from unlir_jax.types import Images, Metric, RandomKey, Saliency, SplitModel, Variables
+from unlir_jax.types import (
+    Images,
+    Labels,
+    Metric,
+    RandomKey,
+    Saliency,
+    SplitModel,
+    Variables,
+)
 
 ORDERED = Contract(
     PIXELS, LABEL, "{baseline}", ROW_MAJOR, ORDER_ONLY, "all ties: row-major order"
@@ -174,18 +183,8 @@ def insertion_minus_deletion(
         A metric with `insertion_minus_deletion`, `[batch]`, and all that `insertion`
         and `deletion` give.
     """
-    score = _curves(
-        model,
-        {"insertion": insertion_baseline, "deletion": deletion_baseline},
-        steps,
-        loop,
-    )
-
-    def difference(variables, images, labels, saliency, *, key=None):
-        both = score(variables, images, labels, saliency, key=key)
-        return {"insertion_minus_deletion": both["insertion"] - both["deletion"]} | both
-
-    return difference
+    baselines = {"insertion": insertion_baseline, "deletion": deletion_baseline}
+    return _curves(model, baselines, steps, loop)
 
 
 def _curves(
@@ -211,18 +210,25 @@ def _curves(
         ]
         return jnp.stack(backgrounds), rank(enlarged)
 
-    @split.guarded(model, probability=True)
-    def score(variables, images, labels, saliency, *, key=None):
-        backgrounds, ranks = prepare(images, saliency, key)
-        points = _points(tuple(baselines), steps, ranks[0].size)
-        arguments = (variables, images, labels, ranks, backgrounds, points)
-        found, result = scored(*arguments), {}
+    @jax.jit
+    def areas(found: jax.Array) -> dict[str, jax.Array]:
+        result = {}
         for place, name in enumerate(baselines):
             # The second begins with the image, where the first has ended.
             curve = found[:, place * steps : (place + 1) * steps + 1]
             area = (jnp.sum(curve, axis=1) - (curve[:, 0] + curve[:, -1]) / 2) / steps
             result |= {name: area, f"{name}_curve": curve}
+        if len(baselines) == 2:
+            difference = result["insertion"] - result["deletion"]
+            result = {"insertion_minus_deletion": difference} | result
         return result
+
+    @split.guarded(model, probability=True)
+    def score(variables, images, labels, saliency, *, key=None):
+        backgrounds, ranks = prepare(images, saliency, key)
+        points = _points(tuple(baselines), steps, ranks[0].size)
+        arguments = (variables, images, labels, ranks, backgrounds, points)
+        return areas(scored(*arguments))
 
     return score
 
@@ -266,7 +272,7 @@ def _scored(model: SplitModel, loop: loops.Loop) -> Callable[..., jax.Array]:
     On a CPU's host fewer images than there are go through the network at once;
     elsewhere whole batches do, which several devices share without moving images.
     """
-    chunk, step = _chances(model)
+    network, step = split.whole(model), _step(model)
 
     def scored(variables: Variables, images: Images, *others: Any) -> jax.Array:
         arguments, points = (variables, images, *others), len(others[-1].count)
@@ -274,42 +280,41 @@ def _scored(model: SplitModel, loop: loops.Loop) -> Callable[..., jax.Array]:
             numbers = jnp.arange(points)
             return loops.map_steps(step, numbers, *arguments, loop=loop).T
         few = loops.few_enough(len(images), images.shape[1:3], loop)
-        sizes = len(images), points, few
-        return loops.map_pairs(chunk, *sizes, *arguments, loop=loop)
+
+        def chunk(size: int, start: jax.Array, *inputs: Any) -> jax.Array:
+            shown, labels = _shown(size, start, *inputs[1:])
+            return label_probability(network(variables, shown), labels)
+
+        return loops.map_pairs(chunk, len(images), points, few, *arguments, loop=loop)
 
     return scored
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def _shown(size: int, start: jax.Array, *inputs: Any) -> tuple[Images, Labels]:
+    """Show a chunk of pairs of an image and a point, and tell the images' labels."""
+    images, labels, ranks, backgrounds, points = inputs
+    own, number = loops.pairs(size, start, len(images), len(points.count))
+    count, hidden, background = (each[number] for each in points)
+    chosen = (ranks[own] < count[:, None, None]) != hidden[:, None, None]
+    shown = jnp.where(chosen[..., None], images[own], backgrounds[background, own])
+    return shown, labels[own]
+
+
 @memoize.remember
-def _chances(model: SplitModel) -> tuple[Any, Any]:
-    """Compile the label's probability for a chunk of pairs, and for a whole batch."""
+def _step(model: SplitModel) -> Callable[..., jax.Array]:
+    """Compile the label's probability for a whole batch."""
     network = split.whole(model)
-
-    def chances(variables, images, labels, ranks, backgrounds, count, hidden):
-        chosen = (ranks < count) != hidden
-        shown = jnp.where(chosen[..., None], images, backgrounds)
-        found = jax.nn.softmax(network(variables, shown))
-        return jnp.take_along_axis(found, labels[:, None], axis=1)[:, 0]
-
-    @functools.partial(jax.jit, static_argnums=0)
-    def chunk(size: int, start: jax.Array, *inputs: Any) -> jax.Array:
-        variables, images, labels, ranks, backgrounds, points = inputs
-        own, number = loops.pairs(size, start, len(images), len(points.count))
-        count, hidden, background = (each[number] for each in points)
-        return chances(
-            variables,
-            *(images[own], labels[own], ranks[own], backgrounds[background, own]),
-            *(count[:, None, None], hidden[:, None, None]),
-        )
 
     @jax.jit
     def step(number: jax.Array, *inputs: Any) -> jax.Array:
         variables, images, labels, ranks, backgrounds, points = inputs
         count, hidden, background = (each[number] for each in points)
-        shown = backgrounds[background]
-        return chances(variables, images, labels, ranks, shown, count, hidden)
+        chosen = (ranks < count) != hidden
+        shown = jnp.where(chosen[..., None], images, backgrounds[background])
+        return label_probability(network(variables, shown), labels)
 
-    return chunk, step
+    return step
 
 
 def rank(saliency: Saliency) -> jax.Array:

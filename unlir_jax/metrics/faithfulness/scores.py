@@ -1,5 +1,6 @@
 """Score of the label: the number whose change a metric measures."""
 
+import functools
 from collections.abc import Callable
 from typing import Literal
 
@@ -8,7 +9,7 @@ import jax.numpy as jnp
 
 from unlir_jax import split
 from unlir_jax.core import choices, memoize
-from unlir_jax.types import Images, Labels, SplitModel, Variables
+from unlir_jax.types import Images, Labels, Logits, SplitModel, Variables
 
 Score = Literal["probability", "logit"]
 
@@ -32,7 +33,15 @@ def label_score(
 
     def score(variables: Variables, images: Images, labels: Labels) -> jax.Array:
         logits = network(variables, images)
-        values = jax.nn.softmax(logits) if kind == "probability" else logits
-        return jnp.take_along_axis(values, labels[:, None], axis=1)[:, 0]
+        if kind == "probability":
+            return label_probability(logits, labels)
+        return jnp.take_along_axis(logits, labels[:, None], axis=1)[:, 0]
 
     return jax.jit(score)
+
+
+@functools.partial(jax.jit, inline=True)
+def label_probability(logits: Logits, labels: Labels) -> jax.Array:
+    """Give the label's softmax, `[batch]`, compiled."""
+    values = jax.nn.softmax(logits)
+    return jnp.take_along_axis(values, labels[:, None], axis=1)[:, 0]
