@@ -46,6 +46,9 @@ jaxtyping.install_import_hook(
     "beartype.beartype",
 )
 
+# Commands keep compiled programs in the user's folder; tests keep theirs in KEPT.
+os.environ["UNLIR_JAX_CACHE"] = "off"
+
 SHARED = Path(__file__).parents[2] / "shared"
 # Linux lets a process have 65,530; a compiled program keeps some, and beyond the limit
 # the compiler crashes.

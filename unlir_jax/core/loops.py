@@ -90,7 +90,7 @@ def map_steps(
         # Each item of an array of JAX is sliced off by a program of its own.
         numeric = np.issubdtype(steps.dtype, np.number)
         items = np.asarray(steps) if numeric else steps
-        return jnp.stack([function(step, *arguments) for step in items])
+        return _stacked([function(step, *arguments) for step in items])
     return jax.lax.map(lambda step: function(step, *arguments), jnp.asarray(steps))
 
 
@@ -129,6 +129,9 @@ def map_pairs(
     chunk = functools.partial(program, size)
     found = map_steps(chunk, starts, *arguments, loop=loop)
     return _by_image(found, images, numbers)
+
+
+_stacked = jax.jit(jnp.stack)
 
 
 @functools.partial(jax.jit, static_argnums=(1, 2), inline=True)

@@ -1,5 +1,6 @@
 """One batch of images: explained by every method, and scored by every metric."""
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -120,9 +121,8 @@ def score_batch(
         # Before metrics see it: most take a map that is not finite for a flat one.
         _check(batch, f"the maps of {name}", raw)
         # Metrics would enlarge it alike, but be compiled for each size of map.
-        enlarged = maps.resize(raw, images.shape[1:3])
-        found.maps[name] = np.asarray(raw)
-        found.flat[name] = np.asarray(maps.is_flat(raw))
+        enlarged, flat = _enlarged(raw, images.shape[1:3])
+        found.maps[name], found.flat[name] = np.asarray(raw), np.asarray(flat)
         found.values[name] = values = {}
         for scorer in scorers:
             arguments = (variables, images, given, enlarged)
@@ -170,6 +170,11 @@ def _check(
 
 
 _softmax = jax.jit(jax.nn.softmax)
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _enlarged(raw: Saliency, size: tuple[int, int]) -> tuple[jax.Array, jax.Array]:
+    return maps.resize(raw, size), maps.is_flat(raw)
 
 
 def masked_probability(model: SplitModel) -> Metric:

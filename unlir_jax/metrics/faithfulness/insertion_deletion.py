@@ -5,6 +5,7 @@ BMVC 2018, Section 4.1.
 """
 
 import functools
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -24,6 +25,7 @@ from unlir_jax.metrics.spec import (
     metric,
 )
 from unlir_jax.types import (
+    Array,
     Images,
     Labels,
     Metric,
@@ -183,7 +185,10 @@ def insertion_minus_deletion(
         A metric with `insertion_minus_deletion`, `[batch]`, and all that `insertion`
         and `deletion` give.
     """
-    baselines = {"insertion": insertion_baseline, "deletion": deletion_baseline}
+    baselines: dict[str, maps.Baseline] = {
+        "insertion": insertion_baseline,
+        "deletion": deletion_baseline,
+    }
     return _curves(model, baselines, steps, loop)
 
 
@@ -226,7 +231,7 @@ def _curves(
     @split.guarded(model, probability=True)
     def score(variables, images, labels, saliency, *, key=None):
         backgrounds, ranks = prepare(images, saliency, key)
-        points = _points(tuple(baselines), steps, ranks[0].size)
+        points = _points(tuple(baselines), steps, math.prod(images.shape[1:3]))
         arguments = (variables, images, labels, ranks, backgrounds, points)
         return areas(scored(*arguments))
 
@@ -250,9 +255,9 @@ class _Points(NamedTuple):
         background: Number of the curve whose background is shown.
     """
 
-    count: jax.Array
-    hidden: jax.Array
-    background: jax.Array
+    count: Array
+    hidden: Array
+    background: Array
 
 
 def _points(names: tuple[str, ...], steps: int, pixels: int) -> _Points:
@@ -263,7 +268,9 @@ def _points(names: tuple[str, ...], steps: int, pixels: int) -> _Points:
         for place, name in enumerate(names)
         for count in counts[min(place, 1) :]
     ]
-    return _Points(*(jnp.asarray(column) for column in zip(*rows, strict=True)))
+    kinds = np.int32, bool, np.int32
+    columns = zip(zip(*rows, strict=True), kinds, strict=True)
+    return _Points(*(np.asarray(column, kind) for column, kind in columns))
 
 
 def _scored(model: SplitModel, loop: loops.Loop) -> Callable[..., jax.Array]:
