@@ -89,7 +89,7 @@ def map_steps(
     if place(loop, steps, *arguments) == "host":
         # Each item of an array of JAX is sliced off by a program of its own.
         numeric = np.issubdtype(steps.dtype, np.number)
-        items = np.asarray(steps) if numeric else steps
+        items = map(np.asarray, np.asarray(steps)) if numeric else steps
         return _stacked([function(step, *arguments) for step in items])
     return jax.lax.map(lambda step: function(step, *arguments), jnp.asarray(steps))
 

@@ -122,9 +122,9 @@ def encode(
     kernel = encoder.kernel / encoder.scale[None, :, None]
 
     @jax.jit
-    def one(rows: Array) -> jax.Array:
+    def one(variables: Variables, rows: Array) -> jax.Array:
         found = module.apply(variables, rows, method="describe") - encoder.mean[None]
         return clustering.unit(jnp.einsum("bpw,pwd->bd", found, kernel))
 
-    rows = [np.asarray(one(rows)) for _, rows in products.chunks(maps)]
+    rows = [np.asarray(one(variables, rows)) for _, rows in products.chunks(maps)]
     return np.concatenate(rows)[: len(maps)]

@@ -214,7 +214,9 @@ def _read(run: PartRun, variables: Variables, reader: Batches) -> Iterator[Recor
     module = run.network.module
 
     @jax.jit
-    def look(maps: jax.Array, labels: jax.Array) -> dict[str, jax.Array]:
+    def look(
+        variables: Variables, maps: jax.Array, labels: jax.Array
+    ) -> dict[str, jax.Array]:
         reading = module.apply(variables, maps, method="read")
         rows, columns, parts = reading.scores.shape[1:]
         cells = reading.scores.reshape((-1, rows * columns, parts))
@@ -230,7 +232,8 @@ def _read(run: PartRun, variables: Variables, reader: Batches) -> Iterator[Recor
     for maps, labels, index in _maps(run, variables, reader):
         count = len(labels)
         maps = np.pad(maps, [(0, ROWS - count)] + [(0, 0)] * 3)
-        seen = look(maps, jnp.asarray(np.pad(labels, (0, ROWS - count))))
+        padded = jnp.asarray(np.pad(labels, (0, ROWS - count)))
+        seen = look(variables, maps, padded)
         rows, columns, _ = seen.pop("grid").shape
         found = {name: np.asarray(values)[:count] for name, values in seen.items()}
         yield found | {
@@ -255,13 +258,13 @@ def _maps(
             yield maps, np.asarray(kept.label[some])[good].astype(np.int32), index
         return
     trunk = jax.jit(
-        lambda images: module.apply(
+        lambda variables, images: module.apply(
             variables, images.astype(jnp.float32) / 255, method="features"
         )
     )
     for batch in pipeline.evaluation(run.data.train, batch_size=ROWS, **run.frame):
         good = batch["weight"] > 0
-        maps = np.asarray(trunk(batch["image"]), np.float32)[good]
+        maps = np.asarray(trunk(variables, batch["image"]), np.float32)[good]
         yield maps, batch["label"][good], batch["index"][good]
 
 

@@ -136,7 +136,7 @@ def _reader(
     module: Module, variables: Variables
 ) -> Callable[[Array], dict[str, np.ndarray]]:
     @jax.jit
-    def read(maps: jax.Array) -> dict[str, jax.Array]:
+    def read(variables: Variables, maps: jax.Array) -> dict[str, jax.Array]:
         reading = module.apply(variables, maps, method="read")
         entropy = jax.scipy.special.entr(reading.shares).sum(-1).mean((1, 2))
         most = jnp.log(max(reading.shares.shape[-1], 2))
@@ -146,7 +146,9 @@ def _reader(
             "entropy": entropy / most,
         }
 
-    return lambda maps: jax.tree.map(np.asarray, read(jnp.asarray(maps, jnp.float32)))
+    return lambda maps: jax.tree.map(
+        np.asarray, read(variables, jnp.asarray(maps, jnp.float32))
+    )
 
 
 def _rows(
@@ -159,7 +161,7 @@ def _rows(
     """Give the maps of the test split, by batches with their annotations."""
     module = run.network.module
     trunk = jax.jit(
-        lambda images: module.apply(
+        lambda variables, images: module.apply(
             variables, images.astype(jnp.float32) / 255, method="features"
         )
     )
@@ -168,7 +170,7 @@ def _rows(
         test, batch_size=ROWS, annotations=known, **run.frame
     ):
         if kept is None:
-            yield trunk(batch["image"]), batch
+            yield trunk(variables, batch["image"]), batch
             continue
         maps = np.asarray(kept.features[place : place + ROWS], np.float32)
         yield np.pad(maps, [(0, ROWS - len(maps))] + [(0, 0)] * 3), batch

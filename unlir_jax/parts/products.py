@@ -61,7 +61,7 @@ def gather(module: Module, variables: Variables, maps: Array) -> Products:
     starts = [min(first, head.parts - block) for first in range(0, head.parts, block)]
 
     @jax.jit
-    def describe(rows: Array, first: Array) -> Array:
+    def describe(variables: Variables, rows: Array, first: Array) -> Array:
         return module.apply(variables, rows, first, block, method="describe")
 
     @functools.lru_cache(maxsize=1)
@@ -69,7 +69,9 @@ def gather(module: Module, variables: Variables, maps: Array) -> Products:
         found = np.empty((pictures, block, head.length), np.float32)
         for place, rows in chunks(maps):
             end = min(place + CHUNK, pictures)
-            found[place:end] = np.asarray(describe(rows, first))[: end - place]
+            found[place:end] = np.asarray(describe(variables, rows, first))[
+                : end - place
+            ]
         usual = found.mean(0, dtype=np.float64).astype(np.float32)
         found -= usual
         return found, usual

@@ -1,5 +1,6 @@
 """Prototypes as locations of training images: their start and their projection."""
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -131,14 +132,12 @@ def _check(module: Module, labels: np.ndarray) -> None:
 
 def _describer(module: Module, variables: Variables) -> Callable[[Array], np.ndarray]:
     """Describe cells of up to `CHUNK` images, compiled for that many."""
-    describe = jax.jit(
-        lambda rows: module.apply(variables, rows, method="describe_cells")
-    )
+    describe = jax.jit(functools.partial(module.apply, method="describe_cells"))
 
     def run(maps: Array) -> np.ndarray:
         rows = np.asarray(maps, np.float32)
         missing = CHUNK - len(rows)
         padded = np.pad(rows, [(0, missing)] + [(0, 0)] * (rows.ndim - 1))
-        return np.asarray(describe(padded))[: len(rows)]
+        return np.asarray(describe(variables, padded))[: len(rows)]
 
     return run

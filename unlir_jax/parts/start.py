@@ -246,8 +246,8 @@ def _whiten(
 def _embed(
     module: Module, variables: Variables, maps: Array, key: RandomKey
 ) -> np.ndarray:
-    embed = jax.jit(functools.partial(module.apply, variables, method="describe_cells"))
-    return _sample(embed, maps, key)
+    embed = jax.jit(functools.partial(module.apply, method="describe_cells"))
+    return _sample(functools.partial(embed, variables), maps, key)
 
 
 def _by_group(
@@ -261,7 +261,7 @@ def _by_group(
     """Learn parts of classes, or of groups of images that are alike."""
 
     @jax.jit
-    def look(rows: Array) -> tuple[jax.Array, jax.Array]:
+    def look(variables: Variables, rows: Array) -> tuple[jax.Array, jax.Array]:
         grid = unpack(rows, module.channels, module.others)
         cells = module.apply(variables, rows, method="describe_cells")
         return cells.reshape((len(rows), -1, cells.shape[-1])), pooling.average(
@@ -274,7 +274,7 @@ def _by_group(
         own = labels == label
         place[own] = np.arange(own.sum())
     kept = np.flatnonzero(place < groups.MOST)
-    found = [look(rows) for _, rows in chunks(maps[kept])]
+    found = [look(variables, rows) for _, rows in chunks(maps[kept])]
     regions, pooled = (
         np.concatenate([np.asarray(each[entry]) for each in found])[: len(kept)]
         for entry in (0, 1)

@@ -288,7 +288,7 @@ def _scored(model: SplitModel, loop: loops.Loop) -> Callable[..., jax.Array]:
             return loops.map_steps(step, numbers, *arguments, loop=loop).T
         few = loops.few_enough(len(images), images.shape[1:3], loop)
 
-        def chunk(size: int, start: jax.Array, *inputs: Any) -> jax.Array:
+        def chunk(size: int, start: Array, *inputs: Any) -> jax.Array:
             shown, labels = _shown(size, start, *inputs[1:])
             return label_probability(network(variables, shown), labels)
 
