@@ -89,12 +89,17 @@ def whole(model: SplitModel) -> Callable[[Variables, Images], Logits]:
         [[1.0, 1.0, 1.0]]
     """
 
-    def network(variables: Variables, images: Images) -> Logits:
-        logits = jnp.asarray(model.head(variables, model.features(variables, images)))
+    @jax.jit
+    def decide(variables: Variables, features: Features) -> Logits:
+        logits = jnp.asarray(model.head(variables, features))
         # As a factor, so that the gradient is NaN as well.
         return logits * jnp.where(meaningless(logits), jnp.nan, 1).astype(logits.dtype)
 
-    return jax.jit(network)
+    # Two programs: explainers use the first as well, which takes long to compile.
+    def network(variables: Variables, images: Images) -> Logits:
+        return decide(variables, model.features(variables, images))
+
+    return network
 
 
 def meaningless(logits: Logits) -> jax.Array:

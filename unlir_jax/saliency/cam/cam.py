@@ -106,15 +106,19 @@ def from_gradient(
     score = targets.resolve(target)
 
     @jax.jit
-    def run(variables, images, labels):
-        features = model.features(variables, images)
-        check_maps(features)
+    def decide(variables, features, labels):
         total = head_score(model, score, variables, features, labels)
         if affine:
             plain = head_score(model, targets.logit, variables, features, labels)
             _check_affine(lambda maps: plain(maps)[0], features.maps)
         gradient, classes = jax.grad(total, has_aux=True)(features.maps)
         return of_finite(combine(features.maps, gradient), gradient), classes
+
+    # The trunk takes long to compile, and is the same program as in `split.whole`.
+    def run(variables, images, labels):
+        features = model.features(variables, images)
+        check_maps(features)
+        return decide(variables, features, labels)
 
     return checked(model, run)
 

@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from unlir_jax import maps, split
@@ -18,6 +19,7 @@ from unlir_jax.saliency.optimisation.entropic_projection import nearest
 from unlir_jax.saliency.spec import explainer
 from unlir_jax.types import (
     Explainer,
+    Features,
     Images,
     Labels,
     Logits,
@@ -142,7 +144,7 @@ def opti_cam(
         else:
             for _ in range(steps):
                 search = programs.step(problem, search, tolerance)
-                if tolerance > 0 and not search.active.any():
+                if tolerance > 0 and not np.asarray(search.active).any():
                     break
         return programs.combine(search.weights, problem.maps)
 
@@ -171,10 +173,14 @@ def compile_programs(
     loss_of = _loss(model, objective, normalization)
     adam, move = _solver(solver, learning_rate, loss_of, normalization)
 
+    @jax.jit
+    def decide(variables: Variables, features: Features, labels: Labels) -> jax.Array:
+        return _label_logits(model.head(variables, features), labels)
+
     def prepare(variables: Variables, images: Images, labels: Labels) -> Problem:
         features = model.features(variables, images)
         check_maps(features)
-        clean = _label_logits(model.head(variables, features), labels)
+        clean = decide(variables, features, labels)
         return Problem(variables, images, labels, features.maps, clean)
 
     def begin(problem: Problem) -> Search:
@@ -208,8 +214,8 @@ def compile_programs(
         zero = jnp.zeros((), jnp.int32)
         return jax.lax.while_loop(ongoing, advance, (zero, begun))[1]
 
-    compiled = jax.jit(prepare), jax.jit(begin), jax.jit(step), jax.jit(search)
-    return Programs(*compiled, jax.jit(_combine))
+    compiled = jax.jit(begin), jax.jit(step), jax.jit(search), jax.jit(_combine)
+    return Programs(prepare, *compiled)
 
 
 Move = Callable[[Problem, Search], tuple[jax.Array, PyTree, jax.Array]]
