@@ -59,7 +59,7 @@ def root() -> Path | None:
 def keep() -> None:
     """Keep compiled programs from now on, and use those that are kept.
 
-    Warns once, in one sentence, where that is not possible; the work goes on.
+    Warns once, in one sentence, where that is not possible.
     """
     base = root()
     if base is None:

@@ -199,12 +199,7 @@ def compile_programs(
         # Adam's moments of a stopped image still change; its weights do not.
         return Search(weights, optimizer, loss, active)
 
-    def search(
-        problem: Problem,
-        begun: Search,
-        steps: int | jax.Array,
-        tolerance: float | jax.Array,
-    ) -> Search:
+    def search(problem: Problem, begun: Search, steps, tolerance) -> Search:
         def ongoing(state: tuple[jax.Array, Search]) -> jax.Array:
             return (state[0] < steps) & jnp.any(state[1].active)
 
