@@ -160,7 +160,7 @@ def main():
         document |= {"pictures": len(labels), "options": vars(options), "rows": rows}
         print(json.dumps(document, indent=1))
         return
-    print(f"{network.name}, {len(labels)} pictures, {options.kind}, {options.scope}")
+    print(f"{network.name}, {len(labels)} images, {options.kind}, {options.scope}")
     print("share  accuracy  multiply-adds     ms/image  speed-up")
     for row in rows:
         print(

@@ -5,6 +5,7 @@ import gc
 import os
 import shutil
 import tempfile
+import zlib
 from pathlib import Path
 
 # Most of the time of small networks is compilation. Processes that tests start see it
@@ -57,6 +58,22 @@ MOST_MAPPINGS = 30_000
 
 KEPT = Path(__file__).parents[1] / ".cache" / "jax"
 """Compiled programs of all runs and workers; `rm -r .cache` forgets them."""
+
+
+def pytest_collection_modifyitems(config, items):
+    """Take a share of the exhaustive cases, the first of three for `UNLIR_SHARE=0/3`.
+
+    All shares together are all cases; which share has a case depends on its name only.
+    """
+    number, _, shares = os.environ.get("UNLIR_SHARE", "0/1").partition("/")
+
+    def is_left_out(item):
+        own = zlib.crc32(item.nodeid.encode()) % int(shares)
+        return item.get_closest_marker("exhaustive") and own != int(number)
+
+    left_out = [item for item in items if is_left_out(item)]
+    items[:] = [item for item in items if not is_left_out(item)]
+    config.hook.pytest_deselected(items=left_out)
 
 
 @pytest.hookimpl(wrapper=True)
