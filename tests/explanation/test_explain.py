@@ -233,6 +233,16 @@ def test_label_by_name(photos, weights, tmp_path):
     assert document["images"][0]["controls"] == {}
 
 
+def test_few_programs_are_lowered(photos, weights, tmp_path, caplog):
+    """Each takes time at the first call: with two methods and four controls 25."""
+    jax.clear_caches()
+    settings = {"methods": METHODS, "steps": 2, "controls": True}
+    with jax.log_compiles():
+        run([str(photos / "cat.png")], weights, tmp_path / "out", **settings)
+    lowered = [text for text in caplog.messages if "to MLIR module conversion" in text]
+    assert 10 < len(lowered) <= 25, lowered
+
+
 @pytest.mark.exhaustive
 def test_only_a_previous_report_is_replaced(photos, weights, tmp_path):
     output = tmp_path / "out"

@@ -127,7 +127,10 @@ def map_pairs(
     size = -(-total // chunks)
     starts = np.arange(chunks, dtype=np.int32) * size
     chunk = functools.partial(program, size)
-    found = map_steps(chunk, starts, *arguments, loop=loop)
+    if place(loop, *arguments) == "host":
+        found = [chunk(np.asarray(start), *arguments) for start in starts]
+    else:
+        found = map_steps(chunk, starts, *arguments, loop=loop)
     return _by_image(found, images, numbers)
 
 
@@ -135,7 +138,8 @@ _stacked = jax.jit(jnp.stack)
 
 
 @functools.partial(jax.jit, static_argnums=(1, 2), inline=True)
-def _by_image(found: jax.Array, images: int, numbers: int) -> jax.Array:
+def _by_image(found: PyTree, images: int, numbers: int) -> jax.Array:
+    found = jnp.stack(found) if isinstance(found, list) else found
     return found.reshape(-1)[: images * numbers].reshape((images, numbers))
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
@@ -268,7 +267,7 @@ def _explain(
         _scorer(scoring.masked_probability(model), "masked_probability"),
     ]
     labels = np.full(len(batch), -1 if given is None else given)
-    images, key = jnp.asarray(_stacked(batch)), jax.random.key(seed)
+    images, key = jax.device_put(_stacked(batch)), jax.random.key(seed)
     own = scoring.Batch(images, labels, files)
     found = scoring.score_batch(
         network, explainers, scorers, own, key=key, progress=progress

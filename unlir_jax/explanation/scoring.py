@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding
 
@@ -111,7 +110,7 @@ def score_batch(
     probabilities = np.asarray(_softmax(logits))
     labels = np.where(batch.labels < 0, probabilities.argmax(1), batch.labels)
     labels = labels.astype(np.int32)
-    given = jnp.asarray(labels)
+    given = jax.device_put(labels)
     if isinstance(images.sharding, NamedSharding):
         given = jax.device_put(given, images.sharding)
     found = Scores(labels, probabilities, {}, {}, {})

@@ -5,6 +5,7 @@ import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import jax
 import numpy as np
 from PIL import Image
 
@@ -51,7 +52,12 @@ def view(picture: Image.Image, mask: Array) -> View:
 
 def masks(saliency: Saliency, side: int) -> np.ndarray:
     """Enlarge raw maps to squares and normalise them, as metrics do."""
-    return np.asarray(maps.normalize(maps.resize(saliency, (side, side)), "range"))
+    return np.asarray(_masks(saliency, side))
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _masks(saliency: Saliency, side: int) -> jax.Array:
+    return maps.normalize(maps.resize(saliency, (side, side)), "range")
 
 
 def views(pictures: Sequence[Image.Image], saliency: Saliency) -> list[View]:
