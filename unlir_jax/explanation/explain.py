@@ -2,20 +2,20 @@
 
 import datetime
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import numpy as np
-from PIL import Image
 
 from unlir_jax import maps, metrics, saliency
-from unlir_jax.core import random_keys
+from unlir_jax.core import loops, random_keys
 from unlir_jax.core.document_types import Document, Record
 from unlir_jax.data import classes, preprocessing
 from unlir_jax.data import image_files as files
-from unlir_jax.explanation import explainers, scoring
+from unlir_jax.explanation import batches, explainers, scoring
 from unlir_jax.explanation import results as explained
 from unlir_jax.metrics.spec import Needs
 from unlir_jax.models import pretrained
@@ -44,14 +44,6 @@ class ExplanationOutcome(NamedTuple):
     folder: Path
     explained: list[str]
     failed: list[dict[str, str]]
-
-
-class Picture(NamedTuple):
-    """Hold one image as the network sees it."""
-
-    file: str
-    name: str
-    framed: Image.Image
 
 
 def run(
@@ -190,15 +182,19 @@ def run(
         "images": [],
         "failed": failed,
     }
-    articles: list[html.Markup] = []
-    with record.new_folder(output, overwrite=overwrite) as folder:
+    articles: list[Future[html.Markup]] = []
+    # Images are read and drawn while the network computes.
+    with (
+        record.new_folder(output, overwrite=overwrite) as folder,
+        ThreadPoolExecutor(loops.cores()) as pool,
+    ):
         frame = preprocessing.framing(
             network.image_size,
             network.crop,
             network.interpolation,
             white_level=white_level,
         )
-        for batch, padding in _batches(names, frame, batch_size, failed):
+        for batch, padding in batches.read(names, frame, batch_size, failed, pool):
             before = len(document["images"])
 
             def advance(doing: str, share: float, batch=batch, before=before) -> None:
@@ -209,29 +205,27 @@ def run(
             )
             accounts = _explain_parts(part_explainer, batch + padding, entries)
             pictures = [picture.framed for picture in batch]
-            drawn = {
+            overlays = {
                 name: overlay.views(pictures, raw[name][: len(batch)])
                 for name in methods
             }
             for index, picture in enumerate(batch):
                 entry = entries[index]
                 entry["controls"] = {c: entry["methods"].pop(c) for c in compared}
-                views = {name: drawn[name][index] for name in methods}
-                _write_pictures(folder, picture, entry, views, document)
-                account = _account(folder, picture, entry, accounts[index], document)
-                articles.append(
-                    explanation_page.article(
-                        picture.name, picture.framed, entry, views, account
-                    )
-                )
+                views = {name: overlays[name][index] for name in methods}
+                given_to = folder, picture, entry, views, accounts[index], document
+                articles.append(pool.submit(_draw, *given_to))
                 document["images"].append(entry)
+            # No more than two batches are held.
+            wait(articles[:before])
         if not document["images"]:
             raise ValueError(explained.nothing_read(failed))
         progress("writing the report", 1.0)
+        drawn = [article.result() for article in articles]
         document["mean"], document["flat"] = explained.summarise(document["images"])
         written = [path.name for path in folder.iterdir()]
         document["files"] = sorted([*written, PAGE, record.RESULTS])
-        record.write_text(folder / PAGE, explanation_page.page(document, articles))
+        record.write_text(folder / PAGE, explanation_page.page(document, drawn))
         record.write_text(folder / record.RESULTS, record.to_json(document))
     return ExplanationOutcome(
         Path(output), [entry["file"] for entry in document["images"]], failed
@@ -241,7 +235,7 @@ def run(
 def _explain(
     network: Pretrained,
     explainers: Mapping[str, Explainer],
-    batch: Sequence[Picture],
+    batch: Sequence[batches.Picture],
     given: int | None,
     seed: int,
     progress: Progress,
@@ -267,7 +261,7 @@ def _explain(
         _scorer(scoring.masked_probability(model), "masked_probability"),
     ]
     labels = np.full(len(batch), -1 if given is None else given)
-    images, key = jax.device_put(_stacked(batch)), jax.random.key(seed)
+    images, key = jax.device_put(batches.stacked(batch)), jax.random.key(seed)
     own = scoring.Batch(images, labels, files)
     found = scoring.score_batch(
         network, explainers, scorers, own, key=key, progress=progress
@@ -290,7 +284,7 @@ def _part_explainer(
 
 def _explain_parts(
     part_explainer: "panels.PartExplainer | None",
-    batch: Sequence[Picture],
+    batch: Sequence[batches.Picture],
     entries: Sequence[Document],
 ) -> "list[panels.PartExplanation | None]":
     """Say which parts decided, where a network decides by parts."""
@@ -298,12 +292,12 @@ def _explain_parts(
         return [None] * len(batch)
     pictures = [picture.framed for picture in batch]
     labels = [entry["label"]["index"] for entry in entries]
-    return [*part_explainer.explain(_stacked(batch), pictures, labels)]
+    return [*part_explainer.explain(batches.stacked(batch), pictures, labels)]
 
 
 def _account(
     folder: Path,
-    picture: Picture,
+    picture: batches.Picture,
     entry: Record,
     by_parts: "panels.PartExplanation | None",
     document: Document,
@@ -327,37 +321,24 @@ def _account(
     )
 
 
-def _stacked(batch: Sequence[Picture]) -> np.ndarray:
-    return np.stack([np.asarray(picture.framed, np.float32) / 255 for picture in batch])
-
-
-def _batches(
-    names: Mapping[Path, str],
-    frame: Callable[[Path], Image.Image],
-    size: int,
-    failed: list[dict[str, str]],
-) -> Iterator[tuple[list[Picture], list[Picture]]]:
-    """Read images by batches; those that cannot be read are added to `failed`.
-
-    Yields:
-        Images, and copies that fill the batch up: a program is compiled for each
-        size of batch, and results do not depend on neighbours.
-    """
-    size = min(size, len(names))
-    batch: list[Picture] = []
-    for number, (file, name) in enumerate(names.items(), start=1):
-        try:
-            batch.append(Picture(record.readable(str(file)), name, frame(file)))
-        except (ValueError, OSError) as error:
-            failed.append({"file": record.readable(str(file)), "error": str(error)})
-        if len(batch) == size or (batch and number == len(names)):
-            yield batch, [batch[-1]] * (size - len(batch))
-            batch = []
+def _draw(
+    folder: Path,
+    picture: batches.Picture,
+    entry: Record,
+    views: Mapping[str, overlay.View],
+    by_parts: "panels.PartExplanation | None",
+    document: Document,
+) -> html.Markup:
+    """Write an image's files, and give its piece of the page."""
+    _write_pictures(folder, picture, entry, views, document)
+    account = _account(folder, picture, entry, by_parts, document)
+    framed = picture.framed
+    return explanation_page.article(picture.name, framed, entry, views, account)
 
 
 def _write_pictures(
     folder: Path,
-    picture: Picture,
+    picture: batches.Picture,
     entry: Record,
     views: Mapping[str, overlay.View],
     document: Document,
