@@ -308,7 +308,7 @@ def test_evaluation_counts_what_cannot_be_read():
     batches = evaluate(source=pictures(bad=(9,)))
     np.testing.assert_array_equal(batches[-1]["index"], [8, 9, -1, -1])
     np.testing.assert_array_equal(batches[-1]["weight"], [1, 0, 0, 0])
-    with pytest.raises(ValueError, match="picture/9"):
+    with pytest.raises(ValueError, match="image/9"):
         evaluate(source=pictures(bad=(9,)), strict=True)
 
 

@@ -34,7 +34,8 @@ def cluster(tmp_path):
     records.mkdir()
     environment = fake_srun.install(tmp_path / "slurm")
     ours = {"UNLIR": UNLIR, "FAKE_UNLIR": str(records), "PYTHON": sys.executable}
-    return dict(os.environ) | environment | ours
+    given = {n: v for n, v in os.environ.items() if n != "UNLIR_JAX_CACHE"}
+    return given | environment | ours
 
 
 @pytest.fixture

@@ -206,7 +206,7 @@ def test_training_that_is_meant_is_that_of_flax(normed, pictures):
         np.testing.assert_allclose(draw(seed), expected, atol=1e-6)
     assert not np.allclose(draw(1), draw(2))
     # Another key is another draw of the same program.
-    assert whole._cache_size() == 1
+    assert model.features._cache_size() == 1
     jax.tree.map(np.testing.assert_array_equal, variables, before)
 
 
@@ -381,4 +381,4 @@ def test_nnx_training_that_is_meant_is_that_of_nnx(pictures):
     assert not np.allclose(second, first)
     expected = net.head(net.features(images))
     np.testing.assert_allclose(second, expected, atol=1e-6)
-    assert whole._cache_size() == 1
+    assert model.features._cache_size() == 1
