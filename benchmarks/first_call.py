@@ -27,7 +27,10 @@ TORCH = HERE / "first_call_torch.py"
 def seconds(command: list[str], environment: dict[str, str]) -> tuple[float, float]:
     """Run a process; give its seconds of the clock and of the processor."""
     before, begun = os.times(), time.perf_counter()
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    # What is installed has bytecode; a checkout has it after the first run.
+    environment = {**environment, "PYTHONDONTWRITEBYTECODE": ""}
+    there = {"env": environment, "cwd": HERE.anchor}  # Or it would import from here.
+    done = subprocess.run(command, capture_output=True, text=True, **there)
     spent = time.perf_counter() - begun
     if done.returncode:
         raise SystemExit(f"{' '.join(command)} failed: {done.stderr[-500:]}")
