@@ -61,11 +61,11 @@ KEPT = Path(__file__).parents[1] / ".cache" / "jax"
 
 
 def pytest_collection_modifyitems(config, items):
-    """Take a share of the exhaustive cases, the first of three for `UNLIR_SHARE=0/3`.
+    """Take a share of the exhaustive cases, the first of three for `TESTS_SHARE=0/3`.
 
     All shares together are all cases; which share has a case depends on its name only.
     """
-    number, _, shares = os.environ.get("UNLIR_SHARE", "0/1").partition("/")
+    number, _, shares = os.environ.get("TESTS_SHARE", "0/1").partition("/")
 
     def is_left_out(item):
         own = zlib.crc32(item.nodeid.encode()) % int(shares)
