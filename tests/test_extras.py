@@ -57,3 +57,15 @@ for ask in (datasets._library, hub._import_hub):
     lines = [line for line in done.stderr.splitlines() if "installed" in line]
     ends = {line.partition("expected it after ")[2] for line in lines}
     assert ends == {f"`pip install 'unlir_jax[{extra}]'`." for extra in EXTRAS}
+
+
+def test_explaining_imports_no_library_that_it_does_not_need():
+    """Each takes longer to import than a photograph to be drawn."""
+    code = """
+from unlir_jax.explanation import explain
+unneeded = {"matplotlib", "orbax", "grain", "pyarrow", "tensorflow_datasets"}
+unneeded |= {"scipy.ndimage", "tensorflow", "unlir_jax.part_report"}
+assert not unneeded & set(sys.modules), unneeded & set(sys.modules)
+"""
+    done = run(code, [])
+    assert done.returncode == 0, done.stderr
