@@ -3,7 +3,7 @@
 import datetime
 import os
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -216,8 +216,9 @@ def run(
                 given_to = folder, picture, entry, views, accounts[index], document
                 articles.append(pool.submit(_draw, *given_to))
                 document["images"].append(entry)
-            # No more than two batches are held.
-            wait(articles[:before])
+            # No more than two batches are held; what cannot be written ends the job.
+            for article in articles[max(before - batch_size, 0) : before]:
+                article.result()
         if not document["images"]:
             raise ValueError(explained.nothing_read(failed))
         progress("writing the report", 1.0)
