@@ -12,11 +12,10 @@ from pathlib import Path
 
 import documents_world as world
 import jax
-import numpy as np
 import pytest
 import tiers
 
-from unlir_jax import cli, saliency
+from unlir_jax import cli
 from unlir_jax.runtime import config, mesh
 
 ROOT = world.ROOT
@@ -287,36 +286,6 @@ def test_a_notebook_is_stored_with_the_outputs_of_one_run(name):
         for output in cell["outputs"]:
             assert output["output_type"] != "error"
             assert not re.search(r"/(tmp|home|root|work)/", json.dumps(output))
-
-
-def test_tables_of_methods_and_metrics_are_those_of_their_specs():
-    tables = runpy.run_path(str(ROOT / "docs" / "tables.py"))
-    found = set()
-    for page in tables["pages"]():
-        text = page.read_text("utf-8")
-        filled = tables["fill"](text, page.name == "README.md")
-        assert filled == text, f"{page}: run python docs/tables.py"
-        found.update(name for _, name, _ in tables["BLOCK"].findall(text))
-    assert found == {"methods", "metrics"}
-    stale = "a\n<!-- generated: metrics -->\n| old |\n<!-- end -->\nb\n"
-    filled = tables["fill"](stale, short=True)
-    assert "| old |" not in filled and "Insertion ↑" in filled and "ROAD ↑" in filled
-    assert "`road`" in tables["fill"](stale)
-    assert filled.startswith("a\n<!--") and filled.endswith("<!-- end -->\nb\n")
-
-
-def test_figures_of_families_show_every_method():
-    drawing = runpy.run_path(str(ROOT / "docs" / "figures" / "draw.py"))
-    shown = [name for names in drawing["FAMILIES"].values() for name in names]
-    assert {*shown, *drawing["LEFT_OUT"]} == set(saliency.METHODS)
-    raw = np.zeros((1, 8, 8), np.float32)
-    raw[0, 2, 3] = -5
-    panels = [(str(index), drawing["alone"](raw)) for index in range(3)]
-    page = drawing["grid"](panels, 2)
-    assert page.size == (306, 346)
-    for family in drawing["FAMILIES"]:
-        file = ROOT / "docs" / "figures" / f"{family}.png"
-        assert file.stat().st_size < 300_000
 
 
 def test_contributing_shows_the_levels_of_the_package():
