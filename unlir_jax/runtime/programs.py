@@ -106,10 +106,15 @@ def listener(tell: Callable[[str], None]) -> Callable[[str], bool]:
             return False
         if not told:
             told.append(message)
-            why = message.rpartition("': ")[2]
-            tell(_sentence(why))
+            why = " ".join(message.rpartition("': ")[2].split())
             if message.startswith(_BROKEN):
                 clear()
+                tell(
+                    f"a compiled program kept in {str(root())!r} is broken ({why}); "
+                    "all are made anew."
+                )
+            else:
+                tell(_sentence(why))
         return True
 
     return hear
@@ -138,8 +143,8 @@ def clear() -> None:
 
 def _sentence(why: str) -> str:
     return (
-        f"compiled programs cannot be kept in {str(root())!r} ({' '.join(why.split())})"
-        f"; the work goes on without. Say where by {SETTING}=FOLDER, or {SETTING}=off."
+        f"compiled programs cannot be kept in {str(root())!r} ({why}), so this run "
+        f"compiles them; expected a folder, {SETTING}=DIR, or {SETTING}=off."
     )
 
 
