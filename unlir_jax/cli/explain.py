@@ -79,6 +79,6 @@ def run(arguments: argparse.Namespace) -> int:
     code = options.complain(outcome.failed)
     if not arguments.quiet:
         count = len(outcome.explained)
-        pictures = "1 image" if count == 1 else f"{count} images"
-        console.say(f"Explained {pictures}: open {outcome.folder / explain.PAGE}")
+        images = "1 image" if count == 1 else f"{count} images"
+        console.say(f"Explained {images}: open {outcome.folder / explain.PAGE}")
     return code
