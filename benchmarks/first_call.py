@@ -24,20 +24,24 @@ HERE = Path(__file__).resolve().parent
 TORCH = HERE / "first_call_torch.py"
 
 
-def seconds(command: list[str], environment: dict[str, str]) -> tuple[float, float]:
-    """Run a process; give its seconds of the clock and of the processor."""
-    before, begun = os.times(), time.perf_counter()
+def run_once(
+    command: list[str], environment: dict[str, str]
+) -> tuple[float, float, float]:
+    """Run a process; give seconds of the clock, of the processor, and its peak MiB."""
+    begun = time.perf_counter()
     # What is installed has bytecode; a checkout has it after the first run.
     environment = {**environment, "PYTHONDONTWRITEBYTECODE": ""}
-    there = {"env": environment, "cwd": HERE.anchor}  # Or it would import from here.
-    done = subprocess.run(command, capture_output=True, text=True, **there)
-    spent = time.perf_counter() - begun
-    if done.returncode:
-        raise SystemExit(f"{' '.join(command)} failed: {done.stderr[-500:]}")
-    after = os.times()
-    children = (after.children_user, before.children_user)
-    system = (after.children_system, before.children_system)
-    return spent, children[0] - children[1] + system[0] - system[1]
+    with tempfile.TemporaryFile("w+") as told:
+        # Elsewhere, or it would import from here.
+        there = {"env": environment, "cwd": HERE.anchor}
+        process = subprocess.Popen(command, stdout=told, stderr=told, **there)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = status
+        spent = time.perf_counter() - begun
+        if status:
+            told.seek(0)
+            raise SystemExit(f"{' '.join(command)} failed: {told.read()[-500:]}")
+    return spent, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
 
 
 def explain(
@@ -76,12 +80,12 @@ def main() -> None:
 
 def take_turns(
     options: argparse.Namespace, folder: Path
-) -> dict[str, list[tuple[float, float]]]:
+) -> dict[str, list[tuple[float, float, float]]]:
     """Time every variant once a round."""
-    found: dict[str, list[tuple[float, float]]] = {}
+    found: dict[str, list[tuple[float, float, float]]] = {}
 
     def run(name: str, command: list[str], environment: dict[str, str]) -> None:
-        found.setdefault(name, []).append(seconds(command, environment))
+        found.setdefault(name, []).append(run_once(command, environment))
 
     for number in range(options.rounds):
         place = folder / str(number)
@@ -108,18 +112,18 @@ def take_turns(
 
 
 def report(
-    options: argparse.Namespace, found: dict[str, list[tuple[float, float]]]
+    options: argparse.Namespace, found: dict[str, list[tuple[float, float, float]]]
 ) -> None:
     """Print medians, and ratios to the torch script."""
     middle = {
         name: [statistics.median(values) for values in zip(*rows, strict=True)]
         for name, rows in found.items()
     }
-    print("| process | seconds | processor seconds | seconds / torch |")
-    print("|---|---|---|---|")
-    for name, (clock, spent) in middle.items():
+    print("| process | seconds | of the processor | seconds / torch | peak, MiB |")
+    print("|---|---|---|---|---|")
+    for name, (clock, spent, peak) in middle.items():
         ratio = f"{clock / middle['torch'][0]:.2f}" if "torch" in middle else "–"
-        print(f"| {name} | {clock:.1f} | {spent:.1f} | {ratio} |")
+        print(f"| {name} | {clock:.1f} | {spent:.1f} | {ratio} | {peak:.0f} |")
 
 
 if __name__ == "__main__":

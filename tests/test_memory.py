@@ -1,5 +1,7 @@
 """Memory grows with the batch, not with filters, masks, samples or steps."""
 
+import gc
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -102,3 +104,26 @@ def test_steps_and_samples_take_turns(name):
             function = saliency.METHODS[name](cut, **settings, **small)
         sizes.append(temporary(function, variables))
     assert sizes[1] < sizes[0] + IMAGES[0].nbytes
+
+
+@pytest.mark.exhaustive
+def test_calls_with_changing_batches_keep_nothing():
+    """After 300 calls as many arrays and programs are there as after 30."""
+    module = Wide()
+    cut, variables = (
+        split.from_linen(module, "conv"),
+        module.init(jax.random.key(0), IMAGES),
+    )
+    explain = saliency.opti_cam(cut, steps=2)
+    score = metrics.insertion_minus_deletion(cut, steps=2)
+    kept = []
+    for call in range(301):
+        images, labels = IMAGES[: 1 + call % 2], LABELS[: 1 + call % 2]
+        found = explain(variables, images, labels)
+        score(variables, images, labels, found)
+        if call in (30, 300):
+            del found
+            gc.collect()
+            arrays = sum(each.nbytes for each in jax.live_arrays())
+            kept.append((arrays, len(jax.devices()[0].client.live_executables())))
+    assert kept[0] == kept[1]

@@ -46,7 +46,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     add("--against", metavar="CLASS", help="of parts: why the class, and not this one")
     add("--output", default="explanations", metavar="DIR", help="default: explanations")
     add("--overwrite", action="store_true", help="replace a previous report in DIR")
-    add("--batch-size", type=int, default=8, metavar="N", help="default: 8")
+    add("--batch-size", type=int, metavar="N", help="default: 1 on a CPU, else 8")
     add("--seed", type=int, default=0, metavar="N", help="of random maps, default: 0")
     add("--steps", type=int, metavar="N", help="of Opti-CAM, default: 100")
     add("--no-controls", action="store_true", help="leave out the maps to compare with")

@@ -7,6 +7,7 @@ from concurrent.futures import Executor
 from pathlib import Path
 from typing import NamedTuple
 
+import jax
 import numpy as np
 from PIL import Image
 
@@ -19,6 +20,18 @@ class Picture(NamedTuple):
     file: str
     name: str
     framed: Image.Image
+
+
+def rows(asked: int | None, images: int) -> int:
+    """Choose the number of images of a batch, for which programs are compiled.
+
+    Without a wish it does not depend on the number of images, so that any number of
+    them runs the same programs: one on a CPU, which is as fast with one image as with
+    many; eight on accelerators.
+    """
+    if asked is None:
+        return 1 if jax.default_backend() == "cpu" else 8
+    return min(asked, images)
 
 
 def stacked(batch: Sequence[Picture]) -> np.ndarray:
@@ -38,7 +51,7 @@ def read(
     Args:
         names: Files, with the names of their images.
         frame: Reads a file.
-        size: Number of images of a batch.
+        size: Number of images of a batch, see `rows`.
         failed: List to which those that cannot be read are added.
         pool: Threads that read.
 
@@ -46,7 +59,6 @@ def read(
         Images, and copies that fill the batch up: a program is compiled for each
         size of batch, and results do not depend on neighbours.
     """
-    size = min(size, len(names))
     batch: list[Picture] = []
     files = iter(names)
     read = deque(pool.submit(frame, file) for file in itertools.islice(files, 2 * size))

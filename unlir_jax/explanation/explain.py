@@ -60,7 +60,7 @@ def run(
     label: str | None = None,
     against: str | None = None,
     overwrite: bool = False,
-    batch_size: int = 8,
+    batch_size: int | None = None,
     seed: int = 0,
     steps: int | None = None,
     controls: bool = True,
@@ -89,7 +89,8 @@ def run(
         against: Why that class and not this one, of a network that decides by parts; by
             default the class with the next logit.
         overwrite: Whether to replace a previous report.
-        batch_size: Number of images that go through the network together.
+        batch_size: Number of images that go through the network together; by default
+            one on a CPU and eight elsewhere, so that all runs share their programs.
         seed: Seed of all random numbers.
         steps: Steps of Opti-CAM; the method's own default without.
         controls: Whether to score maps computed without the network as well.
@@ -105,7 +106,7 @@ def run(
     if methods is not None:
         methods = explainers.check(methods, steps)
     random_keys.check_seed(seed)
-    if batch_size < 1:
+    if batch_size is not None and batch_size < 1:
         raise ValueError(f"`batch_size`={batch_size}; expected at least 1.")
     paths.check(output, "output")
     found = files.find_pictures(images, outside=output)
@@ -122,6 +123,7 @@ def run(
             f"`against`={against!r} is answered by parts, but the network does not "
             "decide by parts; expected none, or the workdir of a part network."
         )
+    rows = batches.rows(batch_size, len(found.files))
     names = dict(zip(found.files, files.distinct_names(found.files), strict=True))
     kinds = (*methods, *(["decision"] if by_parts else []))
     expected = {file for name in names.values() for file in _file_names(name, kinds)}
@@ -168,7 +170,7 @@ def run(
             "baselines": BASELINES,
             "steps": CURVE_STEPS,
             "seed": seed,
-            "batch_size": batch_size,
+            "batch_size": rows,
             "image_size": network.image_size,
             "crop": network.crop,
             "white_level": white_level,
@@ -194,7 +196,7 @@ def run(
             network.interpolation,
             white_level=white_level,
         )
-        for batch, padding in batches.read(names, frame, batch_size, failed, pool):
+        for batch, padding in batches.read(names, frame, rows, failed, pool):
             before = len(document["images"])
 
             def advance(doing: str, share: float, batch=batch, before=before) -> None:
@@ -217,7 +219,7 @@ def run(
                 articles.append(pool.submit(_draw, *given_to))
                 document["images"].append(entry)
             # No more than two batches are held; what cannot be written ends the job.
-            for article in articles[max(before - batch_size, 0) : before]:
+            for article in articles[max(before - rows, 0) : before]:
                 article.result()
         if not document["images"]:
             raise ValueError(explained.nothing_read(failed))
