@@ -1,11 +1,12 @@
 """Cut models of two functions, and join their halves again."""
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 
-from unlir_jax.core import compilation, memoize
+from unlir_jax.core import compilation, loops, memoize
 from unlir_jax.types import Features, Images, Logits, PyTree, SplitModel, Variables
 
 BLACK = (0.0, 0.0, 0.0)
@@ -49,15 +50,59 @@ def cut(
     features: Callable[[Variables, Images], Features],
     head: Callable[[Variables, Features], Logits],
     mean: tuple[float, ...],
+    *,
+    in_chunks: bool = False,
 ) -> SplitModel:
-    """Compile two halves, and keep them apart in programs that have both."""
+    """Compile two halves, and keep them apart in programs that have both.
+
+    Args:
+        features: The first half.
+        head: The second half.
+        mean: See `from_functions`.
+        in_chunks: Whether a CPU's host may run it on a few images of a batch at a time,
+            as no image's result depends on the others.
+    """
 
     def first(variables: Variables, images: Images) -> Features:
         found = features(variables, images)
         # Or a NaN would be lost between a ReLU and what pools it, see `compilation`.
         return found._replace(maps=compilation.separate(found.maps))
 
-    return SplitModel(jax.jit(first), jax.jit(head), tuple(mean))
+    compiled = jax.jit(first)
+    compiled = _in_chunks(compiled) if in_chunks else compiled
+    return SplitModel(compiled, jax.jit(head), tuple(mean))
+
+
+def _in_chunks(
+    first: Callable[[Variables, Images], Features],
+) -> Callable[[Variables, Images], Features]:
+    """Run no more images at once than stay in a CPU's caches; memory is less, too."""
+
+    def features(variables: Variables, images: Images) -> Features:
+        count = len(images)
+        few = loops.few_enough(count, images.shape[1:3], "auto", variables, images)
+        devices = getattr(images, "devices", set)
+        if few >= count or len(devices()) > 1:
+            return first(variables, images)
+        size = -(-count // -(-count // few))
+        # The last chunk is as long as the others, and starts earlier.
+        starts = [min(start, count - size) for start in range(0, count, size)]
+        found = [first(variables, images[start : start + size]) for start in starts]
+        return _joined(found, count)
+
+    return features
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _joined(chunks: Sequence[Features], count: int) -> Features:
+    """Put chunks together, the last of which may begin among those before it."""
+
+    def join(*parts: jax.Array) -> jax.Array:
+        *before, last = parts
+        left = count - sum(len(part) for part in before)
+        return jnp.concatenate([*before, last[len(last) - left :]])
+
+    return jax.tree.map(join, *chunks)
 
 
 @jax.tree_util.register_static

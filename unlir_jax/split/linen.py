@@ -68,7 +68,7 @@ def from_methods(
     def second(variables: Variables, cut: Features) -> Logits:
         return cast(jax.Array, run(variables, cut.maps, method=head))
 
-    return cut(first, second, mean)
+    return cut(first, second, mean, in_chunks=not allow_training)
 
 
 def from_linen(
@@ -122,7 +122,7 @@ def from_linen(
         _, logits = run(variables, cut.context, cut.maps)
         return logits
 
-    return cut(features, head, mean)
+    return cut(features, head, mean, in_chunks=not allow_training)
 
 
 def run_to(

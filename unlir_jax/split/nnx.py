@@ -97,7 +97,7 @@ def from_nnx(
     def second(variables: Variables, cut: Features) -> Logits:
         return call(variables, head, cut.maps)
 
-    return cut(first, second, mean), state
+    return cut(first, second, mean, in_chunks=not allow_training), state
 
 
 def _check_state(network: str, variables: Variables, known: PyTree) -> None:
