@@ -25,16 +25,19 @@ TORCH = HERE / "first_call_torch.py"
 
 
 def run_once(
-    command: list[str], environment: dict[str, str]
+    command: list[str], environment: dict[str, str], where: Path = Path(HERE.anchor)
 ) -> tuple[float, float, float]:
-    """Run a process; give seconds of the clock, of the processor, and its peak MiB."""
+    """Run a process; give seconds of the clock, of the processor, and its peak MiB.
+
+    By default it runs where no checkout is: it would import from there.
+    """
     begun = time.perf_counter()
     # What is installed has bytecode; a checkout has it after the first run.
     environment = {**environment, "PYTHONDONTWRITEBYTECODE": ""}
     with tempfile.TemporaryFile("w+") as told:
-        # Elsewhere, or it would import from here.
-        there = {"env": environment, "cwd": HERE.anchor}
-        process = subprocess.Popen(command, stdout=told, stderr=told, **there)
+        process = subprocess.Popen(
+            command, env=environment, cwd=where, stdout=told, stderr=told
+        )
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = status
         spent = time.perf_counter() - begun

@@ -4,28 +4,27 @@
         --before CHECKOUT --images 200 --threads 2 --max-isa AVX2
 
 FOLDER holds files whose names begin with the number of their class. `unlir evaluate`
-scores six CAMs and the controls by five metrics, `unlir explain` explains the first
-images by four methods and writes the report, `unlir train` computes the features of a
-linear probe. Checkouts take turns, each with its own folder of kept programs, which a
-job of four images has filled.
+scores six CAMs and the controls by five metrics. `unlir explain` explains a quarter of
+the images by four methods and writes the report. With `--classes DIR`, `unlir train`
+computes the features of a linear probe on DIR/train and DIR/test. Checkouts take turns,
+each with its own folder of kept programs, which a job of four images has filled.
 
-A job needs so many passes of the network; the profile times one pass in the job's own
-chunks, and prints the share of the job that is none. `--memory` prints the peak of a
-process as well.
+A job needs so many passes of the network. One pass is timed before and after it, in
+the job's own chunks; the last columns are the share of the job's processor seconds that
+such passes take, and the peak of its memory. Processor seconds bear other load.
 """
 
 import argparse
 import os
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+import first_call
 import jax
 import numpy as np
 
@@ -48,6 +47,12 @@ METRICS = (
     "average_gain",
     "insertion",
     "deletion",
+)
+ONE_STEP = (
+    "--config.probe.choose=False",
+    "--config.probe.pooling=average",
+    "--config.optimizer.weight_decay=1.0",
+    "--config.steps=1",
 )
 FEW = 4
 SIZE = 224
@@ -84,46 +89,32 @@ def jobs(photos: Path, options: argparse.Namespace, output: Path) -> dict[str, J
     for name in EXPLAINED:
         explain += ["--method", name]
     # The report of explain has curves of 28 steps, whatever is asked of evaluate.
-    return {
+    found = {
         "evaluate": Job(evaluate, len(files), passes(len(METHODS), steps)),
         "explain": Job(explain, len(few), passes(len(EXPLAINED), 28)),
     }
+    if options.classes:
+        train = ["train", "--config", "configs/linear_probe.py:backbone=mobilenet_v2"]
+        train += [f"--config.data.path={options.classes}", *ONE_STEP]
+        train += [f"--config.model.weights={weights}", "--workdir", str(output)]
+        count = sum(path.is_file() for path in options.classes.rglob("*/*/*"))
+        found["train"] = Job(train, count, 1)
+    return found
 
 
-def run(
-    checkout: Path, job: Job, kept: Path, options: argparse.Namespace
-) -> tuple[float, float]:
-    """Run a job in a process; give seconds of the clock, and its peak in MiB."""
-    environment: Mapping[str, str] = os.environ | {
+def run(checkout: Path, job: Job, kept: Path) -> tuple[float, float, float]:
+    """Run a job; give seconds of the clock, of the processor, and its peak in MiB."""
+    environment = os.environ | {
         "PYTHONPATH": str(checkout),
         "PYTHONDONTWRITEBYTECODE": "",
         "UNLIR_JAX_CACHE": str(kept),
-        # What a checkout without kept programs is left with.
-        "JAX_COMPILATION_CACHE_DIR": "" if checkout == HERE.parent else str(kept),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }
-    if checkout == HERE.parent:
-        del environment["JAX_COMPILATION_CACHE_DIR"]
-    begun = time.perf_counter()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "unlir_jax.cli", *job.command],
-        env=environment,
-        cwd=checkout,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stderr
-    told = process.stderr.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    spent = time.perf_counter() - begun
-    if status:
-        raise SystemExit(f"{' '.join(job.command)} failed: {told[-800:]}")
-    return spent, usage.ru_maxrss / 1024
+    command = [sys.executable, "-m", "unlir_jax.cli", *job.command]
+    return first_call.run_once(command, environment, checkout)
 
 
 def seconds_of_a_pass(options: argparse.Namespace) -> float:
-    """Time one image's pass in the chunks of a job, warm."""
+    """Time one image's pass in the chunks of a job, warm, in processor seconds."""
     network = load("mobilenet_v2", weights=options.weights, fold=True)
     forward = split.whole(network.model)
     few = loops.few_enough(8, (SIZE, SIZE), "auto")
@@ -131,9 +122,9 @@ def seconds_of_a_pass(options: argparse.Namespace) -> float:
     images = jax.device_put(images)
     found = []
     for _ in range(30):
-        begun = time.perf_counter()
+        begun = time.process_time()
         jax.block_until_ready(forward(network.variables, images))
-        found.append((time.perf_counter() - begun) / few)
+        found.append((time.process_time() - begun) / few)
     return statistics.median(found[5:])
 
 
@@ -143,6 +134,7 @@ def main() -> None:
     )
     parser.add_argument("folder", type=Path)
     parser.add_argument("--weights", type=Path, required=True)
+    parser.add_argument("--classes", type=Path, help="a folder of train/ and test/")
     parser.add_argument("--before", type=Path, help="another checkout of this library")
     parser.add_argument("--images", type=int, default=200, help="default: %(default)s")
     parser.add_argument(
@@ -158,6 +150,7 @@ def main() -> None:
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.threads])
     if options.max_isa:
         os.environ["XLA_FLAGS"] = f"--xla_cpu_max_isa={options.max_isa}"
+    options.classes = options.classes and options.classes.resolve()
     sides = {"this": HERE.parent}
     if options.before:
         sides["before"] = options.before.resolve()
@@ -174,23 +167,23 @@ def report(
         (place / name).mkdir()
         for photo in photos[:count]:
             shutil.copy(photo, place / name)
-    print("| job | build | images | seconds | images / s | passes' share | peak, MiB |")
+    print("| job | build | images | seconds | of the processor | passes | peak, MiB |")
     print("|---|---|---|---|---|---|---|")
     for name in options.jobs.split(","):
         for side, checkout in sides.items():  # Programs of the job's own shapes.
             few = jobs(place / "few", options, place / f"few {name} {side}")[name]
-            run(checkout, few, place / side, options)
+            run(checkout, few, place / side)
         for number in range(options.rounds):
             for side, checkout in sides.items():
                 output = place / f"{name} {side} {number}"
                 job = jobs(place / "all", options, output)[name]
                 before = seconds_of_a_pass(options)
-                spent, peak = run(checkout, job, place / side, options)
+                clock, spent, peak = run(checkout, job, place / side)
                 one = (before + seconds_of_a_pass(options)) / 2
                 share = one * job.passes * job.images / spent
                 print(
-                    f"| {name} | {side} | {job.images} | {spent:.1f} | "
-                    f"{job.images / spent:.2f} | {share:.0%} | {peak:.0f} |",
+                    f"| {name} | {side} | {job.images} | {clock:.1f} | {spent:.1f} | "
+                    f"{share:.0%} | {peak:.0f} |",
                     flush=True,
                 )
 
