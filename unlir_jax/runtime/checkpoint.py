@@ -27,6 +27,7 @@ with extras.needed("train"):
 
 FOLDER = "checkpoints"
 STATE, RECORD = "state", "record"
+HALF_WRITTEN = "*.orbax-checkpoint-tmp*"
 # Bytes that metadata may take, besides the arrays themselves.
 ROOM = 100_000
 
@@ -61,6 +62,11 @@ def open_manager(
     """
     if keep_last < 1:
         raise ValueError(f"`keep_last`={keep_last}; expected at least 1.")
+    if not read_only and jax.process_index() == 0:
+        # A manager of orbax 0.12 would do it in the background, and is closed while it
+        # does: the next one of the folder then removes the same files, and fails.
+        for left in folder.glob(HALF_WRITTEN):
+            shutil.rmtree(left)
     keep: list[Any] = [checkpoint_managers.LatestN(keep_last)]
     worst = -math.inf if largest else math.inf
 
@@ -85,7 +91,6 @@ def open_manager(
             save_decision_policy=checkpoint_managers.FixedIntervalPolicy(1),
             create=not read_only,
             read_only=read_only,
-            cleanup_tmp_directories=not read_only,
             enable_async_checkpointing=not read_only,
         ),
     )
