@@ -68,14 +68,14 @@ def test_every_setting_of_a_method_and_a_metric_can_be_given():
     wanted = (
         "configs/evaluate.py:methods=gradcam+occlusion,metrics=max_iou+deletion@mean"
     )
-    given = {"method_options.grad_cam.target": "margin", "labels": "predicted"}
+    given = {"method_options.grad_cam.score": "margin", "labels": "predicted"}
     given |= {"method_options.occlusion.window": 8, "metric_options.deletion.steps": 3}
     given |= {"metric_options.max_iou.chosen_on": "evaluated"}
     found = config.load(wanted, config.as_overrides(given))
     chosen = setup._parameters(
         ("grad_cam", "occlusion"), found.method_options.to_dict()
     )
-    assert chosen["grad_cam"] == {"target": "margin", "rectify": True}
+    assert chosen["grad_cam"] == {"score": "margin", "rectify": True}
     assert chosen["occlusion"]["window"] == 8
     values = scorers._values(found.metrics, found.metric_options.to_dict(), ())
     assert values["deletion@mean"]["steps"] == 3
@@ -85,8 +85,8 @@ def test_every_setting_of_a_method_and_a_metric_can_be_given():
     setup._parameters(
         ("cam", "occlusion"), config.load(wanted).method_options.to_dict()
     )
-    with pytest.raises(ValueError, match="did you mean .*grad_cam.target"):
-        config.load(wanted, ["method_options.grad_cam.targets=margin"])
+    with pytest.raises(ValueError, match="did you mean .*grad_cam.score"):
+        config.load(wanted, ["method_options.grad_cam.scores=margin"])
 
 
 def test_steps_of_the_paper():

@@ -15,8 +15,12 @@ Images = Float[Array, "batch height width channels"]
 Maps = Float[Array, "batch map_height map_width filters"]
 """What crosses the cut of a `SplitModel`."""
 
-Logits = Float[Array, "batch classes"]
-Labels = Integer[Array, " batch"]
+Logits = Float[Array, "batch ... classes"]
+"""One row an image, or of a dense output one a place, `[batch, rows, columns, k]`."""
+
+Labels = Integer[Array, "batch ..."]
+"""One class an image, or of a dense output a label map, see `split.scores.region`."""
+
 Saliency = Float[Array, "batch rows columns"]
 """Raw, at the explainer's own resolution: neither resized nor normalised."""
 

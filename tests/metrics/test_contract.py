@@ -11,7 +11,7 @@ from unlir_jax.metrics import spec
 
 TERMS = {
     *("metric", "mask_space", "score", "baseline", "ties", "normalization"),
-    *("flat_map", "void", "resize", "higher_is_better", "settings"),
+    *("flat_map", "void", "unbounded", "resize", "higher_is_better", "settings"),
 }
 
 
@@ -40,7 +40,7 @@ def test_every_setting_that_changes_a_value_is_told():
 def test_settings_change_the_contract():
     found = metrics.contract("insertion", {"baseline": "mean", "steps": 7})
     assert found["baseline"] == "mean"
-    assert found["settings"] == {"baseline": "mean", "steps": 7}
+    assert found["settings"] == {"baseline": "mean", "steps": 7, "score": "softmax"}
     assert metrics.contract("insertion")["baseline"] == "blur"
     found = metrics.contract("aopc_morf", {"score": "logit"})
     assert found["score"] == "logit of the label"

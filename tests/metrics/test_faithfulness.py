@@ -235,7 +235,7 @@ def test_sparseness_is_the_gini_index(model, pictures, weights):
     ("name", "settings", "message"),
     [
         ("aopc_morf", {"patch": 0}, "1 or more"),
-        ("aopc_lerf", {"score": "odds"}, "'probability', 'logit'"),
+        ("aopc_lerf", {"score": "odds"}, "'softmax', 'sigmoid', 'logit'"),
         ("aopc_lerf", {"baseline": "grey"}, "'black', 'mean'"),
         ("infidelity", {"samples": 0}, "1 or more"),
         ("infidelity", {"side": 0.0}, r"\(0, 1\]"),

@@ -143,7 +143,7 @@ def test_noise_is_drawn_from_the_key_and_small(pictures, brightness):
         ({"percentiles": ()}, "between 0 and 100"),
         ({"percentiles": (50, 100)}, "between 0 and 100"),
         ({"noise": -1.0}, "0 or more"),
-        ({"score": "odds"}, "'probability', 'logit'"),
+        ({"score": "odds"}, "'softmax', 'sigmoid', 'logit'"),
     ],
 )
 def test_wrong_settings_are_refused(unchecked, brightness, settings, message):

@@ -406,16 +406,16 @@ def test_finer_cam_is_grad_cam_of_a_contrast(curved, pictures):
 
 
 @pytest.mark.parametrize(
-    ("target", "error", "message"),
+    ("score", "error", "message"),
     [
-        ("logits", ValueError, "'logit', 'probability'"),
+        ("logits", ValueError, "did you mean 'logit'"),
         ([], ValueError, "one class or more"),
         (1.5, TypeError, "a class, several"),
     ],
 )
-def test_wrong_targets_are_refused(unchecked, pooled, target, error, message):
+def test_wrong_scores_are_refused(unchecked, pooled, score, error, message):
     with pytest.raises(error, match=message):
-        saliency.grad_cam(pooled[0], target=target)
+        saliency.grad_cam(pooled[0], score=score)
 
 
 def test_a_target_that_is_no_class_is_refused(unchecked, pooled, pictures):
@@ -469,7 +469,7 @@ def test_augmented_maps_turn_with_the_image(curved, pictures):
         (
             "score_cam",
             {"weighting": "probability", "target": "margin"},
-            "target of its own",
+            "score of its own",
         ),
         ("ss_cam", {"samples": 0}, "1 or more"),
         ("ss_cam", {"noise_on": "logits"}, "'maps', 'image'"),

@@ -26,6 +26,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     options.config(parser)
     help = "where all of it is kept"
     parser.add_argument("--workdir", required=True, metavar="DIR", help=help)
+    options.score(parser)
     options.quiet(parser)
 
 
@@ -34,9 +35,12 @@ def run(arguments: argparse.Namespace) -> int:
     # Batches are read by it; whoever lacks it is told before any work.
     with extras.needed("train"):
         importlib.import_module("grain")
+    from unlir_jax.evaluation import settings as names
     from unlir_jax.runtime import config, mesh
 
-    settings = config.load(arguments.config, arguments.overrides)
+    asked = [] if arguments.score is None else [f"score={arguments.score}"]
+    overrides = [*asked, *names.renamed(arguments.overrides)]
+    settings = config.load(arguments.config, overrides)
     mesh.join_processes()
     from unlir_jax.evaluation import evaluate
 

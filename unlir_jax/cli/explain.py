@@ -49,6 +49,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     add("--batch-size", type=int, metavar="N", help="default: 1 on a CPU, else 8")
     add("--seed", type=int, default=0, metavar="N", help="of random maps, default: 0")
     add("--steps", type=int, metavar="N", help="of Opti-CAM, default: 100")
+    options.score(parser)
     add("--no-controls", action="store_true", help="leave out the maps to compare with")
     options.white_level(parser)
     options.quiet(parser)
@@ -72,6 +73,7 @@ def run(arguments: argparse.Namespace) -> int:
             batch_size=arguments.batch_size,
             seed=arguments.seed,
             steps=arguments.steps,
+            score=arguments.score,
             controls=not arguments.no_controls,
             white_level=arguments.white_level,
             progress=progress,

@@ -48,6 +48,15 @@ def prepared(arguments: argparse.Namespace) -> dict[str, Any]:
     return {name: getattr(arguments, name) for name in names}
 
 
+def score(parser: argparse.ArgumentParser) -> None:
+    """Add what is explained and measured."""
+    help = (
+        "what is explained and measured: softmax, sigmoid, logit, region, …; default: "
+        "each method's own, and the softmax"
+    )
+    parser.add_argument("--score", metavar="NAME", help=help)
+
+
 def white_level(parser: argparse.ArgumentParser) -> None:
     """Add what tells the brightness of images of more than 8 bits."""
     parser.add_argument(

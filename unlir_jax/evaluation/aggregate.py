@@ -184,6 +184,7 @@ def document(
         "accuracy": 1 - wrong / len(names) if known else None,
         "methods": [name for name in setup.explainers if name not in setup.controls],
         "controls": list(setup.controls),
+        "score": setup.score.name,
         "metrics": list(setup.columns),
         "hyper_parameters": setup.parameters,
         "flat": dict(zip(setup.explainers, rows.flat.sum(0).tolist(), strict=True)),

@@ -65,8 +65,8 @@ def run(
     folder, plain = paths.check(folder, "workdir"), config.to_dict(settings)
     first = say if mesh.is_first() else lambda text: None
     ranges.check(settings)
-    known = config.to_dict(default_settings.evaluation())
-    place = sharing.Place(folder, plain, FREE, known, TRACES)
+    known = default_settings.known(plain)
+    place = sharing.Place(folder, plain, FREE, known, TRACES, default_settings.renewed)
     done = sharing.check(place)
     left = _left(folder, done, plain)
     progress("loading the network", 0.0)

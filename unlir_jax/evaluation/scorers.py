@@ -13,6 +13,8 @@ from unlir_jax.types import SplitModel
 
 # Of a setting of a method or metric, whole and broken; none has use for more.
 MOST_COUNT, MOST_NUMBER = 10**6, 1e9
+AS_ALL = "score", ""
+"""What an option says when the score is that of the whole evaluation."""
 
 
 def check(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -46,6 +48,7 @@ def make(
     names: Sequence[str],
     options: Mapping[str, Document],
     order: tuple[str, ...] = (),
+    score: str = "",
 ) -> tuple[list[Scorer], Record]:
     """Make metrics, and say what each means.
 
@@ -54,21 +57,22 @@ def make(
         names: See `check`.
         options: Settings by metric; a metric's settings hold for its variants too.
         order: The network's layers, for what redraws them.
+        score: Score of all metrics that have a setting `score`; "" for their own.
     """
-    values = _values(names, options, order)
+    values = _values(names, options, order, score)
     given = _given(values)
     scorers: list[Scorer] = []
     for name in names:
         known = metrics.SPECS[spec.base(name)]
-        if name in given or _join(scorers, name, values[name]):
+        if name in given or _join(scorers, name, values):
             continue
         if known.together:
-            score = known.together(model)
+            made = known.together(model, **values[name])
         else:
-            score = functools.partial(
+            made = functools.partial(
                 metrics.FACTORIES[spec.base(name)], model, **values[name]
             )
-            score = score if known.needs in spec.EXPLAINING else score()
+            made = made if known.needs in spec.EXPLAINING else made()
         all_names = [name, *(other for other, giver in given.items() if giver == name)]
         columns = {
             each: "" if known.at_threshold else _result(each, values[each])
@@ -79,18 +83,20 @@ def make(
             for each in all_names
             for curve in metrics.SPECS[spec.base(each)].curves
         }
-        scorers.append(Scorer(columns, score, curves, known.needs))
+        scorers.append(Scorer(columns, made, curves, known.needs))
     return scorers, {name: metrics.contract(name, values[name]) for name in names}
 
 
-def _join(scorers: list[Scorer], name: str, values: Document) -> bool:
+def _join(scorers: list[Scorer], name: str, values: Mapping[str, Document]) -> bool:
     """Add a metric to the scorer that computes it anyway, if there is one."""
     known = metrics.SPECS[spec.base(name)]
     for scorer in scorers:
-        other = metrics.SPECS[spec.base(next(iter(scorer.columns)))]
+        first = next(iter(scorer.columns))
+        other = metrics.SPECS[spec.base(first)]
         same = other.together is not None and other.together == known.together
+        same = same and values[first] == values[name]
         if same or (known.shared and other == known):
-            scorer.columns[name] = _result(name, values)
+            scorer.columns[name] = _result(name, values[name])
             return True
     return False
 
@@ -128,10 +134,14 @@ def _values(
     names: Sequence[str],
     options: Mapping[str, Document],
     order: tuple[str, ...],
+    score: str = "",
 ) -> dict[str, Record]:
     """Give the settings of each metric: defaults, then options, then its variant."""
     plain = dict.fromkeys(spec.base(name) for name in names)
     found = {name: defaults(name) for name in plain}
+    for settings in found.values():
+        if score and "score" in settings:
+            settings["score"] = score
     merge(found, options, "metric_options", defaults)
     for name, settings in found.items():
         if metrics.SPECS[name].needs == "redrawn":
@@ -163,8 +173,11 @@ def merge(
     Raises:
         ValueError: An option of something else, or one that there is not.
     """
-    for name, changed in options.items():
-        if name not in found and changed and dict(changed) == defaults(name):
+    for name, given in options.items():
+        changed = {k: v for k, v in former(given).items() if (k, v) != AS_ALL}
+        usual = defaults(name)
+        same = all(k in usual and usual[k] == v for k, v in changed.items())
+        if name not in found and given and same:
             continue
         if name not in found:
             raise ValueError(
@@ -179,6 +192,11 @@ def merge(
                 )
             check_option(f"{what}.{name}.{option}", value, found[name][option])
             found[name][option] = value
+
+
+def former(options: Document) -> Record:
+    """Call settings of methods as they are called now: `target` was `score`."""
+    return {("score" if k == "target" else k): v for k, v in options.items()}
 
 
 def check_option(setting: str, value: Any, default: object) -> None:

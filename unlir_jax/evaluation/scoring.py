@@ -86,6 +86,7 @@ def score(
         setup.scorers,
         _batch(setup, batch, filled),
         key=jax.random.key(setup.settings.seed),
+        score=setup.score,
         progress=advance,
     )
     # What stays NaN here follows from the curves of all images, see `aggregate`.
@@ -102,7 +103,7 @@ def score(
         index[filled],
         found.labels[filled],
         found.probabilities.argmax(1).astype(np.int32)[filled],
-        found.probabilities[np.arange(len(index)), found.labels][filled],
+        found.clean[filled],
         np.moveaxis(np.asarray(values), -1, 0)[filled],
         np.stack(list(found.flat.values()), 1)[filled],
         {name: each[filled].astype(np.float32) for name, each in curves.items()},

@@ -1,5 +1,6 @@
 """Every setting of an evaluation, with its default; configs change some of them."""
 
+import re
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -13,6 +14,14 @@ from unlir_jax.evaluation import scorers
 from unlir_jax.explanation import explainers
 from unlir_jax.metrics import spec
 from unlir_jax.runtime import config
+from unlir_jax.split import scores
+
+FORMER = re.compile(r"^((?:--config\.)?method_options\.(\w+)\.)target(?==|$)")
+OPTIONS: Mapping[str, Callable[[str], Record]] = {
+    "method_options": explainers.defaults,
+    "metric_options": scorers.defaults,
+}
+"""Groups of settings of single methods and metrics, with their defaults by name."""
 
 
 def choose(
@@ -72,8 +81,56 @@ def _whole(
     changed: Mapping[str, Document],
 ) -> dict[str, Record]:
     """Give all settings of what is asked for, and nothing for what is not known."""
-    found = {name: defaults(name) | dict(changed.get(name, {})) for name in names}
+    found = {}
+    for name in names:
+        own = defaults(name)
+        whole = dict([scorers.AS_ALL]) if "score" in own else {}
+        found[name] = own | whole | scorers.former(changed.get(name, {}))
     return {name: settings for name, settings in found.items() if settings}
+
+
+def known(settings: Document) -> Record:
+    """Give what each setting meant before there was it, see `workdir.check`."""
+    scored = {
+        group: {name: dict([scorers.AS_ALL]) for name in settings.get(group, {})}
+        for group in OPTIONS
+    }
+    return config.to_dict(evaluation()) | scored
+
+
+def renamed(overrides: Sequence[str]) -> list[str]:
+    """Call the settings of methods as they are called now: `target` was `score`."""
+
+    def rename(found: re.Match[str]) -> str:
+        had = "score" in explainers.defaults(found[2])
+        return f"{found[1]}score" if had else found[0]
+
+    return [re.sub(FORMER, rename, override) for override in overrides]
+
+
+def renewed(settings: Record) -> Record:
+    """Bring the settings of an evaluation of an earlier version to today's.
+
+    Before there was `score`, methods had `target`, and configs wrote defaults out.
+    """
+    found = dict(settings)
+    for group, defaults in {} if "score" in settings else OPTIONS.items():
+        options = settings.get(group)
+        if isinstance(options, Mapping):
+            found[group] = {
+                name: _renewed(own, defaults(name)) for name, own in options.items()
+            }
+    return found
+
+
+def _renewed(options: Any, usual: Document) -> Any:
+    if not isinstance(options, Mapping) or "score" not in usual:
+        return options
+    found = scorers.former(options)
+    if isinstance(found.get("score"), str):
+        name = scores.SYNONYMS.get(found["score"], found["score"])
+        found["score"] = "" if name == usual["score"] else name
+    return found
 
 
 def evaluation() -> ConfigDict:
@@ -101,6 +158,9 @@ def evaluation() -> ConfigDict:
             # Which class is explained: the data's own ("true"), the "predicted" one, or
             # the "numbers" with which the names of images begin.
             "labels": "true",
+            # What is explained and measured, a name of docs/guides/scores.md; "": each
+            # method's and metric's own. Options of single ones go before.
+            "score": "",
             # Names of `unlir methods`, and settings of single ones.
             "methods": ("grad_cam", "opti_cam"),
             "method_options": {},

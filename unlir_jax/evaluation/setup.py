@@ -22,7 +22,7 @@ from unlir_jax.part_report import panels
 from unlir_jax.runs import workdir
 from unlir_jax.runtime import mesh, ranges
 from unlir_jax.runtime.config import Settings
-from unlir_jax.split import module_paths
+from unlir_jax.split import module_paths, scores
 from unlir_jax.storage import paths
 from unlir_jax.types import Explainer, Variables
 
@@ -58,6 +58,11 @@ class EvaluationSetup(NamedTuple):
     laid: mesh.Layout
 
     @property
+    def score(self) -> scores.Score:
+        """Give the score that says which class is predicted."""
+        return scores.resolve(self.settings.score or "softmax")
+
+    @property
     def columns(self) -> tuple[str, ...]:
         """List the metrics in the order asked for."""
         return tuple(dict.fromkeys(self.settings.metrics))
@@ -87,11 +92,9 @@ def prepare(settings: Settings) -> EvaluationSetup:
         ValueError: A setting that makes no sense, or data that the network does not
             fit; the sentence says what would.
     """
-    ranges.check(settings)
+    _check(settings)
     chosen = explainers.check(tuple(settings.methods))
     wanted = metrics.check(tuple(settings.metrics))
-    if settings.labels not in LABELS:
-        raise ValueError(f"`labels`={settings.labels!r}; expected one of {LABELS}.")
     laid = _layout(settings)
     data, model = _open(settings.data), settings.model
     network = _load(settings, model.weights)
@@ -100,7 +103,8 @@ def prepare(settings: Settings) -> EvaluationSetup:
     controls = tuple(
         name for name in saliency.CONTROLS if settings.controls and name not in chosen
     )
-    parameters = _parameters((*chosen, *controls), settings.method_options.to_dict())
+    options, score = settings.method_options.to_dict(), settings.score
+    parameters = _parameters((*chosen, *controls), options, score)
     known = panels.part_explainer(network, model.name) if "parts" in chosen else None
     made = {
         name: explainers.make(name, network, values, known and known.centres)
@@ -108,7 +112,7 @@ def prepare(settings: Settings) -> EvaluationSetup:
     }
     options = settings.metric_options.to_dict()
     order = _order(network, metrics.sanity(wanted))
-    scorers, contracts = metrics.make(network.model, wanted, options, order)
+    scorers, contracts = metrics.make(network.model, wanted, options, order, score)
     for scorer in scorers:
         if scorer.needs in EXPLAINING:
             # So that its settings are looked at now, not at the first batch.
@@ -137,6 +141,13 @@ def prepare(settings: Settings) -> EvaluationSetup:
         interpolation=settings.data.interpolation or network.interpolation,
         laid=laid,
     )
+
+
+def _check(settings: Settings) -> None:
+    ranges.check(settings)
+    scores.resolve(settings.score or "softmax")
+    if settings.labels not in LABELS:
+        raise ValueError(f"`labels`={settings.labels!r}; expected one of {LABELS}.")
 
 
 def _layout(settings: Settings) -> mesh.Layout:
@@ -284,10 +295,12 @@ def _open(settings: Settings) -> source.Source:
 
 
 def _parameters(
-    names: Sequence[str], options: Mapping[str, Mapping[str, object]]
+    names: Sequence[str],
+    options: Mapping[str, Mapping[str, object]],
+    score: str = "",
 ) -> dict[str, dict[str, object]]:
     """Give the settings of every method, as changed by `method_options`."""
-    found = {name: explainers.settings(name, None) for name in names}
+    found = {name: explainers.settings(name, None, score or None) for name in names}
     metrics.merge(found, options, "method_options", explainers.defaults)
     return found
 

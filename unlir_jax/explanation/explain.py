@@ -22,6 +22,7 @@ from unlir_jax.models import pretrained
 from unlir_jax.models.pretrained import Pretrained
 from unlir_jax.parts import attribution
 from unlir_jax.report import explanation_page, html, overlay, sheet
+from unlir_jax.split import scores
 from unlir_jax.storage import files as record
 from unlir_jax.storage import paths
 from unlir_jax.types import Explainer, Metric
@@ -63,6 +64,7 @@ def run(
     batch_size: int | None = None,
     seed: int = 0,
     steps: int | None = None,
+    score: scores.ScoreLike | None = None,
     controls: bool = True,
     white_level: int | float | str = "auto",
     progress: Progress = lambda doing, share: None,
@@ -93,6 +95,8 @@ def run(
             one on a CPU and eight elsewhere, so that all runs share their programs.
         seed: Seed of all random numbers.
         steps: Steps of Opti-CAM; the method's own default without.
+        score: Score that is explained and measured, see `scores.resolve`. Without it
+            every method explains its own, and metrics measure the softmax.
         controls: Whether to score maps computed without the network as well.
         white_level: White of images of more than 8 bits, see `data.levels`.
         progress: Told how far the work is.
@@ -106,6 +110,7 @@ def run(
     if methods is not None:
         methods = explainers.check(methods, steps)
     random_keys.check_seed(seed)
+    measured = scores.resolve("softmax" if score is None else score)
     if batch_size is not None and batch_size < 1:
         raise ValueError(f"`batch_size`={batch_size}; expected at least 1.")
     paths.check(output, "output")
@@ -145,7 +150,7 @@ def run(
     )
     compared = [c for c in saliency.CONTROLS if c not in methods] if controls else []
     parameters = {
-        name: explainers.settings(name, steps) for name in (*methods, *compared)
+        name: explainers.settings(name, steps, score) for name in (*methods, *compared)
     }
     part_explainer = _part_explainer(network, model, rival) if by_parts else None
     made = {
@@ -164,7 +169,7 @@ def run(
         "settings": {
             "methods": list(methods),
             "controls": compared,
-            "hyper_parameters": parameters,
+            "hyper_parameters": explained.recorded(parameters),
             "label": label,
             "against": against,
             "baselines": BASELINES,
@@ -175,10 +180,7 @@ def run(
             "crop": network.crop,
             "white_level": white_level,
             "preprocessing": pretrained.prepared(network),
-            "score": "softmax probability",
-            "mask": "pixels in [0,1] before the network's normalisation",
-            "normalization": "range",
-            "ties": "row-major",
+            **_terms(measured),
         },
         "versions": record.versions(),
         "images": [],
@@ -203,7 +205,7 @@ def run(
                 progress(doing, (before + share * len(batch)) / len(names))
 
             entries, raw = _explain(
-                network, made, batch + padding, given, seed, advance
+                network, made, batch + padding, given, seed, measured, advance
             )
             accounts = _explain_parts(part_explainer, batch + padding, entries)
             pictures = [picture.framed for picture in batch]
@@ -241,6 +243,7 @@ def _explain(
     batch: Sequence[batches.Picture],
     given: int | None,
     seed: int,
+    score: scores.Score,
     progress: Progress,
 ) -> tuple[list[Record], dict[str, np.ndarray]]:
     """Explain and score a batch.
@@ -250,7 +253,7 @@ def _explain(
     """
     model, files = network.model, [picture.file for picture in batch]
     scorers = [
-        _scorer(metrics.average_scores(model), *AVERAGES, needs="logits"),
+        _scorer(metrics.average_scores(model, score=score), *AVERAGES, needs="logits"),
         # Both together have one program and one pass less than each by itself.
         _scorer(
             metrics.insertion_minus_deletion(
@@ -258,19 +261,39 @@ def _explain(
                 insertion_baseline=BASELINES["insertion"],
                 deletion_baseline=BASELINES["deletion"],
                 steps=CURVE_STEPS,
+                score=score,
             ),
             *(name for each in BASELINES for name in (each, f"{each}_curve")),
         ),
-        _scorer(scoring.masked_probability(model), "masked_probability"),
+        _scorer(scoring.masked_probability(model, score), "masked_probability"),
     ]
     labels = np.full(len(batch), -1 if given is None else given)
     images, key = jax.device_put(batches.stacked(batch)), jax.random.key(seed)
     own = scoring.Batch(images, labels, files)
     found = scoring.score_batch(
-        network, explainers, scorers, own, key=key, progress=progress
+        network, explainers, scorers, own, key=key, score=score, progress=progress
     )
-    entries = explained.describe(files, found, network.class_names, given is not None)
+    given_label = given is not None
+    entries = explained.describe(files, found, network.class_names, given_label, score)
     return entries, found.maps
+
+
+def _terms(score: scores.Score) -> Record:
+    """Say what the scores of a report mean."""
+    curves = {
+        name: {"baseline": baseline, "steps": CURVE_STEPS}
+        for name, baseline in BASELINES.items()
+    }
+    return {
+        "score": score.meaning,
+        "mask": "pixels in [0,1] before the network's normalisation",
+        "normalization": "range",
+        "ties": "row-major",
+        "contract": {
+            name: metrics.contract(name, curves.get(name, {}) | {"score": score})
+            for name in (*AVERAGES, *curves)
+        },
+    }
 
 
 def _scorer(metric: Metric, *names: str, needs: Needs = "map") -> scoring.Scorer:

@@ -11,6 +11,7 @@ from unlir_jax.core.document_types import Record
 from unlir_jax.features import receptive_field
 from unlir_jax.models.pretrained import Pretrained
 from unlir_jax.parts import attribution
+from unlir_jax.split import scores
 from unlir_jax.types import Explainer
 
 DEFAULT = ("grad_cam", "opti_cam")
@@ -84,10 +85,14 @@ def check(
     return chosen
 
 
-def settings(name: str, steps: int | None) -> Record:
+def settings(
+    name: str, steps: int | None, score: scores.ScoreLike | None = None
+) -> Record:
     """List a method's settings: its factory's defaults, and what was asked for."""
     found = defaults(name)
-    return found | ({} if steps is None or "steps" not in found else {"steps": steps})
+    asked = {"steps": steps, "score": score}
+    given = {each: value for each, value in asked.items() if value is not None}
+    return found | {each: given[each] for each in given if each in found}
 
 
 def defaults(name: str) -> Record:

@@ -8,12 +8,18 @@ import numpy as np
 from unlir_jax import metrics
 from unlir_jax.core.document_types import Document, Record
 from unlir_jax.explanation.scoring import Scores
+from unlir_jax.split import scores
+from unlir_jax.split.scores import Score
 
 TOP = 5
 
 
 def describe(
-    files: Sequence[str], found: Scores, names: Sequence[str], given: bool
+    files: Sequence[str],
+    found: Scores,
+    names: Sequence[str],
+    given: bool,
+    score: Score = scores.NAMED["softmax"],
 ) -> list[Record]:
     """Say of each image which class is explained, which are likely, and the scores.
 
@@ -22,15 +28,16 @@ def describe(
         found: Their probabilities and scores.
         names: Names of the classes.
         given: Whether the class was asked for.
+        score: Score that says whether the network gives classes probabilities.
     """
 
-    def named(row: np.ndarray, index: int) -> Record:
-        probability = plain(row[index])
-        return {"index": index, "name": names[index], "probability": probability}
+    def named(index: int, value: np.ndarray, is_probability: object) -> Record:
+        kind = "probability" if is_probability else "value"
+        return {"index": index, "name": names[index], kind: plain(value)}
 
     entries = []
     for place, (file, row) in enumerate(zip(files, found.probabilities, strict=True)):
-        label = named(row, int(found.labels[place]))
+        label = named(int(found.labels[place]), found.clean[place], score.bounded)
         top = np.argsort(-row, kind="stable")[:TOP].tolist()
         methods = {
             name: {metric: plain(each[place]) for metric, each in values.items()}
@@ -41,11 +48,22 @@ def describe(
             {
                 "file": file,
                 "label": label | {"source": "given" if given else "predicted"},
-                "top5": [named(row, index) for index in top],
+                "top5": [named(index, row[index], score.rows) for index in top],
                 "methods": methods,
             }
         )
     return entries
+
+
+def recorded(parameters: Mapping[str, Document]) -> dict[str, Record]:
+    """Write settings of methods down as JSON does."""
+    return {
+        name: {
+            each: scores.recorded(value) if each == "score" else value
+            for each, value in settings.items()
+        }
+        for name, settings in parameters.items()
+    }
 
 
 def plain(value: np.ndarray | np.generic) -> Any:

@@ -5,16 +5,19 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding
 
 from unlir_jax import maps, split
-from unlir_jax.core import finite
+from unlir_jax.core import finite, memoize
 from unlir_jax.core.document_types import Document
-from unlir_jax.metrics.faithfulness import average_scores, scores
+from unlir_jax.metrics.faithfulness import average_scores
+from unlir_jax.metrics.faithfulness.label_score import of_logits, share
 from unlir_jax.metrics.localization import boxes
 from unlir_jax.metrics.spec import EXPLAINING, Needs
 from unlir_jax.models.pretrained import Pretrained
+from unlir_jax.split import scores
 from unlir_jax.types import (
     Array,
     Explainer,
@@ -68,13 +71,16 @@ class Scores(NamedTuple):
 
     Attributes:
         labels: Classes that are explained, `[batch]`.
-        probabilities: `[batch, classes]`.
+        clean: Scores of the images themselves, `[batch]`.
+        probabilities: What the network gives every class, `[batch, classes]`; see
+            `Score.each`.
         maps: Raw maps by method, `[batch, rows, columns]`.
         flat: Whether maps are flat, by method, `[batch]`.
         values: Columns and curves by method and name, `[batch]` and `[batch, steps]`.
     """
 
     labels: np.ndarray
+    clean: np.ndarray
     probabilities: np.ndarray
     maps: dict[str, np.ndarray]
     flat: dict[str, np.ndarray]
@@ -88,6 +94,7 @@ def score_batch(
     batch: Batch,
     *,
     key: RandomKey,
+    score: scores.Score = scores.NAMED["softmax"],
     progress: Callable[[str, float], None] = lambda method, share: None,
 ) -> Scores:
     """Explain a batch by every method, and score every map by every metric.
@@ -98,6 +105,7 @@ def score_batch(
         scorers: Metrics.
         batch: The images.
         key: For all that is random; images do not share it.
+        score: Score that says which class is predicted, and of which region.
         progress: Called before each method, with the share of them that is done.
 
     Raises:
@@ -107,13 +115,19 @@ def score_batch(
     images, variables = batch.images, network.variables
     logits = split.whole(network.model)(variables, images)
     _check(batch, f"the logits of {network.name}", logits)
-    probabilities = np.asarray(_softmax(logits))
+    if score.places or logits.ndim != 2:
+        # What another number of axes means, only some scores know.
+        jax.eval_shape(score, logits, np.maximum(batch.labels, 0))
+    probabilities = np.asarray(_each(score)(logits))
     labels = np.where(batch.labels < 0, probabilities.argmax(1), batch.labels)
     labels = labels.astype(np.int32)
-    given = jax.device_put(labels)
+    given = jax.device_put(split.regions(score, logits, labels, batch.names))
     if isinstance(images.sharding, NamedSharding):
         given = jax.device_put(given, images.sharding)
-    found = Scores(labels, probabilities, {}, {}, {})
+    clean = probabilities[np.arange(len(labels)), labels]
+    if score.places or not score.bounded:
+        clean = np.asarray(of_logits(score)(logits, given))
+    found = Scores(labels, clean, probabilities, {}, {}, {})
     for done, (name, explain) in enumerate(explainers.items()):
         progress(name, done / len(explainers))
         raw = explain(variables, images, given, key=key)
@@ -168,7 +182,9 @@ def _check(
     finite.check_rows(values, what, batch.names, counted)
 
 
-_softmax = jax.jit(jax.nn.softmax)
+@memoize.remember
+def _each(score: scores.Score) -> Callable[[Array], jax.Array]:
+    return jax.jit(score.each)
 
 
 @functools.partial(jax.jit, static_argnums=1)
@@ -176,13 +192,22 @@ def _enlarged(raw: Saliency, size: tuple[int, int]) -> tuple[jax.Array, jax.Arra
     return maps.resize(raw, size), maps.is_flat(raw)
 
 
-def masked_probability(model: SplitModel) -> Metric:
-    """Compute the probability of the label in the image times the map."""
-    whole = split.whole(model)
+def masked_probability(
+    model: SplitModel, score: scores.Score = scores.NAMED["softmax"]
+) -> Metric:
+    """Compute the probability of the label in the image times the map.
 
-    def score(variables, images, labels, saliency, *, key=None):
+    A score without bounds is the share of the image, see `label_score.share`.
+    """
+    whole, scored = split.whole(model), of_logits(score)
+
+    def measure(variables, images, labels, saliency, *, key=None):
         del key  # Nothing here is random.
-        seen = whole(variables, average_scores.hide(images, saliency))
-        return {"masked_probability": scores.label_probability(seen, labels)}
+        shown = (average_scores.hide(images, saliency),)
+        if not score.bounded:
+            shown += images, jnp.zeros_like(images)
+        seen, *ends = (scored(whole(variables, each), labels) for each in shown)
+        found = seen if score.bounded else share(seen, ends[0], ends[1])
+        return {"masked_probability": found}
 
-    return score
+    return measure

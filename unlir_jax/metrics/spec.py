@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 from unlir_jax.core import choices, memoize
+from unlir_jax.split import scores
 
 Factory = Callable[..., Any]
 NONE: Mapping[str, Any] = MappingProxyType({})
@@ -31,7 +32,7 @@ ROW_MAJOR = "of equal values the first in row-major order"
 RANGE = "range, (s - min) / (max - min), after enlarging"
 ORDER_ONLY = "none: only the order of values matters"
 RAW = "none: raw values after enlarging"
-LABEL = "softmax probability of the label"
+SCORE = "{score}"
 
 
 class Contract(NamedTuple):
@@ -47,6 +48,7 @@ class Contract(NamedTuple):
         normalization: Normalisation of the map.
         flat_map: Value of a map without any contrast.
         void: Treatment of pixels without annotation.
+        unbounded: Treatment of a score without bounds, of metrics that take `score`.
     """
 
     mask_space: str
@@ -56,6 +58,7 @@ class Contract(NamedTuple):
     normalization: str
     flat_map: str
     void: str = NOTHING
+    unbounded: str = NOTHING
 
 
 MAP = Contract(NOTHING, NOTHING, NOTHING, NOTHING, "{scaling}, after enlarging", "0")
@@ -103,7 +106,7 @@ class MetricSpec(NamedTuple):
             best for all images, see `thresholds.at_chosen`.
         gives: Other metrics that the result holds: their settings, each with the name
             that this metric has for it.
-        together: Factory, `(model) -> metric`, of this metric and others at once.
+        together: Factory of this metric and others at once, with the same settings.
         short: Heading of a narrow column.
         caution: Warning next to the metric in reports.
     """
@@ -285,10 +288,14 @@ def contract(name: str, settings: Mapping[str, Any] | None = None) -> dict[str, 
         values[setting] = list(value) if isinstance(value, tuple) else value
     # Where a loop runs changes no value.
     values.pop("loop", None)
+    said = dict(values)
+    if "score" in values:
+        said["score"] = scores.resolve(values["score"]).meaning
+        values["score"] = scores.recorded(values["score"])
     terms = spec.contract._asdict()
     return {
         "metric": name,
-        **{term: text.format(**values) for term, text in terms.items()},
+        **{term: text.format(**said) for term, text in terms.items()},
         "resize": ENLARGED,
         "higher_is_better": higher_is_better(name),
         "settings": values,

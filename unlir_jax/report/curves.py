@@ -20,6 +20,7 @@ def chart(
     metric: str,
     methods: Mapping[str, Document],
     controls: Mapping[str, Document],
+    shown: str = "probability of the class",
 ) -> html.Markup:
     """Draw the curves of one metric for one image.
 
@@ -27,6 +28,7 @@ def chart(
         metric: `insertion` or `deletion`.
         methods: Scores by method, with the values of `{metric}_curve` among them.
         controls: The same of the controls, drawn thin and grey.
+        shown: What the curves show.
 
     Returns:
         A `figure` with the chart and a key that names areas.
@@ -51,6 +53,7 @@ def chart(
     return html.render(
         "chart.html",
         title=title,
+        shown=shown,
         axis=axis,
         width=WIDTH,
         height=HEIGHT,

@@ -26,7 +26,9 @@ def article(
         account: What parts have added, see `part_panel.panel`.
     """
     methods, controls = entry["methods"], entry["controls"]
-    probability = entry["label"]["probability"]
+    probability = entry["label"].get("probability", 1.0)
+    bounded = "probability" in entry["label"]
+    shown = "probability of the class" if bounded else "share of the score"
     return html.render(
         "article.html",
         name=name,
@@ -41,7 +43,9 @@ def article(
         legend=",".join(overlay.legend()),
         rivals=_rivals,
         cautions=words.warnings(methods, controls, probability),
-        charts=[curves.chart(metric, methods, controls) for metric in words.CURVES],
+        charts=[
+            curves.chart(metric, methods, controls, shown) for metric in words.CURVES
+        ],
     )
 
 

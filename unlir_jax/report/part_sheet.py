@@ -43,8 +43,7 @@ def sheet_of_decision(
     page.text(MARGIN, 46, sheet.short(name, 60), 19, weight="bold")
     label = entry["label"]
     line = (
-        f"{label['name']}  {words.percent(label['probability'])} %  "
-        f"({label['source']})   ·   {subtitle}"
+        f"{label['name']}  {words.amount(label)}  ({label['source']})   ·   {subtitle}"
     )
     page.text(MARGIN, 82, line, 11.5, color=MUTED)
     page.image(MARGIN, top, picture.resize((SIDE, SIDE), Image.Resampling.LANCZOS))

@@ -124,8 +124,7 @@ def _header(page: Page, entry: Document, subtitle: str) -> None:
         MARGIN, 46, short(pathlib.PurePath(entry["file"]).name, 60), 19, weight="bold"
     )
     line = (
-        f"{label['name']}  {words.percent(label['probability'])} %  "
-        f"({label['source']})   ·   {subtitle}"
+        f"{label['name']}  {words.amount(label)}  ({label['source']})   ·   {subtitle}"
     )
     page.text(MARGIN, 82, line, 11.5, color=MUTED)
     colours = overlay.legend(64)
@@ -146,10 +145,9 @@ def _top_classes(
         explained = guess["index"] == entry["label"]["index"]
         weight = "bold" if explained else "normal"
         page.text(left, y, short(guess["name"], 40), 11, weight=weight)
-        amount = f"{words.percent(guess['probability'])} %"
-        page.text(left + side, y, amount, 11, weight=weight, ha="right")
+        page.text(left + side, y, words.amount(guess), 11, weight=weight, ha="right")
         page.box(left, y + 15, side, 6, facecolor="#eef0f5")
-        length = max(side * (guess["probability"] or 0), 1)
+        length = max(side * (guess.get("probability") or 0), 1)
         colour = ACCENT if explained else CALM
         page.box(left, y + 15, length, 6, facecolor=colour)
 

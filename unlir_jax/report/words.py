@@ -68,6 +68,13 @@ def percent(value: float | None) -> str:
     return f"{100 * value:.1f}"
 
 
+def amount(guess: Document) -> str:
+    """Print what a network gives a class: a probability per cent, else the number."""
+    if "probability" in guess:
+        return f"{percent(guess['probability'])} %"
+    return f"{guess['value']:.4g}"
+
+
 def arrow(metric: str) -> str:
     """Point to where a metric is better."""
     return "↑" if metrics.higher_is_better(metric) else "↓"

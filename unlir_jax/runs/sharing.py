@@ -7,7 +7,7 @@ workdir is, and what is written at the end, is written by one at a time.
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,6 +26,7 @@ class Place(NamedTuple):
         free: Settings that may differ from an earlier start.
         defaults: See `workdir.check`.
         traces: What such a run leaves in it, next to its config.
+        renew: Function that brings settings of an earlier version to today's.
     """
 
     folder: Path
@@ -33,13 +34,13 @@ class Place(NamedTuple):
     free: Sequence[str]
     defaults: Record
     traces: Sequence[str]
+    renew: Callable[[Record], Record] = workdir.unchanged
 
 
 def check(place: Place) -> Record | None:
     """Tell what a workdir means to this run, see `workdir.check`."""
-    return workdir.check(
-        place.folder, place.settings, place.free, place.defaults, place.traces
-    )
+    arguments = place.free, place.defaults, place.traces, place.renew
+    return workdir.check(place.folder, place.settings, *arguments)
 
 
 def compare(place: Place, now: Document, how: str) -> str:

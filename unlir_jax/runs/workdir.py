@@ -3,7 +3,7 @@
 import contextlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +30,18 @@ FREE = (
 )
 
 
+def unchanged(settings: Record) -> Record:
+    """Leave settings as they are."""
+    return settings
+
+
 def check(
     folder: Path,
     settings: Document,
     free: Sequence[str] = FREE,
     defaults: Record | None = None,
     traces: Sequence[str] = TRACES,
+    renew: Callable[[Record], Record] = unchanged,
 ) -> Record | None:
     """Tell what a folder means to a run of these settings.
 
@@ -46,6 +52,7 @@ def check(
         defaults: What a setting meant before there was it: an earlier version did not
             write it down.
         traces: What such a run leaves in the folder, next to its config.
+        renew: Function that brings settings of an earlier version to today's.
 
     Returns:
         The summary if this very run has been finished there, else None.
@@ -68,7 +75,7 @@ def check(
                 "expected a new folder, or that of an earlier start of this run."
             )
         return None
-    theirs = _completed(theirs, settings, defaults or {})
+    theirs = _completed(renew(theirs), settings, defaults or {})
     options = settings.get("data", {}).get("options", {})
     known = config.to_dict(ConfigDict(presets.folder_options()))
     data = theirs.get("data")

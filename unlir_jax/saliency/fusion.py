@@ -105,7 +105,9 @@ def augmented(
             view = jnp.minimum(images * intensity, 1)
             found.append(explain(variables, view, labels, key=key))
             if flip:
-                mirrored = explain(variables, view[:, :, ::-1], labels, key=key)
+                # A label map is mirrored as the image is.
+                turned = labels[:, :, ::-1] if jnp.ndim(labels) == 3 else labels
+                mirrored = explain(variables, view[:, :, ::-1], turned, key=key)
                 found.append(mirrored[:, :, ::-1])
         return sum(found[1:], found[0]) / len(found)
 

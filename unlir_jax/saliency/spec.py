@@ -4,6 +4,8 @@ A method is one file: a factory under `@explainer(...)`, imported once. Commands
 reports, tables of the documentation and tests read the tables below.
 """
 
+import functools
+import inspect
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
@@ -22,6 +24,31 @@ CONTROLS: dict[str, Factory] = {}
 
 SYNONYMS: dict[str, str] = {}
 """Names in other libraries, with the names in `METHODS`."""
+
+
+def takes_target[**P, R](factory: Callable[P, R]) -> Callable[P, R]:
+    """Let a factory with a setting `score` take `target`, its name in version 0.1.
+
+    Raises:
+        ValueError: When called with both.
+    """
+    own = inspect.signature(factory).parameters
+    if "score" not in own or "target" in own:
+        return factory
+
+    @functools.wraps(factory)
+    def called(*args: P.args, **kwargs: P.kwargs) -> R:
+        given: dict[str, Any] = dict(kwargs)
+        if "target" in given:
+            if "score" in given:
+                raise ValueError(
+                    "`target` and `score` are two names of one setting; expected "
+                    "`score` alone."
+                )
+            given["score"] = given.pop("target")
+        return factory(*args, **given)  # pyright: ignore[reportCallIssue]
+
+    return called
 
 
 class ExplainerSpec(NamedTuple):
@@ -67,7 +94,7 @@ class ExplainerSpec(NamedTuple):
                 raise ValueError(
                     f"`{each}` is an explainer of {owner}; expected another name."
                 )
-        factory = memoize.remember(factory)
+        factory = takes_target(memoize.remember(factory))
         SPECS[name], METHODS[name] = self, factory
         SYNONYMS.update(dict.fromkeys(self.synonyms, name))
         if self.family == "controls":

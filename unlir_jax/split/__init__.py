@@ -1,5 +1,6 @@
 """Cut a classifier in two at the layer to explain; nothing else knows how."""
 
+from unlir_jax.split import scores
 from unlir_jax.split.checks import (
     channels_of,
     check_array,
@@ -9,6 +10,8 @@ from unlir_jax.split.checks import (
     check_pixels,
     check_shapes,
     guarded,
+    located,
+    regions,
     traced,
     withheld,
 )
@@ -40,10 +43,13 @@ __all__ = [
     "from_methods",
     "from_nnx",
     "guarded",
+    "located",
     "meaningless",
     "module_paths",
+    "regions",
     "run_from",
     "run_to",
+    "scores",
     "watch",
     "traced",
     "whole",

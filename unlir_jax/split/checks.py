@@ -6,7 +6,7 @@ gets NaN.
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,7 @@ from unlir_jax import maps
 from unlir_jax.core import random_keys
 from unlir_jax.core.document_types import Record
 from unlir_jax.split.functions import whole
+from unlir_jax.split.scores import Score
 from unlir_jax.types import Images, Labels, PyTree, SplitModel, Variables
 
 INPUTS = "variables", "images", "labels", "saliency"
@@ -28,7 +29,7 @@ a network cut at its own maps, has values of any range."""
 
 
 def guarded[**P, R](
-    model: SplitModel, *, probability: bool = False
+    model: SplitModel, score: Score | None = None
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Check what an explainer or a metric of a cut network is called with.
 
@@ -37,16 +38,16 @@ def guarded[**P, R](
 
     Args:
         model: The cut network.
-        probability: Whether probabilities are compared, of which there are none to
-            compare for a network of one class.
+        score: Score that is explained or compared, which has to be defined for the
+            network. Of a score of a region, label maps reach the function.
 
     Raises:
         TypeError: No arrays, images that are not floating point, labels that are not
             integer, a key that is none.
         ValueError: A wrong shape or number of channels, pixels that are not finite or
-            outside of [0, 1], a label that is not a class, a single class. Inside
-            `jax.jit` pixels and labels are unknown, and what is found for such an
-            image is NaN.
+            outside of [0, 1], a label that is not a class, or a network of whose output
+            the score makes no number. Inside `jax.jit` pixels and labels are unknown,
+            and what is found for such an image is NaN.
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
@@ -60,10 +61,11 @@ def guarded[**P, R](
                 return function(*args, **kwargs)  # Which says what is missing.
             variables, *arrays = (given[name] for name in names)
             check_key(given.get("key"))
-            check_batch(model, variables, *arrays[:2], probability=probability)
+            check_batch(model, variables, arrays[0], arrays[1], score)
             for saliency in arrays[2:]:
                 maps.check_saliency(saliency, arrays[0])
             arrays = [jnp.asarray(array) for array in arrays]
+            arrays[1] = located(model, score, variables, arrays[0], arrays[1])
             others = {name: kwargs[name] for name in kwargs if name not in names}
             inputs = variables, *arrays, *args[len(names) :]
             found = function(*inputs, **others)  # pyright: ignore[reportCallIssue]
@@ -71,7 +73,7 @@ def guarded[**P, R](
             if not traced(images, labels):
                 return found
             logits = jax.eval_shape(whole(model), variables, images)
-            return withheld(found, images, labels, logits.shape[-1])
+            return withheld(found, images, labels, count(score, logits))
 
         return called
 
@@ -83,8 +85,7 @@ def check_batch(
     variables: Variables,
     images: Images,
     labels: Labels,
-    *,
-    probability: bool = False,
+    score: Score | None = None,
 ) -> None:
     """Refuse a batch that would give wrong or NaN results, before any work.
 
@@ -95,8 +96,8 @@ def check_batch(
         model: The cut network.
         variables: Variables of the network.
         images: `[batch, height, width, channels]` in [0, 1].
-        labels: One class an image.
-        probability: See `guarded`.
+        labels: One class an image, or label maps.
+        score: See `guarded`.
 
     Raises:
         TypeError: No arrays, images that are not floating point or labels that are not
@@ -107,16 +108,70 @@ def check_batch(
     """
     check_shapes(images, labels, channels_of(model))
     check_pixels(images)
-    if traced(labels) and not probability:
+    if traced(labels) and score is None:
         return
     logits = jax.eval_shape(whole(model), variables, images)
-    check_labels(labels, logits.shape[-1])
-    if probability and logits.shape[-1] == 1:
-        raise ValueError(
-            "The network has 1 class, whose softmax probability is always 1; expected "
-            "2 or more: join a logit of 0 for the other class, or compare logits where "
-            "there is a setting `score`."
-        )
+    if score is not None:
+        # Traced: it says what it is not defined for, and costs no program.
+        jax.eval_shape(score, logits, labels)
+    check_labels(labels, count(score, logits))
+
+
+def count(score: Score | None, logits: PyTree) -> int:
+    """Count the labels that there are."""
+    return (score.labels if score else 0) or logits.shape[-1]
+
+
+def located(
+    model: SplitModel,
+    score: Score | None,
+    variables: Variables,
+    images: Images,
+    labels: Labels,
+) -> jax.Array:
+    """Give label maps where a score is that of a region, else the labels.
+
+    Raises:
+        ValueError: A region of a known image is empty.
+    """
+    labels = jnp.asarray(labels)
+    if score is None or score.places is None:
+        return labels
+    if labels.ndim == 3:
+        return regions(score, None, labels)
+    return regions(score, whole(model)(variables, images), labels)
+
+
+def regions(
+    score: Score, logits: PyTree, labels: Labels, names: Sequence[str] = ()
+) -> jax.Array:
+    """Give label maps where a score is that of a region, else the labels.
+
+    Args:
+        score: The score.
+        logits: What the network gives the images, in which it looks for the classes.
+        labels: One class an image, or label maps.
+        names: Names of the images, for the error.
+
+    Raises:
+        ValueError: A region of a known image is empty.
+    """
+    labels = jnp.asarray(labels)
+    if score.places is None:
+        return labels
+    if labels.ndim == 1:
+        labels = score.places(logits, labels)
+    if not traced(labels):
+        empty = np.flatnonzero(~np.asarray(jnp.any(labels >= 0, axis=(1, 2))))
+        if len(empty):
+            first = int(empty[0])
+            which = f" ({names[first]!r})" if names else ""
+            raise ValueError(
+                f"`labels`[{first}]{which} has no region: `score`={score.name!r} finds "
+                "its class nowhere in the image; expected a class that the network "
+                "finds there, such as the predicted one, or label maps."
+            )
+    return labels
 
 
 def channels_of(model: SplitModel) -> int:
@@ -161,10 +216,10 @@ def check_shapes(images: Images, labels: Labels, channels: int = 0) -> None:
         )
     if not jnp.issubdtype(labels.dtype, jnp.integer):
         raise TypeError(f"`labels` are {labels.dtype}; expected one integer an image.")
-    if jnp.shape(labels) != shape[:1]:
+    if jnp.ndim(labels) not in (1, 3) or jnp.shape(labels)[:1] != shape[:1]:
         raise ValueError(
             f"`labels` has shape {jnp.shape(labels)}; expected one class index for "
-            f"each of the {shape[0]} images."
+            f"each of the {shape[0]} images, or a label map for each."
         )
 
 
@@ -183,16 +238,20 @@ def check_array(name: str, value: object, expected: str) -> None:
 
 
 def check_labels(labels: Labels, classes: int) -> None:
-    """Refuse labels that are not classes, where their values are known."""
+    """Refuse labels that are not classes, where their values are known.
+
+    In label maps, -1 stands for places outside of the region.
+    """
     if traced(labels) or not jnp.size(labels):
         return
     # As NumPy's: what is known inside `jax.jit` would be traced there otherwise.
     known = np.asarray(labels)
     low, high = int(known.min()), int(known.max())
-    if low < 0 or high >= classes:
+    least = -1 if known.ndim == 3 else 0
+    if low < least or high >= classes:
         raise ValueError(
-            f"`labels` holds {low if low < 0 else high}; the network has classes 0 to "
-            f"{classes - 1}."
+            f"`labels` holds {low if low < least else high}; the network has classes "
+            f"0 to {classes - 1}."
         )
 
 
@@ -243,7 +302,10 @@ def withheld[Found](
         classes: Number of classes.
     """
     labels = jnp.asarray(labels)
-    fine = _plausible(images) & (labels >= 0) & (labels < classes)
+    known = (labels >= 0) & (labels < classes)
+    if labels.ndim == 3:
+        known = jnp.all(labels < classes, axis=(1, 2)) & jnp.any(known, axis=(1, 2))
+    fine = _plausible(images) & known
 
     def give(leaf: PyTree) -> PyTree:
         own = jnp.ndim(leaf) and leaf.shape[0] == len(fine)

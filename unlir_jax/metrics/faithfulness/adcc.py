@@ -10,7 +10,8 @@ import jax.numpy as jnp
 
 from unlir_jax import maps, split
 from unlir_jax.metrics.faithfulness.average_scores import MASKED, average_scores
-from unlir_jax.metrics.spec import metric
+from unlir_jax.metrics.spec import NOTHING, metric
+from unlir_jax.split import scores
 from unlir_jax.types import Explainer, Images, Metric, Saliency, SplitModel
 
 
@@ -21,7 +22,9 @@ from unlir_jax.types import Explainer, Images, Metric, Saliency, SplitModel
     family="stability and size",
     meaning="How alike are the map and that of the image which it masks?",
     contract=MASKED._replace(
-        score="Pearson correlation of maps, (1 + r) / 2", flat_map="0 if either is flat"
+        score="Pearson correlation of maps, (1 + r) / 2",
+        flat_map="0 if either is flat",
+        unbounded=NOTHING,
     ),
     fooled_by="a map that ignores the image",
     passes="1 explanation",
@@ -80,7 +83,9 @@ def coherency(model: SplitModel, explain: Explainer) -> Metric:
     source="Poppi et al., CVPR Workshops 2021",
     gives={"coherency": {}},
 )
-def adcc(model: SplitModel, explain: Explainer) -> Metric:
+def adcc(
+    model: SplitModel, explain: Explainer, *, score: scores.ScoreLike = "softmax"
+) -> Metric:
     """Take the harmonic mean of coherency, 1 - complexity and 1 - average drop (Eq. 6).
 
     Higher is better; one part that fails makes the whole fail, which is 0 where a part
@@ -89,19 +94,20 @@ def adcc(model: SplitModel, explain: Explainer) -> Metric:
     Args:
         model: The cut network.
         explain: Explainer of the maps.
+        score: Score of the average drop, see `average_scores`.
 
     Returns:
         A metric with `adcc`, `coherency`, `complexity` and `average_drop`, each
         `[batch]` in [0, 1].
     """
-    coheres, averages = coherency(model, explain), average_scores(model)
+    coheres, averages = coherency(model, explain), average_scores(model, score=score)
 
     @jax.jit
     def size_of(saliency: Saliency, images: Images) -> jax.Array:
         mask = maps.normalize(maps.resize(saliency, images.shape[1:3]), "range")
         return jnp.mean(mask, axis=(1, 2))
 
-    def score(variables, images, labels, saliency, *, key=None):
+    def measure(variables, images, labels, saliency, *, key=None):
         inputs = (variables, images, labels, saliency)
         found = coheres(*inputs, key=key)
         found["average_drop"] = averages(*inputs)["average_drop"]
@@ -109,7 +115,7 @@ def adcc(model: SplitModel, explain: Explainer) -> Metric:
         parts = found["coherency"], 1 - found["complexity"], 1 - found["average_drop"]
         return {"adcc": _harmonic_mean(jnp.stack(parts))} | found
 
-    return score
+    return measure
 
 
 def _harmonic_mean(parts: jax.Array) -> jax.Array:

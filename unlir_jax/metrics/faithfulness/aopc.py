@@ -15,17 +15,19 @@ import numpy as np
 from unlir_jax import maps, split
 from unlir_jax.core import choices, loops, memoize
 from unlir_jax.metrics.faithfulness.insertion_deletion import rank
-from unlir_jax.metrics.faithfulness.scores import Score, label_score
-from unlir_jax.metrics.spec import PIXELS, Contract, metric
+from unlir_jax.metrics.faithfulness.label_score import RAW, label_score
+from unlir_jax.metrics.spec import PIXELS, SCORE, Contract, metric
+from unlir_jax.split import scores
 from unlir_jax.types import Images, Metric, RandomKey, Saliency, SplitModel
 
 PATCHES = Contract(
     PIXELS,
-    "{score} of the label",
+    SCORE,
     "{baseline}, in patches of {patch} x {patch} pixels",
     "of patches with equal means the first in row-major order",
     "none: patches are ordered by the mean of the enlarged map",
     "all ties: row-major order",
+    unbounded=RAW,
 )
 
 Curves = Callable[..., dict[str, jax.Array]]
@@ -53,7 +55,7 @@ def aopc_morf(
     patch: int = 14,
     regions: int = 10,
     baseline: maps.Baseline = "black",
-    score: Score = "probability",
+    score: scores.ScoreLike = "softmax",
     loop: loops.Loop = "auto",
 ) -> Metric:
     """Replace the most relevant patches first: the mean fall of the label's score.
@@ -68,7 +70,7 @@ def aopc_morf(
             are cut off where it does not divide the image.
         regions: L, how many patches are replaced.
         baseline: What replaces them; see `maps.background`.
-        score: `probability` or `logit` of the label.
+        score: Score of the curve, see `scores.resolve`; the fall is in its unit.
         loop: `auto`, `host` or `device`; see `loops.place`.
 
     Returns:
@@ -82,8 +84,9 @@ def aopc_morf(
         Samek et al. draw the new values uniformly; that is `baseline="noise"` but for
         the distribution. The default settings follow the Opti-CAM paper.
     """
-    run = _curves(model, ("aopc_morf",), patch, regions, baseline, score, loop)
-    return _metric(model, run, "aopc_morf", score)
+    compared = scores.resolve(score)
+    run = _curves(model, ("aopc_morf",), patch, regions, baseline, compared, loop)
+    return _metric(model, run, "aopc_morf", compared)
 
 
 @AREA._replace(
@@ -100,7 +103,7 @@ def aopc_lerf(
     patch: int = 14,
     regions: int = 10,
     baseline: maps.Baseline = "black",
-    score: Score = "probability",
+    score: scores.ScoreLike = "softmax",
     loop: loops.Loop = "auto",
 ) -> Metric:
     """Replace the least relevant patches first: lower is better, else as `aopc_morf`.
@@ -109,8 +112,9 @@ def aopc_lerf(
         A metric with `aopc_lerf`, `[batch]`, and `aopc_lerf_curve`,
         `[batch, regions + 1]`.
     """
-    run = _curves(model, ("aopc_lerf",), patch, regions, baseline, score, loop)
-    return _metric(model, run, "aopc_lerf", score)
+    compared = scores.resolve(score)
+    run = _curves(model, ("aopc_lerf",), patch, regions, baseline, compared, loop)
+    return _metric(model, run, "aopc_lerf", compared)
 
 
 @AREA._replace(
@@ -126,7 +130,7 @@ def symmetric_relevance_gain(
     patch: int = 14,
     regions: int = 10,
     baseline: maps.Baseline = "black",
-    score: Score = "probability",
+    score: scores.ScoreLike = "softmax",
     loop: loops.Loop = "auto",
 ) -> Metric:
     """Subtract: the fall by the most relevant patches minus that by the least.
@@ -139,21 +143,21 @@ def symmetric_relevance_gain(
         A metric with `symmetric_relevance_gain`, `[batch]`, and all that `aopc_morf`
         and `aopc_lerf` give.
     """
-    names = ("aopc_morf", "aopc_lerf")
-    run = _curves(model, names, patch, regions, baseline, score, loop)
-    return _metric(model, run, "symmetric_relevance_gain", score)
+    names, compared = ("aopc_morf", "aopc_lerf"), scores.resolve(score)
+    run = _curves(model, names, patch, regions, baseline, compared, loop)
+    return _metric(model, run, "symmetric_relevance_gain", compared)
 
 
-def _metric(model: SplitModel, run: Curves, name: str, kind: Score) -> Metric:
-    @split.guarded(model, probability=kind == "probability")
-    def score(variables, images, labels, saliency, *, key=None):
+def _metric(model: SplitModel, run: Curves, name: str, score: scores.Score) -> Metric:
+    @split.guarded(model, score)
+    def measure(variables, images, labels, saliency, *, key=None):
         arrays = images, labels, saliency
         found = run(variables, *arrays, key)
         if name not in found:
             found[name] = found["aopc_morf"] - found["aopc_lerf"]
         return found
 
-    return score
+    return measure
 
 
 def _curves(
@@ -162,7 +166,7 @@ def _curves(
     patch: int,
     regions: int,
     baseline: maps.Baseline,
-    score: Score,
+    score: scores.Score,
     loop: loops.Loop,
 ) -> Curves:
     _check(patch, regions, baseline)
@@ -219,9 +223,9 @@ def _check_count(regions: int, patch: int, size: tuple[int, ...]) -> None:
 
 
 @memoize.remember
-def _replaced(model: SplitModel, kind: Score) -> Callable[..., jax.Array]:
+def _replaced(model: SplitModel, score: scores.Score) -> Callable[..., jax.Array]:
     """Compile one step, the same for all settings of the curve."""
-    label_of = label_score(model, kind)
+    label_of = label_score(model, score)
 
     @jax.jit
     def replaced(count, variables, images, background, labels, ranks):

@@ -1,7 +1,8 @@
-"""Effect of masking by the map on the probability of the label.
+"""Effect of masking by the map on the score of the label.
 
-`p` is the label's softmax probability on the image, `o` on the image times the map,
-enlarged and range-normalised: masking happens on pixels in [0, 1].
+`p` is the label's probability on the image, `o` on the image times the map, enlarged
+and range-normalised: masking happens on pixels in [0, 1]. Of a score without bounds,
+`o` is the share of the image, see `label_score.share`, and `p` is 1.
 
 Chattopadhay et al., *Grad-CAM++*, WACV 2018 (average drop, increase); Zhang et al.,
 *Opti-CAM*, CVIU 2024, Section 4 (average gain).
@@ -12,10 +13,20 @@ import jax.numpy as jnp
 
 from unlir_jax import maps, split
 from unlir_jax.core import memoize
-from unlir_jax.metrics.spec import LABEL, NOTHING, PIXELS, RANGE, Contract, metric
+from unlir_jax.metrics.faithfulness.label_score import SHARE, share
+from unlir_jax.metrics.spec import NOTHING, PIXELS, RANGE, SCORE, Contract, metric
+from unlir_jax.split import scores
 from unlir_jax.types import Images, Labels, Logits, Metric, Saliency, SplitModel
 
-MASKED = Contract(PIXELS, LABEL, "black", NOTHING, RANGE, "masks everything: n(0) = 0")
+MASKED = Contract(
+    PIXELS,
+    SCORE,
+    "black",
+    NOTHING,
+    RANGE,
+    "masks everything: n(0) = 0",
+    unbounded=SHARE + "the black one; drop 1 - o, gain o - 1; 0 where c = b",
+)
 
 
 @jax.jit
@@ -26,40 +37,61 @@ def hide(images: Images, saliency: Saliency) -> Images:
 
 
 @memoize.remember
-def average_scores(model: SplitModel) -> Metric:
+def average_scores(model: SplitModel, *, score: scores.ScoreLike = "softmax") -> Metric:
     """Compute drop, increase and gain together, from one clean and one masked pass.
+
+    Args:
+        model: The cut network.
+        score: Score that is compared, see `scores.resolve`. One without bounds takes
+            a pass more, of a black image.
 
     Returns:
         A metric with `average_drop`, `average_increase` and `average_gain`, each
         `[batch]` in [0, 1]. It takes `clean` besides, the logits of the images where
         they are known, and then needs the masked pass only.
     """
-    network = split.whole(model)
+    network, compared = split.whole(model), scores.resolve(score)
 
     @jax.jit
     def compare(clean: Logits, seen: Logits, labels: Labels) -> dict[str, jax.Array]:
-        before, rest_before = _log_odds(clean, labels)
-        after, rest_after = _log_odds(seen, labels)
+        before, rest_before = compared.log_odds(clean, labels)
+        after, rest_after = compared.log_odds(seen, labels)
         seen_odds, clean_odds = after - rest_after, before - rest_before
         unknown = jnp.isnan(seen_odds) | jnp.isnan(clean_odds)
         increased = jnp.where(unknown, jnp.nan, seen_odds > clean_odds)
         # p and 1 - p are kept as logarithms: near 1, float32 would lose their ratio.
         return {
-            "average_drop": jnp.maximum(-jnp.expm1(after - before), 0),
+            "average_drop": _lost(before, after),
             "average_increase": increased.astype(before.dtype),
-            "average_gain": jnp.maximum(-jnp.expm1(rest_after - rest_before), 0),
+            "average_gain": _lost(rest_before, rest_after),
         }
 
-    @split.guarded(model, probability=True)
-    def score(variables, images, labels, saliency, *, key=None, clean=None):
+    @jax.jit
+    def compare_shares(
+        clean: Logits, seen: Logits, black: Logits, labels: Labels
+    ) -> dict[str, jax.Array]:
+        values = [compared(each, labels) for each in (seen, clean, black)]
+        found = share(*values, nothing=1.0)
+        increased = jnp.where(jnp.isnan(found), jnp.nan, found > 1)
+        return {
+            "average_drop": jnp.clip(1 - found, 0, 1),
+            "average_increase": increased.astype(found.dtype),
+            "average_gain": jnp.clip(found - 1, 0, 1),
+        }
+
+    @split.guarded(model, compared)
+    def measure(variables, images, labels, saliency, *, key=None, clean=None):
         del key  # Nothing here is random.
         # One program for both: what masking leaves as it is scores the same.
         if clean is None:
             clean = network(variables, images)
         seen = network(variables, hide(images, saliency))
-        return compare(clean, seen, labels)
+        if compared.bounded:
+            return compare(clean, seen, labels)
+        black = network(variables, jnp.zeros_like(images))
+        return compare_shares(clean, seen, black, labels)
 
-    return score
+    return measure
 
 
 @metric(
@@ -83,10 +115,14 @@ def average_scores(model: SplitModel) -> Metric:
         "pixel but one, is close to perfect here. A low drop alone proves nothing."
     ),
 )
-def average_drop(model: SplitModel) -> Metric:
+def average_drop(model: SplitModel, *, score: scores.ScoreLike = "softmax") -> Metric:
     """Measure how much of the probability masking takes: `max(0, p - o) / p`.
 
     Lower is better, in [0, 1]. A map of ones drops nothing (see `saliency.fake_cam`).
+
+    Args:
+        model: The cut network.
+        score: Score that is compared, see `average_scores`.
 
     Example:
         >>> import jax.numpy as jnp
@@ -102,7 +138,7 @@ def average_drop(model: SplitModel) -> Metric:
         >>> score({}, images, blue, found)["average_drop"].tolist()
         [0.0]
     """
-    return _only(model, "average_drop")
+    return _only(model, "average_drop", score)
 
 
 @metric(
@@ -125,9 +161,16 @@ def average_drop(model: SplitModel) -> Metric:
         "nearly certain already there is hardly room to rise."
     ),
 )
-def average_increase(model: SplitModel) -> Metric:
-    """Tell whether masking raises the probability: 1 where `o > p`, strictly."""
-    return _only(model, "average_increase")
+def average_increase(
+    model: SplitModel, *, score: scores.ScoreLike = "softmax"
+) -> Metric:
+    """Tell whether masking raises the probability: 1 where `o > p`, strictly.
+
+    Args:
+        model: The cut network.
+        score: Score that is compared, see `average_scores`.
+    """
+    return _only(model, "average_increase", score)
 
 
 @metric(
@@ -150,28 +193,31 @@ def average_increase(model: SplitModel) -> Metric:
         "what drop, increase and gain measure: on these three it marks its own work."
     ),
 )
-def average_gain(model: SplitModel) -> Metric:
+def average_gain(model: SplitModel, *, score: scores.ScoreLike = "softmax") -> Metric:
     """Measure how much of what was missing masking adds: `max(0, o - p) / (1 - p)`.
 
-    Higher is better, in [0, 1].
+    Higher is better, in [0, 1]. Of a score without bounds nothing is missing: it is
+    how much of the image's share masking adds, at most 1.
+
+    Args:
+        model: The cut network.
+        score: Score that is compared, see `average_scores`.
     """
-    return _only(model, "average_gain")
+    return _only(model, "average_gain", score)
 
 
 @memoize.remember
-def _only(model: SplitModel, name: str) -> Metric:
-    scores = average_scores(model)
+def _only(model: SplitModel, name: str, score: scores.ScoreLike) -> Metric:
+    together = average_scores(model, score=score)
 
-    def score(variables, images, labels, saliency, *, key=None):
-        return {name: scores(variables, images, labels, saliency, key=key)[name]}
+    def measure(variables, images, labels, saliency, *, key=None):
+        return {name: together(variables, images, labels, saliency, key=key)[name]}
 
-    return score
+    return measure
 
 
-def _log_odds(logits: Logits, labels: Labels) -> tuple[jax.Array, jax.Array]:
-    """Give `log p` and `log (1 - p)` of each label's softmax probability."""
-    chosen = labels[:, None] == jnp.arange(logits.shape[-1])[None]
-    everything = jax.nn.logsumexp(logits, axis=-1)
-    label = jnp.sum(jnp.where(chosen, logits, 0), axis=-1)
-    rest = jax.nn.logsumexp(jnp.where(chosen, -jnp.inf, logits), axis=-1)
-    return label - everything, rest - everything
+def _lost(before: jax.Array, after: jax.Array) -> jax.Array:
+    """Give the share of a probability that is lost, from logarithms; of 0, nothing."""
+    impossible = before == -jnp.inf
+    change = jnp.where(impossible & ~jnp.isnan(after), 0, after - before)
+    return jnp.maximum(-jnp.expm1(change), 0)

@@ -14,8 +14,9 @@ import numpy as np
 
 from unlir_jax import maps, split
 from unlir_jax.core import choices, loops, memoize, random_keys
-from unlir_jax.metrics.faithfulness.scores import Score, label_score
-from unlir_jax.metrics.spec import NOTHING, PIXELS, RAW, Contract, metric
+from unlir_jax.metrics.faithfulness.label_score import label_score
+from unlir_jax.metrics.spec import NOTHING, PIXELS, RAW, SCORE, Contract, metric
+from unlir_jax.split import scores
 from unlir_jax.types import Images, Metric, RandomKey, Saliency, SplitModel
 
 Perturbation = Literal["square", "noise"]
@@ -29,11 +30,12 @@ Perturbation = Literal["square", "noise"]
     meaning="How far is the change that the map predicts from that of the score?",
     contract=Contract(
         PIXELS,
-        "{score} of the label",
+        SCORE,
         "{baseline} for squares; noise has none ({perturbation} here)",
         NOTHING,
         RAW + ", times the factor that fits best if scaled ({scaled})",
         "foretells nothing: zeros",
+        unbounded="raw differences, in the unit of the score, squared",
     ),
     fooled_by="a map of zeros, if `scaled` is off",
     passes="`samples` (32) + 1 forwards",
@@ -51,7 +53,7 @@ def infidelity(
     side: float = 0.25,
     deviation: float = 0.2,
     baseline: maps.Baseline = "black",
-    score: Score = "probability",
+    score: scores.ScoreLike = "softmax",
     scaled: bool = True,
     loop: loops.Loop = "auto",
 ) -> Metric:
@@ -70,7 +72,7 @@ def infidelity(
         side: Side of the square, as a share of the image's, in (0, 1].
         deviation: Standard deviation of the noise.
         baseline: What a square shows; see `maps.background`.
-        score: `probability` or `logit` of the label.
+        score: Score that is compared, see `scores.resolve`.
         scaled: Whether `b` is what fits best, so that maps of any unit compare; else 1.
         loop: `auto`, `host` or `device`; see `loops.place`.
 
@@ -85,8 +87,9 @@ def infidelity(
         one (captum allows it). Flat maps predict nothing and count as zeros.
     """
     _check(perturbation, samples, side, deviation, baseline)
-    change = _change(model, perturbation, side, deviation, score)
-    clean_score = label_score(model, score)
+    compared = scores.resolve(score)
+    change = _change(model, perturbation, side, deviation, compared)
+    clean_score = label_score(model, compared)
 
     @jax.jit
     def prepare(
@@ -97,7 +100,7 @@ def infidelity(
         background = maps.background(images, baseline, mean=model.mean, key=key)
         return enlarged, background, random_keys.per_image(key, images)
 
-    @split.guarded(model, probability=score == "probability")
+    @split.guarded(model, compared)
     def measure(variables, images, labels, saliency, *, key=None):
         prepared = prepare(images, saliency, key)
         indices = jnp.asarray(np.arange(samples, dtype=np.int32))
@@ -115,10 +118,10 @@ def _change(
     perturbation: Perturbation,
     side: float,
     deviation: float,
-    kind: Score,
+    score: scores.Score,
 ) -> Callable[..., jax.Array]:
     """Compile one sample: what the map predicts, and the score seen, `[2, batch]`."""
-    label_of = label_score(model, kind)
+    label_of = label_score(model, score)
 
     @jax.jit
     def change(index, variables, images, labels, saliency, background, image_keys):

@@ -1,4 +1,4 @@
-"""The label's probability while pixels appear or vanish in the order of the map.
+"""The label's score while pixels appear or vanish in the order of the map.
 
 Petsiuk et al., *RISE: Randomized Input Sampling for Explanation of Black-box Models*,
 BMVC 2018, Section 4.1.
@@ -15,15 +15,16 @@ import numpy as np
 
 from unlir_jax import maps, split
 from unlir_jax.core import choices, loops, memoize
-from unlir_jax.metrics.faithfulness.scores import label_probability
+from unlir_jax.metrics.faithfulness.label_score import SHARE, of_logits, share
 from unlir_jax.metrics.spec import (
-    LABEL,
     ORDER_ONLY,
     PIXELS,
     ROW_MAJOR,
+    SCORE,
     Contract,
     metric,
 )
+from unlir_jax.split import scores
 from unlir_jax.types import (
     Array,
     Images,
@@ -36,7 +37,13 @@ from unlir_jax.types import (
 )
 
 ORDERED = Contract(
-    PIXELS, LABEL, "{baseline}", ROW_MAJOR, ORDER_ONLY, "all ties: row-major order"
+    PIXELS,
+    SCORE,
+    "{baseline}",
+    ROW_MAJOR,
+    ORDER_ONLY,
+    "all ties: row-major order",
+    unbounded=SHARE + "the baseline; 0 where c = b",
 )
 
 
@@ -68,12 +75,13 @@ def insertion(
     *,
     baseline: maps.Baseline = "blur",
     steps: int = 28,
+    score: scores.ScoreLike = "softmax",
     loop: loops.Loop = "auto",
 ) -> Metric:
     """Start from the baseline and put the most salient pixels in first.
 
-    Higher is better: the area under the curve of the label's softmax probability
-    against the share of pixels, by the trapezoid rule, in [0, 1]. Ties are broken in
+    Higher is better: the area under the curve of the label's probability against the
+    share of pixels, by the trapezoid rule, in [0, 1]. Ties are broken in
     row-major order. Pixels are ranked on the map enlarged to the image.
 
     Args:
@@ -81,13 +89,15 @@ def insertion(
         baseline: What the image starts from; see `maps.background`.
         steps: Number of equal steps; the curve has `steps + 1` points, both ends
             included.
+        score: Score of the curve, see `scores.resolve`. Of one without bounds the
+            curve shows the share of the image, see `label_score.share`, in [0, 1].
         loop: `auto`, `host` or `device`; see `loops.place`.
 
     Returns:
         A metric with `insertion`, `[batch]`, and `insertion_curve`,
         `[batch, steps + 1]`.
     """
-    return _curves(model, {"insertion": baseline}, steps, loop)
+    return _curves(model, {"insertion": baseline}, steps, score, loop)
 
 
 @metric(
@@ -117,6 +127,7 @@ def deletion(
     *,
     baseline: maps.Baseline = "black",
     steps: int = 28,
+    score: scores.ScoreLike = "softmax",
     loop: loops.Loop = "auto",
 ) -> Metric:
     """Start from the image and replace the most salient pixels by the baseline first.
@@ -140,7 +151,7 @@ def deletion(
         >>> print([f"{p:.2f}" for p in scores["deletion_curve"][0]])
         ['0.39', '0.33', '0.33', '0.33', '0.33']
     """
-    return _curves(model, {"deletion": baseline}, steps, loop)
+    return _curves(model, {"deletion": baseline}, steps, score, loop)
 
 
 @metric(
@@ -157,7 +168,10 @@ def deletion(
     source="Petsiuk et al., BMVC 2018",
     quick={"steps": 2},
     gives={
-        each: {"steps": "steps", "loop": "loop", "baseline": f"{each}_baseline"}
+        each: {
+            **{name: name for name in ("steps", "score", "loop")},
+            "baseline": f"{each}_baseline",
+        }
         for each in ("insertion", "deletion")
     },
 )
@@ -167,6 +181,7 @@ def insertion_minus_deletion(
     insertion_baseline: maps.Baseline = "blur",
     deletion_baseline: maps.Baseline = "black",
     steps: int = 28,
+    score: scores.ScoreLike = "softmax",
     loop: loops.Loop = "auto",
 ) -> Metric:
     """Subtract the area of deletion from that of insertion.
@@ -179,6 +194,7 @@ def insertion_minus_deletion(
         insertion_baseline: What insertion starts from.
         deletion_baseline: What deletion ends at.
         steps: Number of steps of each curve.
+        score: Score of both curves, see `insertion`.
         loop: `auto`, `host` or `device`; see `loops.place`.
 
     Returns:
@@ -189,18 +205,20 @@ def insertion_minus_deletion(
         "insertion": insertion_baseline,
         "deletion": deletion_baseline,
     }
-    return _curves(model, baselines, steps, loop)
+    return _curves(model, baselines, steps, score, loop)
 
 
 def _curves(
     model: SplitModel,
     baselines: Mapping[str, maps.Baseline],
     steps: int,
+    score: scores.ScoreLike,
     loop: loops.Loop,
 ) -> Metric:
     """Compute curves of images; of two, the second ends at its start with the first."""
     _check(baselines, steps)
-    scored = _scored(model, loop)
+    compared = scores.resolve(score)
+    scored = _scored(model, compared, loop)
 
     @jax.jit
     def prepare(
@@ -221,6 +239,10 @@ def _curves(
         for place, name in enumerate(baselines):
             # The second begins with the image, where the first has ended.
             curve = found[:, place * steps : (place + 1) * steps + 1]
+            if not compared.bounded:
+                ends = curve[:, -1:], curve[:, :1]
+                clean, nothing = ends if name == "insertion" else ends[::-1]
+                curve = jnp.clip(share(curve, clean, nothing), 0, 1)
             area = (jnp.sum(curve, axis=1) - (curve[:, 0] + curve[:, -1]) / 2) / steps
             result |= {name: area, f"{name}_curve": curve}
         if len(baselines) == 2:
@@ -228,14 +250,14 @@ def _curves(
             result = {"insertion_minus_deletion": difference} | result
         return result
 
-    @split.guarded(model, probability=True)
-    def score(variables, images, labels, saliency, *, key=None):
+    @split.guarded(model, compared)
+    def measure(variables, images, labels, saliency, *, key=None):
         backgrounds, ranks = prepare(images, saliency, key)
         points = _points(tuple(baselines), steps, math.prod(images.shape[1:3]))
         arguments = (variables, images, labels, ranks, backgrounds, points)
         return areas(scored(*arguments))
 
-    return score
+    return measure
 
 
 def _check(baselines: Mapping[str, maps.Baseline], steps: int) -> None:
@@ -273,13 +295,16 @@ def _points(names: tuple[str, ...], steps: int, pixels: int) -> _Points:
     return _Points(*(np.asarray(column, kind) for column, kind in columns))
 
 
-def _scored(model: SplitModel, loop: loops.Loop) -> Callable[..., jax.Array]:
+def _scored(
+    model: SplitModel, score: scores.Score, loop: loops.Loop
+) -> Callable[..., jax.Array]:
     """Score all points of all images, `[batch, points]`, no more at once than images.
 
     On a CPU's host fewer images than there are go through the network at once;
     elsewhere whole batches do, which several devices share without moving images.
     """
-    network, step = split.whole(model), _step(model)
+    network, step = split.whole(model), _step(model, score)
+    label_of = of_logits(score)
 
     def scored(variables: Variables, images: Images, *others: Any) -> jax.Array:
         arguments, points = (variables, images, *others), len(others[-1].count)
@@ -290,7 +315,7 @@ def _scored(model: SplitModel, loop: loops.Loop) -> Callable[..., jax.Array]:
 
         def chunk(size: int, start: Array, *inputs: Any) -> jax.Array:
             shown, labels = _shown(size, start, *inputs[1:])
-            return label_probability(network(variables, shown), labels)
+            return label_of(network(variables, shown), labels)
 
         return loops.map_pairs(chunk, len(images), points, few, *arguments, loop=loop)
 
@@ -309,8 +334,8 @@ def _shown(size: int, start: jax.Array, *inputs: Any) -> tuple[Images, Labels]:
 
 
 @memoize.remember
-def _step(model: SplitModel) -> Callable[..., jax.Array]:
-    """Compile the label's probability for a whole batch."""
+def _step(model: SplitModel, score: scores.Score) -> Callable[..., jax.Array]:
+    """Compile the label's score for a whole batch."""
     network = split.whole(model)
 
     @jax.jit
@@ -319,7 +344,7 @@ def _step(model: SplitModel) -> Callable[..., jax.Array]:
         count, hidden, background = (each[number] for each in points)
         chosen = (ranks < count) != hidden
         shown = jnp.where(chosen[..., None], images, backgrounds[background])
-        return label_probability(network(variables, shown), labels)
+        return score(network(variables, shown), labels)
 
     return step
 

@@ -14,8 +14,9 @@ from unlir_jax import maps, split
 from unlir_jax.core import loops, memoize, random_keys
 from unlir_jax.metrics.faithfulness.imputation import impute
 from unlir_jax.metrics.faithfulness.insertion_deletion import ORDERED, rank
-from unlir_jax.metrics.faithfulness.scores import Score, label_score
+from unlir_jax.metrics.faithfulness.label_score import RAW, label_score
 from unlir_jax.metrics.spec import Output, metric
+from unlir_jax.split import scores
 from unlir_jax.types import Images, Metric, Saliency, SplitModel
 
 PERCENTILES = (10, 20, 30, 40, 50, 60, 70, 80, 90)
@@ -31,8 +32,8 @@ PERCENTILES = (10, 20, 30, 40, 50, 60, 70, 80, 90)
         "the most relevant cost than the least relevant?"
     ),
     contract=ORDERED._replace(
-        score="{score} of the label",
         baseline="linear imputation from 8 neighbours, Gaussian noise of {noise}",
+        unbounded=RAW,
     ),
     fooled_by="scattered pixels, less than deletion",
     passes="2 × `percentiles` (9) forwards",
@@ -49,7 +50,7 @@ def road(
     *,
     percentiles: Sequence[float | int] = PERCENTILES,
     noise: float = 0.01,
-    score: Score = "probability",
+    score: scores.ScoreLike = "softmax",
     loop: loops.Loop = "auto",
 ) -> Metric:
     """Remove the least and the most relevant pixels, imputed: half the difference.
@@ -63,7 +64,7 @@ def road(
         model: The cut network.
         percentiles: Shares of pixels to remove, in (0, 100).
         noise: Standard deviation of the noise, on pixels in [0, 1]; 0 draws none.
-        score: `probability` or `logit` of the label.
+        score: Score that is compared, see `scores.resolve`; ROAD is in its unit.
         loop: `auto`, `host` or `device`; see `loops.place`.
 
     Returns:
@@ -86,9 +87,10 @@ def road(
         )
     if not noise >= 0:
         raise ValueError(f"`noise`={noise}; expected 0 or more.")
-    without = _without(model, score)
+    compared = scores.resolve(score)
+    without = _without(model, compared)
 
-    @split.guarded(model, probability=score == "probability")
+    @split.guarded(model, compared)
     def measure(variables, images, labels, saliency, *, key=None):
         image_keys = random_keys.per_image(key, images) if noise else None
         orders = _orders(images, saliency)
@@ -124,12 +126,12 @@ def _orders(images: Images, saliency: Saliency) -> tuple[jax.Array, jax.Array]:
 
 
 @memoize.remember
-def _without(model: SplitModel, kind: Score) -> Callable[..., jax.Array]:
+def _without(model: SplitModel, score: scores.Score) -> Callable[..., jax.Array]:
     """Give one step `(count, order)`: the score without the first ranks.
 
     What removes knows no network, so that it is compiled once for all of them.
     """
-    label_of = label_score(model, kind)
+    label_of = label_score(model, score)
 
     def without(step, variables, images, labels, most, least, image_keys, noise):
         shown = _remove(step, images, most, least, image_keys, noise)

@@ -14,6 +14,7 @@ from unlir_jax.metrics.localization import boxes as box
 from unlir_jax.metrics.localization import components
 from unlir_jax.metrics.localization.pixels import LocalizationMetric, scaled
 from unlir_jax.metrics.spec import NOTHING, Contract, metric
+from unlir_jax.split import scores
 from unlir_jax.types import Images, Labels, Metric, Saliency, SplitModel, Variables
 
 BOX = Contract(
@@ -155,8 +156,9 @@ def _of_boxes(
     ),
     contract=BOX._replace(
         mask_space="pixels in [0, 1], cut out and enlarged bilinearly",
-        score="natural logarithm of the label's softmax probability",
+        score="natural logarithm of: {score}",
         flat_map="the whole image is the box",
+        unbounded="refused",
     ),
     fooled_by="the smallest box of a texture",
     passes="1 forward",
@@ -164,7 +166,10 @@ def _of_boxes(
     scale="number",
 )
 def saliency_metric(
-    model: SplitModel, *, connectivity: components.Connectivity = 4
+    model: SplitModel,
+    *,
+    connectivity: components.Connectivity = 4,
+    score: scores.ScoreLike = "softmax",
 ) -> Metric:
     """Compare the area of the predicted box with what the network says of its inside.
 
@@ -177,6 +182,10 @@ def saliency_metric(
     Args:
         model: The cut network.
         connectivity: 4 or 8 neighbours.
+        score: Probability `p`, see `scores.resolve`: `softmax` or `sigmoid`.
+
+    Raises:
+        ValueError: A score without bounds, or of a region of the whole image.
 
     Returns:
         A metric with `saliency_metric`, `[batch]`, at least `log 0.05`.
@@ -185,16 +194,21 @@ def saliency_metric(
         p is not below the smallest normal number, so that no value is infinite.
     """
     _check_connectivity(connectivity)
-    network = split.whole(model)
+    network, compared = split.whole(model), scores.resolve(score)
+    if compared.places or not compared.bounded:
+        raise ValueError(
+            f"`score`={compared.name!r} is no probability of a cut-out; expected "
+            "'softmax' or 'sigmoid'."
+        )
 
     @jax.jit
     def log_probability(variables, images, labels, found):
         logits = network(variables, _crop(images, found))
-        return jnp.take_along_axis(jax.nn.log_softmax(logits), labels[:, None], 1)[:, 0]
+        return compared.log_odds(logits, labels)[0]
 
-    def score(variables, images, labels, saliency, *, key=None):
+    def measure(variables, images, labels, saliency, *, key=None):
         del key  # Nothing here is random.
-        check_inputs(model, variables, images, labels, saliency, probability=True)
+        check_inputs(model, variables, images, labels, saliency, compared)
         images, size = jnp.asarray(images), images.shape[1:3]
         found = predicted_boxes(saliency, size, connectivity)
         everything = np.asarray([0, 0, size[1] - 1, size[0] - 1])
@@ -207,7 +221,7 @@ def saliency_metric(
         logarithm = jnp.asarray(np.log(np.maximum(area, SMALLEST_AREA)), chance.dtype)
         return {"saliency_metric": logarithm - jnp.maximum(chance, least)}
 
-    return score
+    return measure
 
 
 def predicted_boxes(
@@ -253,8 +267,7 @@ def check_inputs(
     images: Images,
     labels: Labels,
     saliency: Saliency,
-    *,
-    probability: bool = False,
+    score: scores.Score | None = None,
 ) -> None:
     """Refuse a batch that is wrong, or traced.
 
@@ -266,7 +279,7 @@ def check_inputs(
             "`saliency` is traced, but boxes are drawn on the host: call this metric "
             "outside jax.jit and other transformations."
         )
-    split.check_batch(model, variables, images, labels, probability=probability)
+    split.check_batch(model, variables, images, labels, score)
     maps.check_saliency(saliency, images)
 
 

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 
 from unlir_jax import split
 from unlir_jax.core import choices, loops
-from unlir_jax.saliency import targets
 from unlir_jax.saliency.cam.cam import check_maps, rectified, weigh
 from unlir_jax.saliency.spec import explainer
+from unlir_jax.split import scores
 from unlir_jax.types import Explainer, Features, PyTree, Saliency, SplitModel
 
 Division = Literal["score", "magnitude", "none"]
@@ -28,7 +28,7 @@ Division = Literal["score", "magnitude", "none"]
 def ablation_cam(
     model: SplitModel,
     *,
-    target: targets.Target = "logit",
+    score: scores.ScoreLike = "logit",
     division: Division = "score",
     rectify: bool = False,
     batch_size: int = 128,
@@ -41,7 +41,7 @@ def ablation_cam(
 
     Args:
         model: The cut network.
-        target: Score to explain, see `targets.resolve`.
+        score: Score to explain, see `scores.resolve`.
         division: By what the loss is divided: `score` is the paper's `S`, which turns
             the map around where the score is negative; `magnitude` is `|S|`, which
             does not; `none` divides by nothing. A score of 0 divides by nothing.
@@ -55,9 +55,9 @@ def ablation_cam(
         Network via Gradient-free Localization*, WACV 2020, Eq. 3-4.
     """
     choices.check("division", division, Division)
-    score = targets.resolve(target)
+    explained = scores.resolve(score)
 
-    without = _ablated_scores(model, score)
+    without = _ablated_scores(model, explained)
 
     @jax.jit
     def combine(maps: jax.Array, whole: jax.Array, lost: jax.Array) -> Saliency:
@@ -67,12 +67,12 @@ def ablation_cam(
             loss = loss / jnp.where(by == 0, 1, by)[:, None]
         return rectified(weigh(maps, loss), rectify)
 
-    @split.guarded(model)
+    @split.guarded(model, explained)
     def explain(variables, images, labels, *, key=None):
         del key  # Nothing here is random.
         features = model.features(variables, images)
         check_maps(features)
-        whole = score(model.head(variables, features), labels)
+        whole = explained(model.head(variables, features), labels)
         batch, *_, filters = features.maps.shape
         arguments = (variables, features, labels)
         few = loops.few_enough(
@@ -85,7 +85,7 @@ def ablation_cam(
     return explain
 
 
-def _ablated_scores(model: SplitModel, score: targets.Score) -> PyTree:
+def _ablated_scores(model: SplitModel, score: scores.Score) -> PyTree:
     """Compile one chunk of pairs, see `loops.map_pairs`."""
 
     @functools.partial(jax.jit, static_argnums=0)

@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 
 from unlir_jax import split
-from unlir_jax.saliency import targets
 from unlir_jax.saliency.spec import explainer
+from unlir_jax.split import scores
 from unlir_jax.types import Explainer, Features, Labels, Saliency, SplitModel, Variables
 
 Combine = Callable[[jax.Array, jax.Array], jax.Array]
@@ -29,13 +29,13 @@ Run = Callable[..., tuple[jax.Array, jax.Array]]
     synonyms=("gradcam",),
 )
 def grad_cam(
-    model: SplitModel, *, target: targets.Target = "logit", rectify: bool = True
+    model: SplitModel, *, score: scores.ScoreLike = "logit", rectify: bool = True
 ) -> Explainer:
     """Weigh each filter by its mean gradient: `relu(sum_k mean(g_k) A_k)`.
 
     Args:
         model: The cut network.
-        target: Score to explain, see `targets.resolve`.
+        score: Score to explain, see `scores.resolve`.
         rectify: Whether negative values of the sum become 0.
 
     References:
@@ -59,7 +59,7 @@ def grad_cam(
         weights = jnp.mean(gradient, axis=(1, 2))
         return rectified(weigh(maps, weights), rectify)
 
-    return from_gradient(model, combine, target)
+    return from_gradient(model, combine, score)
 
 
 @explainer(
@@ -99,17 +99,17 @@ def cam(model: SplitModel) -> Explainer:
 def from_gradient(
     model: SplitModel,
     combine: Combine,
-    target: targets.Target = "logit",
+    score: scores.ScoreLike = "logit",
     affine: bool = False,
 ) -> Explainer:
-    """Explain by the maps and the gradient of the target's score at the cut."""
-    score = targets.resolve(target)
+    """Explain by the maps and the gradient of the score at the cut."""
+    explained = scores.resolve(score)
 
     @jax.jit
     def decide(variables, features, labels):
-        total = head_score(model, score, variables, features, labels)
+        total = head_score(model, explained, variables, features, labels)
         if affine:
-            plain = head_score(model, targets.logit, variables, features, labels)
+            plain = head_score(model, explained.of, variables, features, labels)
             _check_affine(lambda maps: plain(maps)[0], features.maps)
         gradient, classes = jax.grad(total, has_aux=True)(features.maps)
         return of_finite(combine(features.maps, gradient), gradient), classes
@@ -120,7 +120,7 @@ def from_gradient(
         check_maps(features)
         return decide(variables, features, labels)
 
-    return checked(model, run)
+    return checked(model, run, explained)
 
 
 def of_finite(saliency: Saliency, gradient: jax.Array) -> Saliency:
@@ -133,7 +133,7 @@ def of_finite(saliency: Saliency, gradient: jax.Array) -> Saliency:
     return jnp.where(finite[:, None, None], saliency, jnp.nan)
 
 
-def checked(model: SplitModel, run: Run) -> Explainer:
+def checked(model: SplitModel, run: Run, score: scores.Score) -> Explainer:
     """Make an explainer of a function that also gives `[0, classes]`.
 
     One program then checks the labels and explains; all else is as in `split.guarded`.
@@ -143,10 +143,13 @@ def checked(model: SplitModel, run: Run) -> Explainer:
         split.check_key(key)  # Though nothing here is random.
         split.check_shapes(images, labels, split.channels_of(model))
         split.check_pixels(images)
-        found, classes = run(variables, jnp.asarray(images), jnp.asarray(labels))
-        split.check_labels(labels, classes.shape[1])
+        images = jnp.asarray(images)
+        labels = split.located(model, score, variables, images, labels)
+        found, outputs = run(variables, images, labels)
+        classes = score.labels or outputs.shape[1]
+        split.check_labels(labels, classes)
         if split.traced(images, labels):
-            return split.withheld(found, images, labels, classes.shape[1])
+            return split.withheld(found, images, labels, classes)
         return found
 
     return explain
@@ -154,7 +157,7 @@ def checked(model: SplitModel, run: Run) -> Explainer:
 
 def head_score(
     model: SplitModel,
-    score: targets.Score,
+    score: scores.Function,
     variables: Variables,
     features: Features,
     labels: Labels,

@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 
 from unlir_jax.core import choices
-from unlir_jax.saliency import targets
 from unlir_jax.saliency.cam.cam import from_gradient
 from unlir_jax.saliency.spec import explainer
-from unlir_jax.types import Explainer, SplitModel
+from unlir_jax.split import scores
+from unlir_jax.types import Explainer, PyTree, SplitModel
 
 Sign = Literal["absolute", "aligned"]
 
@@ -48,7 +48,7 @@ def eigen_cam(model: SplitModel, *, sign: Sign = "absolute") -> Explainer:
         del gradient  # And so XLA removes the head.
         return _project(maps, jnp.mean(maps, axis=-1), sign)
 
-    return from_gradient(model, combine)
+    return from_gradient(model, combine, _everything)
 
 
 @explainer(
@@ -62,16 +62,16 @@ def eigen_cam(model: SplitModel, *, sign: Sign = "absolute") -> Explainer:
 def eigen_grad_cam(
     model: SplitModel,
     *,
-    target: targets.Target = "logit",
+    score: scores.ScoreLike = "logit",
     sign: Sign = "aligned",
 ) -> Explainer:
     """Project the centred products `g A` on their first principal direction.
 
     Args:
         model: The cut network.
-        target: Score to explain, see `targets.resolve`.
+        score: Score to explain, see `scores.resolve`.
         sign: `aligned` turns the projection so that it grows with `sum_k g_k A_k`,
-            the evidence for the target; `absolute` gives its magnitude.
+            the evidence for the score; `absolute` gives its magnitude.
 
     References:
         pytorch-grad-cam's `EigenGradCAM`, whose sign is arbitrary.
@@ -82,7 +82,7 @@ def eigen_grad_cam(
         products = maps * gradient
         return _project(products, jnp.sum(products, axis=-1), sign)
 
-    return from_gradient(model, combine, target)
+    return from_gradient(model, combine, score)
 
 
 def _project(maps: jax.Array, reference: jax.Array, sign: Sign) -> jax.Array:
@@ -113,6 +113,12 @@ def _project(maps: jax.Array, reference: jax.Array, sign: Sign) -> jax.Array:
     centred = reference - jnp.mean(reference, axis=(1, 2), keepdims=True)
     agreement = jnp.sum(projection * centred, axis=(1, 2), keepdims=True)
     return jnp.where(agreement < 0, -projection, projection)
+
+
+def _everything(logits: PyTree, labels: PyTree) -> jax.Array:
+    """Add all outputs: whatever the network gives, it is not looked at."""
+    del labels
+    return jnp.sum(logits, axis=tuple(range(1, logits.ndim)))
 
 
 def _check(sign: str) -> None:

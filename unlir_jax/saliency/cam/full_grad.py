@@ -16,9 +16,10 @@ from jax.extend import core
 
 from unlir_jax import maps, split
 from unlir_jax.core import memoize
-from unlir_jax.saliency import rectifiers, targets
+from unlir_jax.saliency import rectifiers
 from unlir_jax.saliency.cam.cam import checked
-from unlir_jax.saliency.spec import explainer
+from unlir_jax.saliency.spec import explainer, takes_target
+from unlir_jax.split import scores
 from unlir_jax.types import Explainer, Images, Labels, PyTree, SplitModel, Variables
 
 # Homogeneous of degree one in the inputs that depend on the image: no residual.
@@ -73,7 +74,7 @@ Tap = Callable[[_Traced], jax.Array]
     representative=True,
 )
 def full_grad(
-    model: SplitModel, *, target: targets.Target = "logit", rescale: bool = True
+    model: SplitModel, *, score: scores.ScoreLike = "logit", rescale: bool = True
 ) -> Explainer:
     """Add the image's and all biases' gradients: `psi(x g) + sum_layers psi(b g_b)`.
 
@@ -82,7 +83,7 @@ def full_grad(
 
     Args:
         model: A convolutional network, channels last.
-        target: Score to explain, see `targets.resolve`.
+        score: Score to explain, see `scores.resolve`.
         rescale: Whether each layer is brought into [0, 1], as in the paper; without
             it layers count by their share of the score.
 
@@ -95,7 +96,8 @@ def full_grad(
         image's standardisation and of saturated ReLU6s count as biases. Biases
         without a place (the classifier's) are not in the map, as in the paper.
     """
-    decompose = _decomposition(model, targets.resolve(target))
+    explained = scores.resolve(score)
+    decompose = _decomposition(model, explained)
 
     @jax.jit
     def run(variables, images, labels):
@@ -116,21 +118,23 @@ def full_grad(
             total = total + maps.resize(layer, size)
         return total, found.classes
 
-    return checked(model, run)
+    return checked(model, run, explained)
 
 
+@takes_target
 @memoize.remember
 def full_gradient(
-    model: SplitModel, *, target: targets.Target = "logit"
+    model: SplitModel, *, score: scores.ScoreLike = "logit"
 ) -> Callable[[Variables, Images, Labels], FullGradient]:
     """Make the complete decomposition, `(variables, images, labels) -> FullGradient`.
 
-    The parts add up to the score for every target that is linear in the logits.
+    The parts add up to the score for every score that is linear in the logits.
     """
-    decompose = _decomposition(model, targets.resolve(target))
+    explained = scores.resolve(score)
+    decompose = _decomposition(model, explained)
     compiled = jax.jit(lambda *arguments: decompose(*arguments)._replace(channels=()))
 
-    @split.guarded(model)
+    @split.guarded(model, explained)
     def explain(variables: Variables, images: Images, labels: Labels) -> FullGradient:
         return compiled(variables, images, labels)
 
@@ -138,7 +142,7 @@ def full_gradient(
 
 
 def _decomposition(
-    model: SplitModel, score: targets.Score
+    model: SplitModel, score: scores.Score
 ) -> Callable[[Variables, Images, Labels], FullGradient]:
     def network(variables: Variables, images: Images) -> jax.Array:
         return jnp.asarray(model.head(variables, model.features(variables, images)))
@@ -157,13 +161,13 @@ def _decomposition(
         def total(images: Images, slots: PyTree) -> tuple[jax.Array, PyTree]:
             waiting = iter(slots)
             logits = walk(images, lambda t: _tap(t.value, t.offset, next(waiting)))
-            scores = score(logits, labels)
-            return jnp.sum(scores), (scores, jnp.zeros((0, logits.shape[-1])))
+            found = score(logits, labels)
+            return jnp.sum(found), (found, jnp.zeros((0, logits.shape[-1])))
 
         slots = [_slot(shape, images) for shape in places]
         derivative = jax.grad(total, argnums=(0, 1), has_aux=True)
-        (gradient, parts), (scores, classes) = derivative(images, slots)
-        return _sorted(images * gradient, parts, places, scores, classes)
+        (gradient, parts), (found, classes) = derivative(images, slots)
+        return _sorted(images * gradient, parts, places, found, classes)
 
     return decompose
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from unlir_jax import split
 from unlir_jax.core import loops
-from unlir_jax.saliency import accumulation, targets
+from unlir_jax.saliency import accumulation
 from unlir_jax.saliency.cam.cam import (
     check_maps,
     checked,
@@ -22,6 +22,7 @@ from unlir_jax.saliency.cam.cam import (
     weigh,
 )
 from unlir_jax.saliency.spec import explainer
+from unlir_jax.split import scores
 from unlir_jax.types import Explainer, PyTree, Saliency, SplitModel
 
 XGRAD_EPSILON = 1e-7
@@ -38,7 +39,7 @@ XGRAD_EPSILON = 1e-7
 def grad_cam_plus_plus(
     model: SplitModel,
     *,
-    target: targets.Target = "logit",
+    score: scores.ScoreLike = "logit",
     epsilon: float = 0.0,
     rectify: bool = False,
 ) -> Explainer:
@@ -48,7 +49,7 @@ def grad_cam_plus_plus(
 
     Args:
         model: The cut network.
-        target: Score to explain, see `targets.resolve`.
+        score: Score to explain, see `scores.resolve`.
         epsilon: Added to the denominator. pytorch-grad-cam adds 1e-6, which is not
             small compared with `g^2`.
         rectify: Whether negative values of the sum become 0.
@@ -69,7 +70,7 @@ def grad_cam_plus_plus(
         weights = jnp.sum(_ratio(jax.nn.relu(gradient), denominator), axis=(1, 2))
         return rectified(weigh(maps, weights), rectify)
 
-    return from_gradient(model, combine if epsilon else exact, target)
+    return from_gradient(model, combine if epsilon else exact, score)
 
 
 @explainer(
@@ -83,7 +84,7 @@ def grad_cam_plus_plus(
 def smooth_grad_cam_plus_plus(
     model: SplitModel,
     *,
-    target: targets.Target = "logit",
+    score: scores.ScoreLike = "logit",
     samples: int = 25,
     level: float = 0.15,
     rectify: bool = False,
@@ -97,7 +98,7 @@ def smooth_grad_cam_plus_plus(
 
     Args:
         model: The cut network.
-        target: Score to explain, see `targets.resolve`.
+        score: Score to explain, see `scores.resolve`.
         samples: Number of noisy copies, a forward pass each.
         level: Std of the noise as a share of each image's range of values.
         rectify: Whether negative values of the sum become 0.
@@ -108,16 +109,16 @@ def smooth_grad_cam_plus_plus(
         Technique for Deep Convolutional Neural Network Models*, 2019, Eq. 6-9.
     """
     accumulation.check_samples(samples, level)
-    score = targets.resolve(target)
+    explained = scores.resolve(score)
 
-    step = _noisy_powers(model, score, level)
+    step = _noisy_powers(model, explained, level)
 
     @jax.jit
     def combine(powers: jax.Array, maps: jax.Array) -> Saliency:
         weights = _plus_plus(maps, *powers, epsilon=0.0)
         return rectified(weigh(maps, weights), rectify)
 
-    @split.guarded(model)
+    @split.guarded(model, explained)
     def explain(variables, images, labels, *, key=None):
         features = model.features(variables, images)
         check_maps(features)
@@ -131,7 +132,7 @@ def smooth_grad_cam_plus_plus(
     return explain
 
 
-def _noisy_powers(model: SplitModel, score: targets.Score, level: float) -> PyTree:
+def _noisy_powers(model: SplitModel, score: scores.Score, level: float) -> PyTree:
     """Compile one noisy copy: the gradient at the maps, its square and its cube."""
 
     @jax.jit
@@ -173,7 +174,7 @@ def _ratio(numerator: jax.Array, denominator: jax.Array) -> jax.Array:
     degree=1,
 )
 def xgrad_cam(
-    model: SplitModel, *, target: targets.Target = "logit", rectify: bool = False
+    model: SplitModel, *, score: scores.ScoreLike = "logit", rectify: bool = False
 ) -> Explainer:
     """Weigh filters by `sum(g A) / sum(A)`, the gradient averaged by activation.
 
@@ -181,7 +182,7 @@ def xgrad_cam(
 
     Args:
         model: The cut network.
-        target: Score to explain, see `targets.resolve`.
+        score: Score to explain, see `scores.resolve`.
         rectify: Whether negative values of the sum become 0.
 
     References:
@@ -194,7 +195,7 @@ def xgrad_cam(
         weights = _ratio(jnp.sum(gradient * maps, axis=(1, 2)), total)
         return rectified(weigh(maps, weights), rectify)
 
-    return from_gradient(model, combine, target)
+    return from_gradient(model, combine, score)
 
 
 @explainer(
@@ -206,7 +207,7 @@ def xgrad_cam(
     degree=1,
 )
 def hires_cam(
-    model: SplitModel, *, target: targets.Target = "logit", rectify: bool = False
+    model: SplitModel, *, score: scores.ScoreLike = "logit", rectify: bool = False
 ) -> Explainer:
     """Weigh each place by its own gradient: `sum_k g_k A_k`.
 
@@ -214,7 +215,7 @@ def hires_cam(
 
     Args:
         model: The cut network.
-        target: Score to explain, see `targets.resolve`.
+        score: Score to explain, see `scores.resolve`.
         rectify: Whether negative values of the sum become 0.
 
     References:
@@ -225,7 +226,7 @@ def hires_cam(
     def combine(maps: jax.Array, gradient: jax.Array) -> jax.Array:
         return rectified(jnp.sum(gradient * maps, axis=-1), rectify)
 
-    return from_gradient(model, combine, target)
+    return from_gradient(model, combine, score)
 
 
 @explainer(
@@ -238,7 +239,7 @@ def hires_cam(
     synonyms=("elementwise",),
 )
 def elementwise_grad_cam(
-    model: SplitModel, *, target: targets.Target = "logit"
+    model: SplitModel, *, score: scores.ScoreLike = "logit"
 ) -> Explainer:
     """Add positive products only: `sum_k relu(g_k A_k)`.
 
@@ -249,7 +250,7 @@ def elementwise_grad_cam(
     def combine(maps: jax.Array, gradient: jax.Array) -> jax.Array:
         return jnp.sum(jax.nn.relu(gradient * maps), axis=-1)
 
-    return from_gradient(model, combine, target)
+    return from_gradient(model, combine, score)
 
 
 @explainer(
@@ -262,13 +263,13 @@ def elementwise_grad_cam(
     representative=True,
 )
 def layer_cam(
-    model: SplitModel, *, target: targets.Target = "logit", rectify: bool = False
+    model: SplitModel, *, score: scores.ScoreLike = "logit", rectify: bool = False
 ) -> Explainer:
     """Weigh each place by its own positive gradient: `sum_k relu(g_k) A_k`.
 
     Args:
         model: The cut network.
-        target: Score to explain, see `targets.resolve`.
+        score: Score to explain, see `scores.resolve`.
         rectify: Whether negative values of the sum become 0, which only maps without
             a ReLU have.
 
@@ -280,7 +281,7 @@ def layer_cam(
     def combine(maps: jax.Array, gradient: jax.Array) -> jax.Array:
         return rectified(jnp.sum(jax.nn.relu(gradient) * maps, axis=-1), rectify)
 
-    return from_gradient(model, combine, target)
+    return from_gradient(model, combine, score)
 
 
 @explainer(
@@ -299,11 +300,11 @@ def finer_cam(
 ) -> Explainer:
     """Explain by Grad-CAM what sets the label apart from the nearest classes.
 
-    Other methods do the same with `target=targets.contrast(others, strength)`.
+    Other methods do the same with `score=scores.contrast(others, strength)`.
 
     Args:
         model: The cut network.
-        others: How many classes the label is compared with, see `targets.contrast`.
+        others: How many classes the label is compared with, see `scores.contrast`.
         strength: How much of their logits is subtracted.
         rectify: Whether negative values of the sum become 0.
 
@@ -311,8 +312,8 @@ def finer_cam(
         Zhang et al., *Finer-CAM: Spotting the Difference Reveals Finer Details for
         Visual Explanation*, CVPR 2025, Eq. 5.
     """
-    contrast = targets.contrast(others=others, strength=strength)
-    return grad_cam(model, target=contrast, rectify=rectify)
+    contrast = scores.contrast(others=others, strength=strength)
+    return grad_cam(model, score=contrast, rectify=rectify)
 
 
 @explainer(
@@ -324,7 +325,7 @@ def finer_cam(
     degree=1,
 )
 def shapley_cam(
-    model: SplitModel, *, target: targets.Target = "logit", rectify: bool = True
+    model: SplitModel, *, score: scores.ScoreLike = "logit", rectify: bool = True
 ) -> Explainer:
     """Weigh filters by `mean(g - H A / 2)`, with `H` the Hessian of the score.
 
@@ -333,7 +334,7 @@ def shapley_cam(
 
     Args:
         model: The cut network.
-        target: Score to explain; the paper proposes `"residual_softmax"`. On a
+        score: Score to explain; the paper proposes `"residual_softmax"`. On a
             linear head after average pooling the Hessian of a logit is 0, and this is
             Grad-CAM.
         rectify: Whether negative values of the sum become 0.
@@ -341,13 +342,13 @@ def shapley_cam(
     References:
         Cai, *CAMs as Shapley Value-based Explainers*, arXiv 2501.06261.
     """
-    score = targets.resolve(target)
+    explained = scores.resolve(score)
 
     @jax.jit
     def run(variables, images, labels):
         features = model.features(variables, images)
         check_maps(features)
-        total = head_score(model, score, variables, features, labels)
+        total = head_score(model, explained, variables, features, labels)
         slope = jax.grad(total, has_aux=True)
         gradient, curvature, classes = jax.jvp(
             slope, (features.maps,), (features.maps,), has_aux=True
@@ -355,4 +356,4 @@ def shapley_cam(
         weights = jnp.mean(gradient - curvature / 2, axis=(1, 2))
         return rectified(weigh(features.maps, weights), rectify), classes
 
-    return checked(model, run)
+    return checked(model, run, explained)

@@ -14,9 +14,10 @@ import numpy as np
 
 from unlir_jax import maps, split
 from unlir_jax.core import choices, loops
-from unlir_jax.saliency import accumulation, targets
+from unlir_jax.saliency import accumulation
 from unlir_jax.saliency.cam.cam import check_maps, weigh
 from unlir_jax.saliency.spec import explainer
+from unlir_jax.split import scores
 from unlir_jax.types import Explainer, PyTree, Saliency, SplitModel
 
 Weighting = Literal["softmax", "increase", "probability"]
@@ -36,7 +37,7 @@ Mask = Callable[..., jax.Array]
 def score_cam(
     model: SplitModel,
     *,
-    target: targets.Target = "logit",
+    score: scores.ScoreLike = "logit",
     weighting: Weighting = "softmax",
     alignment: Alignment = "half_pixel",
     batch_size: int = 32,
@@ -46,12 +47,12 @@ def score_cam(
 
     Args:
         model: The cut network.
-        target: Score to explain, see `targets.resolve`.
+        score: Score to explain, see `scores.resolve`.
         weighting: `softmax` over the filters' scores, which is the paper's and
             pytorch-grad-cam's; `increase`, the score less that of a black image,
             the paper's channel-wise increase of confidence (Eq. 6); `probability`,
             the masked image's probability of the label, as in the authors' code, for
-            which `target` must be left as it is.
+            which `score` must be left as it is.
         alignment: How masks are enlarged: `half_pixel`, or `corners`, which is
             pytorch-grad-cam's.
         batch_size: Masked images that go through the network at once.
@@ -64,12 +65,12 @@ def score_cam(
     choices.check("weighting", weighting, Weighting)
     choices.check("alignment", alignment, Alignment)
     if weighting == "probability":
-        if target != "logit":
+        if score != "logit":
             raise ValueError(
-                f"`target`={target!r} with `weighting`='probability', which is a "
-                "target of its own; expected weighting 'softmax' or 'increase'."
+                f"`score`={score!r} with `weighting`='probability', which is a "
+                "score of its own; expected weighting 'softmax' or 'increase'."
             )
-        target = "probability"
+        score = "softmax"
     enlarge = maps.resize if alignment == "half_pixel" else _resize_to_corners
 
     def mask(chosen: jax.Array, images: jax.Array, *rest: jax.Array) -> jax.Array:
@@ -78,7 +79,7 @@ def score_cam(
             images, maps.normalize(enlarge(chosen, images.shape[1:3]))
         )
 
-    return _masking(model, target, mask, weighting, np.zeros(1), batch_size, loop)
+    return _masking(model, score, mask, weighting, np.zeros(1), batch_size, loop)
 
 
 @explainer(
@@ -92,7 +93,7 @@ def score_cam(
 def ss_cam(
     model: SplitModel,
     *,
-    target: targets.Target = "logit",
+    score: scores.ScoreLike = "logit",
     samples: int = 35,
     level: float = 0.2,
     noise_on: NoiseOn = "maps",
@@ -105,7 +106,7 @@ def ss_cam(
 
     Args:
         model: The cut network.
-        target: Score to explain, see `targets.resolve`.
+        score: Score to explain, see `scores.resolve`.
         samples: Number of draws; the paper's 35.
         level: Std of the noise, as a share of the range of what it is added to.
         noise_on: `maps` adds it to the enlarged map, which is then normalised (the
@@ -140,7 +141,7 @@ def ss_cam(
         return maps.apply_mask(images, maps.normalize(noisy[..., 0]))
 
     draws = np.arange(samples)
-    return _masking(model, target, mask, "softmax", draws, batch_size, loop, True)
+    return _masking(model, score, mask, "softmax", draws, batch_size, loop, True)
 
 
 @explainer(
@@ -154,7 +155,7 @@ def ss_cam(
 def is_cam(
     model: SplitModel,
     *,
-    target: targets.Target = "logit",
+    score: scores.ScoreLike = "logit",
     steps: int = 10,
     batch_size: int = 32,
     loop: loops.Loop = "auto",
@@ -166,7 +167,7 @@ def is_cam(
 
     Args:
         model: The cut network.
-        target: Score to explain, see `targets.resolve`.
+        score: Score to explain, see `scores.resolve`.
         steps: Points on the path; the paper's 10.
         batch_size: Masked images that go through the network at once.
         loop: `auto`, `host` or `device`; see `loops.place`.
@@ -194,12 +195,12 @@ def is_cam(
         return maps.apply_mask(images, enlarged) * share.astype(images.dtype)
 
     shares = np.arange(1, steps + 1) / steps
-    return _masking(model, target, mask, "softmax", shares, batch_size, loop)
+    return _masking(model, score, mask, "softmax", shares, batch_size, loop)
 
 
 def _masking(
     model: SplitModel,
-    target: targets.Target,
+    score: scores.ScoreLike,
     mask: Mask,
     weighting: Weighting,
     rounds: np.ndarray,
@@ -212,8 +213,8 @@ def _masking(
     `mask(maps, images, keys, numbers, item)` makes images of the pairs in a chunk, for
     each item of `rounds`.
     """
-    score, network = targets.resolve(target), split.whole(model)
-    masked = _masked_scores(model, score, mask)
+    explained, network = scores.resolve(score), split.whole(model)
+    masked = _masked_scores(model, explained, mask)
 
     def add(total: jax.Array, item: PyTree, *arguments: PyTree) -> jax.Array:
         _, images, _, stack, _ = arguments
@@ -223,7 +224,7 @@ def _masking(
         found = loops.map_pairs(masked, *sizes, item, *arguments, loop=loop)
         return total + found.astype(total.dtype)
 
-    @split.guarded(model)
+    @split.guarded(model, explained)
     def explain(variables, images, labels, *, key=None):
         features = model.features(variables, images)
         check_maps(features)
@@ -238,13 +239,13 @@ def _masking(
             weights = jax.nn.softmax(weights)
         elif weighting == "increase":
             black = network(variables, jnp.zeros_like(images))
-            weights = weights - score(black, labels)[:, None]
+            weights = weights - explained(black, labels)[:, None]
         return weigh(stack, weights)
 
     return explain
 
 
-def _masked_scores(model: SplitModel, score: targets.Score, mask: Mask) -> PyTree:
+def _masked_scores(model: SplitModel, score: scores.Score, mask: Mask) -> PyTree:
     """Compile one chunk of pairs, see `loops.map_pairs`."""
     network = split.whole(model)
 

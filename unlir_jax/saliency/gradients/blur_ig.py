@@ -6,7 +6,7 @@ import numpy as np
 
 from unlir_jax import split
 from unlir_jax.core import loops, memoize
-from unlir_jax.saliency import accumulation, targets
+from unlir_jax.saliency import accumulation
 from unlir_jax.saliency.gaussian_blur import blur
 from unlir_jax.saliency.gradients.gradient import (
     Channels,
@@ -15,6 +15,7 @@ from unlir_jax.saliency.gradients.gradient import (
     merge,
 )
 from unlir_jax.saliency.spec import explainer
+from unlir_jax.split import scores
 from unlir_jax.types import Explainer, PyTree, SplitModel
 
 
@@ -30,7 +31,7 @@ from unlir_jax.types import Explainer, PyTree, SplitModel
 def blur_integrated_gradients(
     model: SplitModel,
     *,
-    target: targets.Target = "logit",
+    score: scores.ScoreLike = "logit",
     steps: int = 50,
     deviation: float = 0.2,
     channels: Channels = "sum",
@@ -44,7 +45,7 @@ def blur_integrated_gradients(
 
     Args:
         model: The cut network; where it is cut makes no difference.
-        target: Score to explain, see `targets.resolve`.
+        score: Score to explain, see `scores.resolve`.
         steps: Intervals of the path; `steps + 1` gradients are taken.
         deviation: Width of the strongest blur, as a share of the longer side (the
             authors use 50 of 224 pixels).
@@ -63,10 +64,11 @@ def blur_integrated_gradients(
     if not deviation > 0:
         raise ValueError(f"`deviation`={deviation}; expected more than 0.")
     check_channels(channels)
-    slope = image_gradient(model, targets.resolve(target))
-    step = _sharpening_step(model, targets.resolve(target))
+    explained = scores.resolve(score)
+    slope = image_gradient(model, explained)
+    step = _sharpening_step(model, explained)
 
-    @split.guarded(model)
+    @split.guarded(model, explained)
     def explain(variables, images, labels, *, key=None):
         del key  # Nothing here is random.
         widest = deviation * max(images.shape[1:3])
@@ -84,7 +86,7 @@ def blur_integrated_gradients(
 
 
 @memoize.remember
-def _sharpening_step(model: SplitModel, score: targets.Score) -> PyTree:
+def _sharpening_step(model: SplitModel, score: scores.Score) -> PyTree:
     slope = image_gradient(model, score)
 
     @jax.jit

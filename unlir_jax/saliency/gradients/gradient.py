@@ -7,9 +7,9 @@ import jax.numpy as jnp
 
 from unlir_jax import split
 from unlir_jax.core import choices, compilation, memoize
-from unlir_jax.saliency import targets
 from unlir_jax.saliency.cam.cam import checked
 from unlir_jax.saliency.spec import explainer
+from unlir_jax.split import scores
 from unlir_jax.types import Explainer, Images, PyTree, SplitModel
 
 Channels = Literal["sum", "absolute_sum", "absolute_max", "norm", "keep"]
@@ -29,14 +29,14 @@ Channels = Literal["sum", "absolute_sum", "absolute_max", "norm", "keep"]
 def gradient(
     model: SplitModel,
     *,
-    target: targets.Target = "logit",
+    score: scores.ScoreLike = "logit",
     channels: Channels = "absolute_max",
 ) -> Explainer:
     """Show how much each pixel would change the score: `max_c |d score / d x_c|`.
 
     Args:
         model: The cut network; where it is cut makes no difference.
-        target: Score to explain, see `targets.resolve`.
+        score: Score to explain, see `scores.resolve`.
         channels: Merging of colours, see `merge`.
 
     References:
@@ -56,14 +56,15 @@ def gradient(
         [[0.25, 0.25], [0.25, 0.25]]
     """
     check_channels(channels)
-    slope = image_gradient(model, targets.resolve(target))
+    explained = scores.resolve(score)
+    slope = image_gradient(model, explained)
 
     @jax.jit
     def run(variables, images, labels):
         found, classes = slope(variables, images, labels)
         return merge(found, channels), classes
 
-    return checked(model, run)
+    return checked(model, run, explained)
 
 
 @explainer(
@@ -77,14 +78,14 @@ def gradient(
 def input_x_gradient(
     model: SplitModel,
     *,
-    target: targets.Target = "logit",
+    score: scores.ScoreLike = "logit",
     channels: Channels = "sum",
 ) -> Explainer:
     """Multiply pixels and gradient: `sum_c x_c d score / d x_c`.
 
     Args:
         model: The cut network; where it is cut makes no difference.
-        target: Score to explain, see `targets.resolve`.
+        score: Score to explain, see `scores.resolve`.
         channels: Merging of colours, see `merge`.
 
     References:
@@ -95,18 +96,19 @@ def input_x_gradient(
         Pixels are those in [0, 1]: black ones count for nothing.
     """
     check_channels(channels)
-    slope = image_gradient(model, targets.resolve(target))
+    explained = scores.resolve(score)
+    slope = image_gradient(model, explained)
 
     @jax.jit
     def run(variables, images, labels):
         found, classes = slope(variables, images, labels)
         return merge(images * found, channels), classes
 
-    return checked(model, run)
+    return checked(model, run, explained)
 
 
 @memoize.remember
-def image_gradient(model: SplitModel, score: targets.Score) -> PyTree:
+def image_gradient(model: SplitModel, score: scores.Score) -> PyTree:
     """Make `(variables, images, labels) -> (gradient, [0, classes])`, compiled."""
     network = split.whole(model)
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from unlir_jax import maps, split
 from unlir_jax.core import loops, memoize, random_keys
-from unlir_jax.saliency import accumulation, targets
+from unlir_jax.saliency import accumulation
 from unlir_jax.saliency.gradients.gradient import (
     Channels,
     check_channels,
@@ -14,6 +14,7 @@ from unlir_jax.saliency.gradients.gradient import (
     merge,
 )
 from unlir_jax.saliency.spec import explainer
+from unlir_jax.split import scores
 from unlir_jax.types import Explainer, PyTree, SplitModel
 
 
@@ -29,7 +30,7 @@ from unlir_jax.types import Explainer, PyTree, SplitModel
 def gradient_shap(
     model: SplitModel,
     *,
-    target: targets.Target = "logit",
+    score: scores.ScoreLike = "logit",
     samples: int = 25,
     baseline: maps.Baseline = "noise",
     level: float = 0.0,
@@ -45,7 +46,7 @@ def gradient_shap(
 
     Args:
         model: The cut network; where it is cut makes no difference.
-        target: Score to explain, see `targets.resolve`.
+        score: Score to explain, see `scores.resolve`.
         samples: Number of draws.
         baseline: Kind of background, see `maps.background`; `noise` is drawn anew for
             each sample.
@@ -61,9 +62,10 @@ def gradient_shap(
     accumulation.check_samples(samples, level)
     check_channels(channels)
     maps.background(jnp.zeros((1, 1, 1, 3)), baseline, key=jax.random.key(0))
-    step = _random_step(model, targets.resolve(target), samples, baseline, level)
+    explained = scores.resolve(score)
+    step = _random_step(model, explained, samples, baseline, level)
 
-    @split.guarded(model)
+    @split.guarded(model, explained)
     def explain(variables, images, labels, *, key=None):
         accumulation.image_keys(key, images)  # Says so if the key is missing.
         arguments = (variables, images, labels, key)
@@ -78,7 +80,7 @@ def gradient_shap(
 @memoize.remember
 def _random_step(
     model: SplitModel,
-    score: targets.Score,
+    score: scores.Score,
     samples: int,
     baseline: maps.Baseline,
     level: float,

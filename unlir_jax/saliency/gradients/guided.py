@@ -18,10 +18,11 @@ import jax
 import jax.numpy as jnp
 
 from unlir_jax import maps
-from unlir_jax.saliency import rectifiers, targets
+from unlir_jax.saliency import rectifiers
 from unlir_jax.saliency.cam.cam import check_maps, checked, head_score, weigh
 from unlir_jax.saliency.gradients.gradient import Channels, check_channels, merge
 from unlir_jax.saliency.spec import explainer
+from unlir_jax.split import scores
 from unlir_jax.types import (
     Explainer,
     Features,
@@ -48,7 +49,7 @@ Rule = Literal["guided", "deconvolution"]
 def guided_backpropagation(
     model: SplitModel,
     *,
-    target: targets.Target = "logit",
+    score: scores.ScoreLike = "logit",
     channels: Channels = "absolute_max",
 ) -> Explainer:
     """Pass a gradient through a ReLU where both it and the input are positive.
@@ -57,7 +58,7 @@ def guided_backpropagation(
 
     Args:
         model: The cut network; where it is cut makes no difference.
-        target: Score to explain, see `targets.resolve`.
+        score: Score to explain, see `scores.resolve`.
         channels: Merging of colours, see `gradients.merge`.
 
     Raises:
@@ -72,7 +73,7 @@ def guided_backpropagation(
         It shows edges nearly whatever the class and the weights are: see Adebayo et
         al., *Sanity Checks for Saliency Maps*, NeurIPS 2018.
     """
-    return _explainer(model, "guided", target, channels)
+    return _explainer(model, "guided", score, channels)
 
 
 @explainer(
@@ -86,7 +87,7 @@ def guided_backpropagation(
 def deconvolution(
     model: SplitModel,
     *,
-    target: targets.Target = "logit",
+    score: scores.ScoreLike = "logit",
     channels: Channels = "absolute_max",
 ) -> Explainer:
     """Pass a gradient through a ReLU where it is positive, whatever the input.
@@ -97,7 +98,7 @@ def deconvolution(
         Zeiler & Fergus, *Visualizing and Understanding Convolutional Networks*, ECCV
         2014, Section 2.1.
     """
-    return _explainer(model, "deconvolution", target, channels)
+    return _explainer(model, "deconvolution", score, channels)
 
 
 @explainer(
@@ -111,7 +112,7 @@ def deconvolution(
 def guided_grad_cam(
     model: SplitModel,
     *,
-    target: targets.Target = "logit",
+    score: scores.ScoreLike = "logit",
     channels: Channels = "absolute_max",
 ) -> Explainer:
     """Multiply guided backpropagation with Grad-CAM, enlarged to the image.
@@ -122,44 +123,44 @@ def guided_grad_cam(
         Selvaraju et al., *Grad-CAM*, ICCV 2017, Section 3.2.
     """
     check_channels(channels)
-    score = targets.resolve(target)
+    explained = scores.resolve(score)
 
     @jax.jit
     def run(variables, images, labels):
         fine, features, classes = _ruled_gradient(
-            model, "guided", score, variables, images, labels
+            model, "guided", explained, variables, images, labels
         )
         # The maps of the one forward pass; only the head is differentiated again.
         check_maps(features)
-        total = head_score(model, score, variables, features, labels)
+        total = head_score(model, explained, variables, features, labels)
         gradient, _ = jax.grad(total, has_aux=True)(features.maps)
         coarse = jax.nn.relu(weigh(features.maps, jnp.mean(gradient, axis=(1, 2))))
         enlarged = maps.resize(coarse, images.shape[1:3])
         return merge(fine * enlarged[..., None], channels), classes
 
-    return checked(model, run)
+    return checked(model, run, explained)
 
 
 def _explainer(
-    model: SplitModel, rule: Rule, target: targets.Target, channels: Channels
+    model: SplitModel, rule: Rule, score: scores.ScoreLike, channels: Channels
 ) -> Explainer:
     check_channels(channels)
-    score = targets.resolve(target)
+    explained = scores.resolve(score)
 
     @jax.jit
     def run(variables, images, labels):
         gradient, _, classes = _ruled_gradient(
-            model, rule, score, variables, images, labels
+            model, rule, explained, variables, images, labels
         )
         return merge(gradient, channels), classes
 
-    return checked(model, run)
+    return checked(model, run, explained)
 
 
 def _ruled_gradient(
     model: SplitModel,
     rule: Rule,
-    score: targets.Score,
+    score: scores.Score,
     variables: Variables,
     images: Images,
     labels: Labels,

@@ -8,14 +8,15 @@ import numpy as np
 
 from unlir_jax import maps, split
 from unlir_jax.core import choices, loops, memoize
-from unlir_jax.saliency import accumulation, targets
+from unlir_jax.saliency import accumulation
 from unlir_jax.saliency.gradients.gradient import (
     Channels,
     check_channels,
     image_gradient,
     merge,
 )
-from unlir_jax.saliency.spec import explainer
+from unlir_jax.saliency.spec import explainer, takes_target
+from unlir_jax.split import scores
 from unlir_jax.types import Explainer, PyTree, SplitModel
 
 Rule = Literal["gauss_legendre", "trapezoid"]
@@ -37,7 +38,7 @@ Rule = Literal["gauss_legendre", "trapezoid"]
 def integrated_gradients(
     model: SplitModel,
     *,
-    target: targets.Target = "logit",
+    score: scores.ScoreLike = "logit",
     steps: int = 50,
     rule: Rule = "gauss_legendre",
     baseline: maps.Baseline = "black",
@@ -51,7 +52,7 @@ def integrated_gradients(
 
     Args:
         model: The cut network; where it is cut makes no difference.
-        target: Score to explain, see `targets.resolve`.
+        score: Score to explain, see `scores.resolve`.
         steps: Points at which the gradient is taken.
         rule: `gauss_legendre`, or `trapezoid` with both ends (at least 2 points).
         baseline: Where the path starts, see `maps.background`; `noise` needs `key`.
@@ -66,10 +67,11 @@ def integrated_gradients(
     nodes, weights = quadrature(steps, rule)
     check_channels(channels)
     maps.background(jnp.zeros((1, 1, 1, 3)), baseline, key=jax.random.key(0))
-    step = _straight_step(model, targets.resolve(target))
+    explained = scores.resolve(score)
+    step = _straight_step(model, explained)
     points = np.stack([nodes, weights], axis=1)
 
-    @split.guarded(model)
+    @split.guarded(model, explained)
     def explain(variables, images, labels, *, key=None):
         start = maps.background(images, baseline, mean=model.mean, key=key)
         arguments = (variables, start, images, labels)
@@ -82,7 +84,7 @@ def integrated_gradients(
 
 
 @memoize.remember
-def _straight_step(model: SplitModel, score: targets.Score) -> PyTree:
+def _straight_step(model: SplitModel, score: scores.Score) -> PyTree:
     slope = image_gradient(model, score)
 
     @jax.jit
@@ -119,31 +121,32 @@ class Completeness(NamedTuple):
     error: jax.Array
 
 
+@takes_target
 @memoize.remember
 def completeness(
     model: SplitModel,
     *,
-    target: targets.Target = "logit",
+    score: scores.ScoreLike = "logit",
     baseline: maps.Baseline = "black",
 ) -> PyTree:
     """Measure how far an attribution is from adding up to the score's difference.
 
     Args:
         model: The cut network.
-        target: Explained score.
+        score: Explained score.
         baseline: Where the path started.
 
     Returns:
         `(variables, images, labels, attribution, *, key=None) -> Completeness`, with
         an attribution that was summed over colours or kept them.
     """
-    score, network = targets.resolve(target), split.whole(model)
+    explained, network = scores.resolve(score), split.whole(model)
 
-    @split.guarded(model)
+    @split.guarded(model, explained)
     def measure(variables, images, labels, attribution, *, key=None):
         start = maps.background(images, baseline, mean=model.mean, key=key)
         total = jnp.sum(attribution, axis=tuple(range(1, jnp.ndim(attribution))))
-        difference = score(network(variables, images), labels) - score(
+        difference = explained(network(variables, images), labels) - explained(
             network(variables, start), labels
         )
         missing, size = jnp.abs(total - difference), jnp.abs(difference)

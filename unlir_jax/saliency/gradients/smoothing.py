@@ -9,14 +9,15 @@ import numpy as np
 
 from unlir_jax import split
 from unlir_jax.core import loops, memoize
-from unlir_jax.saliency import accumulation, targets
+from unlir_jax.saliency import accumulation
 from unlir_jax.saliency.gradients.gradient import (
     Channels,
     check_channels,
     image_gradient,
     merge,
 )
-from unlir_jax.saliency.spec import explainer
+from unlir_jax.saliency.spec import explainer, takes_target
+from unlir_jax.split import scores
 from unlir_jax.types import Explainer, Images, Labels, PyTree, SplitModel, Variables
 
 Statistic = Literal["mean", "square", "variance"]
@@ -57,7 +58,7 @@ SMOOTHED = explainer(
 def smooth_grad(
     model: SplitModel,
     *,
-    target: targets.Target = "logit",
+    score: scores.ScoreLike = "logit",
     samples: int = 25,
     level: float = 0.15,
     channels: Channels = "absolute_max",
@@ -69,7 +70,7 @@ def smooth_grad(
 
     Args:
         model: The cut network; where it is cut makes no difference.
-        target: Score to explain, see `targets.resolve`.
+        score: Score to explain, see `scores.resolve`.
         samples: Number of noisy copies.
         level: Standard deviation of the noise as a share of each image's range of
             values; the paper finds 0.1 to 0.2 best.
@@ -79,7 +80,7 @@ def smooth_grad(
     References:
         Smilkov et al., *SmoothGrad: removing noise by adding noise*, 2017, Section 3.
     """
-    return _over_noise(model, "mean", target, samples, level, channels, loop)
+    return _over_noise(model, "mean", score, samples, level, channels, loop)
 
 
 @SMOOTHED._replace(
@@ -92,7 +93,7 @@ def smooth_grad(
 def square_grad(
     model: SplitModel,
     *,
-    target: targets.Target = "logit",
+    score: scores.ScoreLike = "logit",
     samples: int = 25,
     level: float = 0.15,
     channels: Channels = "absolute_max",
@@ -106,7 +107,7 @@ def square_grad(
         Hooker et al., *A Benchmark for Interpretability Methods in Deep Neural
         Networks*, NeurIPS 2019, Section 4.1 (SmoothGrad-Squared).
     """
-    return _over_noise(model, "square", target, samples, level, channels, loop)
+    return _over_noise(model, "square", score, samples, level, channels, loop)
 
 
 @SMOOTHED._replace(
@@ -119,7 +120,7 @@ def square_grad(
 def var_grad(
     model: SplitModel,
     *,
-    target: targets.Target = "logit",
+    score: scores.ScoreLike = "logit",
     samples: int = 25,
     level: float = 0.15,
     channels: Channels = "absolute_max",
@@ -133,14 +134,15 @@ def var_grad(
         Adebayo et al., *Local Explanation Methods for Deep Neural Networks Lack
         Sensitivity to Parameter Values*, ICLR Workshops 2018, Section 2.
     """
-    return _over_noise(model, "variance", target, samples, level, channels, loop)
+    return _over_noise(model, "variance", score, samples, level, channels, loop)
 
 
+@takes_target
 @memoize.remember
 def noise_moments(
     model: SplitModel,
     *,
-    target: targets.Target = "logit",
+    score: scores.ScoreLike = "logit",
     loop: loops.Loop = "auto",
 ) -> Callable[[Variables, Images, Labels, PyTree], Moments]:
     """Take the moments of the gradient over noise that is given.
@@ -149,13 +151,14 @@ def noise_moments(
         `(variables, images, labels, noise) -> Moments`, with `noise`
         `[samples, *images.shape]`.
     """
-    add = _adding(model, targets.resolve(target))
+    explained = scores.resolve(score)
+    add = _adding(model, explained)
 
     @jax.jit
     def step(state, noise, variables, images, labels):
         return add(state, noise, variables, images, labels)
 
-    @split.guarded(model)
+    @split.guarded(model, explained)
     def moments(variables, images, labels, noise):
         if jnp.shape(noise)[1:] != images.shape or not len(noise):
             raise ValueError(
@@ -172,7 +175,7 @@ def noise_moments(
 def _over_noise(
     model: SplitModel,
     statistic: Statistic,
-    target: targets.Target,
+    score: scores.ScoreLike,
     samples: int,
     level: float,
     channels: Channels,
@@ -180,9 +183,10 @@ def _over_noise(
 ) -> Explainer:
     accumulation.check_samples(samples, level)
     check_channels(channels)
-    step = _noisy_step(model, targets.resolve(target), level)
+    explained = scores.resolve(score)
+    step = _noisy_step(model, explained, level)
 
-    @split.guarded(model)
+    @split.guarded(model, explained)
     def explain(variables, images, labels, *, key=None):
         arguments = (variables, images, labels, accumulation.image_keys(key, images))
         state = accumulation.fold(
@@ -194,7 +198,7 @@ def _over_noise(
 
 
 @memoize.remember
-def _noisy_step(model: SplitModel, score: targets.Score, level: float) -> PyTree:
+def _noisy_step(model: SplitModel, score: scores.Score, level: float) -> PyTree:
     """Compile what all three statistics have in common, one noisy copy."""
     add = _adding(model, score)
 
@@ -206,7 +210,7 @@ def _noisy_step(model: SplitModel, score: targets.Score, level: float) -> PyTree
     return step
 
 
-def _adding(model: SplitModel, score: targets.Score) -> Callable[..., _Running]:
+def _adding(model: SplitModel, score: scores.Score) -> Callable[..., _Running]:
     slope = image_gradient(model, score)
 
     def add(state, noise, variables, images, labels):

@@ -14,7 +14,7 @@ import numpy as np
 
 from unlir_jax import split
 from unlir_jax.core import choices, loops, memoize
-from unlir_jax.saliency import accumulation, targets
+from unlir_jax.saliency import accumulation
 from unlir_jax.saliency.gaussian_blur import blur
 from unlir_jax.saliency.optimisation.meaningful_perturbation import (
     SIDE,
@@ -22,6 +22,7 @@ from unlir_jax.saliency.optimisation.meaningful_perturbation import (
     check_positive,
 )
 from unlir_jax.saliency.spec import explainer
+from unlir_jax.split import scores
 from unlir_jax.types import Explainer, PyTree, SplitModel
 
 Variant = Literal["preserve", "delete", "dual"]
@@ -52,7 +53,7 @@ def extremal_perturbation(
     width: float = 21.0,
     levels: int = 8,
     deviation: float = 20.0,
-    target: targets.Target = "logit",
+    score: scores.ScoreLike = "logit",
     loop: loops.Loop = "auto",
 ) -> Explainer:
     """Search smooth masks of given areas that show what raises the score most.
@@ -78,7 +79,7 @@ def extremal_perturbation(
         levels: Blurs between the image and none of it, among which a mask interpolates;
             the authors' 8. Memory is as many images.
         deviation: Width of the strongest blur, in such pixels; the authors' 20.
-        target: Score to raise, see `targets.resolve`.
+        score: Score to raise, see `scores.resolve`.
         loop: `auto`, `host` or `device`; see `loops.place`.
 
     Raises:
@@ -95,11 +96,11 @@ def extremal_perturbation(
         check_least(name, value, least)
     check_positive(learning_rate=learning_rate, area_weight=area_weight, growth=growth)
     check_positive(stride=stride, width=width, deviation=deviation)
-    score = targets.resolve(target)
-    step = _extremal_step(model, score, variant, learning_rate, stride, width)
+    explained = scores.resolve(score)
+    step = _extremal_step(model, explained, variant, learning_rate, stride, width)
     penalties = area_weight * growth ** np.arange(steps)
 
-    @split.guarded(model)
+    @split.guarded(model, explained)
     def explain(variables, images, labels, *, key=None):
         del key  # Nothing here is random.
         size, sides = images.shape[1:3], (images.shape[1:3], stride, width)
@@ -123,7 +124,7 @@ def extremal_perturbation(
 @memoize.remember
 def _extremal_step(
     model: SplitModel,
-    score: targets.Score,
+    score: scores.Score,
     variant: Variant,
     learning_rate: float,
     stride: float,

@@ -11,9 +11,10 @@ import optax
 
 from unlir_jax import maps, split
 from unlir_jax.core import loops, memoize
-from unlir_jax.saliency import accumulation, targets
+from unlir_jax.saliency import accumulation
 from unlir_jax.saliency.gaussian_blur import blur
 from unlir_jax.saliency.spec import explainer
+from unlir_jax.split import scores
 from unlir_jax.types import Explainer, PyTree, SplitModel
 
 SIDE = 224
@@ -40,7 +41,7 @@ def meaningful_perturbation(
     power: float = 3.0,
     deviation: float = 10.0,
     jitter: int = 4,
-    target: targets.Target = "probability",
+    score: scores.ScoreLike = "softmax",
     loop: loops.Loop = "auto",
 ) -> Explainer:
     """Search the smallest smooth mask that, blurred away, destroys the score.
@@ -61,7 +62,7 @@ def meaningful_perturbation(
             side 224; the paper's 10.
         jitter: Most pixels by which the masked image is shifted at random in each step;
             the paper's 4. Unless it is 0, the explainer needs `key`.
-        target: Score to lower, see `targets.resolve`; the paper's probability.
+        score: Score to lower, see `scores.resolve`; the paper's probability.
         loop: `auto`, `host` or `device`; see `loops.place`.
 
     Raises:
@@ -79,10 +80,11 @@ def meaningful_perturbation(
     check_positive(learning_rate=learning_rate, power=power, deviation=deviation)
     adam = optax.adam(learning_rate)
     weights = size_weight, variation_weight, power
-    settings = adam, targets.resolve(target), weights, jitter
+    explained = scores.resolve(score)
+    settings = adam, explained, weights, jitter
     step = _deleting_step(model, *settings)
 
-    @split.guarded(model)
+    @split.guarded(model, explained)
     def explain(variables, images, labels, *, key=None):
         own = jnp.zeros(len(images))
         if jitter:
@@ -101,7 +103,7 @@ def meaningful_perturbation(
 def _deleting_step(
     model: SplitModel,
     adam: optax.GradientTransformation,
-    score: targets.Score,
+    score: scores.Score,
     weights: tuple[float, float, float],
     jitter: int,
 ) -> PyTree:

@@ -17,12 +17,12 @@ from unlir_jax.core import choices, loops, memoize
 from unlir_jax.saliency.cam.cam import check_maps, weigh
 from unlir_jax.saliency.optimisation.entropic_projection import nearest
 from unlir_jax.saliency.spec import explainer
+from unlir_jax.split import scores
 from unlir_jax.types import (
     Explainer,
     Features,
     Images,
     Labels,
-    Logits,
     PyTree,
     Saliency,
     SplitModel,
@@ -81,6 +81,7 @@ def opti_cam(
     tolerance: float = 1e-10,
     loop: loops.Loop = "auto",
     solver: Solver = "adam",
+    score: scores.ScoreLike = "logit",
 ) -> Explainer:
     """Search the convex combination of maps whose mask serves the label best.
 
@@ -92,7 +93,7 @@ def opti_cam(
         model: The cut network.
         steps: Most Adam steps; the paper uses up to 100.
         learning_rate: Step size of Adam; the paper's 0.1. `projected` takes 0.2 well.
-        objective: With `y` the label's logit, `s` the mask: `mask` is `y(x s)`
+        objective: With `y` the score, `s` the mask: `mask` is `y(x s)`
             (Eq. 10), `diff` is `-|y(x) - y(x s)|` (Eq. 19), `iomask` is
             `y(x s) - y(x (1 - s))` (Eq. F.1), `iodiff` is
             `-|y(x) - y(x s)| + |y(x) - y(x (1 - s))|` (Eq. F.2).
@@ -104,6 +105,7 @@ def opti_cam(
             at the resolution of the cut and takes the combination of maps that comes
             nearest to it (`nearest.nearest`). It reaches in about 12 steps what `adam`
             reaches in 100, and continues from there: set `steps` accordingly.
+        score: Score to raise, see `scores.resolve`; the paper's logit.
 
     Returns:
         An explainer whose maps are `S(x; u*)` at the resolution of the cut.
@@ -132,9 +134,12 @@ def opti_cam(
     """
     _check_settings(steps, learning_rate, objective, normalization)
     _check_solver(solver, normalization)
-    programs = compile_programs(model, learning_rate, objective, normalization, solver)
+    explained = scores.resolve(score)
+    programs = compile_programs(
+        *(model, learning_rate, objective, normalization, solver, explained)
+    )
 
-    @split.guarded(model)
+    @split.guarded(model, explained)
     def explain(variables, images, labels, *, key=None):
         del key  # Nothing here is random.
         problem = programs.prepare(variables, images, labels)
@@ -168,14 +173,15 @@ def compile_programs(
     objective: Objective,
     normalization: maps.Normalization,
     solver: Solver,
+    score: scores.Score = scores.NAMED["logit"],
 ) -> Programs:
     """Make the pieces of a search; settings as in `opti_cam`."""
-    loss_of = _loss(model, objective, normalization)
+    loss_of = _loss(model, objective, normalization, score)
     adam, move = _solver(solver, learning_rate, loss_of, normalization)
 
     @jax.jit
     def decide(variables: Variables, features: Features, labels: Labels) -> jax.Array:
-        return _label_logits(model.head(variables, features), labels)
+        return score(model.head(variables, features), labels)
 
     def prepare(variables: Variables, images: Images, labels: Labels) -> Problem:
         features = model.features(variables, images)
@@ -313,7 +319,10 @@ def _adam_step(moments: PyTree) -> tuple[jax.Array, jax.Array]:
 
 
 def _loss(
-    model: SplitModel, objective: Objective, normalization: maps.Normalization
+    model: SplitModel,
+    objective: Objective,
+    normalization: maps.Normalization,
+    score: scores.Score,
 ) -> Loss:
     """Give the loss of each image, the negative of the paper's objective."""
     network = split.whole(model)
@@ -322,16 +331,16 @@ def _loss(
         enlarged = maps.resize(saliency, problem.images.shape[1:3])
         mask = maps.normalize(enlarged, normalization).astype(problem.images.dtype)
 
-        def logits_under(mask: jax.Array) -> jax.Array:
+        def score_under(mask: jax.Array) -> jax.Array:
             masked = maps.apply_mask(problem.images, mask)
-            return _label_logits(network(problem.variables, masked), problem.labels)
+            return score(network(problem.variables, masked), problem.labels)
 
-        inside = logits_under(mask)
+        inside = score_under(mask)
         if objective == "mask":
             return -inside
         if objective == "diff":
             return jnp.abs(problem.clean - inside)
-        outside = logits_under(1 - mask)
+        outside = score_under(1 - mask)
         if objective == "iomask":
             return outside - inside
         return jnp.abs(problem.clean - inside) - jnp.abs(problem.clean - outside)
@@ -341,10 +350,6 @@ def _loss(
 
 def _combine(weights: jax.Array, feature_maps: jax.Array) -> Saliency:
     return weigh(feature_maps, jax.nn.softmax(weights))
-
-
-def _label_logits(logits: Logits, labels: Labels) -> jax.Array:
-    return jnp.take_along_axis(logits, labels[:, None], axis=1)[:, 0]
 
 
 def _check_settings(

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from unlir_jax import maps, split
 from unlir_jax.core import loops, memoize
-from unlir_jax.saliency import targets
+from unlir_jax.split import scores
 from unlir_jax.types import Images, Labels, PyTree, RandomKey, SplitModel, Variables
 
 MakeMasks = Callable[..., jax.Array]
@@ -66,7 +66,7 @@ def score(
 
 
 @memoize.remember
-def compiled(model: SplitModel, score: targets.Score, make: MakeMasks) -> PyTree:
+def compiled(model: SplitModel, score: scores.Score, make: MakeMasks) -> PyTree:
     """Compile one chunk of pairs of an image and a mask, see `loops.map_pairs`."""
     network = split.whole(model)
 

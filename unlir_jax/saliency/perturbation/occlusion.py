@@ -8,9 +8,9 @@ import numpy as np
 
 from unlir_jax import maps, split
 from unlir_jax.core import loops, memoize
-from unlir_jax.saliency import targets
 from unlir_jax.saliency.perturbation import mask_passes
 from unlir_jax.saliency.spec import explainer
+from unlir_jax.split import scores
 from unlir_jax.types import Explainer, Saliency, SplitModel
 
 Sides = int | tuple[int, int]
@@ -32,7 +32,7 @@ def occlusion(
     window: Sides | None = None,
     stride: Sides | None = None,
     baseline: maps.Baseline = "mean",
-    target: targets.Target = "logit",
+    score: scores.ScoreLike = "logit",
     batch_size: int = 32,
     loop: loops.Loop = "auto",
 ) -> Explainer:
@@ -49,7 +49,7 @@ def occlusion(
             without it. The last window of a row or column is cut off by the border.
         baseline: What the window shows, see `maps.background`; the explainer needs
             `key` for `noise`.
-        target: Score to explain, see `targets.resolve`.
+        score: Score to explain, see `scores.resolve`.
         batch_size: Occluded images that go through the network at once.
         loop: `auto`, `host` or `device`; see `loops.place`.
 
@@ -80,9 +80,10 @@ def occlusion(
     _check(window, stride)
     mask_passes.check_baseline(baseline)
     make = _windows(window, stride)
-    program = mask_passes.compiled(model, targets.resolve(target), make)
+    explained = scores.resolve(score)
+    program = mask_passes.compiled(model, explained, make)
 
-    @split.guarded(model)
+    @split.guarded(model, explained)
     def explain(variables, images, labels, *, key=None):
         down, across = _coverage(images.shape[1:3], window, stride)
         own = (mask_passes.background(images, baseline, model.mean, key),)

@@ -8,9 +8,10 @@ import numpy as np
 
 from unlir_jax import maps, split
 from unlir_jax.core import loops, memoize
-from unlir_jax.saliency import accumulation, targets
+from unlir_jax.saliency import accumulation
 from unlir_jax.saliency.perturbation import mask_passes
 from unlir_jax.saliency.spec import explainer
+from unlir_jax.split import scores
 from unlir_jax.types import Explainer, PyTree, Saliency, SplitModel
 
 
@@ -31,7 +32,7 @@ def rise(
     share: float = 0.5,
     centered: bool = True,
     baseline: maps.Baseline = "black",
-    target: targets.Target = "probability",
+    score: scores.ScoreLike = "softmax",
     batch_size: int = 32,
     loop: loops.Loop = "auto",
 ) -> Explainer:
@@ -50,7 +51,7 @@ def rise(
             noise; a network that does not look gives zeros. False is the paper's sum.
         baseline: What hidden cells show, see `maps.background`; the paper's black.
             The authors' code masks normalised images, which is `mean`.
-        target: Score to explain, see `targets.resolve`; the paper's probability.
+        score: Score to explain, see `scores.resolve`; the paper's probability.
         batch_size: Masked images that go through the network at once.
         loop: `auto`, `host` or `device`; see `loops.place`.
 
@@ -68,9 +69,10 @@ def rise(
     _check(masks, cells, share)
     mask_passes.check_baseline(baseline)
     make = shifted_cells(cells, share)
-    program = mask_passes.compiled(model, targets.resolve(target), make)
+    explained = scores.resolve(score)
+    program = mask_passes.compiled(model, explained, make)
 
-    @split.guarded(model)
+    @split.guarded(model, explained)
     def explain(variables, images, labels, *, key=None):
         own = accumulation.image_keys(key, images)
         shown = mask_passes.background(images, baseline, model.mean, key)

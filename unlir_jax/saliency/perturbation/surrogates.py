@@ -9,9 +9,10 @@ import jax.numpy as jnp
 
 from unlir_jax import maps, split
 from unlir_jax.core import choices, loops, memoize
-from unlir_jax.saliency import accumulation, targets
+from unlir_jax.saliency import accumulation
 from unlir_jax.saliency.perturbation import coalitions, mask_passes, segments
 from unlir_jax.saliency.spec import explainer
+from unlir_jax.split import scores
 from unlir_jax.types import Explainer, SplitModel
 
 
@@ -33,7 +34,7 @@ def lime(
     width: float = 0.25,
     ridge: float = 1.0,
     baseline: maps.Baseline = "mean",
-    target: targets.Target = "logit",
+    score: scores.ScoreLike = "logit",
     batch_size: int = 32,
     loop: loops.Loop = "auto",
 ) -> Explainer:
@@ -54,7 +55,7 @@ def lime(
         ridge: Penalty of the squared coefficients; the authors' 1. 0 fits exactly, and
             takes the shortest solution where rows do not determine one.
         baseline: What hidden segments show, see `maps.background`.
-        target: Score to explain, see `targets.resolve`.
+        score: Score to explain, see `scores.resolve`.
         batch_size: Masked images that go through the network at once.
         loop: `auto`, `host` or `device`; see `loops.place`.
 
@@ -81,7 +82,7 @@ def lime(
         return coalitions.coins(samples, width)
 
     settings = _Settings(kind, count, baseline, batch_size, loop)
-    return _surrogate(model, target, settings, design, _ridge(ridge), False)
+    return _surrogate(model, score, settings, design, _ridge(ridge), False)
 
 
 @explainer(
@@ -99,7 +100,7 @@ def kernel_shap(
     kind: segments.Kind = "slic",
     count: int = 50,
     baseline: maps.Baseline = "mean",
-    target: targets.Target = "logit",
+    score: scores.ScoreLike = "logit",
     batch_size: int = 32,
     loop: loops.Loop = "auto",
 ) -> Explainer:
@@ -117,7 +118,7 @@ def kernel_shap(
         kind: `grid` or `slic`, see `segments`.
         count: Segments asked for, see `segments.layout`.
         baseline: What segments out of the coalition show, see `maps.background`.
-        target: Score to explain, see `targets.resolve`.
+        score: Score to explain, see `scores.resolve`.
         batch_size: Masked images that go through the network at once.
         loop: `auto`, `host` or `device`; see `loops.place`.
 
@@ -143,7 +144,7 @@ def kernel_shap(
         return coalitions.pairs(pieces, samples)
 
     settings = _Settings(kind, count, baseline, batch_size, loop)
-    return _surrogate(model, target, settings, design, _constrained, True)
+    return _surrogate(model, score, settings, design, _constrained, True)
 
 
 class _Settings(NamedTuple):
@@ -156,7 +157,7 @@ class _Settings(NamedTuple):
 
 def _surrogate(
     model: SplitModel,
-    target: targets.Target,
+    score: scores.ScoreLike,
     settings: _Settings,
     design: Callable[[int], coalitions.Design],
     solve: Callable[[coalitions.Moments, jax.Array, jax.Array], jax.Array],
@@ -168,9 +169,9 @@ def _surrogate(
     a segment's value among its pixels.
     """
     kind, count, baseline, batch_size, loop = settings
-    score = targets.resolve(target)
+    explained = scores.resolve(score)
 
-    @split.guarded(model)
+    @split.guarded(model, explained)
     def explain(variables, images, labels, *, key=None):
         cut = segments.grid(images, count)
         if kind == "slic":
@@ -184,7 +185,7 @@ def _surrogate(
         present = (pixels > 0).astype(images.dtype)
         shown = mask_passes.background(images, baseline, model.mean, key)
         scores = mask_passes.score(
-            mask_passes.compiled(model, score, coalitions.masks(rows)),
+            mask_passes.compiled(model, explained, coalitions.masks(rows)),
             *(rows.rows + (2 if shares else 1), batch_size),
             *(variables, images, labels, shown, cut, present, own),
             loop=loop,
