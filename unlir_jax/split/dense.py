@@ -30,17 +30,18 @@ def mean(name: str, kind: Kind, logits: PyTree, labels: PyTree) -> jax.Array:
         labels: A label map, or labels `[batch]`, whose region is that of these logits.
     """
     logits = jnp.asarray(logits)
-    _check(name, kind, logits)
-    labels = places(kind, None, logits, labels)
+    labels = places(name, kind, None, logits, labels)
     found = _chosen(VALUES[kind](logits), labels)
     inside = labels >= 0
     total = jnp.sum(jnp.where(inside, found, 0), axis=(1, 2))
     return total / jnp.maximum(jnp.sum(inside, axis=(1, 2)), 1).astype(total.dtype)
 
 
-def log_odds(kind: Kind, logits: PyTree, labels: PyTree) -> tuple[jax.Array, jax.Array]:
+def log_odds(
+    name: str, kind: Kind, logits: PyTree, labels: PyTree
+) -> tuple[jax.Array, jax.Array]:
     """Give `log p` and `log (1 - p)` of the region's mean probability `p`."""
-    labels = places(kind, None, logits, labels)
+    labels = places(name, kind, None, logits, labels)
     if kind == "sigmoid":
         own = _chosen(logits, labels)
         pair = jax.nn.log_sigmoid(own), jax.nn.log_sigmoid(-own)
@@ -68,10 +69,13 @@ def shares(kind: Kind, logits: PyTree) -> jax.Array:
     return jnp.mean(found, axis=(1, 2))
 
 
-def places(kind: Kind, mask: Array | None, logits: PyTree, labels: PyTree) -> jax.Array:
+def places(
+    name: str, kind: Kind, mask: Array | None, logits: PyTree, labels: PyTree
+) -> jax.Array:
     """Give the region of each label, `[batch, rows, columns]`; label maps stay.
 
     Args:
+        name: Name of the score, for errors.
         kind: `sigmoid` finds a class where its logit is above 0, else it is found where
             it is the largest.
         mask: Region for all images, `[rows, columns]`.
@@ -79,8 +83,9 @@ def places(kind: Kind, mask: Array | None, logits: PyTree, labels: PyTree) -> ja
         labels: Labels `[batch]`, or label maps.
 
     Raises:
-        ValueError: A mask or a label map of another size than the logits.
+        ValueError: Other logits, or a mask or a label map of another size.
     """
+    _check(name, kind, logits)
     labels, size = jnp.asarray(labels), jnp.shape(logits)[1:3]
     if labels.ndim == 3:
         _check_size("labels", labels.shape[1:], size)
@@ -102,12 +107,12 @@ def _chosen(values: jax.Array, labels: jax.Array) -> jax.Array:
     return jnp.take_along_axis(values, index, axis=-1)[..., 0]
 
 
-def _check(name: str, kind: Kind, logits: jax.Array) -> None:
-    if logits.ndim != 4:
+def _check(name: str, kind: Kind, logits: PyTree) -> None:
+    if jnp.ndim(logits) != 4:
         raise ValueError(
-            f"The network gives {logits.shape}; `score`={name!r} expects logits of "
-            "every place, [batch, rows, columns, classes]: for others give 'softmax', "
-            "'sigmoid' or 'logit'."
+            f"The network gives {jnp.shape(logits)}; `score`={name!r} expects logits "
+            "of every place, [batch, rows, columns, classes]: for others give "
+            "'softmax', 'sigmoid' or 'logit'."
         )
     if kind == "softmax" and logits.shape[-1] == 1:
         raise ValueError(

@@ -183,9 +183,9 @@ def region(mask: Array | None = None, *, of: dense.Kind = "softmax") -> Score:
         functools.partial(dense.mean, name, of),
         f"mean {words} of the label's class over its region",
         bounded=of != "logit",
-        odds=None if of == "logit" else functools.partial(dense.log_odds, of),
+        odds=None if of == "logit" else functools.partial(dense.log_odds, name, of),
         rows=functools.partial(dense.shares, of),
-        places=functools.partial(dense.places, of, mask),
+        places=functools.partial(dense.places, name, of, mask),
     )
 
 
@@ -210,7 +210,7 @@ def similarity(references: Array) -> Score:
 
     def unit(vectors: PyTree) -> jax.Array:
         power = jnp.sum(vectors**2, axis=-1, keepdims=True)
-        return vectors * jax.lax.rsqrt(jnp.maximum(power, jnp.finfo(power.dtype).tiny))
+        return vectors * jax.lax.rsqrt(jnp.where(power > 0, power, 1))
 
     def cosines(embeddings: PyTree) -> jax.Array:
         if embeddings.ndim != 2 or embeddings.shape[1] != known.shape[-1]:
