@@ -25,6 +25,9 @@ PLACES = np.asarray([[1.0, 2.0], [-1.0, 0.5]], np.float32)
 REFERENCE = np.asarray([3.0, 4.0], np.float32)
 
 
+ALIKE = scores.similarity(REFERENCE)
+
+
 def image(count=1):
     """Give images of ones: every weight counts fully."""
     return jnp.ones((count, SIDE, SIDE, 1), jnp.float32)
@@ -68,6 +71,10 @@ def inside(kind):
 def cosine(y):
     one, other = REFERENCE.astype(float)
     return (one * y + other) / 5 / np.sqrt(y**2 + 1)
+
+
+def all_of_them(logits, labels):
+    return logits
 
 
 def doubled(logits, labels):
@@ -123,7 +130,7 @@ KNOWN = {
         lambda y: (sigmoid(y) + sigmoid(-y)) / 2,
         True,
     ),
-    "embedding": Known("embedding", scores.similarity(REFERENCE), 0, cosine),
+    "embedding": Known("embedding", ALIKE, 0, cosine),
     "references": Known(
         "embedding",
         scores.similarity(np.stack([-REFERENCE] * 2 + [REFERENCE])),

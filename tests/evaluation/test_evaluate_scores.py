@@ -11,7 +11,9 @@ from pyarrow import parquet
 from unlir_jax import cli
 from unlir_jax.evaluation import evaluate, scorers, setup
 from unlir_jax.evaluation import settings as default_settings
+from unlir_jax.explanation import explainers
 from unlir_jax.runtime import config
+from unlir_jax.split import scores
 
 METRICS = "average_drop+average_gain+insertion"
 CONFIG = (
@@ -22,15 +24,16 @@ CONFIG = (
 def made(*overrides):
     """Give the settings of methods and metrics as an evaluation takes them."""
     found = config.load(CONFIG, default_settings.renamed(overrides))
+    score = explainers.find_score(found.score) if found.score else None
     methods = setup._parameters(
-        ("grad_cam", "rise"), found.method_options.to_dict(), found.score
+        ("grad_cam", "rise"), found.method_options.to_dict(), score
     )
     options = found.metric_options.to_dict()
-    return methods, scorers._values(found.metrics, options, (), found.score)
+    return methods, scorers._values(found.metrics, options, (), score)
 
 
 def scores_of(given):
-    return {name: settings["score"] for name, settings in given.items()}
+    return {n: scores.recorded(settings["score"]) for n, settings in given.items()}
 
 
 def test_one_score_reaches_all_but_those_that_have_their_own():
@@ -43,16 +46,17 @@ def test_one_score_reaches_all_but_those_that_have_their_own():
     former = "--config.method_options.grad_cam.target=margin"
     assert scores_of(made(former)[0])["grad_cam"] == "margin"
     hand_made = {"grad_cam": {"target": "margin"}}
-    found = setup._parameters(("grad_cam",), hand_made, "sigmoid")
+    found = setup._parameters(("grad_cam",), hand_made, scores.NAMED["sigmoid"])
     assert found["grad_cam"]["score"] == "margin"
 
 
 def test_metrics_of_different_scores_are_computed_apart():
+    sigmoid = scores.NAMED["sigmoid"]
     model, names = world.NETWORKS["two"], ("average_drop", "average_gain")
-    together, _ = scorers.make(model, names, {}, (), "sigmoid")
+    together, _ = scorers.make(model, names, {}, (), sigmoid)
     assert [tuple(each.columns) for each in together] == [names]
     options = {"average_gain": {"score": "logit"}}
-    apart, contracts = scorers.make(model, names, options, (), "sigmoid")
+    apart, contracts = scorers.make(model, names, options, (), sigmoid)
     assert [tuple(each.columns) for each in apart] == [(name,) for name in names]
     assert contracts["average_gain"]["settings"]["score"] == "logit"
     assert contracts["average_drop"]["settings"]["score"] == "sigmoid"

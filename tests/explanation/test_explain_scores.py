@@ -100,6 +100,10 @@ def test_a_score_is_explained_measured_and_recorded(
         ("dense", 2, (), "expected `score`='region', 'region_sigmoid'"),
         ("two", 2, ("--score", "region"), "for others give 'softmax'"),
         ("two", 2, ("--score", "sofmax"), "did you mean 'softmax'?"),
+        ("two", 2, ("--score", "nowhere:f"), "cannot be imported"),
+        ("two", 2, ("--score", "score_worlds:SIDE"), "is a int; expected package"),
+        ("two", 2, ("--score", "score_worlds:none"), "is nothing; expected package"),
+        ("two", 2, ("--score", "score_worlds:all_of_them"), "one number an image"),
     ],
 )
 def test_what_a_network_does_not_give_is_one_sentence(
@@ -114,15 +118,13 @@ def test_what_a_network_does_not_give_is_one_sentence(
 
 def test_a_function_of_the_logits(monkeypatch, photo, tmp_path):
     give(monkeypatch, "embedding", 2)
-    explain.run(
-        [photo],
-        tmp_path / "out",
-        model="vgg11",
-        methods=("grad_cam",),
-        controls=False,
-        score=scores.similarity(world.REFERENCE),
-    )
+    words = ["explain", photo, "--model", "vgg11", "--method", "grad_cam"]
+    words += ["--no-controls", "--output", str(tmp_path / "out")]
+    assert cli.main([*words, "--score", "score_worlds:ALIKE"]) == 0
     results = json.loads((tmp_path / "out" / record.RESULTS).read_text("utf-8"))
     (entry,) = results["images"]
     assert entry["label"]["value"] == pytest.approx(world.cosine(0.8), abs=1e-5)
-    assert results["settings"]["hyper_parameters"]["grad_cam"]["score"] == "similarity"
+    assert (
+        results["settings"]["hyper_parameters"]["grad_cam"]["score"]
+        == "score_worlds:ALIKE"
+    )

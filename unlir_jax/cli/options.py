@@ -51,8 +51,9 @@ def prepared(arguments: argparse.Namespace) -> dict[str, Any]:
 def score(parser: argparse.ArgumentParser) -> None:
     """Add what is explained and measured."""
     help = (
-        "what is explained and measured: softmax, sigmoid, logit, region, …; default: "
-        "each method's own, and the softmax"
+        "what is explained and measured: softmax, sigmoid, logit, region, …, or "
+        "package.module:function of logits and labels; default: each method's own, "
+        "and the softmax"
     )
     parser.add_argument("--score", metavar="NAME", help=help)
 

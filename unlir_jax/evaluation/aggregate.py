@@ -11,6 +11,7 @@ from unlir_jax.data import source
 from unlir_jax.evaluation import store
 from unlir_jax.evaluation.comparison import Figures
 from unlir_jax.evaluation.setup import EvaluationSetup
+from unlir_jax.explanation import results as results_of
 from unlir_jax.metrics import spec
 from unlir_jax.models import pretrained
 from unlir_jax.report import cautions
@@ -186,7 +187,7 @@ def document(
         "controls": list(setup.controls),
         "score": setup.score.name,
         "metrics": list(setup.columns),
-        "hyper_parameters": setup.parameters,
+        "hyper_parameters": results_of.recorded(setup.parameters),
         "flat": dict(zip(setup.explainers, rows.flat.sum(0).tolist(), strict=True)),
         "image_size": setup.image_size,
         "crop": setup.crop,

@@ -9,6 +9,7 @@ from unlir_jax.core import choices, loops
 from unlir_jax.core.document_types import Document, Record
 from unlir_jax.explanation.scoring import Scorer
 from unlir_jax.metrics import spec
+from unlir_jax.split import scores
 from unlir_jax.types import SplitModel
 
 # Of a setting of a method or metric, whole and broken; none has use for more.
@@ -48,7 +49,7 @@ def make(
     names: Sequence[str],
     options: Mapping[str, Document],
     order: tuple[str, ...] = (),
-    score: str = "",
+    score: scores.Score | None = None,
 ) -> tuple[list[Scorer], Record]:
     """Make metrics, and say what each means.
 
@@ -57,7 +58,7 @@ def make(
         names: See `check`.
         options: Settings by metric; a metric's settings hold for its variants too.
         order: The network's layers, for what redraws them.
-        score: Score of all metrics that have a setting `score`; "" for their own.
+        score: Score of all metrics that have a setting `score`; None for their own.
     """
     values = _values(names, options, order, score)
     given = _given(values)
@@ -134,7 +135,7 @@ def _values(
     names: Sequence[str],
     options: Mapping[str, Document],
     order: tuple[str, ...],
-    score: str = "",
+    score: scores.Score | None = None,
 ) -> dict[str, Record]:
     """Give the settings of each metric: defaults, then options, then its variant."""
     plain = dict.fromkeys(spec.base(name) for name in names)

@@ -60,7 +60,7 @@ class EvaluationSetup(NamedTuple):
     @property
     def score(self) -> scores.Score:
         """Give the score that says which class is predicted."""
-        return scores.resolve(self.settings.score or "softmax")
+        return explainers.find_score(self.settings.score or "softmax")
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -103,8 +103,9 @@ def prepare(settings: Settings) -> EvaluationSetup:
     controls = tuple(
         name for name in saliency.CONTROLS if settings.controls and name not in chosen
     )
-    options, score = settings.method_options.to_dict(), settings.score
-    parameters = _parameters((*chosen, *controls), options, score)
+    score = explainers.find_score(settings.score) if settings.score else None
+    methods = settings.method_options.to_dict()
+    parameters = _parameters((*chosen, *controls), methods, score)
     known = panels.part_explainer(network, model.name) if "parts" in chosen else None
     made = {
         name: explainers.make(name, network, values, known and known.centres)
@@ -145,7 +146,7 @@ def prepare(settings: Settings) -> EvaluationSetup:
 
 def _check(settings: Settings) -> None:
     ranges.check(settings)
-    scores.resolve(settings.score or "softmax")
+    explainers.find_score(settings.score or "softmax")
     if settings.labels not in LABELS:
         raise ValueError(f"`labels`={settings.labels!r}; expected one of {LABELS}.")
 
@@ -297,10 +298,10 @@ def _open(settings: Settings) -> source.Source:
 def _parameters(
     names: Sequence[str],
     options: Mapping[str, Mapping[str, object]],
-    score: str = "",
+    score: scores.Score | None = None,
 ) -> dict[str, dict[str, object]]:
     """Give the settings of every method, as changed by `method_options`."""
-    found = {name: explainers.settings(name, None, score or None) for name in names}
+    found = {name: explainers.settings(name, None, score) for name in names}
     metrics.merge(found, options, "method_options", explainers.defaults)
     return found
 

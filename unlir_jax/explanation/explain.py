@@ -110,6 +110,7 @@ def run(
     if methods is not None:
         methods = explainers.check(methods, steps)
     random_keys.check_seed(seed)
+    score = explainers.find_score(score) if isinstance(score, str) else score
     measured = scores.resolve("softmax" if score is None else score)
     if batch_size is not None and batch_size < 1:
         raise ValueError(f"`batch_size`={batch_size}; expected at least 1.")

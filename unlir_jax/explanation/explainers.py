@@ -1,9 +1,12 @@
 """Explainers by name, and their settings."""
 
+import dataclasses
 import functools
+import importlib
 import importlib.metadata
 import inspect
 from collections.abc import Sequence
+from typing import cast
 
 from unlir_jax import saliency
 from unlir_jax.core import choices
@@ -83,6 +86,35 @@ def check(
             f"{', '.join(chosen)}."
         )
     return chosen
+
+
+@functools.cache
+def find_score(text: str) -> scores.Score:
+    """Give the score that a command names.
+
+    Args:
+        text: A name of a score, or `package.module:name` of a `Score` or of a function
+            `(logits, labels) -> [batch]`.
+
+    Raises:
+        ValueError: There is no such score, or the module cannot be imported.
+    """
+    place, colon, name = text.partition(":")
+    if not colon:
+        return scores.resolve(text)
+    expected = "expected package.module:name of a function (logits, labels) -> [batch]"
+    try:
+        found = getattr(importlib.import_module(place), name, None)
+    except Exception as error:
+        raise ValueError(
+            f"`score`={text!r} cannot be imported ({error}); {expected}."
+        ) from error
+    if isinstance(found, scores.Score):
+        return dataclasses.replace(found, name=text)
+    if not callable(found):
+        what = "nothing" if found is None else f"a {type(found).__name__}"
+        raise ValueError(f"`score`={text!r} is {what}; {expected}.")
+    return scores.Score(text, cast(scores.Function, found), f"{text} of the logits")
 
 
 def settings(

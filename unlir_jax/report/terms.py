@@ -11,6 +11,7 @@ TERMS = {
     "normalization": "Normalisation of the map",
     "flat_map": "A flat map",
     "void": "Void pixels",
+    "unbounded": "A score without bounds",
 }
 
 

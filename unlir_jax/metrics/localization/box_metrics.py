@@ -123,10 +123,12 @@ def _of_boxes(
     if least is not None and not 0 <= least < 1:
         raise ValueError(f"`least`={least}; expected an overlap in [0, 1) or None.")
     network = split.whole(model)
+    # The likeliest class is that of one row of logits.
+    compared = scores.NAMED["logit"] if name == "official_metric" else None
 
     def score(variables, images, labels, saliency, boxes, *, key=None):
         del key  # Nothing here is random.
-        check_inputs(model, variables, images, labels, saliency)
+        check_inputs(model, variables, images, labels, saliency, compared)
         box.check_boxes(boxes, images)
         found = predicted_boxes(saliency, images.shape[1:3], connectivity)
         best = np.asarray(
