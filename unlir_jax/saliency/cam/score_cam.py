@@ -65,9 +65,10 @@ def score_cam(
     choices.check("weighting", weighting, Weighting)
     choices.check("alignment", alignment, Alignment)
     if weighting == "probability":
-        if score != "logit":
+        name = scores.resolve(score).name
+        if name != "logit":
             raise ValueError(
-                f"`score`={score!r} with `weighting`='probability', which is a "
+                f"`score`={name!r} with `weighting`='probability', which is a "
                 "score of its own; expected weighting 'softmax' or 'increase'."
             )
         score = "softmax"
