@@ -107,6 +107,7 @@ def adcc(
         mask = maps.normalize(maps.resize(saliency, images.shape[1:3]), "range")
         return jnp.mean(mask, axis=(1, 2))
 
+    @split.guarded(model, scores.resolve(score))
     def measure(variables, images, labels, saliency, *, key=None):
         inputs = (variables, images, labels, saliency)
         found = coheres(*inputs, key=key)

@@ -206,6 +206,8 @@ def saliency_metric(
     @jax.jit
     def log_probability(variables, images, labels, found):
         logits = network(variables, _crop(images, found))
+        if compared.name == "softmax":
+            return scores.NAMED["log_softmax"](logits, labels)
         return compared.log_odds(logits, labels)[0]
 
     def measure(variables, images, labels, saliency, *, key=None):
