@@ -63,10 +63,20 @@ def methods() -> str:
 def all_methods() -> str:
     """List the explainers, a line each."""
     rows = [
-        (f"`{name}`", spec.formula, spec.passes, spec.source)
+        (f"`{name}`", spec.formula, _sign(name), spec.passes, spec.source)
         for name, spec in saliency.SPECS.items()
     ]
-    return _table(("name", "map", "network passes", "source"), rows)
+    return _table(("name", "map", "sign", "network passes", "source"), rows)
+
+
+def _sign(name: str) -> str:
+    """Say whether a method's maps have a sign, or with which setting."""
+    signed = saliency.SPECS[name].signed
+    if saliency.is_signed(name):
+        return "yes"
+    if not signed or isinstance(signed, bool):
+        return "no"
+    return " ".join(f"`{each}={values[0]!r}`" for each, values in signed.items())
 
 
 def all_metrics() -> str:

@@ -143,6 +143,12 @@ def write(folder: Path) -> None:
         for place in range(2):
             pixels = random.integers(0, 256, (40, 40, 3), np.uint8)
             Image.fromarray(pixels).save(folder / name / f"{place:03}_image.jpg")
+    for path in sorted((folder / "images").rglob("*.jpg")):
+        place = path.relative_to(folder / "images").with_suffix(".npy")
+        (folder / "theirs" / "attention" / place).parent.mkdir(
+            parents=True, exist_ok=True
+        )
+        np.save(folder / "theirs" / "attention" / place, random.random((8, 8)))
     for name in ("cat.jpg", "bird.jpg", "animal.png"):
         pixels = random.integers(0, 256, (40, 40, 3), np.uint8)
         Image.fromarray(pixels).save(folder / name)

@@ -11,10 +11,14 @@ from unlir_jax.core import choices, random_keys
 from unlir_jax.types import Array, Images, Mask, RandomKey, Saliency
 
 Normalization = Literal["range", "max", "sigmoid"]
+Signs = Literal["relu", "abs", "range"]
+"""What a mask makes of a map's negative values, see `mask`."""
 Baseline = Literal["black", "mean", "blur", "noise"]
 
 BLUR_SIZE, BLUR_SIGMA = 11, 5.0
 NOISE_DEVIATION = 0.2
+LEAST_CONTRAST = 0.1
+"""Distance of a mask's deciles below which it is nearly flat."""
 
 
 def resize(saliency: Saliency, size: tuple[int, ...]) -> jax.Array:
@@ -38,15 +42,15 @@ def resize(saliency: Saliency, size: tuple[int, ...]) -> jax.Array:
 
 @functools.partial(jax.jit, static_argnums=1, inline=True)
 def _resized(saliency: jax.Array, size: tuple[int, int]) -> jax.Array:
-    down = _interpolation(saliency.shape[1], size[0]).astype(saliency.dtype)
-    across = _interpolation(saliency.shape[2], size[1]).astype(saliency.dtype)
+    down = interpolation(saliency.shape[1], size[0]).astype(saliency.dtype)
+    across = interpolation(saliency.shape[2], size[1]).astype(saliency.dtype)
     highest = jax.lax.Precision.HIGHEST
     rows = jnp.einsum("hr,brc->bhc", down, saliency, precision=highest)
     return jnp.einsum("wc,bhc->bhw", across, rows, precision=highest)
 
 
 @functools.lru_cache(maxsize=256)
-def _interpolation(source: int, target: int) -> np.ndarray:
+def interpolation(source: int, target: int) -> np.ndarray:
     """Weigh `source` samples for each of `target` samples, edges repeated."""
     centres = np.clip(
         (np.arange(target) + 0.5) * source / target - 0.5, 0.0, source - 1.0
@@ -116,6 +120,69 @@ def _normalized(saliency: jax.Array, mode: Normalization) -> jax.Array:
     else:
         result = jax.nn.sigmoid(safe)
     return jnp.where(flat, 0, result)
+
+
+def mask(saliency: Saliency, size: tuple[int, ...], signs: Signs = "relu") -> jax.Array:
+    """Make masks of raw maps, as metrics do: enlarge, treat signs, bring to [0, 1].
+
+    A map has a sign where zero means no effect and negative values count against the
+    label, see `ExplainerSpec.signed`. By its range alone, zero becomes grey there, and
+    the mask keeps half of everything.
+
+    Args:
+        saliency: `[batch, rows, columns]`.
+        size: Height and width of the images.
+        signs: `relu` sets negative values to 0, `abs` takes magnitudes, and `range`
+            changes nothing: it is for maps whose zero means nothing. Then
+            `(s - min) / (max - min)`. For maps without negative values all three are
+            the same.
+
+    Returns:
+        `[batch, *size]` in [0, 1]; zeros for a map without contrast.
+
+    Raises:
+        ValueError: `signs` is unknown.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from unlir_jax import maps
+        >>> saliency = jnp.asarray([[[-4.0, 0.0, 2.0, 4.0]]])
+        >>> maps.mask(saliency, (1, 4), "relu")[0, 0].tolist()
+        [0.0, 0.0, 0.5, 1.0]
+        >>> maps.mask(saliency, (1, 4), "range")[0, 0].tolist()
+        [0.0, 0.5, 0.75, 1.0]
+    """
+    choices.check("signs", signs, Signs)
+    return _mask(jnp.asarray(saliency), tuple(map(int, size)), signs)
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2), inline=True)
+def _mask(saliency: jax.Array, size: tuple[int, int], signs: Signs) -> jax.Array:
+    enlarged = resize(saliency, size)
+    if signs == "relu":
+        # NaN and infinities stay: a map that has some is flat.
+        below = (enlarged < 0) & (enlarged > -jnp.inf)
+        enlarged = jnp.where(below, 0, enlarged)
+    elif signs == "abs":
+        enlarged = jnp.abs(enlarged)
+    return normalize(enlarged, "range")
+
+
+def is_nearly_flat(mask: Mask) -> np.ndarray:
+    """Tell which masks hardly differ from a grey image: deciles less than 0.1 apart.
+
+    The 10th and the 90th percentile of its pixels are compared. Such a mask dims the
+    whole image alike, or hides all but a few pixels, so that drop and gain say nothing
+    about where it marks what.
+
+    Args:
+        mask: `[batch, height, width]` in [0, 1], see `mask`.
+
+    Returns:
+        Booleans, `[batch]`.
+    """
+    low, high = np.percentile(np.asarray(mask, np.float32), (10, 90), axis=(1, 2))
+    return high - low < LEAST_CONTRAST
 
 
 def apply_mask(

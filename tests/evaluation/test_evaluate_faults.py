@@ -351,6 +351,38 @@ def test_a_batch_of_other_arrays_is_damaged(batch, name, value, words):
     assert again is None and words in damage
 
 
+def test_a_batch_that_did_not_look_for_nearly_flat_masks_is_taken(batch):
+    file, read = batch
+    rewritten(file, nearly_flat=None)
+    rows, damage = read()
+    assert not damage and (rows.nearly_flat == -1).all()
+    assert rows.nearly_flat.shape == rows.flat.shape
+
+
+@pytest.mark.parametrize(
+    ("methods", "signs"),
+    [(["grad_cam", "edges"], "relu"), (["grad_cam", "occlusion"], "range")],
+)
+def test_an_earlier_version_masked_maps_with_a_sign_by_their_range(methods, signs):
+    known = config.to_dict(evaluate.default_settings.evaluation())
+    options = {"average_drop": {"signs": "relu"}, "insertion": {"steps": 4}}
+    ours = known | {"methods": methods, "metric_options": options}
+    found = evaluate._before(known, ours)
+    assert found["metric_options"] == {"average_drop": {"signs": signs}}
+    assert found["maps"] == ""
+
+
+def test_batches_of_maps_with_a_sign_say_how_they_were_masked(pictures, weights):
+    from unlir_jax.evaluation import setup
+
+    nothing = np.asarray([], int)
+    for methods, rule in ((("center",), None), (("occlusion",), "relu")):
+        given = settings(pictures, weights, ("methods", repr(methods)))
+        given.metrics, given.metric_options = ("average_drop",), {}
+        about = setup.prepare(given).whose().about(nothing, nothing)
+        assert about.get("signs") == rule
+
+
 @pytest.mark.exhaustive
 def test_a_batch_of_another_evaluation_is_refused(pictures, weights, stopped, tmp_path):
     other = settings(pictures, weights, ("methods", "('edges',)"))

@@ -12,7 +12,7 @@ from PIL import Image
 
 from unlir_jax import cli, maps, metrics, saliency
 from unlir_jax.data import image_files
-from unlir_jax.explanation import explain
+from unlir_jax.explanation import explain, measures
 from unlir_jax.models import pretrained
 from unlir_jax.report import words
 from unlir_jax.storage import files as record
@@ -94,7 +94,7 @@ def test_results_hold_what_was_promised(results, weights):
     assert re.fullmatch("[0-9a-f]{64}", results["weights"]["sha256"])
     assert results["settings"]["methods"] == list(METHODS)
     assert results["settings"]["hyper_parameters"]["opti_cam"]["steps"] == 2
-    assert results["settings"]["baselines"] == explain.BASELINES
+    assert results["settings"]["baselines"] == measures.BASELINES
     assert {"unlir_jax", "jax", "jaxlib", "flax", "python", "backend"} <= set(
         results["versions"]
     )
@@ -114,7 +114,7 @@ def test_results_hold_what_was_promised(results, weights):
             for metric in (*words.COLUMNS, "masked_probability"):
                 assert 0 <= row[metric] <= 1
             assert isinstance(row["flat"], bool)
-            assert len(row["insertion_curve"]) == explain.CURVE_STEPS + 1
+            assert len(row["insertion_curve"]) == measures.CURVE_STEPS + 1
             # The last picture of insertion, and the first of deletion, is the picture.
             whole = pytest.approx(label["probability"], abs=1e-5)
             assert row["insertion_curve"][-1] == whole

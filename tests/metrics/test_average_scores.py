@@ -30,7 +30,7 @@ def saliency():
 def test_the_three_formulas(pictures, saliency):
     from unlir_jax import maps
 
-    mask = maps.normalize(maps.resize(saliency, (32, 32)))
+    mask = maps.normalize(jnp.maximum(maps.resize(saliency, (32, 32)), 0))
     p = probabilities(pictures, 5.0)
     o = probabilities(maps.apply_mask(pictures, mask), 5.0)
     found = metrics.average_scores(logit_model(5.0))({}, pictures, LABELS, saliency)

@@ -11,7 +11,8 @@ from unlir_jax.metrics import spec
 
 TERMS = {
     *("metric", "mask_space", "score", "baseline", "ties", "normalization"),
-    *("flat_map", "void", "unbounded", "resize", "higher_is_better", "settings"),
+    *("flat_map", "void", "unbounded", "signs", "resize"),
+    *("higher_is_better", "settings"),
 }
 
 
@@ -50,6 +51,20 @@ def test_settings_change_the_contract():
     found = metrics.contract("random_labels@hog")
     assert found["score"].startswith("hog of the map")
     assert metrics.contract("road", {"loop": "host"}) == metrics.contract("road")
+
+
+def test_the_contract_says_what_becomes_of_signs():
+    masking = {name for name in metrics.FACTORIES if "signs" in spec.defaults(name)}
+    averages = {f"average_{each}" for each in ("drop", "increase", "gain")}
+    assert masking == {*averages, "coherency", "adcc", "complexity"}
+    for name in masking:
+        found = metrics.contract(name, {"signs": "abs"})
+        assert found["signs"].startswith("abs where") and metrics.contract(name)[
+            "settings"
+        ]["signs"] == ("relu")
+    for name in ("insertion", "deletion", "road", "pointing_game"):
+        assert metrics.contract(name)["signs"] == "kept: they rank below zero"
+    assert "signed means" in metrics.contract("aopc_morf")["signs"]
 
 
 def test_unknown_names_are_refused():

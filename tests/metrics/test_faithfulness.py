@@ -192,9 +192,10 @@ def test_adcc_is_the_harmonic_mean_of_its_parts(model, pictures, weights, salien
         return jnp.asarray(images).mean(-1) * weights[..., 0].sum(-1)[None]
 
     found = metrics.adcc(model, explain)({}, pictures, LABELS, saliency)
-    mask = np.asarray(maps.normalize(maps.resize(saliency, (32, 32))), np.float64)
+    positive = jnp.maximum(maps.resize(saliency, (32, 32)), 0)
+    mask = np.asarray(maps.normalize(positive), np.float64)
     masked = pictures * mask[..., None]
-    again = np.asarray(explain({}, masked, LABELS), np.float64)
+    again = np.maximum(np.asarray(explain({}, masked, LABELS), np.float64), 0)
     coherency = [
         (1 + np.corrcoef(m.ravel(), a.ravel())[0, 1]) / 2
         for m, a in zip(mask, again, strict=True)

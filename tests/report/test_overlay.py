@@ -72,6 +72,49 @@ def test_legend():
     assert all(len(colour) == 7 for colour in colours)
 
 
+def test_signed_values_end_at_the_99th_percentile_of_magnitudes():
+    saliency = np.linspace(-2, 1, 10_000, dtype=np.float32).reshape(1, 100, 100)
+    saliency[0, 0, 0] = -50
+    found = overlay.signed_values(saliency, 100)[0]
+    end = np.percentile(np.abs(saliency), 99)
+    np.testing.assert_allclose(found, np.clip(saliency[0] / end, -1, 1), atol=1e-6)
+    assert found.min() == -1 and 0.45 < found.max() < 0.55
+    # Of a single pixel the percentile is 0, and a flat map has nothing to show.
+    dot = np.zeros((2, 20, 20), np.float32)
+    dot[0, 3, 3] = -4
+    assert overlay.signed_values(dot, 20)[0, 3, 3] == -1
+    assert not overlay.signed_values(dot, 20)[1].any()
+
+
+def test_signs_are_drawn_about_zero():
+    """Zero leaves the grey image, and both signs are as strong, in blue and red."""
+    values = np.tile(np.repeat(np.float32([-1, 0, 1]), 64), (192, 1))
+    shown = pixels(overlay.overlay(RED, values, signed=True))
+    below, nothing, above = (shown[224, column] for column in (40, 224, 400))
+    plain = pixels(overlay.overlay(RED, np.zeros((192, 192))))[224, 224]
+    np.testing.assert_array_equal(nothing, plain)
+    assert below[2] > below[0] + 80 and above[0] > above[2] + 80
+    half = overlay.colours(np.asarray([-0.5, 0.5]), signed=True)
+    full = overlay.colours(np.asarray([-1.0, 1.0]), signed=True)
+    assert (half.sum(1) > full.sum(1)).all()
+    colours = overlay.legend(5, signed=True)
+    assert colours[2] == "#808080" and len(set(colours)) == 5
+
+
+def test_maps_are_drawn_by_their_kind():
+    saliency = np.random.default_rng(0).normal(size=(1, 7, 7)).astype(np.float32)
+    plain, signed = (
+        overlay.views([RED], saliency, signs)[0] for signs in (None, "relu")
+    )
+    assert not plain.signed and signed.signed
+    mask = overlay.masks(saliency, 224, "relu")[0]
+    assert (mask == 0).mean() > 0.2
+    np.testing.assert_array_equal(
+        pixels(signed.masked), pixels(overlay.masked(RED, mask))
+    )
+    assert (pixels(plain.overlay) != pixels(signed.overlay)).any()
+
+
 @pytest.mark.parametrize(
     ("mask", "message"),
     [

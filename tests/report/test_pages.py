@@ -62,7 +62,7 @@ class Reader(HTMLParser):
 def scores(share):
     curves = {"insertion_curve": [0.0, share], "deletion_curve": [share, float("nan")]}
     rest = dict.fromkeys((*words.COLUMNS, words.SHOWN), share)
-    return {**rest, **curves, "flat": share == 0}
+    return {**rest, **curves, "flat": share == 0, "nearly_flat": True}
 
 
 def line(part, amount, **more):
@@ -80,7 +80,10 @@ def account():
 
 
 def explain(methods=("grad_cam", BAD), controls=("center", "edges")):
-    views = {name: overlay.View(PICTURE, PICTURE) for name in methods}
+    views = {
+        name: overlay.View(PICTURE, PICTURE, signed)
+        for name, signed in zip(methods, (False, True), strict=True)
+    }
     label = {"index": 1, "name": BAD, "probability": 0.5, "source": "asked"}
     entry = {
         **{"file": f"folder/{BAD.replace('/', '|')}", "sheet": f"{BAD}__sheet.png"},
@@ -96,6 +99,7 @@ def explain(methods=("grad_cam", BAD), controls=("center", "edges")):
         **{"weights": {"source": BAD, "sha256": "0" * 64}, "images": [entry] * 2},
         "settings": {"methods": list(methods), "controls": list(controls), "a": BAD},
         **{"mean": rows, "flat": dict.fromkeys(rows, 1), "failed": [{"error": BAD}]},
+        "nearly_flat": dict.fromkeys(rows, 1),
     }
     return explanation_page.page(document, [article] * 2)
 
@@ -104,7 +108,7 @@ def evaluate():
     metrics, names = ["insertion", "road@" + BAD], ["grad_cam", BAD, "center"]
     figure = {"mean": 0.5, "low": 0.25, "high": 0.75}
     terms = dict.fromkeys(evaluation.terms.TERMS, BAD)
-    contract = {**terms, "resize": BAD, "settings": {"baseline": BAD, "b": None}}
+    contract = {**terms, "resize": BAD, "settings": {"baseline": BAD, "signs": None}}
     pair = {"metric": "insertion", "first": BAD, "second": "center", "holm": 0.5}
     ranking = {"methods": names, "reversals": 0.5, "always_first": BAD, "lowest": 0.0}
     found = {f"{name}/{m}": figure for name in names for m in metrics}
@@ -115,6 +119,7 @@ def evaluate():
             **{"statistics": {"confidence": 0.95}, "flat": dict.fromkeys(names, 1)},
             **{"undefined": {"road": {"pictures": 1, "first": BAD}}, "notices": [BAD]},
             **{"unreadable": [BAD], "unreadable_why": BAD},
+            "nearly_flat": dict.fromkeys(names, 1),
         },
         "contract": {name: contract for name in metrics},
         "comparisons": [

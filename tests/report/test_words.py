@@ -3,8 +3,9 @@
 from unlir_jax.report import words
 
 
-def row(insertion, deletion, flat=False):
-    return {"insertion": insertion, "deletion": deletion, "flat": flat}
+def row(insertion, deletion, flat=False, nearly=False):
+    scores = {"insertion": insertion, "deletion": deletion}
+    return scores | {"flat": flat, "nearly_flat": flat or nearly}
 
 
 CONTROLS = {"center": row(0.5, 0.3), "edges": row(0.2, 0.1)}
@@ -35,6 +36,15 @@ def test_a_flat_map_is_said_once():
     found = words.warnings({"grad_cam": row(0.1, 0.9, flat=True)}, CONTROLS)
     assert len(found) == 1
     assert found[0].startswith("Grad-CAM gave a flat map")
+
+
+def test_a_nearly_flat_mask_is_said_of_methods_only():
+    methods = {"occlusion": row(0.6, 0.05, nearly=True)}
+    methods["fake_cam"] = row(0.1, 0.9, nearly=True)
+    assert words.warnings(methods, {}) == [
+        "The mask of Occlusion is nearly flat (deciles less than 0.1 apart): its "
+        "average drop and gain say nothing."
+    ]
 
 
 def test_a_class_that_is_not_there_has_no_scores_to_compare():

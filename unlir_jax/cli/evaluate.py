@@ -14,6 +14,8 @@ methods=grad_cam+opti_cam,metrics=average_drop+insertion \\
       --config.data.path=pictures --config.model.weights=FILE --workdir runs/scores
   unlir evaluate --config configs/evaluate.py:model=runs/birds \\
       --config.data.path=birds --config.labels=predicted --workdir runs/scores
+  unlir evaluate --config configs/evaluate.py:model=mobilenet_v2 --maps theirs \
+      --config.data.path=pictures --config.model.weights=FILE --workdir runs/scores
 
 Writes per_image.parquet and .csv (image, label, method, metric, value), summary.json
 with intervals, summary.md and report.html. Killed or stopped, the same command goes on
@@ -27,6 +29,8 @@ def add(parser: argparse.ArgumentParser) -> None:
     help = "where all of it is kept"
     parser.add_argument("--workdir", required=True, metavar="DIR", help=help)
     options.score(parser)
+    help = "maps of other methods: FOLDER/METHOD/IMAGE.npz, .npy or .png"
+    parser.add_argument("--maps", metavar="FOLDER", help=help)
     options.quiet(parser)
 
 
@@ -41,6 +45,8 @@ def run(arguments: argparse.Namespace) -> int:
     asked = [] if arguments.score is None else [f"score={arguments.score}"]
     overrides = [*asked, *names.renamed(arguments.overrides)]
     settings = config.load(arguments.config, overrides)
+    if arguments.maps is not None:
+        settings.maps = arguments.maps
     mesh.join_processes()
     from unlir_jax.evaluation import evaluate
 

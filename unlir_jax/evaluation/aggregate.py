@@ -8,7 +8,7 @@ import numpy as np
 from unlir_jax import metrics
 from unlir_jax.core.document_types import Record
 from unlir_jax.data import source
-from unlir_jax.evaluation import store
+from unlir_jax.evaluation import batch_files, store
 from unlir_jax.evaluation.comparison import Figures
 from unlir_jax.evaluation.setup import EvaluationSetup
 from unlir_jax.explanation import results as results_of
@@ -188,7 +188,7 @@ def document(
         "score": setup.score.name,
         "metrics": list(setup.columns),
         "hyper_parameters": results_of.recorded(setup.parameters),
-        "flat": dict(zip(setup.explainers, rows.flat.sum(0).tolist(), strict=True)),
+        **_flat(setup, rows),
         "image_size": setup.image_size,
         "crop": setup.crop,
         "preprocessing": pretrained.prepared(
@@ -199,17 +199,28 @@ def document(
         "gallery": setup.settings.gallery,
         "versions": files.versions(),
     }
-    unbeaten = cautions.sentences(figures.unbeaten, setup.controls)
+    unbeaten = cautions.sentences(figures.unbeaten, setup.controls, figures.power)
     return {
         **figures.means,
         **results.pooled,
         "about": about,
         "contract": {name: setup.contracts[name] for name in setup.columns},
         "comparisons": figures.pairs,
+        "power": figures.power,
         "rankings": results.rankings,
         "thresholds": results.thresholds,
         "cautions": [*setup.notices, *unbeaten],
     }
+
+
+def _flat(setup: EvaluationSetup, rows: store.Rows) -> Record:
+    """Count flat maps and nearly flat masks; None where an earlier version did not."""
+    flat = dict(zip(setup.explainers, rows.flat.sum(0).tolist(), strict=True))
+    counts: list[int | None] = rows.nearly_flat.sum(0).tolist()
+    if (rows.nearly_flat == batch_files.UNKNOWN).any():
+        counts = [None] * len(counts)
+    nearly_flat = dict(zip(flat, counts, strict=True))
+    return {"flat": flat, "nearly_flat": nearly_flat, "signed": list(setup.signed)}
 
 
 def _why(setup: EvaluationSetup, rows: store.Rows) -> str:

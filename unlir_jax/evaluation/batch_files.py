@@ -27,6 +27,8 @@ HEADER = re.compile(
 )
 KINDS = {"index": "iu", "unreadable": "iu", "label": "iu", "predicted": "iu"}
 KINDS |= {"probability": "f", "values": "f", "flat": "b", "curve": "fiu"}
+KINDS |= {"nearly_flat": "i"}
+UNKNOWN = -1
 
 
 class Rows(NamedTuple):
@@ -39,6 +41,8 @@ class Rows(NamedTuple):
         probability: Probability of `label`, `[images]`.
         values: `[images, methods, metrics]`.
         flat: Whether maps are flat, `[images, methods]`.
+        nearly_flat: Whether masks are nearly flat, 1 or 0, `[images, methods]`; -1 in
+            batches of an earlier version, which did not look.
         curves: By metric, `[images, methods, steps]`.
         unreadable: Places of images that could not be read.
     """
@@ -49,6 +53,7 @@ class Rows(NamedTuple):
     probability: np.ndarray
     values: np.ndarray
     flat: np.ndarray
+    nearly_flat: np.ndarray
     curves: dict[str, np.ndarray]
     unreadable: np.ndarray
 
@@ -64,6 +69,8 @@ class Whose(NamedTuple):
         names: Names of all images of the data.
         labels: The class that is explained of each, -1 for the predicted one.
         batch_size: Images of a batch; the last has what is left.
+        signs: What masks made of the signs of maps that have some; "" where there are
+            none, or by their range, as an earlier version did.
     """
 
     weights: Mapping[str, str]
@@ -73,10 +80,12 @@ class Whose(NamedTuple):
     names: Sequence[str]
     labels: np.ndarray
     batch_size: int
+    signs: str = ""
 
     def about(self, index: np.ndarray, unreadable: np.ndarray) -> dict[str, object]:
         """Say what stands in a batch of these images."""
-        return {
+        signs: dict[str, object] = {"signs": self.signs} if self.signs else {}
+        return signs | {
             "weights": dict(self.weights),
             "methods": list(self.methods),
             "metrics": list(self.metrics),
@@ -153,13 +162,17 @@ def _arrays(file: Path) -> dict[str, np.ndarray]:
         if sum(archive.sizes.values()) > file.stat().st_size:
             raise ValueError("its arrays claim more bytes than the file has")
         return {
-            name.removesuffix(".npy"): _array(bytes(archive.read(name)), name)
+            name.removesuffix(".npy"): array(bytes(archive.read(name)), name)
             for name in archive.sizes
         }
 
 
-def _array(data: bytes, name: str) -> np.ndarray:
-    """Read an array whose header fits its bytes."""
+def array(data: bytes, name: str) -> np.ndarray:
+    """Read an array of numbers, as `numpy.save` writes it, whose header fits its bytes.
+
+    Raises:
+        ValueError: It does not, in a clause for the caller to put in a sentence.
+    """
     start = 10 + int.from_bytes(data[8:10], "little")
     header = HEADER.fullmatch(data, 0, min(start, MOST_HEADER))
     if header is None or start > MOST_HEADER:
@@ -176,11 +189,15 @@ def _rows(arrays: Mapping[str, np.ndarray], batch: int, whose: Whose) -> Rows:
     """Take a batch from its arrays, which have to be all of it, in the right shapes."""
     wanted = {name for name in Rows._fields if name != "curves"}
     wanted |= {f"{CURVE}{name}" for name in whose.curves}
+    if "flat" in arrays and "nearly_flat" not in arrays:
+        unknown = np.full(arrays["flat"].shape, UNKNOWN, np.int8)
+        arrays = {**arrays, "nearly_flat": unknown}
     if set(arrays) != wanted:
         named = sorted(set(arrays) ^ wanted)
         raise ValueError(f"it has too few or too many arrays: {named[0]!r:.100}")
     count, methods = len(arrays["index"].reshape(-1)), len(whose.methods)
     shapes = {"values": (count, methods, len(whose.metrics)), "flat": (count, methods)}
+    shapes["nearly_flat"] = shapes["flat"]
     shapes["unreadable"] = arrays["unreadable"].shape[:1]
     for name, array in arrays.items():
         curve = name.startswith(CURVE)

@@ -1,14 +1,14 @@
 """Intervals of means, tests of differences, and controls that are not beaten."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from unlir_jax import metrics
 from unlir_jax.core.document_types import Document, Record
-from unlir_jax.statistics import significance
+from unlir_jax.statistics import power, significance
 
 
 class Figures(NamedTuple):
@@ -18,15 +18,19 @@ class Figures(NamedTuple):
         means: `method/metric` to `mean`, `low`, `high` and `n`.
         pairs: One for each metric and pair of methods: `difference`, its interval,
             `p_value` of the paired permutation test, `holm`, the same after Holm's
-            correction over all pairs, and `win_rate` of the first.
+            correction over all pairs of its `family`, and `win_rate` of the first.
+            Pairs with a control are the family "controls", all others "methods".
         unbeaten: Where a method is not better than a control beyond chance: `metric`,
             `method`, `control`, `behind` (by how much the control is ahead, negative
             where it is not), and `worse`, whether that is beyond chance.
+        power: For each metric, what its number of images can show of the pairs with a
+            control: `metric`, and all that `power.Power` has. Empty without controls.
     """
 
     means: dict[str, Record]
     pairs: list[Record]
     unbeaten: list[Record]
+    power: list[Record]
 
 
 def compare(
@@ -53,6 +57,7 @@ def compare(
     """
     means: dict[str, Record] = {}
     pairs: list[Record] = []
+    counts: dict[str, int] = {}
     settings: Record = {"resamples": resamples, "seed": seed}
     for place, metric in enumerate(names):
         kept = values[np.isfinite(values[..., place]).all(1), :, place]
@@ -63,9 +68,11 @@ def compare(
             )
         if not len(kept):
             continue
+        counts[metric] = len(kept)
         sign = 1 if metrics.higher_is_better(metric) else -1
         for first, second in itertools.combinations(range(len(methods)), 2):
-            if methods[first] in controls and methods[second] in controls:
+            known = (methods[first] in controls) + (methods[second] in controls)
+            if known == 2:
                 continue
             one, other = kept[:, first], kept[:, second]
             found = significance.bootstrap_difference(
@@ -74,6 +81,7 @@ def compare(
             pairs.append(
                 {
                     "metric": metric,
+                    "family": "controls" if known else "methods",
                     "first": methods[first],
                     "second": methods[second],
                     "difference": float(found.mean),
@@ -83,10 +91,33 @@ def compare(
                     "win_rate": significance.win_rate(sign * one, sign * other),
                 }
             )
+    for family in ("controls", "methods"):
+        _correct([pair for pair in pairs if pair["family"] == family])
+    level = 1 - confidence
+    unbeaten = _unbeaten(pairs, controls, level)
+    return Figures(means, pairs, unbeaten, _power(pairs, counts, level, resamples))
+
+
+def _correct(pairs: Sequence[Record]) -> None:
+    """Correct the p-values of one family of comparisons for their number."""
     corrected = significance.holm([pair["p_value"] for pair in pairs]) if pairs else []
     for pair, p_value in zip(pairs, corrected, strict=True):
         pair["holm"] = float(p_value)
-    return Figures(means, pairs, _unbeaten(pairs, controls, 1 - confidence))
+
+
+def _power(
+    pairs: Sequence[Document], counts: Mapping[str, int], level: float, resamples: int
+) -> list[Record]:
+    """Say for each metric what its images can show against controls."""
+    comparisons = sum(pair["family"] == "controls" for pair in pairs)
+    if not comparisons:
+        return []
+    settings: Record = {"level": level, "resamples": resamples}
+    return [
+        {"metric": metric}
+        | power.of_comparisons(count, comparisons, **settings)._asdict()
+        for metric, count in counts.items()
+    ]
 
 
 def _interval(values: np.ndarray, confidence: float, settings: Document) -> Record:

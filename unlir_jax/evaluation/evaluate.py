@@ -10,11 +10,14 @@ from typing import NamedTuple
 
 import jax
 
+from unlir_jax import saliency
 from unlir_jax.core import finite
+from unlir_jax.core.document_types import Document, Record
 from unlir_jax.data import pipeline, source
 from unlir_jax.evaluation import aggregate, comparison, gallery, scoring, setup, store
 from unlir_jax.evaluation import settings as default_settings
 from unlir_jax.evaluation.setup import EvaluationSetup
+from unlir_jax.explanation import explainers
 from unlir_jax.report import evaluation as report
 from unlir_jax.runs import origins, sharing
 from unlir_jax.runtime import config, mesh, preemption, ranges
@@ -65,7 +68,7 @@ def run(
     folder, plain = paths.check(folder, "workdir"), config.to_dict(settings)
     first = say if mesh.is_first() else lambda text: None
     ranges.check(settings)
-    known = default_settings.known(plain)
+    known = _before(default_settings.known(plain), plain)
     place = sharing.Place(folder, plain, FREE, known, TRACES, default_settings.renewed)
     done = sharing.check(place)
     left = _left(folder, done, plain)
@@ -89,6 +92,25 @@ def run(
     for sentence in filter(None, (notice, left, *given.notices)):
         first(sentence)
     return _run(given, place, now, progress, say)
+
+
+def _before(known: Record, plain: Document) -> Record:
+    """Say what settings meant before there were they.
+
+    An earlier version masked by the range of every map. For maps without a sign the
+    default is the same.
+    """
+    names = [str(saliency.SYNONYMS.get(name, name)) for name in plain["methods"]]
+    own = {name: plain["method_options"].get(name, {}) for name in names}
+    signs = "range" if explainers.signed(own) else "relu"
+    options = plain["metric_options"].items()
+    before = known["metric_options"]
+    masking = {
+        name: before.get(name, {}) | {"signs": signs}
+        for name, each in options
+        if "signs" in each
+    }
+    return known | {"metric_options": before | masking}
 
 
 def _left(

@@ -232,7 +232,11 @@ def draw(
         for row in np.flatnonzero(known.index == index).tolist():
             picture = Image.fromarray(known.pixels[row])
             views = {
-                name: overlay.views([picture], known.maps[name][row : row + 1])[0]
+                name: overlay.views(
+                    [picture],
+                    known.maps[name][row : row + 1],
+                    setup.signs if name in setup.signed else None,
+                )[0]
                 for name in methods(setup)
             }
             scores = dict(zip(views, values[place].tolist(), strict=True))

@@ -67,13 +67,7 @@ def make(
         known = metrics.SPECS[spec.base(name)]
         if name in given or _join(scorers, name, values):
             continue
-        if known.together:
-            made = known.together(model, **values[name])
-        else:
-            made = functools.partial(
-                metrics.FACTORIES[spec.base(name)], model, **values[name]
-            )
-            made = made if known.needs in spec.EXPLAINING else made()
+        made, unsigned = _both(model, name, values[name])
         all_names = [name, *(other for other, giver in given.items() if giver == name)]
         columns = {
             each: "" if known.at_threshold else _result(each, values[each])
@@ -84,8 +78,25 @@ def make(
             for each in all_names
             for curve in metrics.SPECS[spec.base(each)].curves
         }
-        scorers.append(Scorer(columns, made, curves, known.needs))
+        scorers.append(Scorer(columns, made, curves, known.needs, unsigned))
     return scorers, {name: metrics.contract(name, values[name]) for name in names}
+
+
+def _both(
+    model: SplitModel, name: str, values: Document
+) -> tuple[Callable[..., Any], Callable[..., Any] | None]:
+    """Make a metric, and another for maps without a sign where it masks by signs."""
+    known = metrics.SPECS[spec.base(name)]
+
+    def make(settings: Document) -> Callable[..., Any]:
+        if known.together:
+            return known.together(model, **settings)
+        factory = metrics.FACTORIES[spec.base(name)]
+        made = functools.partial(factory, model, **settings)
+        return made if known.needs in spec.EXPLAINING else made()
+
+    signed = "signs" in values
+    return make(values), make({**values, "signs": "range"}) if signed else None
 
 
 def _join(scorers: list[Scorer], name: str, values: Mapping[str, Document]) -> bool:

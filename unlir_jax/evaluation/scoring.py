@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from unlir_jax.data import pipeline, source
-from unlir_jax.evaluation import store
+from unlir_jax.evaluation import given_maps, store
 from unlir_jax.evaluation.setup import EvaluationSetup
 from unlir_jax.explanation import scoring
 from unlir_jax.metrics.localization import boxes
@@ -80,14 +80,20 @@ def score(
     def advance(method: str, done: float) -> None:
         progress(_doing(method, begun, done, share, batches), share + done / batches)
 
+    theirs = {
+        name: given_maps.explainer(method, index, setup.image_size)
+        for name, method in setup.given.items()
+    }
     found = scoring.score_batch(
         setup.network,
-        setup.explainers,
+        {name: theirs.get(name, made) for name, made in setup.explainers.items()},
         setup.scorers,
         _batch(setup, batch, filled),
         key=jax.random.key(setup.settings.seed),
         score=setup.score,
         progress=advance,
+        signed=setup.signed,
+        signs=setup.signs,
     )
     # What stays NaN here follows from the curves of all images, see `aggregate`.
     nothing = np.full(len(index), np.nan)
@@ -106,6 +112,7 @@ def score(
         found.clean[filled],
         np.moveaxis(np.asarray(values), -1, 0)[filled],
         np.stack(list(found.flat.values()), 1)[filled],
+        np.stack(list(found.nearly_flat.values()), 1)[filled].astype(np.int8),
         {name: each[filled].astype(np.float32) for name, each in curves.items()},
         index[(index >= 0) & ~filled],
     )

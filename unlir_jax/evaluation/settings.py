@@ -164,6 +164,8 @@ def evaluation() -> ConfigDict:
             # Names of `unlir methods`, and settings of single ones.
             "methods": ("grad_cam", "opti_cam"),
             "method_options": {},
+            # Folder of methods from elsewhere, a map for each image, see `given_maps`.
+            "maps": "",
             "metrics": (
                 "average_drop",
                 "average_increase",

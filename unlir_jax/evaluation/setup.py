@@ -6,14 +6,15 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from unlir_jax import saliency, tree
+from unlir_jax import maps, saliency, tree
 from unlir_jax.core.document_types import Document
 from unlir_jax.data import duplicates, registry, source
 from unlir_jax.data.splits import PLACE
-from unlir_jax.evaluation import batch_files, labels
+from unlir_jax.evaluation import batch_files, given_maps, labels
 from unlir_jax.evaluation import scorers as metrics
 from unlir_jax.explanation import explainers
 from unlir_jax.explanation.scoring import OBJECTS, Scorer
+from unlir_jax.metrics import spec
 from unlir_jax.metrics.sanity.redrawn import redraw
 from unlir_jax.metrics.spec import EXPLAINING
 from unlir_jax.models import pretrained
@@ -33,8 +34,9 @@ SPLITS = ("test", "validation", "val")
 class EvaluationSetup(NamedTuple):
     """Hold what a config stands for, before the first image.
 
-    `notices` are sentences for people about what was taken for granted, and `further`
-    are hashes of weights besides the network's own, by their setting.
+    `notices` are sentences for people about what was taken for granted, `further` are
+    hashes of weights besides the network's own, by their setting, `signed` are the
+    methods whose maps have a sign, and `given` those from elsewhere.
     """
 
     settings: Settings
@@ -52,6 +54,8 @@ class EvaluationSetup(NamedTuple):
     others: Mapping[str, Variables]
     further: dict[str, str]
     annotations: tuple[str, ...]
+    signed: tuple[str, ...]
+    given: Mapping[str, given_maps.GivenMethod]
     image_size: int
     crop: float
     interpolation: str
@@ -72,6 +76,17 @@ class EvaluationSetup(NamedTuple):
         """List the curves that metrics give."""
         return tuple(curve for scorer in self.scorers for curve in scorer.curves)
 
+    @property
+    def signs(self) -> maps.Signs:
+        """Tell what the first metric that masks makes of the signs of maps."""
+        rules = self._rules()
+        return rules[0] if rules else "relu"
+
+    def _rules(self) -> list[maps.Signs]:
+        """List the rules for signs of the metrics that mask."""
+        every = (each["settings"] for each in self.contracts.values())
+        return [own["signs"] for own in every if "signs" in own]
+
     def whose(self) -> batch_files.Whose:
         """Say what its batches have to be of."""
         return batch_files.Whose(
@@ -82,6 +97,7 @@ class EvaluationSetup(NamedTuple):
             tuple(self.data.name(index) for index in range(self.data.size)),
             self.labels,
             self.settings.batch_size,
+            "+".join(sorted({*self._rules()} - {"range"})) if self.signed else "",
         )
 
 
@@ -93,31 +109,29 @@ def prepare(settings: Settings) -> EvaluationSetup:
             fit; the sentence says what would.
     """
     _check(settings)
-    chosen = explainers.check(tuple(settings.methods))
+    chosen = _methods(settings, by_parts=True)
     wanted = metrics.check(tuple(settings.metrics))
     laid = _layout(settings)
     data, model = _open(settings.data), settings.model
     network = _load(settings, model.weights)
     found, labelled_by = _labels(settings.labels, data, network)
-    chosen = explainers.check(chosen, by_parts=isinstance(network.module, PartNet))
+    chosen = _methods(settings, by_parts=isinstance(network.module, PartNet))
+    given = _given(settings, data, wanted)
     controls = tuple(
         name for name in saliency.CONTROLS if settings.controls and name not in chosen
     )
     score = explainers.find_score(settings.score) if settings.score else None
     methods = settings.method_options.to_dict()
     parameters = _parameters((*chosen, *controls), methods, score)
-    known = panels.part_explainer(network, model.name) if "parts" in chosen else None
-    made = {
-        name: explainers.make(name, network, values, known and known.centres)
-        for name, values in parameters.items()
-    }
+    made = _explainers(network, model.name, parameters)
+    made |= dict.fromkeys(given, given_maps.refuse)
+    signed = [*explainers.signed(parameters), *(n for n in given if given[n].signed)]
     options = settings.metric_options.to_dict()
     order = _order(network, metrics.sanity(wanted))
     scorers, contracts = metrics.make(network.model, wanted, options, order, score)
-    for scorer in scorers:
-        if scorer.needs in EXPLAINING:
-            # So that its settings are looked at now, not at the first batch.
-            scorer.score(next(iter(made.values())))
+    for scorer in (each for each in scorers if each.needs in EXPLAINING):
+        # So that its settings are looked at now, not at the first batch.
+        scorer.score(next(iter(made.values())))
     annotations = _annotations(scorers, data)
     others, further = _others(scorers, settings, network)
     network, others = _spread(laid, network, others)
@@ -131,12 +145,14 @@ def prepare(settings: Settings) -> EvaluationSetup:
         duplicates=None,
         explainers=made,
         controls=controls + tuple(c for c in saliency.CONTROLS if c in chosen),
-        parameters=parameters,
+        parameters=parameters | {n: each.about() for n, each in given.items()},
         scorers=scorers,
         contracts=contracts,
         others=others,
-        further=further,
+        further=further | {f"maps.{n}": given[n].sha256 for n in given},
         annotations=annotations,
+        signed=tuple(signed),
+        given=given,
         image_size=settings.data.image_size or network.image_size,
         crop=settings.data.crop or network.crop,
         interpolation=settings.data.interpolation or network.interpolation,
@@ -149,6 +165,42 @@ def _check(settings: Settings) -> None:
     explainers.find_score(settings.score or "softmax")
     if settings.labels not in LABELS:
         raise ValueError(f"`labels`={settings.labels!r}; expected one of {LABELS}.")
+
+
+def _methods(settings: Settings, *, by_parts: bool) -> tuple[str, ...]:
+    """Check the methods' names; there may be none where maps are given."""
+    if settings.maps and not settings.methods:
+        return ()
+    return explainers.check(tuple(settings.methods), by_parts=by_parts)
+
+
+def _given(
+    settings: Settings, data: source.Source, wanted: Sequence[str]
+) -> dict[str, given_maps.GivenMethod]:
+    """Find the methods from elsewhere, which no metric can ask again."""
+    if not settings.maps:
+        return {}
+    asking = [n for n in wanted if spec.SPECS[spec.base(n)].needs in EXPLAINING]
+    if asking:
+        raise ValueError(
+            f"`metrics` has {', '.join(asking)}, which explain other images, but "
+            f"`maps`={settings.maps!r} has maps of these alone; expected other metrics."
+        )
+    return given_maps.find(settings.maps, data, {*saliency.METHODS, explainers.PARTS})
+
+
+def _explainers(
+    network: pretrained.Pretrained,
+    model: str,
+    parameters: Mapping[str, dict[str, object]],
+) -> dict[str, Explainer]:
+    """Make the methods of this library."""
+    wanted = explainers.PARTS in parameters
+    known = panels.part_explainer(network, model) if wanted else None
+    return {
+        name: explainers.make(name, network, values, known and known.centres)
+        for name, values in parameters.items()
+    }
 
 
 def _layout(settings: Settings) -> mesh.Layout:

@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, NamedTuple
 import jax
 import numpy as np
 
-from unlir_jax import maps, metrics, saliency
+from unlir_jax import saliency
 from unlir_jax.core import loops, random_keys
 from unlir_jax.core.document_types import Document, Record
 from unlir_jax.data import classes, preprocessing
 from unlir_jax.data import image_files as files
-from unlir_jax.explanation import batches, explainers, scoring
+from unlir_jax.explanation import batches, explainers, measures, scoring
 from unlir_jax.explanation import results as explained
-from unlir_jax.metrics.spec import Needs
 from unlir_jax.models import pretrained
 from unlir_jax.models.pretrained import Pretrained
 from unlir_jax.parts import attribution
@@ -25,14 +24,11 @@ from unlir_jax.report import explanation_page, html, overlay, sheet
 from unlir_jax.split import scores
 from unlir_jax.storage import files as record
 from unlir_jax.storage import paths
-from unlir_jax.types import Explainer, Metric
+from unlir_jax.types import Explainer
 
 if TYPE_CHECKING:  # Other networks need none of it, and it takes long to import.
     from unlir_jax.part_report import panels
 
-AVERAGES = ("average_drop", "average_increase", "average_gain")
-BASELINES: dict[str, maps.Baseline] = {"insertion": "blur", "deletion": "black"}
-CURVE_STEPS = 28
 PAGE = "report.html"
 
 Progress = Callable[[str, float], None]
@@ -153,6 +149,7 @@ def run(
     parameters = {
         name: explainers.settings(name, steps, score) for name in (*methods, *compared)
     }
+    signed = explainers.signed(parameters)
     part_explainer = _part_explainer(network, model, rival) if by_parts else None
     made = {
         name: explainers.make(
@@ -173,15 +170,17 @@ def run(
             "hyper_parameters": explained.recorded(parameters),
             "label": label,
             "against": against,
-            "baselines": BASELINES,
-            "steps": CURVE_STEPS,
+            "baselines": measures.BASELINES,
+            "steps": measures.CURVE_STEPS,
             "seed": seed,
             "batch_size": rows,
             "image_size": network.image_size,
             "crop": network.crop,
             "white_level": white_level,
             "preprocessing": pretrained.prepared(network),
-            **_terms(measured),
+            **measures.terms(measured),
+            "signs": measures.SIGNS,
+            "signed": signed,
         },
         "versions": record.versions(),
         "images": [],
@@ -206,14 +205,10 @@ def run(
                 progress(doing, (before + share * len(batch)) / len(names))
 
             entries, raw = _explain(
-                network, made, batch + padding, given, seed, measured, advance
+                network, made, batch + padding, given, seed, measured, advance, signed
             )
             accounts = _explain_parts(part_explainer, batch + padding, entries)
-            pictures = [picture.framed for picture in batch]
-            overlays = {
-                name: overlay.views(pictures, raw[name][: len(batch)])
-                for name in methods
-            }
+            overlays = _overlays(batch, raw, methods, signed)
             for index, picture in enumerate(batch):
                 entry = entries[index]
                 entry["controls"] = {c: entry["methods"].pop(c) for c in compared}
@@ -228,7 +223,7 @@ def run(
             raise ValueError(explained.nothing_read(failed))
         progress("writing the report", 1.0)
         drawn = [article.result() for article in articles]
-        document["mean"], document["flat"] = explained.summarise(document["images"])
+        document |= explained.summarise(document["images"])
         written = [path.name for path in folder.iterdir()]
         document["files"] = sorted([*written, PAGE, record.RESULTS])
         record.write_text(folder / PAGE, explanation_page.page(document, drawn))
@@ -246,6 +241,7 @@ def _explain(
     seed: int,
     score: scores.Score,
     progress: Progress,
+    signed: Sequence[str] = (),
 ) -> tuple[list[Record], dict[str, np.ndarray]]:
     """Explain and score a batch.
 
@@ -253,52 +249,36 @@ def _explain(
         What `results.json` says of each image, and the raw maps by method.
     """
     model, files = network.model, [picture.file for picture in batch]
-    scorers = [
-        _scorer(metrics.average_scores(model, score=score), *AVERAGES, needs="logits"),
-        # Both together have one program and one pass less than each by itself.
-        _scorer(
-            metrics.insertion_minus_deletion(
-                model,
-                insertion_baseline=BASELINES["insertion"],
-                deletion_baseline=BASELINES["deletion"],
-                steps=CURVE_STEPS,
-                score=score,
-            ),
-            *(name for each in BASELINES for name in (each, f"{each}_curve")),
-        ),
-        _scorer(scoring.masked_probability(model, score), "masked_probability"),
-    ]
+    scorers = measures.scorers(model, score)
     labels = np.full(len(batch), -1 if given is None else given)
     images, key = jax.device_put(batches.stacked(batch)), jax.random.key(seed)
     own = scoring.Batch(images, labels, files)
     found = scoring.score_batch(
-        network, explainers, scorers, own, key=key, score=score, progress=progress
+        *(network, explainers, scorers, own),
+        key=key,
+        score=score,
+        progress=progress,
+        signed=signed,
+        signs=measures.SIGNS,
     )
     given_label = given is not None
     entries = explained.describe(files, found, network.class_names, given_label, score)
     return entries, found.maps
 
 
-def _terms(score: scores.Score) -> Record:
-    """Say what the scores of a report mean."""
-    curves = {
-        name: {"baseline": baseline, "steps": CURVE_STEPS}
-        for name, baseline in BASELINES.items()
-    }
+def _overlays(
+    batch: Sequence[batches.Picture],
+    raw: Mapping[str, np.ndarray],
+    methods: Sequence[str],
+    signed: Sequence[str],
+) -> dict[str, list[overlay.View]]:
+    """Draw the maps of each method; copies that fill the batch are left out."""
+    pictures = [picture.framed for picture in batch]
+    shown = {name: raw[name][: len(batch)] for name in methods}
     return {
-        "score": score.meaning,
-        "mask": "pixels in [0,1] before the network's normalisation",
-        "normalization": "range",
-        "ties": "row-major",
-        "contract": {
-            name: metrics.contract(name, curves.get(name, {}) | {"score": score})
-            for name in (*AVERAGES, *curves)
-        },
+        name: overlay.views(pictures, each, measures.SIGNS if name in signed else None)
+        for name, each in shown.items()
     }
-
-
-def _scorer(metric: Metric, *names: str, needs: Needs = "map") -> scoring.Scorer:
-    return scoring.Scorer({name: name for name in names}, metric, {}, needs)
 
 
 def _part_explainer(

@@ -5,12 +5,12 @@ import functools
 import importlib
 import importlib.metadata
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 from unlir_jax import saliency
 from unlir_jax.core import choices
-from unlir_jax.core.document_types import Record
+from unlir_jax.core.document_types import Document, Record
 from unlir_jax.features import receptive_field
 from unlir_jax.models.pretrained import Pretrained
 from unlir_jax.parts import attribution
@@ -125,6 +125,11 @@ def settings(
     asked = {"steps": steps, "score": score}
     given = {each: value for each, value in asked.items() if value is not None}
     return found | {each: given[each] for each in given if each in found}
+
+
+def signed(parameters: Mapping[str, Document]) -> list[str]:
+    """List the methods whose maps have a sign under their settings, in order."""
+    return [name for name, own in parameters.items() if saliency.is_signed(name, own)]
 
 
 def defaults(name: str) -> Record:

@@ -41,7 +41,10 @@ def describe(
         top = np.argsort(-row, kind="stable")[:TOP].tolist()
         methods = {
             name: {metric: plain(each[place]) for metric, each in values.items()}
-            | {"flat": plain(found.flat[name][place])}
+            | {
+                "flat": plain(found.flat[name][place]),
+                "nearly_flat": plain(found.nearly_flat[name][place]),
+            }
             for name, values in found.values.items()
         }
         entries.append(
@@ -75,9 +78,14 @@ def plain(value: np.ndarray | np.generic) -> Any:
 
 def summarise(
     entries: Sequence[Document],
-) -> tuple[dict[str, dict[str, float]], dict[str, int]]:
-    """Average the scores of each method over the images, and count its flat maps."""
-    means, flat = {}, {}
+) -> dict[str, dict[str, Any]]:
+    """Average the scores of each method over the images, and count its flat maps.
+
+    Returns:
+        `mean`, scores by method; `flat`, the number of its flat maps, and
+        `nearly_flat`, that of its nearly flat masks.
+    """
+    means, flat, nearly = {}, {}, {}
     rows = [entry["methods"] | entry["controls"] for entry in entries]
     for name in rows[0]:
         means[name] = {
@@ -86,7 +94,8 @@ def summarise(
             if metric in rows[0][name]
         }
         flat[name] = sum(row[name]["flat"] for row in rows)
-    return means, flat
+        nearly[name] = sum(row[name]["nearly_flat"] for row in rows)
+    return {"mean": means, "flat": flat, "nearly_flat": nearly}
 
 
 def nothing_read(failed: Sequence[Mapping[str, str]]) -> str:

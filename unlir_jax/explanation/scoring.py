@@ -1,7 +1,7 @@
 """One batch of images: explained by every method, and scored by every metric."""
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -40,12 +40,14 @@ class Scorer(NamedTuple):
         score: The metric; of one that makes new maps, `explain -> metric`.
         curves: Names of its curves, with their names in its result.
         needs: Its further input, see `metrics.spec`.
+        unsigned: The same for methods whose maps have no sign; None: `score`.
     """
 
     columns: dict[str, str]
     score: Callable[..., Any]
     curves: dict[str, str]
     needs: Needs = "map"
+    unsigned: Callable[..., Any] | None = None
 
 
 class Batch(NamedTuple):
@@ -76,6 +78,7 @@ class Scores(NamedTuple):
             `Score.each`.
         maps: Raw maps by method, `[batch, rows, columns]`.
         flat: Whether maps are flat, by method, `[batch]`.
+        nearly_flat: Whether their masks are nearly flat, see `maps.is_nearly_flat`.
         values: Columns and curves by method and name, `[batch]` and `[batch, steps]`.
     """
 
@@ -84,6 +87,7 @@ class Scores(NamedTuple):
     probabilities: np.ndarray
     maps: dict[str, np.ndarray]
     flat: dict[str, np.ndarray]
+    nearly_flat: dict[str, np.ndarray]
     values: dict[str, dict[str, np.ndarray]]
 
 
@@ -96,6 +100,8 @@ def score_batch(
     key: RandomKey,
     score: scores.Score = scores.NAMED["softmax"],
     progress: Callable[[str, float], None] = lambda method, share: None,
+    signed: Collection[str] = (),
+    signs: maps.Signs = "relu",
 ) -> Scores:
     """Explain a batch by every method, and score every map by every metric.
 
@@ -107,6 +113,8 @@ def score_batch(
         key: For all that is random; images do not share it.
         score: Score that says which class is predicted, and of which region.
         progress: Called before each method, with the share of them that is done.
+        signed: Methods whose maps have a sign.
+        signs: What masks make of their negative values.
 
     Raises:
         FloatingPointError: Logits, a map, or a score where its metric is defined, are
@@ -127,19 +135,23 @@ def score_batch(
     clean = probabilities[np.arange(len(labels)), labels]
     if score.places or not score.bounded:
         clean = np.asarray(of_logits(score)(logits, given))
-    found = Scores(labels, clean, probabilities, {}, {}, {})
+    found = Scores(labels, clean, probabilities, {}, {}, {}, {})
     for done, (name, explain) in enumerate(explainers.items()):
         progress(name, done / len(explainers))
         raw = explain(variables, images, given, key=key)
         # Before metrics see it: most take a map that is not finite for a flat one.
         _check(batch, f"the maps of {name}", raw)
         # Metrics would enlarge it alike, but be compiled for each size of map.
-        enlarged, flat = _enlarged(raw, images.shape[1:3])
+        rule = signs if name in signed else "range"
+        enlarged, flat, mask = _enlarged(raw, images.shape[1:3], rule)
         found.maps[name], found.flat[name] = np.asarray(raw), np.asarray(flat)
+        found.nearly_flat[name] = maps.is_nearly_flat(mask)
         found.values[name] = values = {}
         for scorer in scorers:
             arguments = (variables, images, given, enlarged)
-            own = _measure(scorer, explain, arguments, logits, batch.inputs, key)
+            unsigned = name not in signed and scorer.unsigned
+            made = scorer._replace(score=unsigned or scorer.score)
+            own = _measure(made, explain, arguments, logits, batch.inputs, key)
             undefined = _undefined(scorer, batch)
             for column, inner in (*scorer.columns.items(), *scorer.curves.items()):
                 if inner:
@@ -187,15 +199,20 @@ def _each(score: scores.Score) -> Callable[[Array], jax.Array]:
     return jax.jit(score.each)
 
 
-@functools.partial(jax.jit, static_argnums=1)
-def _enlarged(raw: Saliency, size: tuple[int, int]) -> tuple[jax.Array, jax.Array]:
-    return maps.resize(raw, size), maps.is_flat(raw)
+@functools.partial(jax.jit, static_argnums=(1, 2))
+def _enlarged(
+    raw: Saliency, size: tuple[int, int], signs: maps.Signs
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    return maps.resize(raw, size), maps.is_flat(raw), maps.mask(raw, size, signs)
 
 
 def masked_probability(
-    model: SplitModel, score: scores.Score = scores.NAMED["softmax"]
+    model: SplitModel,
+    score: scores.Score = scores.NAMED["softmax"],
+    *,
+    signs: maps.Signs = "relu",
 ) -> Metric:
-    """Compute the probability of the label in the image times the map.
+    """Compute the probability of the label in the image times the mask of the map.
 
     A score without bounds is the share of the image, see `label_score.share`.
     """
@@ -203,7 +220,7 @@ def masked_probability(
 
     def measure(variables, images, labels, saliency, *, key=None):
         del key  # Nothing here is random.
-        shown = (average_scores.hide(images, saliency),)
+        shown = (average_scores.hide(images, saliency, signs),)
         if not score.bounded:
             shown += images, jnp.zeros_like(images)
         seen, *ends = (scored(whole(variables, each), labels) for each in shown)

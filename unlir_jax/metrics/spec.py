@@ -33,6 +33,8 @@ RANGE = "range, (s - min) / (max - min), after enlarging"
 ORDER_ONLY = "none: only the order of values matters"
 RAW = "none: raw values after enlarging"
 SCORE = "{score}"
+SIGNS = "{signs} where the method's maps have a sign, else range"
+KEPT, RANKED = "kept", "kept: they rank below zero"
 
 
 class Contract(NamedTuple):
@@ -49,6 +51,7 @@ class Contract(NamedTuple):
         flat_map: Value of a map without any contrast.
         void: Treatment of pixels without annotation.
         unbounded: Treatment of a score without bounds, of metrics that take `score`.
+        signs: Treatment of negative values of the map.
     """
 
     mask_space: str
@@ -59,9 +62,13 @@ class Contract(NamedTuple):
     flat_map: str
     void: str = NOTHING
     unbounded: str = NOTHING
+    signs: str = NOTHING
 
 
-MAP = Contract(NOTHING, NOTHING, NOTHING, NOTHING, "{scaling}, after enlarging", "0")
+MAP = Contract(
+    *(NOTHING, NOTHING, NOTHING, NOTHING, "{scaling}, after enlarging", "0"),
+    signs=f"{KEPT}; 0 if the normalisation is max",
+)
 
 
 class Output(NamedTuple):

@@ -102,6 +102,11 @@ def _sentences(found: Document) -> list[str]:
         for name, count in about["flat"].items()
         if count
     ]
+    sentences += [
+        words.nearly_flat(count, about["images"], name)
+        for name, count in (about["nearly_flat"] if _masking(found) else {}).items()
+        if count and name in about["methods"]
+    ]
     for metric, each in about["undefined"].items():
         sentences.append(
             f"{words.metric_title(metric)} is undefined for {each['pictures']} of "
@@ -115,6 +120,11 @@ def _sentences(found: Document) -> list[str]:
         )
     sentences += about["notices"]
     return [*sentences, *found["cautions"], *terms.ranking_sentences(found)]
+
+
+def _masking(found: Document) -> bool:
+    """Tell whether a metric masks images by maps."""
+    return any("signs" in each["settings"] for each in found["contract"].values())
 
 
 def _curves(found: Document, rows: Any) -> list[html.Markup]:

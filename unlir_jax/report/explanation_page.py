@@ -40,7 +40,10 @@ def article(
         entry=entry,
         views=views,
         account=account,
-        legend=",".join(overlay.legend()),
+        legends=[
+            (*words.ENDS[signed], ",".join(overlay.legend(signed=signed)))
+            for signed in sorted({view.signed for view in views.values()})
+        ],
         rivals=_rivals,
         cautions=words.warnings(methods, controls, probability),
         charts=[
@@ -94,6 +97,11 @@ def page(document: Document, articles: Sequence[html.Markup]) -> str:
             f"{words.method_title(name)} gave {number} flat maps of {len(names)}."
             for name, number in document["flat"].items()
             if number
+        ]
+        + [
+            words.nearly_flat(number, len(names), name)
+            for name, number in document["nearly_flat"].items()
+            if number and name in settings["methods"]
         ],
         rivals=_rivals,
         all_settings=json.dumps(all_settings, indent=2, ensure_ascii=False),

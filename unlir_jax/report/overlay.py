@@ -28,6 +28,18 @@ INFERNO = (
     "8+Na8+Vd8uZh8uhl8upp8ext8e1x8e918fF58vJ98vSC8/WG8/aK9PiO9fmS9vqW+Pua+fyd+v2h/P+k"
 )
 FIRST, DARKEST = 76, 0.3
+# Blue for values below zero, red above: the middle nine colours of RdBu, which
+# colour-blind eyes tell apart (C. Brewer, ColorBrewer 2.0, Apache-2.0). The two darkest
+# would read as shadow.
+DIVERGING = np.asarray(
+    [
+        *((33, 102, 172), (67, 147, 195), (146, 197, 222), (209, 229, 240)),
+        *((247, 247, 247), (253, 219, 199), (244, 165, 130), (214, 96, 77)),
+        (178, 24, 43),
+    ]
+)
+CLIPPED = 99
+"""Percentile of magnitudes at which colours of signed maps end."""
 STRONGEST = 0.88
 """Opacity at the value 1: the image still shows through."""
 GREYNESS = 0.9
@@ -43,27 +55,55 @@ class View(NamedTuple):
 
     overlay: Image.Image
     masked: Image.Image
+    signed: bool = False
 
 
-def view(picture: Image.Image, mask: Array) -> View:
-    """Draw a map both ways; see `overlay` and `masked`."""
-    return View(overlay(picture, mask), masked(picture, mask))
+def masks(saliency: Saliency, side: int, signs: maps.Signs = "range") -> np.ndarray:
+    """Make square masks of raw maps, as metrics do, see `maps.mask`."""
+    return np.asarray(_masks(saliency, side, signs))
 
 
-def masks(saliency: Saliency, side: int) -> np.ndarray:
-    """Enlarge raw maps to squares and normalise them, as metrics do."""
-    return np.asarray(_masks(saliency, side))
+@functools.partial(jax.jit, static_argnums=(1, 2))
+def _masks(saliency: Saliency, side: int, signs: maps.Signs) -> jax.Array:
+    return maps.mask(saliency, (side, side), signs)
 
 
-@functools.partial(jax.jit, static_argnums=1)
-def _masks(saliency: Saliency, side: int) -> jax.Array:
-    return maps.normalize(maps.resize(saliency, (side, side)), "range")
+def views(
+    pictures: Sequence[Image.Image],
+    saliency: Saliency,
+    signs: maps.Signs | None = None,
+) -> list[View]:
+    """Draw the raw map of each image, and the image seen through its mask.
+
+    Args:
+        pictures: The squares that the network sees.
+        saliency: Raw maps, `[images, rows, columns]`.
+        signs: What masks make of the signs of maps that have some: these are drawn
+            about zero. None for maps without.
+    """
+    side, signed = pictures[0].width, signs is not None
+    shown = masks(saliency, side, signs or "range")
+    drawn = signed_values(saliency, side) if signed else shown
+    return [
+        View(overlay(picture, values, signed=signed), masked(picture, mask), signed)
+        for picture, values, mask in zip(pictures, drawn, shown, strict=True)
+    ]
 
 
-def views(pictures: Sequence[Image.Image], saliency: Saliency) -> list[View]:
-    """Draw the raw map of each image."""
-    enlarged = masks(saliency, pictures[0].width)
-    return [view(*pair) for pair in zip(pictures, enlarged, strict=True)]
+def signed_values(saliency: Saliency, side: int) -> np.ndarray:
+    """Enlarge raw maps to squares, and scale them to [-1, 1] about zero.
+
+    The 99th percentile of a map's magnitudes becomes 1, and what is beyond is clipped:
+    a few extreme pixels would hide the rest. A flat map gives zeros.
+    """
+    enlarged = np.asarray(maps.resize(saliency, (side, side)), np.float32)
+    enlarged = np.where(np.asarray(maps.is_flat(enlarged))[:, None, None], 0, enlarged)
+    sizes = np.abs(enlarged).reshape(len(enlarged), -1)
+    most = np.percentile(sizes, CLIPPED, axis=1)
+    # Of a map with few values at all, the largest.
+    most = np.where(most > 0, most, sizes.max(1))
+    most = np.where(most > 0, most, 1)[:, None, None]
+    return np.clip(enlarged / most, -1, 1)
 
 
 def enlarge(picture: Image.Image) -> Image.Image:
@@ -80,26 +120,29 @@ def enlarge(picture: Image.Image) -> Image.Image:
     return picture.resize((SMALLEST_SIDE, SMALLEST_SIDE), Image.Resampling.BICUBIC)
 
 
-def overlay(picture: Image.Image, mask: Array) -> Image.Image:
+def overlay(picture: Image.Image, mask: Array, *, signed: bool = False) -> Image.Image:
     """Lay a map in colour over the greyed image, stronger where the map is.
 
     Args:
         picture: The square that the network sees.
         mask: `[height, width]` in [0, 1], of any size.
+        signed: Whether it lies in [-1, 1] instead: blue below zero, red above.
 
     Returns:
         8-bit RGB, at the size that `enlarge` gives.
 
     Raises:
-        ValueError: `mask` has another number of axes or values outside [0, 1].
+        ValueError: `mask` has another number of axes or values outside its range.
     """
     picture = enlarge(picture.convert("RGB"))
-    values = _fit(mask, picture.size)[..., None]
+    values = _fit(mask, picture.size, -1 if signed else 0)[..., None]
     colour = np.asarray(picture, np.float32) / 255
     grey = np.asarray(picture.convert("L"), np.float32)[..., None] / 255
     faded = GREYNESS * grey + (1 - GREYNESS) * colour
     alpha = _opacity(values)
-    return _to_image((1 - alpha) * faded + alpha * colours(values[..., 0]))
+    return _to_image(
+        (1 - alpha) * faded + alpha * colours(values[..., 0], signed=signed)
+    )
 
 
 def masked(picture: Image.Image, mask: Array) -> Image.Image:
@@ -112,21 +155,25 @@ def masked(picture: Image.Image, mask: Array) -> Image.Image:
     return _to_image(np.asarray(picture, np.float32) / 255 * values)
 
 
-def colours(values: Array) -> np.ndarray:
-    """Colour values in [0, 1]: RGB, in [0, 1] too, on a new last axis."""
+def colours(values: Array, *, signed: bool = False) -> np.ndarray:
+    """Colour values in [0, 1], or [-1, 1]: RGB in [0, 1] on a new last axis."""
+    if signed:
+        places = np.linspace(-1, 1, len(DIVERGING))
+        rows = [np.interp(values, places, each) for each in DIVERGING.T / 255]
+        return np.stack(rows, -1).astype(np.float32)
     index = np.round(np.asarray(values) * 255).astype(int)
     return _table()[np.clip(index, 0, 255)]
 
 
-def legend(count: int = 12) -> list[str]:
-    """List colours from value 0 to value 1, as they look over a middle grey.
+def legend(count: int = 12, *, signed: bool = False) -> list[str]:
+    """List colours from value 0, or -1, to value 1, as they look over a middle grey.
 
     Returns:
         `count` colours as `#rrggbb`.
     """
-    values = np.linspace(0, 1, count)
+    values = np.linspace(-1 if signed else 0, 1, count)
     alpha = _opacity(values)[:, None]
-    shown = (1 - alpha) * 0.5 + alpha * colours(values)
+    shown = (1 - alpha) * 0.5 + alpha * colours(values, signed=signed)
     return [
         "#{:02x}{:02x}{:02x}".format(*row) for row in np.rint(shown * 255).astype(int)
     ]
@@ -141,21 +188,21 @@ def _table() -> np.ndarray:
 
 def _opacity(values: np.ndarray) -> np.ndarray:
     # A little more than proportional: a middle value must be seen to be there.
-    return STRONGEST * values**0.8
+    return STRONGEST * np.abs(values) ** 0.8
 
 
-def _fit(mask: Array, size: tuple[int, int]) -> np.ndarray:
+def _fit(mask: Array, size: tuple[int, int], least: int = 0) -> np.ndarray:
     """Enlarge a mask bilinearly, as the metrics do."""
     values = np.asarray(mask, np.float32)
     if values.ndim != 2:
         raise ValueError(f"`mask` has shape {values.shape}; expected [height, width].")
-    if not (values.min() >= 0 and values.max() <= 1):
+    if not (values.min() >= least and values.max() <= 1):
         raise ValueError(
             f"`mask` holds values from {values.min()} to {values.max()}; expected "
-            "[0, 1]: use maps.normalize first."
+            f"[{least}, 1]: use maps.normalize first."
         )
     resized = Image.fromarray(values).resize(size, Image.Resampling.BILINEAR)
-    return np.clip(np.asarray(resized), 0, 1)
+    return np.clip(np.asarray(resized), least, 1)
 
 
 def _to_image(values: np.ndarray) -> Image.Image:

@@ -2,7 +2,7 @@
 
 import functools
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Literal
 
 from PIL import Image, ImageDraw, ImageFont
@@ -95,6 +95,7 @@ def sheet(
         max(width, 940), panels + 150 + ROW * rows + 20 * bool(entry["controls"])
     )
     _header(page, entry, subtitle)
+    _legends(page, {view.signed for view in views.values()})
     top, lower = HEADER + CAPTION, HEADER + 2 * CAPTION + side
     page.text(MARGIN, HEADER + CAPTION / 2, "As the network sees it", 12, weight="bold")
     page.image(MARGIN, top, large)
@@ -127,12 +128,18 @@ def _header(page: Page, entry: Document, subtitle: str) -> None:
         f"{label['name']}  {words.amount(label)}  ({label['source']})   ·   {subtitle}"
     )
     page.text(MARGIN, 82, line, 11.5, color=MUTED)
-    colours = overlay.legend(64)
+
+
+def _legends(page: Page, kinds: Collection[bool]) -> None:
+    """Draw the colours of maps without a sign, and of maps with one, as there are."""
     left, step = page.width - MARGIN - 192, 3
-    for index, colour in enumerate(colours):
-        page.box(left + index * step, 40, step + 0.5, 14, facecolor=colour)
-    page.text(left, 70, "least", 9.5, color=MUTED)
-    page.text(left + 192, 70, "most important", 9.5, color=MUTED, ha="right")
+    for place, signed in enumerate(sorted(kinds)):
+        top = 40 + 46 * place
+        for index, colour in enumerate(overlay.legend(64, signed=signed)):
+            page.box(left + index * step, top, step + 0.5, 14, facecolor=colour)
+        low, high = words.ENDS[signed]
+        page.text(left, top + 30, low.split()[0], 9.5, color=MUTED)
+        page.text(left + 192, top + 30, high, 9.5, color=MUTED, ha="right")
 
 
 def _top_classes(

@@ -9,6 +9,7 @@ TERMS = {
     "baseline": "Baseline",
     "ties": "Ties",
     "normalization": "Normalisation of the map",
+    "signs": "Negative values",
     "flat_map": "A flat map",
     "void": "Void pixels",
     "unbounded": "A score without bounds",

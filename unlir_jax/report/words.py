@@ -33,6 +33,11 @@ COLUMNS = {
 """The metrics of `unlir explain`, in the order of its tables."""
 
 SHOWN = "masked_probability"
+ENDS = {
+    False: ("least important", "most important"),
+    True: ("against the class", "for the class"),
+}
+"""What the ends of colours mean, of maps without a sign and of maps with one."""
 CURVES = ("insertion", "deletion")
 
 
@@ -123,6 +128,12 @@ def warnings(
         for name, row in methods.items()
         if row["flat"]
     ]
+    found += [
+        f"The mask of {method_title(name)} is nearly flat (deciles less than 0.1 "
+        "apart): its average drop and gain say nothing."
+        for name, row in methods.items()
+        if row["nearly_flat"] and not row["flat"] and name not in known
+    ]
     if percent(probability) == "0.0":
         found.append(
             "The network gives this class next to no probability: there is little to "
@@ -152,6 +163,14 @@ def enumerate_names(names: Sequence[str]) -> str:
     """Join names as a sentence does."""
     *others, last = names
     return f"{', '.join(others)} and {last}" if others else last
+
+
+def nearly_flat(count: int, images: int, name: str) -> str:
+    """Say of how many images a method's masks are nearly flat, and what follows."""
+    return (
+        f"{method_title(name)} gave nearly flat masks for {count} of {images} images "
+        "(deciles less than 0.1 apart): there, average drop and gain say nothing."
+    )
 
 
 def _strongest(metric: str, rows: Mapping[str, Document]) -> str | None:

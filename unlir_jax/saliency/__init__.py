@@ -86,4 +86,5 @@ from unlir_jax.saliency.spec import (
     SPECS as SPECS,
     SYNONYMS as SYNONYMS,
     explainer as explainer,
+    is_signed as is_signed,
 )

@@ -65,6 +65,10 @@ class ExplainerSpec(NamedTuple):
         head: Networks that the method explains: `any`, or those with an `affine` head.
         representative: Whether the fast tier of the tests has the method.
         synonyms: Names of the method in other libraries.
+        signed: Whether maps have a sign: zero means no effect, and negative values
+            count against the score. Or the settings under which they do, with the
+            values of each. Reports draw such maps about zero, and metrics mask by
+            their rule for signs, see `maps.mask`.
     """
 
     title: str
@@ -77,6 +81,7 @@ class ExplainerSpec(NamedTuple):
     head: Literal["any", "affine"] = "any"
     representative: bool = False
     synonyms: tuple[str, ...] = ()
+    signed: bool | Mapping[str, tuple[Any, ...]] = False
 
     def __call__[**P](self, factory: Callable[P, Explainer]) -> Callable[P, Explainer]:
         """Register a factory `(model, *, settings) -> Explainer` under its own name.
@@ -106,3 +111,19 @@ explainer = ExplainerSpec
 
 SPECS: dict[str, ExplainerSpec] = {}
 """Specs by name, in the order of the imports."""
+
+
+def is_signed(name: str, settings: Mapping[str, Any] = NONE) -> bool:
+    """Tell whether a method's maps have a sign, see `ExplainerSpec.signed`.
+
+    Args:
+        name: A method, or a synonym; what is unknown has no sign.
+        settings: Settings that differ from the factory's defaults.
+    """
+    name = SYNONYMS.get(name, name)
+    signed = SPECS[name].signed if name in SPECS else False
+    if isinstance(signed, bool):
+        return signed
+    known = inspect.signature(METHODS[name]).parameters
+    given = {each: known[each].default for each in signed} | dict(settings)
+    return all(given[each] in values for each, values in signed.items())

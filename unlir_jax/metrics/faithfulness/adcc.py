@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from unlir_jax import maps, split
+from unlir_jax.core import choices
 from unlir_jax.metrics.faithfulness.average_scores import MASKED, average_scores
 from unlir_jax.metrics.spec import NOTHING, metric
 from unlir_jax.split import scores
@@ -30,29 +31,32 @@ from unlir_jax.types import Explainer, Images, Metric, Saliency, SplitModel
     passes="1 explanation",
     source="Poppi et al., CVPR Workshops 2021",
 )
-def coherency(model: SplitModel, explain: Explainer) -> Metric:
+def coherency(
+    model: SplitModel, explain: Explainer, *, signs: maps.Signs = "relu"
+) -> Metric:
     """Correlate the map with that of the image which it masks: `(1 + r) / 2` (Eq. 3).
 
-    `r` is Pearson's over pixels of both maps, enlarged and range-normalised. Higher is
-    better. If either map is flat there is nothing to correlate: 0, as in the authors'
-    code.
+    `r` is Pearson's over pixels of the masks of both maps, see `maps.mask`. Higher is
+    better. If either is flat there is nothing to correlate: 0, as in the authors' code.
 
     Args:
         model: The cut network.
         explain: Explainer of the maps.
+        signs: What masks make of negative values, see `maps.mask`.
 
     Returns:
         A metric with `coherency`, `[batch]` in [0, 1].
     """
+    choices.check("signs", signs, maps.Signs)
 
     @jax.jit
     def masked(images: Images, saliency: Saliency) -> tuple[jax.Array, jax.Array]:
-        mask = maps.normalize(maps.resize(saliency, images.shape[1:3]), "range")
+        mask = maps.mask(saliency, images.shape[1:3], signs)
         return mask, maps.apply_mask(images, mask)
 
     @jax.jit
     def correlate(mask: jax.Array, again: Saliency) -> jax.Array:
-        other = maps.normalize(maps.resize(again, mask.shape[1:3]), "range")
+        other = maps.mask(again, mask.shape[1:3], signs)
         flat = maps.is_flat(mask) | maps.is_flat(other)
         one, two = (m - jnp.mean(m, axis=(1, 2), keepdims=True) for m in (mask, other))
         product = jnp.sum(one**2, axis=(1, 2)) * jnp.sum(two**2, axis=(1, 2))
@@ -81,10 +85,14 @@ def coherency(model: SplitModel, explain: Explainer) -> Metric:
     fooled_by="a compact blob in the middle",
     passes="2 forwards and 1 explanation",
     source="Poppi et al., CVPR Workshops 2021",
-    gives={"coherency": {}},
+    gives={"coherency": {"signs": "signs"}},
 )
 def adcc(
-    model: SplitModel, explain: Explainer, *, score: scores.ScoreLike = "softmax"
+    model: SplitModel,
+    explain: Explainer,
+    *,
+    score: scores.ScoreLike = "softmax",
+    signs: maps.Signs = "relu",
 ) -> Metric:
     """Take the harmonic mean of coherency, 1 - complexity and 1 - average drop (Eq. 6).
 
@@ -95,17 +103,18 @@ def adcc(
         model: The cut network.
         explain: Explainer of the maps.
         score: Score of the average drop, see `average_scores`.
+        signs: What masks make of negative values, see `maps.mask`.
 
     Returns:
         A metric with `adcc`, `coherency`, `complexity` and `average_drop`, each
         `[batch]` in [0, 1].
     """
-    coheres, averages = coherency(model, explain), average_scores(model, score=score)
+    coheres = coherency(model, explain, signs=signs)
+    averages = average_scores(model, score=score, signs=signs)
 
     @jax.jit
     def size_of(saliency: Saliency, images: Images) -> jax.Array:
-        mask = maps.normalize(maps.resize(saliency, images.shape[1:3]), "range")
-        return jnp.mean(mask, axis=(1, 2))
+        return jnp.mean(maps.mask(saliency, images.shape[1:3], signs), axis=(1, 2))
 
     @split.guarded(model, scores.resolve(score))
     def measure(variables, images, labels, saliency, *, key=None):

@@ -28,6 +28,7 @@ PATCHES = Contract(
     "none: patches are ordered by the mean of the enlarged map",
     "all ties: row-major order",
     unbounded=RAW,
+    signs="kept: patches are ordered by signed means",
 )
 
 Curves = Callable[..., dict[str, jax.Array]]

@@ -1,20 +1,30 @@
 """Effect of masking by the map on the score of the label.
 
-`p` is the label's probability on the image, `o` on the image times the map, enlarged
-and range-normalised: masking happens on pixels in [0, 1]. Of a score without bounds,
-`o` is the share of the image, see `label_score.share`, and `p` is 1.
+`p` is the label's probability on the image, `o` on the image times the mask that
+`maps.mask` makes of the map: masking happens on pixels in [0, 1]. Of a score without
+bounds, `o` is the share of the image, see `label_score.share`, and `p` is 1.
 
 Chattopadhay et al., *Grad-CAM++*, WACV 2018 (average drop, increase); Zhang et al.,
 *Opti-CAM*, CVIU 2024, Section 4 (average gain).
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
 from unlir_jax import maps, split
-from unlir_jax.core import memoize
+from unlir_jax.core import choices, memoize
 from unlir_jax.metrics.faithfulness.label_score import SHARE, share
-from unlir_jax.metrics.spec import NOTHING, PIXELS, RANGE, SCORE, Contract, metric
+from unlir_jax.metrics.spec import (
+    NOTHING,
+    PIXELS,
+    RANGE,
+    SCORE,
+    SIGNS,
+    Contract,
+    metric,
+)
 from unlir_jax.split import scores
 from unlir_jax.types import Images, Labels, Logits, Metric, Saliency, SplitModel
 
@@ -26,30 +36,37 @@ MASKED = Contract(
     RANGE,
     "masks everything: n(0) = 0",
     unbounded=SHARE + "the black one; drop 1 - o, gain o - 1; 0 where c = b",
+    signs=SIGNS,
 )
 
 
-@jax.jit
-def hide(images: Images, saliency: Saliency) -> Images:
-    """Multiply images with their maps, enlarged and brought to [0, 1]."""
-    mask = maps.normalize(maps.resize(saliency, images.shape[1:3]), "range")
-    return maps.apply_mask(images, mask)
+@functools.partial(jax.jit, static_argnames="signs")
+def hide(images: Images, saliency: Saliency, signs: maps.Signs = "relu") -> Images:
+    """Multiply images with the masks of their maps, see `maps.mask`."""
+    return maps.apply_mask(images, maps.mask(saliency, images.shape[1:3], signs))
 
 
 @memoize.remember
-def average_scores(model: SplitModel, *, score: scores.ScoreLike = "softmax") -> Metric:
+def average_scores(
+    model: SplitModel,
+    *,
+    score: scores.ScoreLike = "softmax",
+    signs: maps.Signs = "relu",
+) -> Metric:
     """Compute drop, increase and gain together, from one clean and one masked pass.
 
     Args:
         model: The cut network.
         score: Score that is compared, see `scores.resolve`. One without bounds takes
             a pass more, of a black image.
+        signs: What the mask makes of negative values, see `maps.mask`.
 
     Returns:
         A metric with `average_drop`, `average_increase` and `average_gain`, each
         `[batch]` in [0, 1]. It takes `clean` besides, the logits of the images where
         they are known, and then needs the masked pass only.
     """
+    choices.check("signs", signs, maps.Signs)
     network, compared = split.whole(model), scores.resolve(score)
 
     @jax.jit
@@ -85,7 +102,7 @@ def average_scores(model: SplitModel, *, score: scores.ScoreLike = "softmax") ->
         # One program for both: what masking leaves as it is scores the same.
         if clean is None:
             clean = network(variables, images)
-        seen = network(variables, hide(images, saliency))
+        seen = network(variables, hide(images, saliency, signs))
         if compared.bounded:
             return compare(clean, seen, labels)
         black = network(variables, jnp.zeros_like(images))
@@ -115,7 +132,12 @@ def average_scores(model: SplitModel, *, score: scores.ScoreLike = "softmax") ->
         "pixel but one, is close to perfect here. A low drop alone proves nothing."
     ),
 )
-def average_drop(model: SplitModel, *, score: scores.ScoreLike = "softmax") -> Metric:
+def average_drop(
+    model: SplitModel,
+    *,
+    score: scores.ScoreLike = "softmax",
+    signs: maps.Signs = "relu",
+) -> Metric:
     """Measure how much of the probability masking takes: `max(0, p - o) / p`.
 
     Lower is better, in [0, 1]. A map of ones drops nothing (see `saliency.fake_cam`).
@@ -123,6 +145,7 @@ def average_drop(model: SplitModel, *, score: scores.ScoreLike = "softmax") -> M
     Args:
         model: The cut network.
         score: Score that is compared, see `average_scores`.
+        signs: What the mask makes of negative values, see `maps.mask`.
 
     Example:
         >>> import jax.numpy as jnp
@@ -138,7 +161,7 @@ def average_drop(model: SplitModel, *, score: scores.ScoreLike = "softmax") -> M
         >>> score({}, images, blue, found)["average_drop"].tolist()
         [0.0]
     """
-    return _only(model, "average_drop", score)
+    return _only(model, "average_drop", score, signs)
 
 
 @metric(
@@ -162,15 +185,19 @@ def average_drop(model: SplitModel, *, score: scores.ScoreLike = "softmax") -> M
     ),
 )
 def average_increase(
-    model: SplitModel, *, score: scores.ScoreLike = "softmax"
+    model: SplitModel,
+    *,
+    score: scores.ScoreLike = "softmax",
+    signs: maps.Signs = "relu",
 ) -> Metric:
     """Tell whether masking raises the probability: 1 where `o > p`, strictly.
 
     Args:
         model: The cut network.
         score: Score that is compared, see `average_scores`.
+        signs: What the mask makes of negative values, see `maps.mask`.
     """
-    return _only(model, "average_increase", score)
+    return _only(model, "average_increase", score, signs)
 
 
 @metric(
@@ -193,7 +220,12 @@ def average_increase(
         "what drop, increase and gain measure: on these three it marks its own work."
     ),
 )
-def average_gain(model: SplitModel, *, score: scores.ScoreLike = "softmax") -> Metric:
+def average_gain(
+    model: SplitModel,
+    *,
+    score: scores.ScoreLike = "softmax",
+    signs: maps.Signs = "relu",
+) -> Metric:
     """Measure how much of what was missing masking adds: `max(0, o - p) / (1 - p)`.
 
     Higher is better, in [0, 1]. Of a score without bounds nothing is missing: it is
@@ -202,13 +234,16 @@ def average_gain(model: SplitModel, *, score: scores.ScoreLike = "softmax") -> M
     Args:
         model: The cut network.
         score: Score that is compared, see `average_scores`.
+        signs: What the mask makes of negative values, see `maps.mask`.
     """
-    return _only(model, "average_gain", score)
+    return _only(model, "average_gain", score, signs)
 
 
 @memoize.remember
-def _only(model: SplitModel, name: str, score: scores.ScoreLike) -> Metric:
-    together = average_scores(model, score=score)
+def _only(
+    model: SplitModel, name: str, score: scores.ScoreLike, signs: maps.Signs
+) -> Metric:
+    together = average_scores(model, score=score, signs=signs)
 
     def measure(variables, images, labels, saliency, *, key=None):
         return {name: together(variables, images, labels, saliency, key=key)[name]}

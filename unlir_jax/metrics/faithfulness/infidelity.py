@@ -15,7 +15,7 @@ import numpy as np
 from unlir_jax import maps, split
 from unlir_jax.core import choices, loops, memoize, random_keys
 from unlir_jax.metrics.faithfulness.label_score import label_score
-from unlir_jax.metrics.spec import NOTHING, PIXELS, RAW, SCORE, Contract, metric
+from unlir_jax.metrics.spec import KEPT, NOTHING, PIXELS, RAW, SCORE, Contract, metric
 from unlir_jax.split import scores
 from unlir_jax.types import Images, Metric, RandomKey, Saliency, SplitModel
 
@@ -36,6 +36,7 @@ Perturbation = Literal["square", "noise"]
         RAW + ", times the factor that fits best if scaled ({scaled})",
         "foretells nothing: zeros",
         unbounded="raw differences, in the unit of the score, squared",
+        signs=KEPT,
     ),
     fooled_by="a map of zeros, if `scaled` is off",
     passes="`samples` (32) + 1 forwards",

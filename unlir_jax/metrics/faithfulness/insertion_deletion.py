@@ -19,6 +19,7 @@ from unlir_jax.metrics.faithfulness.label_score import SHARE, of_logits, share
 from unlir_jax.metrics.spec import (
     ORDER_ONLY,
     PIXELS,
+    RANKED,
     ROW_MAJOR,
     SCORE,
     Contract,
@@ -44,6 +45,7 @@ ORDERED = Contract(
     ORDER_ONLY,
     "all ties: row-major order",
     unbounded=SHARE + "the baseline; 0 where c = b",
+    signs=RANKED,
 )
 
 
@@ -82,7 +84,8 @@ def insertion(
 
     Higher is better: the area under the curve of the label's probability against the
     share of pixels, by the trapezoid rule, in [0, 1]. Ties are broken in
-    row-major order. Pixels are ranked on the map enlarged to the image.
+    row-major order. Pixels are ranked by the signed value of the map, enlarged to the
+    image.
 
     Args:
         model: The cut network.

@@ -1,11 +1,15 @@
 """Concentration and size of the map, without the network."""
 
+import functools
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from unlir_jax import maps, split
-from unlir_jax.metrics.spec import MAP, RANGE, metric
+from unlir_jax.core import choices
+from unlir_jax.metrics.spec import MAP, RANGE, SIGNS, metric
 from unlir_jax.types import Metric, Saliency, SplitModel
 
 
@@ -15,7 +19,9 @@ from unlir_jax.types import Metric, Saliency, SplitModel
     needs="map",
     family="stability and size",
     meaning="How unequal are the map's values?",
-    contract=MAP._replace(normalization="absolute values after enlarging"),
+    contract=MAP._replace(
+        normalization="absolute values after enlarging", signs="magnitudes"
+    ),
     fooled_by="a single pixel",
     passes="0",
     source="Chalasani et al., ICML 2020",
@@ -33,7 +39,7 @@ def sparseness(model: SplitModel) -> Metric:
     Returns:
         A metric with `sparseness`, `[batch]` in [0, 1).
     """
-    return _of_map(model, "sparseness")
+    return _of_map(model, "sparseness", _gini)
 
 
 @metric(
@@ -42,20 +48,24 @@ def sparseness(model: SplitModel) -> Metric:
     needs="map",
     family="stability and size",
     meaning="How much of the image does the map keep?",
-    contract=MAP._replace(normalization=RANGE),
+    contract=MAP._replace(normalization=RANGE, signs=SIGNS),
     fooled_by="a single pixel",
     passes="0",
     source="Poppi et al., CVPR Workshops 2021",
     representative=True,
 )
-def complexity(model: SplitModel) -> Metric:
+def complexity(model: SplitModel, *, signs: maps.Signs = "relu") -> Metric:
     """Measure the share of the image that the map keeps: its mean in [0, 1].
 
-    The L1 norm of the enlarged, range-normalised map over the number of pixels; lower
-    is better, flat maps are 0 (read it with the count of flat maps).
+    The L1 norm of the map's mask over the number of pixels; lower is better, flat maps
+    are 0 (read it with the count of flat maps).
 
     Poppi, Cornia, Baraldi & Cucchiara, *Revisiting the evaluation of class activation
     mapping for explainability*, CVPR Workshops 2021, Eq. 4.
+
+    Args:
+        model: The cut network.
+        signs: What the mask makes of negative values, see `maps.mask`.
 
     Returns:
         A metric with `complexity`, `[batch]` in [0, 1].
@@ -73,13 +83,16 @@ def complexity(model: SplitModel) -> Metric:
         >>> metrics.complexity(model)({}, images, blue, found)["complexity"].tolist()
         [0.25]
     """
-    return _of_map(model, "complexity")
+    choices.check("signs", signs, maps.Signs)
+    return _of_map(model, "complexity", functools.partial(_mean, signs=signs))
 
 
-def _of_map(model: SplitModel, name: str) -> Metric:
-    measure = jax.jit(
-        {"sparseness": _gini, "complexity": _mean}[name], static_argnums=1
-    )
+def _of_map(
+    model: SplitModel,
+    name: str,
+    measured: Callable[[Saliency, tuple[int, int]], jax.Array],
+) -> Metric:
+    measure = jax.jit(measured, static_argnums=1)
 
     @split.guarded(model)
     def score(variables, images, labels, saliency, *, key=None):
@@ -106,5 +119,7 @@ def _gini(saliency: Saliency, size: tuple[int, int]) -> jax.Array:
     return jnp.where(flat, 0, upper / jnp.where(flat, 1, total))
 
 
-def _mean(saliency: Saliency, size: tuple[int, int]) -> jax.Array:
-    return jnp.mean(maps.normalize(maps.resize(saliency, size), "range"), axis=(1, 2))
+def _mean(
+    saliency: Saliency, size: tuple[int, int], signs: maps.Signs = "relu"
+) -> jax.Array:
+    return jnp.mean(maps.mask(saliency, size, signs), axis=(1, 2))

@@ -13,7 +13,7 @@ from unlir_jax.core import choices
 from unlir_jax.metrics.localization import boxes as box
 from unlir_jax.metrics.localization import components
 from unlir_jax.metrics.localization.pixels import LocalizationMetric, scaled
-from unlir_jax.metrics.spec import NOTHING, Contract, metric
+from unlir_jax.metrics.spec import KEPT, NOTHING, Contract, metric
 from unlir_jax.split import scores
 from unlir_jax.types import Images, Labels, Metric, Saliency, SplitModel, Variables
 
@@ -24,6 +24,7 @@ BOX = Contract(
     "of parts with equally many pixels the first in row-major order",
     "above the mean of the enlarged map, largest part of {connectivity} neighbours",
     "no box: error 1",
+    signs=KEPT,
 )
 
 SMALLEST_AREA = 0.05

@@ -26,7 +26,7 @@ from unlir_jax import maps, split
 from unlir_jax.core import choices
 from unlir_jax.metrics.localization import boxes
 from unlir_jax.metrics.localization.boxes import Inside, Regions
-from unlir_jax.metrics.spec import MAP, ORDER_ONLY, ROW_MAJOR, Output, metric
+from unlir_jax.metrics.spec import MAP, ORDER_ONLY, RANKED, ROW_MAJOR, Output, metric
 from unlir_jax.types import Array, Images, Saliency, SplitModel
 
 REGION = MAP._replace(
@@ -48,7 +48,10 @@ POINTING = metric(
     family="localization",
     meaning="Does the map's maximum lie on the object?",
     contract=REGION._replace(
-        ties=ROW_MAJOR, normalization=ORDER_ONLY, flat_map="points nowhere: a miss"
+        ties=ROW_MAJOR,
+        normalization=ORDER_ONLY,
+        flat_map="points nowhere: a miss",
+        signs=RANKED,
     ),
     fooled_by="the centre of the image",
     passes="0",

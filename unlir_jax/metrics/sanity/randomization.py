@@ -31,6 +31,7 @@ SANITY = Contract(
     "equal values get the middle of their ranks",
     "ranks for spearman, range for ssim and hog, after enlarging",
     "0 if either is flat",
+    signs="kept; magnitudes if absolute is set ({absolute} here)",
 )
 
 Measure = Literal["ssim", "spearman", "hog"]

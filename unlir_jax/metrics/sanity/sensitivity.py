@@ -10,7 +10,7 @@ import numpy as np
 
 from unlir_jax import maps, split
 from unlir_jax.core import compilation, loops, random_keys
-from unlir_jax.metrics.spec import NOTHING, PIXELS, RAW, Contract, metric
+from unlir_jax.metrics.spec import KEPT, NOTHING, PIXELS, RAW, Contract, metric
 from unlir_jax.types import Explainer, Images, Metric, Saliency, SplitModel
 
 
@@ -27,6 +27,7 @@ from unlir_jax.types import Explainer, Images, Metric, Saliency, SplitModel
         NOTHING,
         RAW,
         "a map of zeros: relative to the other map, so 1 or 0; a constant one as it is",
+        signs=KEPT,
     ),
     fooled_by="a map that ignores the image",
     passes="`samples` (10) explanations",

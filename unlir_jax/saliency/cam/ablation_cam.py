@@ -24,6 +24,7 @@ Division = Literal["score", "magnitude", "none"]
     source="Desai and Ramaswamy, WACV 2020",
     degree=0,
     representative=True,
+    signed={"rectify": (False,)},
 )
 def ablation_cam(
     model: SplitModel,

@@ -27,6 +27,7 @@ Run = Callable[..., tuple[jax.Array, jax.Array]]
     degree=1,
     representative=True,
     synonyms=("gradcam",),
+    signed={"rectify": (False,)},
 )
 def grad_cam(
     model: SplitModel, *, score: scores.ScoreLike = "logit", rectify: bool = True
@@ -72,6 +73,7 @@ def grad_cam(
     source="Zhou et al., CVPR 2016, Eq. 2",
     degree=1,
     head="affine",
+    signed=True,
 )
 def cam(model: SplitModel) -> Explainer:
     """Show the exact evidence of an affine head: `h w sum_k g_k A_k`.

@@ -172,6 +172,7 @@ def _ratio(numerator: jax.Array, denominator: jax.Array) -> jax.Array:
     passes="1 forward",
     source="Fu et al., BMVC 2020",
     degree=1,
+    signed={"rectify": (False,)},
 )
 def xgrad_cam(
     model: SplitModel, *, score: scores.ScoreLike = "logit", rectify: bool = False
@@ -205,6 +206,7 @@ def xgrad_cam(
     passes="1 forward",
     source="Draelos and Carin, 2020",
     degree=1,
+    signed={"rectify": (False,)},
 )
 def hires_cam(
     model: SplitModel, *, score: scores.ScoreLike = "logit", rectify: bool = False
@@ -290,6 +292,7 @@ def layer_cam(
     formula="Grad-CAM of the logit minus those of similar classes",
     passes="1 forward",
     source="Zhang et al., CVPR 2025",
+    signed={"rectify": (False,)},
 )
 def finer_cam(
     model: SplitModel,
@@ -323,6 +326,7 @@ def finer_cam(
     passes="1 forward",
     source="Cai, 2025",
     degree=1,
+    signed={"rectify": (False,)},
 )
 def shapley_cam(
     model: SplitModel, *, score: scores.ScoreLike = "logit", rectify: bool = True

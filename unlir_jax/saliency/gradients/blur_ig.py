@@ -27,6 +27,7 @@ from unlir_jax.types import Explainer, PyTree, SplitModel
     source="Xu et al., CVPR 2020",
     quick={"steps": 2},
     degree=1,
+    signed={"channels": ("sum",)},
 )
 def blur_integrated_gradients(
     model: SplitModel,

@@ -25,6 +25,7 @@ Channels = Literal["sum", "absolute_sum", "absolute_max", "norm", "keep"]
     degree=1,
     representative=True,
     synonyms=("saliency",),
+    signed={"channels": ("sum",)},
 )
 def gradient(
     model: SplitModel,
@@ -74,6 +75,7 @@ def gradient(
     passes="1 forward + backward",
     source="Shrikumar et al., 2016",
     degree=1,
+    signed={"channels": ("sum",)},
 )
 def input_x_gradient(
     model: SplitModel,

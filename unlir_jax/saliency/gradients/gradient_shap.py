@@ -26,6 +26,7 @@ from unlir_jax.types import Explainer, PyTree, SplitModel
     source="Lundberg and Lee, NeurIPS 2017",
     quick={"samples": 2},
     degree=1,
+    signed={"channels": ("sum",)},
 )
 def gradient_shap(
     model: SplitModel,

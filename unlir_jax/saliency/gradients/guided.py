@@ -45,6 +45,7 @@ Rule = Literal["guided", "deconvolution"]
     degree=1,
     representative=True,
     synonyms=("guided_backprop",),
+    signed={"channels": ("sum",)},
 )
 def guided_backpropagation(
     model: SplitModel,
@@ -83,6 +84,7 @@ def guided_backpropagation(
     passes="1 forward + backward",
     source="Zeiler and Fergus, ECCV 2014",
     degree=1,
+    signed={"channels": ("sum",)},
 )
 def deconvolution(
     model: SplitModel,
@@ -108,6 +110,7 @@ def deconvolution(
     passes="1 forward + backward",
     source="Selvaraju et al., ICCV 2017",
     degree=2,
+    signed={"channels": ("sum",)},
 )
 def guided_grad_cam(
     model: SplitModel,

@@ -34,6 +34,7 @@ Rule = Literal["gauss_legendre", "trapezoid"]
     quick={"steps": 2},
     degree=1,
     representative=True,
+    signed={"channels": ("sum",)},
 )
 def integrated_gradients(
     model: SplitModel,

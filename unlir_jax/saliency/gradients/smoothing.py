@@ -51,6 +51,7 @@ SMOOTHED = explainer(
     quick={"samples": 2},
     degree=1,
     synonyms=("smoothgrad",),
+    signed={"channels": ("sum",)},
 )
 
 
@@ -89,6 +90,7 @@ def smooth_grad(
     source="Hooker et al., NeurIPS 2019",
     degree=2,
     synonyms=("smoothgrad_squared",),
+    signed=False,
 )
 def square_grad(
     model: SplitModel,
@@ -116,6 +118,7 @@ def square_grad(
     source="Adebayo et al., NeurIPS 2018",
     degree=2,
     synonyms=("vargrad",),
+    signed=False,
 )
 def var_grad(
     model: SplitModel,

@@ -25,6 +25,7 @@ WINDOWS = 8
     source="Zeiler and Fergus, ECCV 2014",
     quick={"window": 4, "stride": 4},
     representative=True,
+    signed=True,
 )
 def occlusion(
     model: SplitModel,

@@ -23,6 +23,7 @@ from unlir_jax.types import Explainer, PyTree, Saliency, SplitModel
     source="Petsiuk et al., BMVC 2018",
     quick={"masks": 8},
     representative=True,
+    signed={"centered": (True,)},
 )
 def rise(
     model: SplitModel,

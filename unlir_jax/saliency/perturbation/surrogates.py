@@ -24,6 +24,7 @@ from unlir_jax.types import Explainer, SplitModel
     source="Ribeiro et al., KDD 2016",
     quick={"samples": 12, "count": 4, "kind": "grid"},
     representative=True,
+    signed=True,
 )
 def lime(
     model: SplitModel,
@@ -92,6 +93,7 @@ def lime(
     passes="`samples` (1000) forwards",
     source="Lundberg and Lee, NeurIPS 2017",
     quick={"samples": 12, "count": 4, "kind": "grid"},
+    signed=True,
 )
 def kernel_shap(
     model: SplitModel,
