@@ -91,7 +91,10 @@ def parsed(run, words, monkeypatch):
 def check_settings(words):
     """Read a config with its argument and its changes, as the command does."""
     changed = [word for word in words if word.startswith("--config.")]
-    config.load(words[words.index("--config") + 1], changed)
+    file = "configs/evaluate.py"
+    if "--config" in words:
+        file = words[words.index("--config") + 1]
+    config.load(file, changed)
 
 
 @pytest.mark.parametrize("line", COMMANDS)
@@ -216,6 +219,9 @@ def names(place):
 @pytest.mark.parametrize(("page", "text"), EXAMPLES)
 def test_an_example_runs(page, text, names, place, monkeypatch):
     monkeypatch.chdir(place)
+    for package in ("equinox", "haiku"):
+        if f"import {package}" in text:
+            pytest.importorskip(package, reason=f"{package} is not installed")
     for needed in WORKDIR.findall(text):
         make(needed)
     space = dict(names)

@@ -8,6 +8,7 @@ __version__ = "0.2.0"
 if TYPE_CHECKING:
     from unlir_jax import maps, metrics, saliency, split, tree, types
     from unlir_jax.models.pretrained import Pretrained, load
+    from unlir_jax.models.wrapping import wrap
     from unlir_jax.types import Features, SplitModel
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "split",
     "tree",
     "types",
+    "wrap",
 ]
 
 _HOMES = {
@@ -28,6 +30,7 @@ _HOMES = {
     "Pretrained": "models.pretrained",
     "SplitModel": "types",
     "load": "models.pretrained",
+    "wrap": "models.wrapping",
 }
 # Modules that configs and scripts written for version 0.1 import from here.
 _FORMER = {

@@ -112,7 +112,9 @@ def sha256(tree: PyTree) -> str:
     """Hash names, types, shapes and bytes of all leaves: one identity for weights."""
     digest = hashlib.sha256()
     for path, leaf in sorted(flatten(tree).items()):
-        array = np.asarray(leaf)
+        # Keys of random numbers are among the variables of an NNX module.
+        key = jax.dtypes.issubdtype(getattr(leaf, "dtype", None), jax.dtypes.prng_key)
+        array = np.asarray(jax.random.key_data(leaf) if key else leaf)
         digest.update(f"{path}:{array.dtype.name}:{array.shape};".encode())
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()

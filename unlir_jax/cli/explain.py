@@ -12,6 +12,8 @@ examples:
   unlir explain photos/ 'more/*.png' --method grad_cam,opti_cam --output report
   unlir explain cat.jpg --label "tiger cat" --output report --overwrite
   unlir explain cat.jpg --model mobilenet_v2 --weights mobilenet_v2-b0353104.pth
+  unlir explain cat.jpg --model nets:small   (nets.py is here; small() returns a
+                                              network by unlir_jax.wrap)
 
 Writes for each picture an overlay per method and a comparison sheet, and results.json
 and report.html for all of them. Open report.html in a browser. For the workdir of a
@@ -32,7 +34,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--model",
         default="efficientnet_lite0",
         metavar="NAME",
-        help="see `unlir models`",
+        help="see `unlir models`; or module:factory, a network of your own",
     )
     options.preparation(parser)
     add("--layer", metavar="PATH", help="where to look, see `unlir models NAME`")

@@ -13,10 +13,12 @@ NETWORK = "network, see `unlir models`"
 FILE = "a .safetensors file"
 
 
-def config(parser: argparse.ArgumentParser) -> None:
+def config(parser: argparse.ArgumentParser, default: str | None = None) -> None:
     """Add the file of settings; `overrides` lists the `--config.NAME=VALUE`."""
-    help = "perhaps with :name=value,…"
-    parser.add_argument("--config", required=True, metavar="FILE", help=help)
+    help = "perhaps with :name=value,…" + (f" (default: {default})" if default else "")
+    needed = default is None
+    add = parser.add_argument
+    add("--config", required=needed, default=default, metavar="FILE", help=help)
     parser.set_defaults(overrides=())
 
 

@@ -15,6 +15,7 @@ from unlir_jax.data import geometry, preprocessing, rand_augment, resizing, sour
 
 Range = tuple[float, float]
 Operation = Callable[[source.Example, np.random.Generator], source.Example]
+Frame = Callable[[Image.Image], Image.Image]
 """`(example, random) -> example`; image and mask are Pillow images."""
 
 # The mean colour of ImageNet, which normalisation makes about zero.
@@ -54,11 +55,24 @@ def build(text: str, image_size: int) -> Operation:
 
 
 def evaluation(
-    image_size: int, crop: float, interpolation: str = preprocessing.BILINEAR
+    image_size: int,
+    crop: float,
+    interpolation: str = preprocessing.BILINEAR,
+    own: Frame | None = None,
 ) -> Operation:
-    """Make what stands for augmentation in evaluation: `frame`, and nothing random."""
+    """Make what stands for augmentation in evaluation: `frame`, and nothing random.
+
+    Args:
+        image_size: Side of the images in pixels.
+        crop: See `frame`.
+        interpolation: See `frame`.
+        own: A function that stands for `frame`.
+    """
     _check_size(image_size)
-    return _chain([frame(image_size, crop, interpolation)])
+    if own is None:
+        return _chain([frame(image_size, crop, interpolation)])
+    # Nothing here is random.
+    return _chain([lambda example, _: {**example, "image": own(example["image"])}])
 
 
 def _chain(operations: list[Operation]) -> Operation:

@@ -126,6 +126,7 @@ def evaluation(
     image_size: int,
     crop: float = 0.875,
     interpolation: str = preprocessing.BILINEAR,
+    frame: augmentation.Frame | None = None,
     annotations: Sequence[str] = (),
     process: int = 0,
     processes: int = 1,
@@ -138,14 +139,15 @@ def evaluation(
     All processes get the same number of batches, `evaluation_batches`; the last one is
     filled up with rows of weight 0 and index -1. The pixels come from
     `preprocessing.preprocessing(image_size, crop, interpolation)`, which sees `crop` of
-    the shorter side. The other arguments are as in `training`.
+    the shorter side; or from `frame`, which annotations cannot follow. The other
+    arguments are as in `training`.
 
     Raises:
         ValueError: As `training` does.
     """
     share = _share(source, batch_size, process, processes)
     workers, threads = _hands(workers, threads)
-    change = augmentation.evaluation(image_size, crop, interpolation)
+    change = augmentation.evaluation(image_size, crop, interpolation, frame)
     known = _known(source, annotations)
     stop = None if workers else threading.Event()
     seen = narrowed(source, known)

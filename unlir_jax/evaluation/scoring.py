@@ -52,6 +52,7 @@ def read(setup: EvaluationSetup, places: np.ndarray) -> Iterator[dict[str, np.nd
         image_size=setup.image_size,
         crop=setup.crop,
         interpolation=setup.interpolation,
+        frame=setup.network.frame,
         annotations=setup.annotations,
         workers=options.workers,
         threads=options.threads or None,

@@ -17,10 +17,10 @@ from unlir_jax.explanation.scoring import OBJECTS, Scorer
 from unlir_jax.metrics import spec
 from unlir_jax.metrics.sanity.redrawn import redraw
 from unlir_jax.metrics.spec import EXPLAINING
-from unlir_jax.models import pretrained
+from unlir_jax.models import factories, pretrained, reading_order, wrapping
 from unlir_jax.models.part_network import PartNet
 from unlir_jax.part_report import panels
-from unlir_jax.runs import workdir
+from unlir_jax.runs import origins, workdir
 from unlir_jax.runtime import mesh, ranges
 from unlir_jax.runtime.config import Settings
 from unlir_jax.split import module_paths, scores
@@ -132,7 +132,7 @@ def prepare(settings: Settings) -> EvaluationSetup:
     for scorer in (each for each in scorers if each.needs in EXPLAINING):
         # So that its settings are looked at now, not at the first batch.
         scorer.score(next(iter(made.values())))
-    annotations = _annotations(scorers, data)
+    annotations = _annotations(scorers, data, network)
     others, further = _others(scorers, settings, network)
     network, others = _spread(laid, network, others)
     return EvaluationSetup(
@@ -248,7 +248,7 @@ def compared(given: EvaluationSetup) -> EvaluationSetup:
 
 def _load(settings: Settings, weights: str | None) -> pretrained.Pretrained:
     model, data = settings.model, settings.data
-    return pretrained.load(
+    network = factories.load(
         model.name,
         weights,
         model.layer or None,
@@ -258,6 +258,12 @@ def _load(settings: Settings, weights: str | None) -> pretrained.Pretrained:
         fold=True,
         seed=settings.seed,
     )
+    if network.code and data.image_size not in (0, network.image_size):
+        raise ValueError(
+            f"`data.image_size`={data.image_size}, but the network of `model.name`="
+            f"{model.name!r} takes {network.image_size}; expected 0 or that."
+        )
+    return network
 
 
 def _order(network: pretrained.Pretrained, wanted: bool) -> tuple[str, ...]:
@@ -265,6 +271,8 @@ def _order(network: pretrained.Pretrained, wanted: bool) -> tuple[str, ...]:
     if not wanted:
         return ()
     size = network.image_size
+    if isinstance(network.module, wrapping.Outline):
+        return reading_order.layers(network.model, network.variables, size)
     example = jax.ShapeDtypeStruct((1, size, size, 3), np.float32)
     called = [path.split("/")[0] for path in module_paths(network.module, example)]
     own = [path.split("/")[1] for path in tree.flatten(network.variables)]
@@ -278,9 +286,11 @@ def _others(
     """Give the variables of networks that have learned nothing, where metrics ask.
 
     Returns:
-        They, and the hashes of those that come from a file.
+        They, and the hashes of those that come from a file, and of the user's code.
     """
     wanted, found, further = {scorer.needs for scorer in scorers}, {}, {}
+    if network.code:
+        further[origins.CODE] = network.code
     if "redrawn" in wanted:
         key = jax.random.key(settings.seed)
         found["redrawn"] = redraw(network.variables, key)
@@ -358,7 +368,9 @@ def _parameters(
     return found
 
 
-def _annotations(scorers: Sequence[Scorer], data: source.Source) -> tuple[str, ...]:
+def _annotations(
+    scorers: Sequence[Scorer], data: source.Source, network: pretrained.Pretrained
+) -> tuple[str, ...]:
     """List what has to be known of the images: masks, boxes or nothing.
 
     Where a region is wanted and there are only boxes, they are filled.
@@ -374,5 +386,11 @@ def _annotations(scorers: Sequence[Scorer], data: source.Source) -> tuple[str, .
             f"`metrics` has {', '.join(names)}, which need {' and '.join(missing)}, "
             f"but the data has {', '.join(data.annotations) or 'no annotations'}; "
             "expected a table index.csv with x0, y0, x1, y1, or a folder of masks."
+        )
+    if wanted and network.frame is not None:
+        raise ValueError(
+            f"The metrics need {' and '.join(wanted)}, which cannot follow the "
+            "function `preprocess` of the network; expected a network that was wrapped "
+            "with `crop` and `interpolation`, or other metrics."
         )
     return tuple(dict.fromkeys(wanted))

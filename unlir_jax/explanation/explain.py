@@ -13,11 +13,11 @@ import numpy as np
 from unlir_jax import saliency
 from unlir_jax.core import loops, random_keys
 from unlir_jax.core.document_types import Document, Record
-from unlir_jax.data import classes, preprocessing
+from unlir_jax.data import classes
 from unlir_jax.data import image_files as files
 from unlir_jax.explanation import batches, explainers, measures, scoring
 from unlir_jax.explanation import results as explained
-from unlir_jax.models import pretrained
+from unlir_jax.models import factories, pretrained
 from unlir_jax.models.pretrained import Pretrained
 from unlir_jax.parts import attribution
 from unlir_jax.report import explanation_page, html, overlay, sheet
@@ -74,7 +74,8 @@ def run(
         images: Files, folders and patterns; see `files.find_pictures`.
         output: Folder to write to: new, empty, or with `overwrite` one that holds a
             previous report, whose files are replaced.
-        model: Name of the network, or the workdir of a training.
+        model: Name of the network, the workdir of a training, or `module:factory`,
+            see `factories.load`.
         weights: Its weights, see `pretrained.load`; so for the next three.
         weights_key: Key of the weights in the file.
         crop: Share of the shorter side that is kept.
@@ -132,7 +133,7 @@ def run(
     record.check_folder(output, {PAGE, *expected}, overwrite=overwrite)
 
     progress("loading the network", 0.0)
-    network = pretrained.load(
+    network = factories.load(
         model,
         weights,
         layer,
@@ -192,12 +193,7 @@ def run(
         record.new_folder(output, overwrite=overwrite) as folder,
         ThreadPoolExecutor(loops.cores()) as pool,
     ):
-        frame = preprocessing.framing(
-            network.image_size,
-            network.crop,
-            network.interpolation,
-            white_level=white_level,
-        )
+        frame = pretrained.framing(network, white_level=white_level)
         for batch, padding in batches.read(names, frame, rows, failed, pool):
             before = len(document["images"])
 

@@ -1,5 +1,6 @@
 """A network by name, with its weights, ready to be explained."""
 
+import functools
 import os
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -7,12 +8,14 @@ from typing import NamedTuple
 import jax
 import numpy as np
 from jax.typing import DTypeLike
+from PIL import Image
 
 from unlir_jax import split, tree
 from unlir_jax.core import choices
 from unlir_jax.core.document_types import Document, Record
 from unlir_jax.data import classes as data_classes
 from unlir_jax.data import preprocessing
+from unlir_jax.data.levels import AUTO, WhiteLevel
 from unlir_jax.models import filling, layers, part_network, zoo
 from unlir_jax.models import fold as folding
 from unlir_jax.models.backbone import Network
@@ -41,6 +44,9 @@ class Pretrained(NamedTuple):
         prepared_by: Who says how images are prepared.
         weights_key: What stood before the names of these weights in their file.
         new_classifier: Whether the classifier was drawn, and knows no class.
+        frame: A function that makes 8-bit images of image files, given by the user of
+            `wrapping.wrap`; None where `crop` and `interpolation` say it all.
+        code: Hash of what the network computes, where it is not this library's.
     """
 
     model: SplitModel
@@ -58,6 +64,8 @@ class Pretrained(NamedTuple):
     prepared_by: str = preparation.USUAL
     weights_key: str = ""
     new_classifier: bool = False
+    frame: Callable[..., Image.Image] | None = None
+    code: str = ""
 
 
 def load(
@@ -201,6 +209,21 @@ def provenance(network: Pretrained) -> dict[str, str]:
         "key": network.weights_key,
         "sha256": network.sha256,
     }
+
+
+def framing(
+    network: Pretrained, *, white_level: WhiteLevel = AUTO
+) -> Callable[[preprocessing.Picture], Image.Image]:
+    """Give what makes 8-bit images of image files, as a network sees them.
+
+    Args:
+        network: The network.
+        white_level: White of images of more than 8 bits, see `data.levels`.
+    """
+    if network.frame is not None:
+        return functools.partial(network.frame, white_level=white_level)
+    frame = network.image_size, network.crop, network.interpolation
+    return preprocessing.framing(*frame, white_level=white_level)
 
 
 def prepared(

@@ -19,6 +19,8 @@ FILE = "began_with.json"
 MOST_LISTED = 10_000
 # As a workdir says whose it is: without, nothing has begun there.
 CONFIG = "config.json"
+# A network of the user's may compute something else with the same weights.
+CODE = "model.code"
 _WROTE = "what an earlier start wrote"
 # What a document of another shape makes who reads it raise.
 _MALFORMED = (KeyError, TypeError, AttributeError, IndexError, ValueError)
@@ -215,8 +217,8 @@ def differences(then: Record, now: Document, compare: str = "times") -> list[str
     """
     before, after = then["weights"], now["weights"]
     found = [
-        f"the weights of `{name}` have the hash {_short(before.get(name))} there, "
-        f"{_short(after.get(name))} here"
+        f"{'the code has' if name == CODE else f'the weights of `{name}` have'} the "
+        f"hash {_short(before.get(name))} there, {_short(after.get(name))} here"
         for name in dict.fromkeys((*before, *after))
         if before.get(name) != after.get(name)
     ]

@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
+from unlir_jax.core.equations import bind
+
 Clip = Callable[[Any, float, float], Any]
 """`(values, low, high) -> values` clipped to an interval that may be half open."""
 
@@ -243,12 +245,3 @@ def open_body(equation: Any) -> tuple[Any, Sequence[Any]]:
         if hasattr(value, "eqns"):
             return getattr(value, "jaxpr", value), getattr(value, "consts", ())
     raise TypeError(f"`{equation.primitive.name}` has no equations of its own.")
-
-
-def bind(equation: Any, inputs: Sequence[Any]) -> list[Any]:
-    """Compute one equation as it is."""
-    bound = equation.primitive.get_bind_params(equation.params)
-    # Older versions of JAX give the functions apart.
-    functions, params = bound if isinstance(bound, tuple) else ((), bound)
-    outputs = equation.primitive.bind(*functions, *inputs, **params)
-    return outputs if equation.primitive.multiple_results else [outputs]

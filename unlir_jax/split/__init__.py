@@ -19,18 +19,20 @@ from unlir_jax.split.functions import BLACK, from_functions, meaningless, whole
 from unlir_jax.split.linen import (
     from_linen,
     from_methods,
-    module_paths,
     run_from,
     run_to,
     watch,
 )
+from unlir_jax.split.listing import module_paths
 from unlir_jax.split.nnx import from_nnx
+from unlir_jax.split.tokens import Tokens
 from unlir_jax.types import Features, SplitModel
 
 __all__ = [
     "BLACK",
     "Features",
     "SplitModel",
+    "Tokens",
     "channels_of",
     "check_array",
     "check_batch",

@@ -7,16 +7,21 @@ import jax
 import jax.numpy as jnp
 
 from unlir_jax.core import compilation, loops, memoize
+from unlir_jax.split import tokens as layouts
 from unlir_jax.types import Features, Images, Logits, PyTree, SplitModel, Variables
 
 BLACK = (0.0, 0.0, 0.0)
+Output = int | str | Callable[[PyTree], Logits] | None
+"""Which of a network's results are the logits: a place, a key, or a function."""
 
 
 def from_functions(
     features: Callable[[Variables, Images], PyTree],
-    head: Callable[[Variables, PyTree], Logits],
+    head: Callable[[Variables, PyTree], PyTree],
     *,
     mean: tuple[float, ...] = BLACK,
+    tokens: layouts.Layout | None = None,
+    output: Output = None,
 ) -> SplitModel:
     """Make a cut model of two pure functions, whatever they are written in.
 
@@ -25,6 +30,14 @@ def from_functions(
         head: `(variables, maps) -> logits`; it receives `Features` if that is what
             `features` returns.
         mean: The colour in [0, 1] that the network sees as zero.
+        tokens: Layout of `[batch, tokens, channels]`, which explainers then see as
+            maps: `(leading, grid)`, see `Tokens`.
+        output: Place or key of the logits, or a function that gives them, where the
+            network has several outputs.
+
+    Raises:
+        ValueError: A layout that is none. When the functions are first called: tokens
+            that do not fit it, or several outputs of which none is chosen.
 
     Example:
         >>> from unlir_jax import split
@@ -39,17 +52,19 @@ def from_functions(
         result = features(variables, images)
         return result if isinstance(result, Features) else Features(result, _PLAIN)
 
-    def cut_head(variables: Variables, cut: Features) -> Logits:
+    def cut_head(variables: Variables, cut: Features) -> PyTree:
         plain = isinstance(cut.context, _Plain)
         return head(variables, cut.maps if plain else cut)
 
-    return cut(cut_features, cut_head, mean)
+    return cut(cut_features, cut_head, mean, tokens, output)
 
 
 def cut(
     features: Callable[[Variables, Images], Features],
-    head: Callable[[Variables, Features], Logits],
+    head: Callable[[Variables, Features], PyTree],
     mean: tuple[float, ...],
+    tokens: layouts.Layout | None = None,
+    output: Output = None,
     *,
     in_chunks: bool = False,
 ) -> SplitModel:
@@ -58,19 +73,31 @@ def cut(
     Args:
         features: The first half.
         head: The second half.
-        mean: See `from_functions`.
+        mean: The colour in [0, 1] that the network sees as zero.
+        tokens: See `from_functions`; tokens that lead cross the cut as context.
+        output: See `from_functions`.
         in_chunks: Whether a CPU's host may run it on a few images of a batch at a time,
             as no image's result depends on the others.
     """
+    layout = None if tokens is None else layouts.check(tokens)
 
     def first(variables: Variables, images: Images) -> Features:
         found = features(variables, images)
+        if layout is not None:
+            grid, leading = layouts.to_grid(found.maps, layout)
+            found = Features(grid, (leading, found.context))
         # Or a NaN would be lost between a ReLU and what pools it, see `compilation`.
         return found._replace(maps=compilation.separate(found.maps))
 
+    def second(variables: Variables, cut: Features) -> Logits:
+        if layout is not None:
+            leading, context = cut.context
+            cut = Features(layouts.from_grid(cut.maps, leading), context)
+        return _chosen(head(variables, cut), output)
+
     compiled = jax.jit(first)
     compiled = _in_chunks(compiled) if in_chunks else compiled
-    return SplitModel(compiled, jax.jit(head), tuple(mean))
+    return SplitModel(compiled, jax.jit(second), tuple(mean))
 
 
 def _in_chunks(
@@ -103,6 +130,36 @@ def _joined(chunks: Sequence[Features], count: int) -> Features:
         return jnp.concatenate([*before, last[len(last) - left :]])
 
     return jax.tree.map(join, *chunks)
+
+
+def _chosen(results: PyTree, output: Output) -> Logits:
+    """Give the logits among a network's results."""
+    if output is not None:
+        try:
+            results = output(results) if callable(output) else results[output]
+        except (LookupError, TypeError) as error:
+            raise ValueError(
+                f"`output`={output!r} cannot be taken from {_said(results)} "
+                f"({type(error).__name__}: {error}); expected the place or key of the "
+                "logits, or a function that gives them."
+            ) from error
+    if not hasattr(results, "shape"):
+        raise ValueError(
+            f"The network gives {_said(results)}; expected one array of logits: "
+            "`output` chooses it, by a place, a key or a function."
+        )
+    return results
+
+
+def _said(results: PyTree) -> str:
+    kind = type(results).__name__
+    if isinstance(results, dict):
+        return f"a {kind} with {', '.join(map(repr, results)) or 'nothing'}"
+    if isinstance(results, tuple | list):
+        return f"a {kind} of {len(results)}"
+    if hasattr(results, "shape"):
+        return f"an array of shape {results.shape}"
+    return f"a {kind}"
 
 
 @jax.tree_util.register_static

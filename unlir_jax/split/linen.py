@@ -1,21 +1,22 @@
 """Cut a Linen module in two, at its methods or at any of its submodules."""
 
+import contextlib
 import functools
-from collections.abc import Sequence
-from typing import Any, cast
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
 from unlir_jax.core.document_types import Document
-from unlir_jax.split import mode
-from unlir_jax.split.functions import BLACK, cut
+from unlir_jax.split import mode, program
+from unlir_jax.split.functions import BLACK, Output, cut
+from unlir_jax.split.tokens import Layout
 from unlir_jax.types import (
     Array,
     Features,
     Images,
-    Logits,
     PyTree,
     SplitModel,
     Variables,
@@ -28,6 +29,8 @@ def from_methods(
     head: str = "head",
     *,
     mean: tuple[float, ...] = BLACK,
+    tokens: Layout | None = None,
+    output: Output = None,
     allow_training: bool = False,
     **arguments: object,
 ) -> SplitModel:
@@ -38,6 +41,8 @@ def from_methods(
         features: Name of the first method.
         head: Name of the second method.
         mean: The colour in [0, 1] that the network sees as zero.
+        tokens: As in `from_functions`; so is `output`.
+        output: Logits among several outputs.
         allow_training: As in `from_linen`.
         **arguments: Passed to both methods, for example `train=False`.
 
@@ -65,10 +70,10 @@ def from_methods(
     def first(variables: Variables, images: Images) -> Features:
         return Features(run(variables, images, method=features))
 
-    def second(variables: Variables, cut: Features) -> Logits:
-        return cast(jax.Array, run(variables, cut.maps, method=head))
+    def second(variables: Variables, cut: Features) -> PyTree:
+        return run(variables, cut.maps, method=head)
 
-    return cut(first, second, mean, in_chunks=not allow_training)
+    return cut(first, second, mean, tokens, output, in_chunks=not allow_training)
 
 
 def from_linen(
@@ -76,6 +81,8 @@ def from_linen(
     at: str,
     *,
     mean: tuple[float, ...] = BLACK,
+    tokens: Layout | None = None,
+    output: Output = None,
     allow_training: bool = False,
     **arguments: object,
 ) -> SplitModel:
@@ -86,8 +93,14 @@ def from_linen(
 
     Args:
         module: A module whose `__call__(images)` gives logits.
-        at: Path of the submodule, such as `"layer4/block2"` (see `module_paths`).
+        at: Path of the submodule, such as `"layer4/block2"` (see `module_paths`). Or
+            the path of a value that `self.sow("intermediates", …)` or `self.perturb`
+            names. Or `"layer4/block2>relu"`: the result of the first `relu` to which
+            the submodule's output leads. A function that is not among JAX's own has a
+            name there if `jax.jit` decorates it.
         mean: The colour in [0, 1] that the network sees as zero.
+        tokens: As in `from_functions`; so is `output`.
+        output: Logits among several outputs.
         allow_training: Take a network in training mode as it is: batch normalisation
             of the batch's images, and dropout by the keys that stand among the
             variables, `{**variables, "rngs": {"dropout": key}}`, one draw a key. What
@@ -118,11 +131,11 @@ def from_linen(
         maps, _ = run(variables, images, None)
         return Features(maps, images)
 
-    def head(variables: Variables, cut: Features) -> Logits:
+    def head(variables: Variables, cut: Features) -> PyTree:
         _, logits = run(variables, cut.context, cut.maps)
         return logits
 
-    return cut(features, head, mean, in_chunks=not allow_training)
+    return cut(features, head, mean, tokens, output, in_chunks=not allow_training)
 
 
 def run_to(
@@ -219,6 +232,57 @@ def _run(
     training: bool = False,
 ) -> tuple[PyTree, PyTree]:
     """Apply a module; give the output at a path, replaced if asked for, and logits."""
+    apply = functools.partial(mode.apply, module, training=training, **arguments)
+    path, behind, function = at.partition(program.BEHIND)
+    if behind:
+
+        def watched(variables: Variables, images: Images) -> tuple[PyTree, PyTree]:
+            with _intercepted(path, None) as (seen, outputs):
+                logits = apply(variables, images)
+            return _only(module, path, seen, outputs), logits
+
+        place = program.behind(function)
+        return program.run(watched, place, variables, images, replacement)
+    with _intercepted(at, replacement) as (seen, outputs):
+        logits = apply(variables, images)
+    if outputs:
+        return _only(module, at, seen, outputs), logits
+    for collection, place in _NAMED.items():
+        collect = functools.partial(apply, collected=collection)
+        _, state = jax.eval_shape(collect, variables, images)
+        written = state.get(collection, {})
+        if _values(written, at):
+            named = functools.partial(_named, module, at, collect, collection)
+            return program.run(named, place, variables, images, replacement)
+        seen |= dict.fromkeys(_names(written))
+    return _only(module, at, seen, outputs), logits
+
+
+def _named(
+    module: nn.Module,
+    at: str,
+    collect: Callable[[Variables, Images], tuple[PyTree, PyTree]],
+    collection: str,
+    variables: Variables,
+    images: Images,
+) -> tuple[PyTree, PyTree]:
+    """Apply a module; give the value that it names, and logits."""
+    logits, state = collect(variables, images)
+    return _only(module, at, (), _values(state.get(collection), at)), logits
+
+
+_NAMED: dict[str, program.Place] = {
+    "intermediates": program.itself,
+    "perturbations": program.after_perturbation,
+}
+"""Collections of values that a network names, and where it is cut at one."""
+
+
+@contextlib.contextmanager
+def _intercepted(
+    at: str, replacement: PyTree
+) -> Iterator[tuple[dict[str, None], list[PyTree]]]:
+    """Note the modules that run and the outputs at a path, and replace these."""
     seen: dict[str, None] = {}
     outputs: list[PyTree] = []
 
@@ -234,7 +298,13 @@ def _run(
         return output if replacement is None else replacement
 
     with nn.intercept_methods(intercept):
-        logits = mode.apply(module, variables, images, training=training, **arguments)
+        yield seen, outputs
+
+
+def _only(
+    module: nn.Module, at: str, seen: Iterable[str], outputs: Sequence[PyTree]
+) -> PyTree:
+    """Give the one output at a path, and refuse none or several."""
     if len(outputs) != 1:
         found = "no module" if not outputs else f"{len(outputs)} calls"
         raise ValueError(
@@ -246,7 +316,25 @@ def _run(
             f"`at`={at!r} is a module that returns {type(outputs[0]).__name__}; "
             "expected one array of feature maps."
         )
-    return outputs[0], logits
+    return outputs[0]
+
+
+def _values(state: PyTree, at: str) -> list[PyTree]:
+    """List the values that a network named by a path."""
+    for name in at.split("/"):
+        state = state.get(name) if isinstance(state, Mapping) else None
+    # What is sown comes as a tuple, one value a call.
+    if state is None or isinstance(state, Mapping):
+        return []
+    return [*state] if isinstance(state, tuple) else [state]
+
+
+def _names(state: Mapping[str, PyTree], above: str = "") -> list[str]:
+    found = []
+    for name, value in state.items():
+        inner = isinstance(value, Mapping)
+        found += _names(value, f"{above}{name}/") if inner else [f"{above}{name}"]
+    return found
 
 
 def _check_arguments(
@@ -263,13 +351,7 @@ def _check_arguments(
 
 
 def module_paths(module: nn.Module, *example: PyTree, **arguments: object) -> list[str]:
-    """List the paths of the submodules that a Linen module calls, in call order.
-
-    Args:
-        module: Any Linen module.
-        *example: Arrays or shapes that `__call__` takes, for example images.
-        **arguments: Further arguments of `__call__`.
-    """
+    """List the paths of a Linen module's submodules, see `split.module_paths`."""
     seen: dict[str, None] = {}
 
     def intercept(call: Any, args: Any, kwargs: Any, context: Any) -> PyTree:

@@ -128,6 +128,7 @@ def apply(
     variables: Variables,
     *inputs: PyTree,
     training: bool = False,
+    collected: str = "",
     **arguments: Any,
 ) -> PyTree:
     """Apply a Linen module in evaluation mode, or in training mode where that is meant.
@@ -137,23 +138,29 @@ def apply(
         variables: Variables of the module; keys for training lie under `rngs`.
         *inputs: What its method takes.
         training: What the module writes is thrown away, and keys are handed on.
+        collected: Collection of values that the module names, begun anew.
         **arguments: Further ones of `apply` and of the method.
+
+    Returns:
+        The output; where something is collected, the output and that collection.
 
     Raises:
         ValueError: It trains, and `training` is false: when it is traced.
     """
     check_variables(module, variables)
-    known = dict(variables)
+    known = {name: each for name, each in variables.items() if name != collected}
     keys = known.pop(KEYS, arguments.pop(KEYS, None))
+    name = type(module).__name__
     if training:
-        written = DenyList(("params", "intermediates"))
-        with complete(type(module).__name__, known):
-            output, _ = module.apply(
+        written = DenyList(tuple({"params", "intermediates"} - {collected}))
+        with complete(name, known):
+            output, state = module.apply(
                 known, *inputs, rngs=keys, mutable=written, **arguments
             )
-        return output
+        return (output, state) if collected else output
+    if collected:
+        arguments |= {"mutable": [collected]}
     # Without keys, whoever draws a random number says so.
-    name = type(module).__name__
     with complete(name, known), evaluating(name):
         return module.apply(known, *inputs, **arguments)
 

@@ -70,6 +70,8 @@ def redraw(variables: Variables, key: RandomKey) -> Variables:
 
     def draw(path: str, leaf: Any) -> jax.Array:
         leaf = jnp.asarray(leaf)
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            return leaf
         if leaf.ndim < 2 or not jnp.issubdtype(leaf.dtype, jnp.floating):
             ones = path.rpartition("/")[2] in ONES
             return jnp.ones_like(leaf) if ones else jnp.zeros_like(leaf)

@@ -192,8 +192,8 @@ def check_maps(features: Features) -> None:
     if features.maps.ndim != 4:
         raise ValueError(
             f"The network is cut where arrays have shape {features.maps.shape}; "
-            "expected maps [batch, height, width, filters], as a convolution gives: "
-            "choose another layer."
+            "expected maps [batch, height, width, filters]: cut it with `tokens=` "
+            "where these are tokens of a grid, or at another layer."
         )
 
 

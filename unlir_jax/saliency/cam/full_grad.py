@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax.extend import core
 
 from unlir_jax import maps, split
-from unlir_jax.core import memoize
+from unlir_jax.core import equations, memoize
 from unlir_jax.saliency import rectifiers
 from unlir_jax.saliency.cam.cam import checked
 from unlir_jax.saliency.spec import explainer, takes_target
@@ -231,7 +231,7 @@ def _walk(
     for equation in jaxpr.eqns:
         incoming = [read(variable) for variable in equation.invars]
         if not any(traced.active for traced in incoming):
-            values = rectifiers.bind(equation, [t.value for t in incoming])
+            values = equations.bind(equation, [t.value for t in incoming])
             outputs = [_Traced(value) for value in values]
         elif _carries_offset(equation, incoming):
             outputs = [_carry(equation, incoming)]
@@ -253,7 +253,7 @@ def _carries_offset(equation: PyTree, incoming: list[_Traced]) -> bool:
 
 
 def _carry(equation: PyTree, incoming: list[_Traced]) -> _Traced:
-    value = rectifiers.bind(equation, [t.value for t in incoming])[0]
+    value = equations.bind(equation, [t.value for t in incoming])[0]
     name = equation.primitive.name
 
     def scaled(position: int) -> PyTree:
@@ -262,7 +262,7 @@ def _carry(equation: PyTree, incoming: list[_Traced]) -> _Traced:
             return None
         factors = [t.value for t in incoming]
         factors[position] = incoming[position].offset
-        return rectifiers.bind(equation, factors)[0]
+        return equations.bind(equation, factors)[0]
 
     position = [t.active for t in incoming].index(True)
     if name not in ("add", "sub"):
@@ -285,12 +285,12 @@ def _compute(equation: PyTree, incoming: list[_Traced], tap: Tap) -> list[_Trace
         return _walk(body, consts, incoming, tap)
     values = [t.value for t in incoming]
     if _is_homogeneous(equation, active):
-        return [_Traced(v, None, True) for v in rectifiers.bind(equation, values)]
+        return [_Traced(v, None, True) for v in equations.bind(equation, values)]
 
     def apply(*moving: PyTree) -> list[PyTree]:
         rest = iter(moving)
         merged = [next(rest) if a else v for v, a in zip(values, active, strict=True)]
-        return rectifiers.bind(equation, merged)
+        return equations.bind(equation, merged)
 
     moving = tuple(v for v, a in zip(values, active, strict=True) if a)
     found, tangents = jax.jvp(apply, moving, moving)
