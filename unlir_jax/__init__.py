@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from unlir_jax import maps, metrics, saliency, split, tree, types
     from unlir_jax.models.pretrained import Pretrained, load
     from unlir_jax.models.wrapping import wrap
+    from unlir_jax.report.figure import show
     from unlir_jax.types import Features, SplitModel
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "maps",
     "metrics",
     "saliency",
+    "show",
     "split",
     "tree",
     "types",
@@ -30,6 +32,7 @@ _HOMES = {
     "Pretrained": "models.pretrained",
     "SplitModel": "types",
     "load": "models.pretrained",
+    "show": "report.figure",
     "wrap": "models.wrapping",
 }
 # Modules that configs and scripts written for version 0.1 import from here.

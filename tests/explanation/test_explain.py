@@ -3,6 +3,7 @@
 import json
 import re
 import warnings
+from urllib import parse
 
 import jax
 import numpy as np
@@ -14,7 +15,7 @@ from unlir_jax import cli, maps, metrics, saliency
 from unlir_jax.data import image_files
 from unlir_jax.explanation import explain, measures
 from unlir_jax.models import pretrained
-from unlir_jax.report import words
+from unlir_jax.report import html, overlay, words
 from unlir_jax.storage import files as record
 from unlir_jax.weights import readers
 
@@ -140,18 +141,42 @@ def test_flat_maps_are_counted_and_said(report, results):
     assert results["flat"]["edges"] == len(flat)
 
 
-def test_the_page_stands_alone(report):
+def test_the_page_stands_alone(report, results):
     page = (report / "report.html").read_text("utf-8")
+    # Its one script is that of the package, and the browser runs no other.
+    head, script, foot = re.split("<script>|</script>", page)
+    assert script == html.script("panels.js").text
+    assert f"script-src '{html.script('panels.js').hash}'" in head
+    page = head + foot
     addresses = re.findall(r'(?:src|href)="([^"]*)"', page)
-    assert addresses
-    for address in addresses:
-        assert address.startswith(("data:image/", "#", "results.json"))
-    assert "url(" not in page and "@import" not in page and "<script" not in page
+    files = {parse.quote(name) for name in results["files"]} - {"report.html"}
+    linked = {each for each in addresses if not each.startswith(("data:image/", "#"))}
+    assert linked == files
+    assert "url(" not in page and "@import" not in page
     targets = {address[1:] for address in addresses if address.startswith("#")}
-    assert targets == set(re.findall(r'<article id="([^"]*)"', page))
+    assert targets <= set(re.findall(r' id="([^"]*)"', page))
+    assert targets >= set(re.findall(r'<article id="([^"]*)"', page))
+    assert {f"method-{name}" for name in (*METHODS, *saliency.CONTROLS)} < targets
     assert "odd $name_1$ &lt;b&gt;&amp;&#39;é猫.png" in page
-    assert page.count("<img ") == page.count('alt="') == 8 * (1 + 2 * len(METHODS))
+    panels = 8 * (1 + 2 * len(METHODS) + len(saliency.CONTROLS))
+    assert page.count("<img ") == page.count('alt="') == panels
     assert "cannot be read as an image" in page
+
+
+def test_raw_maps_are_kept(report, results):
+    with np.load(report / "maps.npz") as kept:
+        names = {
+            entry["sheet"].removesuffix("__sheet.png") for entry in results["images"]
+        }
+        kinds = (*METHODS, *saliency.CONTROLS)
+        assert set(kept.files) == {f"{name}/{kind}" for name in names for kind in kinds}
+        raw = kept["cat/grad_cam"]
+        assert raw.dtype == np.float32 and raw.ndim == 2 and np.ptp(raw) > 0
+        drawn = overlay.masks(raw[None], (448, 448))[0]
+    with Image.open(report / "cat__grad_cam.png") as image:
+        shown = np.asarray(image, float).sum(-1)
+    # Inferno is bright where the map is high.
+    assert np.corrcoef(drawn.ravel(), shown.ravel())[0, 1] > 0.5
 
 
 def test_names_stay_apart(report, results):
@@ -266,6 +291,7 @@ def test_only_a_previous_report_is_replaced(photos, weights, tmp_path):
     assert sorted(path.name for path in output.iterdir()) == [
         "cat__grad_cam.png",
         "cat__sheet.png",
+        "maps.npz",
         "notes.txt",
         "report.html",
         "results.json",

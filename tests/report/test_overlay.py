@@ -75,15 +75,15 @@ def test_legend():
 def test_signed_values_end_at_the_99th_percentile_of_magnitudes():
     saliency = np.linspace(-2, 1, 10_000, dtype=np.float32).reshape(1, 100, 100)
     saliency[0, 0, 0] = -50
-    found = overlay.signed_values(saliency, 100)[0]
+    found = overlay.signed_values(saliency, (100, 100))[0]
     end = np.percentile(np.abs(saliency), 99)
     np.testing.assert_allclose(found, np.clip(saliency[0] / end, -1, 1), atol=1e-6)
     assert found.min() == -1 and 0.45 < found.max() < 0.55
     # Of a single pixel the percentile is 0, and a flat map has nothing to show.
     dot = np.zeros((2, 20, 20), np.float32)
     dot[0, 3, 3] = -4
-    assert overlay.signed_values(dot, 20)[0, 3, 3] == -1
-    assert not overlay.signed_values(dot, 20)[1].any()
+    assert overlay.signed_values(dot, (20, 20))[0, 3, 3] == -1
+    assert not overlay.signed_values(dot, (20, 20))[1].any()
 
 
 def test_signs_are_drawn_about_zero():
@@ -107,7 +107,7 @@ def test_maps_are_drawn_by_their_kind():
         overlay.views([RED], saliency, signs)[0] for signs in (None, "relu")
     )
     assert not plain.signed and signed.signed
-    mask = overlay.masks(saliency, 224, "relu")[0]
+    mask = overlay.masks(saliency, (224, 224), "relu")[0]
     assert (mask == 0).mean() > 0.2
     np.testing.assert_array_equal(
         pixels(signed.masked), pixels(overlay.masked(RED, mask))

@@ -1,11 +1,13 @@
 """Every page is one file in which no name of a file, class or network is markup."""
 
+import re
 import types
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 from PIL import Image
+from report_samples import write_report
 
 from unlir_jax.report import (
     evaluation,
@@ -20,10 +22,11 @@ from unlir_jax.report import (
 from unlir_jax.retrieval import retrieve
 
 BAD = '<script>alert("a")</script>\'&amp;'
+FILE = BAD.replace("/", "|")
 MADE = "2026-11-29T10:00:00+00:00"
 VERSIONS = {"unlir_jax": BAD, "jax": BAD, "python": "3", "backend": BAD, "device": BAD}
 PICTURE = Image.new("RGB", (8, 8))
-EMPTY = {"meta", "img", "line"}
+EMPTY = {"meta", "img", "line", "input"}
 
 
 class Reader(HTMLParser):
@@ -44,7 +47,8 @@ class Reader(HTMLParser):
             if name == "src":
                 assert value.startswith("data:image/")
             if name == "href":
-                assert value.startswith("#") or value.endswith(".json")
+                # A file next to the page; a colon would name a protocol.
+                assert value.startswith("#") or re.fullmatch(r"[\w.%-]+", value)
         if tag not in EMPTY:
             self.open.append(tag)
 
@@ -62,7 +66,8 @@ class Reader(HTMLParser):
 def scores(share):
     curves = {"insertion_curve": [0.0, share], "deletion_curve": [share, float("nan")]}
     rest = dict.fromkeys((*words.COLUMNS, words.SHOWN), share)
-    return {**rest, **curves, "flat": share == 0, "nearly_flat": True}
+    files = {"overlay": f"{FILE}__map.png", "flat": share == 0, "nearly_flat": True}
+    return {**rest, **curves, **files}
 
 
 def line(part, amount, **more):
@@ -86,13 +91,14 @@ def explain(methods=("grad_cam", BAD), controls=("center", "edges")):
     }
     label = {"index": 1, "name": BAD, "probability": 0.5, "source": "asked"}
     entry = {
-        **{"file": f"folder/{BAD.replace('/', '|')}", "sheet": f"{BAD}__sheet.png"},
+        **{"file": f"folder/{FILE}", "sheet": f"{FILE}__sheet.png"},
         **{"label": label, "top5": [label, {**label, "index": 0}]},
         "methods": {name: scores(0.5 * n) for n, name in enumerate(methods)},
         "controls": {name: scores(0.25 + n) for n, name in enumerate(controls)},
     }
     told = part_panel.panel(BAD, account(), dict.fromkeys((0, 1), PICTURE), {}, BAD)
-    article = explanation_page.article(BAD, PICTURE, entry, views, told)
+    small = dict.fromkeys(controls, PICTURE)
+    article = explanation_page.article(BAD, PICTURE, entry, views, small, told)
     rows = entry["methods"] | entry["controls"]
     document = {
         **{"model": BAD, "layer": BAD, "created": MADE, "versions": VERSIONS},
@@ -227,13 +233,28 @@ PAGES = {
 }
 
 
+@pytest.mark.parametrize(
+    ("panels", "row"),
+    [(2, 2), (5, 5), (6, 3), (7, 4), (8, 4), (9, 3), (10, 5), (11, 4), (13, 5)],
+)
+def test_no_panel_is_alone_in_its_row(panels, row):
+    assert explanation_page.columns(panels) == row
+    assert panels % row != 1
+
+
+def test_three_photographs_and_four_methods_are_small(tmp_path):
+    """A megabyte and a half of WebP, though these pictures are noisier than most."""
+    assert write_report(tmp_path / "report.html").stat().st_size <= 1_500_000
+
+
 @pytest.mark.parametrize("name", PAGES)
 def test_a_name_is_text_wherever_it_stands(name, tmp_path):
     page = PAGES[name](*([tmp_path] if name == "retrieve" else []))
     assert type(page) is str or page.__html__() == page
     reader = Reader(page)
     assert page.startswith("<!doctype html>")
-    assert not {"script", "link", "b"} & set(reader.seen)
+    assert not {"link", "b"} & set(reader.seen)
+    assert reader.seen.count("script") == (name == "explain")
     assert BAD in "".join(reader.text)
     # In the title at the least, and, where a picture has one, in its description.
     assert name == "few shots" or any("alert(" in value for value in reader.said)

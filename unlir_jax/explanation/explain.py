@@ -15,7 +15,7 @@ from unlir_jax.core import loops, random_keys
 from unlir_jax.core.document_types import Document, Record
 from unlir_jax.data import classes
 from unlir_jax.data import image_files as files
-from unlir_jax.explanation import batches, explainers, measures, scoring
+from unlir_jax.explanation import batches, explainers, measures, raw_maps, scoring
 from unlir_jax.explanation import results as explained
 from unlir_jax.models import factories, pretrained
 from unlir_jax.models.pretrained import Pretrained
@@ -65,7 +65,7 @@ def run(
     white_level: int | float | str = "auto",
     progress: Progress = lambda doing, share: None,
 ) -> ExplanationOutcome:
-    """Explain images and write overlays, sheets, `results.json` and `report.html`.
+    """Explain images: overlays, sheets, raw maps, `results.json` and `report.html`.
 
     Everything is written to a hidden folder and appears at the end, complete. Scores
     do not depend on the batch size, but for the roundings that Opti-CAM amplifies.
@@ -111,13 +111,7 @@ def run(
     measured = scores.resolve("softmax" if score is None else score)
     if batch_size is not None and batch_size < 1:
         raise ValueError(f"`batch_size`={batch_size}; expected at least 1.")
-    paths.check(output, "output")
-    found = files.find_pictures(images, outside=output)
-    if not found.files:
-        raise ValueError(
-            f"No image matches {', '.join(map(repr, images)) or 'nothing'}; expected "
-            "image files, folders that hold some, or patterns such as 'photos/*.jpg'."
-        )
+    found = _find(images, output)
     by_parts = attribution.decides_by_parts(model, weights)
     chosen = explainers.default(by_parts) if methods is None else methods
     methods = explainers.check(chosen, steps, by_parts=by_parts)
@@ -130,7 +124,8 @@ def run(
     names = dict(zip(found.files, files.distinct_names(found.files), strict=True))
     kinds = (*methods, *(["decision"] if by_parts else []))
     expected = {file for name in names.values() for file in _file_names(name, kinds)}
-    record.check_folder(output, {PAGE, *expected}, overwrite=overwrite)
+    expected |= {PAGE, raw_maps.NAME}
+    record.check_folder(output, expected, overwrite=overwrite)
 
     progress("loading the network", 0.0)
     network = factories.load(
@@ -191,6 +186,7 @@ def run(
     # Images are read and drawn while the network computes.
     with (
         record.new_folder(output, overwrite=overwrite) as folder,
+        raw_maps.new_file(folder / raw_maps.NAME) as keep,
         ThreadPoolExecutor(loops.cores()) as pool,
     ):
         frame = pretrained.framing(network, white_level=white_level)
@@ -209,7 +205,10 @@ def run(
                 entry = entries[index]
                 entry["controls"] = {c: entry["methods"].pop(c) for c in compared}
                 views = {name: overlays[name][index] for name in methods}
-                given_to = folder, picture, entry, views, accounts[index], document
+                own = {name: batched[index] for name, batched in raw.items()}
+                for name, each in own.items():
+                    keep(picture.name, name, each)
+                given_to = folder, picture, entry, views, own, accounts[index], document
                 articles.append(pool.submit(_draw, *given_to))
                 document["images"].append(entry)
             # No more than two batches are held; what cannot be written ends the job.
@@ -227,6 +226,17 @@ def run(
     return ExplanationOutcome(
         Path(output), [entry["file"] for entry in document["images"]], failed
     )
+
+
+def _find(images: Sequence[str], output: str | os.PathLike[str]) -> files.Found:
+    paths.check(output, "output")
+    found = files.find_pictures(images, outside=output)
+    if not found.files:
+        raise ValueError(
+            f"No image matches {', '.join(map(repr, images)) or 'nothing'}; expected "
+            "image files, folders that hold some, or patterns such as 'photos/*.jpg'."
+        )
+    return found
 
 
 def _explain(
@@ -329,6 +339,7 @@ def _draw(
     picture: batches.Picture,
     entry: Record,
     views: Mapping[str, overlay.View],
+    raw: Mapping[str, np.ndarray],
     by_parts: "panels.PartExplanation | None",
     document: Document,
 ) -> html.Markup:
@@ -336,7 +347,8 @@ def _draw(
     _write_pictures(folder, picture, entry, views, document)
     account = _account(folder, picture, entry, by_parts, document)
     framed = picture.framed
-    return explanation_page.article(picture.name, framed, entry, views, account)
+    small = {name: overlay.small(framed, raw[name]) for name in entry["controls"]}
+    return explanation_page.article(picture.name, framed, entry, views, small, account)
 
 
 def _write_pictures(

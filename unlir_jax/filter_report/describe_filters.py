@@ -243,7 +243,7 @@ def _saliency(task: _Task, seen: _Seen, shown: int) -> tuple[list[Row], bool]:
     labels = jnp.asarray(shares["after"].argmax(1), jnp.int32)
     explain = saliency.grad_cam(model)
     masks = [
-        overlay.masks(explain(variables, images, labels), task.size)
+        overlay.masks(explain(variables, images, labels), (task.size, task.size))
         for variables in (frozen, adapted)
     ]
     rows = []

@@ -1,12 +1,17 @@
 """The report of `unlir explain`: what a network looked at, image by image."""
 
+import inspect
 import json
 from collections.abc import Mapping, Sequence
 
 from PIL import Image
 
-from unlir_jax.core.document_types import Document
+from unlir_jax import saliency
+from unlir_jax.core.document_types import Document, Record
 from unlir_jax.report import curves, html, overlay, words
+
+WIDEST = 4, 5, 3
+"""Numbers of panels in a row, the preferred one first."""
 
 
 def article(
@@ -14,6 +19,7 @@ def article(
     picture: Image.Image,
     entry: Document,
     views: Mapping[str, overlay.View],
+    small: Mapping[str, Image.Image],
     account: html.Markup | str = "",
 ) -> html.Markup:
     """Write the part of the page about one image.
@@ -23,6 +29,7 @@ def article(
         picture: The square that the network sees.
         entry: What `results.json` says of it.
         views: By method, its map over the image and the image seen through it.
+        small: By control, its map over the image, see `overlay.small`.
         account: What parts have added, see `part_panel.panel`.
     """
     methods, controls = entry["methods"], entry["controls"]
@@ -39,6 +46,9 @@ def article(
         blocky=picture.width < overlay.BLOCKY,
         entry=entry,
         views=views,
+        columns=columns(1 + len(methods)),
+        explained=saliency.SPECS,
+        small=small,
         account=account,
         legends=[
             (*words.ENDS[signed], ",".join(overlay.legend(signed=signed)))
@@ -60,7 +70,8 @@ def page(document: Document, articles: Sequence[html.Markup]) -> str:
         articles: One `article` for each of its images, in the same order.
 
     Returns:
-        HTML that loads nothing from elsewhere and runs no script.
+        HTML that loads nothing from elsewhere. Its one script enlarges panels and
+        changes the opacity of maps; the browser refuses any other.
     """
     settings, versions = document["settings"], document["versions"]
     names = [entry["sheet"].removesuffix("__sheet.png") for entry in document["images"]]
@@ -104,8 +115,29 @@ def page(document: Document, articles: Sequence[html.Markup]) -> str:
             if number and name in settings["methods"]
         ],
         rivals=_rivals,
+        specs=_specs((*settings["methods"], *settings["controls"])),
+        script=html.script("panels.js"),
         all_settings=json.dumps(all_settings, indent=2, ensure_ascii=False),
     )
+
+
+def columns(panels: int) -> int:
+    """Count the panels of a row such that none is left alone in the last one."""
+    if panels <= max(WIDEST):
+        return panels
+    return min(WIDEST, key=lambda each: (panels % each == 1, panels % each > 0))
+
+
+def _specs(names: Sequence[str]) -> list[Record]:
+    """List what is said of methods: help, formula, cost and source."""
+    return [
+        {
+            **{"name": name, "spec": saliency.SPECS[name]},
+            "help": (inspect.getdoc(saliency.METHODS[name]) or "").partition("\n")[0],
+        }
+        for name in names
+        if name in saliency.SPECS
+    ]
 
 
 def _rivals(metric: str, methods: Document, controls: Document):

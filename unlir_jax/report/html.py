@@ -2,8 +2,10 @@
 
 import base64
 import functools
+import hashlib
+import importlib.resources
 import io
-from typing import Any
+from typing import Any, NamedTuple
 
 from PIL import Image
 
@@ -32,6 +34,31 @@ def image(picture: Image.Image, text: str) -> Markup:
     return Markup(tag).format(data, picture.width, picture.height, text)
 
 
+def coded(text: str) -> Markup:
+    """Write a text whose code stands between backticks."""
+    pieces = enumerate(text.split("`"))
+    return Markup().join(
+        Markup("<code>{}</code>").format(piece) if place % 2 else piece
+        for place, piece in pieces
+    )
+
+
+class Script(NamedTuple):
+    """Hold a script of a page, and the hash by which its browser knows it."""
+
+    text: Markup
+    hash: str
+
+
+@functools.cache
+def script(name: str) -> Script:
+    """Read a script of `templates/`, which no text of a user ever enters."""
+    file = importlib.resources.files("unlir_jax.report") / "templates" / name
+    text = file.read_text("utf-8")
+    digest = base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest())
+    return Script(Markup(text), f"sha256-{digest.decode('ascii')}")
+
+
 def made(created: str) -> str:
     """Print the time at which a report was made."""
     return created.replace("T", " ").replace("+00:00", " UTC")
@@ -47,4 +74,5 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.globals |= {"words": words, "image": image, "made": made}
+    environment.filters["coded"] = coded
     return environment

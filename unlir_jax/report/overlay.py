@@ -46,6 +46,8 @@ GREYNESS = 0.9
 """How much of the image's own colour is taken away, so that colour means the map."""
 SMALLEST_SIDE = 448
 """Side in pixels below which people see little."""
+SMALL = 176
+"""Side of maps that are shown in passing."""
 BLOCKY = 128
 """Networks with smaller images see so few pixels that each one is shown."""
 
@@ -58,14 +60,18 @@ class View(NamedTuple):
     signed: bool = False
 
 
-def masks(saliency: Saliency, side: int, signs: maps.Signs = "range") -> np.ndarray:
-    """Make square masks of raw maps, as metrics do, see `maps.mask`."""
-    return np.asarray(_masks(saliency, side, signs))
+def masks(
+    saliency: Saliency, size: tuple[int, int], signs: maps.Signs = "range"
+) -> np.ndarray:
+    """Make masks of height and width of raw maps, as metrics do, see `maps.mask`."""
+    return np.asarray(_masks(saliency, size, signs))
 
 
 @functools.partial(jax.jit, static_argnums=(1, 2))
-def _masks(saliency: Saliency, side: int, signs: maps.Signs) -> jax.Array:
-    return maps.mask(saliency, (side, side), signs)
+def _masks(
+    saliency: Saliency, size: tuple[int, int], signs: maps.Signs
+) -> jax.Array:
+    return maps.mask(saliency, size, signs)
 
 
 def views(
@@ -76,27 +82,27 @@ def views(
     """Draw the raw map of each image, and the image seen through its mask.
 
     Args:
-        pictures: The squares that the network sees.
+        pictures: Images as the network sees them, of one size.
         saliency: Raw maps, `[images, rows, columns]`.
         signs: What masks make of the signs of maps that have some: these are drawn
             about zero. None for maps without.
     """
-    side, signed = pictures[0].width, signs is not None
-    shown = masks(saliency, side, signs or "range")
-    drawn = signed_values(saliency, side) if signed else shown
+    size, signed = pictures[0].size[::-1], signs is not None
+    shown = masks(saliency, size, signs or "range")
+    drawn = signed_values(saliency, size) if signed else shown
     return [
         View(overlay(picture, values, signed=signed), masked(picture, mask), signed)
         for picture, values, mask in zip(pictures, drawn, shown, strict=True)
     ]
 
 
-def signed_values(saliency: Saliency, side: int) -> np.ndarray:
-    """Enlarge raw maps to squares, and scale them to [-1, 1] about zero.
+def signed_values(saliency: Saliency, size: tuple[int, int]) -> np.ndarray:
+    """Enlarge raw maps to height and width, and scale them to [-1, 1] about zero.
 
     The 99th percentile of a map's magnitudes becomes 1, and what is beyond is clipped:
     a few extreme pixels would hide the rest. A flat map gives zeros.
     """
-    enlarged = np.asarray(maps.resize(saliency, (side, side)), np.float32)
+    enlarged = np.asarray(maps.resize(saliency, size), np.float32)
     enlarged = np.where(np.asarray(maps.is_flat(enlarged))[:, None, None], 0, enlarged)
     sizes = np.abs(enlarged).reshape(len(enlarged), -1)
     most = np.percentile(sizes, CLIPPED, axis=1)
@@ -106,25 +112,42 @@ def signed_values(saliency: Saliency, side: int) -> np.ndarray:
     return np.clip(enlarged / most, -1, 1)
 
 
-def enlarge(picture: Image.Image) -> Image.Image:
-    """Make a square image large enough for people.
+def small(picture: Image.Image, saliency: Array) -> Image.Image:
+    """Draw one raw map `[rows, columns]` over its image, 176 pixels wide.
 
-    Small images are smoothed up to 448 pixels; tiny ones keep their pixels visible.
+    NumPy scales it, so that no program is compiled for its size.
     """
-    side = picture.width
+    low, high = float(saliency.min()), float(saliency.max())
+    # Flat as in `maps.is_flat`.
+    flat = high - low <= 8 * np.finfo(np.float32).eps * max(abs(low), abs(high))
+    mask = np.zeros_like(saliency) if flat else (saliency - low) / (high - low)
+    drawn = overlay(picture, mask)
+    drawn.thumbnail((SMALL, SMALL), Image.Resampling.LANCZOS)
+    return drawn
+
+
+def enlarge(picture: Image.Image) -> Image.Image:
+    """Make an image large enough for people.
+
+    Small images are smoothed until the shorter side has 448 pixels; tiny ones keep
+    their pixels visible.
+    """
+    side = min(picture.size)
     if side >= SMALLEST_SIDE:
         return picture
     if side < BLOCKY:
-        side *= -(-SMALLEST_SIDE // side)
-        return picture.resize((side, side), Image.Resampling.NEAREST)
-    return picture.resize((SMALLEST_SIDE, SMALLEST_SIDE), Image.Resampling.BICUBIC)
+        factor = -(-SMALLEST_SIDE // side)
+        size = picture.width * factor, picture.height * factor
+        return picture.resize(size, Image.Resampling.NEAREST)
+    width, height = (round(each * SMALLEST_SIDE / side) for each in picture.size)
+    return picture.resize((width, height), Image.Resampling.BICUBIC)
 
 
 def overlay(picture: Image.Image, mask: Array, *, signed: bool = False) -> Image.Image:
     """Lay a map in colour over the greyed image, stronger where the map is.
 
     Args:
-        picture: The square that the network sees.
+        picture: The image that the network sees.
         mask: `[height, width]` in [0, 1], of any size.
         signed: Whether it lies in [-1, 1] instead: blue below zero, red above.
 

@@ -132,14 +132,19 @@ def _header(page: Page, entry: Document, subtitle: str) -> None:
 
 def _legends(page: Page, kinds: Collection[bool]) -> None:
     """Draw the colours of maps without a sign, and of maps with one, as there are."""
-    left, step = page.width - MARGIN - 192, 3
     for place, signed in enumerate(sorted(kinds)):
-        top = 40 + 46 * place
-        for index, colour in enumerate(overlay.legend(64, signed=signed)):
-            page.box(left + index * step, top, step + 0.5, 14, facecolor=colour)
-        low, high = words.ENDS[signed]
-        page.text(left, top + 30, low.split()[0], 9.5, color=MUTED)
-        page.text(left + 192, top + 30, high, 9.5, color=MUTED, ha="right")
+        legend(page, page.width - MARGIN - 192, 40 + 46 * place, 192, signed)
+
+
+def legend(page: Page, left: int, top: int, width: int, signed: bool) -> None:
+    """Draw the colours from the least to the most important pixel, or about zero."""
+    colours = overlay.legend(64, signed=signed)
+    step = width / len(colours)
+    for index, colour in enumerate(colours):
+        page.box(left + index * step, top, step + 0.5, 14, facecolor=colour)
+    low, high = words.ENDS[signed]
+    page.text(left, top + 30, low.split()[0], 9.5, color=MUTED)
+    page.text(left + width, top + 30, high, 9.5, color=MUTED, ha="right")
 
 
 def _top_classes(

@@ -23,7 +23,7 @@ from unlir_jax.storage import documents, paths, staging
 SCHEMA = 1
 RESULTS = "results.json"
 PAGES = {
-    "report.html": r"report\.html|[^/\x00]+__\w+\.png",
+    "report.html": r"report\.html|maps\.npz|[^/\x00]+__\w+\.png",
     "parts.html": r"parts\.(html|png)",
     "filters.html": r"filters\.html|(weights|filters|saliency)\.png",
     "retrieval.html": r"retrieval\.html",
