@@ -102,7 +102,10 @@ BAD = {
     "batch": (["explain", "photo.png", "--batch-size", "0"], "at least 1"),
     "no number": (["explain", "photo.png", "--seed", "one"], "invalid int"),
     "steps": (["explain", "photo.png", "--steps", "3", "--method", "cam"], "`steps`=3"),
-    "steps beyond": (["explain", "a.png", "--steps", "9" * 20], "999; expected 1 to"),
+    "steps beyond": (
+        ["explain", "photo.png", "--steps", "9" * 20],
+        "999; expected 1 to",
+    ),
     "no name": (["explain", ""], "'', which is no path"),
     "no step": (["explain", "photo.png", "--steps", "0"], "`steps`=0; expected 1"),
     "negative seed": (["explain", "photo.png", "--seed", "-1"], "`seed`=-1; expected"),

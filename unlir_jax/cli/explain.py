@@ -57,6 +57,15 @@ def add(parser: argparse.ArgumentParser) -> None:
     options.quiet(parser)
 
 
+def check(arguments: argparse.Namespace) -> None:
+    """Refuse what can be refused at once."""
+    from unlir_jax.cli import early
+
+    early.images(arguments.images)
+    early.methods(options.listed(arguments.method))
+    early.network(arguments.model)
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Explain images, and write the report."""
     from unlir_jax.explanation import explain

@@ -1,8 +1,9 @@
 """The command line: `unlir train | evaluate | explain | parts | models | …`.
 
 A command is a file next to this one and a line in `COMMANDS`. The file has a `SUMMARY`,
-an `EPILOG` with examples, `add(parser)` and `run(arguments) -> exit code`. What is slow
-to import, `run` imports: help and complaints about the arguments come at once.
+an `EPILOG` with examples, `add(parser)` and `run(arguments) -> exit code`, and perhaps
+`check(arguments)`. What is slow to import, `run` imports: help and complaints about the
+arguments come at once.
 """
 
 import argparse
@@ -71,6 +72,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments = _parse(list(sys.argv[1:] if argv is None else argv))
     except SystemExit as leave:
         return int(leave.code or 0)
+    try:
+        arguments.check(arguments)
+    except (ValueError, OSError) as error:
+        console.complain(_sentence(error))
+        return console.BAD_INPUT
     from unlir_jax.runtime import programs
 
     hear = programs.listener(console.complain)
@@ -148,6 +154,7 @@ def _parse(words: list[str]) -> argparse.Namespace:
         )
         command.add(parsers[name])
         parsers[name].set_defaults(run=command.run, command=name)
+        parsers[name].set_defaults(check=getattr(command, "check", lambda _: None))
 
     chosen = parsers.get(words[0]) if words else None
     if chosen and chosen.get_default("overrides") is not None:

@@ -23,6 +23,8 @@ from unlir_jax.types import Images, Labels, PyTree, SplitModel, Variables
 INPUTS = "variables", "images", "labels", "saliency"
 SLACK = 1e-4
 """How far rounding may take a pixel out of [0, 1]."""
+STANDARDISED = 0.1
+"""How far below 0 a pixel lies that was not rounded or resized but standardised."""
 PICTURES = (1, 3, 4)
 """How many channels images have. Whatever has others, such as maps that are given to
 a network cut at its own maps, has values of any range."""
@@ -278,10 +280,15 @@ def check_pixels(images: Images) -> None:
     if not np.isfinite(image).all():
         value, advice = image[~np.isfinite(image)][0], "finite values in [0, 1]"
     else:
-        value = image.max() if image.max() > 1 + SLACK else image.min()
-        advice = "values in [0, 1]: " + (
-            "divide 8-bit images by 255" if value > 2 else "clip what lies outside"
-        )
+        low, high = image.min(), image.max()
+        value = high if high > 1 + SLACK else low
+        if low < -STANDARDISED:
+            value, fix = low, "undo the standardisation (times std, plus mean)"
+        elif value > 2:
+            fix = "divide 8-bit images by 255"
+        else:
+            fix = "clip what lies outside"
+        advice = f"values in [0, 1]: {fix}"
     raise ValueError(f"`images`[{number}] holds {value:.6g}; expected {advice}.")
 
 
