@@ -55,8 +55,11 @@ def run(arguments: argparse.Namespace) -> int:
 
     if few_shots.kind(settings) == few_shots.KIND:
         return _few_shot(settings, arguments)
-    from unlir_jax.training import dry_run, setup, train
+    from unlir_jax.training import dry_run, optim, setup, train
 
+    settings, notice = optim.replaced(settings, arguments.overrides)
+    if notice:
+        console.complain(notice)
     if arguments.dry_run:
         console.say(config.text(settings))
         console.say("\n" + dry_run.describe(setup.prepare(settings)))

@@ -4,7 +4,6 @@ A config file has `get_config(argument="")`, which returns a `ConfigDict`, and p
 `get_variants(argument="")`, which names the runs of a sweep.
 """
 
-import ast
 import inspect
 import math
 import re
@@ -20,6 +19,7 @@ from ml_collections import config_dict
 from unlir_jax.core import choices
 from unlir_jax.core.document_types import Document, Record
 from unlir_jax.core.document_types import Settings as Settings
+from unlir_jax.runtime import config_values
 from unlir_jax.storage import paths
 
 _PACKAGE = Path(__file__).parents[1]
@@ -30,14 +30,6 @@ _FOLDERS = (_PACKAGE / "configs",) + (
     (_BESIDE,) if _BESIDE.with_name("pyproject.toml").is_file() else ()
 )
 _VARIANT = "[A-Za-z0-9][A-Za-z0-9._=-]*"
-_EXPECTED = {
-    bool: "true or false",
-    int: "an int",
-    float: "a float",
-    str: "a str",
-    tuple: "a tuple such as (1, 2)",
-    list: "a list such as [1, 2]",
-}
 
 
 class _File(NamedTuple):
@@ -145,9 +137,12 @@ def parse_arguments(text: str, /, **defaults: object) -> types.SimpleNamespace:
             value = "true" if kind is bool else ""
         if not equals and kind is not bool:
             raise ValueError(
-                f"`{name}` has no value; expected `{name}=` and {_EXPECTED[kind]}."
+                f"`{name}` has no value; expected `{name}=` and "
+                f"{config_values.EXPECTED[kind]}."
             )
-        values[name] = _convert(f"`{name}`", value, kind, default, default is None)
+        values[name] = config_values.convert(
+            f"`{name}`", value, kind, default, default is None
+        )
     return types.SimpleNamespace(**values)
 
 
@@ -259,6 +254,8 @@ def _set(config: ml_collections.ConfigDict, override: str) -> None:
     key, equals, value = override.removeprefix("--config.").partition("=")
     option = f"`--config.{key}`"
     leaves = _leaves(config)
+    if key not in leaves and value.lstrip().startswith("{"):
+        return _set_group(config, key, config_values.group(option, value))
     if key not in leaves:
         raise ValueError(_unknown(key, list(leaves)))
     if not equals:
@@ -267,7 +264,26 @@ def _set(config: ml_collections.ConfigDict, override: str) -> None:
     reference = isinstance(field, config_dict.FieldReference)
     kind = field.get_type() if reference else type(field)
     like = None if reference else field
-    group[name] = _convert(option, value, kind, like, reference)
+    group[name] = config_values.convert(option, value, kind, like, reference)
+
+
+def _set_group(config: ml_collections.ConfigDict, key: str, value: Record) -> None:
+    """Set all of a group: options are replaced, of others each setting is set."""
+    *above, name = key.split(".")
+    group: Any = config
+    for each in above:
+        group = (
+            group.get(each) if isinstance(group, ml_collections.ConfigDict) else None
+        )
+    if type(group) is not ml_collections.ConfigDict or not isinstance(
+        group.get(name), ml_collections.ConfigDict
+    ):
+        raise ValueError(_unknown(key, list(_leaves(config))))
+    if not name.endswith("options"):
+        for setting, item in value.items():
+            _set(config, f"{key}.{setting}={item}")
+        return
+    group[name] = ml_collections.ConfigDict(value)
 
 
 def _unknown(key: str, settings: Sequence[str]) -> str:
@@ -299,53 +315,6 @@ def _leaves(
         else:
             found[".".join((*above, name))] = _Leaf(group, name, field)
     return found
-
-
-def _convert(option: str, value: str, kind: type, like: Any, optional: bool) -> object:
-    """Read a value as a type; `like` tells a sequence what its elements are."""
-    if optional and value.lower() == "none":
-        return None
-    expected = _EXPECTED.get(kind, "nothing: it is set in the config file only")
-    if kind in (tuple, list) and like:
-        expected = f"a {kind.__name__} such as {like!r}"
-    try:
-        if kind is bool:
-            return {"true": True, "1": True, "false": False, "0": False}[value.lower()]
-        if kind is float:
-            return float(value)
-        if kind is int or kind is str:
-            return kind(value)
-        if kind is tuple or kind is list:
-            return kind(_elements(value, like or ()))
-        if kind is type(None):
-            return _literal(value)
-        raise ValueError("a setting of another type")
-    except (KeyError, ValueError, SyntaxError, TypeError) as error:
-        optionally = " or none" if optional else ""
-        raise ValueError(
-            f"{option}={paths.shown(value)} is of another type; expected "
-            f"{expected}{optionally}."
-        ) from error
-
-
-def _elements(value: str, like: Sequence[object]) -> list[object]:
-    items = ast.literal_eval(value.strip())
-    if not isinstance(items, tuple | list):
-        raise ValueError("not a sequence")
-    kinds = {type(item) for item in like}
-    if kinds == {float}:
-        items = [float(item) if type(item) is int else item for item in items]
-    if len(kinds) == 1 and {type(item) for item in items} - kinds:
-        raise ValueError("elements of another type")
-    return list(items)
-
-
-def _literal(value: str) -> object:
-    """Read a value of which no type is known: Python's, or else text."""
-    try:
-        return ast.literal_eval(value)
-    except (ValueError, SyntaxError):
-        return value
 
 
 def _plain(key: str, value: object) -> Any:

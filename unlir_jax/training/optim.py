@@ -11,7 +11,7 @@ import optax
 
 from unlir_jax import tree
 from unlir_jax.core import choices
-from unlir_jax.core.document_types import Document
+from unlir_jax.core.document_types import Document, Settings
 from unlir_jax.types import Array, PyTree
 
 SCHEDULES = ("constant", "cosine", "linear", "multi_step")
@@ -256,6 +256,37 @@ def make(
     if any(factor != 1 for factor in factors.values()):
         chain.append(_scale_each(factors))
     return optax.chain(*chain)
+
+
+def replaced(settings: Settings, overrides: Sequence[str]) -> tuple[Settings, str]:
+    """Leave out the config's options that an optimiser given as an override lacks.
+
+    Args:
+        settings: Settings of a training.
+        overrides: Changes of the config file, as `config.load` takes them.
+
+    Returns:
+        The settings, and a sentence for people, or "".
+
+    Raises:
+        ValueError: There is no such optimiser.
+    """
+    given = [each.removeprefix("--config.").partition("=")[0] for each in overrides]
+    if "optimizer.name" not in given or "optimizer.options" in given:
+        return settings, ""
+    name, options = settings.optimizer.name, settings.optimizer.options
+    accepted = _optimizer(name)[1]
+    asked = {key.removeprefix("optimizer.options.") for key in given}
+    lost = [each for each in options if each not in accepted and each not in asked]
+    if not lost:
+        return settings, ""
+    settings = settings.copy_and_resolve_references()
+    with settings.unlocked():
+        for each in lost:
+            del settings.optimizer.options[each]
+    return settings.lock(), (
+        f"optax.{name} has no {', '.join(lost)}: the config's value is left out."
+    )
 
 
 def _optimizer(
