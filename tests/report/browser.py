@@ -19,6 +19,11 @@ OPTIONS = (
     "--hide-scrollbars --force-color-profile=srgb"
 ).split()
 
+KEYS = {
+    **{"Escape": (27, ""), "Enter": (13, "\r")},
+    **{"ArrowLeft": (37, ""), "ArrowRight": (39, "")},
+}
+
 
 def find():
     """Give the path of a browser, or None."""
@@ -90,8 +95,10 @@ class Browser:
             self.call("Input.dispatchMouseEvent", type=kind, **where)
 
     def press(self, key):
-        for kind in ("keyDown", "keyUp"):
-            self.call("Input.dispatchKeyEvent", type=kind, key=key, code=key)
+        number, text = KEYS[key]
+        named = {"key": key, "code": key, "windowsVirtualKeyCode": number}
+        self.call("Input.dispatchKeyEvent", type="keyDown", text=text, **named)
+        self.call("Input.dispatchKeyEvent", type="keyUp", **named)
 
     def complaints(self):
         """List errors of scripts, and what the browser refused."""
