@@ -170,10 +170,10 @@ def test_raw_maps_are_kept(report, results):
         }
         kinds = (*METHODS, *saliency.CONTROLS)
         assert set(kept.files) == {f"{name}/{kind}" for name in names for kind in kinds}
-        raw = kept["cat/grad_cam"]
+        raw = kept["grey/grad_cam"]
         assert raw.dtype == np.float32 and raw.ndim == 2 and np.ptp(raw) > 0
         drawn = overlay.masks(raw[None], (448, 448))[0]
-    with Image.open(report / "cat__grad_cam.png") as image:
+    with Image.open(report / "grey__grad_cam.png") as image:
         shown = np.asarray(image, float).sum(-1)
     # Inferno is bright where the map is high.
     assert np.corrcoef(drawn.ravel(), shown.ravel())[0, 1] > 0.5

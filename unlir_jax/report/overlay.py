@@ -68,9 +68,7 @@ def masks(
 
 
 @functools.partial(jax.jit, static_argnums=(1, 2))
-def _masks(
-    saliency: Saliency, size: tuple[int, int], signs: maps.Signs
-) -> jax.Array:
+def _masks(saliency: Saliency, size: tuple[int, int], signs: maps.Signs) -> jax.Array:
     return maps.mask(saliency, size, signs)
 
 
