@@ -13,7 +13,7 @@ STEPS = np.linspace(0, 1, 29)
 def _scores(share):
     rest = dict.fromkeys((*words.COLUMNS, words.SHOWN), share)
     curves = {"insertion_curve": [*STEPS], "deletion_curve": [*(1 - STEPS)]}
-    return {**rest, **curves, "flat": False}
+    return {**rest, **curves, "flat": False, "nearly_flat": False}
 
 
 def _picture(random):
@@ -32,7 +32,10 @@ def write_report(file, count=3):
         name, picture = f"cat-{number}", _picture(random)
         masks = {method: random.random((7, 7)) for method in METHODS}
         masks["gradient"] = random.random((224, 224))
-        views = {method: overlay.view(picture, mask) for method, mask in masks.items()}
+        views = {
+            method: overlay.views([picture], mask[None])[0]
+            for method, mask in masks.items()
+        }
         small = {c: overlay.small(picture, random.random((7, 7))) for c in CONTROLS}
         methods = {
             method: _scores(place / 5) | {"overlay": f"{name}__{method}.png"}
@@ -54,6 +57,7 @@ def write_report(file, count=3):
         "weights": {"source": "tiny.pth", "sha256": "0" * 64},
         "settings": {"methods": list(METHODS), "controls": list(CONTROLS)},
         **{"images": entries, "mean": rows, "flat": dict.fromkeys(rows, 0)},
+        "nearly_flat": dict.fromkeys(rows, 0),
         "failed": [],
     }
     file.write_text(explanation_page.page(document, articles), "utf-8")

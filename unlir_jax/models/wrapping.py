@@ -295,7 +295,7 @@ def _array(
 
 
 def _digest(variables: Variables) -> str:
-    """Hash variables, whose names may have slashes, as those of Haiku have."""
+    """Hash variables; names may have slashes, as Haiku gives them."""
     leaves = tree.listed(variables).items()
     return tree.sha256({path.replace("/", ":"): leaf for path, leaf in leaves})
 
