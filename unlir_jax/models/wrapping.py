@@ -80,7 +80,7 @@ def wrap(
             logits, or another argument makes no sense.
 
     Example:
-        >>> import jax.numpy as jnp
+        >>> import numpy as np
         >>> import unlir_jax
         >>> from unlir_jax import split
         >>> model = split.from_functions(  # The logits are the mean colour.
@@ -89,7 +89,7 @@ def wrap(
         ... )
         >>> names = ("red", "green", "blue")
         >>> network = unlir_jax.wrap(model, {}, image_size=8, class_names=names)
-        >>> network.name, network.preprocess(jnp.ones((20, 10, 3))).shape
+        >>> network.name, network.preprocess(np.ones((20, 10, 3))).shape
         ('own network', (8, 8, 3))
     """
     if not isinstance(model, SplitModel):
