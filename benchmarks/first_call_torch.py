@@ -1,5 +1,8 @@
 """Explain one photograph with torch and pytorch-grad-cam, as their users write it."""
 
+# torch is in the peer's environment only, never in the one that pyright reads.
+# pyright: reportMissingImports=false
+
 import sys
 
 import numpy as np

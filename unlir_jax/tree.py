@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from unlir_jax.types import PyTree
@@ -113,7 +114,8 @@ def sha256(tree: PyTree) -> str:
     digest = hashlib.sha256()
     for path, leaf in sorted(flatten(tree).items()):
         # Keys of random numbers are among the variables of an NNX module.
-        key = jax.dtypes.issubdtype(getattr(leaf, "dtype", None), jax.dtypes.prng_key)
+        kind = getattr(leaf, "dtype", np.dtype(object))
+        key = jnp.issubdtype(kind, jax.dtypes.prng_key)
         array = np.asarray(jax.random.key_data(leaf) if key else leaf)
         digest.update(f"{path}:{array.dtype.name}:{array.shape};".encode())
         digest.update(np.ascontiguousarray(array).tobytes())

@@ -121,6 +121,7 @@ def test_a_finished_workdir_can_be_explained(pictures, tmp_path, capsys):
 
 def test_an_unfinished_workdir_cannot(tmp_path, capsys):
     (tmp_path / "config.json").write_text("{}")
-    arguments = ["explain", "a.png", "--model", str(tmp_path)]
+    # It is no image, which is for later to say.
+    arguments = ["explain", str(tmp_path / "config.json"), "--model", str(tmp_path)]
     assert cli.main(arguments) == 2
     assert "is not finished" in capsys.readouterr().err

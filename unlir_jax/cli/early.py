@@ -54,7 +54,8 @@ def network(name: str) -> None:
     Raises:
         ValueError: It is none.
     """
-    if ":" in name or paths.is_folder(name):
+    # Of what may be a path, or a function, the job says more.
+    if not re.fullmatch(r"[\w.-]{1,64}", name) or paths.is_folder(name):
         return
     patterns = networks()
     if any(re.fullmatch(pattern.replace("*", r"\w+"), name) for pattern in patterns):

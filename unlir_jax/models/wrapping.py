@@ -129,9 +129,9 @@ def wrap(
 
 
 def _check_size(size: int | None) -> int:
-    whole = isinstance(size, int) and not isinstance(size, bool)
-    if whole and 1 <= size <= exported.MAX_IMAGE_SIZE:
-        return size
+    if isinstance(size, int) and not isinstance(size, bool):
+        if 1 <= size <= exported.MAX_IMAGE_SIZE:
+            return size
     given = "is missing" if size is None else f"is {size!r}"
     raise ValueError(
         f"`image_size` {given}; expected the side in pixels of the images that the "

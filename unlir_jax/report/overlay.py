@@ -85,7 +85,7 @@ def views(
         signs: What masks make of the signs of maps that have some: these are drawn
             about zero. None for maps without.
     """
-    size, signed = pictures[0].size[::-1], signs is not None
+    size, signed = (pictures[0].height, pictures[0].width), signs is not None
     shown = masks(saliency, size, signs or "range")
     drawn = signed_values(saliency, size) if signed else shown
     return [

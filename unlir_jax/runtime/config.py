@@ -172,7 +172,7 @@ def differences(a: Document, b: Document, ignore: Sequence[str] = ()) -> list[st
     ]
 
 
-def text(config: ml_collections.ConfigDict) -> str:
+def text(config: Any) -> str:
     """Write the settings for people, a line each, groups indented."""
 
     def lines(group: ml_collections.ConfigDict, indent: str) -> Iterable[str]:
