@@ -97,6 +97,8 @@ def jobs(photos: Path, options: argparse.Namespace, output: Path) -> dict[str, J
         train = ["train", "--config", "configs/linear_probe.py:backbone=mobilenet_v2"]
         train += [f"--config.data.path={options.classes}", *ONE_STEP]
         train += [f"--config.model.weights={weights}", "--workdir", str(output)]
+        # A folder of its own, or the first run's features would do.
+        train += [f"--config.features.folder={output}_features"]
         count = sum(path.is_file() for path in options.classes.rglob("*/*/*"))
         found["train"] = Job(train, count, 1)
     return found

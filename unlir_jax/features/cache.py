@@ -14,6 +14,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from unlir_jax import tree
+from unlir_jax.core import loops
 from unlir_jax.data import pipeline, preprocessing
 from unlir_jax.data import source as sources
 from unlir_jax.features import store, trunks
@@ -179,10 +180,9 @@ def cached(
         (done,) = mesh.agree(done)
         if done < source.size:
             laid = mesh.layout()
-            devices = laid.mesh.size
             rest = pipeline.evaluation(
                 sources.subset(source, np.arange(done, source.size)),
-                batch_size=-(-batch_size // devices) * devices,
+                batch_size=_at_once(batch_size, image_size, laid.mesh.size),
                 **frame,
                 process=jax.process_index(),
                 processes=jax.process_count(),
@@ -199,6 +199,15 @@ def cached(
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices("features")
     return _opened(final)
+
+
+def _at_once(batch_size: int, image_size: int, devices: int) -> int:
+    """Choose how many images go through the network: rows do not depend on it.
+
+    A CPU is faster with a few, and they take less memory.
+    """
+    few = loops.few_enough(batch_size, (image_size, image_size), "auto")
+    return -(-few // devices) * devices
 
 
 def _opened(final: Path) -> Features:
