@@ -168,6 +168,7 @@ def batch():
         probability=np.array([0.5, 0.25], np.float32),
         values=numbers(2, 2, 1),
         flat=np.zeros((2, 2), bool),
+        nearly_flat=np.zeros((2, 2), np.int8),
         curves={"insertion": numbers(2, 2, 5)},
         unreadable=np.array([1]),
     )
