@@ -5,16 +5,15 @@
 # background. Only the first `save` waits for that: a manager that restores and is closed
 # returns while files are still being removed. The next manager of the folder begins to
 # remove the same files, and on a busy machine its `save` raises FileNotFoundError.
-# The option's docstring says "cleanup any existing temporary step directories on
-# CheckpointManager creation". Two removals by `asyncio.gather` without `missing_ok` are
-# in orbax/checkpoint/_src/path/temporary_paths.py.
+# One would expect the constructor, or at least closing, to end what creation began.
+# Source: orbax/checkpoint/checkpoint_manager.py, where only `save` awaits the removal.
 set -eu
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/venv"
 "$folder/venv/bin/pip" install -q jax==0.12.0.1 jaxlib==0.12.0.1 orbax-checkpoint==0.12.8
-FOLDER="$folder" "$folder/venv/bin/python" - <<'PYTHON'
-import os
+"$folder/venv/bin/python" - "$folder/run" <<'PYTHON'
+import sys
 from importlib.metadata import version
 from pathlib import Path
 
@@ -22,7 +21,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 FILES = 20_000
-place = Path(os.environ["FOLDER"]) / "run"
+place = Path(sys.argv[1])
 options = ocp.CheckpointManagerOptions(cleanup_tmp_directories=True)
 with ocp.CheckpointManager(place, options=options) as manager:
     manager.save(1, args=ocp.args.StandardSave({"weight": np.ones(3)}))
