@@ -22,6 +22,7 @@ COMMANDS = (
     "train",
     "evaluate",
     "explain",
+    "serve",
     "parts",
     "retrieve",
     "models",
@@ -30,7 +31,7 @@ COMMANDS = (
     "convert",
     "cache",
 )
-COMPILING = ("train", "evaluate", "explain", "parts", "retrieve", "adapters")
+COMPILING = ("train", "evaluate", "explain", "serve", "parts", "retrieve", "adapters")
 """Commands whose programs are kept."""
 DEBUG = "UNLIR_TRACEBACK"
 OVERRIDE = "--config."
@@ -38,6 +39,7 @@ EPILOG = """\
 examples:
   unlir train --config configs/quickstart.py --workdir runs/first
   unlir explain cat.jpg                what a network looked at, in ./explanations
+  unlir serve                          the same for photos dropped on a local page
   unlir parts --workdir runs/birds     what the parts of a network are, in ./parts
   unlir models                         networks, and which have weights at hand
   unlir methods                        explainers and metrics
