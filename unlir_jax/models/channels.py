@@ -135,6 +135,8 @@ def norms(module: Module) -> dict[str, str | None]:
 
 def flattened(module: Module) -> dict[str, int]:
     """Give the dense layers that read flattened maps, and how many cells those have."""
+    if not hasattr(getattr(module, "backbone", module), "channel_graph"):
+        return {}
     inner = graph(module).inner
     return {group.reader: group.cells for group in inner if group.cells > 1}
 
@@ -196,6 +198,8 @@ def as_wide_as(module: nn.Module, arrays: Mapping[str, np.ndarray]) -> Module:
         to be a pruned one.
     """
     widths = []
+    if not hasattr(getattr(module, "backbone", module), "channel_graph"):
+        return module
     known = graph(module)
     for group in known.inner:
         path = f"params/{group.makers[-1]}/conv/kernel"

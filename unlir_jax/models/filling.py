@@ -13,7 +13,7 @@ from jax.typing import DTypeLike
 
 from unlir_jax import tree
 from unlir_jax.core.document_types import Document
-from unlir_jax.models import channels, layers, part_network, zoo
+from unlir_jax.models import channels, layers, part_network, positions, zoo
 from unlir_jax.models.backbone import Network
 from unlir_jax.models.shapes import shapes
 from unlir_jax.types import Module, PyTree, Variables
@@ -56,18 +56,39 @@ class Wanted(NamedTuple):
     seed: int
     decision: Document
     new_head: bool
+    image_size: int | None = None
+    positions: str | None = None
 
 
 def draw(wanted: Wanted) -> Begun:
     """Draw an untrained network."""
-    name, network = zoo.find(wanted.name)
+    name, network = _sized(zoo.find(wanted.name), wanted.image_size)
     classes = network.classes if wanted.num_classes is None else wanted.num_classes
     module = _build(network, classes, wanted.dtype, wanted.decision)
     variables = random_variables(module, network, wanted.seed)
-    usual = exported.Purpose(name, (), network.image_size, network.crop)
+    usual = _usual(name, network)
     hashed = tree.sha256(variables)
     by = preparation.USUAL
     return Begun(network, module, variables, usual, by, RANDOM, "", hashed, 0)
+
+
+def _usual(name: str, network: Network) -> exported.Purpose:
+    size, crop, mode = network.image_size, network.crop, network.interpolation
+    return exported.Purpose(name, (), size, crop, interpolation=mode)
+
+
+def _sized(found: tuple[str, Network], image_size: int | None) -> tuple[str, Network]:
+    """Make a network for images of another size.
+
+    Raises:
+        ValueError: A size that is none.
+    """
+    name, network = found
+    if image_size is None:
+        return name, network
+    if image_size < 1:
+        raise ValueError(f"`image_size`={image_size}; expected at least 1 pixel.")
+    return name, network._replace(image_size=image_size)
 
 
 def read(wanted: Wanted) -> Begun:
@@ -80,7 +101,8 @@ def read(wanted: Wanted) -> Begun:
 
 
 def _read(wanted: Wanted, file: WeightFile, path: Path) -> Begun:
-    name, network = zoo.find(wanted.name)
+    name, network = _sized(zoo.find(wanted.name), wanted.image_size)
+    contents = network.spelt(file.arrays)
     source, seed = str(wanted.weights or path), wanted.seed
     if wanted.weights is None and network.package:
         packages.verify(network.package, path, file.sha256)
@@ -88,12 +110,12 @@ def _read(wanted: Wanted, file: WeightFile, path: Path) -> Begun:
     _check_origin(file, path, name)
     known = purpose.decision if purpose else {}
     style = wanted.dtype, known, exported.pooling(file.metadata)
-    seen = _classes_seen(file.arrays.shapes, network)
+    seen = _classes_seen(contents.shapes, network)
     expected = shapes(_build(network, seen, *style), network.image_size)
     chosen = selection.select(
-        file.arrays, expected, network.layouts, key=wanted.key, source=source
+        contents, expected, network.layouts, key=wanted.key, source=source
     )
-    arrays = selection.take(file.arrays, chosen, source)
+    arrays = selection.take(contents, chosen, source)
     if wanted.name == name:
         name, network = _namesake(name, network, str(wanted.weights), arrays)
     made_for, by = _prepared(name, network, purpose, wanted.weights, path, file)
@@ -104,6 +126,10 @@ def _read(wanted: Wanted, file: WeightFile, path: Path) -> Begun:
         classes = classes_in(arrays, network)
         if chosen.head:
             _check_names(made_for.class_names, classes, source)
+    layout, names = layouts.closest(arrays, expected, network.layouts)
+    colours |= network.attributes.get(layout, {})
+    rule = wanted.positions or network.positions.get(layout, "")
+    _resize_positions(arrays, names, expected, rule)
     module = channels.as_wide_as(_build(network, classes, *style, colours), arrays)
     front = "" if chosen.key == selection.ROOT else chosen.key
     new = {"new_head": wanted.new_head, "after": front}
@@ -135,10 +161,14 @@ def _locate(name: str, weights: str | os.PathLike[str] | None) -> Path:
 
 def _classes_seen(names: Mapping[str, tuple[int, ...]], network: Network) -> int:
     """Count the classes that a file seems to have, before its network is found."""
-    ends = tuple(f"{table['classifier']}.bias" for table in network.layouts.values())
-    ends += ("params/classifier/bias",)
+    heads = [table["classifier"] for table in network.layouts.values()]
+    ends = tuple(f"{head}.bias" for head in heads) + ("params/classifier/bias",)
     for name, shape in names.items():
         if name.endswith(ends) and len(shape) == 1 and shape[0]:
+            return shape[0]
+    for name, shape in names.items():
+        # Of a classifier without a bias; a name alone would also end another's.
+        if len(shape) == 2 and name in [f"{head}.weight" for head in heads]:
             return shape[0]
     return network.classes
 
@@ -163,7 +193,7 @@ def _prepared(
     """Say how images are prepared for a file's weights, and who says so."""
     if purpose is not None:
         return purpose, f"the header of {path.name}"
-    usual = exported.Purpose(name, (), network.image_size, network.crop)
+    usual = _usual(name, network)
     if weights is None:
         return usual, preparation.USUAL
 
@@ -184,6 +214,19 @@ def _prepared(
         if (value := getattr(said, word)) is not None
     }
     return usual._replace(**frame, **colours), said.origin
+
+
+def _resize_positions(
+    arrays: dict[str, np.ndarray],
+    names: Mapping[str, str],
+    expected: Mapping[str, PyTree],
+    rule: str,
+) -> None:
+    """Bring the positions of a file to the size of a network's grid, in place."""
+    name = names.get(positions.PATH, "")
+    if name in arrays and rule:
+        places = expected[positions.PATH].shape[1]
+        arrays[name] = positions.resize(arrays[name], places, rule)
 
 
 def _check_origin(file: WeightFile, path: Path, name: str) -> None:
@@ -227,7 +270,7 @@ def _build(
     pooling: str = "",
     colours: Mapping[str, tuple[float, ...]] = types.MappingProxyType({}),
 ) -> Module:
-    if classes < 1:
+    if classes < 1 and network.classes:
         raise ValueError(f"`num_classes`={classes}; expected at least 1.")
     built = network.build(num_classes=classes, **colours)
     module = layers.with_pooling(built, pooling)
@@ -297,11 +340,12 @@ def _draw(generator: np.random.Generator, path: str, leaf: PyTree) -> np.ndarray
 def classes_in(arrays: Mapping[str, np.ndarray], network: Network) -> int:
     """Count the classes of a file's classifier; the network's without one."""
     for table in network.layouts.values():
-        bias = arrays.get(f"{table['classifier']}.bias")
-        if bias is not None and np.ndim(bias) == 1:
-            return len(bias)
-    own = arrays.get("params/classifier/bias")
-    return network.classes if own is None else len(own)
+        for leaf, axes in (("bias", 1), ("weight", 2)):
+            found = arrays.get(f"{table['classifier']}.{leaf}")
+            if found is not None and np.ndim(found) == axes:
+                return len(found)
+    own = arrays.get("params/classifier/kernel")
+    return network.classes if own is None else own.shape[-1]
 
 
 def fill(

@@ -78,6 +78,8 @@ def load(
     crop: float | None = None,
     interpolation: str | None = None,
     dtype: DTypeLike | None = None,
+    image_size: int | None = None,
+    positions: str | None = None,
     fold: bool = False,
     seed: int = 0,
     decision: Document | None = None,
@@ -105,6 +107,10 @@ def load(
             what the weights' file or config says, else the network's usual one.
         interpolation: By which `preprocess` resizes, one of
             `preprocessing.INTERPOLATIONS`; the weights' by default.
+        image_size: Side in pixels of the images; by default the network's usual one. A
+            vision transformer's positions are resized to their grid.
+        positions: Rule by which they are, one of `positions.RULES`; by default that of
+            the library whose names the file has.
         dtype: Type of the computation, for example `jnp.bfloat16`; float32 by default.
             Parameters and logits stay float32.
         fold: Fold the norms into the convolutions: faster, exact, not for training. A
@@ -135,7 +141,7 @@ def load(
         layer = find_layer(*zoo.find(name), layer)
     new_head = num_classes is not None or trunk_only
     how = weights_key, num_classes, dtype, seed, decision or {}, new_head
-    wanted = filling.Wanted(name, weights, *how)
+    wanted = filling.Wanted(name, weights, *how, image_size, positions)
     fill = filling.draw if weights == filling.RANDOM else filling.read
     begun = fill(wanted)
     module, variables, network = begun.module, begun.variables, begun.network
@@ -304,8 +310,11 @@ def find_layer(name: str, network: Network, layer: str | None) -> str:
 
 def _cut(module: Module, network: Network, layer: str) -> SplitModel:
     mean = tuple(module.mean)
-    if layer == network.layer:
+    if layer == (network.trunk or network.layer):
         return split.from_methods(module, mean=mean)
+    if layer in getattr(module, "cuts", tuple)():
+        two = "features_at", "head_at"
+        return split.from_methods(module, *two, mean=mean, layer=layer)
     inside = f"backbone/{layer}" if hasattr(module, "backbone") else layer
     return split.from_linen(module, inside, mean=mean)
 

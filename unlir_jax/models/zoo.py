@@ -8,6 +8,10 @@ from unlir_jax.models import mobilenet_v2 as mobilenet_v2
 from unlir_jax.models import efficientnet_lite as efficientnet_lite
 from unlir_jax.models import resnet as resnet
 from unlir_jax.models import vgg as vgg
+from unlir_jax.models import vit as vit
+from unlir_jax.models import deit as deit
+from unlir_jax.models import dino as dino
+from unlir_jax.models import clip as clip
 
 # isort: on
 from unlir_jax.models.backbone import NETWORKS, Network

@@ -37,7 +37,8 @@ def from_methods(
     """Cut a Linen module that offers its two halves as methods.
 
     Args:
-        module: Its method `features(images)` gives maps and `head(maps)` logits.
+        module: Its method `features(images)` gives maps, and `head(maps)` logits; or
+            `Features(maps, context)`, which the second method then takes.
         features: Name of the first method.
         head: Name of the second method.
         mean: The colour in [0, 1] that the network sees as zero.
@@ -68,10 +69,13 @@ def from_methods(
     run = functools.partial(mode.apply, module, training=allow_training, **arguments)
 
     def first(variables: Variables, images: Images) -> Features:
-        return Features(run(variables, images, method=features))
+        found = run(variables, images, method=features)
+        return found if isinstance(found, Features) else Features(found)
 
     def second(variables: Variables, cut: Features) -> PyTree:
-        return run(variables, cut.maps, method=head)
+        # Without a context, nothing but the maps came from the first method.
+        alone = isinstance(cut.context, tuple) and not cut.context
+        return run(variables, cut.maps if alone else cut, method=head)
 
     return cut(first, second, mean, tokens, output, in_chunks=not allow_training)
 

@@ -5,7 +5,7 @@ called by another library. It is a table of prefixes; the rest is the same every
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -19,7 +19,10 @@ OWN = "unlir_jax"
 """Our own names, as `tree.flatten` gives them."""
 
 Prefixes = dict[str, str]
-"""Path of a `conv`, `norm` or dense layer of ours -> the prefix of its tensors."""
+"""Path of a `conv`, `norm` or dense layer of ours -> the prefix of its tensors.
+
+Or the path of an array that is no such layer's -> its whole name.
+"""
 
 
 class Fit(NamedTuple):
@@ -85,12 +88,7 @@ def translate(
         ValueError: An array holds integers, truth values or complex numbers, or a
             variance is negative.
     """
-    own = {path: path for path in expected}
-    tables = {OWN: own}
-    for name, prefixes in layouts.items():
-        tables[name] = {path: their_name(path, prefixes) for path in expected}
-    best = max(tables, key=lambda name: sum(t in arrays for t in tables[name].values()))
-    names = tables[best]
+    best, names = closest(arrays, expected, layouts)
     leaves, missing, misshaped = {}, [], []
     for path, name in names.items():
         if name not in arrays:
@@ -128,9 +126,31 @@ def translate(
     return leaves, Fit(best, matched, missing, unexpected, misshaped)
 
 
+def closest(
+    arrays: Collection[str], expected: Iterable[str], layouts: Mapping[str, Prefixes]
+) -> tuple[str, dict[str, str]]:
+    """Choose the layout of which a file has most names.
+
+    Args:
+        arrays: Names in the file.
+        expected: Paths of our leaves.
+        layouts: Tables by layout name; `OWN` is always tried.
+
+    Returns:
+        The layout, and its names by path.
+    """
+    tables = {OWN: {path: path for path in expected}}
+    for name, prefixes in layouts.items():
+        tables[name] = {path: their_name(path, prefixes) for path in tables[OWN]}
+    best = max(tables, key=lambda name: sum(t in arrays for t in tables[name].values()))
+    return best, tables[best]
+
+
 def their_name(path: str, prefixes: Prefixes) -> str:
     """Name a leaf of ours as another library does, given its prefixes."""
     collection, _, rest = path.partition("/")
+    if rest in prefixes:
+        return prefixes[rest]
     module, _, leaf = rest.rpartition("/")
     table = STATISTICS if collection == "batch_stats" else LEAVES
     return f"{prefixes.get(module, module)}.{table.get(leaf, leaf)}"

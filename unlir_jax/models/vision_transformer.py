@@ -1,0 +1,204 @@
+"""Vision transformers on patches: ViT, DeiT, DeiT-III, DINO, DINOv2, CLIP and SigLIP.
+
+Dosovitskiy et al., An Image Is Worth 16x16 Words, ICLR 2021, and what came after it.
+All are one module: they differ in tokens, scales, gates, pooling, and in their files.
+"""
+
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from unlir_jax.core import compilation
+from unlir_jax.models import backbone, layers, transformer
+from unlir_jax.models.layers import Style
+from unlir_jax.types import Array, Features
+
+Pooled = Literal["token", "mean", "attention"]
+NORM = "norm"
+"""Path of the last norm."""
+
+
+class VisionTransformer(nn.Module):
+    """Classify images in [0, 1] by a transformer on their patches.
+
+    Submodules `patches`, `tokens`, `block0` …, `norm`, `classifier`. Each block maps
+    tokens `[batch, leading + rows x columns, width]`, of which the first are the class
+    token, the distillation token and registers, where there are some.
+
+    Attributes:
+        patch_size: Side of a patch in pixels.
+        width: Channels of a token.
+        depth: Number of blocks.
+        heads: Number of attention heads of a block.
+        inner: Width of the perceptrons.
+        class_token: Whether a class token leads.
+        registers: Number of register tokens, see Darcet et al., ICLR 2024.
+        distilled: Whether there is a distillation token with a classifier of its own;
+            the logits are the mean of both, as DeiT's.
+        pooled: What is classified: the `token`, the `mean` of the grid, or what the
+            `attention` of a learned query takes from it.
+        norm_before: Whether a norm follows the patches, as in CLIP.
+        norm_after: Whether the last norm follows the pooling, instead of preceding it.
+        scale: Start of the layer scales; None for none.
+        gated: Whether perceptrons have a gate.
+        normalized: Whether queries and keys are normalised.
+        bias: Whether queries, keys and values have a bias.
+        patch_bias: Whether the projection of patches has one.
+        head_bias: Whether the classifier has one.
+        activation: Kind of GELU.
+        epsilon: Of the norms.
+        num_classes: Number of classes; 0 for the pooled vector itself.
+        mean: Colour in [0, 1] that the network sees as zero.
+        deviation: By which colours are divided.
+        style: What all layers have in common.
+    """
+
+    patch_size: int = 16
+    width: int = 768
+    depth: int = 12
+    heads: int = 12
+    inner: int = 3072
+    class_token: bool = True
+    registers: int = 0
+    distilled: bool = False
+    pooled: Pooled = "token"
+    norm_before: bool = False
+    norm_after: bool = False
+    scale: float | None = None
+    gated: bool = False
+    normalized: bool = False
+    bias: bool = True
+    patch_bias: bool = True
+    head_bias: bool = True
+    activation: transformer.Activation = "erf"
+    epsilon: float = 1e-6
+    num_classes: int = 1000
+    mean: tuple[float, ...] = backbone.IMAGENET_MEAN
+    deviation: tuple[float, ...] = backbone.IMAGENET_DEVIATION
+    style: Style = Style()
+
+    def setup(self) -> None:
+        style = self.style
+        self.standardize = layers.Standardize(self.mean, self.deviation, style)
+        self.patches = transformer.Patches(
+            self.width, self.patch_size, self.patch_bias, style
+        )
+        self.tokens = transformer.Tokens(
+            self.class_token, self.distilled, self.registers
+        )
+        if self.norm_before:
+            self.norm_before_blocks = transformer.norm(style, self.epsilon, "norm0")
+        self.blocks = [
+            transformer.Block(
+                *(self.heads, self.inner, self.bias, self.normalized, self.gated),
+                *(self.activation, self.scale, self.epsilon, style),
+                name=f"block{index}",
+            )
+            for index in range(self.depth)
+        ]
+        self.norm = transformer.norm(style, self.epsilon, NORM)
+        if self.pooled == "attention":
+            self.pool = transformer.AttentionPool(
+                *(self.heads, self.inner, self.activation, self.epsilon, style)
+            )
+        named = {"precision": style.precision, "use_bias": self.head_bias}
+        if self.num_classes:
+            self.classifier = nn.Dense(self.num_classes, **named)
+        if self.num_classes and self.distilled:
+            self.distilled_classifier = nn.Dense(self.num_classes, **named)
+
+    @property
+    def leading(self) -> int:
+        """Count the tokens before the grid."""
+        return self.class_token + self.distilled + self.registers
+
+    @nn.nowrap
+    def cuts(self) -> tuple[str, ...]:
+        """List the layers at which `features_at` cuts, and computes nothing twice."""
+        blocks = range(self.depth)
+        outputs = (f"block{index}" for index in blocks)
+        return (*outputs, *(f"block{index}/norm1" for index in blocks), NORM)
+
+    def features_at(self, images: Array, layer: str) -> Features:
+        """Compute the grid of a layer of `cuts`, and all that the head needs besides.
+
+        Returns:
+            Maps `[batch, rows, columns, width]`; the context holds the tokens that
+            lead, and behind a norm of a block the tokens that go around it.
+        """
+        tokens, grid = self._begin(images)
+        name, _, inside = layer.partition("/")
+        last = self.depth if name == NORM else int(name.removeprefix("block"))
+        for block in self.blocks[:last]:
+            tokens = block(tokens)
+        around: tuple[jax.Array, ...] = ()
+        if inside:
+            around, tokens = (tokens,), self.blocks[last].norm1(tokens)
+        elif name == NORM:
+            tokens = tokens if self.norm_after else self.norm(tokens)
+        else:
+            tokens = self.blocks[last](tokens)
+        maps = tokens[:, self.leading :].reshape(len(tokens), *grid, self.width)
+        return Features(maps, (tokens[:, : self.leading], *around))
+
+    def head_at(self, features: Features, layer: str) -> jax.Array:
+        """Compute logits of what `features_at` gives."""
+        leading, *around = features.context
+        cells = features.maps.reshape(len(leading), -1, self.width)
+        tokens = jnp.concatenate([leading, cells], axis=1)
+        name, _, inside = layer.partition("/")
+        if name == NORM:
+            return self._classify(tokens)
+        first = int(name.removeprefix("block"))
+        if inside:
+            tokens = self.blocks[first].behind_norm(around[0], tokens)
+        for block in self.blocks[first + 1 :]:
+            tokens = block(tokens)
+        return self._classify(tokens if self.norm_after else self.norm(tokens))
+
+    def features(self, images: Array, train: bool = False) -> Features:
+        """Compute the grid of the last norm, and the tokens that lead."""
+        del train
+        return self.features_at(images, NORM)
+
+    def head(self, features: Features, train: bool = False) -> jax.Array:
+        """Pool and classify what `features` gives."""
+        del train
+        return self.head_at(features, NORM)
+
+    def __call__(self, images: Array, train: bool = False) -> jax.Array:
+        """Compute logits, `[batch, num_classes]`."""
+        return self.head(self.features(images, train), train)
+
+    def _begin(self, images: Array) -> tuple[jax.Array, tuple[int, int]]:
+        """Give the tokens before the first block, and rows and columns of the grid."""
+        maps = self.patches(self.standardize(images))
+        tokens = self.tokens(maps)
+        tokens = self.norm_before_blocks(tokens) if self.norm_before else tokens
+        return tokens, maps.shape[1:3]
+
+    def _classify(self, tokens: jax.Array) -> jax.Array:
+        """Pool and classify, in float32 or more."""
+        wide = jnp.promote_types(tokens.dtype, jnp.float32)
+        tokens = compilation.separate(tokens).astype(wide)
+        if self.distilled:
+            both = (
+                self.classifier(tokens[:, 0]),
+                self.distilled_classifier(tokens[:, 1]),
+            )
+            return (both[0] + both[1]) / 2
+        if self.pooled == "token":
+            pooled = tokens[:, 0]
+        elif self.pooled == "mean":
+            pooled = tokens[:, self.leading :].mean(axis=1)
+        else:
+            pooled = self.pool(tokens)
+        pooled = self.norm(pooled) if self.norm_after else pooled
+        return self.classifier(pooled) if self.num_classes else pooled
+
+    def _classify_twice(self, token: jax.Array, distilled: jax.Array) -> jax.Array:
+        if not self.num_classes:
+            return (token + distilled) / 2
+        return (self.classifier(token) + self.distilled_classifier(distilled)) / 2

@@ -1,0 +1,98 @@
+"""ViT: Dosovitskiy et al., An Image Is Worth 16x16 Words, ICLR 2021, and its kin."""
+
+import functools
+from typing import Any
+
+from unlir_jax.models import backbone, vit_names
+from unlir_jax.models.vision_transformer import NORM, VisionTransformer
+from unlir_jax.weights import token_names
+
+SIZES = {
+    "tiny": {"width": 192, "depth": 12, "heads": 3, "inner": 768},
+    "small": {"width": 384, "depth": 12, "heads": 6, "inner": 1536},
+    "medium": {"width": 512, "depth": 12, "heads": 8, "inner": 2048},
+    "base": {"width": 768, "depth": 12, "heads": 12, "inner": 3072},
+    "large": {"width": 1024, "depth": 24, "heads": 16, "inner": 4096},
+    "huge": {"width": 1280, "depth": 32, "heads": 16, "inner": 5120},
+    "giant": {"width": 1536, "depth": 40, "heads": 24, "inner": 4096},
+    "so400m": {"width": 1152, "depth": 27, "heads": 16, "inner": 4304},
+}
+"""Widths of the usual sizes."""
+
+HALF = (0.5, 0.5, 0.5)
+RULES = {
+    **dict.fromkeys(("timm", backbone.OWN), "antialiased"),
+    **dict.fromkeys(("transformers", "openai"), "bicubic"),
+    "transformers, trunk": "bicubic",
+    "transformers, one head": "bicubic",
+    "torchvision": "corners",
+    "official": "offset",
+}
+"""Rules by which libraries resize positions, see `positions.RULES`."""
+
+
+def network(
+    size: str, patch: int, image_size: int = 224, crop: float = 0.9, **attributes: Any
+) -> backbone.Network:
+    """Describe a vision transformer.
+
+    Args:
+        size: One of `SIZES`.
+        patch: Side of a patch in pixels.
+        image_size: Side of the images in pixels.
+        crop: Share of the shorter side that is kept.
+        **attributes: In which it differs, see `VisionTransformer`.
+    """
+    classes = attributes.pop("num_classes", 1000)
+    build = functools.partial(
+        VisionTransformer, patch_size=patch, **{**SIZES[size], **attributes}
+    )
+    module = build(num_classes=classes)
+    # Behind the last attention nothing that the logits read is left of the grid.
+    reads = module.pooled == "token"
+    layer = f"block{module.depth - 1}/norm1" if reads else NORM
+    tables = vit_names.tables(module)
+    return backbone.Network(
+        build,
+        layer,
+        vit_names.parameters(module, image_size),
+        tables,
+        vit_names.aliases(module),
+        image_size=image_size,
+        crop=crop,
+        classes=classes,
+        interpolation="bicubic",
+        trunk=NORM,
+        spelt=token_names.spelt,
+        positions={name: RULES[name] for name in (backbone.OWN, *tables)},
+        attributes=_epsilons(module),
+    )
+
+
+def _epsilons(module: VisionTransformer) -> dict[str, dict[str, Any]]:
+    """Say in what transformers' ViT and DeiT differ from timm's."""
+    plain = module.scale is None and not module.norm_before
+    if not plain or module.pooled != "token":
+        return {}
+    names = ("transformers", "transformers, trunk", "transformers, one head")
+    return {name: {"epsilon": 1e-12} for name in names}
+
+
+for _size, _patches in (
+    ("tiny", (16,)),
+    ("small", (32, 16, 8)),
+    ("base", (32, 16, 8)),
+    ("large", (32, 16, 14)),
+    ("huge", (14,)),
+):
+    for _patch in _patches:
+        for _pixels in (224, 384):
+            if _pixels == 384 and _patch in (8, 14):
+                continue
+            backbone.register(
+                f"vit_{_size}_patch{_patch}_{_pixels}",
+                network(
+                    *(_size, _patch, _pixels, 0.9 if _pixels == 224 else 1.0),
+                    **{"mean": HALF, "deviation": HALF},
+                ),
+            )
