@@ -51,6 +51,36 @@ class Features(NamedTuple):
     context: PyTree = ()
 
 
+class Attended(NamedTuple):
+    """Hold what a transformer gives.
+
+    Attributes:
+        logits: `[batch, classes]`.
+        weights: Of each block, `[batch, heads, queries, keys]`.
+        tokens: Behind each block, `[batch, tokens, channels]`.
+    """
+
+    logits: jax.Array
+    weights: tuple[jax.Array, ...]
+    tokens: tuple[jax.Array, ...]
+
+
+class Attention(NamedTuple):
+    """Say how the attention of a network is read, see `split.attention`.
+
+    Attributes:
+        run: `(variables, images, added=(), apart=False) -> Attended`. What is `added`
+            to the weights of each block is there to be differentiated by; with `apart`
+            no derivative passes from a block to the one before it.
+        leading: Number of tokens before the grid, the class token first.
+        classify: `(variables, tokens) -> logits` of the mean of all tokens, or None.
+    """
+
+    run: Callable[..., Attended]
+    leading: int
+    classify: Callable[[Any, jax.Array], jax.Array] | None = None
+
+
 class SplitModel(NamedTuple):
     """Hold a classifier cut in two at the layer to explain.
 
@@ -58,12 +88,13 @@ class SplitModel(NamedTuple):
     `head(variables, features) -> logits`; their composition is the whole network.
     `mean` is the colour, in [0, 1], that the network sees as zero: what "mean"
     baselines and the borders of a blur are made of. Black for a network that
-    normalises nothing.
+    normalises nothing. `attention` reads the weights of a transformer.
     """
 
     features: Callable[[Variables, Images], Features]
     head: Callable[[Variables, Features], Logits]
     mean: tuple[float, ...] = (0.0, 0.0, 0.0)
+    attention: Attention | None = None
 
 
 @runtime_checkable

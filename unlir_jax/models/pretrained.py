@@ -20,6 +20,7 @@ from unlir_jax.models import filling, layers, part_network, zoo
 from unlir_jax.models import fold as folding
 from unlir_jax.models.backbone import Network
 from unlir_jax.runtime import allocator
+from unlir_jax.split import mode
 from unlir_jax.storage import paths as places
 from unlir_jax.types import Module, SplitModel, Variables
 from unlir_jax.weights import exported, preparation
@@ -310,13 +311,26 @@ def find_layer(name: str, network: Network, layer: str | None) -> str:
 
 def _cut(module: Module, network: Network, layer: str) -> SplitModel:
     mean = tuple(module.mean)
-    if layer == (network.trunk or network.layer):
+    if hasattr(module, "cuts"):
+        return _cut_tokens(module, layer)
+    if layer == network.layer:
         return split.from_methods(module, mean=mean)
-    if layer in getattr(module, "cuts", tuple)():
-        two = "features_at", "head_at"
-        return split.from_methods(module, *two, mean=mean, layer=layer)
     inside = f"backbone/{layer}" if hasattr(module, "backbone") else layer
     return split.from_linen(module, inside, mean=mean)
+
+
+def _cut_tokens(module: Module, layer: str) -> SplitModel:
+    """Cut a network of tokens, whose attention can be read."""
+    mean = tuple(module.mean)
+    if layer in module.cuts():
+        two = "features_at", "head_at"
+        model = split.from_methods(module, *two, mean=mean, layer=layer)
+    else:
+        tokens = split.Tokens(module.leading)
+        model = split.from_linen(module, layer, mean=mean, tokens=tokens)
+    read = functools.partial(mode.apply, module)
+    attention = split.attention.of_linen(read, module.leading, "classify_mean")
+    return model._replace(attention=attention)
 
 
 def class_names(count: int, told: Sequence[str] = ()) -> tuple[str, ...]:

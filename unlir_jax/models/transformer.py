@@ -43,6 +43,8 @@ class AttentionWeights(nn.Module):
     A module of its own, so that explainers read the weights and differentiate by them.
     """
 
+    gives_attention = True
+
     def __call__(self, scores: jax.Array) -> jax.Array:
         wide = scores.astype(jnp.promote_types(scores.dtype, jnp.float32))
         return jax.nn.softmax(wide, axis=-1).astype(scores.dtype)
@@ -131,6 +133,8 @@ class Block(nn.Module):
     scale: float | None = None
     epsilon: float = 1e-6
     style: Style = Style()
+
+    gives_tokens = True
 
     def setup(self) -> None:
         style, epsilon = self.style, self.epsilon

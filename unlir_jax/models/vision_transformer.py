@@ -172,6 +172,13 @@ class VisionTransformer(nn.Module):
         """Compute logits, `[batch, num_classes]`."""
         return self.head(self.features(images, train), train)
 
+    def classify_mean(self, tokens: jax.Array) -> jax.Array:
+        """Classify the mean of all tokens of a block, as LeGrad does."""
+        if self.pooled == "attention":
+            return self._classify(tokens if self.norm_after else self.norm(tokens))
+        pooled = self.norm(tokens.mean(axis=1))
+        return self.classifier(pooled) if self.num_classes else pooled
+
     def _begin(self, images: Array) -> tuple[jax.Array, tuple[int, int]]:
         """Give the tokens before the first block, and rows and columns of the grid."""
         maps = self.patches(self.standardize(images))

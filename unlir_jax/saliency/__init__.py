@@ -69,6 +69,15 @@ from unlir_jax.saliency.optimisation.meaningful_perturbation import (
 from unlir_jax.saliency.optimisation.extremal_perturbation import (
     extremal_perturbation as extremal_perturbation,
 )
+from unlir_jax.saliency.attention.rollout import (
+    raw_attention as raw_attention,
+    attention_rollout as attention_rollout,
+)
+from unlir_jax.saliency.attention.relevance import (
+    generic_attention as generic_attention,
+    attention_grad_cam as attention_grad_cam,
+    legrad as legrad,
+)
 from unlir_jax.saliency.controls import (
     fake_cam as fake_cam,
     random as random,

@@ -1,6 +1,6 @@
 """Cut a classifier in two at the layer to explain; nothing else knows how."""
 
-from unlir_jax.split import scores
+from unlir_jax.split import attention, scores
 from unlir_jax.split.checks import (
     channels_of,
     check_array,
@@ -33,6 +33,7 @@ __all__ = [
     "Features",
     "SplitModel",
     "Tokens",
+    "attention",
     "channels_of",
     "check_array",
     "check_batch",

@@ -1,0 +1,146 @@
+"""Attention weighted by the derivatives of a score."""
+
+import jax
+import jax.numpy as jnp
+
+from unlir_jax import split
+from unlir_jax.saliency.attention import reading
+from unlir_jax.saliency.spec import explainer
+from unlir_jax.split import scores
+from unlir_jax.types import Explainer, Images, Labels, SplitModel, Variables
+
+
+@explainer(
+    title="Generic attention",
+    family="attention",
+    formula="the class token's row of `Π (I + mean(relu(g A)))`, `g = ∂y/∂A`",
+    passes="1 forward, 1 backward",
+    source="Chefer et al., ICCV 2021",
+    degree=None,
+    head="attention",
+)
+def generic_attention(
+    model: SplitModel, *, score: scores.ScoreLike = "logit", start: int = 0
+) -> Explainer:
+    """Multiply `I + mean(relu(g A))` of all blocks, `g` the derivative by `A`.
+
+    Args:
+        model: A transformer, see `split.attention`.
+        score: Score to explain, see `scores.resolve`.
+        start: Number of the first block; the published segmentations begin at 1.
+
+    References:
+        Chefer, Gur & Wolf, *Generic Attention-Model Explainability for Interpreting
+        Bi-Modal and Encoder-Decoder Transformers*, ICCV 2021, Eq. 5 and 6.
+    """
+    reading.check_start(start)
+    explained = scores.resolve(score)
+
+    def relevance(variables: Variables, images: Images, labels: Labels) -> jax.Array:
+        given = model, explained, variables, images, labels
+        weights, gradients = reading.differentiated(*given)
+        row = reading.first_row(weights[0], model.attention.leading)
+        pairs = [*zip(weights, gradients, strict=True)][start:]
+        for each, gradient in reversed(pairs):
+            mixed = jnp.mean(jax.nn.relu(gradient * each), axis=1)
+            row = row + jnp.einsum("bq,bqk->bk", row, mixed)
+        return row - reading.first_row(weights[0], model.attention.leading)
+
+    return reading.explainer(model, relevance, explained)
+
+
+@explainer(
+    title="Attention Grad-CAM",
+    family="attention",
+    formula="`relu(mean(w A))` over heads, `w` the mean of `∂y/∂A` over the grid",
+    passes="1 forward, 1 backward",
+    source="Chefer et al., CVPR 2021",
+    degree=1,
+    head="attention",
+)
+def attention_grad_cam(
+    model: SplitModel, *, score: scores.ScoreLike = "logit", block: int = -1
+) -> Explainer:
+    """Weigh the class token's row of each head by the mean of its derivatives.
+
+    It is another method than Grad-CAM on tokens.
+
+    Args:
+        model: A transformer, see `split.attention`.
+        score: Score to explain, see `scores.resolve`.
+        block: Number of the block; negative ones count from the last.
+
+    References:
+        The baseline in the code of Chefer, Gur & Wolf, *Transformer Interpretability
+        Beyond Attention Visualization*, CVPR 2021.
+    """
+    explained = scores.resolve(score)
+
+    def relevance(variables: Variables, images: Images, labels: Labels) -> jax.Array:
+        given = model, explained, variables, images, labels
+        weights, gradients = (each[block] for each in reading.differentiated(*given))
+        leading = model.attention.leading
+        row = reading.first_row(weights, leading)
+        weights, gradients = (
+            jnp.einsum("bq,bhqk->bhk", row, each) for each in (weights, gradients)
+        )
+        scale = jnp.mean(gradients[..., leading:], axis=-1, keepdims=True)
+        return jax.nn.relu(jnp.mean(scale * weights, axis=1))
+
+    return reading.explainer(model, relevance, explained)
+
+
+@explainer(
+    title="LeGrad",
+    family="attention",
+    formula="`Σ mean(relu(∂y_l/∂A_l))` over blocks, `y_l` read from block `l` itself",
+    passes="1 forward, 1 backward",
+    source="Bousselham et al., ICCV 2025",
+    degree=1,
+    head="attention",
+)
+def legrad(
+    model: SplitModel,
+    *,
+    score: scores.ScoreLike = "logit",
+    blocks: int | None = None,
+) -> Explainer:
+    """Sum positive derivatives of each block's own score by that block's attention.
+
+    A block's score is that of its own output: the mean of all tokens, the last norm,
+    the classifier. Derivatives are averaged over heads and queries.
+
+    Args:
+        model: A transformer of this library, see `split.attention`.
+        score: Score to explain, see `scores.resolve`.
+        blocks: Number of blocks from the last; all by default. The published code takes
+            the last 2 for CLIP.
+
+    References:
+        Bousselham et al., *LeGrad: An Explainability Method for Vision Transformers via
+        Feature Formation Sensitivity*, ICCV 2025, Eq. 4-7.
+    """
+    if blocks is not None and blocks < 1:
+        raise ValueError(f"`blocks`={blocks}; expected at least 1, or None for all.")
+    explained = scores.resolve(score)
+
+    def relevance(variables: Variables, images: Images, labels: Labels) -> jax.Array:
+        known = split.attention.check(model, variables, images)
+        classify = known.classify
+        if classify is None:
+            raise ValueError(
+                "`model` has no way to classify the tokens of a block; expected a "
+                "vision transformer of `unlir models`."
+            )
+
+        def total(added: reading.Weights) -> jax.Array:
+            tokens = known.run(variables, images, added, True).tokens
+            return sum(
+                jnp.sum(explained(classify(variables, each), labels)) for each in tokens
+            )
+
+        gradients = jax.grad(total)(reading.zeros(model, variables, images))
+        taken = gradients if blocks is None else gradients[-blocks:]
+        return sum(jnp.mean(jax.nn.relu(each), axis=(1, 2)) for each in taken)
+
+    return reading.explainer(model, relevance, explained)

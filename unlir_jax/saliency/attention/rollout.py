@@ -1,0 +1,100 @@
+"""Attention itself: of one block, and rolled out through all of them."""
+
+import jax
+import jax.numpy as jnp
+
+from unlir_jax.saliency.attention import reading
+from unlir_jax.saliency.spec import explainer
+from unlir_jax.types import Explainer, Images, Labels, SplitModel, Variables
+
+
+@explainer(
+    title="Raw attention",
+    family="attention",
+    formula="the class token's row of `mean(A)` over the heads of a block",
+    passes="1",
+    source="Abnar and Zuidema, ACL 2020",
+    degree=None,
+    head="attention",
+    representative=True,
+)
+def raw_attention(
+    model: SplitModel, *, block: int = -1, heads: reading.Heads = "mean"
+) -> Explainer:
+    """Show which tokens the class token attends to in one block.
+
+    Nothing here depends on the label. Without a class token it is the mean over all
+    queries.
+
+    Args:
+        model: A transformer, see `split.attention`.
+        block: Number of the block; negative ones count from the last.
+        heads: How heads are fused: `mean`, `max` or `min`.
+
+    References:
+        Abnar & Zuidema, *Quantifying Attention Flow in Transformers*, ACL 2020.
+    """
+    reading.check_heads(heads)
+
+    def relevance(variables: Variables, images: Images, labels: Labels) -> jax.Array:
+        del labels
+        weights = reading.read(model, variables, images)
+        if not -len(weights) <= block < len(weights):
+            raise ValueError(
+                f"`block`={block}, but the network has {len(weights)} blocks; expected "
+                f"{-len(weights)} to {len(weights) - 1}."
+            )
+        row = reading.first_row(weights[block], model.attention.leading)
+        return jnp.einsum("bq,bqk->bk", row, reading.fused(weights[block], heads))
+
+    return reading.explainer(model, relevance)
+
+
+@explainer(
+    title="Attention rollout",
+    family="attention",
+    formula="the class token's row of `Π (mean(A) + I)`, rows divided by their sums",
+    passes="1",
+    source="Abnar and Zuidema, ACL 2020",
+    degree=None,
+    head="attention",
+)
+def attention_rollout(
+    model: SplitModel,
+    *,
+    start: int = 0,
+    normalise: bool = True,
+    heads: reading.Heads = "mean",
+) -> Explainer:
+    """Multiply the attention of all blocks, with the way around it.
+
+    Nothing here depends on the label.
+
+    Args:
+        model: A transformer, see `split.attention`.
+        start: Number of the first block; those before it are left out.
+        normalise: Whether each row of `mean(A) + I` is divided by its sum, as the
+            published baseline does. The form inside the relevance method of the same
+            authors does not.
+        heads: How heads are fused: `mean`, `max` or `min`.
+
+    References:
+        Abnar & Zuidema, *Quantifying Attention Flow in Transformers*, ACL 2020, Eq. 1.
+        Both forms are in the code of Chefer et al., CVPR 2021.
+    """
+    reading.check_heads(heads)
+    reading.check_start(start)
+
+    def relevance(variables: Variables, images: Images, labels: Labels) -> jax.Array:
+        del labels
+        weights = reading.read(model, variables, images)
+        row = reading.first_row(weights[0], model.attention.leading)
+        # The last factor first: one row is enough.
+        for each in reversed(weights[start:]):
+            mixed = reading.fused(each, heads)
+            total = jnp.sum(mixed, axis=-1) + 1
+            row = row / total if normalise else row
+            row = row + jnp.einsum("bq,bqk->bk", row, mixed)
+        return row
+
+    return reading.explainer(model, relevance)
