@@ -27,6 +27,7 @@ COMMANDS = (
     "models",
     "methods",
     "metrics",
+    "configs",
     "adapters",
     "convert",
     "cache",
