@@ -1,4 +1,4 @@
-"""What config files say of themselves: what they reproduce, and the commands for it."""
+"""Pages on config files, from what these say: subject, commands and settings."""
 
 import ast
 import inspect
