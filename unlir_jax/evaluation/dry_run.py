@@ -126,7 +126,7 @@ def _scored(given: EvaluationSetup, scorer: Scorer) -> Passes | None:
 
 
 def _sums(given: EvaluationSetup, taken: Taken) -> Iterator[Passes]:
-    """Give the passes of an image: its own, those of maps, and those of scores."""
+    """Give the passes of an image: for its logits, for maps, and for scores."""
     yield Passes(1)
     for method in taken["methods"].values():
         method = method or Passes()
