@@ -80,8 +80,8 @@ def place(tmp_path, monkeypatch):
 ASKED = {"config": "config.py:a=1", "overrides": ["--config.seed=1"], "score": None}
 
 
-def noted(message="Done: open run", paths=("data",)):
-    finished.note(ASKED, "run", message, "Done before: ", paths)
+def noted(message="Done: open run", places=("data",)):
+    finished.note(ASKED, "run", message, "Done before: ", places)
     return finished.answer(ASKED, "run")
 
 
@@ -113,11 +113,11 @@ def test_whatever_differs_is_looked_at_by_the_job(place, name):
 def test_what_is_not_sure_is_not_kept(place, monkeypatch):
     assert noted("Stopped by SIGTERM after 1 of 2 batches") == ""
     assert noted("Done before: x; what it began with cannot be looked at now ()") == ""
-    assert noted(paths=None) == ""
-    assert finished.places({"model": {"name": "nets:small"}}) is None
-    assert finished.places({"model": {"weights": "hf:timm/a"}}) is None
-    assert finished.places({"data": {"source": "tfds"}}) is None
-    found = finished.places({"data": {"path": "data", "source": "folder"}})
+    assert noted(places=None) == ""
+    assert finished.named({"model": {"name": "nets:small"}}) is None
+    assert finished.named({"model": {"weights": "hf:timm/a"}}) is None
+    assert finished.named({"data": {"source": "tfds"}}) is None
+    found = finished.named({"data": {"path": "data", "source": "folder"}})
     assert found == ["data"]
     (place / "config.py").write_text("import mine\ndef get_config(): pass\n")
     assert noted() == ""
@@ -125,6 +125,13 @@ def test_what_is_not_sure_is_not_kept(place, monkeypatch):
     assert noted()
     monkeypatch.setenv("UNLIR_PROCESSES", "2")
     assert finished.answer(ASKED, "run") == ""
+
+
+@pytest.mark.parametrize("workdir", ["a\0b", "a" * 300])
+def test_a_workdir_that_is_no_path(workdir, place, capsys):
+    assert cli.main(["evaluate", "--workdir", workdir]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("unlir: `workdir`=") and "expected a path" in said
 
 
 def test_what_is_kept_may_be_damaged_or_off(place, monkeypatch):

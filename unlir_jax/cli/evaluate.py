@@ -94,7 +94,7 @@ def run(arguments: argparse.Namespace) -> int:
     if outcome.message and not arguments.quiet:
         console.say(outcome.message)
     if outcome.summary is not None:
-        places = finished.places(config.to_dict(settings))
+        places = finished.named(config.to_dict(settings))
         finished.note(asked, folder, outcome.message, "Done before: ", places)
     return console.DONE
 

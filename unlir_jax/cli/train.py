@@ -115,6 +115,6 @@ def _few_shot(settings: "ConfigDict", arguments: argparse.Namespace) -> int:
     outcome = adapt.run(settings, arguments.workdir, say=say)
     say(outcome.message)
     if outcome.summary is not None:
-        places = finished.places(config.to_dict(settings))
+        places = finished.named(config.to_dict(settings))
         _note(arguments, outcome.message, "Done before: ", places)
     return console.DONE

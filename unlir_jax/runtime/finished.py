@@ -18,7 +18,7 @@ from typing import Any
 import unlir_jax
 from unlir_jax.core.document_types import Document
 from unlir_jax.runtime import config, programs
-from unlir_jax.storage import documents, staging
+from unlir_jax.storage import documents, paths, staging
 
 MOST_FILES = 200_000
 """More than these would take too long to look at."""
@@ -43,11 +43,11 @@ def answer(asked: Document, workdir: str) -> str:
     try:
         noted = documents.read_json(file)
         same = noted["asked"] == _here(asked)
-        paths, state, message = [*noted["paths"]], noted["state"], noted["message"]
+        places, state, message = [*noted["places"]], noted["state"], noted["message"]
     except (ValueError, OSError, KeyError, TypeError):
         return ""  # Whatever is there, the job looks for itself.
-    same = same and all(isinstance(each, str) for each in (message, *paths))
-    return message if same and _state(asked, workdir, paths) == state else ""
+    same = same and all(isinstance(each, str) for each in (message, *places))
+    return message if same and _state(asked, workdir, places) == state else ""
 
 
 def note(
@@ -55,7 +55,7 @@ def note(
     workdir: str,
     message: str,
     before: str,
-    paths: Sequence[str] | None = (),
+    places: Sequence[str] | None = (),
 ) -> None:
     """Keep what a command said when all was done, if it is sure of it.
 
@@ -64,19 +64,19 @@ def note(
         workdir: Its workdir.
         message: What it said: "Done: …", or what a later start says.
         before: Beginning of what a later start says.
-        paths: Files and folders that the answer depends on, besides the workdir; None
+        places: Files and folders that the answer depends on, besides the workdir; None
             where they are not all known.
     """
     sure = message.startswith(("Done: ", before)) and UNSURE not in message
     file = _file(workdir)
-    if file is None or paths is None or not sure:
+    if file is None or places is None or not sure:
         return
-    state = _state(asked, workdir, paths)
+    state = _state(asked, workdir, places)
     if state is None or not os.access(_above(file), os.W_OK):
         return
     repeated = before + message.removeprefix("Done: ").removeprefix(before)
     text = json.dumps(
-        {"asked": _here(asked), "paths": paths, "state": state, "message": repeated}
+        {"asked": _here(asked), "places": places, "state": state, "message": repeated}
     )
     file.parent.mkdir(parents=True, exist_ok=True)
     staging.write_bytes(file, text.encode("utf-8"))
@@ -86,7 +86,7 @@ def _above(file: Path) -> Path:
     return next(path for path in file.parents if path.exists())
 
 
-def places(settings: Document) -> list[str] | None:
+def named(settings: Document) -> list[str] | None:
     """List the files and folders that settings name; None where not all are here."""
     found = []
     for name, value in _leaves(settings):
@@ -112,7 +112,12 @@ def _here(asked: Document) -> str:
 
 
 def _file(workdir: str) -> Path | None:
-    """Name the file of a workdir; None where nothing is kept."""
+    """Name the file of a workdir; None where nothing is kept.
+
+    Raises:
+        ValueError: The workdir is no path.
+    """
+    paths.check(workdir, "workdir")
     base = programs.root()
     if base is None or any(os.environ.get(name) for name in PROCESSES):
         return None
@@ -120,7 +125,7 @@ def _file(workdir: str) -> Path | None:
     return base / programs.FINISHED / f"{digest[:32]}.json"
 
 
-def _state(asked: Document, workdir: str, paths: Sequence[str]) -> str | None:
+def _state(asked: Document, workdir: str, places: Sequence[str]) -> str | None:
     """Digest all that an answer depends on; None where that cannot be told."""
     digest = hashlib.sha256()
     try:
@@ -133,7 +138,7 @@ def _state(asked: Document, workdir: str, paths: Sequence[str]) -> str | None:
         digest.update(f"{unlir_jax.__version__} {sorted(map(str, plugins))}".encode())
         package = str(Path(unlir_jax.__file__).parent)
         count = 0
-        for root in (package, workdir, *paths):
+        for root in (package, workdir, *places):
             for line in _looked_at(root):
                 digest.update(line)
                 count += 1
