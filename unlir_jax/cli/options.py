@@ -81,6 +81,16 @@ def quiet(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quiet", action="store_true", help=help)
 
 
+def asked(arguments: argparse.Namespace) -> Document:
+    """Give all that a command was asked, but for how much it shall say."""
+    plain = str, bool, int, float, list, tuple, type(None)
+    return {
+        name: value
+        for name, value in vars(arguments).items()
+        if isinstance(value, plain) and name != "quiet"
+    }
+
+
 def listed(text: str | None) -> list[str] | None:
     """Split what is listed with commas; None stays None."""
     if text is None:

@@ -27,9 +27,12 @@ COMMANDS = (
     "retrieve",
     "models",
     "methods",
+    "metrics",
+    "configs",
     "adapters",
     "convert",
     "cache",
+    "completion",
 )
 COMPILING = ("train", "evaluate", "explain", "serve", "parts", "retrieve", "adapters")
 """Commands whose programs are kept."""
@@ -42,7 +45,7 @@ examples:
   unlir serve                          the same for photos dropped on a local page
   unlir parts --workdir runs/birds     what the parts of a network are, in ./parts
   unlir models                         networks, and which have weights at hand
-  unlir methods                        explainers and metrics
+  unlir methods                        explainers and metrics, or NAME's settings
 
 `unlir COMMAND --help` says more. Exit codes: 0 done, 1 some pictures could not be read,
 2 bad input, 3 training diverged, 70 an error of this program, 130 interrupted. With
@@ -133,7 +136,10 @@ def _sentence(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
-def _parse(words: list[str]) -> argparse.Namespace:
+def parser_of_all() -> tuple[
+    argparse.ArgumentParser, dict[str, argparse.ArgumentParser]
+]:
+    """Give the parser of the program, and each command's by name."""
     parser = _Parser(
         prog="unlir",
         description="Show what a network looked at, and how far to trust it.",
@@ -157,7 +163,11 @@ def _parse(words: list[str]) -> argparse.Namespace:
         command.add(parsers[name])
         parsers[name].set_defaults(run=command.run, command=name)
         parsers[name].set_defaults(check=getattr(command, "check", lambda _: None))
+    return parser, parsers
 
+
+def _parse(words: list[str]) -> argparse.Namespace:
+    parser, parsers = parser_of_all()
     chosen = parsers.get(words[0]) if words else None
     if chosen and chosen.get_default("overrides") is not None:
         # No parser of arguments knows an option by how it begins.
