@@ -78,7 +78,7 @@ def _apply(arguments: argparse.Namespace) -> int:
     network = adapters.apply(adapter, frozen)
     metadata = exported.metadata(pretrained.purpose(network)) | {
         "adapter": readers.sha256(arguments.adapter),
-        "source": network.source,
+        "source": pretrained.provenance(network)["source"],
     }
     leaves = tree.flatten(jax.tree.map(np.asarray, network.variables))
     readers.write_safetensors(output, leaves, metadata, overwrite=arguments.overwrite)

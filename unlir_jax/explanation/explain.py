@@ -121,9 +121,11 @@ def run(
             "decide by parts; expected none, or the workdir of a part network."
         )
     rows = batches.rows(batch_size, len(found.files))
-    names = dict(zip(found.files, files.distinct_names(found.files), strict=True))
+    own_names = files.distinct_names(found.files)
+    told = zip(found.names, own_names, strict=True)
+    names = dict(zip(found.files, told, strict=True))
     kinds = (*methods, *(["decision"] if by_parts else []))
-    expected = {file for name in names.values() for file in _file_names(name, kinds)}
+    expected = {file for name in own_names for file in _file_names(name, kinds)}
     expected |= {PAGE, raw_maps.NAME}
     record.check_folder(output, expected, overwrite=overwrite)
 
@@ -220,6 +222,7 @@ def run(
         drawn = [article.result() for article in articles]
         document |= explained.summarise(document["images"])
         written = [path.name for path in folder.iterdir()]
+        document["failed"] = paths.without_folders(failed)
         document["files"] = sorted([*written, PAGE, record.RESULTS])
         record.write_text(folder / PAGE, explanation_page.page(document, drawn))
         record.write_text(folder / record.RESULTS, record.to_json(document))
