@@ -20,18 +20,43 @@ ROOT = Path(unlir_jax.__file__).parent
 PARTS = "parts"
 
 
-def methods(names: Sequence[str] | None) -> None:
+def methods(names: Sequence[str] | None, setting: str = "method") -> None:
     """Refuse a name that no explainer has.
+
+    Args:
+        names: Names of methods, or synonyms.
+        setting: What they are given as.
 
     Raises:
         ValueError: It is none of this package, and no other package registers any.
     """
     known, synonyms = registered("saliency", "explainer")
     for name in names or ():
-        if name in synonyms or importlib.metadata.entry_points(group="unlir_jax"):
-            continue
-        wrong = f"`method`={name!r} is not an explainer"
-        choices.pick(name, (*known, PARTS), wrong)
+        wrong = f"`{setting}`={paths.shown(name)} is not an explainer"
+        _known(name, (*known, PARTS), synonyms, wrong)
+
+
+def metrics(names: Sequence[str] | None, setting: str = "metric") -> None:
+    """Refuse a name that no metric has, with a variant behind @ or without.
+
+    Raises:
+        ValueError: It is none of this package, and no other package registers any.
+    """
+    known, synonyms = registered("metrics", "metric")
+    for name in names or ():
+        wrong = f"`{setting}`={paths.shown(name)} is not a metric"
+        _known(name.partition("@")[0], known, synonyms, wrong)
+
+
+def _known(
+    name: str, known: Sequence[str], synonyms: Sequence[str], wrong: str
+) -> None:
+    if name in known or name in synonyms:
+        return
+    if importlib.metadata.entry_points(group="unlir_jax"):
+        return
+    near = choices.meant(name, (*known, *synonyms), 3)
+    raise ValueError(f"{wrong}; {near}known: {', '.join(known)}.")
 
 
 def images(items: Sequence[str]) -> None:

@@ -50,7 +50,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     add("--overwrite", action="store_true", help="replace a previous report in DIR")
     add("--batch-size", type=int, metavar="N", help="default: 1 on a CPU, else 8")
     add("--seed", type=int, default=0, metavar="N", help="of random maps, default: 0")
-    add("--steps", type=int, metavar="N", help="of Opti-CAM, default: 100")
+    add("--steps", type=int, metavar="N", help="passes of methods that have a number")
     options.score(parser)
     add("--no-controls", action="store_true", help="leave out the maps to compare with")
     options.white_level(parser)

@@ -1,47 +1,45 @@
 """`unlir methods`."""
 
 import argparse
-import inspect
-from collections.abc import Callable, Mapping
 
-from unlir_jax.cli import options
+from unlir_jax.cli import options, pages
 from unlir_jax.core import console
 
-SUMMARY = "list explainers and metrics"
+SUMMARY = "list explainers and metrics, or describe an explainer"
 EPILOG = """\
 examples:
   unlir methods
-  unlir methods --json
+  unlir methods rise                   formula, passes, settings and paper
+  unlir methods rise --json
 """
 
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
+    parser.add_argument("name", nargs="?", metavar="NAME", help="describe this one")
     options.json(parser)
 
 
-def run(arguments: argparse.Namespace) -> int:
-    """Describe explainers and metrics by the first line of their documentation."""
-    from unlir_jax import metrics, saliency
-    from unlir_jax.explanation import explainers
-    from unlir_jax.parts import attribution
+def check(arguments: argparse.Namespace) -> None:
+    """Refuse a name that no explainer has."""
+    from unlir_jax.cli import early
 
-    explainers.load_plugins()
+    if arguments.name is not None:
+        early.methods([arguments.name], "name")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """List explainers and metrics, or describe an explainer."""
+    from unlir_jax.explanation import descriptions
+
+    if arguments.name is not None:
+        return pages.show(descriptions.method(arguments.name), arguments.json)
     described = {
-        "explainers": _described(
-            {explainers.PARTS: attribution.class_map} | saliency.METHODS
-        ),
-        "metrics": _described(metrics.FACTORIES),
+        "explainers": descriptions.first_lines(descriptions.factories()),
+        "metrics": descriptions.first_lines(descriptions.measures()),
     }
     if arguments.json:
         return console.print_json(described)
     console.print_table(("explainer", ""), list(described["explainers"].items()))
     print()
     return console.print_table(("metric", ""), list(described["metrics"].items()))
-
-
-def _described(factories: Mapping[str, Callable[..., object]]) -> dict[str, str]:
-    return {
-        name: (inspect.getdoc(factory) or "").partition("\n")[0].replace("`", "")
-        for name, factory in factories.items()
-    }

@@ -26,6 +26,7 @@ COMMANDS = (
     "retrieve",
     "models",
     "methods",
+    "metrics",
     "adapters",
     "convert",
     "cache",
@@ -40,7 +41,7 @@ examples:
   unlir explain cat.jpg                what a network looked at, in ./explanations
   unlir parts --workdir runs/birds     what the parts of a network are, in ./parts
   unlir models                         networks, and which have weights at hand
-  unlir methods                        explainers and metrics
+  unlir methods                        explainers and metrics, or NAME's settings
 
 `unlir COMMAND --help` says more. Exit codes: 0 done, 1 some pictures could not be read,
 2 bad input, 3 training diverged, 70 an error of this program, 130 interrupted. With

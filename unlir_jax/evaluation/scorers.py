@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, get_args
 
 from unlir_jax import metrics
-from unlir_jax.core import choices, loops
+from unlir_jax.core import choices, loops, passes
 from unlir_jax.core.document_types import Document, Record
 from unlir_jax.explanation.scoring import Scorer
 from unlir_jax.metrics import spec
@@ -186,8 +186,9 @@ def merge(
         ValueError: An option of something else, or one that there is not.
     """
     for name, given in options.items():
-        changed = {k: v for k, v in former(given).items() if (k, v) != AS_ALL}
         usual = defaults(name)
+        now = passes.renamed(usual, former(given), f"{what}.{name}.")
+        changed = {k: v for k, v in now.items() if (k, v) != AS_ALL}
         same = all(k in usual and usual[k] == v for k, v in changed.items())
         if name not in found and given and same:
             continue

@@ -8,15 +8,20 @@ from typing import Any
 from ml_collections import ConfigDict, config_dict
 
 from unlir_jax import saliency
+from unlir_jax.core import passes
 from unlir_jax.core.document_types import Document, Record
 from unlir_jax.data import presets
 from unlir_jax.evaluation import scorers
 from unlir_jax.explanation import explainers
 from unlir_jax.metrics import spec
-from unlir_jax.runtime import config
+from unlir_jax.runtime import config, config_values
 from unlir_jax.split import scores
 
-FORMER = re.compile(r"^((?:--config\.)?method_options\.(\w+)\.)target(?==|$)")
+OPTION = re.compile(
+    r"(?P<where>(?:--config\.)?(?P<group>method_options|metric_options)\.(?P<name>\w+))"
+    r"(?:\.(?P<option>\w+)(?P<value>=.*)?|=(?P<whole>\s*\{.*))",
+    re.DOTALL,
+)
 OPTIONS: Mapping[str, Callable[[str], Record]] = {
     "method_options": explainers.defaults,
     "metric_options": scorers.defaults,
@@ -85,7 +90,8 @@ def _whole(
     for name in names:
         own = defaults(name)
         whole = dict([scorers.AS_ALL]) if "score" in own else {}
-        found[name] = own | whole | scorers.former(changed.get(name, {}))
+        given = scorers.former(changed.get(name, {}))
+        found[name] = own | whole | passes.renamed(own, given, f"{name}.")
     return {name: settings for name, settings in found.items() if settings}
 
 
@@ -99,13 +105,39 @@ def known(settings: Document) -> Record:
 
 
 def renamed(overrides: Sequence[str]) -> list[str]:
-    """Call the settings of methods as they are called now: `target` was `score`."""
+    """Call the settings of methods and metrics as their factories do.
 
-    def rename(found: re.Match[str]) -> str:
-        had = "score" in explainers.defaults(found[2])
-        return f"{found[1]}score" if had else found[0]
+    `target` was `score`, and a number of passes has several names, see `core.passes`.
 
-    return [re.sub(FORMER, rename, override) for override in overrides]
+    Raises:
+        ValueError: A number of passes is given under two names.
+    """
+    explainers.load_plugins()
+    used: dict[str, Record] = {}
+    found = []
+    for override in overrides:
+        option = OPTION.fullmatch(override)
+        if not option:
+            found.append(override)
+            continue
+        where, whole = option["where"], option["whole"]
+        known = OPTIONS[option["group"]](option["name"])
+        place = f"{where.removeprefix('--config.')}."
+        if whole:
+            given = _named(config_values.group(where, whole), known)
+            found.append(f"{where}={passes.renamed(known, given, place)}")
+            continue
+        (name,) = _named({option["option"]: None}, known)
+        own = used.setdefault(where.removeprefix("--config."), {})
+        own[name] = None
+        passes.renamed(known, own, place)
+        (name,) = passes.renamed(known, {name: None})
+        found.append(f"{where}.{name}{option['value'] or ''}")
+    return found
+
+
+def _named(given: Document, known: Document) -> Record:
+    return scorers.former(given) if "score" in known else dict(given)
 
 
 def renewed(settings: Record) -> Record:

@@ -91,7 +91,7 @@ def run(
         batch_size: Number of images that go through the network together; by default
             one on a CPU and eight elsewhere, so that all runs share their programs.
         seed: Seed of all random numbers.
-        steps: Steps of Opti-CAM; the method's own default without.
+        steps: Number of passes of methods that have one; the default is each's own.
         score: Score that is explained and measured, see `scores.resolve`. Without it
             every method explains its own, and metrics measure the softmax.
         controls: Whether to score maps computed without the network as well.

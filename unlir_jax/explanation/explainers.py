@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import cast
 
 from unlir_jax import saliency
-from unlir_jax.core import choices
+from unlir_jax.core import choices, passes
 from unlir_jax.core.document_types import Document, Record
 from unlir_jax.features import receptive_field
 from unlir_jax.models.pretrained import Pretrained
@@ -55,14 +55,14 @@ def check(
 
     Args:
         methods: Names in `saliency.METHODS`, or "parts".
-        steps: Number of steps of methods that have some, such as Opti-CAM.
+        steps: Number of passes of methods that have one, such as Opti-CAM.
         by_parts: Whether the network decides by parts.
 
     Returns:
         The methods, each once, in the order given.
 
     Raises:
-        ValueError: A name is unknown, or none of the methods has `steps`.
+        ValueError: A name is unknown, or none of the methods has a number of passes.
     """
     load_plugins()
     known = (*saliency.METHODS, *([PARTS] if by_parts else []))
@@ -80,7 +80,7 @@ def check(
         choices.pick(name, known, f"`method`={name!r} is not an explainer")
     if steps is not None and not 1 <= steps <= MOST_STEPS:
         raise ValueError(f"`steps`={steps}; expected 1 to {MOST_STEPS:,}.")
-    if steps is not None and not any("steps" in settings(m, None) for m in chosen):
+    if steps is not None and not any(passes.setting(defaults(m)) for m in chosen):
         raise ValueError(
             f"`steps`={steps} is a setting of methods such as opti_cam, but those are "
             f"{', '.join(chosen)}."
@@ -120,9 +120,15 @@ def find_score(text: str) -> scores.Score:
 def settings(
     name: str, steps: int | None, score: scores.ScoreLike | None = None
 ) -> Record:
-    """List a method's settings: its factory's defaults, and what was asked for."""
+    """List a method's settings: its factory's defaults, and what was asked for.
+
+    Args:
+        name: Name in `saliency.METHODS`, or "parts".
+        steps: Number of passes, whatever the method calls it, see `core.passes`.
+        score: Score to explain.
+    """
     found = defaults(name)
-    asked = {"steps": steps, "score": score}
+    asked = {passes.setting(found): steps, "score": score}
     given = {each: value for each, value in asked.items() if value is not None}
     return found | {each: given[each] for each in given if each in found}
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
-from unlir_jax.core import choices, memoize
+from unlir_jax.core import choices, memoize, passes
 from unlir_jax.split import scores
 
 Factory = Callable[..., Any]
@@ -100,7 +100,7 @@ class MetricSpec(NamedTuple):
         meaning: Question that the metric answers, for people.
         contract: Terms that change the value.
         fooled_by: Map without merit that scores well.
-        passes: Number of passes through the network.
+        passes: Number of passes through the network, as `passes.count` reads it.
         source: Authors, venue and year.
         scale: `fraction`, printed per cent, or `number`.
         quick: Settings with which a test takes little time.
@@ -156,7 +156,7 @@ class MetricSpec(NamedTuple):
         owner = FACTORIES.get(name, factory).__module__
         if owner != factory.__module__:
             raise ValueError(f"`{name}` is a metric of {owner}; expected another name.")
-        factory = memoize.remember(factory)
+        factory = passes.takes_steps(memoize.remember(factory))
         SPECS[name], FACTORIES[name] = self, factory
         OUTPUTS[name] = Output(self.title, self.better, self.scale)
         OUTPUTS.update(self.outputs)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
-from unlir_jax.core import memoize
+from unlir_jax.core import memoize, passes
 from unlir_jax.types import Explainer
 
 Factory = Callable[..., Explainer]
@@ -58,7 +58,7 @@ class ExplainerSpec(NamedTuple):
         title: Name for people.
         family: Family of methods; "controls" do not use the network.
         formula: Formula of the map, or its description in a few words.
-        passes: Number of passes through the network.
+        passes: Number of passes through the network, as `passes.count` reads it.
         source: Authors, venue and year.
         quick: Settings with which a test takes little time.
         degree: Exponent d: logits times c give the map times c^d. None: no such rule.
@@ -99,7 +99,7 @@ class ExplainerSpec(NamedTuple):
                 raise ValueError(
                     f"`{each}` is an explainer of {owner}; expected another name."
                 )
-        factory = takes_target(memoize.remember(factory))
+        factory = takes_target(passes.takes_steps(memoize.remember(factory)))
         SPECS[name], METHODS[name] = self, factory
         SYNONYMS.update(dict.fromkeys(self.synonyms, name))
         if self.family == "controls":

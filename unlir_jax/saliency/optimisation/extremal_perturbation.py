@@ -36,7 +36,7 @@ TIE = 1e-3
     title="Extremal perturbation",
     family="perturbation",
     formula="smooth mask of a given area through which the score is highest",
-    passes="800 × (forward + backward)",
+    passes="`areas` (1) × `steps` (800) × (forward + backward)",
     source="Fong et al., ICCV 2019",
     quick={"steps": 2, "levels": 2},
 )
