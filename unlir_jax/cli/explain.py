@@ -51,6 +51,13 @@ def add(parser: argparse.ArgumentParser) -> None:
     add("--batch-size", type=int, metavar="N", help="default: 1 on a CPU, else 8")
     add("--seed", type=int, default=0, metavar="N", help="of random maps, default: 0")
     add("--steps", type=int, metavar="N", help="passes of methods that have a number")
+    add(
+        "--set",
+        action="append",
+        default=[],
+        metavar="M.S=VALUE",
+        help="setting of a method, such as opti_cam.steps=50; may be repeated",
+    )
     options.score(parser)
     add("--no-controls", action="store_true", help="leave out the maps to compare with")
     options.white_level(parser)
@@ -63,12 +70,13 @@ def check(arguments: argparse.Namespace) -> None:
 
     early.images(arguments.images)
     early.methods(options.listed(arguments.method))
+    early.methods([text.partition(".")[0] for text in arguments.set if "=" in text])
     early.network(arguments.model)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Explain images, and write the report."""
-    from unlir_jax.explanation import explain
+    from unlir_jax.explanation import explain, method_options
 
     with options.progress(arguments.quiet) as progress:
         outcome = explain.run(
@@ -84,6 +92,7 @@ def run(arguments: argparse.Namespace) -> int:
             batch_size=arguments.batch_size,
             seed=arguments.seed,
             steps=arguments.steps,
+            options=method_options.parse(arguments.set),
             score=arguments.score,
             controls=not arguments.no_controls,
             white_level=arguments.white_level,

@@ -15,12 +15,20 @@ from unlir_jax.core import loops, random_keys
 from unlir_jax.core.document_types import Document, Record
 from unlir_jax.data import classes
 from unlir_jax.data import image_files as files
-from unlir_jax.explanation import batches, explainers, measures, raw_maps, scoring
+from unlir_jax.explanation import (
+    batches,
+    explainers,
+    measures,
+    method_options,
+    raw_maps,
+    scoring,
+)
 from unlir_jax.explanation import results as explained
 from unlir_jax.models import factories, pretrained
 from unlir_jax.models.pretrained import Pretrained
 from unlir_jax.parts import attribution
 from unlir_jax.report import explanation_page, html, overlay, sheet
+from unlir_jax.saliency.spec import NONE
 from unlir_jax.split import scores
 from unlir_jax.storage import files as record
 from unlir_jax.storage import paths
@@ -60,6 +68,7 @@ def run(
     batch_size: int | None = None,
     seed: int = 0,
     steps: int | None = None,
+    options: method_options.Options = NONE,
     score: scores.ScoreLike | None = None,
     controls: bool = True,
     white_level: int | float | str = "auto",
@@ -92,6 +101,7 @@ def run(
             one on a CPU and eight elsewhere, so that all runs share their programs.
         seed: Seed of all random numbers.
         steps: Number of passes of methods that have one; the default is each's own.
+        options: Settings of single methods, by method and name.
         score: Score that is explained and measured, see `scores.resolve`. Without it
             every method explains its own, and metrics measure the softmax.
         controls: Whether to score maps computed without the network as well.
@@ -120,6 +130,7 @@ def run(
             f"`against`={against!r} is answered by parts, but the network does not "
             "decide by parts; expected none, or the workdir of a part network."
         )
+    method_options.check_methods(options, methods)
     rows = batches.rows(batch_size, len(found.files))
     own_names = files.distinct_names(found.files)
     told = zip(found.names, own_names, strict=True)
@@ -145,7 +156,8 @@ def run(
     )
     compared = [c for c in saliency.CONTROLS if c not in methods] if controls else []
     parameters = {
-        name: explainers.settings(name, steps, score) for name in (*methods, *compared)
+        name: explainers.settings(name, steps, score, options.get(name, {}))
+        for name in (*methods, *compared)
     }
     signed = explainers.signed(parameters)
     part_explainer = _part_explainer(network, model, rival) if by_parts else None
