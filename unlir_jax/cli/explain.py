@@ -12,6 +12,8 @@ examples:
   unlir explain photos/ 'more/*.png' --method grad_cam,opti_cam --output report
   unlir explain cat.jpg --label "tiger cat" --output report --overwrite
   unlir explain cat.jpg --model mobilenet_v2 --weights mobilenet_v2-b0353104.pth
+  unlir explain cat.jpg --model mobilenet_v2,efficientnet_lite0 --weights FILE,
+  unlir explain cat.jpg --layer block10,block15
   unlir explain cat.jpg --model nets:small   (nets.py is here; small() returns a
                                               network by unlir_jax.wrap)
 
@@ -34,10 +36,15 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--model",
         default="efficientnet_lite0",
         metavar="NAME",
-        help="see `unlir models`; or module:factory, a network of your own",
+        help="see `unlir models`; or module:factory, a network of your own; or A,B",
     )
     options.preparation(parser)
-    add("--layer", metavar="PATH", help="where to look, see `unlir models NAME`")
+    add(
+        "--layer",
+        metavar="PATH",
+        help="where to look, see `unlir models NAME`; A,B: several of one network, or "
+        "one for each",
+    )
     add(
         "--method",
         metavar="A,B",
@@ -71,7 +78,8 @@ def check(arguments: argparse.Namespace) -> None:
     early.images(arguments.images)
     early.methods(options.listed(arguments.method))
     early.methods([text.partition(".")[0] for text in arguments.set if "=" in text])
-    early.network(arguments.model)
+    for name in options.in_order(arguments.model):
+        early.network(name)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -82,9 +90,12 @@ def run(arguments: argparse.Namespace) -> int:
         outcome = explain.run(
             arguments.images,
             arguments.output,
-            model=arguments.model,
-            **options.prepared(arguments),
-            layer=arguments.layer,
+            model=options.in_order(arguments.model),
+            weights=options.in_order(arguments.weights),
+            weights_key=options.in_order(arguments.weights_key),
+            crop=arguments.crop,
+            interpolation=arguments.interpolation,
+            layer=options.in_order(arguments.layer),
             methods=options.listed(arguments.method),
             label=arguments.label,
             against=arguments.against,

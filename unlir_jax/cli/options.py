@@ -1,6 +1,7 @@
 """Options that several commands have."""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -86,6 +87,18 @@ def listed(text: str | None) -> list[str] | None:
     if text is None:
         return None
     return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def in_order(text: str | None) -> list[str]:
+    """Split what is given for each network, in their order; "" is a default.
+
+    A path that is there may have commas in its name.
+    """
+    if not text:
+        return []
+    if os.path.exists(text):
+        return [text]
+    return [each.strip() for each in text.split(",")]
 
 
 def progress(

@@ -75,6 +75,11 @@ def _literal(text: str) -> Any:
         return text
 
 
+def named(options: Options) -> dict[str, Mapping[str, Any]]:
+    """Call methods as this library does."""
+    return {saliency.SYNONYMS.get(name, name): own for name, own in options.items()}
+
+
 def check_methods(options: Options, methods: Sequence[str]) -> None:
     """Refuse settings of what is unknown, or not among the methods of a report.
 
