@@ -129,7 +129,7 @@ def _explain(arguments: argparse.Namespace) -> int:
     """Show which filters an adapter uses."""
     from unlir_jax.filter_report import describe_filters
 
-    with options.progress() as progress:
+    with options.progress(arguments) as progress:
         outcome = describe_filters.run(
             arguments.adapter,
             arguments.images,

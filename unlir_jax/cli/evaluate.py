@@ -55,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
     mesh.join_processes()
     from unlir_jax.evaluation import evaluate
 
-    with options.progress(arguments.quiet) as progress:
+    with options.progress(arguments) as progress:
         outcome = evaluate.run(
             settings, arguments.workdir, progress=progress, say=console.complain
         )

@@ -86,7 +86,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Explain images, and write the report."""
     from unlir_jax.explanation import explain, method_options
 
-    with options.progress(arguments.quiet) as progress:
+    with options.progress(arguments) as progress:
         outcome = explain.run(
             arguments.images,
             arguments.output,

@@ -3,7 +3,7 @@
 import argparse
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -12,6 +12,7 @@ from unlir_jax.core.document_types import Document
 
 NETWORK = "network, see `unlir models`"
 FILE = "a .safetensors file"
+PROGRESS = ("auto", "bar", "lines", "none")
 
 
 def config(parser: argparse.ArgumentParser, default: str | None = None) -> None:
@@ -77,9 +78,12 @@ def json(parser: argparse.ArgumentParser) -> None:
 
 
 def quiet(parser: argparse.ArgumentParser) -> None:
-    """Add that what is done is not told."""
+    """Add how, and whether, it is told what is done."""
+    add = parser.add_argument
     help = "print nothing but complaints"
-    parser.add_argument("--quiet", action="store_true", help=help)
+    add("--quiet", action="store_true", help=help)
+    help = "auto: a bar in a terminal; lines: one a stage, with the time, on stderr"
+    add("--progress", choices=PROGRESS, default="auto", help=help)
 
 
 def listed(text: str | None) -> list[str] | None:
@@ -102,11 +106,41 @@ def in_order(text: str | None) -> list[str]:
 
 
 def progress(
-    quiet: bool = False,
-) -> AbstractContextManager[Callable[[str, float], None]]:
-    """Show how far the work is, where somebody watches."""
-    watched = sys.stderr.isatty() and not quiet
-    return console.progress() if watched else console.silence()
+    arguments: argparse.Namespace, quiet: bool = False
+) -> AbstractContextManager[console.Progress]:
+    """Show how far the work is, as `quiet` has added it.
+
+    Args:
+        arguments: Arguments of the command.
+        quiet: Whether something else asks for silence.
+
+    Raises:
+        ValueError: Both silence and progress are asked for.
+    """
+    how = drawn(arguments, quiet)
+    if how == "lines":
+        return console.lines()
+    if how == "bar":
+        forced = getattr(arguments, "progress", "auto") == "bar"
+        return console.progress(force=forced)
+    return console.silence()
+
+
+def drawn(arguments: argparse.Namespace, quiet: bool = False) -> str:
+    """Tell how progress is shown: by a bar, by lines, or by none.
+
+    Raises:
+        ValueError: Both silence and progress are asked for.
+    """
+    asked = getattr(arguments, "progress", "auto")
+    if getattr(arguments, "quiet", False) and asked in ("bar", "lines"):
+        raise ValueError(
+            f"`--progress {asked}` shows what `--quiet` hides; expected one of them."
+        )
+    if asked != "auto":
+        return asked
+    silent = quiet or getattr(arguments, "quiet", False)
+    return "bar" if sys.stderr.isatty() and not silent else "none"
 
 
 def complain(failed: Sequence[Document]) -> int:

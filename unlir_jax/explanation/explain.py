@@ -134,9 +134,10 @@ def run(
         for number, target in enumerate(asked):
 
             def advance(doing: str, share: float, number=number) -> None:
-                progress(doing, (number + share) / len(asked))
+                told = f"{asked[number].tag}, {doing}" if len(asked) > 1 else doing
+                progress(told, (number + share) / len(asked))
 
-            advance(f"loading {target.tag or 'the network'}", 0.0)
+            advance("loading the network", 0.0)
             # Nothing here holds the network, so that memory has one at a time.
             drawn.append(
                 network_run.explain(

@@ -209,7 +209,10 @@ def explain(
     for batch, padding in batches.read(names, frame, rows, failed, pool):
         before = len(entries)
 
-        def advance(doing: str, share: float, batch=batch, before=before) -> None:
+        def advance(
+            method: str, metric: str, share: float, batch=batch, before=before
+        ) -> None:
+            doing = scoring.doing(method, metric, first=before == 0)
             progress(doing, (before + share * len(batch)) / len(names))
 
         found, raw = _explain_batch(prepared, wish, batch + padding, advance)
@@ -267,7 +270,7 @@ def _explain_batch(
     prepared: Prepared,
     wish: Wish,
     batch: Sequence[batches.Picture],
-    progress: Progress,
+    progress: scoring.Steps,
 ) -> tuple[list[Record], dict[str, np.ndarray]]:
     """Explain and score a batch.
 
