@@ -334,6 +334,9 @@ def test_the_command_applies_merges_and_compares(tmp_path, file, capsys):
         key=lambda name: np.mean((each[0].weights[name] - each[1].weights[name]) ** 2),
     )
     assert table[1].startswith(furthest)
+    (first,) = json.loads(run("diff", *written, "--layers", "1", "--json"))
+    assert first["layer"] == furthest and first["distance"] > 0
+    assert set(first["most"][0]) == {"filter", "first", "second"}
 
     weights = ("--weights", "random")
     assert "and its head" in run("apply", NAME, merged, whole, *weights)

@@ -39,6 +39,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     diff.add_argument("first", metavar="ADAPTER")
     diff.add_argument("second", metavar="ADAPTER")
     diff.add_argument("--layers", type=int, default=0, metavar="N", help="default: all")
+    options.json(diff)
     diff.set_defaults(way=_diff)
     explain = ways.add_parser("explain", help="show which filters an adapter uses")
     add = explain.add_argument
@@ -111,6 +112,16 @@ def _diff(arguments: argparse.Namespace) -> int:
     from unlir_jax import adapters
 
     first, second = adapters.load(arguments.first), adapters.load(arguments.second)
+    found = adapters.diff(first, second)[: arguments.layers or None]
+    if arguments.json:
+        keys = ("filter", "first", "second")
+        return console.print_json(
+            [
+                row._asdict()
+                | {"most": [dict(zip(keys, each, strict=True)) for each in row.most]}
+                for row in found
+            ]
+        )
     rows = [
         (
             row.layer,
@@ -119,7 +130,7 @@ def _diff(arguments: argparse.Namespace) -> int:
             f"{row.correlation:.3f}",
             "  ".join(f"{i} {one:.3f} {other:.3f}" for i, one, other in row.most),
         )
-        for row in adapters.diff(first, second)[: arguments.layers or None]
+        for row in found
     ]
     head = ("layer", "weights", "distance", "correlation", "most: filter first second")
     return console.print_table(head, rows, right=(1, 2, 3))

@@ -86,6 +86,16 @@ def quiet(parser: argparse.ArgumentParser) -> None:
     add("--progress", choices=PROGRESS, default="auto", help=help)
 
 
+def asked(arguments: argparse.Namespace) -> Document:
+    """Give all that a command was asked, but for how much it shall say."""
+    plain = str, bool, int, float, list, tuple, type(None)
+    return {
+        name: value
+        for name, value in vars(arguments).items()
+        if isinstance(value, plain) and name not in ("quiet", "progress")
+    }
+
+
 def listed(text: str | None) -> list[str] | None:
     """Split what is listed with commas; None stays None."""
     if text is None:

@@ -27,9 +27,11 @@ COMMANDS = (
     "models",
     "methods",
     "metrics",
+    "configs",
     "adapters",
     "convert",
     "cache",
+    "completion",
 )
 COMPILING = ("train", "evaluate", "explain", "parts", "retrieve", "adapters")
 """Commands whose programs are kept."""
@@ -132,7 +134,10 @@ def _sentence(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
-def _parse(words: list[str]) -> argparse.Namespace:
+def parser_of_all() -> tuple[
+    argparse.ArgumentParser, dict[str, argparse.ArgumentParser]
+]:
+    """Give the parser of the program, and each command's by name."""
     parser = _Parser(
         prog="unlir",
         description="Show what a network looked at, and how far to trust it.",
@@ -156,7 +161,11 @@ def _parse(words: list[str]) -> argparse.Namespace:
         command.add(parsers[name])
         parsers[name].set_defaults(run=command.run, command=name)
         parsers[name].set_defaults(check=getattr(command, "check", lambda _: None))
+    return parser, parsers
 
+
+def _parse(words: list[str]) -> argparse.Namespace:
+    parser, parsers = parser_of_all()
     chosen = parsers.get(words[0]) if words else None
     if chosen and chosen.get_default("overrides") is not None:
         # No parser of arguments knows an option by how it begins.

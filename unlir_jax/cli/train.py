@@ -39,6 +39,11 @@ def run(arguments: argparse.Namespace) -> int:
     """Train, or adapt to few shots, as the config says."""
     import logging
 
+    before = "" if arguments.dry_run or not arguments.workdir else _before(arguments)
+    if before:
+        if not arguments.quiet:
+            console.say(before)
+        return console.DONE
     with extras.needed("train"):
         importlib.import_module("grain")
         from absl import logging as absl_logging
@@ -74,12 +79,31 @@ def run(arguments: argparse.Namespace) -> int:
         )
     if not arguments.quiet and mesh.is_first():
         console.say(outcome.message)
+    if outcome.summary is not None and not notice:
+        # What its data and weights are does not matter to a finished training.
+        _note(arguments, outcome.message, "Nothing to do: ", [])
     return console.DONE
+
+
+def _before(arguments: argparse.Namespace) -> str:
+    """Give the answer to the same command after the same training; "" without."""
+    from unlir_jax.runtime import finished
+
+    return finished.answer(options.asked(arguments), arguments.workdir)
+
+
+def _note(
+    arguments: argparse.Namespace, said: str, before: str, places: list[str] | None
+) -> None:
+    from unlir_jax.runtime import finished
+
+    asked = options.asked(arguments)
+    finished.note(asked, arguments.workdir, said, before, places)
 
 
 def _few_shot(settings: "ConfigDict", arguments: argparse.Namespace) -> int:
     from unlir_jax.few_shot import adapt
-    from unlir_jax.runtime import config
+    from unlir_jax.runtime import config, finished
 
     if arguments.dry_run:
         task = adapt.prepare(settings)
@@ -92,6 +116,9 @@ def _few_shot(settings: "ConfigDict", arguments: argparse.Namespace) -> int:
         outcome = adapt.run(settings, arguments.workdir, say=say)
     if not arguments.quiet:
         console.say(outcome.message)
+    if outcome.summary is not None:
+        places = finished.places(config.to_dict(settings))
+        _note(arguments, outcome.message, "Done before: ", places)
     return console.DONE
 
 

@@ -96,7 +96,7 @@ def takes_steps[**P, R](factory: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(factory)
     def called(*args: P.args, **kwargs: P.kwargs) -> R:
         given: Any = renamed(known, kwargs)
-        return factory(*args, **given)
+        return factory(*args, **given)  # pyright: ignore[reportCallIssue]
 
     return called
 

@@ -68,9 +68,7 @@ def run(
     folder, plain = paths.check(folder, "workdir"), config.to_dict(settings)
     first = say if mesh.is_first() else lambda text: None
     ranges.check(settings)
-    known = _before(default_settings.known(plain), plain)
-    place = sharing.Place(folder, plain, FREE, known, TRACES, default_settings.renewed)
-    done = sharing.check(place)
+    place, done = look(settings, folder)
     left = _left(folder, done, plain)
     progress("loading the network", 0.0)
     try:
@@ -92,6 +90,18 @@ def run(
     for sentence in filter(None, (notice, left, *given.notices)):
         first(sentence)
     return _run(given, place, now, progress, say)
+
+
+def look(settings: Settings, folder: Path) -> tuple[sharing.Place, Record | None]:
+    """Look at a workdir: whose it is, and the summary if all was finished there.
+
+    Raises:
+        ValueError: It belongs to other settings, or to something else.
+    """
+    plain = config.to_dict(settings)
+    known = _before(default_settings.known(plain), plain)
+    place = sharing.Place(folder, plain, FREE, known, TRACES, default_settings.renewed)
+    return place, sharing.check(place)
 
 
 def _before(known: Record, plain: Document) -> Record:

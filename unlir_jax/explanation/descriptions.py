@@ -7,7 +7,7 @@ from typing import Any
 
 from unlir_jax import metrics, saliency
 from unlir_jax.core import choices, passes
-from unlir_jax.core.document_types import Document, Record
+from unlir_jax.core.document_types import Record
 from unlir_jax.explanation import explainers
 from unlir_jax.metrics import spec
 from unlir_jax.parts import attribution
@@ -167,7 +167,7 @@ def _settings(
     }
 
 
-def _meanings(factory: Factory, known: Mapping[str, Factory]) -> Document:
+def _meanings(factory: Factory, known: Mapping[str, Factory]) -> Record:
     """Read what a docstring, or the one that it refers to, says of each argument."""
     text = inspect.getdoc(factory) or ""
     found: Record = {}

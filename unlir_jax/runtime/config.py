@@ -111,6 +111,51 @@ def as_overrides(settings: Document) -> list[str]:
     return [f"{key}={value}" for key, value in settings.items()]
 
 
+def packaged() -> dict[str, Path]:
+    """List the configs that come with the package, `{"configs/train.py": path}`."""
+    return {
+        f"configs/{path.relative_to(folder).as_posix()}": path
+        for folder in _FOLDERS
+        for path in sorted(folder.rglob("*.py"))
+    }
+
+
+def find(name: str) -> Path:
+    """Find a config: a file, or the name of a packaged one, perhaps without `.py`.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+    """
+    if paths.is_file(name):
+        return Path(name)
+    known = packaged()
+    asked = name if name.startswith("configs/") else f"configs/{name}"
+    for each in (asked, f"{asked}.py"):
+        if each in known:
+            return known[each]
+    raise FileNotFoundError(
+        f"Config {paths.shown(name)} is not a file{_suggestion(asked, known)} "
+        "Expected a path or one of the packaged configs: "
+        f"{', '.join(known) or 'there are none'}."
+    )
+
+
+class _Question(str):
+    """Ask which arguments a config file has; those who read it note them here."""
+
+    found: Record
+
+
+def arguments(text: str) -> Record:
+    """List the arguments that a config file takes, with their defaults."""
+    question = _Question()
+    question.found = {}
+    file = _read(text)
+    if inspect.signature(file.names["get_config"]).parameters:
+        _call(file._replace(argument=question), "get_config")
+    return question.found
+
+
 def parse_arguments(text: str, /, **defaults: object) -> types.SimpleNamespace:
     """Read the argument of a config file, `"backbone=resnet18,parts=100,local"`.
 
@@ -122,6 +167,8 @@ def parse_arguments(text: str, /, **defaults: object) -> types.SimpleNamespace:
     Raises:
         ValueError: An argument is unknown or its value is of another type.
     """
+    if isinstance(text, _Question):
+        text.found.update(defaults)
     values = dict(defaults)
     # A comma inside brackets belongs to a tuple.
     for item in re.split(r",(?![^(\[]*[)\]])", text) if text.strip() else ():
@@ -188,7 +235,7 @@ def text(config: Any) -> str:
 
 def _read(text: str) -> _File:
     name, _, argument = text.partition(":")
-    path = _find(name)
+    path = find(name)
     names: Record = {"__name__": f"config {path.stem}", "__file__": str(path)}
     file = _File(text, path, argument, names)
     # Not an import: it would leave a __pycache__ in the user's folder.
@@ -196,24 +243,6 @@ def _read(text: str) -> _File:
         file, lambda: exec(compile(path.read_bytes(), str(path), "exec"), file.names)
     )
     return file
-
-
-def _find(name: str) -> Path:
-    if paths.is_file(name):
-        return Path(name)
-    packaged = {
-        f"configs/{path.relative_to(folder).as_posix()}": path
-        for folder in _FOLDERS
-        for path in sorted(folder.rglob("*.py"))
-    }
-    asked = name if name.startswith("configs/") else f"configs/{name}"
-    if asked in packaged:
-        return packaged[asked]
-    raise FileNotFoundError(
-        f"Config {paths.shown(name)} is not a file{_suggestion(asked, packaged)} "
-        "Expected a path or one of the packaged configs: "
-        f"{', '.join(packaged) or 'there are none'}."
-    )
 
 
 def _call(file: _File, name: str) -> Any:
@@ -230,6 +259,7 @@ def _call(file: _File, name: str) -> Any:
             f"`{name}` of {str(file.path)!r} takes no argument; got {file.argument!r}."
         )
     needed = any(parameter.default is parameter.empty for parameter in parameters)
+    needed = needed or isinstance(file.argument, _Question)
     given = (file.argument,) if file.argument or needed else ()
     return _guard(file, lambda: function(*given))
 

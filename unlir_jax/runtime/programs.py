@@ -20,6 +20,8 @@ SETTING = "UNLIR_JAX_CACHE"
 OFF = "off"
 OWN = "JAX_COMPILATION_CACHE_DIR"
 """Where users of JAX say themselves where programs are kept."""
+FINISHED = "finished"
+"""Folder of what `runtime.finished` keeps."""
 MOST_BYTES = 1 << 30
 LEAST_SECONDS = 0.02
 """What takes less to compile is not worth a file."""
@@ -131,10 +133,11 @@ def kept() -> Kept:
 
 
 def clear() -> None:
-    """Forget all programs."""
+    """Forget all programs, and what finished runs said."""
     base = root()
     if base is None or not base.is_dir():
         return
+    shutil.rmtree(base / FINISHED, ignore_errors=True)
     for place in base.iterdir():
         # Nothing else of a folder that a user named is touched.
         if place.is_dir() and any(place.glob("*-cache")):

@@ -100,6 +100,14 @@ def occlusion(
     return explain
 
 
+def windows(
+    size: tuple[int, int], window: Sides | None = None, stride: Sides | None = None
+) -> int:
+    """Count the windows that `occlusion` hides in an image of a size."""
+    down, across = _coverage(size, window, stride)
+    return len(down) * len(across)
+
+
 @jax.jit
 def _spread(drops: jax.Array, down: jax.Array, across: jax.Array) -> Saliency:
     """Average over the windows that hide a pixel."""
