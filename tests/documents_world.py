@@ -31,6 +31,8 @@ REPLACED = (
     (r"(?<==)(mobilenet_v2|efficientnet_lite0)(?=,methods|,metrics)", "tiny"),
     (r"(model=)(mobilenet_v2|efficientnet_lite0)\b", r"\1tiny"),
     (r"(--model |parts |apply |models )(mobilenet_v2)\b", rf"\1{NETWORK}"),
+    (rf"(--model {NETWORK},)efficientnet_lite0", r"\1tiny"),
+    (r"--layer block\d+,block\d+", "--layer layer2,layer3"),
     (r"(backbone=)\w+", rf"\1{NETWORK}"),
     (
         r"(few_shot\.py|filters\.py|linear_probe\.py|train_parts\.py)(:(?!.*backbone))",
@@ -48,6 +50,7 @@ REPLACED = (
     (r"--config.(epochs|draws)=\d+", r"--config.\1=1"),
     (r"insertion.steps=\d+", "insertion.steps=2"),
     (r"opti_cam.steps=\d+", "opti_cam.steps=1"),
+    (r"--set rise.masks=\d+", "--set rise.masks=2"),
     (r"--whiten \d+", "--whiten 2"),
     (r"model.dropout=[\d.]+", "model.dropout=0.0"),  # A ResNet drops nothing.
     # These differ from another run by a number or a folder only, so it is made once.

@@ -393,7 +393,7 @@ def test_weighted_filters_are_evaluated_beside_a_network_of_other_labels(
         ("model.random_labels", "random"),
     )
     found = evaluate.run(given, tmp_path / "run").summary
-    assert found["about"]["weights"]["source"] == adapted
+    assert found["about"]["weights"]["source"] == "adapted.safetensors"
     for name in wanted:
         # What knows nothing of the network stays; what shows it does not.
         assert found[f"edges/{name}"]["mean"] == pytest.approx(1, abs=1e-3)

@@ -43,7 +43,7 @@ def give(monkeypatch, kind, outputs):
         sha256="0" * 64,
         crop=1.0,
     )
-    monkeypatch.setattr(explain.pretrained, "load", lambda *args, **settings: found)
+    monkeypatch.setattr(pretrained, "load", lambda *args, **settings: found)
 
 
 def command(photo, output, *more):

@@ -220,7 +220,7 @@ def found_again(tmp_path):
             {"file": str(path), "matches": [{"file": str(path), "score": 0.5}]}
         ],
     }
-    return retrieve._page(document)
+    return retrieve._page(document, {path: str(path)})
 
 
 PAGES = {

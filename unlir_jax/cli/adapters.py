@@ -79,7 +79,7 @@ def _apply(arguments: argparse.Namespace) -> int:
     network = adapters.apply(adapter, frozen)
     metadata = exported.metadata(pretrained.purpose(network)) | {
         "adapter": readers.sha256(arguments.adapter),
-        "source": network.source,
+        "source": pretrained.provenance(network)["source"],
     }
     leaves = tree.flatten(jax.tree.map(np.asarray, network.variables))
     readers.write_safetensors(output, leaves, metadata, overwrite=arguments.overwrite)
@@ -140,7 +140,7 @@ def _explain(arguments: argparse.Namespace) -> int:
     """Show which filters an adapter uses."""
     from unlir_jax.filter_report import describe_filters
 
-    with options.progress() as progress:
+    with options.progress(arguments) as progress:
         outcome = describe_filters.run(
             arguments.adapter,
             arguments.images,

@@ -87,7 +87,7 @@ def run(arguments: argparse.Namespace) -> int:
         return _dry_run(settings, arguments)
     from unlir_jax.evaluation import evaluate
 
-    with options.progress(arguments.quiet) as progress:
+    with options.progress(arguments) as progress:
         outcome = evaluate.run(
             settings, folder, progress=progress, say=console.complain
         )

@@ -12,6 +12,8 @@ examples:
   unlir explain photos/ 'more/*.png' --method grad_cam,opti_cam --output report
   unlir explain cat.jpg --label "tiger cat" --output report --overwrite
   unlir explain cat.jpg --model mobilenet_v2 --weights mobilenet_v2-b0353104.pth
+  unlir explain cat.jpg --model mobilenet_v2,efficientnet_lite0 --weights FILE,
+  unlir explain cat.jpg --layer block10,block15
   unlir explain cat.jpg --model nets:small   (nets.py is here; small() returns a
                                               network by unlir_jax.wrap)
 
@@ -34,10 +36,15 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--model",
         default="efficientnet_lite0",
         metavar="NAME",
-        help="see `unlir models`; or module:factory, a network of your own",
+        help="see `unlir models`; or module:factory, a network of your own; or A,B",
     )
     options.preparation(parser)
-    add("--layer", metavar="PATH", help="where to look, see `unlir models NAME`")
+    add(
+        "--layer",
+        metavar="PATH",
+        help="where to look, see `unlir models NAME`; A,B: several of one network, or "
+        "one for each",
+    )
     add(
         "--method",
         metavar="A,B",
@@ -51,6 +58,13 @@ def add(parser: argparse.ArgumentParser) -> None:
     add("--batch-size", type=int, metavar="N", help="default: 1 on a CPU, else 8")
     add("--seed", type=int, default=0, metavar="N", help="of random maps, default: 0")
     add("--steps", type=int, metavar="N", help="passes of methods that have a number")
+    add(
+        "--set",
+        action="append",
+        default=[],
+        metavar="M.S=VALUE",
+        help="setting of a method, such as opti_cam.steps=50; may be repeated",
+    )
     options.score(parser)
     add("--no-controls", action="store_true", help="leave out the maps to compare with")
     options.white_level(parser)
@@ -63,20 +77,25 @@ def check(arguments: argparse.Namespace) -> None:
 
     early.images(arguments.images)
     early.methods(options.listed(arguments.method))
-    early.network(arguments.model)
+    early.methods([text.partition(".")[0] for text in arguments.set if "=" in text])
+    for name in options.in_order(arguments.model):
+        early.network(name)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Explain images, and write the report."""
-    from unlir_jax.explanation import explain
+    from unlir_jax.explanation import explain, method_options
 
-    with options.progress(arguments.quiet) as progress:
+    with options.progress(arguments) as progress:
         outcome = explain.run(
             arguments.images,
             arguments.output,
-            model=arguments.model,
-            **options.prepared(arguments),
-            layer=arguments.layer,
+            model=options.in_order(arguments.model),
+            weights=options.in_order(arguments.weights),
+            weights_key=options.in_order(arguments.weights_key),
+            crop=arguments.crop,
+            interpolation=arguments.interpolation,
+            layer=options.in_order(arguments.layer),
             methods=options.listed(arguments.method),
             label=arguments.label,
             against=arguments.against,
@@ -84,6 +103,7 @@ def run(arguments: argparse.Namespace) -> int:
             batch_size=arguments.batch_size,
             seed=arguments.seed,
             steps=arguments.steps,
+            options=method_options.parse(arguments.set),
             score=arguments.score,
             controls=not arguments.no_controls,
             white_level=arguments.white_level,

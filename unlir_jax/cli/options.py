@@ -1,8 +1,9 @@
 """Options that several commands have."""
 
 import argparse
+import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -11,6 +12,7 @@ from unlir_jax.core.document_types import Document
 
 NETWORK = "network, see `unlir models`"
 FILE = "a .safetensors file"
+PROGRESS = ("auto", "bar", "lines", "none")
 
 
 def config(parser: argparse.ArgumentParser, default: str | None = None) -> None:
@@ -76,9 +78,12 @@ def json(parser: argparse.ArgumentParser) -> None:
 
 
 def quiet(parser: argparse.ArgumentParser) -> None:
-    """Add that what is done is not told."""
+    """Add how, and whether, it is told what is done."""
+    add = parser.add_argument
     help = "print nothing but complaints"
-    parser.add_argument("--quiet", action="store_true", help=help)
+    add("--quiet", action="store_true", help=help)
+    help = "auto: a bar in a terminal; lines: one a stage, with the time, on stderr"
+    add("--progress", choices=PROGRESS, default="auto", help=help)
 
 
 def asked(arguments: argparse.Namespace) -> Document:
@@ -87,7 +92,7 @@ def asked(arguments: argparse.Namespace) -> Document:
     return {
         name: value
         for name, value in vars(arguments).items()
-        if isinstance(value, plain) and name != "quiet"
+        if isinstance(value, plain) and name not in ("quiet", "progress")
     }
 
 
@@ -98,12 +103,54 @@ def listed(text: str | None) -> list[str] | None:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
+def in_order(text: str | None) -> list[str]:
+    """Split what is given for each network, in their order; "" is a default.
+
+    A path that is there may have commas in its name.
+    """
+    if not text:
+        return []
+    if os.path.exists(text):
+        return [text]
+    return [each.strip() for each in text.split(",")]
+
+
 def progress(
-    quiet: bool = False,
-) -> AbstractContextManager[Callable[[str, float], None]]:
-    """Show how far the work is, where somebody watches."""
-    watched = sys.stderr.isatty() and not quiet
-    return console.progress() if watched else console.silence()
+    arguments: argparse.Namespace, quiet: bool = False
+) -> AbstractContextManager[console.Progress]:
+    """Show how far the work is, as `quiet` has added it.
+
+    Args:
+        arguments: Arguments of the command.
+        quiet: Whether something else asks for silence.
+
+    Raises:
+        ValueError: Both silence and progress are asked for.
+    """
+    how = drawn(arguments, quiet)
+    if how == "lines":
+        return console.lines()
+    if how == "bar":
+        forced = getattr(arguments, "progress", "auto") == "bar"
+        return console.progress(force=forced)
+    return console.silence()
+
+
+def drawn(arguments: argparse.Namespace, quiet: bool = False) -> str:
+    """Tell how progress is shown: by a bar, by lines, or by none.
+
+    Raises:
+        ValueError: Both silence and progress are asked for.
+    """
+    asked = getattr(arguments, "progress", "auto")
+    if getattr(arguments, "quiet", False) and asked in ("bar", "lines"):
+        raise ValueError(
+            f"`--progress {asked}` shows what `--quiet` hides; expected one of them."
+        )
+    if asked != "auto":
+        return asked
+    silent = quiet or getattr(arguments, "quiet", False)
+    return "bar" if sys.stderr.isatty() and not silent else "none"
 
 
 def complain(failed: Sequence[Document]) -> int:

@@ -35,7 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
     from unlir_jax.part_report import describe_parts
 
     quiet = arguments.quiet or arguments.json
-    with options.progress(quiet) as progress:
+    with options.progress(arguments, quiet) as progress:
         outcome = describe_parts.run(
             arguments.workdir,
             arguments.output,

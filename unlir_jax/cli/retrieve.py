@@ -40,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Search, and write the page."""
     from unlir_jax.retrieval import retrieve
 
-    with options.progress(arguments.quiet) as progress:
+    with options.progress(arguments) as progress:
         outcome = retrieve.run(
             arguments.queries,
             [arguments.index],

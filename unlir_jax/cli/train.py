@@ -1,8 +1,9 @@
 """`unlir train`."""
 
 import argparse
+import contextlib
 import importlib
-import sys
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from unlir_jax.cli import options
@@ -69,14 +70,14 @@ def run(arguments: argparse.Namespace) -> int:
         console.say(config.text(settings))
         console.say("\n" + dry_run.describe(setup.prepare(settings)))
         return console.DONE
-    quiet = arguments.quiet
-    outcome = train.run(
-        settings,
-        arguments.workdir,
-        live=sys.stderr.isatty() and not quiet,
-        say=(lambda text: None) if quiet else console.say,
-    )
-    if not quiet and mesh.is_first():
+    with _say(arguments) as say:
+        outcome = train.run(
+            settings,
+            arguments.workdir,
+            live=options.drawn(arguments) == "bar",
+            say=say,
+        )
+    if not arguments.quiet and mesh.is_first():
         console.say(outcome.message)
     if outcome.summary is not None and not notice:
         # What its data and weights are does not matter to a finished training.
@@ -111,10 +112,21 @@ def _few_shot(settings: "ConfigDict", arguments: argparse.Namespace) -> int:
             f"\n{len(task.data.train.classes)} classes, cut after {task.after!r}"
         )
         return console.DONE
-    say = (lambda text: None) if arguments.quiet else console.say
-    outcome = adapt.run(settings, arguments.workdir, say=say)
-    say(outcome.message)
+    with _say(arguments) as say:
+        outcome = adapt.run(settings, arguments.workdir, say=say)
+    if not arguments.quiet:
+        console.say(outcome.message)
     if outcome.summary is not None:
         places = finished.named(config.to_dict(settings))
         _note(arguments, outcome.message, "Done before: ", places)
     return console.DONE
+
+
+@contextlib.contextmanager
+def _say(arguments: argparse.Namespace) -> Iterator[Callable[[str], None]]:
+    """Print sentences, or with `--progress lines` each with the time."""
+    if options.drawn(arguments) == "lines":
+        with console.sentences() as say:
+            yield say
+    else:
+        yield (lambda text: None) if arguments.quiet else console.say

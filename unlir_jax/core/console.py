@@ -4,6 +4,7 @@ import io
 import json
 import re
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -39,26 +40,87 @@ def say(text: str) -> None:
     print(visible(text), flush=True)
 
 
+Progress = Callable[[str, float], None]
+"""Told what is being done, and the share of all the work that is done.
+
+What is being done may be "stage: detail"; stages follow one another.
+"""
+
+
 @contextmanager
-def progress() -> Iterator[Callable[[str, float], None]]:
-    """Draw how far the work is: `show(doing, share)`."""
+def progress(force: bool = False) -> Iterator[Progress]:
+    """Draw how far the work is: `show(doing, share)`.
+
+    Args:
+        force: Whether to draw where there is no terminal.
+    """
     from rich import console, progress  # Slow to import.
 
     bar = progress.Progress(
-        progress.TextColumn("{task.description:<22}"),
-        progress.BarColumn(bar_width=36),
+        progress.TextColumn("{task.description:<34}", markup=False),
+        progress.BarColumn(bar_width=24),
         progress.TaskProgressColumn(),
         progress.TimeElapsedColumn(),
-        console=console.Console(stderr=True),
+        console=console.Console(stderr=True, force_terminal=force or None),
         transient=True,
     )
     with bar:
         task = bar.add_task("reading", total=1.0)
-        yield lambda doing, share: bar.update(task, description=doing, completed=share)
+
+        def show(doing: str, share: float) -> None:
+            bar.update(task, description=cut(visible(doing)), completed=share)
+
+        yield show
+
+
+def cut(text: str, most: int = 34) -> str:
+    """Shorten a text to what a line has room for; its end says what is new."""
+    return text if len(text) <= most else f"…{text[1 - most :]}"
 
 
 @contextmanager
-def silence() -> Iterator[Callable[[str, float], None]]:
+def lines(clock: Callable[[], float] = time.monotonic) -> Iterator[Progress]:
+    """Print a line for each stage, with the time since the beginning and the share.
+
+    Args:
+        clock: Seconds since some moment.
+    """
+    last = ""
+    with sentences(clock) as say:
+
+        def show(doing: str, share: float) -> None:
+            nonlocal last
+            stage = doing.partition(": ")[0]
+            if stage != last:
+                say(f"{share:4.0%}  {stage}")
+            last = stage
+
+        yield show
+        # Not after an error: that has a sentence of its own.
+        show("done", 1.0)
+
+
+@contextmanager
+def sentences(
+    clock: Callable[[], float] = time.monotonic,
+) -> Iterator[Callable[[str], None]]:
+    """Print sentences next to the output, each with the minutes since the beginning.
+
+    Args:
+        clock: Seconds since some moment.
+    """
+    begun = clock()
+
+    def say(text: str) -> None:
+        minutes, seconds = divmod(round(clock() - begun), 60)
+        told = f"{minutes:4}:{seconds:02}  {visible(text)}"
+        print(told, file=sys.stderr, flush=True)
+
+    yield say
+
+
+@contextmanager
+def silence() -> Iterator[Progress]:
     """Draw nothing."""
     yield lambda doing, share: None
 

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
+from unlir_jax.storage import paths as places
+
 SUFFIXES = frozenset(
     ".avif .bmp .gif .j2k .jfif .jp2 .jpe .jpeg .jpg .mpo .pbm .pgm .png .pnm .ppm "
     ".tga .tif .tiff .webp".split()
@@ -27,11 +29,17 @@ class Found(NamedTuple):
 
     files: list[Path]
     unmatched: list[str]
+    names: list[str]
+    """Names of the files in records: distinct, without folders of absolute paths."""
+
+    def told(self) -> dict[Path, str]:
+        """Give the names of the files in records."""
+        return dict(zip(self.files, self.names, strict=True))
 
     def failures(self) -> list[dict[str, str]]:
         """Say of what matched nothing that it did not, as of files that are broken."""
         return [
-            {"file": item, "error": f"No image matches {item!r}."}
+            {"file": places.told(item), "error": f"No image matches {item!r}."}
             for item in self.unmatched
         ]
 
@@ -82,7 +90,7 @@ def find_pictures(asked: Sequence[str], outside: str | os.PathLike[str] = "") ->
         outside: A folder whose files are not taken when a folder or pattern is
             expanded, for example the one that results go to.
     """
-    files: dict[Path, Path] = {}
+    files: dict[Path, tuple[Path, str]] = {}
     unmatched = []
     barred = _real(outside) if outside else None
     strange: list[str] = []
@@ -104,10 +112,37 @@ def find_pictures(asked: Sequence[str], outside: str | os.PathLike[str] = "") ->
         if not matches:
             unmatched.append(item)
         for match in matches:
-            files.setdefault(_real(match), match)
+            files.setdefault(_real(match), (match, _told(match, item)))
     if strange:
         warnings.warn(left_out(strange, "in folders"), stacklevel=2)
-    return Found(list(files.values()), unmatched)
+    return Found(
+        [path for path, _ in files.values()],
+        unmatched,
+        apart([name for _, name in files.values()]),
+    )
+
+
+def _told(match: Path, item: str) -> str:
+    """Name an image for records: below the folder or pattern that is absolute."""
+    if not match.is_absolute():
+        return str(match)
+    fixed = Path(item)
+    while glob.has_magic(str(fixed)) and not os.path.exists(fixed):
+        fixed = fixed.parent
+    inside = match != fixed and match.is_relative_to(fixed)
+    return str(match.relative_to(fixed)) if inside else places.told(match)
+
+
+def apart(names: Sequence[str]) -> list[str]:
+    """Number the names that come again: `a.jpg`, `a.jpg (2)`."""
+    found: dict[str, None] = {}
+    for name in names:
+        other, count = name, 1
+        while other in found:
+            count += 1
+            other = f"{name} ({count})"
+        found[other] = None
+    return list(found)
 
 
 def _pictures_like(pattern: str, barred: Path | None, strange: list[str]) -> list[Path]:

@@ -15,7 +15,7 @@ from unlir_jax.explanation import results as results_of
 from unlir_jax.metrics import spec
 from unlir_jax.models import pretrained
 from unlir_jax.report import cautions
-from unlir_jax.storage import files
+from unlir_jax.storage import files, paths
 
 COUNTS = metrics.SPECS["pixel_average_precision"].curves
 RESAMPLES = 1000
@@ -175,8 +175,8 @@ def document(
         "weights": pretrained.provenance(setup.network),
         "images": len(names),
         "unreadable": [setup.data.name(int(place)) for place in rows.unreadable],
-        "unreadable_why": _why(setup, rows),
-        "notices": list(setup.data.notices),
+        "unreadable_why": paths.without_folders(_why(setup, rows)),
+        "notices": paths.without_folders(setup.data.notices),
         "labels": setup.settings.labels,
         "labelled_by": setup.labelled_by,
         "duplicates": setup.duplicates,
@@ -209,7 +209,7 @@ def document(
         "power": figures.power,
         "rankings": results.rankings,
         "thresholds": results.thresholds,
-        "cautions": [*setup.notices, *unbeaten],
+        "cautions": paths.without_folders([*setup.notices, *unbeaten]),
     }
 
 

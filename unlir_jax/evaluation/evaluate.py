@@ -174,7 +174,8 @@ def _run(
             if asked():
                 break
             share = (len(own) - len(missing) + number) / len(own)
-            scored = scoring.score(given, batch, share, len(own), progress)
+            given_to = given, batch, share, len(own), progress
+            scored = scoring.score(*given_to, first=number == 0)
             if not claimed:
                 # Not before: what the first batch refuses leaves no workdir behind.
                 claimed, notice = True, sharing.claim(place, now, how)
@@ -197,7 +198,7 @@ def _run(
             f"{batches} batches: the same command goes on from there.",
         )
     progress("comparing", 1.0)
-    summary = _finish(given, place, batches, whose, say)
+    summary = _finish(given, place, batches, whose, progress, say)
     return EvaluationOutcome(summary, f"Done: {_result(folder)}")
 
 
@@ -215,6 +216,7 @@ def _finish(
     place: sharing.Place,
     batches: int,
     whose: store.Whose,
+    progress: Progress,
     say: Callable[[str], None],
 ) -> dict[str, object]:
     """Write the tables, the figures and the page."""
@@ -238,9 +240,11 @@ def _finish(
     )
     document = aggregate.document(given, rows, names, figures, results)
     finite.check(document, "the summary")
+    progress("drawing the gallery", 1.0)
     kept = gallery.read(folder, whose, given, say)
     shown = gallery.draw(given, rows, names, kept)
     words, page = report.markdown(document), report.page(document, rows, shown)
+    progress("writing", 1.0)
     # Another run with other statistics may end at the same time.
     with sharing.alone(folder), sharing.writing(folder):
         # It says that all that is next to it is of these settings.

@@ -69,6 +69,8 @@ def score(
     share: float = 0.0,
     batches: int = 1,
     progress: Progress = lambda doing, share: None,
+    *,
+    first: bool = False,
 ) -> Scored:
     """Explain a batch by every method, and score every map.
 
@@ -78,8 +80,9 @@ def score(
     """
     filled, index, begun = batch["weight"] > 0, batch["index"], time.monotonic()
 
-    def advance(method: str, done: float) -> None:
-        progress(_doing(method, begun, done, share, batches), share + done / batches)
+    def advance(method: str, metric: str, done: float) -> None:
+        doing = scoring.doing(method, metric, first=first)
+        progress(_doing(doing, begun, done, share, batches), share + done / batches)
 
     theirs = {
         name: given_maps.explainer(method, index, setup.image_size)
@@ -96,6 +99,15 @@ def score(
         signed=setup.signed,
         signs=setup.signs,
     )
+    rows = _rows(setup, found, index, filled)
+    kept = {name: each[filled] for name, each in found.maps.items()}
+    return Scored(rows, batch["image"][filled], kept)
+
+
+def _rows(
+    setup: EvaluationSetup, found: scoring.Scores, index: np.ndarray, filled: np.ndarray
+) -> store.Rows:
+    """Put together what is kept of the images of a batch that could be read."""
     # What stays NaN here follows from the curves of all images, see `aggregate`.
     nothing = np.full(len(index), np.nan)
     values = [
@@ -106,7 +118,7 @@ def score(
         name: np.stack([each[name] for each in found.values.values()], 1)
         for name in setup.curves
     }
-    rows = store.Rows(
+    return store.Rows(
         index[filled],
         found.labels[filled],
         found.probabilities.argmax(1).astype(np.int32)[filled],
@@ -117,8 +129,6 @@ def score(
         {name: each[filled].astype(np.float32) for name, each in curves.items()},
         index[(index >= 0) & ~filled],
     )
-    kept = {name: each[filled] for name, each in found.maps.items()}
-    return Scored(rows, batch["image"][filled], kept)
 
 
 def _batch(

@@ -15,7 +15,7 @@ from unlir_jax.storage import files as record
 
 
 class Picture(NamedTuple):
-    """Hold one image as the network sees it."""
+    """Hold one image as the network sees it; `file` and `name` as records say them."""
 
     file: str
     name: str
@@ -40,7 +40,7 @@ def stacked(batch: Sequence[Picture]) -> np.ndarray:
 
 
 def read(
-    names: Mapping[Path, str],
+    names: Mapping[Path, tuple[str, str]],
     frame: Callable[[Path], Image.Image],
     size: int,
     failed: list[dict[str, str]],
@@ -49,7 +49,7 @@ def read(
     """Read images by batches, ahead of their turn.
 
     Args:
-        names: Files, with the names of their images.
+        names: Files, with their names in records and the names of their images.
         frame: Reads a file.
         size: Number of images of a batch, see `rows`.
         failed: List to which those that cannot be read are added.
@@ -62,13 +62,13 @@ def read(
     batch: list[Picture] = []
     files = iter(names)
     read = deque(pool.submit(frame, file) for file in itertools.islice(files, 2 * size))
-    for number, (file, name) in enumerate(names.items(), start=1):
+    for number, (told, name) in enumerate(names.values(), start=1):
         framed = read.popleft()
         read.extend(pool.submit(frame, later) for later in itertools.islice(files, 1))
         try:
-            batch.append(Picture(record.readable(str(file)), name, framed.result()))
+            batch.append(Picture(record.readable(told), name, framed.result()))
         except (ValueError, OSError) as error:
-            failed.append({"file": record.readable(str(file)), "error": str(error)})
+            failed.append({"file": record.readable(told), "error": str(error)})
         if len(batch) == size or (batch and number == len(names)):
             yield batch, [batch[-1]] * (size - len(batch))
             batch = []

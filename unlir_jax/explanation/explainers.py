@@ -11,9 +11,11 @@ from typing import cast
 from unlir_jax import saliency
 from unlir_jax.core import choices, passes
 from unlir_jax.core.document_types import Document, Record
+from unlir_jax.explanation import method_options
 from unlir_jax.features import receptive_field
 from unlir_jax.models.pretrained import Pretrained
 from unlir_jax.parts import attribution
+from unlir_jax.saliency.spec import NONE
 from unlir_jax.split import scores
 from unlir_jax.types import Explainer
 
@@ -118,19 +120,31 @@ def find_score(text: str) -> scores.Score:
 
 
 def settings(
-    name: str, steps: int | None, score: scores.ScoreLike | None = None
+    name: str,
+    steps: int | None,
+    score: scores.ScoreLike | None = None,
+    options: Document = NONE,
 ) -> Record:
     """List a method's settings: its factory's defaults, and what was asked for.
+
+    Settings of the method alone go before what is asked of all methods.
 
     Args:
         name: Name in `saliency.METHODS`, or "parts".
         steps: Number of passes, whatever the method calls it, see `core.passes`.
         score: Score to explain.
+        options: Settings of this method alone, see `method_options.checked`.
+
+    Raises:
+        ValueError: One of the options is no setting of the method, or of another type.
     """
     found = defaults(name)
     asked = {passes.setting(found): steps, "score": score}
     given = {each: value for each, value in asked.items() if value is not None}
-    return found | {each: given[each] for each in given if each in found}
+    own = method_options.checked(name, options)
+    if isinstance(own.get("score"), str):
+        own["score"] = find_score(own["score"])
+    return found | {each: given[each] for each in given if each in found} | own
 
 
 def signed(parameters: Mapping[str, Document]) -> list[str]:

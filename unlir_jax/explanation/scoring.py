@@ -30,6 +30,9 @@ from unlir_jax.types import (
 
 OBJECTS = ("masks", "boxes")
 
+Steps = Callable[[str, str, float], None]
+"""Told the method, the metric ("" while the map is made) and the share of a batch."""
+
 
 class Scorer(NamedTuple):
     """Hold a metric, which may give several columns at once.
@@ -99,7 +102,7 @@ def score_batch(
     *,
     key: RandomKey,
     score: scores.Score = scores.NAMED["softmax"],
-    progress: Callable[[str, float], None] = lambda method, share: None,
+    progress: Steps = lambda method, metric, share: None,
     signed: Collection[str] = (),
     signs: maps.Signs = "relu",
 ) -> Scores:
@@ -112,7 +115,7 @@ def score_batch(
         batch: The images.
         key: For all that is random; images do not share it.
         score: Score that says which class is predicted, and of which region.
-        progress: Called before each method, with the share of them that is done.
+        progress: Called before each map and metric, see `Steps`.
         signed: Methods whose maps have a sign.
         signs: What masks make of their negative values.
 
@@ -123,21 +126,11 @@ def score_batch(
     images, variables = batch.images, network.variables
     logits = split.whole(network.model)(variables, images)
     _check(batch, f"the logits of {network.name}", logits)
-    if score.places or logits.ndim != 2:
-        # What another number of axes means, only some scores know.
-        jax.eval_shape(score, logits, np.maximum(batch.labels, 0))
-    probabilities = np.asarray(_each(score)(logits))
-    labels = np.where(batch.labels < 0, probabilities.argmax(1), batch.labels)
-    labels = labels.astype(np.int32)
-    given = jax.device_put(split.regions(score, logits, labels, batch.names))
-    if isinstance(images.sharding, NamedSharding):
-        given = jax.device_put(given, images.sharding)
-    clean = probabilities[np.arange(len(labels)), labels]
-    if score.places or not score.bounded:
-        clean = np.asarray(of_logits(score)(logits, given))
-    found = Scores(labels, clean, probabilities, {}, {}, {}, {})
-    for done, (name, explain) in enumerate(explainers.items()):
-        progress(name, done / len(explainers))
+    found, given = _chosen(batch, logits, score)
+    steps, done = len(explainers) * (1 + len(scorers)), 0
+    for name, explain in explainers.items():
+        progress(name, "", done / steps)
+        done += 1
         raw = explain(variables, images, given, key=key)
         # Before metrics see it: most take a map that is not finite for a flat one.
         _check(batch, f"the maps of {name}", raw)
@@ -148,6 +141,8 @@ def score_batch(
         found.nearly_flat[name] = maps.is_nearly_flat(mask)
         found.values[name] = values = {}
         for scorer in scorers:
+            progress(name, next(iter((*scorer.columns, *scorer.curves))), done / steps)
+            done += 1
             arguments = (variables, images, given, enlarged)
             unsigned = name not in signed and scorer.unsigned
             made = scorer._replace(score=unsigned or scorer.score)
@@ -158,6 +153,44 @@ def score_batch(
                     values[column] = np.asarray(own[inner])
                     _check(batch, f"{column} of {name}", values[column], undefined)
     return found
+
+
+def _chosen(
+    batch: Batch, logits: Array, score: scores.Score
+) -> tuple[Scores, jax.Array]:
+    """Choose the classes that are explained.
+
+    Returns:
+        Scores of the images themselves, and what explainers and metrics take as labels.
+    """
+    if score.places or logits.ndim != 2:
+        # What another number of axes means, only some scores know.
+        jax.eval_shape(score, logits, np.maximum(batch.labels, 0))
+    probabilities = np.asarray(_each(score)(logits))
+    labels = np.where(batch.labels < 0, probabilities.argmax(1), batch.labels)
+    labels = labels.astype(np.int32)
+    given = jax.device_put(split.regions(score, logits, labels, batch.names))
+    if isinstance(batch.images.sharding, NamedSharding):
+        given = jax.device_put(given, batch.images.sharding)
+    clean = probabilities[np.arange(len(labels)), labels]
+    if score.places or not score.bounded:
+        clean = np.asarray(of_logits(score)(logits, given))
+    return Scores(labels, clean, probabilities, {}, {}, {}, {}), given
+
+
+def doing(method: str, metric: str, *, first: bool) -> str:
+    """Say what is being done: compiling in the first batch, explaining in the others.
+
+    Example:
+        >>> from unlir_jax.explanation import scoring
+        >>> scoring.doing("rise", "", first=True)
+        'compiling rise: map'
+        >>> scoring.doing("rise", "insertion", first=False)
+        'explaining: rise, insertion'
+    """
+    if first:
+        return f"compiling {method}: {metric or 'map'}"
+    return f"explaining: {method}, {metric or 'map'}"
 
 
 def _measure(

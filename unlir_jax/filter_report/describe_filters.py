@@ -22,6 +22,7 @@ from unlir_jax.filter_report import inspection
 from unlir_jax.models import pretrained
 from unlir_jax.report import filter_page, filter_sheet, overlay, part_page, part_sheet
 from unlir_jax.storage import files as record
+from unlir_jax.storage import paths
 
 PAGE = "filters.html"
 PICTURES = ("weights.png", "filters.png", "saliency.png")
@@ -42,9 +43,10 @@ class FilterReportOutcome(NamedTuple):
 
 
 class _Seen(NamedTuple):
-    """Hold images as the network sees them, 8 bit, and their files."""
+    """Hold images as the network sees them, 8 bit, their files and names in records."""
 
     files: list[Path]
+    names: list[str]
     pixels: np.ndarray
 
     def images(self, places: np.ndarray | slice) -> jax.Array:
@@ -120,7 +122,7 @@ def run(
     file.check(chosen, network.name, network.variables)
     task = _Task(chosen, network, *networks.framed(chosen, network), white_level)
     failed = found.failures()
-    seen = _read(found.files, task, failed)
+    seen = _read(found, task, failed)
     entries, crops = _filters(task, seen, count, best, batch_size, progress)
     progress("comparing saliency", 0.85)
     rows, own = _saliency(task, seen, shown)
@@ -137,22 +139,23 @@ def _check(**settings: int) -> None:
             raise ValueError(f"`{name}`={value}; expected 1 or more.")
 
 
-def _read(paths: Sequence[Path], task: _Task, failed: list[dict[str, str]]) -> _Seen:
+def _read(found: files.Found, task: _Task, failed: list[dict[str, str]]) -> _Seen:
     """Read all images that can be read, at the size of the network."""
     frame = task.frame(task.size)
-    kept, pixels = [], []
-    for path in paths:
+    kept, names, pixels = [], [], []
+    for path, name in found.told().items():
         try:
             pixels.append(np.asarray(frame(path)))
             kept.append(path)
+            names.append(record.readable(name))
         except (ValueError, OSError) as error:
-            failed.append({"file": str(path), "error": str(error)})
+            failed.append({"file": name, "error": str(error)})
     if not kept:
         raise ValueError(
-            f"No image of {len(paths)} can be read ({failed[0]['error']}); expected "
-            "some."
+            f"No image of {len(found.files)} can be read ({failed[0]['error']}); "
+            "expected some."
         )
-    return _Seen(kept, np.stack(pixels))
+    return _Seen(kept, names, np.stack(pixels))
 
 
 def _filters(
@@ -213,7 +216,7 @@ def _regions(
         crops.append((path.name, _cut(large(path), box)))
         regions.append(
             {
-                "file": record.readable(str(path)),
+                "file": seen.names[place],
                 "cell": cell,
                 "box": [round(edge, 5) for edge in box],
                 "value": round(value, 5),
@@ -251,8 +254,8 @@ def _saliency(task: _Task, seen: _Seen, shown: int) -> tuple[list[Row], bool]:
         pair = [mask[number] for mask in masks]
         own_shares = {when: table[number] for when, table in shares.items()}
         entry = {
-            "file": record.readable(seen.files[place].name),
-            "folder": record.readable(seen.files[place].parent.name),
+            "file": Path(seen.names[place]).name,
+            "folder": Path(seen.names[place]).parent.name,
             **_classes(int(labels[number]), own_shares, names),
             "correlation": _correlation(*pair),
         }
@@ -309,7 +312,10 @@ def _document(
             "mode": task.adapter.mode,
         },
         "model": network.name,
-        "source": {"weights": network.source, "sha256": network.sha256},
+        "source": {
+            "weights": pretrained.provenance(network)["source"],
+            "sha256": network.sha256,
+        },
         **pretrained.prepared(network, *task[2:5]),
         "white_level": task.white_level,
         "count": tree.count(weights),
@@ -324,7 +330,7 @@ def _document(
         **entries,
         "head": "adapter" if own else "network",
         "saliency": [entry for entry, _, _ in rows],
-        "failed": failed,
+        "failed": paths.without_folders(failed),
         "versions": record.versions(),
         "files": sorted([PAGE, *PICTURES, record.RESULTS]),
     }

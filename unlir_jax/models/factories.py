@@ -79,7 +79,7 @@ def load(
             prepared_by=f"{network.prepared_by}; as asked for",
         )
     own = network.name == wrapping.NAME
-    return network._replace(name=name if own else network.name, source=name)
+    return network._replace(name=name if own else network.name, source=name, told="")
 
 
 def _call(name: str) -> Pretrained:

@@ -16,6 +16,7 @@ from unlir_jax.core.document_types import Document
 from unlir_jax.models import channels, layers, part_network, positions, zoo
 from unlir_jax.models.backbone import Network
 from unlir_jax.models.shapes import shapes
+from unlir_jax.storage import paths as places
 from unlir_jax.types import Module, PyTree, Variables
 from unlir_jax.weights import (
     exported,
@@ -32,7 +33,10 @@ RANDOM = "random"
 
 
 class Begun(NamedTuple):
-    """A network and its variables, whole, and where they come from."""
+    """A network and its variables, whole, and where they come from.
+
+    `source` says where for people, `told` for records, see `paths.told`.
+    """
 
     network: Network
     module: Module
@@ -43,6 +47,7 @@ class Begun(NamedTuple):
     key: str
     sha256: str
     trained: int
+    told: str
 
 
 class Wanted(NamedTuple):
@@ -69,7 +74,8 @@ def draw(wanted: Wanted) -> Begun:
     usual = _usual(name, network)
     hashed = tree.sha256(variables)
     by = preparation.USUAL
-    return Begun(network, module, variables, usual, by, RANDOM, "", hashed, 0)
+    begun = network, module, variables, usual, by, RANDOM, ""
+    return Begun(*begun, hashed, 0, RANDOM)
 
 
 def _usual(name: str, network: Network) -> exported.Purpose:
@@ -138,10 +144,10 @@ def _read(wanted: Wanted, file: WeightFile, path: Path) -> Begun:
     if wanted.decision and wanted.decision != part_network.specification(module):
         module, variables = _decide(module, variables, network, wanted.decision, seed)
         trained = 0  # Its classifier is new.
+    told = places.told(source) + chosen.remark
     source += chosen.remark
-    return Begun(
-        network, module, variables, made_for, by, source, front, file.sha256, trained
-    )
+    loaded = network, module, variables, made_for, by, source, front
+    return Begun(*loaded, file.sha256, trained, told)
 
 
 def _locate(name: str, weights: str | os.PathLike[str] | None) -> Path:

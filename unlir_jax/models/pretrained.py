@@ -48,6 +48,7 @@ class Pretrained(NamedTuple):
         frame: A function that makes 8-bit images of image files, given by the user of
             `wrapping.wrap`; None where `crop` and `interpolation` say it all.
         code: Hash of what the network computes, where it is not this library's.
+        told: `source` as records say it, see `paths.told`; "": as it is.
     """
 
     model: SplitModel
@@ -67,6 +68,7 @@ class Pretrained(NamedTuple):
     new_classifier: bool = False
     frame: Callable[..., Image.Image] | None = None
     code: str = ""
+    told: str = ""
 
 
 def load(
@@ -168,6 +170,7 @@ def load(
         prepared_by=prepared_by,
         weights_key=begun.key,
         new_classifier=begun.trained != module.num_classes,
+        told=begun.told,
     )
 
 
@@ -210,9 +213,9 @@ def purpose(network: Pretrained) -> exported.Purpose:
 
 
 def provenance(network: Pretrained) -> dict[str, str]:
-    """Say for a record which weights a network has."""
+    """Say for a record which weights a network has: by file name, key and hash."""
     return {
-        "source": network.source,
+        "source": network.told or places.told(network.source),
         "key": network.weights_key,
         "sha256": network.sha256,
     }
@@ -260,7 +263,7 @@ def prepared(
     return taken | {
         "mean": list(inner.mean),
         "deviation": list(inner.deviation),
-        "said_by": network.prepared_by + by,
+        "said_by": places.without_folders(network.prepared_by) + by,
     }
 
 

@@ -17,7 +17,7 @@ from unlir_jax.part_report import training_images
 from unlir_jax.parts import gallery as part_gallery
 from unlir_jax.report import part_page, part_panel, part_sheet
 from unlir_jax.runs import workdir
-from unlir_jax.storage import files
+from unlir_jax.storage import files, paths
 from unlir_jax.weights import exported
 
 PAGE, SHEET = "parts.html", "parts.png"
@@ -181,7 +181,7 @@ def _document(
         "decision": purpose.decision,
         "figures": {name: known[name] for name in figures if name in known},
         "versions": files.versions(),
-        "missing": training.missing,
+        "missing": paths.without_folders(training.missing),
         "left_out": left_out,
         "shown": {"parts": parts, "categories": categories},
         "classes": gallery["classes"],

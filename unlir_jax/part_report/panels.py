@@ -16,6 +16,7 @@ from unlir_jax.part_report import training_images
 from unlir_jax.parts import attribution
 from unlir_jax.parts import gallery as part_gallery
 from unlir_jax.report import overlay
+from unlir_jax.storage import paths
 
 THUMB, CROP, CROPS = 224, 112, 5
 # Side of framed training images, in pixels; regions are cut out of them.
@@ -95,7 +96,8 @@ def part_explainer(
             for part in dict.fromkeys([*shown, *also])
         }
         regions = {part: crops(part) for part in shown}
-        return PartExplanation(entry, views, regions, training.missing)
+        told = paths.without_folders(training.missing)
+        return PartExplanation(entry, views, regions, told)
 
     return PartExplainer(explain, centres)
 

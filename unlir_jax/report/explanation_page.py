@@ -21,6 +21,7 @@ def article(
     views: Mapping[str, overlay.View],
     small: Mapping[str, Image.Image],
     account: html.Markup | str = "",
+    network: str = "",
 ) -> html.Markup:
     """Write the part of the page about one image.
 
@@ -31,6 +32,7 @@ def article(
         views: By method, its map over the image and the image seen through it.
         small: By control, its map over the image, see `overlay.small`.
         account: What parts have added, see `part_panel.panel`.
+        network: Network and layer, on a page with several.
     """
     methods, controls = entry["methods"], entry["controls"]
     probability = entry["label"].get("probability", 1.0)
@@ -39,8 +41,9 @@ def article(
     return html.render(
         "article.html",
         name=name,
-        anchor=_anchor(name),
-        title=_base(entry["file"]),
+        anchor=anchor(name),
+        network=network,
+        title=base(entry["file"]),
         picture=picture,
         enlarged=overlay.enlarge(picture),
         blocky=picture.width < overlay.BLOCKY,
@@ -73,52 +76,91 @@ def page(document: Document, articles: Sequence[html.Markup]) -> str:
         HTML that loads nothing from elsewhere. Its one script enlarges panels and
         changes the opacity of maps; the browser refuses any other.
     """
-    settings, versions = document["settings"], document["versions"]
+    settings = document["settings"]
     names = [entry["sheet"].removesuffix("__sheet.png") for entry in document["images"]]
-    weights = document["weights"]
-    all_settings = settings | {"weights": weights, "versions": versions}
     return html.render(
         "explanation.html",
         title=f"What {document['model']} looked at",
-        command="unlir explain",
-        version=versions["unlir_jax"],
         document=document,
         articles=articles,
         links=[
-            (_anchor(name), _base(entry["file"]))
+            (anchor(name), base(entry["file"]))
             for name, entry in zip(names, document["images"], strict=True)
         ],
         facts={
             "Network": document["model"],
             "Explained layer": document["layer"],
-            "Weights": f"{_base(weights['source'])} · {weights['sha256'][:12]}",
-            "Made": html.made(document["created"]),
-            "Software": f"unlir_jax {versions['unlir_jax']}, jax {versions['jax']}, "
-            f"Python {versions['python']}",
-            "Run on": " · ".join(
-                dict.fromkeys((versions["backend"], versions["device"]))
-            ),
+            "Weights": weights(document["weights"]),
+            **made(document),
         },
-        titles=words.enumerate_names(
-            [words.method_title(name) for name in settings["methods"]]
-        ),
         means=document["mean"] if len(names) > 1 else {},
-        rows=lambda means, names: {name: means[name] for name in names},
-        flat=[
-            f"{words.method_title(name)} gave {number} flat maps of {len(names)}."
-            for name, number in document["flat"].items()
-            if number
-        ]
-        + [
-            words.nearly_flat(number, len(names), name)
-            for name, number in document["nearly_flat"].items()
-            if number and name in settings["methods"]
-        ],
-        rivals=_rivals,
-        specs=_specs((*settings["methods"], *settings["controls"])),
-        script=html.script("panels.js"),
-        all_settings=json.dumps(all_settings, indent=2, ensure_ascii=False),
+        flat=flat(document),
+        **about(document, settings["methods"], settings["controls"], len(names)),
+        all_settings=settings_text(document),
     )
+
+
+def about(
+    document: Document, methods: Sequence[str], controls: Sequence[str], count: int
+) -> Record:
+    """Give what a page says of methods and numbers, whatever the network.
+
+    Args:
+        document: All that `results.json` says.
+        methods: Names of the methods that are shown.
+        controls: Names of the maps that they are compared with.
+        count: Number of images.
+    """
+    return {
+        "command": "unlir explain",
+        "version": document["versions"]["unlir_jax"],
+        "count": count,
+        "methods": methods,
+        "controls": controls,
+        "titles": words.enumerate_names([words.method_title(name) for name in methods]),
+        "rows": lambda means, names: {name: means[name] for name in names},
+        "rivals": _rivals,
+        "specs": _specs((*methods, *controls)),
+        "script": html.script("panels.js"),
+    }
+
+
+def made(document: Document) -> dict[str, str]:
+    """Say when, with what software and on what device a report was made."""
+    versions = document["versions"]
+    return {
+        "Made": html.made(document["created"]),
+        "Software": f"unlir_jax {versions['unlir_jax']}, jax {versions['jax']}, "
+        f"Python {versions['python']}",
+        "Run on": " · ".join(dict.fromkeys((versions["backend"], versions["device"]))),
+    }
+
+
+def weights(found: Document) -> str:
+    """Name weights by their file and the beginning of their hash."""
+    return f"{base(found['source'])} · {found['sha256'][:12]}"
+
+
+def flat(document: Document) -> list[str]:
+    """Say which methods gave flat maps, and nearly flat masks."""
+    count = len(document["images"])
+    return [
+        f"{words.method_title(name)} gave {number} flat maps of {count}."
+        for name, number in document["flat"].items()
+        if number
+    ] + [
+        words.nearly_flat(number, count, name)
+        for name, number in document["nearly_flat"].items()
+        if number and name in document["settings"]["methods"]
+    ]
+
+
+def settings_text(document: Document) -> str:
+    """Write down all settings for people."""
+    about = {"weights": document["weights"]}
+    if "versions" in document:
+        about["versions"] = document["versions"]
+    return json.dumps(document["settings"] | about, indent=2, ensure_ascii=False)
 
 
 def columns(panels: int) -> int:
@@ -150,12 +192,13 @@ def _rivals(metric: str, methods: Document, controls: Document):
     ]
 
 
-def _anchor(name: str) -> str:
+def anchor(name: str) -> str:
     """Make a name that is safe in an address; distinct names stay distinct."""
     return "p-" + "".join(
         c if c.isascii() and c.isalnum() else f"_{ord(c):x}" for c in name
     )
 
 
-def _base(path: str) -> str:
+def base(path: str) -> str:
+    """Give the last name of a path."""
     return path.replace("\\", "/").rstrip("/").rpartition("/")[2] or path

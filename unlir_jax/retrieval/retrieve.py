@@ -129,6 +129,9 @@ def run(
         white_level=white_level,
     )
     rows = _describe(network, every, frame, pool, batch_size, failed, progress)
+    named = found[0].told() | found[1].told()
+    shown = [record.readable(name) for name in named.values()]
+    told = dict(zip(named, image_files.apart(shown), strict=True))
     known = [path for path in every if path in rows]
     searched = [path for path in found[1].files if path in rows]
     asking = [path for path in found[0].files if path in rows]
@@ -147,7 +150,7 @@ def run(
             for path, row in rows.items()
         }
     _check_finite(table)
-    document = _search(table, asking, searched, top)
+    document = _search(table, asking, searched, top, told)
     document["measured"] = _measure(table, searched, index)
     finite.check(document["measured"] or {}, f"the index {', '.join(index)}")
     document |= {
@@ -160,12 +163,15 @@ def run(
         "preprocessing": pretrained.prepared(network),
         "pool": pool,
         "whiten": whiten,
-        "failed": failed,
+        "failed": [
+            places.without_folders(each | {"file": _told(each["file"], told)})
+            for each in failed
+        ],
         "versions": record.versions(),
         "files": [PAGE, record.RESULTS],
     }
     with record.new_folder(output, overwrite=overwrite) as folder:
-        record.write_text(folder / PAGE, _page(document))
+        record.write_text(folder / PAGE, _page(document, told))
         record.write_text(folder / record.RESULTS, record.to_json(document))
     return RetrievalOutcome(Path(output), document, failed)
 
@@ -271,6 +277,7 @@ def _search(
     asking: Sequence[Path],
     searched: Sequence[Path],
     top: int,
+    told: Mapping[Path, str],
 ) -> Record:
     """Find the nearest of each query; an image does not find itself."""
     queries, index = (
@@ -281,11 +288,11 @@ def _search(
     rows = []
     for path, near, scores in zip(asking, matches.places, matches.scores, strict=True):
         pairs = [
-            {"file": str(searched[place]), "score": float(score)}
+            {"file": told[searched[place]], "score": float(score)}
             for place, score in zip(near.tolist(), scores.tolist(), strict=True)
             if searched[place] != path
         ]
-        rows.append({"file": str(path), "matches": pairs[:top]})
+        rows.append({"file": told[path], "matches": pairs[:top]})
     return {"queries": rows, "index": len(searched)}
 
 
@@ -311,9 +318,16 @@ def _measure(
     }
 
 
-def _page(document: Record) -> str:
+def _told(file: str, told: Mapping[Path, str]) -> str:
+    return told.get(Path(file), file)
+
+
+def _page(document: Record, told: Mapping[Path, str]) -> str:
+    files = {name: path for path, name in told.items()}
+
     def thumbnail(file: str) -> Image.Image:
-        picture = preprocessing.read_image(file, white_level=document["white_level"])
+        white = document["white_level"]
+        picture = preprocessing.read_image(files[file], white_level=white)
         picture.thumbnail((THUMB, THUMB))
         return picture
 

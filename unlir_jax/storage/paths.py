@@ -2,11 +2,16 @@
 
 import errno
 import os
-from pathlib import Path
+import re
+from collections.abc import Mapping
+from pathlib import Path, PurePath, PureWindowsPath
+from typing import Any
 
 # What Linux, macOS and Windows let a name be, and Linux a whole path, in bytes.
 MOST_OF_NAME, MOST_OF_PATH = 255, 4095
 SHOWN = 60
+# A text between quotes, as `repr` writes paths into sentences.
+_QUOTED = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""")
 
 
 def check(place: str | os.PathLike[str], argument: str) -> Path:
@@ -79,3 +84,50 @@ def shown(text: str) -> str:
     if len(text) <= SHOWN:
         return repr(text)
     return f"{text[:SHOWN]!r}… ({len(text):,} letters)"
+
+
+def told(place: str | os.PathLike[str]) -> str:
+    """Name a place for a record that may be published.
+
+    A relative path stays as it was given. Of an absolute one the last name is left:
+    the folders above it say who works where, and nothing of the results.
+
+    Example:
+        >>> from unlir_jax.storage import paths
+        >>> paths.told("/home/ada/photos/cat.jpg"), paths.told("photos/cat.jpg")
+        ('cat.jpg', 'photos/cat.jpg')
+    """
+    text = os.fspath(place)
+    for kind in (PurePath, PureWindowsPath):
+        if kind(text).is_absolute():
+            return kind(text).name or text
+    home = text.startswith("~")
+    return PurePath(text).name if home else text
+
+
+def without_folders(value: Any) -> Any:
+    """Put `told` in the place of each absolute path in a document.
+
+    In sentences these are the paths between quotes.
+
+    Args:
+        value: A text, or dictionaries and lists of some; anything else stays.
+
+    Example:
+        >>> from unlir_jax.storage import paths
+        >>> paths.without_folders("'/home/ada/cat.jpg' cannot be read")
+        "'cat.jpg' cannot be read"
+    """
+    if isinstance(value, Mapping):
+        return {name: without_folders(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_folders(item) for item in value]
+    if not isinstance(value, str):
+        return value
+    if "\n" not in value and told(value) != value:
+        return told(value)
+    return _QUOTED.sub(lambda found: _unquoted(found[0]), value)
+
+
+def _unquoted(text: str) -> str:
+    return f"{text[0]}{told(text[1:-1])}{text[-1]}"

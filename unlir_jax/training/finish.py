@@ -12,7 +12,7 @@ from unlir_jax.models import pretrained
 from unlir_jax.report import training
 from unlir_jax.runs import divergence, workdir
 from unlir_jax.runtime import config, mesh, metric_writer
-from unlir_jax.storage import files
+from unlir_jax.storage import files, paths
 from unlir_jax.training.run_record import Numbers, RunRecord
 from unlir_jax.training.setup import TrainingSetup
 from unlir_jax.types import Variables
@@ -67,7 +67,7 @@ def finish(
         "versions": files.versions(),
         "initial_weights": pretrained.provenance(setup.network),
         "preprocessing": pretrained.prepared(setup.network, **setup.frame),
-        "config": config.to_dict(setup.settings),
+        "config": paths.without_folders(config.to_dict(setup.settings)),
     }
     divergence.check_measured(folder, summary, "the summary")
     sound = {path: np.isfinite(leaf).all() for path, leaf in leaves.items()}
