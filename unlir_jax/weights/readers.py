@@ -20,7 +20,7 @@ import safetensors
 import safetensors.numpy
 
 from unlir_jax.storage import documents, paths, staging
-from unlir_jax.weights import bounded_zip, safetensors_types, torch_file
+from unlir_jax.weights import bounded_zip, onnx_file, safetensors_types, torch_file
 from unlir_jax.weights.contents import MAX_NAME, Contents, WeightFile
 
 MAX_HEADER_BYTES = 100_000_000
@@ -30,8 +30,8 @@ MAX_NPY_HEADER_BYTES = 10_000
 """How far the header of an array in an .npz archive is looked at."""
 
 _EXPECTED = (
-    "expected a PyTorch file (.pth, .pt, .bin), a .safetensors file or a NumPy .npz "
-    "archive"
+    "expected a PyTorch file (.pth, .pt, .bin), a .safetensors or .onnx file, or a "
+    "NumPy .npz archive"
 )
 _KNOWN_OTHERS = (
     (b"\x93NUMPY", "one NumPy array without a name (.npy)"),
@@ -190,6 +190,9 @@ def _look(file: BinaryIO, path: pathlib.Path) -> tuple[Contents, dict[str, str]]
             return _safetensors(file, path, entries), metadata
         case "zip":
             return _zip(file, path), {}
+        case "onnx":
+            size = os.fstat(file.fileno()).st_size
+            return onnx_file.open_onnx(file, size, path), {}
         case _:
             return torch_file.open_torch(file, None, path), {}
 
@@ -203,7 +206,7 @@ def _damaged(path: pathlib.Path, kind: str, error: Exception) -> ValueError:
 
 
 def _sniff(file: BinaryIO, path: pathlib.Path) -> str:
-    """Return "safetensors", "zip" or "torch", or raise ValueError."""
+    """Return "safetensors", "zip", "onnx" or "torch", or raise ValueError."""
     try:
         file.seek(0)
         start = file.read(512)
@@ -225,6 +228,8 @@ def _sniff(file: BinaryIO, path: pathlib.Path) -> str:
             return "safetensors"
     if start[:2] == b"PK":
         return "zip"
+    if onnx_file.is_onnx(start):
+        return "onnx"
     if start[:1] == b"\x80" or start[257:262] == b"ustar":
         return "torch"
     for magic, kind in _KNOWN_OTHERS:
