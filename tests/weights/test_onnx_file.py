@@ -38,9 +38,17 @@ def tensor(name, array, *more, packed=False):
     return dims + kind + field(8, name) + field(9, array.tobytes()) + b"".join(more)
 
 
-def node(kind, name, *inputs):
+def node(kind, name, *inputs, output="", scopes=""):
     named = b"".join(field(1, each) for each in inputs)
-    return named + field(2, f"{name}_output") + field(3, name) + field(4, kind)
+    pair = field(1, "pkg.torch.onnx.name_scopes") + field(2, scopes)
+    told = field(9, pair) if scopes else b""
+    return (
+        named
+        + field(2, output or f"{name}_out")
+        + field(3, name)
+        + field(4, kind)
+        + told
+    )
 
 
 def model(*tensors, nodes=()):
@@ -89,6 +97,41 @@ def test_a_folded_weight_has_the_name_of_its_module(tmp_path):
     assert set(found) == set(expected)
     for name, array in expected.items():
         np.testing.assert_array_equal(found[name], array)
+
+
+def test_what_the_newer_exporter_folds_has_the_name_of_its_scope(tmp_path):
+    inner = "['', 'blocks', 'blocks.0', 'blocks.0.{}', 'linear']"
+    nodes = [
+        node("Concat", "node_cat", "expand", "grid", scopes="['', 'cat']"),
+        node("MatMul", "node_1", "x", "val_3", scopes=inner.format("fc1")),
+        # Of equal arrays it keeps one, which the other module reads as well.
+        node("Add", "node_2", "y", "blocks.0.norm.bias", scopes=inner.format("fc1")),
+    ]
+    arrays = {
+        **{"pos_embed": GRID, "expand": FIRST, "val_3": KERNEL},
+        **{"blocks.0.norm.bias": KERNEL[0], "val_4": KERNEL[1]},
+    }
+    found = read(tmp_path, model(*(tensor(*a) for a in arrays.items()), nodes=nodes))
+    expected = {
+        **{"pos_embed": GRID, "cls_token": FIRST, "blocks.0.fc1.weight": KERNEL.T},
+        **{"blocks.0.norm.bias": KERNEL[0], "blocks.0.fc1.bias": KERNEL[0]},
+        "val_4": KERNEL[1],
+    }
+    assert set(found) == set(expected)
+    for name, array in expected.items():
+        np.testing.assert_array_equal(found[name], array)
+
+
+def test_what_the_older_exporter_merges_and_nests(tmp_path):
+    path = "/blocks/blocks.0/fc1/MatMul"
+    nodes = [
+        node("Identity", "Identity_0", "a.bias", output="b.bias"),
+        node("MatMul", path, "x", "onnx::MatMul_5"),
+    ]
+    arrays = {"a.bias": KERNEL[0], "onnx::MatMul_5": KERNEL}
+    found = read(tmp_path, model(*(tensor(*a) for a in arrays.items()), nodes=nodes))
+    assert set(found) == {"a.bias", "b.bias", "blocks.0.fc1.weight"}
+    np.testing.assert_array_equal(found["b.bias"], KERNEL[0])
 
 
 LARGE = field(1, 1 << 40) + field(2, 1) + field(8, "a") + field(9, b"1234")

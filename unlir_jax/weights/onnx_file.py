@@ -1,9 +1,11 @@
 """Arrays of an ONNX file, read as data: its graph is looked at and never run.
 
 The format is a message of protocol buffers. Exporters fold weights that a graph only
-transposes, and call them `onnx::MatMul_12`; the node that reads one says whose it is.
+transposes, and call them `onnx::MatMul_12` or `val_12`; and they keep one of several
+arrays of equal values. The nodes that read an array say whose it is.
 """
 
+import itertools
 import math
 import pathlib
 import re
@@ -35,7 +37,15 @@ MOST_NODE_BYTES = 1 << 16
 """How much of a node is looked at; what is larger holds a constant."""
 
 MOST_AXES = 16
-_ANONYMOUS = re.compile(r"onnx::\w+")
+_ANONYMOUS = re.compile(r"onnx::\w+|val_\d+|expand(_\d+)?")
+_SCOPES = "pkg.torch.onnx.name_scopes"
+_LEAVES = {
+    "LayerNormalization": {1: "weight", 2: "bias"},
+    "Conv": {1: "weight", 2: "bias"},
+    "Gemm": {1: "weight", 2: "bias"},
+    "Add": {0: "bias", 1: "bias"},
+}
+"""What a module calls the inputs of its nodes, by their place."""
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 # Numbers of fields, by the message that has them.
 _GRAPH, _NODE, _TENSOR = 7, 1, 5
@@ -51,9 +61,12 @@ class _Tensor(NamedTuple):
 
 
 class _Node(NamedTuple):
-    name: str
+    """Hold the kind of a node, the path of its module, and what it reads and writes."""
+
+    module: str
     kind: str
     inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
 
 
 def is_onnx(start: bytes) -> bool:
@@ -130,32 +143,66 @@ def _named(
     """
     names = {name: (name,) for name in tensors if not _ANONYMOUS.fullmatch(name)}
     turned: set[str] = set()
-    readers: dict[str, _Node] = {}
+    tokens: dict[str, dict[str, _Node]] = {}
+    named: set[str] = set()
     for node in nodes:
-        for each in node.inputs:
-            readers.setdefault(each, node)
-    positions: dict[str, list[str]] = {}
-    for name, tensor in tensors.items():
-        node = readers.get(name)
-        if name in names or node is None:
-            continue
-        module = node.name.strip("/").rpartition("/")[0].replace("/", ".")
-        weight = f"{module}.weight" if module else ""
-        folded = node.kind == "MatMul" and len(tensor.shape) == 2
-        if folded and weight and weight not in names:
-            names[weight] = (name,)
-            turned.add(weight)
-        elif node.kind in ("Concat", "Reshape", "Add") and _is_tokens(tensor):
-            positions.setdefault(module, []).append(name)
-        else:
-            names[name] = (name,)
-    for module, parts in positions.items():
+        if node.kind == "Identity" and node.inputs[0] in tensors:
+            names.setdefault(node.outputs[0], (node.inputs[0],))
+        for place, each in enumerate(node.inputs):
+            if each not in tensors:
+                continue
+            leaf = _LEAVES.get(node.kind, {}).get(place, "")
+            if node.kind == "MatMul" and len(tensors[each].shape) == 2:
+                leaf = "weight"
+            ours = f"{node.module}.{leaf}"
+            known = each in names
+            if (
+                node.module
+                and leaf
+                and ours not in names
+                and _fits(leaf, tensors[each])
+            ):
+                names[ours] = (each,)
+                named.add(each)
+                if node.kind == "MatMul":
+                    turned.add(ours)
+            elif not known and _is_tokens(tensors[each]):
+                tokens.setdefault(node.module, {})[each] = node
+    for module, parts in tokens.items():
+        given = {each: node for each, node in parts.items() if each not in named}
+        names |= _tokens(module, given, tensors, names)
+        named |= set(given)
+    # Whole numbers without a name, and single ones, are shapes and constants.
+    left = {
+        name
+        for name in set(tensors) - named - set(names)
+        if tensors[name].dtype.kind not in "iub"
+        and max(tensors[name].shape, default=1) > 1
+    }
+    return names | {each: (each,) for each in sorted(left)}, turned
+
+
+def _fits(leaf: str, tensor: _Tensor) -> bool:
+    """Tell whether an array can be what a module calls so."""
+    return len(tensor.shape) == 1 if leaf == "bias" else len(tensor.shape) > 0
+
+
+def _tokens(
+    module: str,
+    parts: dict[str, _Node],
+    tensors: dict[str, _Tensor],
+    names: dict[str, tuple[str, ...]],
+) -> dict[str, tuple[str, ...]]:
+    """Name learned tokens and positions, which are read by no layer."""
+    dot = f"{module}." if module else ""
+    order = sorted(parts, key=lambda each: tensors[each].shape[1])
+    known = any(each.startswith(f"{dot}pos") for each in names)
+    if known and len(order) == 1 and parts[order[0]].kind == "Concat":
+        return {f"{dot}cls_token": tuple(order)}
+    if not known and 1 <= len(order) <= 2:
         # The position of the class token, and those of a grid that is resized.
-        ours = f"{module}.position_embeddings"
-        parts.sort(key=lambda each: tensors[each].shape[1])
-        fit = len(parts) <= 2 and ours not in names
-        names |= {ours: tuple(parts)} if fit else {each: (each,) for each in parts}
-    return names, turned
+        return {f"{dot}position_embeddings": tuple(order)}
+    return {each: (each,) for each in order}
 
 
 def _is_tokens(tensor: _Tensor) -> bool:
@@ -194,15 +241,39 @@ def _tensor(
 
 
 def _node(file: BinaryIO, start: int, end: int, budget: Budget) -> _Node:
-    inputs, name, kind = [], "", ""
+    inputs, outputs, name, kind, scopes = [], [], "", "", ""
     for number, begin, stop in _fields(file, start, end, budget):
         if number == 1:
             inputs.append(_text(file, begin, stop))
+        elif number == 2:
+            outputs.append(_text(file, begin, stop))
         elif number == 3:
             name = _text(file, begin, stop)
         elif number == 4:
             kind = _text(file, begin, stop)
-    return _Node(name, kind, tuple(inputs))
+        elif number == 9:
+            pair = {
+                inner: _text(file, *place)
+                for inner, *place in _fields(file, begin, stop, budget)
+                if place[1] - place[0] <= MAX_NAME
+            }
+            scopes = pair.get(2, "") if pair.get(1) == _SCOPES else scopes
+    return _Node(_module(name, scopes), kind, tuple(inputs), tuple(outputs))
+
+
+def _module(name: str, scopes: str) -> str:
+    """Give the path of a node's module, as PyTorch's two exporters tell it."""
+    told = re.findall(r"'([^']*)'", scopes)
+    if told:
+        return told[-2] if len(told) > 1 else ""
+    parts = name.strip("/").split("/")[:-1]
+    # A module in a sequence is told with the name of the sequence, which precedes it.
+    inner = [
+        part
+        for part, after in itertools.zip_longest(parts, parts[1:], fillvalue="")
+        if not after.startswith(f"{part}.")
+    ]
+    return ".".join(inner)
 
 
 def _array(
