@@ -14,7 +14,15 @@ from helpers import applied
 
 from unlir_jax import cli, filters, pruning, saliency, split, tree
 from unlir_jax.features import block_cut
-from unlir_jax.models import backbone, channels, filling, part_network, pretrained, zoo
+from unlir_jax.models import (
+    backbone,
+    channels,
+    drawing,
+    filling,
+    part_network,
+    pretrained,
+    zoo,
+)
 from unlir_jax.models.part_network import cells, decision
 from unlir_jax.parts import attribution, start
 from unlir_jax.pruning.choice import Choice
@@ -54,7 +62,7 @@ def test_what_a_backbone_says_is_what_its_shapes_are(name):
         assert len(set(names)) == len(names), layout
         assert not [name for name in names if "/" in name], layout
         assert layers | norms <= set(prefixes), layout
-    paths = split.module_paths(module, filling.example(network))
+    paths = split.module_paths(module, drawing.example(network))
     assert {network.layer, *network.aliases.values()} <= set(paths)
     units = block_cut.units(module, network.image_size)
     assert set(units) == channels.blocks(module)

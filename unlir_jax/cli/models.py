@@ -79,11 +79,11 @@ def layers(name: str) -> list[Record]:
     import jax
 
     from unlir_jax import split, tree
-    from unlir_jax.models import filling, zoo
+    from unlir_jax.models import drawing, zoo
 
     _, network = zoo.find(name)
     module = network.build()
-    example = filling.example(network)
+    example = drawing.example(network)
     variables = jax.eval_shape(module.init, jax.random.key(0), example)
     _, state = jax.eval_shape(
         lambda v, images: module.apply(

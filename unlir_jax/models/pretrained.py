@@ -16,7 +16,7 @@ from unlir_jax.core.document_types import Document, Record
 from unlir_jax.data import classes as data_classes
 from unlir_jax.data import preprocessing
 from unlir_jax.data.levels import AUTO, WhiteLevel
-from unlir_jax.models import filling, layers, part_network, zoo
+from unlir_jax.models import drawing, filling, layers, part_network, zoo
 from unlir_jax.models import fold as folding
 from unlir_jax.models.backbone import Network
 from unlir_jax.runtime import allocator
@@ -49,6 +49,8 @@ class Pretrained(NamedTuple):
             `wrapping.wrap`; None where `crop` and `interpolation` say it all.
         code: Hash of what the network computes, where it is not this library's.
         told: `source` as records say it, see `paths.told`; "": as it is.
+        positions: Rule by which learned positions were resized, see
+            `positions.RULES`; "" where they were not.
     """
 
     model: SplitModel
@@ -69,6 +71,7 @@ class Pretrained(NamedTuple):
     frame: Callable[..., Image.Image] | None = None
     code: str = ""
     told: str = ""
+    positions: str = ""
 
 
 def load(
@@ -171,6 +174,7 @@ def load(
         weights_key=begun.key,
         new_classifier=begun.trained != module.num_classes,
         told=begun.told,
+        positions=begun.positions,
     )
 
 
@@ -194,11 +198,17 @@ def _asked_for(
 def purpose(network: Pretrained) -> exported.Purpose:
     """Say for the header of a file what a network's weights are for."""
     inner = getattr(network.module, "backbone", network.module)
-    usual = zoo.find(network.name)[1].build()
+    known = zoo.find(network.name)[1]
+    usual = known.build()
     colours = {
         word: tuple(getattr(inner, word))
         for word in ("mean", "deviation")
         if tuple(getattr(inner, word)) != tuple(getattr(usual, word))
+    }
+    attributes = {
+        word: getattr(inner, word)
+        for word in sorted({w for each in known.attributes.values() for w in each})
+        if getattr(inner, word) != getattr(usual, word)
     }
     return exported.Purpose(
         network.name,
@@ -209,16 +219,21 @@ def purpose(network: Pretrained) -> exported.Purpose:
         network.interpolation,
         **colours,
         pooling=layers.pooling_of(network.module),
+        attributes=attributes,
     )
 
 
 def provenance(network: Pretrained) -> dict[str, str]:
-    """Say for a record which weights a network has: by file name, key and hash."""
-    return {
+    """Say for a record which weights a network has: by file name, key and hash.
+
+    Of resized positions it says by which rule.
+    """
+    said = {
         "source": network.told or places.told(network.source),
         "key": network.weights_key,
         "sha256": network.sha256,
     }
+    return said | ({"positions": network.positions} if network.positions else {})
 
 
 def framing(
@@ -304,7 +319,7 @@ def find_layer(name: str, network: Network, layer: str | None) -> str:
     """
     if layer is None:
         return network.layer
-    paths = split.module_paths(network.build(), filling.example(network))
+    paths = split.module_paths(network.build(), drawing.example(network))
     for candidate in (layer, zoo.layer_path(network, layer)):
         if candidate in paths:
             return candidate

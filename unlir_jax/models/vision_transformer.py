@@ -204,8 +204,3 @@ class VisionTransformer(nn.Module):
             pooled = self.pool(tokens)
         pooled = self.norm(pooled) if self.norm_after else pooled
         return self.classifier(pooled) if self.num_classes else pooled
-
-    def _classify_twice(self, token: jax.Array, distilled: jax.Array) -> jax.Array:
-        if not self.num_classes:
-            return (token + distilled) / 2
-        return (self.classifier(token) + self.distilled_classifier(distilled)) / 2

@@ -349,9 +349,9 @@ def positions():
         found[f"torchvision_{side}"] = torchvision.models.vision_transformer
         found[f"torchvision_{side}"] = found[
             f"torchvision_{side}"
-        ].interpolate_embeddings(
-            pixels, 14, {"encoder.pos_embedding": whole}
-        )["encoder.pos_embedding"]
+        ].interpolate_embeddings(pixels, 14, {"encoder.pos_embedding": whole})[
+            "encoder.pos_embedding"
+        ]
         for kind, config in (
             ("ViT", "ViTModel"),
             ("Dinov2", "Dinov2Model"),
