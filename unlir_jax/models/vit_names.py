@@ -238,7 +238,9 @@ def tables(module: VisionTransformer) -> dict[str, Prefixes]:
         official = official._replace(inner=official.inner | _OFFICIAL_GATED)
     if module.norm_after:
         timm = timm._replace(outer={**timm.outer, "norm": "fc_norm"})
-    namings = {"timm": timm, "official": official, "torchvision": _TORCHVISION}
+    namings = {"timm": timm, "official": official}
+    if module.scale is None and not module.distilled:
+        namings["torchvision"] = _TORCHVISION
     if module.gated or module.scale is not None:
         kind = "dinov2_with_registers" if module.registers else "dinov2"
         namings |= _transformers(kind, dino)
