@@ -165,6 +165,8 @@ def _transpose(array: np.ndarray, shape: tuple[int, ...], cells: int) -> np.ndar
     if len(shape) == 2 and cells > 1 and array.shape == shape[::-1]:
         side = math.isqrt(cells)
         array = array.reshape(shape[1], -1, side, side)
+    if len(shape) == 1 and array.ndim > 1 and array.size == shape[0]:
+        return array.reshape(shape)  # A vector with axes of one.
     if array.ndim == 4 and len(shape) == 4:
         return array.transpose(2, 3, 1, 0)
     if len(shape) == 2 and array.size == math.prod(shape):
