@@ -45,5 +45,6 @@ for _size, _patch, _pixels in (
             *(_size, _patch, _pixels),
             **{"mean": HALF, "deviation": HALF, "num_classes": 0},
             **{"class_token": False, "pooled": "attention"},
+            crops=_pixels % _patch > 0,
         ),
     )

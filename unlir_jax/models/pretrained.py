@@ -332,9 +332,14 @@ def _cut(module: Module, network: Network, layer: str) -> SplitModel:
     if hasattr(module, "cuts"):
         return _cut_tokens(module, layer)
     if layer == network.layer:
-        return split.from_methods(module, mean=mean)
-    inside = f"backbone/{layer}" if hasattr(module, "backbone") else layer
-    return split.from_linen(module, inside, mean=mean)
+        model = split.from_methods(module, mean=mean)
+    else:
+        inside = f"backbone/{layer}" if hasattr(module, "backbone") else layer
+        model = split.from_linen(module, inside, mean=mean)
+    if not hasattr(module, "leading"):
+        return model
+    read = functools.partial(mode.apply, module)
+    return model._replace(attention=split.attention.of_linen(read, module.leading))
 
 
 def _cut_tokens(module: Module, layer: str) -> SplitModel:

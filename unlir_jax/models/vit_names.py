@@ -217,7 +217,8 @@ def _transformers(
         whole = _within(f"{kind}.", trunk, "classifier")
         if kind == "deit":
             whole = _within(f"{kind}.", trunk, "cls_classifier")
-            whole.outer["distilled_classifier"] = "distillation_classifier"
+            for each in (whole, trunk):
+                each.outer["distilled_classifier"] = "distillation_classifier"
         found |= {version: whole, f"{version}, trunk": trunk}
     return found
 

@@ -97,8 +97,9 @@ def translate(
         shape = tuple(expected[path].shape)
         leaf = arrays[name]
         if best != OWN:
-            module = path.partition("/")[2].rpartition("/")[0]
-            leaf = _transpose(leaf, shape, flattened.get(module, 1))
+            module, _, kind = path.partition("/")[2].rpartition("/")
+            if kind != "table":
+                leaf = _transpose(leaf, shape, flattened.get(module, 1))
         if leaf.shape != shape:
             found = tuple(arrays[name].shape)
             misshaped.append(f"{name} {found} for {path} {shape}")
