@@ -95,7 +95,7 @@ class ConvNeXt(nn.Module):
         depths: Number of blocks of each stage.
         dims: Channels of each stage.
         scale: Start of the layer scales; None for V2, which normalises responses.
-        epsilon: Of the last norm; of the others it is 1e-6.
+        epsilon: Epsilon of the last norm; the others have 1e-6.
         num_classes: Number of classes; 0 for the pooled vector itself.
         mean: Colour in [0, 1] that the network sees as zero.
         deviation: By which colours are divided.

@@ -10,7 +10,7 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from unlir_jax import tree
-from unlir_jax.core.document_types import Document, Record
+from unlir_jax.core.document_types import Document
 from unlir_jax.models import (
     channels,
     drawing,
@@ -68,7 +68,7 @@ class Wanted(NamedTuple):
     dtype: DTypeLike | None
     seed: int
     decision: Document
-    new_head: bool
+    trunk_only: bool
     image_size: int | None = None
     positions: str | None = None
 
@@ -150,14 +150,13 @@ def _read(wanted: Wanted, file: WeightFile, path: Path) -> Begun:
     layout, rule = _resize(
         arrays, file, network, shapes(usual, network.image_size), wanted
     )
-    attributes = {"mean": made_for.mean, "deviation": made_for.deviation}
-    attributes = {word: values for word, values in attributes.items() if values}
-    attributes |= network.attributes.get(layout, {})
-    attributes |= _known(made_for.attributes, network, path)
+    attributes = {**network.attributes.get(layout, {})}
+    attributes |= _attributes(made_for, network, path)
     built = _build(network, classes, *style, attributes)
     module = channels.as_wide_as(built, arrays)
     front = "" if chosen.key == selection.ROOT else chosen.key
-    new = {"new_head": wanted.new_head, "after": front}
+    new_head = wanted.trunk_only or wanted.num_classes is not None
+    new = {"new_head": new_head, "after": front}
     variables = placing.fill(module, network, arrays, name, source, seed, **new)
     trained = placing.classes_in(arrays, network) if chosen.head else 0
     if wanted.decision and wanted.decision != part_network.specification(module):
@@ -165,8 +164,8 @@ def _read(wanted: Wanted, file: WeightFile, path: Path) -> Begun:
         trained = 0  # Its classifier is new.
     told = places.told(source) + chosen.remark
     source += chosen.remark
-    loaded = network, module, variables, made_for, by, source, front
-    return Begun(*loaded, file.sha256, trained, told, rule)
+    loaded = network, module, variables, made_for, by, source, front, file.sha256
+    return Begun(*loaded, trained, told, rule)
 
 
 def _resize(
@@ -189,16 +188,17 @@ def _resize(
     return layout, rule if resized else ""
 
 
-def _known(said: Record, network: Network, path: Path) -> Record:
-    """Give attributes of a header, if a library has networks with these values."""
-    for word, value in said.items():
+def _attributes(said: exported.Purpose, network: Network, path: Path) -> dict[str, Any]:
+    """Give colours and attributes of a header, if a library has these values."""
+    for word, value in said.attributes.items():
         values = [each[word] for each in network.attributes.values() if word in each]
         if value not in values:
             raise ValueError(
                 f"The header of {str(path)!r} has {word}={value!r:.100}; expected "
                 f"{' or '.join(map(repr, values)) or 'no such attribute'}."
             )
-    return said
+    colours = {"mean": said.mean, "deviation": said.deviation}
+    return {word: each for word, each in colours.items() if each} | said.attributes
 
 
 def _check_positions(rule: str | None, name: str, network: Network) -> None:

@@ -145,20 +145,18 @@ def load(
     if name:
         # A layer is checked first: it needs no weights, and they take a moment.
         layer = find_layer(*zoo.find(name), layer)
-    new_head = num_classes is not None or trunk_only
-    how = weights_key, num_classes, dtype, seed, decision or {}, new_head
-    wanted = filling.Wanted(name, weights, *how, image_size, positions)
+    how = weights_key, num_classes, dtype, seed, decision or {}, trunk_only
     fill = filling.draw if weights == filling.RANDOM else filling.read
-    begun = fill(wanted)
-    module, variables, network = begun.module, begun.variables, begun.network
+    begun = fill(filling.Wanted(name, weights, *how, image_size, positions))
+    module, variables = begun.module, begun.variables
     if not (name and layer):
-        layer = find_layer(begun.made_for.network, network, layer)
+        layer = find_layer(begun.made_for.network, begun.network, layer)
     if fold and not folding.dissolves(layer):
         module, variables = folding.fold_batchnorm(module, variables)
     made_for, prepared_by = _asked_for(begun, crop, interpolation)
     frame = made_for.image_size, made_for.crop, made_for.interpolation
     return Pretrained(
-        model=_cut(module, network, layer),
+        model=_cut(module, begun.network, layer),
         variables=jax.device_put(variables),
         preprocess=preprocessing.preprocessing(*frame),
         class_names=class_names(module.num_classes, made_for.class_names),

@@ -211,7 +211,7 @@ def _join(windows: jax.Array, grid: tuple[int, ...], size: int) -> jax.Array:
 
 
 def _neighbours(maps: jax.Array) -> jax.Array:
-    """Put 2 x 2 cells behind one another, those of a column first."""
+    """Put the channels of 2 x 2 cells in one, column by column."""
     batch, rows, columns, width = maps.shape
     maps = jnp.pad(maps, ((0, 0), (0, rows % 2), (0, columns % 2), (0, 0)))
     cells = maps.reshape(batch, -(-rows // 2), 2, -(-columns // 2), 2, width)

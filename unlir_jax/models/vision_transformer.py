@@ -48,7 +48,7 @@ class VisionTransformer(nn.Module):
         patch_bias: Whether the projection of patches has one.
         head_bias: Whether the classifier has one.
         activation: Kind of GELU.
-        epsilon: Of the norms.
+        epsilon: Epsilon of the norms.
         crops: Whether last rows and columns that fill no patch are left out.
         num_classes: Number of classes; 0 for the pooled vector itself.
         mean: Colour in [0, 1] that the network sees as zero.
@@ -190,7 +190,8 @@ class VisionTransformer(nn.Module):
         maps = self.patches(images)
         tokens = self.tokens(maps)
         tokens = self.norm_before_blocks(tokens) if self.norm_before else tokens
-        return tokens, maps.shape[1:3]
+        _, rows, columns, _ = maps.shape
+        return tokens, (rows, columns)
 
     def _classify(self, tokens: jax.Array) -> jax.Array:
         """Pool and classify, in float32 or more."""

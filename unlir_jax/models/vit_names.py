@@ -15,7 +15,7 @@ class Naming(NamedTuple):
 
     Attributes:
         outer: Layers and arrays around the blocks.
-        inner: Those of a block.
+        inner: Layers of a block.
     """
 
     outer: dict[str, str]
@@ -189,7 +189,7 @@ _OPENAI = Naming(
 
 
 def _within(prefix: str, naming: Naming, classifier: str) -> Naming:
-    """Put a trunk into a network whose classifier lies beside it."""
+    """Put a prefix before all names but the classifier's."""
     outer, inner = (
         {ours: prefix + theirs for ours, theirs in names.items()} for names in naming
     )
@@ -199,10 +199,10 @@ def _within(prefix: str, naming: Naming, classifier: str) -> Naming:
 def _transformers(
     kind: str, layer: Mapping[str, str], folder: str = ""
 ) -> dict[str, Naming]:
-    """Name layers as transformers does: with a classifier, and of a bare trunk.
+    """Name layers as transformers does: with a classifier, and without one.
 
     Args:
-        kind: Prefix of the trunk in a network with a classifier.
+        kind: Prefix of all but the classifier.
         layer: Names in a block, in files.
         folder: Place of the blocks in the memory of version 5; "" for the files'.
     """

@@ -47,7 +47,7 @@ Arrays = dict[str, np.ndarray]
 
 
 class _Derived(NamedTuple):
-    """Say how an array comes from those of a file: its shape, theirs, and the way."""
+    """Say how an array is made of a file's: its shape, their names, and the way."""
 
     shape: tuple[int, ...]
     sources: tuple[str, ...]
@@ -125,7 +125,7 @@ def _part(name: str, shape: tuple[int, ...], place: int, count: int) -> _Derived
 
 
 def _positions(name: str, contents: Contents) -> dict[str, _Derived]:
-    """Part a grid's positions from those of tokens, which are added to the tokens."""
+    """Part a grid's positions from the tokens' own, which are added to the tokens."""
     for ending, tokens in _POSITIONS:
         if name != ending and not name.endswith((f".{ending}", f"/{ending}")):
             continue
