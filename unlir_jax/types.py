@@ -56,7 +56,7 @@ class Attended(NamedTuple):
 
     Attributes:
         logits: `[batch, classes]`.
-        weights: Of each block, `[batch, heads, queries, keys]`.
+        weights: Weights of each block, `[batch, heads, queries, keys]`.
         tokens: Behind each block, `[batch, tokens, channels]`.
     """
 

@@ -11,7 +11,7 @@ import pytest
 import tiers
 
 from unlir_jax import split, tree
-from unlir_jax.models import filling, pretrained, zoo
+from unlir_jax.models import drawing, placing, pretrained, zoo
 
 FOLDER = Path(__file__).parents[1] / "golden" / "backbones"
 sys.path.insert(0, str(FOLDER))
@@ -72,7 +72,7 @@ def built(path, file, arrays):
     module = network.build()
     np.testing.assert_allclose(module.mean, file["mean"], rtol=1e-6)
     np.testing.assert_allclose(module.deviation, file["std"], rtol=1e-6)
-    variables = filling.fill(module, network, arrays, name, path.stem)
+    variables = placing.fill(module, network, arrays, name, path.stem)
     assert tree.count(variables["params"]) == zoo.networks()[name].parameters
     return module, variables
 
@@ -125,7 +125,7 @@ def test_torchvision_pools_vgg_to_seven_cells_at_any_size():
         expected = file["logits_256x288"]
     name, network = zoo.find("vgg11")
     module = network.build()
-    variables = filling.fill(module, network, arrays, name, path.stem)
+    variables = placing.fill(module, network, arrays, name, path.stem)
     found = jax.jit(module.apply)(variables, jnp.asarray(random_state.images(256, 288)))
     np.testing.assert_allclose(found, expected, atol=1e-4, rtol=0)
 
@@ -163,7 +163,7 @@ def test_both_cuts_of_the_default_layer_give_the_same_numbers():
     _, network = zoo.find("mobilenet_v2")
     module = network.build(num_classes=7)
     images = jnp.asarray(random_state.images(64, 64))
-    variables = filling.random_variables(module, network)
+    variables = drawing.random_variables(module, network)
     by_methods = split.from_methods(module)
     by_path = split.from_linen(module, network.layer)
     np.testing.assert_array_equal(
@@ -215,7 +215,7 @@ def test_training_mode_updates_the_statistics():
     _, network = zoo.find("cifar_resnet20")
     module = network.build()
     images = jnp.asarray(random_state.images(32, 32))
-    variables = filling.random_variables(module, network)
+    variables = drawing.random_variables(module, network)
     training = functools.partial(module.apply, train=True, mutable=["batch_stats"])
     _, moved = jax.jit(training)(variables, images)
     before = tree.flatten(variables["batch_stats"])

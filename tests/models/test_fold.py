@@ -9,7 +9,7 @@ import tiers
 import toy
 
 from unlir_jax import tree
-from unlir_jax.models import filling, fold, zoo
+from unlir_jax.models import drawing, fold, zoo
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "golden" / "backbones"))
 
@@ -25,7 +25,7 @@ def test_folding_changes_nothing_but_the_arrays(name):
     _, network = zoo.find(name)
     module = network.build(num_classes=6)
     images = jnp.asarray(random_state.images(64, 64))
-    variables = filling.random_variables(module, network)
+    variables = drawing.random_variables(module, network)
     # Norms as after training: nothing is zero or one.
     random = np.random.default_rng(1)
     variables = tree.map_with_path(
@@ -51,6 +51,6 @@ def test_what_cannot_be_folded_is_refused():
         fold.fold_batchnorm(toy.Plain(), {"params": {}})
     _, network = zoo.find("cifar_resnet20")
     module = network.build()
-    variables = filling.random_variables(module, network)
+    variables = drawing.random_variables(module, network)
     with pytest.raises(ValueError, match="batch_stats"):
         fold.fold_batchnorm(module, {"params": variables["params"]})

@@ -8,7 +8,7 @@ import pytest
 
 import unlir_jax
 from unlir_jax import split, tree
-from unlir_jax.models import backbone, filling, pretrained, zoo
+from unlir_jax.models import backbone, drawing, pretrained, zoo
 from unlir_jax.weights import layouts, readers
 
 
@@ -200,7 +200,7 @@ def test_timm_names_say_which_efficientnet_lite_is_meant(tmp_path):
     """One set of names stands for two networks; the name or the file tells."""
     name, network = zoo.find("efficientnet_lite0")
     module = network.build(num_classes=2)
-    variables = filling.random_variables(module, network)
+    variables = drawing.random_variables(module, network)
     arrays = {}
     for path, leaf in tree.flatten(variables).items():
         leaf = np.asarray(leaf)

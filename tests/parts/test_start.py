@@ -6,7 +6,7 @@ import pytest
 import tiers
 
 from unlir_jax import tree
-from unlir_jax.models import filling, part_network, pretrained
+from unlir_jax.models import drawing, part_network, pretrained
 from unlir_jax.parts import encoding, groups, products, start
 
 PARTS, CLASSES, CHANNELS = 4, 3, 64
@@ -21,7 +21,7 @@ def planted():
     shapes = jax.eval_shape(
         lambda: module.init(jax.random.key(0), np.zeros((1, 32, 32, 3), np.float32))
     )
-    variables = filling.random_variables(
+    variables = drawing.random_variables(
         module, pretrained.zoo.find("cifar_resnet8")[1]
     )
     assert jax.tree.structure(shapes) == jax.tree.structure(variables)

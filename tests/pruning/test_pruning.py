@@ -16,7 +16,7 @@ from unlir_jax import pruning, saliency, split, tree
 from unlir_jax.models import (
     calls,
     channels,
-    filling,
+    drawing,
     fold,
     inverted_residual,
     part_network,
@@ -57,7 +57,7 @@ def trained(module, network, seed=0):
             return leaf
         return random.uniform(low[name], 1.5, leaf.shape).astype(np.float32)
 
-    return tree.map_with_path(draw, filling.random_variables(module, network, seed))
+    return tree.map_with_path(draw, drawing.random_variables(module, network, seed))
 
 
 def build(name, **attributes):

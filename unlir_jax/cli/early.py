@@ -83,7 +83,7 @@ def network(name: str) -> None:
     if not re.fullmatch(r"[\w.-]{1,64}", name) or paths.is_folder(name):
         return
     patterns = networks()
-    if any(re.fullmatch(pattern.replace("*", r"\w+"), name) for pattern in patterns):
+    if any(re.fullmatch(pattern.replace("*", r"\w*"), name) for pattern in patterns):
         return
     near = choices.meant(name, patterns)
     raise ValueError(
@@ -127,7 +127,7 @@ def registered(room: str, decorator: str) -> tuple[tuple[str, ...], tuple[str, .
 
 @functools.cache
 def networks() -> tuple[str, ...]:
-    """List the names that `models` registers; `*` stands for a number."""
+    """List the names that `models` registers; `*` for a size, or nothing."""
     names = []
     for file in sorted((ROOT / "models").glob("*.py")):
         text = file.read_text("utf-8")

@@ -1,6 +1,7 @@
 """`unlir models`."""
 
 import argparse
+from typing import Any
 
 from unlir_jax.cli import options
 from unlir_jax.core import console
@@ -28,7 +29,7 @@ def run(arguments: argparse.Namespace) -> int:
         return console.print_json(rows)
     if arguments.name is not None:
         table = [(row["layer"], " x ".join(map(str, row["shape"]))) for row in rows]
-        return console.print_table(("layer", "rows x columns x filters"), table)
+        return console.print_table(("layer", "rows x columns x channels"), table)
     table = [
         (
             row["name"],
@@ -79,11 +80,11 @@ def layers(name: str) -> list[Record]:
     import jax
 
     from unlir_jax import split, tree
-    from unlir_jax.models import filling, zoo
+    from unlir_jax.models import drawing, zoo
 
     _, network = zoo.find(name)
     module = network.build()
-    example = filling.example(network)
+    example = drawing.example(network)
     variables = jax.eval_shape(module.init, jax.random.key(0), example)
     _, state = jax.eval_shape(
         lambda v, images: module.apply(
@@ -97,6 +98,21 @@ def layers(name: str) -> list[Record]:
     for path in split.module_paths(module, example):
         # The name of the method, and the number of its call, follow the path.
         shape = getattr(shapes.get(f"{path}/__call__/0"), "shape", ())
-        if len(shape) == 4:
-            found.append({"layer": path, "shape": list(shape[1:])})
+        maps = _maps(path, shape, module, network.image_size)
+        if maps:
+            found.append({"layer": path, "shape": list(maps)})
     return found
+
+
+def _maps(
+    path: str, shape: tuple[int, ...], module: Any, image_size: int
+) -> tuple[int, ...]:
+    """Give rows, columns and channels of the maps of an output; () for none."""
+    if len(shape) == 4 and not path.endswith("/weights"):
+        return shape[1:]
+    # Tokens are a square grid, and some before it.
+    if len(shape) == 3 and hasattr(module, "leading"):
+        side = image_size // module.patch_size
+        if shape[1] == module.leading + side * side:
+            return (side, side, shape[2])
+    return ()

@@ -4,7 +4,7 @@ A backbone is one file: a module with `features`, `head`, a `style` and `channel
 and a call of `register` for each network that it builds. `zoo` imports the file.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from unlir_jax.types import Module
@@ -37,8 +37,8 @@ class Network(NamedTuple):
         interpolation: By which images are resized.
         trunk: Where `features` ends, if that is not the default layer.
         spelt: Gives the contents of a file in the spelling of the layouts.
-        positions: By layout, how learned positions are resized, see
-            `positions.RULES`.
+        positions: `(layout, names) -> rule`, by which whoever wrote a file of these
+            names resizes learned positions, see `positions.RULES`; None without them.
         attributes: By layout, attributes in which its network differs.
     """
 
@@ -57,7 +57,7 @@ class Network(NamedTuple):
     interpolation: str = "bilinear"
     trunk: str = ""
     spelt: Callable[[Contents], Contents] = lambda contents: contents
-    positions: Mapping[str, str] = {}
+    positions: Callable[[str, Iterable[str]], str] | None = None
     attributes: Mapping[str, Mapping[str, Any]] = {}
 
 

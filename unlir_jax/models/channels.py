@@ -81,7 +81,8 @@ def graph(module: Module) -> Graph:
     if not hasattr(backbone, "channel_graph"):
         raise ValueError(
             f"`module` is a {type(backbone).__name__}, whose channels are not known; "
-            "expected a network of `unlir models`, or a module with `channel_graph`."
+            "expected a convolutional network of `unlir models`, or a module with "
+            "`channel_graph`."
         )
     found: Graph = backbone.channel_graph()
     if backbone is module:

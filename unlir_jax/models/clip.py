@@ -44,6 +44,7 @@ for _size, _patch, _pixels in (
         network(
             *(_size, _patch, _pixels),
             **{"mean": HALF, "deviation": HALF, "num_classes": 0},
-            **{"class_token": False, "pooled": "attention", "activation": "tanh"},
+            **{"class_token": False, "pooled": "attention"},
+            crops=_pixels % _patch > 0,
         ),
     )

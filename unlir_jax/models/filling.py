@@ -4,16 +4,22 @@ import os
 import types
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
 from unlir_jax import tree
 from unlir_jax.core.document_types import Document
-from unlir_jax.models import channels, layers, part_network, positions, zoo
+from unlir_jax.models import (
+    channels,
+    drawing,
+    layers,
+    part_network,
+    placing,
+    positions,
+    zoo,
+)
 from unlir_jax.models.backbone import Network
 from unlir_jax.models.shapes import shapes
 from unlir_jax.storage import paths as places
@@ -35,7 +41,8 @@ RANDOM = "random"
 class Begun(NamedTuple):
     """A network and its variables, whole, and where they come from.
 
-    `source` says where for people, `told` for records, see `paths.told`.
+    `source` says where for people, `told` for records, see `paths.told`; `positions`
+    is the rule by which positions were resized, "" where they were not.
     """
 
     network: Network
@@ -48,6 +55,7 @@ class Begun(NamedTuple):
     sha256: str
     trained: int
     told: str
+    positions: str = ""
 
 
 class Wanted(NamedTuple):
@@ -60,7 +68,7 @@ class Wanted(NamedTuple):
     dtype: DTypeLike | None
     seed: int
     decision: Document
-    new_head: bool
+    trunk_only: bool
     image_size: int | None = None
     positions: str | None = None
 
@@ -68,9 +76,10 @@ class Wanted(NamedTuple):
 def draw(wanted: Wanted) -> Begun:
     """Draw an untrained network."""
     name, network = _sized(zoo.find(wanted.name), wanted.image_size)
+    _check_positions(wanted.positions, name, network)
     classes = network.classes if wanted.num_classes is None else wanted.num_classes
     module = _build(network, classes, wanted.dtype, wanted.decision)
-    variables = random_variables(module, network, wanted.seed)
+    variables = drawing.random_variables(module, network, wanted.seed)
     usual = _usual(name, network)
     hashed = tree.sha256(variables)
     by = preparation.USUAL
@@ -108,6 +117,7 @@ def read(wanted: Wanted) -> Begun:
 
 def _read(wanted: Wanted, file: WeightFile, path: Path) -> Begun:
     name, network = _sized(zoo.find(wanted.name), wanted.image_size)
+    _check_positions(wanted.positions, name, network)
     contents = network.spelt(file.arrays)
     source, seed = str(wanted.weights or path), wanted.seed
     if wanted.weights is None and network.package:
@@ -116,38 +126,91 @@ def _read(wanted: Wanted, file: WeightFile, path: Path) -> Begun:
     _check_origin(file, path, name)
     known = purpose.decision if purpose else {}
     style = wanted.dtype, known, exported.pooling(file.metadata)
-    seen = _classes_seen(contents.shapes, network)
-    expected = shapes(_build(network, seen, *style), network.image_size)
+    seen = placing.classes_seen(contents.shapes, network)
+    usual = _build(network, seen, *style)
     chosen = selection.select(
-        contents, expected, network.layouts, key=wanted.key, source=source
+        contents,
+        shapes(usual, network.image_size),
+        network.layouts,
+        key=wanted.key,
+        source=source,
     )
     arrays = selection.take(contents, chosen, source)
     if wanted.name == name:
         name, network = _namesake(name, network, str(wanted.weights), arrays)
-    made_for, by = _prepared(name, network, purpose, wanted.weights, path, file)
-    colours = {"mean": made_for.mean, "deviation": made_for.deviation}
-    colours = {word: values for word, values in colours.items() if values}
+    made_for, by = _prepared(name, network, purpose, wanted, path, file)
+    if network.positions:
+        # The grid of its positions is that of its images.
+        network = network._replace(image_size=made_for.image_size)
     classes = wanted.num_classes
     if classes is None:
-        classes = classes_in(arrays, network)
+        classes = placing.classes_in(arrays, network)
         if chosen.head:
             _check_names(made_for.class_names, classes, source)
-    layout, names = layouts.closest(arrays, expected, network.layouts)
-    colours |= network.attributes.get(layout, {})
-    rule = wanted.positions or network.positions.get(layout, "")
-    _resize_positions(arrays, names, expected, rule)
-    module = channels.as_wide_as(_build(network, classes, *style, colours), arrays)
+    layout, rule = _resize(
+        arrays, file, network, shapes(usual, network.image_size), wanted
+    )
+    attributes = {**network.attributes.get(layout, {})}
+    attributes |= _attributes(made_for, network, path)
+    built = _build(network, classes, *style, attributes)
+    module = channels.as_wide_as(built, arrays)
     front = "" if chosen.key == selection.ROOT else chosen.key
-    new = {"new_head": wanted.new_head, "after": front}
-    variables = fill(module, network, arrays, name, source, seed, **new)
-    trained = classes_in(arrays, network) if chosen.head else 0
+    new_head = wanted.trunk_only or wanted.num_classes is not None
+    new = {"new_head": new_head, "after": front}
+    variables = placing.fill(module, network, arrays, name, source, seed, **new)
+    trained = placing.classes_in(arrays, network) if chosen.head else 0
     if wanted.decision and wanted.decision != part_network.specification(module):
         module, variables = _decide(module, variables, network, wanted.decision, seed)
         trained = 0  # Its classifier is new.
     told = places.told(source) + chosen.remark
     source += chosen.remark
-    loaded = network, module, variables, made_for, by, source, front
-    return Begun(*loaded, file.sha256, trained, told)
+    loaded = network, module, variables, made_for, by, source, front, file.sha256
+    return Begun(*loaded, trained, told, rule)
+
+
+def _resize(
+    arrays: dict[str, np.ndarray],
+    file: WeightFile,
+    network: Network,
+    expected: Mapping[str, PyTree],
+    wanted: Wanted,
+) -> tuple[str, str]:
+    """Bring positions to the grid of a network, in place.
+
+    Returns:
+        The layout of the file, and the rule; "" where the positions fit already.
+    """
+    layout, names = layouts.closest(arrays, expected, network.layouts)
+    if network.positions is None:
+        return layout, ""
+    rule = wanted.positions or network.positions(layout, file.arrays.shapes)
+    resized = placing.resize_positions(arrays, names, expected, rule)
+    return layout, rule if resized else ""
+
+
+def _attributes(said: exported.Purpose, network: Network, path: Path) -> dict[str, Any]:
+    """Give colours and attributes of a header, if a library has these values."""
+    for word, value in said.attributes.items():
+        values = [each[word] for each in network.attributes.values() if word in each]
+        if value not in values:
+            raise ValueError(
+                f"The header of {str(path)!r} has {word}={value!r:.100}; expected "
+                f"{' or '.join(map(repr, values)) or 'no such attribute'}."
+            )
+    colours = {"mean": said.mean, "deviation": said.deviation}
+    return {word: each for word, each in colours.items() if each} | said.attributes
+
+
+def _check_positions(rule: str | None, name: str, network: Network) -> None:
+    """Refuse a rule that is none, or that a network has no use for."""
+    if rule is None:
+        return
+    if network.positions is None:
+        raise ValueError(
+            f"`positions`={rule!r} for {name}, which has no learned positions; "
+            "expected none."
+        )
+    positions.check(rule)
 
 
 def _locate(name: str, weights: str | os.PathLike[str] | None) -> Path:
@@ -165,20 +228,6 @@ def _locate(name: str, weights: str | os.PathLike[str] | None) -> Path:
     return path
 
 
-def _classes_seen(names: Mapping[str, tuple[int, ...]], network: Network) -> int:
-    """Count the classes that a file seems to have, before its network is found."""
-    heads = [table["classifier"] for table in network.layouts.values()]
-    ends = tuple(f"{head}.bias" for head in heads) + ("params/classifier/bias",)
-    for name, shape in names.items():
-        if name.endswith(ends) and len(shape) == 1 and shape[0]:
-            return shape[0]
-    for name, shape in names.items():
-        # Of a classifier without a bias; a name alone would also end another's.
-        if len(shape) == 2 and name in [f"{head}.weight" for head in heads]:
-            return shape[0]
-    return network.classes
-
-
 def _check_names(names: Sequence[str], classes: int, source: str) -> None:
     """Refuse names that would belong to other classes."""
     if names and len(names) != classes:
@@ -192,22 +241,23 @@ def _prepared(
     name: str,
     network: Network,
     purpose: exported.Purpose | None,
-    weights: str | os.PathLike[str] | None,
+    wanted: Wanted,
     path: Path,
     file: WeightFile,
 ) -> tuple[exported.Purpose, str]:
     """Say how images are prepared for a file's weights, and who says so."""
+    asked = {} if wanted.image_size is None else {"image_size": wanted.image_size}
     if purpose is not None:
-        return purpose, f"the header of {path.name}"
+        return purpose._replace(**asked), f"the header of {path.name}"
     usual = _usual(name, network)
-    if weights is None:
+    if wanted.weights is None:
         return usual, preparation.USUAL
 
     def is_other(architecture: str) -> bool:
         ours = zoo.synonyms().get(architecture, architecture)
         return zoo.is_known(ours) and ours not in (name, network.timm)
 
-    said = preparation.find(weights, path, file, is_other, network.prepared)
+    said = preparation.find(wanted.weights, path, file, is_other, network.prepared)
     module = network.build()
     colours = {
         word: values
@@ -219,20 +269,7 @@ def _prepared(
         for word in ("image_size", "crop", "interpolation")
         if (value := getattr(said, word)) is not None
     }
-    return usual._replace(**frame, **colours), said.origin
-
-
-def _resize_positions(
-    arrays: dict[str, np.ndarray],
-    names: Mapping[str, str],
-    expected: Mapping[str, PyTree],
-    rule: str,
-) -> None:
-    """Bring the positions of a file to the size of a network's grid, in place."""
-    name = names.get(positions.PATH, "")
-    if name in arrays and rule:
-        places = expected[positions.PATH].shape[1]
-        arrays[name] = positions.resize(arrays[name], places, rule)
+    return usual._replace(**colours, **frame | asked), said.origin
 
 
 def _check_origin(file: WeightFile, path: Path, name: str) -> None:
@@ -274,11 +311,11 @@ def _build(
     dtype: DTypeLike | None,
     decision: Document,
     pooling: str = "",
-    colours: Mapping[str, tuple[float, ...]] = types.MappingProxyType({}),
+    attributes: Mapping[str, Any] = types.MappingProxyType({}),
 ) -> Module:
     if classes < 1 and network.classes:
         raise ValueError(f"`num_classes`={classes}; expected at least 1.")
-    built = network.build(num_classes=classes, **colours)
+    built = network.build(num_classes=classes, **attributes)
     module = layers.with_pooling(built, pooling)
     if dtype is not None:
         module = module.clone(style=module.style._replace(dtype=dtype))
@@ -299,7 +336,7 @@ def _decide(
     new = part_network.assemble(
         backbone, decision, module.num_classes, network.image_size
     )
-    drawn = tree.flatten(random_variables(new, network, seed))
+    drawn = tree.flatten(drawing.random_variables(new, network, seed))
     ours = tree.flatten(variables)
     if not hasattr(module, "backbone"):
         ours = {path.replace("/", "/backbone/", 1): leaf for path, leaf in ours.items()}
@@ -308,103 +345,3 @@ def _decide(
         for path, leaf in drawn.items()
     }
     return new, tree.unflatten(taken)
-
-
-def example(network: Network) -> jax.ShapeDtypeStruct:
-    """Give the shape of one image of the size that a network is made for."""
-    size = network.image_size
-    return jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
-
-
-def random_variables(module: Module, network: Network, seed: int = 0) -> Variables:
-    """Draw the variables of an untrained backbone, normal as He et al.
-
-    The same distribution as the module's own `init`, whose compilation takes from
-    twenty seconds to minutes on CPU; kernels are drawn by NumPy instead.
-    """
-    generator = np.random.default_rng(seed)
-    drawn = {
-        path: _draw(generator, path, leaf)
-        for path, leaf in shapes(module, network.image_size).items()
-    }
-    return tree.unflatten(drawn)
-
-
-def _draw(generator: np.random.Generator, path: str, leaf: PyTree) -> np.ndarray:
-    name = path.rpartition("/")[2]
-    if name != "kernel":
-        ones = name in ("scale", "var")
-        return (np.ones if ones else np.zeros)(leaf.shape, np.float32)
-    *space, incoming, outgoing = leaf.shape
-    # Convolutions by what they feed, dense layers by what feeds them.
-    fan = np.prod(space) * outgoing / 2 if space else incoming
-    if space and incoming == 1:  # Depthwise: each filter feeds one channel.
-        fan = np.prod(space) / 2
-    return generator.normal(0, fan**-0.5, leaf.shape).astype(np.float32)
-
-
-def classes_in(arrays: Mapping[str, np.ndarray], network: Network) -> int:
-    """Count the classes of a file's classifier; the network's without one."""
-    for table in network.layouts.values():
-        for leaf, axes in (("bias", 1), ("weight", 2)):
-            found = arrays.get(f"{table['classifier']}.{leaf}")
-            if found is not None and np.ndim(found) == axes:
-                return len(found)
-    own = arrays.get("params/classifier/kernel")
-    return network.classes if own is None else own.shape[-1]
-
-
-def fill(
-    module: Module,
-    network: Network,
-    arrays: Mapping[str, np.ndarray],
-    name: str,
-    source: str,
-    seed: int = 0,
-    *,
-    new_head: bool = False,
-    after: str = "",
-) -> Variables:
-    """Put a file's arrays into a network's variables, or say what does not fit.
-
-    Args:
-        module: The network.
-        network: Entry of the network in the zoo.
-        arrays: By their names in the file, without what stands before all of them.
-        name: Name of the network.
-        source: Source of the file.
-        seed: Seed of a new classifier.
-        new_head: Whether a classifier that is missing, or has another number of
-            classes, is drawn anew.
-        after: What stands before the names in the file.
-
-    Raises:
-        ValueError: Names that are missing, unexpected or mis-shaped, every one listed,
-            or values that are not finite floating point numbers.
-    """
-    expected = shapes(module, network.image_size)
-    leaves, fit = layouts.translate(
-        arrays, expected, network.layouts, source, channels.flattened(module)
-    )
-    classifier = {path for path in expected if path.startswith(selection.HEAD)}
-    lacks_head = set(expected) - set(leaves) == classifier and not fit.unexpected
-    if new_head and lacks_head:
-        generator = np.random.default_rng(seed)
-        for path in sorted(classifier):
-            leaves[path] = _draw(generator, path, expected[path])
-        fit = fit._replace(missing=[], misshaped=[])
-    elif lacks_head and not fit.misshaped:
-        raise ValueError(
-            f"`weights`={source!r} has no classifier of {name} "
-            f"({', '.join(fit.missing)}); expected num_classes=N for a new, untrained "
-            "one, or weights with a classifier."
-        )
-    if fit.missing or fit.unexpected or fit.misshaped:
-        raise ValueError(fit.sentence(source, name, after))
-    broken = [path for path, leaf in leaves.items() if not np.isfinite(leaf).all()]
-    if broken:
-        raise ValueError(
-            f"`weights`={source!r} holds values that are not finite in "
-            f"{', '.join(broken)}; expected numbers."
-        )
-    return tree.unflatten({path: leaves[path] for path in expected})

@@ -47,8 +47,21 @@ RULES: Mapping[str, Callable[[jax.Array, int], jax.Array]] = {
     "offset": _offset,
     "corners": _corners,
 }
-"""Rules by name: timm's, transformers', that of the official DINO and DINOv2 (whose
-scale has 0.1 of a patch more), and torchvision's (whose corners stay corners)."""
+"""Rules by name: timm's, which is that of all DINOv2 with registers; transformers';
+that of the official DINO and DINOv2, whose scale has 0.1 of a patch more; and
+torchvision's, whose corners stay corners."""
+
+
+def check(rule: str) -> None:
+    """Refuse a rule that is none.
+
+    Raises:
+        ValueError: It is none of `RULES`.
+    """
+    if rule not in RULES:
+        raise ValueError(
+            f"`positions`={rule!r} is no rule; expected one of {', '.join(RULES)}."
+        )
 
 
 def resize(positions: np.ndarray, places: int, rule: str) -> np.ndarray:
@@ -62,15 +75,12 @@ def resize(positions: np.ndarray, places: int, rule: str) -> np.ndarray:
     Raises:
         ValueError: One of the grids is no square, or the rule is unknown.
     """
-    if rule not in RULES:
-        raise ValueError(
-            f"`positions`={rule!r} is no rule; expected one of {', '.join(RULES)}."
-        )
+    check(rule)
     old, new = math.isqrt(positions.shape[1]), math.isqrt(places)
     if (old**2, new**2) != (positions.shape[1], places):
         raise ValueError(
-            f"The positions are {positions.shape[1]}, and the network has {places} "
-            "places; expected two square grids."
+            f"The file has positions of {positions.shape[1]} places, and the network "
+            f"has {places} places; expected two square grids, to resize one to another."
         )
     if old == new:
         return positions

@@ -16,7 +16,7 @@ from unlir_jax.core.document_types import Document, Record
 from unlir_jax.data import classes as data_classes
 from unlir_jax.data import preprocessing
 from unlir_jax.data.levels import AUTO, WhiteLevel
-from unlir_jax.models import filling, layers, part_network, zoo
+from unlir_jax.models import drawing, filling, layers, part_network, zoo
 from unlir_jax.models import fold as folding
 from unlir_jax.models.backbone import Network
 from unlir_jax.runtime import allocator
@@ -49,6 +49,8 @@ class Pretrained(NamedTuple):
             `wrapping.wrap`; None where `crop` and `interpolation` say it all.
         code: Hash of what the network computes, where it is not this library's.
         told: `source` as records say it, see `paths.told`; "": as it is.
+        positions: Rule by which learned positions were resized, see
+            `positions.RULES`; "" where they were not.
     """
 
     model: SplitModel
@@ -69,6 +71,7 @@ class Pretrained(NamedTuple):
     frame: Callable[..., Image.Image] | None = None
     code: str = ""
     told: str = ""
+    positions: str = ""
 
 
 def load(
@@ -142,20 +145,18 @@ def load(
     if name:
         # A layer is checked first: it needs no weights, and they take a moment.
         layer = find_layer(*zoo.find(name), layer)
-    new_head = num_classes is not None or trunk_only
-    how = weights_key, num_classes, dtype, seed, decision or {}, new_head
-    wanted = filling.Wanted(name, weights, *how, image_size, positions)
+    how = weights_key, num_classes, dtype, seed, decision or {}, trunk_only
     fill = filling.draw if weights == filling.RANDOM else filling.read
-    begun = fill(wanted)
-    module, variables, network = begun.module, begun.variables, begun.network
+    begun = fill(filling.Wanted(name, weights, *how, image_size, positions))
+    module, variables = begun.module, begun.variables
     if not (name and layer):
-        layer = find_layer(begun.made_for.network, network, layer)
+        layer = find_layer(begun.made_for.network, begun.network, layer)
     if fold and not folding.dissolves(layer):
         module, variables = folding.fold_batchnorm(module, variables)
     made_for, prepared_by = _asked_for(begun, crop, interpolation)
     frame = made_for.image_size, made_for.crop, made_for.interpolation
     return Pretrained(
-        model=_cut(module, network, layer),
+        model=_cut(module, begun.network, layer),
         variables=jax.device_put(variables),
         preprocess=preprocessing.preprocessing(*frame),
         class_names=class_names(module.num_classes, made_for.class_names),
@@ -171,6 +172,7 @@ def load(
         weights_key=begun.key,
         new_classifier=begun.trained != module.num_classes,
         told=begun.told,
+        positions=begun.positions,
     )
 
 
@@ -194,11 +196,17 @@ def _asked_for(
 def purpose(network: Pretrained) -> exported.Purpose:
     """Say for the header of a file what a network's weights are for."""
     inner = getattr(network.module, "backbone", network.module)
-    usual = zoo.find(network.name)[1].build()
+    known = zoo.find(network.name)[1]
+    usual = known.build()
     colours = {
         word: tuple(getattr(inner, word))
         for word in ("mean", "deviation")
         if tuple(getattr(inner, word)) != tuple(getattr(usual, word))
+    }
+    attributes = {
+        word: getattr(inner, word)
+        for word in sorted({w for each in known.attributes.values() for w in each})
+        if getattr(inner, word) != getattr(usual, word)
     }
     return exported.Purpose(
         network.name,
@@ -209,16 +217,21 @@ def purpose(network: Pretrained) -> exported.Purpose:
         network.interpolation,
         **colours,
         pooling=layers.pooling_of(network.module),
+        attributes=attributes,
     )
 
 
 def provenance(network: Pretrained) -> dict[str, str]:
-    """Say for a record which weights a network has: by file name, key and hash."""
-    return {
+    """Say for a record which weights a network has: by file name, key and hash.
+
+    Of resized positions it says by which rule.
+    """
+    said = {
         "source": network.told or places.told(network.source),
         "key": network.weights_key,
         "sha256": network.sha256,
     }
+    return said | ({"positions": network.positions} if network.positions else {})
 
 
 def framing(
@@ -304,7 +317,7 @@ def find_layer(name: str, network: Network, layer: str | None) -> str:
     """
     if layer is None:
         return network.layer
-    paths = split.module_paths(network.build(), filling.example(network))
+    paths = split.module_paths(network.build(), drawing.example(network))
     for candidate in (layer, zoo.layer_path(network, layer)):
         if candidate in paths:
             return candidate
@@ -317,9 +330,14 @@ def _cut(module: Module, network: Network, layer: str) -> SplitModel:
     if hasattr(module, "cuts"):
         return _cut_tokens(module, layer)
     if layer == network.layer:
-        return split.from_methods(module, mean=mean)
-    inside = f"backbone/{layer}" if hasattr(module, "backbone") else layer
-    return split.from_linen(module, inside, mean=mean)
+        model = split.from_methods(module, mean=mean)
+    else:
+        inside = f"backbone/{layer}" if hasattr(module, "backbone") else layer
+        model = split.from_linen(module, inside, mean=mean)
+    if not hasattr(module, "leading"):
+        return model
+    read = functools.partial(mode.apply, module)
+    return model._replace(attention=split.attention.of_linen(read, module.leading))
 
 
 def _cut_tokens(module: Module, layer: str) -> SplitModel:

@@ -114,7 +114,8 @@ class LayerScale(nn.Module):
     def __call__(self, tokens: jax.Array) -> jax.Array:
         fill = nn.initializers.constant(self.start)
         factor = self.param("factor", fill, (tokens.shape[-1],))
-        return tokens * factor.astype(tokens.dtype)
+        along = (1,) * (tokens.ndim - 1)
+        return tokens * factor.astype(tokens.dtype).reshape(*along, -1)
 
 
 class Block(nn.Module):
@@ -194,7 +195,7 @@ class Patches(nn.Module):
         )
         if self.bias:
             bias = self.param("bias", nn.initializers.zeros, (self.width,))
-            maps = maps + bias.astype(maps.dtype)
+            maps = maps + bias.astype(maps.dtype).reshape(1, 1, 1, -1)
         return maps
 
 

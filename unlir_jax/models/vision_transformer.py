@@ -48,7 +48,8 @@ class VisionTransformer(nn.Module):
         patch_bias: Whether the projection of patches has one.
         head_bias: Whether the classifier has one.
         activation: Kind of GELU.
-        epsilon: Of the norms.
+        epsilon: Epsilon of the norms.
+        crops: Whether last rows and columns that fill no patch are left out.
         num_classes: Number of classes; 0 for the pooled vector itself.
         mean: Colour in [0, 1] that the network sees as zero.
         deviation: By which colours are divided.
@@ -74,6 +75,7 @@ class VisionTransformer(nn.Module):
     head_bias: bool = True
     activation: transformer.Activation = "erf"
     epsilon: float = 1e-6
+    crops: bool = False
     num_classes: int = 1000
     mean: tuple[float, ...] = backbone.IMAGENET_MEAN
     deviation: tuple[float, ...] = backbone.IMAGENET_DEVIATION
@@ -181,10 +183,15 @@ class VisionTransformer(nn.Module):
 
     def _begin(self, images: Array) -> tuple[jax.Array, tuple[int, int]]:
         """Give the tokens before the first block, and rows and columns of the grid."""
-        maps = self.patches(self.standardize(images))
+        images = self.standardize(images)
+        if self.crops:
+            rows, columns = (side % self.patch_size for side in images.shape[1:3])
+            images = images[:, : images.shape[1] - rows, : images.shape[2] - columns]
+        maps = self.patches(images)
         tokens = self.tokens(maps)
         tokens = self.norm_before_blocks(tokens) if self.norm_before else tokens
-        return tokens, maps.shape[1:3]
+        _, rows, columns, _ = maps.shape
+        return tokens, (rows, columns)
 
     def _classify(self, tokens: jax.Array) -> jax.Array:
         """Pool and classify, in float32 or more."""
@@ -204,8 +211,3 @@ class VisionTransformer(nn.Module):
             pooled = self.pool(tokens)
         pooled = self.norm(pooled) if self.norm_after else pooled
         return self.classifier(pooled) if self.num_classes else pooled
-
-    def _classify_twice(self, token: jax.Array, distilled: jax.Array) -> jax.Array:
-        if not self.num_classes:
-            return (token + distilled) / 2
-        return (self.classifier(token) + self.distilled_classifier(distilled)) / 2

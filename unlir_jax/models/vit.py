@@ -1,6 +1,7 @@
 """ViT: Dosovitskiy et al., An Image Is Worth 16x16 Words, ICLR 2021, and its kin."""
 
 import functools
+from collections.abc import Iterable
 from typing import Any
 
 from unlir_jax.models import backbone, vit_names
@@ -20,15 +21,9 @@ SIZES = {
 """Widths of the usual sizes."""
 
 HALF = (0.5, 0.5, 0.5)
-RULES = {
-    **dict.fromkeys(("timm", backbone.OWN), "antialiased"),
-    **dict.fromkeys(("transformers", "openai"), "bicubic"),
-    "transformers, trunk": "bicubic",
-    "transformers, one head": "bicubic",
-    "torchvision": "corners",
-    "official": "offset",
-}
-"""Rules by which libraries resize positions, see `positions.RULES`."""
+RULES = {"transformers": "bicubic", "openai": "bicubic", "torchvision": "corners"}
+"""Rules by which libraries resize positions, see `positions.RULES`; others do as timm.
+"""
 
 
 def network(
@@ -64,18 +59,39 @@ def network(
         interpolation="bicubic",
         trunk=NORM,
         spelt=token_names.spelt,
-        positions={name: RULES[name] for name in (backbone.OWN, *tables)},
-        attributes=_epsilons(module),
+        positions=functools.partial(_rule, module.registers > 0),
+        attributes=_attributes(module, tables),
     )
 
 
-def _epsilons(module: VisionTransformer) -> dict[str, dict[str, Any]]:
-    """Say in what transformers' ViT and DeiT differ from timm's."""
-    plain = module.scale is None and not module.norm_before
-    if not plain or module.pooled != "token":
-        return {}
-    names = ("transformers", "transformers, trunk", "transformers, one head")
-    return {name: {"epsilon": 1e-12} for name in names}
+def _rule(registers: bool, layout: str, names: Iterable[str]) -> str:
+    """Say how whoever wrote a file resizes positions.
+
+    Files of the official DINOv2 have timm's names, and a mask token besides. All
+    DINOv2 with registers are resized as timm does.
+    """
+    masked = any(name.endswith("mask_token") for name in names)
+    if registers:
+        return "antialiased"
+    if layout == "official" or (layout == "timm" and masked):
+        return "offset"
+    return RULES.get(layout.partition(",")[0].partition(" ")[0], "antialiased")
+
+
+def _attributes(
+    module: VisionTransformer, layouts: Iterable[str]
+) -> dict[str, dict[str, Any]]:
+    """Say in what networks of one name differ between libraries."""
+    theirs: dict[str, Any] = {}
+    if module.pooled == "attention":
+        theirs = {"activation": "tanh"}
+    elif module.scale is None and not module.norm_before and module.pooled == "token":
+        theirs = {"epsilon": 1e-12}
+    names = [name for name in layouts if name.startswith("transformers")]
+    found = dict.fromkeys(names, theirs) if theirs else {}
+    if not module.head_bias:
+        found["timm"] = {"head_bias": True}
+    return found
 
 
 for _size, _patches in (

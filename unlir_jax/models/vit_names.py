@@ -15,11 +15,11 @@ class Naming(NamedTuple):
 
     Attributes:
         outer: Layers and arrays around the blocks.
-        inner: Those of a block.
+        inner: Layers of a block.
     """
 
-    outer: Mapping[str, str]
-    inner: Mapping[str, str]
+    outer: dict[str, str]
+    inner: dict[str, str]
 
 
 _TIMM = Naming(
@@ -61,13 +61,13 @@ _TIMM = Naming(
 _GATED = {"mlp/expand": "blocks.{}.mlp.fc1_x"}
 _OFFICIAL = Naming(
     {**_TIMM.outer, "tokens/register_tokens": "register_tokens"},
-    {
-        **_TIMM.inner,
-        "mlp/gate": "blocks.{}.mlp.w1",
-        "mlp/expand": "blocks.{}.mlp.w2",
-        "mlp/contract": "blocks.{}.mlp.w3",
-    },
+    _TIMM.inner,
 )
+_OFFICIAL_GATED = {
+    "mlp/gate": "blocks.{}.mlp.w1",
+    "mlp/expand": "blocks.{}.mlp.w2",
+    "mlp/contract": "blocks.{}.mlp.w3",
+}
 _TORCHVISION = Naming(
     {
         "patches": "conv_proj",
@@ -122,6 +122,18 @@ _DINO_GATED = {
     "mlp/expand": "mlp.weights_in.value",
     "mlp/contract": "mlp.weights_out",
 }
+_IN_MEMORY = {
+    "attention.attention.query": "attention.q_proj",
+    "attention.attention.key": "attention.k_proj",
+    "attention.attention.value": "attention.v_proj",
+    "attention.output.dense": "attention.o_proj",
+    "intermediate.dense": "mlp.fc1",
+    "output.dense": "mlp.fc2",
+    "mlp.weights_in.gate": "mlp.gate_proj",
+    "mlp.weights_in.value": "mlp.up_proj",
+    "mlp.weights_out": "mlp.down_proj",
+}
+"""Names in files of transformers, and of version 5 in memory, as `torch.save` has."""
 _CLIP_LAYER = {
     "norm1": "layer_norm1",
     "attention/query": "self_attn.q_proj",
@@ -134,34 +146,34 @@ _CLIP_LAYER = {
 }
 _CLIP = Naming(
     {
-        "patches": "vision_model.embeddings.patch_embedding",
-        "tokens/position": "vision_model.embeddings.position_embedding.weight",
-        "tokens/class_token": "vision_model.embeddings.class_embedding",
-        "norm0": "vision_model.pre_layrnorm",
-        "norm": "vision_model.post_layernorm",
-        "pool/latent": "vision_model.head.probe",
-        "pool/query": "vision_model.head.attention.q",
-        "pool/key": "vision_model.head.attention.k",
-        "pool/value": "vision_model.head.attention.v",
-        "pool/output": "vision_model.head.attention.out_proj",
-        "pool/norm": "vision_model.head.layernorm",
-        "pool/mlp/expand": "vision_model.head.mlp.fc1",
-        "pool/mlp/contract": "vision_model.head.mlp.fc2",
-        "classifier": "visual_projection",
+        "patches": "embeddings.patch_embedding",
+        "tokens/position": "embeddings.position_embedding.weight",
+        "tokens/class_token": "embeddings.class_embedding",
+        "norm0": "pre_layrnorm",
+        "norm": "post_layernorm",
+        "pool/latent": "head.probe",
+        "pool/query": "head.attention.q",
+        "pool/key": "head.attention.k",
+        "pool/value": "head.attention.v",
+        "pool/output": "head.attention.out_proj",
+        "pool/norm": "head.layernorm",
+        "pool/mlp/expand": "head.mlp.fc1",
+        "pool/mlp/contract": "head.mlp.fc2",
+        "classifier": "classifier",
     },
-    {n: f"vision_model.encoder.layers.{{}}.{t}" for n, t in _CLIP_LAYER.items()},
+    {n: f"encoder.layers.{{}}.{t}" for n, t in _CLIP_LAYER.items()},
 )
 _OPENAI = Naming(
     {
-        "patches": "visual.conv1",
-        "tokens/position": "visual.positional_embedding",
-        "tokens/class_token": "visual.class_embedding",
-        "norm0": "visual.ln_pre",
-        "norm": "visual.ln_post",
-        "classifier": "visual.proj",
+        "patches": "conv1",
+        "tokens/position": "positional_embedding",
+        "tokens/class_token": "class_embedding",
+        "norm0": "ln_pre",
+        "norm": "ln_post",
+        "classifier": "proj",
     },
     {
-        name: f"visual.transformer.resblocks.{{}}.{theirs}"
+        name: f"transformer.resblocks.{{}}.{theirs}"
         for name, theirs in {
             "norm1": "ln_1",
             "attention/query": "attn.q",
@@ -176,23 +188,38 @@ _OPENAI = Naming(
 )
 
 
-def _transformers(kind: str, layer: Mapping[str, str]) -> dict[str, Naming]:
-    """Name layers as transformers does: with a classifier, and of a bare trunk."""
-    heads = {"classifier": "classifier"}
-    if kind == "deit":
-        heads = {
-            "classifier": "cls_classifier",
-            "distilled_classifier": "distillation_classifier",
-        }
+def _within(prefix: str, naming: Naming, classifier: str) -> Naming:
+    """Put a prefix before all names but the classifier's."""
+    outer, inner = (
+        {ours: prefix + theirs for ours, theirs in names.items()} for names in naming
+    )
+    return Naming(outer | {"classifier": classifier}, inner)
+
+
+def _transformers(
+    kind: str, layer: Mapping[str, str], folder: str = ""
+) -> dict[str, Naming]:
+    """Name layers as transformers does: with a classifier, and without one.
+
+    Args:
+        kind: Prefix of all but the classifier.
+        layer: Names in a block, in files.
+        folder: Place of the blocks in the memory of version 5; "" for the files'.
+    """
+    in_memory = {ours: _IN_MEMORY.get(theirs, theirs) for ours, theirs in layer.items()}
     found = {}
-    for name, prefix, head in (
-        ("transformers", f"{kind}.", heads),
-        ("transformers, trunk", "", {"classifier": "classifier"}),
-        ("transformers, one head", f"{kind}.", {"classifier": "classifier"}),
+    for version, names, blocks in (
+        ("transformers", layer, "encoder.layer"),
+        ("transformers 5", in_memory, folder or "encoder.layer"),
     ):
-        outer = {ours: f"{prefix}{theirs}" for ours, theirs in _EMBEDDINGS.items()}
-        inner = {n: f"{prefix}encoder.layer.{{}}.{t}" for n, t in layer.items()}
-        found[name] = Naming(outer | head, inner)
+        inner = {ours: f"{blocks}.{{}}.{theirs}" for ours, theirs in names.items()}
+        trunk = Naming(_EMBEDDINGS | {"classifier": "classifier"}, inner)
+        whole = _within(f"{kind}.", trunk, "classifier")
+        if kind == "deit":
+            whole = _within(f"{kind}.", trunk, "cls_classifier")
+            for each in (whole, trunk):
+                each.outer["distilled_classifier"] = "distillation_classifier"
+        found |= {version: whole, f"{version}, trunk": trunk}
     return found
 
 
@@ -206,19 +233,26 @@ def tables(module: VisionTransformer) -> dict[str, Prefixes]:
         By the name of a layout, names of its layers.
     """
     dino = _DINO_LAYER | (_DINO_GATED if module.gated else {})
-    timm = _TIMM
+    timm, official = _TIMM, _OFFICIAL
     if module.gated:
-        timm = _TIMM._replace(inner={**_TIMM.inner, **_GATED})
+        timm = timm._replace(inner=timm.inner | _GATED)
+        official = official._replace(inner=official.inner | _OFFICIAL_GATED)
     if module.norm_after:
         timm = timm._replace(outer={**timm.outer, "norm": "fc_norm"})
-    namings = {"timm": timm, "official": _OFFICIAL, "torchvision": _TORCHVISION}
+    namings = {"timm": timm, "official": official}
+    if module.scale is None and not module.distilled:
+        namings["torchvision"] = _TORCHVISION
     if module.gated or module.scale is not None:
         kind = "dinov2_with_registers" if module.registers else "dinov2"
         namings |= _transformers(kind, dino)
     else:
-        namings |= _transformers("deit" if module.distilled else "vit", _LAYER)
+        kind = "deit" if module.distilled else "vit"
+        namings |= _transformers(kind, _LAYER, "layers")
     if module.norm_before or module.pooled == "attention":
-        namings = {"timm": timm, "transformers": _CLIP, "openai": _OPENAI}
+        tower = _within("vision_model.", _CLIP, "visual_projection")
+        namings = {"timm": timm, "transformers": tower, "transformers, trunk": _CLIP}
+        if module.norm_before:
+            namings["openai"] = _OPENAI
     return {name: _table(module, naming) for name, naming in namings.items()}
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from unlir_jax import tree
 from unlir_jax.filters import trainable
-from unlir_jax.models import channels, filling, heads, pretrained, zoo
+from unlir_jax.models import channels, drawing, heads, placing, pretrained, zoo
 from unlir_jax.models.backbone import Network
 from unlir_jax.runs import workdir
 from unlir_jax.runtime import checkpoint
@@ -158,7 +158,7 @@ def own_classes(
         return named, []
     found = zoo.find(network.name)[1]
     leaves = tree.flatten(network.variables)
-    drawn = tree.flatten(filling.random_variables(network.module, found, seed))
+    drawn = tree.flatten(drawing.random_variables(network.module, found, seed))
     own = {
         path: leaf
         for path, leaf in drawn.items()
@@ -245,5 +245,5 @@ def _read(
 def _names(
     arrays: Mapping[str, np.ndarray], network: Network, told: Sequence[str]
 ) -> tuple[str, ...]:
-    count = filling.classes_in(arrays, network)
+    count = placing.classes_in(arrays, network)
     return tuple(told) if len(told) == count else pretrained.class_names(count)

@@ -41,6 +41,8 @@ class Purpose(NamedTuple):
         deviation: Standard deviation of the colours, where it is another.
         pooling: How its head pools the maps, one of `models.layers.POOLS`; "" for the
             network's usual way.
+        attributes: In what else the network differs from the usual one, such as the
+            epsilon of its norms.
     """
 
     network: str
@@ -52,6 +54,7 @@ class Purpose(NamedTuple):
     mean: tuple[float, ...] = ()
     deviation: tuple[float, ...] = ()
     pooling: str = ""
+    attributes: Record = {}
 
 
 def write(
@@ -86,6 +89,8 @@ def metadata(purpose: Purpose) -> dict[str, str]:
             said[name] = json.dumps(getattr(purpose, name))
     if purpose.pooling:
         said["pooling"] = purpose.pooling
+    if purpose.attributes:
+        said["attributes"] = json.dumps(purpose.attributes)
     return said
 
 
@@ -142,6 +147,7 @@ def understand(said: Mapping[str, str], path: str | os.PathLike[str]) -> Purpose
                 ("decision", "{}", "an object"),
                 ("mean", "[]", "three numbers"),
                 ("deviation", "[]", "three numbers"),
+                ("attributes", "{}", "an object"),
             )
         }
         names = parsed["class_names"]
@@ -160,6 +166,7 @@ def understand(said: Mapping[str, str], path: str | os.PathLike[str]) -> Purpose
                 for name in ("mean", "deviation")
             ),
             pooling=pooling(said),
+            attributes=dict(parsed["attributes"]),
         )
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ValueError(

@@ -97,8 +97,9 @@ def translate(
         shape = tuple(expected[path].shape)
         leaf = arrays[name]
         if best != OWN:
-            module = path.partition("/")[2].rpartition("/")[0]
-            leaf = _transpose(leaf, shape, flattened.get(module, 1))
+            module, _, kind = path.partition("/")[2].rpartition("/")
+            if kind != "table":
+                leaf = _transpose(leaf, shape, flattened.get(module, 1))
         if leaf.shape != shape:
             found = tuple(arrays[name].shape)
             misshaped.append(f"{name} {found} for {path} {shape}")
@@ -165,6 +166,8 @@ def _transpose(array: np.ndarray, shape: tuple[int, ...], cells: int) -> np.ndar
     if len(shape) == 2 and cells > 1 and array.shape == shape[::-1]:
         side = math.isqrt(cells)
         array = array.reshape(shape[1], -1, side, side)
+    if len(shape) == 1 and array.ndim > 1 and array.size == shape[0]:
+        return array.reshape(shape)  # A vector with axes of one.
     if array.ndim == 4 and len(shape) == 4:
         return array.transpose(2, 3, 1, 0)
     if len(shape) == 2 and array.size == math.prod(shape):

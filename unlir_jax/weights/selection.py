@@ -28,7 +28,8 @@ from unlir_jax.weights.contents import NEST, Contents
 ROOT = "."
 """The key of weights that have nothing before their names."""
 
-HEAD = "params/classifier/"
+HEAD = "params/classifier/", "params/distilled_classifier/"
+"""Beginnings of the paths of classifiers."""
 
 MOST_PLACES = 20
 """How many places are looked at for a key, if they are no whole network, or for equal

@@ -35,11 +35,19 @@ _POSITIONS = (
 )
 """Names of positions, and of the tokens that may have the first of them."""
 
+_BESIDE = re.compile(
+    r"(^|[./])(mask_token|embeddings\.position_ids|pooler\.dense\.(weight|bias)|"
+    r"text_model\..*|text_projection(\.weight)?|logit_scale|logit_bias|"
+    r"relative_position_index|attn_mask)$"
+)
+"""Names of what a file has besides the network that gives logits: tokens that hide
+patches in training, poolers that no classifier reads, texts, and tables of places."""
+
 Arrays = dict[str, np.ndarray]
 
 
 class _Derived(NamedTuple):
-    """Say how an array comes from those of a file: its shape, theirs, and the way."""
+    """Say how an array is made of a file's: its shape, their names, and the way."""
 
     shape: tuple[int, ...]
     sources: tuple[str, ...]
@@ -53,16 +61,17 @@ def spelt(contents: Contents) -> Contents:
         contents: What the file holds.
 
     Returns:
-        The same arrays, but for fused ones, whose parts have names of their own;
-        positions, `[1, places, channels]` of the grid alone; and the tokens before it,
-        `[1, 1, channels]`. Nothing is read before it is asked for.
+        The same arrays, without those that give no logits, and but for fused ones,
+        whose parts have names of their own; positions, `[1, places, channels]` of the
+        grid alone; and the tokens before it, `[1, 1, channels]`. Nothing is read
+        before it is asked for.
 
     Raises:
         ValueError: There are positions of which it cannot be told whether the first
             are of tokens.
     """
     derived: dict[str, _Derived] = {}
-    gone: set[str] = set()
+    gone = {name for name in contents.shapes if _BESIDE.search(name)}
     for name, shape in contents.shapes.items():
         for pattern, parts in _FUSED:
             if re.search(pattern, name) and shape and shape[0] % len(parts) == 0:
@@ -79,7 +88,7 @@ def spelt(contents: Contents) -> Contents:
                 for place, part in enumerate(("fc1_g", "fc1_x")):
                     ours = re.sub(r"fc1(?=\.\w+$)", part, name)
                     derived[ours] = _part(name, shape, place, 2)
-        elif name.endswith("visual.proj") and len(shape) == 2:
+        elif re.search(r"(^|[./])proj$", name) and len(shape) == 2:
             gone.add(name)
             derived[f"{name}.weight"] = _Derived(
                 shape[::-1], (name,), lambda arrays, name=name: arrays[name].T
@@ -116,9 +125,9 @@ def _part(name: str, shape: tuple[int, ...], place: int, count: int) -> _Derived
 
 
 def _positions(name: str, contents: Contents) -> dict[str, _Derived]:
-    """Part a grid's positions from those of tokens, which are added to the tokens."""
+    """Part a grid's positions from the tokens' own, which are added to the tokens."""
     for ending, tokens in _POSITIONS:
-        if name != ending and not name.endswith(f".{ending}"):
+        if name != ending and not name.endswith((f".{ending}", f"/{ending}")):
             continue
         prefix = name.removesuffix(ending)
         leading = [prefix + each for each in tokens if prefix + each in contents.shapes]
