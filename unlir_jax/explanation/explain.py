@@ -2,7 +2,7 @@
 
 import datetime
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -19,6 +19,8 @@ from unlir_jax.explanation import (
     targets,
 )
 from unlir_jax.explanation.network_run import Progress
+from unlir_jax.models import factories
+from unlir_jax.models.pretrained import Pretrained
 from unlir_jax.report import explanation_page, networks_page
 from unlir_jax.saliency.spec import NONE
 from unlir_jax.split import scores
@@ -57,6 +59,7 @@ def run(
     score: scores.ScoreLike | None = None,
     controls: bool = True,
     white_level: int | float | str = "auto",
+    load: Callable[..., Pretrained] = factories.load,
     progress: Progress = lambda doing, share: None,
 ) -> ExplanationOutcome:
     """Explain images: overlays, sheets, raw maps, `results.json` and `report.html`.
@@ -94,6 +97,7 @@ def run(
             every method explains its own, and metrics measure the softmax.
         controls: Whether to score maps computed without the network as well.
         white_level: White of images of more than 8 bits, see `data.levels`.
+        load: Loads a network, as `factories.load` does.
         progress: Told how far the work is.
 
     Raises:
@@ -123,7 +127,7 @@ def run(
     told = dict(zip(found.files, zip(found.names, names, strict=True), strict=True))
     created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     if len(asked) > 1:
-        _check(asked, wish, progress)
+        _check(asked, wish, load, progress)
     # Images are read and drawn while the network computes.
     with (
         record.new_folder(output, overwrite=overwrite) as folder,
@@ -141,7 +145,7 @@ def run(
             # Nothing here holds the network, so that memory has one at a time.
             drawn.append(
                 network_run.explain(
-                    network_run.prepare(target, wish),
+                    network_run.prepare(target, wish, load),
                     wish,
                     *(told, folder, keep, pool, found.failures(), advance),
                 )
@@ -175,13 +179,16 @@ def _find(images: Sequence[str], output: str | os.PathLike[str]) -> files.Found:
 
 
 def _check(
-    asked: Sequence[targets.Target], wish: network_run.Wish, progress: Progress
+    asked: Sequence[targets.Target],
+    wish: network_run.Wish,
+    load: Callable[..., Pretrained],
+    progress: Progress,
 ) -> None:
     """Load each network once, so that what the last lacks is said before all work."""
     classes = {}
     for target in asked:
         progress(f"looking at {target.tag}", 0.0)
-        network = network_run.prepare(target, wish).network
+        network = network_run.prepare(target, wish, load).network
         classes[target.said] = network.class_names
         del network
     targets.check_label(wish.label, classes)

@@ -131,15 +131,22 @@ def file_names(target: Target, wish: Wish, images: Sequence[str]) -> set[str]:
     return {file for files in named for file in files}
 
 
-def prepare(target: Target, wish: Wish) -> Prepared:
+def prepare(
+    target: Target, wish: Wish, load: Callable[..., Pretrained] = factories.load
+) -> Prepared:
     """Load a network, and make its explainers.
+
+    Args:
+        target: The network.
+        wish: What was asked for.
+        load: Loads it, see `factories.load`.
 
     Raises:
         FileNotFoundError: The file of weights is missing.
         ValueError: An unknown network, layer or class, or a setting without sense.
     """
     methods = methods_of(target, wish)
-    network = factories.load(
+    network = load(
         target.model,
         target.weights,
         target.layer,

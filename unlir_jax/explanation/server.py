@@ -14,6 +14,8 @@ from unlir_jax import saliency
 from unlir_jax.core import extras
 from unlir_jax.data import image_files
 from unlir_jax.explanation import desk, explain, explainers, wishes
+from unlir_jax.models import factories
+from unlir_jax.models.pretrained import Pretrained
 from unlir_jax.report import html
 from unlir_jax.split import scores
 
@@ -29,6 +31,7 @@ with extras.needed("serve"):
 
 LOOPBACK = "127.0.0.1"
 MOST_BYTES = 64 << 20
+MOST_NETWORKS = 2
 HEADERS = {
     "Cache-Control": "no-store",
     "Cross-Origin-Opener-Policy": "same-origin",
@@ -39,12 +42,18 @@ HEADERS = {
 }
 
 
-def work(wish: wishes.Wish) -> desk.Work:
+def work(
+    wish: wishes.Wish, load: Callable[..., Pretrained] = factories.load
+) -> desk.Work:
     """Make what explains one photo, see `explain.run`."""
 
     def explain_photo(photo: Path, report: Path, progress: desk.Progress) -> None:
         outcome = explain.run(
-            [str(photo / wish.name)], report, **wish.settings, progress=progress
+            [str(photo / wish.name)],
+            report,
+            **wish.settings,
+            load=load,
+            progress=progress,
         )
         for failure in outcome.failed:
             raise ValueError(failure["error"])
@@ -131,10 +140,14 @@ def serve(
                 "of 1 to 65535, or 0 to choose one."
             ) from error
         jobs = desk.opened(place)
+        # The next photo finds the network, and all that was compiled for it.
+        load = functools.lru_cache(MOST_NETWORKS)(factories.load)
+        explain_by = functools.partial(work, load=load)
+        page = application(jobs, networks, token, explain_by)
         listening.listen()
         say(f"http://{LOOPBACK}:{listening.getsockname()[1]}/{token}/")
         try:
-            program(application(jobs, networks, token)).run(sockets=[listening])
+            program(page).run(sockets=[listening])
         finally:
             jobs.close()
 
