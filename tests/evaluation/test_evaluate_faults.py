@@ -152,7 +152,7 @@ def test_a_bad_option_of_a_metric_is_named_before_any_work(
 def test_what_only_the_first_batch_refuses_leaves_no_workdir(
     pictures, weights, tmp_path, monkeypatch
 ):
-    def refuse(*_):
+    def refuse(*_, first):
         raise ValueError("`option`=3 is refused by a metric when it is called.")
 
     monkeypatch.setattr(scoring, "score", refuse)

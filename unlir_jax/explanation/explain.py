@@ -19,7 +19,6 @@ from unlir_jax.explanation import (
     targets,
 )
 from unlir_jax.explanation.network_run import Progress
-from unlir_jax.models import factories
 from unlir_jax.models.pretrained import Pretrained
 from unlir_jax.report import explanation_page, networks_page
 from unlir_jax.saliency.spec import NONE
@@ -59,7 +58,7 @@ def run(
     score: scores.ScoreLike | None = None,
     controls: bool = True,
     white_level: int | float | str = "auto",
-    load: Callable[..., Pretrained] = factories.load,
+    load: Callable[..., Pretrained] | None = None,
     progress: Progress = lambda doing, share: None,
 ) -> ExplanationOutcome:
     """Explain images: overlays, sheets, raw maps, `results.json` and `report.html`.
@@ -97,7 +96,7 @@ def run(
             every method explains its own, and metrics measure the softmax.
         controls: Whether to score maps computed without the network as well.
         white_level: White of images of more than 8 bits, see `data.levels`.
-        load: Loads a network, as `factories.load` does.
+        load: Loads a network, as `factories.load` does, which is the default.
         progress: Told how far the work is.
 
     Raises:
@@ -181,7 +180,7 @@ def _find(images: Sequence[str], output: str | os.PathLike[str]) -> files.Found:
 def _check(
     asked: Sequence[targets.Target],
     wish: network_run.Wish,
-    load: Callable[..., Pretrained],
+    load: Callable[..., Pretrained] | None,
     progress: Progress,
 ) -> None:
     """Load each network once, so that what the last lacks is said before all work."""

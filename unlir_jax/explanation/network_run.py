@@ -132,21 +132,21 @@ def file_names(target: Target, wish: Wish, images: Sequence[str]) -> set[str]:
 
 
 def prepare(
-    target: Target, wish: Wish, load: Callable[..., Pretrained] = factories.load
+    target: Target, wish: Wish, load: Callable[..., Pretrained] | None = None
 ) -> Prepared:
     """Load a network, and make its explainers.
 
     Args:
         target: The network.
         wish: What was asked for.
-        load: Loads it, see `factories.load`.
+        load: Loads it; `factories.load` by default.
 
     Raises:
         FileNotFoundError: The file of weights is missing.
         ValueError: An unknown network, layer or class, or a setting without sense.
     """
     methods = methods_of(target, wish)
-    network = load(
+    network = (load or factories.load)(
         target.model,
         target.weights,
         target.layer,
