@@ -20,8 +20,10 @@ import unlir_jax
 from unlir_jax import maps, saliency, split
 from unlir_jax.report import overlay, words
 
-# Too slow for a figure, and alike Score-CAM.
-LEFT_OUT = ("ss_cam", "is_cam")
+# Too slow for a figure, and alike Score-CAM; or for transformers alone, of which no
+# package brings the weights of a classifier.
+ATTENTION = [n for n, spec in saliency.SPECS.items() if spec.head == "attention"]
+LEFT_OUT = ("ss_cam", "is_cam", *ATTENTION)
 FAMILIES: dict[str, list[str]] = {}
 for _name, _spec in saliency.SPECS.items():
     if _name not in LEFT_OUT:

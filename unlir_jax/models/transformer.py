@@ -114,7 +114,7 @@ class LayerScale(nn.Module):
     def __call__(self, tokens: jax.Array) -> jax.Array:
         fill = nn.initializers.constant(self.start)
         factor = self.param("factor", fill, (tokens.shape[-1],))
-        return tokens * factor.astype(tokens.dtype)
+        return tokens * factor.astype(tokens.dtype).reshape((1, 1, -1))
 
 
 class Block(nn.Module):
@@ -194,7 +194,7 @@ class Patches(nn.Module):
         )
         if self.bias:
             bias = self.param("bias", nn.initializers.zeros, (self.width,))
-            maps = maps + bias.astype(maps.dtype)
+            maps = maps + bias.astype(maps.dtype).reshape((1, 1, 1, -1))
         return maps
 
 
