@@ -9,6 +9,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import linen as nn
 from jax import lax
 
 from unlir_jax import metrics, saliency, split
@@ -90,7 +91,27 @@ def attending(channels=3):
     return model._replace(attention=Attention(run, 1, classify))
 
 
+def layered(channels=3):
+    """Cut a network of the same variables, whose layers are Linen modules."""
+
+    def features(variables, images):
+        maps = images.astype(variables["first"].dtype)
+        for name, width in (("first", 6), ("second", 5)):
+            convolution = nn.Conv(width, (3, 3), use_bias=False)
+            maps = convolution.apply({"params": {"kernel": variables[name]}}, maps)
+            maps = jax.nn.relu(maps)
+        return maps
+
+    def head(variables, maps):
+        params = {"kernel": variables["dense"], "bias": variables["bias"]}
+        dense = nn.Dense(len(variables["bias"]))
+        return dense.apply({"params": params}, jnp.mean(maps, axis=(1, 2)))
+
+    return split.from_functions(features, head, mean=(0.5,) * channels)
+
+
 MODELS = {channels: network(channels) for channels in (1, 3)}
+LAYERED = {channels: layered(channels) for channels in (1, 3)}
 ATTENDING = {channels: attending(channels) for channels in (1, 3)}
 
 
@@ -208,7 +229,7 @@ TRACED = {
 def explainer(name, given):
     """Make an explainer by name, with few steps."""
     known = saliency.SPECS[name]
-    models = ATTENDING if known.head == "attention" else MODELS
+    models = {"attention": ATTENDING, "linen": LAYERED}.get(known.head, MODELS)
     return saliency.METHODS[name](models[len(given.model.mean)], **known.quick)
 
 

@@ -44,9 +44,14 @@ def images(pictures):
 def networks(images):
     module, linear = Curved(), toy.Halves()
     attending, cut = small_transformer.network()
+    curved = split.from_linen(module, "conv"), toy.random_variables(module, images)
     return {
-        "any": (split.from_linen(module, "conv"), toy.random_variables(module, images)),
+        "any": curved,
         "affine": (split.from_methods(linear), toy.random_variables(linear, images)),
+        "linen": (
+            split.from_linen(module, "conv"),
+            toy.random_variables(module, images),
+        ),
         "attention": (cut, small_transformer.variables(attending)),
     }
 

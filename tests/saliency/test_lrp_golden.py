@@ -1,0 +1,48 @@
+"""Relevance against zennit's, in float64 on weights made by rule."""
+
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiers
+
+from unlir_jax import saliency
+from unlir_jax.models import filling, pretrained, zoo
+
+FOLDER = Path(__file__).parents[1] / "golden" / "relevance"
+sys.path.insert(0, str(FOLDER.parent / "backbones"))
+
+import random_state  # noqa: E402
+
+CASES = [
+    (composite, network)
+    for composite in (
+        *("epsilon_plus", "epsilon_plus_flat", "epsilon_alpha2_beta1"),
+        "epsilon_gamma_box",
+    )
+    for network in ("resnet18", "vgg11_bn")
+]
+
+
+@pytest.mark.parametrize(("composite", "name"), tiers.by_tier(CASES, 1))
+def test_maps_equal_those_of_zennit(x64, composite, name):
+    with np.load(FOLDER / f"{name}.npz") as file:
+        known = {key: file[key] for key in file.files}
+    arrays = random_state.state_dict(known["names"], known["shapes"])
+    arrays = {k: v for k, v in arrays.items() if not k.endswith("batches_tracked")}
+    key, network = zoo.find(name)
+    module = network.build()
+    variables = filling.fill(module, network, arrays, key, name)
+    variables = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), variables)
+    model = pretrained._cut(module, network, network.layer)
+    images = jnp.asarray(random_state.images(32, 32), jnp.float64)
+    labels = jnp.asarray(known["labels"])
+    mean, std = (np.asarray(each) for each in (module.mean, module.deviation))
+    box = tuple(tuple(((end - mean) / std).tolist()) for end in (0, 1))
+    given = {"box": box} if composite == "epsilon_gamma_box" else {}
+    explain = saliency.lrp(model, composite=composite, stabilizer=1e-12, **given)
+    found = np.asarray(explain(variables, images, labels))
+    assert np.abs(found - known[composite]).max() < 1e-6 * np.abs(found).max()
