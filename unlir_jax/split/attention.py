@@ -78,6 +78,30 @@ def of_linen(apply: Callable[..., PyTree], leading: int, read: str = "") -> Atte
     return Attention(run, leading, classify if read else None)
 
 
+def changed(
+    module: Module, call: Any, args: Any, kwargs: Any, change: Note
+) -> PyTree | None:
+    """Call a Linen module that gives attention, whose weights are changed.
+
+    Args:
+        module: A module that was intercepted.
+        call: Its call.
+        args: What it is called with.
+        kwargs: What else it is called with.
+        change: Function of the weights.
+
+    Returns:
+        What the module gives, or None if it gives no attention.
+    """
+    if getattr(module, "gives_attention", False):
+        return change(call(*args, **kwargs))
+    if isinstance(module, nn.MultiHeadDotProductAttention):
+        if module.attention_fn is nn.dot_product_attention:
+            with _attending(module, nn.dot_product_attention, change):
+                return call(*args, **kwargs)
+    return None
+
+
 def of_nnx(
     call: Callable[[Variables, Images, Callable[[Module], None]], PyTree], leading: int
 ) -> Attention:

@@ -52,6 +52,23 @@ def identity(inputs: jax.Array, output: jax.Array) -> jax.Array:
     return jax.lax.stop_gradient(output - path) + path
 
 
+def steady_norm(module: Module, args: Any, kwargs: Any) -> jax.Array | None:
+    """Give what a LayerNorm does, if it is one, with a deviation that is constant."""
+    if not isinstance(module, nn.LayerNorm) or kwargs or len(args) != 1:
+        return None
+    if module.reduction_axes != -1 or module.feature_axes != -1:
+        return None
+    tokens = args[0]
+    centred = tokens - jnp.mean(tokens, axis=-1, keepdims=True)
+    variance = jnp.mean(jnp.square(centred), axis=-1, keepdims=True)
+    found = centred * jax.lax.stop_gradient(jax.lax.rsqrt(variance + module.epsilon))
+    own = module.variables.get("params", {})
+    shape = (1,) * (tokens.ndim - 1) + (-1,)
+    if "scale" in own:
+        found = found * own["scale"].reshape(shape)
+    return found + own["bias"].reshape(shape) if "bias" in own else found
+
+
 def replaced(
     run: Run,
     replace: Callable[[Linear], jax.Array],

@@ -13,7 +13,7 @@ from unlir_jax.saliency.relevance.rules import Rule
 from unlir_jax.saliency.spec import explainer
 from unlir_jax.split import linear, scores
 from unlir_jax.split.linear import Linear
-from unlir_jax.types import Explainer, Images, Labels, SplitModel, Variables
+from unlir_jax.types import Explainer, Images, Labels, PyTree, SplitModel, Variables
 
 
 class Composite(NamedTuple):
@@ -142,16 +142,42 @@ def relevance(
     labels: Labels,
 ) -> jax.Array:
     """Give the relevance of what the first layer sees, `[batch, rows, columns, k]`."""
+
+    def choose(layer: Linear) -> Rule:
+        rule = composite.convolution if layer.convolves else composite.dense
+        return rule if layer.place else composite.first or rule
+
+    return propagated(model, choose, score, variables, images, labels)
+
+
+def propagated(
+    model: SplitModel,
+    choose: Callable[[Linear], Rule],
+    score: scores.Score,
+    variables: Variables,
+    images: Images,
+    labels: Labels,
+    others: Callable[..., PyTree | None] | None = None,
+) -> jax.Array:
+    """Give what `relevance` does, by a function that chooses the rule of each layer.
+
+    Args:
+        model: The network.
+        choose: Function from a layer to its rule.
+        score: Score to explain.
+        variables: Variables of the network.
+        images: Images to explain.
+        labels: Labels to explain.
+        others: Function that replaces further modules, see `linear.replaced`.
+    """
     ones = first_inputs(model, variables, images)
 
     def total(scale: jax.Array) -> tuple[jax.Array, jax.Array]:
         def replace(layer: Linear) -> jax.Array:
-            rule = composite.convolution if layer.convolves else composite.dense
-            if layer.place:
-                return rules.follow(rule, layer)
-            return rules.follow(composite.first or rule, layer, scale)
+            rule = choose(layer)
+            return rules.follow(rule, layer, 1.0 if layer.place else scale)
 
-        logits = linear.replaced(_run(model), replace)(variables, images)
+        logits = linear.replaced(_run(model), replace, others)(variables, images)
         return jnp.sum(score(logits, labels)), jnp.asarray(logits)
 
     replaced = activations.passed(total, ones)

@@ -51,7 +51,8 @@ def follow(rule: Rule, layer: Linear, scale: jax.Array | float = 1.0) -> jax.Arr
     found = output
     for part in rule.parts(layer, scale):
         total = part.total + jnp.where(part.total >= 0, 1, -1) * rule.stabilizer
-        factor = stop(part.share * output / jnp.where(total == 0, 1, total))
+        # Where nothing contributes, nothing is passed on.
+        factor = stop(jnp.where(part.total == 0, 0, part.share * output / total))
         found = found + (part.values - stop(part.values)) * factor
     return found
 
