@@ -63,7 +63,7 @@ class ExplainerSpec(NamedTuple):
         quick: Settings with which a test takes little time.
         degree: Exponent d: logits times c give the map times c^d. None: no such rule.
         head: Networks that the method explains: `any`, those with an `affine` head,
-            those whose `attention` is known, or those of `linen` modules.
+            those whose `attention` is known, or `linen` modules.
         representative: Whether the fast tier of the tests has the method.
         synonyms: Names of the method in other libraries.
         signed: Whether maps have a sign: zero means no effect, and negative values

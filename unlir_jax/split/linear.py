@@ -53,7 +53,7 @@ def identity(inputs: jax.Array, output: jax.Array) -> jax.Array:
 
 
 def steady_norm(module: Module, args: Any, kwargs: Any) -> jax.Array | None:
-    """Give what a LayerNorm does, if it is one, with a deviation that is constant."""
+    """Give what a LayerNorm does, if it is one, with a scale that is constant."""
     if not isinstance(module, nn.LayerNorm) or kwargs or len(args) != 1:
         return None
     if module.reduction_axes != -1 or module.feature_axes != -1:

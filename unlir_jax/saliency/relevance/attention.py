@@ -24,7 +24,7 @@ from unlir_jax.types import (
 @explainer(
     title="CP-LRP",
     family="relevance",
-    formula="relevance of the standardised pixels; attention and deviations constant",
+    formula="relevance of the standardised pixels; attention and scales of norms constant",
     passes="1 forward + backward",
     source="Ali et al., ICML 2022; Achtibat et al., ICML 2024",
     degree=1,
@@ -42,7 +42,7 @@ def attn_lrp(
 ) -> Explainer:
     """Pass the score back to the pixels of a transformer, and add up colours.
 
-    The weights of attention and the deviations of LayerNorms are constants, GELU passes
+    The weights of attention and the scales of LayerNorms are constants, GELU passes
     relevance on, and linear layers follow the rule gamma. It is the form that the
     authors of AttnLRP use for images; their rule for the weights is not here.
 
@@ -100,7 +100,7 @@ def attn_lrp(
 
 
 def _constant(module: Module, call: Any, args: Any, kwargs: Any) -> PyTree | None:
-    """Take attention weights and the deviations of norms as constants."""
+    """Take attention weights and the scales of norms as constants."""
     normed = linear.steady_norm(module, args, kwargs)
     if normed is not None:
         return normed
