@@ -24,7 +24,7 @@ from unlir_jax.types import (
 @explainer(
     title="CP-LRP",
     family="relevance",
-    formula="relevance of the standardised pixels; attention and scales of norms constant",
+    formula="relevance of the standardised pixels; attention and norms constant",
     passes="1 forward + backward",
     source="Ali et al., ICML 2022; Achtibat et al., ICML 2024",
     degree=1,
