@@ -1,4 +1,4 @@
-"""What explains by modules or attention sees a wrapped network's own standardisation."""
+"""What explains by modules or attention sees a wrapped network's own images."""
 
 import jax
 import jax.numpy as jnp

@@ -198,7 +198,8 @@ def _standardised(
             shares = jnp.asarray(GREY, images.dtype)
             images = jnp.sum(images * shares[None, None, None], 3, keepdims=True)
         centre, scale = (np.reshape(each, (1, 1, 1, -1)) for each in (mean, std))
-        return (images - centre.astype(images.dtype)) / scale.astype(images.dtype)
+        found = (images - centre.astype(images.dtype)) / scale.astype(images.dtype)
+        return jnp.asarray(found)
 
     def features(variables: Variables, images: Images) -> Features:
         return model.features(variables, standardised(images))
