@@ -159,10 +159,10 @@ def write(folder: Path) -> None:
     (folder / "tiny").mkdir()
     purpose = exported.Purpose(NETWORK, CLASSES, SIDE, 1.0)
     exported.write(folder / "tiny", leaves, purpose)
-    guide = ROOT / "docs" / "guides" / "own_network.md"
-    for _, text in blocks(guide):
-        if text.startswith("# nets.py"):
-            (folder / "nets.py").write_text(text)
+    for guide, file in (("own_network", "nets.py"), ("attention", "vits.py")):
+        for _, text in blocks(ROOT / "docs" / "guides" / f"{guide}.md"):
+            if text.startswith(f"# {file}"):
+                (folder / file).write_text(text)
     (folder / "configs").symlink_to(ROOT / "configs")
     (folder / "benchmarks").symlink_to(ROOT / "benchmarks")
     (folder / "launch").symlink_to(ROOT / "launch")

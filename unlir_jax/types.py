@@ -57,7 +57,7 @@ class Attended(NamedTuple):
     Attributes:
         logits: `[batch, classes]`.
         weights: Weights of each block, `[batch, heads, queries, keys]`.
-        tokens: Behind each block, `[batch, tokens, channels]`.
+        tokens: Tokens behind each block, `[batch, tokens, channels]`.
     """
 
     logits: jax.Array
@@ -89,12 +89,15 @@ class SplitModel(NamedTuple):
     `mean` is the colour, in [0, 1], that the network sees as zero: what "mean"
     baselines and the borders of a blur are made of. Black for a network that
     normalises nothing. `attention` reads the weights of a transformer.
+    `run(variables, images) -> logits` is the whole network, not compiled: what
+    intercepts modules sees them at each call.
     """
 
     features: Callable[[Variables, Images], Features]
     head: Callable[[Variables, Features], Logits]
     mean: tuple[float, ...] = (0.0, 0.0, 0.0)
     attention: Attention | None = None
+    run: Callable[[Variables, Images], Logits] | None = None
 
 
 @runtime_checkable

@@ -20,8 +20,11 @@ import unlir_jax
 from unlir_jax import maps, saliency, split
 from unlir_jax.report import overlay, words
 
-# Too slow for a figure, and alike Score-CAM.
-LEFT_OUT = ("ss_cam", "is_cam")
+# Too slow for a figure, and alike Score-CAM; or for transformers alone, of which no
+# package brings the weights of a classifier; or one method of many rules.
+ATTENTION = [n for n, spec in saliency.SPECS.items() if spec.head == "attention"]
+RELEVANCE = [n for n, spec in saliency.SPECS.items() if spec.family == "relevance"]
+LEFT_OUT = ("ss_cam", "is_cam", *ATTENTION, *RELEVANCE)
 FAMILIES: dict[str, list[str]] = {}
 for _name, _spec in saliency.SPECS.items():
     if _name not in LEFT_OUT:

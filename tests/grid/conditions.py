@@ -9,10 +9,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import linen as nn
 from jax import lax
 
 from unlir_jax import metrics, saliency, split
 from unlir_jax.metrics import spec
+from unlir_jax.types import Attended, Attention
 
 KEY = jax.random.key(0)
 LABELS = np.asarray([0, 2])
@@ -54,7 +56,63 @@ def network(channels=3):
     return split.from_functions(features, head, mean=(0.5,) * channels)
 
 
+def attending(channels=3):
+    """Cut a network of the same variables, whose class token attends to all pixels."""
+
+    def run(variables, images, added=(), apart=False):
+        del apart
+        tokens = maps_of(variables, images).reshape(len(images), -1, 6)
+        tokens = jnp.concatenate([tokens.mean(1, keepdims=True), tokens], axis=1)
+        query, key, value = (tokens @ variables["second"][0, i] for i in range(3))
+        scores = jnp.einsum("bqc,bkc->bqk", query, key)[:, None]
+        weights = jax.nn.softmax(scores, axis=-1)
+        weights = weights + added[0] if added else weights
+        mixed = jnp.einsum("bhqk,bkc->bqc", weights, value)
+        logits = mixed[:, 0] @ variables["dense"] + variables["bias"][None]
+        return Attended(logits, (weights,), (mixed,))
+
+    def maps_of(variables, images):
+        return lax.conv_general_dilated(
+            images.astype(variables["first"].dtype),
+            variables["first"],
+            (1, 1),
+            "SAME",
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        )
+
+    def classify(variables, tokens):
+        return tokens.mean(1) @ variables["dense"] + variables["bias"][None]
+
+    model = split.from_functions(
+        lambda variables, images: split.Features(maps_of(variables, images), images),
+        lambda variables, features: run(variables, features.context).logits,
+        mean=(0.5,) * channels,
+    )
+    return model._replace(attention=Attention(run, 1, classify))
+
+
+def layered(channels=3):
+    """Cut a network of the same variables, whose layers are Linen modules."""
+
+    def features(variables, images):
+        maps = images.astype(variables["first"].dtype)
+        for name, width in (("first", 6), ("second", 5)):
+            convolution = nn.Conv(width, (3, 3), use_bias=False)
+            maps = convolution.apply({"params": {"kernel": variables[name]}}, maps)
+            maps = jax.nn.relu(maps)
+        return maps
+
+    def head(variables, maps):
+        params = {"kernel": variables["dense"], "bias": variables["bias"]}
+        dense = nn.Dense(len(variables["bias"]))
+        return dense.apply({"params": params}, jnp.mean(maps, axis=(1, 2)))
+
+    return split.from_functions(features, head, mean=(0.5,) * channels)
+
+
 MODELS = {channels: network(channels) for channels in (1, 3)}
+LAYERED = {channels: layered(channels) for channels in (1, 3)}
+ATTENDING = {channels: attending(channels) for channels in (1, 3)}
 
 
 def variables(classes=4, channels=3, dtype=np.float32):
@@ -170,7 +228,9 @@ TRACED = {
 
 def explainer(name, given):
     """Make an explainer by name, with few steps."""
-    return saliency.METHODS[name](given.model, **saliency.SPECS[name].quick)
+    known = saliency.SPECS[name]
+    models = {"attention": ATTENDING, "linen": LAYERED}.get(known.head, MODELS)
+    return saliency.METHODS[name](models[len(given.model.mean)], **known.quick)
 
 
 NEEDS = {name: spec.needs for name, spec in metrics.SPECS.items()}

@@ -132,6 +132,7 @@ def test_a_value_does_not_depend_on_devices(network, inputs, name):
             ("aopc_morf", {"regions": 9}, 10),
             ("aopc_lerf", {"regions": 9}, 10),
             ("symmetric_relevance_gain", {"regions": 8}, 17),
+            ("saco", {"regions": 9}, 10),
             ("infidelity", {"samples": 9}, 10),
             ("max_sensitivity", {"samples": 5}, 5),
             ("average_drop", {}, 2),

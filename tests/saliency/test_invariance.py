@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import small_transformer
 import tiers
 import toy
 from flax import linen as nn
@@ -14,6 +15,8 @@ from unlir_jax.saliency import SPECS
 
 LABELS = jnp.asarray([0, 3, 1, 2, 2, 0, 1])
 KEY = jax.random.key(0)
+# Those of a network that sees nothing attend to all tokens alike.
+WITHOUT_LABELS = ("raw_attention", "attention_rollout")
 # One of each way to loop over images, masks or steps: dealt out to several devices too.
 SPREAD = [name for name, spec in SPECS.items() if spec.representative]
 
@@ -40,15 +43,22 @@ def images(pictures):
 @pytest.fixture(scope="module")
 def networks(images):
     module, linear = Curved(), toy.Halves()
+    attending, cut = small_transformer.network()
+    curved = split.from_linen(module, "conv"), toy.random_variables(module, images)
     return {
-        False: (split.from_linen(module, "conv"), toy.random_variables(module, images)),
-        True: (split.from_methods(linear), toy.random_variables(linear, images)),
+        "any": curved,
+        "affine": (split.from_methods(linear), toy.random_variables(linear, images)),
+        "linen": (
+            split.from_linen(module, "conv"),
+            toy.random_variables(module, images),
+        ),
+        "attention": (cut, small_transformer.variables(attending)),
     }
 
 
 def make(name, networks):
-    """Make an explainer and its variables; some are defined on a linear head only."""
-    cut, variables = networks[SPECS[name].head == "affine"]
+    """Make an explainer and its variables; some are defined on few networks."""
+    cut, variables = networks[SPECS[name].head]
     return saliency.METHODS[name](cut, **SPECS[name].quick), variables
 
 
@@ -81,11 +91,14 @@ def test_a_map_does_not_depend_on_devices(networks, images, name):
     np.testing.assert_allclose(spread, together[eight], atol=1e-5 * scale)
 
 
+ORDERED = {"ss_cam", *(name for name in SPECS if SPECS[name].head == "attention")}
+
+
 @pytest.mark.parametrize(
-    "name", tiers.by_tier(n for n in saliency.METHODS if n != "ss_cam")
+    "name", tiers.by_tier(n for n in saliency.METHODS if n not in ORDERED)
 )
 def test_order_of_filters_does_not_matter(networks, images, name):
-    """The noise of SS-CAM belongs to the number of a filter."""
+    """The noise of SS-CAM belongs to the number of a filter; tokens have no filters."""
     explain, variables = make(name, networks)
     order = jnp.asarray([3, 1, 5, 0, 2, 4])
     params = dict(variables["params"])
@@ -109,8 +122,9 @@ DEGREES = {n: s.degree for n, s in SPECS.items() if s.degree is not None}
 def test_a_positive_scale_of_the_logits_scales_the_map(networks, images, name):
     explain, variables = make(name, networks)
     params = variables["params"]
-    dense = jax.tree.map(lambda leaf: 4 * leaf, params["dense"])
-    larger = {"params": params | {"dense": dense}}
+    last = "classifier" if SPECS[name].head == "attention" else "dense"
+    dense = jax.tree.map(lambda leaf: 4 * leaf, params[last])
+    larger = {"params": params | {last: dense}}
     expected = explain(variables, images, LABELS, key=KEY) * 4 ** DEGREES[name]
     found = explain(larger, images, LABELS, key=KEY)
     np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
@@ -122,8 +136,21 @@ def test_a_network_that_sees_nothing_gives_no_nan(networks, images, name):
     blind = jax.tree.map(jnp.zeros_like, variables)
     found = explain(blind, images, LABELS, key=KEY)
     assert jnp.isfinite(found).all()
-    if name not in saliency.CONTROLS:
+    if name in WITHOUT_LABELS:
+        assert (found == found[:1, :1, :1]).all() and (found > 0).all()
+    elif name not in saliency.CONTROLS:
         assert (found == 0).all()
+
+
+@pytest.mark.parametrize("name", tiers.by_tier(WITHOUT_LABELS, 1))
+def test_attention_itself_does_not_depend_on_labels(networks, images, name):
+    explain, variables = make(name, networks)
+    found, others = (
+        np.asarray(explain(variables, images, labels, key=KEY))
+        for labels in (LABELS, (LABELS + 1) % 5)
+    )
+    np.testing.assert_array_equal(found, others)
+    assert (np.ptp(found, axis=(1, 2)) > 0).all()
 
 
 def test_error_of_the_field_too_few_labels_are_refused(unchecked, networks, images):

@@ -19,7 +19,10 @@ TAKES = [
     for name, factory in saliency.METHODS.items()
     if "score" in inspect.signature(factory).parameters
 ]
-WITHOUT = {"cam", "finer_cam", "eigen_cam", *saliency.CONTROLS}
+WITHOUT = {
+    *("cam", "finer_cam", "eigen_cam", "raw_attention", "attention_rollout"),
+    *saliency.CONTROLS,
+}
 """Methods that are defined for a score of their own, or for none."""
 FAMILIES = {
     "grad_cam": {},

@@ -21,6 +21,7 @@ from unlir_jax.metrics.faithfulness.aopc import (
     aopc_lerf as aopc_lerf,
     symmetric_relevance_gain as symmetric_relevance_gain,
 )
+from unlir_jax.metrics.faithfulness.saco import saco as saco
 from unlir_jax.metrics.faithfulness.infidelity import infidelity as infidelity
 from unlir_jax.metrics.faithfulness.sparseness import (
     complexity as complexity,

@@ -193,16 +193,29 @@ def _standardised(
     if not grey and not mean.any() and (std == 1).all():
         return model
 
-    def features(variables: Variables, images: Images) -> Features:
+    def standardised(images: Images) -> jax.Array:
         if grey:
             shares = jnp.asarray(GREY, images.dtype)
             images = jnp.sum(images * shares[None, None, None], 3, keepdims=True)
         centre, scale = (np.reshape(each, (1, 1, 1, -1)) for each in (mean, std))
-        images = (images - centre.astype(images.dtype)) / scale.astype(images.dtype)
-        return model.features(variables, images)
+        found = (images - centre.astype(images.dtype)) / scale.astype(images.dtype)
+        return jnp.asarray(found)
+
+    def features(variables: Variables, images: Images) -> Features:
+        return model.features(variables, standardised(images))
+
+    # What is compiled hides its modules: `run` and `attention` go around it.
+    def run(variables: Variables, images: Images) -> Any:
+        return model.run(variables, standardised(images)) if model.run else None
+
+    def attend(variables: Variables, images: Images, *further: Any) -> Any:
+        known = model.attention
+        return known.run(variables, standardised(images), *further) if known else None
 
     seen = np.broadcast_to(mean, (3,)).tolist() if mean.any() else model.mean
-    return cut(features, model.head, tuple(seen))
+    found = cut(features, model.head, tuple(seen))
+    known = model.attention and model.attention._replace(run=attend)
+    return found._replace(run=run if model.run else None, attention=known)
 
 
 def _try(model: SplitModel, variables: Variables, size: int) -> int:

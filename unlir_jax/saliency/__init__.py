@@ -78,6 +78,12 @@ from unlir_jax.saliency.attention.relevance import (
     attention_grad_cam as attention_grad_cam,
     legrad as legrad,
 )
+from unlir_jax.saliency.relevance.lrp import (
+    lrp as lrp,
+    Composite as Composite,
+    conservation as conservation,
+)
+from unlir_jax.saliency.relevance.attention import attn_lrp as attn_lrp
 from unlir_jax.saliency.controls import (
     fake_cam as fake_cam,
     random as random,

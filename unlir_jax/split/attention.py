@@ -1,16 +1,36 @@
-"""Attention of a Linen transformer: its weights, and derivatives by them.
+"""Attention of a transformer in Linen or NNX: its weights, and derivatives by them.
 
-A module with `gives_attention = True` returns weights `[batch, heads, queries, keys]`,
-and one with `gives_tokens = True` the tokens behind a block, which it takes first.
+What gives weights `[batch, heads, queries, keys]` is a module with
+`gives_attention = True`, or flax's own `MultiHeadDotProductAttention` of Linen and
+`MultiHeadAttention` of NNX, as they are. In Linen a module with `gives_tokens = True`
+gives the tokens behind a block, which it takes first.
 """
 
-from collections.abc import Callable, Sequence
+import contextlib
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import linen as nn
+from jax.extend import core
 
-from unlir_jax.types import Attended, Attention, Images, PyTree, SplitModel, Variables
+from unlir_jax.split import functions, taps
+from unlir_jax.split import tokens as layouts
+from unlir_jax.types import (
+    Attended,
+    Attention,
+    Images,
+    Module,
+    PyTree,
+    SplitModel,
+    Variables,
+)
+
+_ATTEND = "attention_fn"
+Note = Callable[[jax.Array], jax.Array]
+"""Keep weights, and give what takes their place."""
 
 
 def of_linen(apply: Callable[..., PyTree], leading: int, read: str = "") -> Attention:
@@ -30,16 +50,17 @@ def of_linen(apply: Callable[..., PyTree], leading: int, read: str = "") -> Atte
     ) -> Attended:
         weights: list[jax.Array] = []
         tokens: list[jax.Array] = []
+        note = _noting(weights, added)
 
         def intercept(call: Any, args: Any, kwargs: Any, context: Any) -> PyTree:
             module = context.module
             if context.method_name != "__call__":
                 return call(*args, **kwargs)
             if getattr(module, "gives_attention", False):
-                found = call(*args, **kwargs)
-                found = found + added[len(weights)] if added else found
-                weights.append(found)
-                return found
+                return note(call(*args, **kwargs))
+            if isinstance(module, nn.MultiHeadDotProductAttention):
+                with _attending(module, nn.dot_product_attention, note):
+                    return call(*args, **kwargs)
             if getattr(module, "gives_tokens", False):
                 if apart:
                     args = jax.lax.stop_gradient(args[0]), *args[1:]
@@ -57,6 +78,87 @@ def of_linen(apply: Callable[..., PyTree], leading: int, read: str = "") -> Atte
     return Attention(run, leading, classify if read else None)
 
 
+def changed(
+    module: Module, call: Any, args: Any, kwargs: Any, change: Note
+) -> PyTree | None:
+    """Call a Linen module that gives attention, whose weights are changed.
+
+    Args:
+        module: A module that was intercepted.
+        call: Its call.
+        args: What it is called with.
+        kwargs: What else it is called with.
+        change: Function of the weights.
+
+    Returns:
+        What the module gives, or None if it gives no attention.
+    """
+    if getattr(module, "gives_attention", False):
+        return change(call(*args, **kwargs))
+    if isinstance(module, nn.MultiHeadDotProductAttention):
+        if module.attention_fn is nn.dot_product_attention:
+            with _attending(module, nn.dot_product_attention, change):
+                return call(*args, **kwargs)
+    return None
+
+
+def of_nnx(
+    call: Callable[[Variables, Images, Callable[[Module], None]], PyTree], leading: int
+) -> Attention:
+    """Make what runs an NNX network and gives its attention.
+
+    Args:
+        call: `(variables, images, prepare) -> logits` of a copy of the network, which
+            `prepare` changes before.
+        leading: Number of tokens before the grid.
+    """
+
+    def run(
+        variables: Variables,
+        images: Images,
+        added: Sequence[jax.Array] = (),
+        apart: bool = False,
+    ) -> Attended:
+        del apart  # No module of NNX says that it is a block.
+        weights: list[jax.Array] = []
+        note = _noting(weights, added)
+
+        with contextlib.ExitStack() as stack:
+
+            def prepare(network: Module) -> None:
+                for module in _unique(network):
+                    stack.enter_context(_watched(module, note))
+
+            logits = call(variables, images, prepare)
+        return Attended(logits, tuple(weights), ())
+
+    return Attention(run, leading)
+
+
+def filled(model: SplitModel, tokens: layouts.Layout | None) -> SplitModel:
+    """Add what reads the attention of a Linen network whose tokens are laid out."""
+    if tokens is None or model.run is None:
+        return model
+    leading = layouts.check(tokens).leading
+    return model._replace(attention=of_linen(model.run, leading))
+
+
+def filled_nnx(
+    model: SplitModel,
+    tokens: layouts.Layout | None,
+    run: Callable[..., PyTree],
+    output: functions.Output,
+) -> SplitModel:
+    """Add what reads the attention of an NNX network whose tokens are laid out."""
+    if tokens is None:
+        return model
+
+    def call(variables: Variables, images: Images, prepare: Any) -> PyTree:
+        return functions.chosen(run(variables, images, prepare), output)
+
+    return model._replace(attention=of_nnx(call, layouts.check(tokens).leading))
+
+
 def check(model: SplitModel, variables: Variables, images: Images) -> Attention:
     """Give the attention of a network, all of whose blocks see all tokens.
 
@@ -68,8 +170,8 @@ def check(model: SplitModel, variables: Variables, images: Images) -> Attention:
     if known is None or not found:
         raise ValueError(
             "`model` is a network without attention that is known; expected a vision "
-            "transformer of `unlir models`, or a Linen network whose modules say "
-            "`gives_attention = True`."
+            "transformer of `unlir models`, or one of Linen or NNX that is cut with "
+            "`tokens=`, see the guide on attention."
         )
     batch, _, queries, keys = found[0]
     if batch != len(images) or queries != keys or len({s[2:] for s in found}) > 1:
@@ -87,3 +189,79 @@ def _weights(
 ) -> list[tuple[int, ...]]:
     attended = jax.eval_shape(known.run, variables, images)
     return [each.shape for each in attended.weights]
+
+
+def _noting(weights: list[jax.Array], added: Sequence[jax.Array]) -> Note:
+    """Make what keeps weights, and adds to them what is differentiated by."""
+    outside = core.get_opaque_trace_state(convention="nnx")
+
+    def note(found: jax.Array) -> jax.Array:
+        if core.get_opaque_trace_state(convention="nnx") != outside:
+            raise ValueError(
+                "`model` has attention under a transformation, such as scan, remat or "
+                "vmap, out of which no weights can be taken; expected blocks that are "
+                "called one by one."
+            )
+        found = found + added[len(weights)] if added else found
+        weights.append(found)
+        return found
+
+    return note
+
+
+@contextlib.contextmanager
+def _attending(module: Module, usual: Any, note: Note) -> Iterator[None]:
+    """Have a module of flax, if it attends in the usual way, give its weights."""
+    if getattr(module, _ATTEND) is not usual:
+        yield
+        return
+    object.__setattr__(module, _ATTEND, _noted(usual, note))
+    try:
+        yield
+    finally:
+        object.__setattr__(module, _ATTEND, usual)
+
+
+def _noted(usual: Callable[..., jax.Array], note: Note) -> Callable[..., jax.Array]:
+    """Make what attends as flax does, by weights that are noted."""
+    weights_of = nn.dot_product_attention_weights
+    if usual is not nn.dot_product_attention:
+        from flax.nnx.nn import attention
+
+        weights_of = attention.dot_product_attention_weights
+
+    @functools.wraps(usual)
+    def attend(
+        query: jax.Array, key: jax.Array, value: jax.Array, **settings: Any
+    ) -> jax.Array:
+        named = {"qk_attn_weights_einsum": "einsum"}
+        mix = settings.pop("attn_weights_value_einsum", None) or jnp.einsum
+        settings = {named.get(name, name): each for name, each in settings.items()}
+        weights = note(weights_of(query, key, **settings))
+        precision = settings.get("precision")
+        with_precision = {} if precision is None else {"precision": precision}
+        value = value.astype(weights.dtype)
+        return mix("...hqk,...khd->...qhd", weights, value, **with_precision)
+
+    return attend
+
+
+def _unique(network: Module) -> list[Module]:
+    """List the modules of an NNX network, each once."""
+    found = [taps.find(network, path) for path in taps.paths(network)]
+    return [*{id(module): module for module in found}.values()]
+
+
+@contextlib.contextmanager
+def _watched(module: Module, note: Note) -> Iterator[None]:
+    """Have a module of NNX give its weights, if it has some."""
+    from flax import nnx
+
+    if getattr(module, "gives_attention", False):
+        with taps.tapped(module, lambda own, args, kwargs: note(own(*args, **kwargs))):
+            yield
+    elif isinstance(module, nnx.MultiHeadAttention):
+        with _attending(module, nnx.dot_product_attention, note):
+            yield
+    else:
+        yield

@@ -67,6 +67,7 @@ def cut(
     output: Output = None,
     *,
     in_chunks: bool = False,
+    plain: Callable[[Variables, Images], PyTree] | None = None,
 ) -> SplitModel:
     """Compile two halves, and keep them apart in programs that have both.
 
@@ -78,6 +79,8 @@ def cut(
         output: See `from_functions`.
         in_chunks: Whether a CPU's host may run it on a few images of a batch at a time,
             as no image's result depends on the others.
+        plain: `(variables, images) -> results` of the whole network, where its halves
+            run some of it twice.
     """
     layout = None if tokens is None else layouts.check(tokens)
 
@@ -93,11 +96,16 @@ def cut(
         if layout is not None:
             leading, context = cut.context
             cut = Features(layouts.from_grid(cut.maps, leading), context)
-        return _chosen(head(variables, cut), output)
+        return chosen(head(variables, cut), output)
+
+    def run(variables: Variables, images: Images) -> Logits:
+        if plain is not None:
+            return chosen(plain(variables, images), output)
+        return chosen(head(variables, features(variables, images)), output)
 
     compiled = jax.jit(first)
     compiled = _in_chunks(compiled) if in_chunks else compiled
-    return SplitModel(compiled, jax.jit(second), tuple(mean))
+    return SplitModel(compiled, jax.jit(second), tuple(mean), run=run)
 
 
 def _in_chunks(
@@ -132,7 +140,7 @@ def _joined(chunks: Sequence[Features], count: int) -> Features:
     return jax.tree.map(join, *chunks)
 
 
-def _chosen(results: PyTree, output: Output) -> Logits:
+def chosen(results: PyTree, output: Output) -> Logits:
     """Give the logits among a network's results."""
     if output is not None:
         try:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from unlir_jax.core.document_types import Document
-from unlir_jax.split import mode, program
+from unlir_jax.split import attention, mode, program
 from unlir_jax.split.functions import BLACK, Output, cut
 from unlir_jax.split.tokens import Layout
 from unlir_jax.types import (
@@ -77,7 +77,8 @@ def from_methods(
         alone = isinstance(cut.context, tuple) and not cut.context
         return run(variables, cut.maps if alone else cut, method=head)
 
-    return cut(first, second, mean, tokens, output, in_chunks=not allow_training)
+    model = cut(first, second, mean, tokens, output, in_chunks=not allow_training)
+    return attention.filled(model, tokens)
 
 
 def from_linen(
@@ -103,7 +104,8 @@ def from_linen(
             the submodule's output leads. A function that is not among JAX's own has a
             name there if `jax.jit` decorates it.
         mean: The colour in [0, 1] that the network sees as zero.
-        tokens: As in `from_functions`; so is `output`.
+        tokens: As in `from_functions`; so is `output`. Then `SplitModel.attention`
+            reads the network's attention, see `split.attention`.
         output: Logits among several outputs.
         allow_training: Take a network in training mode as it is: batch normalisation
             of the batch's images, and dropout by the keys that stand among the
@@ -139,7 +141,11 @@ def from_linen(
         _, logits = run(variables, cut.context, cut.maps)
         return logits
 
-    return cut(features, head, mean, tokens, output, in_chunks=not allow_training)
+    plain = functools.partial(mode.apply, module, training=allow_training, **arguments)
+    chunks = not allow_training
+    halves = features, head, mean, tokens, output
+    model = cut(*halves, in_chunks=chunks, plain=plain)
+    return attention.filled(model, tokens)
 
 
 def run_to(

@@ -9,7 +9,7 @@ import jax
 from jax.extend import core
 
 from unlir_jax import tree
-from unlir_jax.split import mode, program, taps
+from unlir_jax.split import attention, mode, program, taps
 from unlir_jax.split.functions import BLACK, Output, cut
 from unlir_jax.split.tokens import Layout
 from unlir_jax.types import (
@@ -49,7 +49,8 @@ def from_nnx(
             `"blocks/2>relu"`: the result of the first `relu` to which the submodule's
             output leads, see `from_linen`.
         mean: The colour in [0, 1] that the network sees as zero.
-        tokens: As in `from_functions`; so is `output`.
+        tokens: As in `from_functions`; so is `output`. Then `SplitModel.attention`
+            reads the network's attention, see `split.attention`.
         output: Logits among several outputs.
         allow_training: Take a network in training mode as it is: batch normalisation
             of the batch's images, and dropout by the keys among the variables, the
@@ -106,15 +107,43 @@ def from_nnx(
 
         return call(variables, head, decide)
 
+    def run(variables: Variables, images: Images, prepare: Prepared) -> PyTree:
+        decide = functools.partial(_prepared, prepare, at, features, head, arguments)
+        return call(variables, "__call__" if at else head, lambda n: decide(n, images))
+
+    def plain(variables: Variables, images: Images) -> PyTree:
+        return run(variables, images, lambda network: None)
+
     from flax import nnx  # Slow to import, and only NNX users need it.
 
-    chunks = not allow_training
-    model = cut(first, second, mean, tokens, output, in_chunks=chunks)
+    halves = first, second, mean, tokens, output
+    model = cut(*halves, in_chunks=not allow_training, plain=plain)
+    model = attention.filled_nnx(model, tokens, run, output)
     return model, nnx.state(module)
 
 
+Prepared = Callable[[Module], None]
+"""What changes a copy of a network before it runs."""
+
 Runner = Callable[[Variables, str, Callable[[Module], PyTree]], PyTree]
 """`(variables, method, function of the merged module) -> its result`."""
+
+
+def _prepared(
+    prepare: Prepared,
+    at: str,
+    features: str,
+    head: str,
+    arguments: dict[str, object],
+    network: Module,
+    images: Images,
+) -> PyTree:
+    """Run a copy of a network that is changed before."""
+    prepare(network)
+    if at:
+        return network(images, **arguments)
+    maps = getattr(network, features)(images, **arguments)
+    return getattr(network, head)(maps, **arguments)
 
 
 def _runner(module: Module, allow_training: bool) -> Runner:

@@ -9,7 +9,15 @@ import jax.numpy as jnp
 from unlir_jax import split
 from unlir_jax.core import choices
 from unlir_jax.split import scores
-from unlir_jax.types import Array, Explainer, Images, Labels, SplitModel, Variables
+from unlir_jax.types import (
+    Array,
+    Attended,
+    Explainer,
+    Images,
+    Labels,
+    SplitModel,
+    Variables,
+)
 
 Heads = Literal["mean", "max", "min"]
 _FUSED: dict[str, Callable[..., jax.Array]] = {
@@ -39,9 +47,28 @@ def check_start(start: int) -> None:
         raise ValueError(f"`start`={start}; expected the number of a block, from 0.")
 
 
+def check_block(name: str, block: int, weights: Weights) -> None:
+    """Refuse the number of a block that a network does not have.
+
+    Raises:
+        ValueError: There are fewer blocks.
+    """
+    if not -len(weights) <= block < len(weights):
+        least = 0 if name == "start" else -len(weights)
+        raise ValueError(
+            f"`{name}`={block}, but the network has {len(weights)} blocks; expected "
+            f"{least} to {len(weights) - 1}."
+        )
+
+
 def fused(weights: jax.Array, heads: Heads) -> jax.Array:
     """Fuse heads: `[batch, queries, keys]`."""
     return _FUSED[heads](weights, axis=1)
+
+
+def leading(model: SplitModel) -> int:
+    """Count the tokens before the grid."""
+    return model.attention.leading if model.attention else 0
 
 
 def first_row(weights: jax.Array, leading: int) -> jax.Array:
@@ -57,14 +84,14 @@ def first_row(weights: jax.Array, leading: int) -> jax.Array:
 
 def explainer(
     model: SplitModel,
-    relevance: Callable[[Variables, Images, Labels], jax.Array],
+    relevance: Callable[[Variables, Images, Labels], tuple[jax.Array, jax.Array]],
     score: scores.Score | None = None,
 ) -> Explainer:
     """Make an explainer of what gives a number for each token.
 
     Args:
         model: A network whose attention is known.
-        relevance: `(variables, images, labels) -> [batch, tokens]`.
+        relevance: `(variables, images, labels) -> ([batch, tokens], logits)`.
         score: Score that is explained; None where the labels play no part.
     """
 
@@ -72,8 +99,11 @@ def explainer(
     def compute(variables: Variables, images: Images, labels: Labels) -> jax.Array:
         known = split.attention.check(model, variables, images)
         features = jax.eval_shape(model.features, variables, images)
-        found = relevance(variables, images, labels)[:, known.leading :]
-        return found.reshape(len(images), *features.maps.shape[1:3])
+        found, logits = relevance(variables, images, labels)
+        grid = found[:, known.leading :].reshape(len(images), *features.maps.shape[1:3])
+        # A network that gives no numbers is not explained, whatever it attends to.
+        wrong = split.meaningless(logits.reshape(len(images), 1, -1))
+        return grid * jnp.where(wrong, jnp.nan, 1).astype(grid.dtype)
 
     @split.guarded(model, score)
     def explain(
@@ -85,10 +115,10 @@ def explainer(
     return explain
 
 
-def read(model: SplitModel, variables: Variables, images: Images) -> Weights:
-    """Give the weights of each block, `[batch, heads, queries, keys]`."""
+def read(model: SplitModel, variables: Variables, images: Images) -> Attended:
+    """Give logits, and the weights of each block, `[batch, heads, queries, keys]`."""
     known = split.attention.check(model, variables, images)
-    return known.run(variables, images).weights
+    return known.run(variables, images)
 
 
 def differentiated(
@@ -97,16 +127,16 @@ def differentiated(
     variables: Variables,
     images: Images,
     labels: Labels,
-) -> tuple[Weights, Weights]:
-    """Give the weights of each block, and the score's derivatives by them."""
+) -> tuple[Attended, Weights]:
+    """Give what `read` gives, and the score's derivatives by the weights."""
     known = split.attention.check(model, variables, images)
 
-    def total(added: Weights) -> tuple[jax.Array, Weights]:
+    def total(added: Weights) -> tuple[jax.Array, Attended]:
         attended = known.run(variables, images, added)
-        return jnp.sum(score(attended.logits, labels)), attended.weights
+        return jnp.sum(score(attended.logits, labels)), attended
 
-    gradients, weights = jax.grad(total, has_aux=True)(zeros(model, variables, images))
-    return weights, gradients
+    gradients, attended = jax.grad(total, has_aux=True)(zeros(model, variables, images))
+    return attended, gradients
 
 
 def zeros(model: SplitModel, variables: Variables, images: Array) -> Weights:

@@ -14,7 +14,7 @@ from unlir_jax.types import Explainer, Images, Labels, SplitModel, Variables
     title="Generic attention",
     family="attention",
     formula="the class token's row of `Π (I + mean(relu(g A)))`, `g = ∂y/∂A`",
-    passes="1 forward, 1 backward",
+    passes="1 forward + backward",
     source="Chefer et al., ICCV 2021",
     degree=None,
     head="attention",
@@ -36,15 +36,20 @@ def generic_attention(
     reading.check_start(start)
     explained = scores.resolve(score)
 
-    def relevance(variables: Variables, images: Images, labels: Labels) -> jax.Array:
+    def relevance(
+        variables: Variables, images: Images, labels: Labels
+    ) -> tuple[jax.Array, jax.Array]:
         given = model, explained, variables, images, labels
-        weights, gradients = reading.differentiated(*given)
-        row = reading.first_row(weights[0], model.attention.leading)
+        attended, gradients = reading.differentiated(*given)
+        weights = attended.weights
+        reading.check_block("start", start, weights)
+        row = reading.first_row(weights[0], reading.leading(model))
         pairs = [*zip(weights, gradients, strict=True)][start:]
         for each, gradient in reversed(pairs):
             mixed = jnp.mean(jax.nn.relu(gradient * each), axis=1)
             row = row + jnp.einsum("bq,bqk->bk", row, mixed)
-        return row - reading.first_row(weights[0], model.attention.leading)
+        own = reading.first_row(weights[0], reading.leading(model))
+        return row - own, attended.logits
 
     return reading.explainer(model, relevance, explained)
 
@@ -53,7 +58,7 @@ def generic_attention(
     title="Attention Grad-CAM",
     family="attention",
     formula="`relu(mean(w A))` over heads, `w` the mean of `∂y/∂A` over the grid",
-    passes="1 forward, 1 backward",
+    passes="1 forward + backward",
     source="Chefer et al., CVPR 2021",
     degree=1,
     head="attention",
@@ -76,16 +81,21 @@ def attention_grad_cam(
     """
     explained = scores.resolve(score)
 
-    def relevance(variables: Variables, images: Images, labels: Labels) -> jax.Array:
+    def relevance(
+        variables: Variables, images: Images, labels: Labels
+    ) -> tuple[jax.Array, jax.Array]:
         given = model, explained, variables, images, labels
-        weights, gradients = (each[block] for each in reading.differentiated(*given))
-        leading = model.attention.leading
+        attended, slopes = reading.differentiated(*given)
+        reading.check_block("block", block, slopes)
+        weights, gradients = attended.weights[block], slopes[block]
+        leading = reading.leading(model)
         row = reading.first_row(weights, leading)
         weights, gradients = (
             jnp.einsum("bq,bhqk->bhk", row, each) for each in (weights, gradients)
         )
         scale = jnp.mean(gradients[..., leading:], axis=-1, keepdims=True)
-        return jax.nn.relu(jnp.mean(scale * weights, axis=1))
+        found = jax.nn.relu(jnp.mean(scale * weights, axis=1))
+        return found, attended.logits
 
     return reading.explainer(model, relevance, explained)
 
@@ -94,7 +104,7 @@ def attention_grad_cam(
     title="LeGrad",
     family="attention",
     formula="`Σ mean(relu(∂y_l/∂A_l))` over blocks, `y_l` read from block `l` itself",
-    passes="1 forward, 1 backward",
+    passes="1 forward + backward",
     source="Bousselham et al., ICCV 2025",
     degree=1,
     head="attention",
@@ -124,7 +134,9 @@ def legrad(
         raise ValueError(f"`blocks`={blocks}; expected at least 1, or None for all.")
     explained = scores.resolve(score)
 
-    def relevance(variables: Variables, images: Images, labels: Labels) -> jax.Array:
+    def relevance(
+        variables: Variables, images: Images, labels: Labels
+    ) -> tuple[jax.Array, jax.Array]:
         known = split.attention.check(model, variables, images)
         classify = known.classify
         if classify is None:
@@ -133,14 +145,16 @@ def legrad(
                 "vision transformer of `unlir models`."
             )
 
-        def total(added: reading.Weights) -> jax.Array:
-            tokens = known.run(variables, images, added, True).tokens
-            return sum(
-                jnp.sum(explained(classify(variables, each), labels)) for each in tokens
-            )
+        def total(added: reading.Weights) -> tuple[jax.Array, jax.Array]:
+            attended = known.run(variables, images, added, True)
+            rows = [classify(variables, each) for each in attended.tokens]
+            sums = [explained(each, labels) for each in rows]
+            return jnp.sum(jnp.stack(sums)), rows[-1]
 
-        gradients = jax.grad(total)(reading.zeros(model, variables, images))
+        zeros = reading.zeros(model, variables, images)
+        gradients, logits = jax.grad(total, has_aux=True)(zeros)
         taken = gradients if blocks is None else gradients[-blocks:]
-        return sum(jnp.mean(jax.nn.relu(each), axis=(1, 2)) for each in taken)
+        each = [jnp.mean(jax.nn.relu(slope), axis=(1, 2)) for slope in taken]
+        return jnp.sum(jnp.stack(each), axis=0), logits
 
     return reading.explainer(model, relevance, explained)

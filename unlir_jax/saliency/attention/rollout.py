@@ -12,7 +12,7 @@ from unlir_jax.types import Explainer, Images, Labels, SplitModel, Variables
     title="Raw attention",
     family="attention",
     formula="the class token's row of `mean(A)` over the heads of a block",
-    passes="1",
+    passes="1 forward",
     source="Abnar and Zuidema, ACL 2020",
     degree=None,
     head="attention",
@@ -36,16 +36,16 @@ def raw_attention(
     """
     reading.check_heads(heads)
 
-    def relevance(variables: Variables, images: Images, labels: Labels) -> jax.Array:
+    def relevance(
+        variables: Variables, images: Images, labels: Labels
+    ) -> tuple[jax.Array, jax.Array]:
         del labels
-        weights = reading.read(model, variables, images)
-        if not -len(weights) <= block < len(weights):
-            raise ValueError(
-                f"`block`={block}, but the network has {len(weights)} blocks; expected "
-                f"{-len(weights)} to {len(weights) - 1}."
-            )
-        row = reading.first_row(weights[block], model.attention.leading)
-        return jnp.einsum("bq,bqk->bk", row, reading.fused(weights[block], heads))
+        attended = reading.read(model, variables, images)
+        weights = attended.weights
+        reading.check_block("block", block, weights)
+        row = reading.first_row(weights[block], reading.leading(model))
+        mixed = reading.fused(weights[block], heads)
+        return jnp.einsum("bq,bqk->bk", row, mixed), attended.logits
 
     return reading.explainer(model, relevance)
 
@@ -54,7 +54,7 @@ def raw_attention(
     title="Attention rollout",
     family="attention",
     formula="the class token's row of `Π (mean(A) + I)`, rows divided by their sums",
-    passes="1",
+    passes="1 forward",
     source="Abnar and Zuidema, ACL 2020",
     degree=None,
     head="attention",
@@ -85,16 +85,20 @@ def attention_rollout(
     reading.check_heads(heads)
     reading.check_start(start)
 
-    def relevance(variables: Variables, images: Images, labels: Labels) -> jax.Array:
+    def relevance(
+        variables: Variables, images: Images, labels: Labels
+    ) -> tuple[jax.Array, jax.Array]:
         del labels
-        weights = reading.read(model, variables, images)
-        row = reading.first_row(weights[0], model.attention.leading)
+        attended = reading.read(model, variables, images)
+        weights = attended.weights
+        reading.check_block("start", start, weights)
+        row = reading.first_row(weights[0], reading.leading(model))
         # The last factor first: one row is enough.
         for each in reversed(weights[start:]):
             mixed = reading.fused(each, heads)
             total = jnp.sum(mixed, axis=-1) + 1
             row = row / total if normalise else row
             row = row + jnp.einsum("bq,bqk->bk", row, mixed)
-        return row
+        return row, attended.logits
 
     return reading.explainer(model, relevance)

@@ -1,0 +1,1 @@
+"""Relevance that is passed back through a network, layer by layer."""
