@@ -71,6 +71,11 @@ def _apply(
     return found + change(layer.bias).reshape(shape)
 
 
+def _ones(values: jax.Array) -> jax.Array:
+    # Where XLA on CPUs knew that the kernel is constant, VGG-11 gave NaN or 1e240.
+    return jax.lax.optimization_barrier(jnp.ones_like(values))
+
+
 def _positive(values: jax.Array) -> jax.Array:
     return jnp.maximum(values, 0)
 
@@ -206,7 +211,7 @@ def flat(*, stabilizer: float = STABLE) -> Rule:
 
     def parts(layer: Linear, scale: jax.Array | float) -> Sequence[Part]:
         inputs = jnp.ones_like(layer.inputs) * scale
-        values = _apply(layer, inputs, jnp.ones_like, False)
+        values = _apply(layer, inputs, _ones, False)
         return (Part(values, values),)
 
     return Rule("flat", parts, stabilizer)
