@@ -7,6 +7,7 @@ import pytest
 import small_network
 import small_transformers as small
 
+import unlir_jax
 from unlir_jax import cli
 from unlir_jax.models import backbone
 from unlir_jax.runtime import programs
@@ -53,3 +54,26 @@ def test_a_transformer_is_explained_and_scored(file, tmp_path):
     words += ["--config.labels=predicted", "--config.statistics.resamples=100"]
     assert cli.main(words) == 0
     assert (tmp_path / "scores" / "summary.json").is_file()
+
+
+@pytest.mark.exhaustive
+def test_images_are_found_by_the_grid_of_another_size(file, tmp_path):
+    photos = small_network.write_noise(tmp_path, 4)
+    first, *_ = sorted(photos.glob("*.png"))
+    words = ["retrieve", str(first), "--index", str(photos), "--model", NAME]
+    words += ["--weights", str(file), "--image-size", "48", "--quiet"]
+    assert cli.main([*words, "--output", str(tmp_path / "alike")]) == 0
+    found = json.loads((tmp_path / "alike" / "results.json").read_text())
+    assert found["image_size"] == 48
+
+
+def test_what_does_not_fit_the_tokens_is_a_sentence(file):
+    network = unlir_jax.load(NAME, file)
+    images = np.zeros((1, 48, 48, 3), np.float32)
+    apply = network.module.apply
+    with pytest.raises(ValueError, match=r"6 x 6 patches.*positions of 4 x 4"):
+        apply(network.variables, images)
+    maps = apply(network.variables, images[:, :32, :32], method="features")
+    assert maps.shape == (1, 4, 4, 64)
+    with pytest.raises(ValueError, match="tokens before it.*head_at"):
+        apply(network.variables, maps, method="head")

@@ -10,14 +10,14 @@ import pytest
 import tiers
 
 from unlir_jax import saliency, split
-from unlir_jax.models import filling, vit
+from unlir_jax.models import placing, vit
 from unlir_jax.models.pretrained import _cut
 from unlir_jax.weights import contents, token_names
 
 FOLDER = Path(__file__).parents[1] / "golden" / "attention"
 sys.path.insert(0, str(FOLDER))
 
-import named_weights  # noqa: E402
+import attention_weights  # noqa: E402
 
 OPTIONS = {
     "class_token": {},
@@ -39,7 +39,7 @@ def built(name):
     """Build a network of a file in float64: its cut, variables, images and file."""
     with np.load(FOLDER / f"{name}.npz") as file:
         known = {key: file[key] for key in file.files}
-    arrays = named_weights.state_dict(known["names"], known["shapes"])
+    arrays = attention_weights.state_dict(known["names"], known["shapes"])
     shapes = {each: array.shape for each, array in arrays.items()}
     found = contents.Contents(shapes, lambda names: {n: arrays[n] for n in names})
     spelt = token_names.spelt(found)
@@ -50,9 +50,9 @@ def built(name):
         **OPTIONS[name],
     )
     module = network.build(num_classes=5)
-    variables = filling.fill(module, network, spelt.read(spelt.shapes), name, name)
+    variables = placing.fill(module, network, spelt.read(spelt.shapes), name, name)
     variables = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), variables)
-    images = jnp.asarray(named_weights.images(32, 32), jnp.float64)
+    images = jnp.asarray(attention_weights.images(32, 32), jnp.float64)
     return _cut(module, network, network.layer), variables, images, known
 
 

@@ -10,13 +10,13 @@ import pytest
 import tiers
 
 from unlir_jax import saliency, split
-from unlir_jax.models import filling, pretrained, vit, zoo
+from unlir_jax.models import placing, pretrained, vit, zoo
 from unlir_jax.weights import contents, token_names
 
 FOLDER = Path(__file__).parents[1] / "golden" / "relevance"
 sys.path[:0] = [str(FOLDER.parent / name) for name in ("backbones", "attention")]
 
-import named_weights  # noqa: E402
+import attention_weights  # noqa: E402
 import random_state  # noqa: E402
 
 STRONG = {"gamma": 1.0, "patch_gamma": 100.0}
@@ -39,7 +39,7 @@ def test_maps_equal_those_of_zennit(x64, composite, name):
     arrays = {k: v for k, v in arrays.items() if not k.endswith("batches_tracked")}
     key, network = zoo.find(name)
     module = network.build()
-    variables = filling.fill(module, network, arrays, key, name)
+    variables = placing.fill(module, network, arrays, key, name)
     variables = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), variables)
     model = pretrained._cut(module, network, network.layer)
     images = jnp.asarray(random_state.images(32, 32), jnp.float64)
@@ -55,7 +55,7 @@ def test_maps_equal_those_of_zennit(x64, composite, name):
 def test_relevance_of_a_transformer_equals_that_of_lxt(x64):
     with np.load(FOLDER / "vit.npz") as file:
         known = {key: file[key] for key in file.files}
-    arrays = named_weights.state_dict(known["names"], known["shapes"])
+    arrays = attention_weights.state_dict(known["names"], known["shapes"])
     shapes = {each: array.shape for each, array in arrays.items()}
     found = contents.Contents(shapes, lambda names: {n: arrays[n] for n in names})
     spelt = token_names.spelt(found)
@@ -65,7 +65,7 @@ def test_relevance_of_a_transformer_equals_that_of_lxt(x64):
         **{"mean": vit.HALF, "deviation": vit.HALF},
     )
     module = network.build(num_classes=5)
-    variables = filling.fill(module, network, spelt.read(spelt.shapes), "vit", "vit")
+    variables = placing.fill(module, network, spelt.read(spelt.shapes), "vit", "vit")
     variables = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), variables)
     model = pretrained._cut(module, network, network.layer)
     images = jnp.asarray(random_state.images(32, 32), jnp.float64)

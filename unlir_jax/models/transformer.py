@@ -4,6 +4,7 @@ Every norm computes its variance in two passes: tokens of large norm, as DINOv2 
 them, leave no digits to the faster formula.
 """
 
+import math
 from typing import Literal
 
 import jax
@@ -213,6 +214,7 @@ class Tokens(nn.Module):
     @nn.compact
     def __call__(self, maps: jax.Array) -> jax.Array:
         batch, rows, columns, width = maps.shape
+        self._check(rows, columns)
         normal = nn.initializers.normal(0.02)
         position = self.param("position", normal, (1, rows * columns, width))
         grid = maps.reshape(batch, rows * columns, width)
@@ -227,6 +229,19 @@ class Tokens(nn.Module):
                 shape = batch, count, width
                 tokens.insert(0, jnp.broadcast_to(learned.astype(maps.dtype), shape))
         return jnp.concatenate(tokens, axis=1)
+
+    def _check(self, rows: int, columns: int) -> None:
+        """Refuse a grid that the positions are not of."""
+        if self.is_initializing() or not self.has_variable("params", "position"):
+            return
+        known = self.get_variable("params", "position").shape[1]
+        if rows * columns != known:
+            side = math.isqrt(known)
+            raise ValueError(
+                f"`images` give a grid of {rows} x {columns} patches, but the network "
+                f"has positions of {side} x {side}; expected images of its own size, "
+                "or `load(…, image_size=N)` for another."
+            )
 
 
 class AttentionPool(nn.Module):

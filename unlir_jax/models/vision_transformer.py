@@ -160,19 +160,30 @@ class VisionTransformer(nn.Module):
             tokens = block(tokens)
         return self._classify(tokens if self.norm_after else self.norm(tokens))
 
-    def features(self, images: Array, train: bool = False) -> Features:
-        """Compute the grid of the last norm, and the tokens that lead."""
+    def features(self, images: Array, train: bool = False) -> Array:
+        """Compute the grid of the last norm, for heads that take maps."""
         del train
-        return self.features_at(images, NORM)
+        return self.features_at(images, NORM).maps
 
-    def head(self, features: Features, train: bool = False) -> jax.Array:
-        """Pool and classify what `features` gives."""
+    def head(self, maps: Array, train: bool = False) -> jax.Array:
+        """Pool and classify the grid of a network that needs no other token.
+
+        Raises:
+            ValueError: It classifies by a class token, which is not in the grid.
+        """
         del train
-        return self.head_at(features, NORM)
+        if self.pooled == "token" or self.leading:
+            raise ValueError(
+                "`head` takes the grid alone, but this network has tokens before it; "
+                "expected `head_at` with what `features_at` gives, or pooled='mean' "
+                "and no such token."
+            )
+        return self.head_at(Features(maps, (jnp.zeros_like(maps[:, 0, :0]),)), NORM)
 
     def __call__(self, images: Array, train: bool = False) -> jax.Array:
         """Compute logits, `[batch, num_classes]`."""
-        return self.head(self.features(images, train), train)
+        del train
+        return self.head_at(self.features_at(images, NORM), NORM)
 
     def classify_mean(self, tokens: jax.Array) -> jax.Array:
         """Classify the mean of all tokens of a block, as LeGrad does."""

@@ -1,5 +1,7 @@
 """The networks that can be asked for by name."""
 
+import re
+
 from unlir_jax.core import choices
 
 # Importing a backbone registers it. The order is that of lists and tables.
@@ -18,6 +20,11 @@ from unlir_jax.models import swin as swin
 # isort: on
 from unlir_jax.models.backbone import NETWORKS, Network
 from unlir_jax.storage import paths
+
+SIZES = (
+    "atto femto pico nano tiny small medium base large xlarge huge giant so400m"
+).split()
+"""Words for the sizes of networks."""
 
 
 def networks() -> dict[str, Network]:
@@ -46,11 +53,25 @@ def find(name: str, setting: str = "name") -> tuple[str, Network]:
         Our name, and the network.
 
     Raises:
-        ValueError: There is none of that name; the message lists all, nearest first.
+        ValueError: There is none of that name; the message has the nearest ones, and
+            the kinds of all.
     """
     chosen = synonyms().get(name, name)
-    choices.pick(chosen, NETWORKS, f"`{setting}`={paths.shown(name)} is not a network")
+    listed = f"known, where * is a size: {', '.join(patterns())}"
+    wrong = f"`{setting}`={paths.shown(name)} is not a network"
+    choices.pick(chosen, NETWORKS, wrong, listed)
     return chosen, NETWORKS[chosen]
+
+
+def patterns() -> tuple[str, ...]:
+    """List the kinds of names, with `*` for what is a size; versions stay."""
+    sizes = "|".join(SIZES)
+    size = rf"_(?:{sizes})(?=_|$)|(?<!\d)(?<!v)(?<!deit)(?<!reg)\d+"
+    return tuple(dict.fromkeys(re.sub(size, _star, name) for name in NETWORKS))
+
+
+def _star(found: re.Match[str]) -> str:
+    return "_*" if found[0].startswith("_") else "*"
 
 
 def layer_path(network: Network, layer: str) -> str:

@@ -116,7 +116,8 @@ def run(
                 f"There is no {what}; expected files, folders or patterns."
             )
     record.check_folder(output, {PAGE}, overwrite=overwrite)
-    network = _network(model, weights, weights_key, adapter, crop, interpolation)
+    given = weights_key, adapter, crop, interpolation, image_size
+    network = _network(model, weights, *given)
     if image_size is not None:
         network = network._replace(image_size=image_size)
     _check_whiten(network, whiten, len(found[1].files))
@@ -208,6 +209,7 @@ def _network(
     adapter: str | os.PathLike[str] | None,
     crop: float | None,
     interpolation: str | None,
+    image_size: int | None,
 ) -> pretrained.Pretrained:
     """Load a network with its norms folded, and an adapter before them if there is."""
     network = pretrained.load(
@@ -216,6 +218,7 @@ def _network(
         weights_key=weights_key,
         crop=crop,
         interpolation=interpolation,
+        image_size=image_size,
         fold=adapter is None,
         trunk_only=True,
     )

@@ -12,7 +12,7 @@ import sys
 import numpy as np
 import timm
 import torch
-from named_weights import CLASSES, COMMON, NETWORKS, SIDE, images, state_dict
+from attention_weights import CLASSES, COMMON, NETWORKS, SIDE, images, state_dict
 
 HERE = pathlib.Path(__file__).parent
 LABELS = (1, 0)

@@ -2,7 +2,7 @@
 
     python make_transformer.py
 
-Weights are those of `../attention/named_weights.py`; all is float64.
+Weights are those of `../attention/attention_weights.py`; all is float64.
 """
 
 import importlib.util
@@ -29,7 +29,7 @@ from zennit.composites import LayerMapComposite  # noqa: E402
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "attention"))
 
-from named_weights import images, state_dict  # noqa: E402
+from attention_weights import images, state_dict  # noqa: E402
 
 HERE = pathlib.Path(__file__).parent
 LABELS = (1, 0)
