@@ -12,7 +12,9 @@ SIZES = {"patch_size": 4, "width": 8, "depth": 2, "heads": 2, "inner": 12}
 def network(classes=5, **attributes):
     """Cut a transformer at its last norm, with what reads its attention."""
     module = VisionTransformer(**SIZES, num_classes=classes, **attributes)
-    model = split.from_methods(module, mean=module.mean)
+    model = split.from_methods(
+        module, "features_at", "head_at", mean=module.mean, layer="norm"
+    )
     apply = split.attention.of_linen(module.apply, module.leading, "classify_mean")
     return module, model._replace(attention=apply)
 

@@ -576,10 +576,10 @@ def test_of_two_that_begin_at_once_the_second_of_another_config_is_refused(
     place = tmp_path / "run"
     scored = scoring.score
 
-    def meanwhile(*arguments):
+    def meanwhile(*arguments, **named):
         monkeypatch.setattr(scoring, "score", scored)
         evaluate.run(settings(pictures, weights, ("seed", 1)), place)
-        return scored(*arguments)
+        return scored(*arguments, **named)
 
     monkeypatch.setattr(scoring, "score", meanwhile)
     with pytest.raises(ValueError, match="belongs to another config: seed"):
@@ -594,10 +594,10 @@ def test_two_of_one_config_share_a_workdir(
     place = tmp_path / "run"
     scored = scoring.score
 
-    def meanwhile(*arguments):
+    def meanwhile(*arguments, **named):
         monkeypatch.setattr(scoring, "score", scored)
         evaluate.run(settings(pictures, weights), place)
-        return scored(*arguments)
+        return scored(*arguments, **named)
 
     monkeypatch.setattr(scoring, "score", meanwhile)
     outcome = evaluate.run(settings(pictures, weights), place)
