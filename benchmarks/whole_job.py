@@ -11,7 +11,8 @@ each with its own folder of kept programs, which a job of four images has filled
 
 A job needs so many passes of the network. One pass is timed before and after it, in
 the job's own chunks; the last columns are the share of the job's processor seconds that
-such passes take, and the peak of its memory. Processor seconds bear other load.
+such passes take, and the peak of its memory. Processor seconds bear other load. Passes
+inside a curve are cheaper than one that is timed alone, so a share may exceed 100 %.
 """
 
 import argparse
