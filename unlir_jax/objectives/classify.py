@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from unlir_jax.objectives import losses, mixing, network
 from unlir_jax.objectives.objective import Apply, Batch, Objective, Outcome
 from unlir_jax.objectives.registry import objective
-from unlir_jax.types import PerImage, RandomKey, Variables
+from unlir_jax.types import Array, Labels, Logits, PerImage, RandomKey, Variables
 
 
 @objective
@@ -45,25 +45,43 @@ def classify(
         )
 
     def train(variables: Variables, batch: Batch, key: RandomKey) -> Outcome:
-        mix_key, dropout_key = jax.random.split(key)
-        labels = batch["label"]
-        inputs, targets = mixing.mix(
-            mix_key,
-            batch["position"],
-            network.pixels(batch[apply.inputs]),
-            losses.targets(labels, classes, label_smoothing),
-            batch["weight"],
+        inputs, targets, key = mixed(
+            *(apply, classes, batch, key),
+            label_smoothing=label_smoothing,
             mixup=mixup,
             cutmix=cutmix,
         )
-        # Devices of `pmap` would draw alike; the first row's place tells them apart.
-        dropout_key = jax.random.fold_in(dropout_key, batch["position"][0])
-        logits, statistics = apply.train(variables, inputs, dropout_key)
+        logits, statistics = apply.train(variables, inputs, key)
         loss = losses.cross_entropy(logits, targets)
-        accuracy = losses.correct(logits, labels)
+        accuracy = losses.correct(logits, batch["label"])
         return Outcome(loss, {"accuracy": accuracy}, statistics)
 
     return Objective(train, *evaluation(apply, classes))
+
+
+def mixed(
+    apply: Apply,
+    classes: int,
+    batch: Batch,
+    key: RandomKey,
+    *,
+    label_smoothing: float,
+    mixup: float,
+    cutmix: float,
+) -> tuple[Array, jax.Array, RandomKey]:
+    """Give what a network learns from: mixed inputs, their targets, and its own key."""
+    mix_key, dropout_key = jax.random.split(key)
+    inputs, targets = mixing.mix(
+        mix_key,
+        batch["position"],
+        network.pixels(batch[apply.inputs]),
+        losses.targets(batch["label"], classes, label_smoothing),
+        batch["weight"],
+        mixup=mixup,
+        cutmix=cutmix,
+    )
+    # Devices of `pmap` would draw alike; the first row's place tells them apart.
+    return inputs, targets, jax.random.fold_in(dropout_key, batch["position"][0])
 
 
 def evaluation(
@@ -72,16 +90,20 @@ def evaluation(
     """Make `Objective.evaluate` and list what it gives, for what decides on classes."""
 
     def evaluate(variables: Variables, batch: Batch) -> dict[str, PerImage]:
-        labels = batch["label"]
         logits = apply.evaluate(variables, network.pixels(batch[apply.inputs]))
-        wide = jnp.asarray(logits, jnp.promote_types(logits.dtype, jnp.float32))
-        measured = {
-            "loss": losses.cross_entropy(wide, losses.targets(labels, classes)),
-            "accuracy": losses.correct(wide, labels),
-        }
-        if classes > 5:
-            measured["top5_accuracy"] = losses.correct(wide, labels, 5)
-        return measured
+        return measured(logits, batch["label"], classes)
 
     metrics = ("loss", "accuracy") + (("top5_accuracy",) if classes > 5 else ())
     return evaluate, metrics
+
+
+def measured(logits: Logits, labels: Labels, classes: int) -> dict[str, PerImage]:
+    """Measure logits of images that are not mixed."""
+    wide = jnp.asarray(logits, jnp.promote_types(logits.dtype, jnp.float32))
+    found = {
+        "loss": losses.cross_entropy(wide, losses.targets(labels, classes)),
+        "accuracy": losses.correct(wide, labels),
+    }
+    if classes > 5:
+        found["top5_accuracy"] = losses.correct(wide, labels, 5)
+    return found

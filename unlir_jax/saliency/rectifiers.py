@@ -10,9 +10,12 @@ import numpy as np
 from jax.extend import core
 
 from unlir_jax.core.equations import bind
+from unlir_jax.saliency import smooth_rectifiers
 
 Clip = Callable[[Any, float, float], Any]
 """`(values, low, high) -> values` clipped to an interval that may be half open."""
+Bend = Callable[[Callable[[Any], Any], Any], Any]
+"""`(function, values) -> function(values)`, where a rectifier has no kink."""
 
 # What is one equation around others; their body can be written out in its place.
 WRAPPERS = ("jit", "pjit", "closed_call", "core_call", "checkpoint", "remat", "remat2")
@@ -20,6 +23,8 @@ WRAPPERS = ("jit", "pjit", "closed_call", "core_call", "checkpoint", "remat", "r
 DERIVED = ("custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr")
 # A ReLU6 inside of these is a gate and not an activation.
 GATES = ("hard_sigmoid", "hard_silu", "hard_swish")
+# Functions that bend, by the names of their equations, to say what was found.
+BENDING = ("tanh", "logistic", "erf", "erfc", "log1p", "exp", "sin", "custom_jvp_call")
 SHAPING = ("convert_element_type", "broadcast_in_dim", "reshape", "copy", "squeeze")
 
 
@@ -32,10 +37,15 @@ class Interval(NamedTuple):
 
 
 class Scope:
-    """Know the constants, producers and consumers of one sequence of equations."""
+    """Know the constants, producers and consumers of one sequence of equations.
 
-    def __init__(self, jaxpr: Any, constants: Sequence[float | None]) -> None:
-        self.jaxpr = jaxpr
+    With `smooth`, GELU and its kin count as ReLUs too.
+    """
+
+    def __init__(
+        self, jaxpr: Any, constants: Sequence[float | None], *, smooth: bool = False
+    ) -> None:
+        self.jaxpr, self.smooth = jaxpr, smooth
         self.known: dict[Any, float] = {
             variable: value
             for variable, value in zip(jaxpr.invars, constants, strict=True)
@@ -62,6 +72,12 @@ class Scope:
 
     def constants(self, equation: Any) -> list[float | None]:
         return [self.constant(variable) for variable in equation.invars]
+
+    def bent(self, equation: Any) -> smooth_rectifiers.Smooth | None:
+        """Tell whether an equation is the end of a rectifier without a kink."""
+        if not self.smooth:
+            return None
+        return smooth_rectifiers.find(equation, self.makers, self.constant)
 
     def interval(self, equation: Any) -> Interval | None:
         """Tell whether an equation is a ReLU, or the upper end of one."""
@@ -119,7 +135,7 @@ class Scope:
 
 
 def replace(
-    function: Callable[..., Any], clip: Clip, *example: Any
+    function: Callable[..., Any], clip: Clip, *example: Any, bend: Bend | None = None
 ) -> Callable[..., Any]:
     """Trace a function, and call `clip` for each of its ReLUs and ReLU6s.
 
@@ -128,22 +144,25 @@ def replace(
         clip: What stands for a ReLU, `clip(values, 0, inf)`, and a ReLU6,
             `clip(values, 0, 6)`.
         *example: Arguments of the shapes and types that it will be called with.
+        bend: What stands for a GELU or SiLU; None leaves them as they are.
 
     Raises:
-        ValueError: There is no ReLU, or one in a loop or branch.
+        ValueError: There is no rectifier, or one in a loop or branch.
     """
     closed, shapes = jax.make_jaxpr(function, return_shape=True)(*example)
     structure = jax.tree.structure(shapes)
     nothing = [None] * len(closed.jaxpr.invars)
-    if not contains(closed.jaxpr, nothing):
+    if not contains(closed.jaxpr, nothing, smooth=bend is not None):
+        found = ", ".join(sorted(_named(closed.jaxpr))) or "none"
         raise ValueError(
-            "The network has no ReLU or ReLU6, without which guided backpropagation "
-            "and deconvolution are the plain gradient: use gradient."
+            "The network has no ReLU, ReLU6, GELU or SiLU, without which guided "
+            "backpropagation and deconvolution are the plain gradient (other "
+            f"functions that bend: {found}): use gradient."
         )
 
     def replaced(*arguments: Any) -> Any:
         leaves = jax.tree.leaves(arguments)
-        found = _evaluate(closed.jaxpr, closed.consts, leaves, nothing, clip)
+        found = _evaluate(closed.jaxpr, closed.consts, leaves, nothing, clip, bend)
         return jax.tree.unflatten(structure, found)
 
     return replaced
@@ -159,21 +178,37 @@ def bodies(equation: Any) -> list[Any]:
     return found
 
 
-def contains(jaxpr: Any, constants: Sequence[float | None]) -> bool:
+def _named(jaxpr: Any) -> set[str]:
+    """Name the functions of `BENDING` in equations."""
+    found = set()
+    for equation in jaxpr.eqns:
+        found |= {equation.primitive.name} & set(BENDING)
+        for body in bodies(equation):
+            found |= _named(body)
+    return found
+
+
+def contains(
+    jaxpr: Any, constants: Sequence[float | None], *, smooth: bool = False
+) -> bool:
     """Tell whether equations contain a ReLU."""
-    scope = Scope(jaxpr, constants)
+    scope = Scope(jaxpr, constants, smooth=smooth)
     return any(_holds(equation, scope) for equation in jaxpr.eqns)
 
 
 def _holds(equation: Any, scope: Scope) -> bool:
     inner = bodies(equation)
     if not inner:
-        return scope.interval(equation) is not None
+        found = scope.interval(equation), scope.bent(equation)
+        return found != (None, None)
     if equation.primitive.name in DERIVED:
         return is_rectifier(inner[0], scope.constants(equation))
     if equation.params.get("name") in GATES:
         return False
-    return any(contains(body, _given(body, equation, scope)) for body in inner)
+    return any(
+        contains(body, _given(body, equation, scope), smooth=scope.smooth)
+        for body in inner
+    )
 
 
 def _given(body: Any, equation: Any, scope: Scope) -> list[float | None]:
@@ -205,8 +240,9 @@ def _evaluate(
     arguments: Sequence[Any],
     constants: Sequence[float | None],
     clip: Clip,
+    bend: Bend | None,
 ) -> list[Any]:
-    scope = Scope(jaxpr, constants)
+    scope = Scope(jaxpr, constants, smooth=bend is not None)
     values: dict[Any, Any] = dict(zip(jaxpr.constvars, consts, strict=True))
     values.update(zip(jaxpr.invars, arguments, strict=True))
 
@@ -216,12 +252,18 @@ def _evaluate(
 
     for equation in jaxpr.eqns:
         inputs = [read(variable) for variable in equation.invars]
-        outputs = _apply(equation, inputs, scope, clip)
+        bent = scope.bent(equation)
+        if bend is not None and bent is not None:
+            outputs = [bend(bent.function, read(bent.variable))]
+        else:
+            outputs = _apply(equation, inputs, scope, clip, bend)
         values.update(zip(equation.outvars, outputs, strict=True))
     return [read(variable) for variable in jaxpr.outvars]
 
 
-def _apply(equation: Any, inputs: list[Any], scope: Scope, clip: Clip) -> list[Any]:
+def _apply(
+    equation: Any, inputs: list[Any], scope: Scope, clip: Clip, bend: Bend | None
+) -> list[Any]:
     if not _holds(equation, scope):
         return bind(equation, inputs)
     inner = bodies(equation)
@@ -236,7 +278,7 @@ def _apply(equation: Any, inputs: list[Any], scope: Scope, clip: Clip) -> list[A
         )
     body, consts = open_body(equation)
     given = _given(body, equation, scope)
-    return _evaluate(body, consts, inputs, given, clip)
+    return _evaluate(body, consts, inputs, given, clip, bend)
 
 
 def open_body(equation: Any) -> tuple[Any, Sequence[Any]]:

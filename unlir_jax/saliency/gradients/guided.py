@@ -12,6 +12,7 @@ finite differences of the map converge to. The rule is not applied a second time
 
 import functools
 import math
+from collections.abc import Callable
 from typing import Literal
 
 import jax
@@ -174,17 +175,36 @@ def _ruled_gradient(
         features = model.features(variables, images)
         return jnp.asarray(model.head(variables, features)), features
 
-    ruled = rectifiers.replace(
-        network, functools.partial(_clip, rule), variables, images
-    )
+    run = ruled(rule, network, variables, images)
 
     def total(images: Images) -> tuple[jax.Array, tuple[Features, jax.Array]]:
-        logits, features = ruled(variables, images)
+        logits, features = run(variables, images)
         classes = jnp.zeros((0, logits.shape[-1]))
         return jnp.sum(score(logits, labels)), (features, classes)
 
     gradient, (features, classes) = jax.grad(total, has_aux=True)(images)
     return gradient, features, classes
+
+
+def ruled(
+    rule: Rule, function: Callable[..., PyTree], *example: PyTree
+) -> Callable[..., PyTree]:
+    """Give a function whose values are the same, and whose rectifiers follow a rule.
+
+    A ReLU passes a positive gradient where its input is positive, with `deconvolution`
+    wherever it is; so does a ReLU6, where the input is below 6 as well. A GELU or SiLU
+    passes a positive gradient, times its slope, in the same places.
+
+    Args:
+        rule: Which rule.
+        function: Gives an array, or a tree of them.
+        *example: Arguments of the shapes and types that it will be called with.
+
+    Raises:
+        ValueError: There is no rectifier, or one in a loop or branch.
+    """
+    clip, bend = functools.partial(_clip, rule), functools.partial(_bend, rule)
+    return rectifiers.replace(function, clip, *example, bend=bend)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 2, 3))
@@ -223,3 +243,32 @@ def _clipped(values: jax.Array, low: float, high: float) -> jax.Array:
 
 
 _clip.defvjp(_clip_forward, _clip_backward)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _bend(
+    rule: Rule, function: Callable[[jax.Array], jax.Array], values: jax.Array
+) -> jax.Array:
+    """Apply a smooth rectifier; its derivative is the rule's, see `_clip`."""
+    del rule
+    return function(values)
+
+
+def _bend_forward(
+    rule: Rule, function: Callable[[jax.Array], jax.Array], values: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    del rule
+    return function(values), values
+
+
+def _bend_backward(
+    rule: Rule,
+    function: Callable[[jax.Array], jax.Array],
+    values: jax.Array,
+    gradient: jax.Array,
+) -> tuple[jax.Array]:
+    (passed,) = jax.vjp(function, values)[1](jax.nn.relu(gradient))
+    return (jnp.where(values > 0, passed, 0) if rule == "guided" else passed,)
+
+
+_bend.defvjp(_bend_forward, _bend_backward)

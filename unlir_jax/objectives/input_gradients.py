@@ -1,0 +1,139 @@
+"""Gradients of the loss by the pixels, and how far two of them are apart."""
+
+from collections.abc import Callable
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Float
+
+from unlir_jax.core import choices
+from unlir_jax.objectives import losses
+from unlir_jax.types import Array, Images, Logits, PerImage, PyTree
+
+Distance = Literal[
+    "cosine",
+    "mean_absolute",
+    "mean_squared",
+    "histogram_intersection",
+    "normalized_histogram_intersection",
+]
+Run = Callable[[Images], tuple[Logits, PyTree]]
+"""`images -> (logits, anything)`."""
+TINY = 1e-12
+
+
+def differentiated(
+    run: Run, images: Images, targets: Logits, weight: PerImage
+) -> tuple[jax.Array, tuple[PerImage, jax.Array, PyTree]]:
+    """Differentiate the sum of the rows' cross-entropies by the pixels.
+
+    Where norms see the batch, a row's gradient is that of all rows' losses. A row of
+    weight 0 adds nothing to others.
+
+    Args:
+        run: The network.
+        images: `[batch, height, width, channels]` in [0, 1].
+        targets: Distributions over classes, `[batch, classes]`.
+        weight: `[batch]`.
+
+    Returns:
+        The gradient, of the shape of the images; and each row's cross-entropy, the
+        logits, and what else `run` gives.
+    """
+
+    def total(images: Images) -> tuple[jax.Array, tuple[PerImage, jax.Array, PyTree]]:
+        logits, more = run(images)
+        rows = losses.cross_entropy(logits, targets)
+        counted = jnp.sum(jnp.where(weight > 0, rows, 0))
+        return counted, (rows, logits, more)
+
+    return jax.grad(total, has_aux=True)(images)
+
+
+def distance(
+    kind: Distance,
+    plain: Float[Array, "batch height width channels"],
+    guided: Float[Array, "batch height width channels"],
+) -> PerImage:
+    """Measure how far two gradients of each image are apart.
+
+    With a and b the gradients as vectors of length d:
+
+    - `cosine`: 1 - <a, b> / (‖a‖ ‖b‖), in [0, 2].
+    - `mean_absolute`: ‖a - b‖₁ / d.
+    - `mean_squared`: ‖a - b‖² / d.
+    - `histogram_intersection`: - Σ min(|aᵢ|, |bᵢ|) / (‖a‖₁ ‖b‖₁).
+    - `normalized_histogram_intersection`: 1 - Σ min(|aᵢ| / ‖a‖₁, |bᵢ| / ‖b‖₁).
+
+    The last two are two readings of one name of the paper, which has no formula for it.
+
+    Returns:
+        `[batch]`, at least float32. A gradient of zeros has the cosine 0 with any.
+
+    Raises:
+        ValueError: An unknown kind.
+
+    References:
+        Torres Figueroa et al., *A Learning Paradigm for Interpretable Gradients*,
+        VISAPP 2024.
+    """
+    choices.check("distance", kind, Distance)
+    first, second = _rows(plain), _rows(guided)
+    if kind == "cosine":
+        return 1 - cosine(plain, guided)
+    if kind == "mean_absolute":
+        return jnp.mean(jnp.abs(first - second), axis=1)
+    if kind == "mean_squared":
+        return jnp.mean(jnp.square(first - second), axis=1)
+    first, second = jnp.abs(first), jnp.abs(second)
+    sums = [jnp.sum(rows, axis=1, keepdims=True) + TINY for rows in (first, second)]
+    if kind == "histogram_intersection":
+        shared = jnp.sum(jnp.minimum(first, second), axis=1)
+        return -shared / (sums[0] * sums[1])[:, 0]
+    return 1 - jnp.sum(jnp.minimum(first / sums[0], second / sums[1]), axis=1)
+
+
+def cosine(
+    plain: Float[Array, "batch height width channels"],
+    guided: Float[Array, "batch height width channels"],
+) -> PerImage:
+    """Compute the cosine of the angle between two gradients of each image.
+
+    Returns:
+        `[batch]` in [-1, 1]; 0 where one of them is zero everywhere.
+    """
+    first, second = _unit(_rows(plain)), _unit(_rows(guided))
+    return jnp.sum(first * second, axis=1)
+
+
+def total_variation(
+    gradient: Float[Array, "batch height width channels"],
+) -> PerImage:
+    """Compute how rough a gradient is, whatever its scale.
+
+    Σ |g - its neighbour below| + |g - its neighbour to the right|, over Σ |g|.
+
+    Returns:
+        `[batch]`: near 0 where it is smooth, at most 8; 0 where it is zero everywhere.
+    """
+    wide = _wide(gradient)
+    steps = [jnp.sum(jnp.abs(jnp.diff(wide, axis=axis)), (1, 2, 3)) for axis in (1, 2)]
+    return (steps[0] + steps[1]) / (jnp.sum(jnp.abs(wide), axis=(1, 2, 3)) + TINY)
+
+
+def _unit(rows: jax.Array) -> jax.Array:
+    """Scale rows to norm 1; no square of a tiny number is lost, and zeros stay."""
+    largest = jax.lax.stop_gradient(jnp.max(jnp.abs(rows), axis=1, keepdims=True))
+    scaled = rows / jnp.where(largest > 0, largest, 1)
+    squares = jnp.sum(jnp.square(scaled), axis=1, keepdims=True)
+    # Rows of zeros would have a derivative that is no number.
+    return scaled * jax.lax.rsqrt(jnp.where(squares > 0, squares, 1))
+
+
+def _rows(gradient: jax.Array) -> jax.Array:
+    return _wide(gradient).reshape(len(gradient), -1)
+
+
+def _wide(gradient: jax.Array) -> jax.Array:
+    return gradient.astype(jnp.promote_types(gradient.dtype, jnp.float32))
