@@ -1,5 +1,6 @@
 """The two splits that a training needs, checked against each other."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from unlir_jax.data import classes as class_names
@@ -81,3 +82,19 @@ def open_splits(settings: Any) -> Splits:
     if settings.cache == "memory":
         opened = {split: source.cached(found) for split, found in opened.items()}
     return Splits(opened[train], opened[test] if test else None)
+
+
+def check(splits: Splits, annotations: Sequence[str], objective: str) -> None:
+    """Refuse training images that lack what an objective learns from.
+
+    Raises:
+        ValueError: They do.
+    """
+    known = splits.train.annotations
+    lacking = [kind for kind in annotations if kind not in known]
+    if lacking:
+        raise ValueError(
+            f"`objective.name`={objective!r} needs the annotation {lacking[0]!r}, and "
+            f"the training images have {', '.join(known) or 'none'}; expected data "
+            "with it, or another objective."
+        )

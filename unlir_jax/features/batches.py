@@ -1,6 +1,6 @@
 """Batches of a training, be they images or features of a frozen backbone."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -37,6 +37,7 @@ def of_pictures(
     image_size: int,
     crop: float,
     interpolation: str = preprocessing.BILINEAR,
+    annotations: Sequence[str] = (),
 ) -> Batches:
     """Read images, augmented for training.
 
@@ -46,6 +47,10 @@ def of_pictures(
         image_size: Side of the images in pixels.
         crop: Share of the shorter side that evaluation keeps.
         interpolation: By which it resizes.
+        annotations: Which annotations batches of training hold.
+
+    Raises:
+        ValueError: When read: the data has no such annotation.
     """
     common: dict[str, Any] = {"image_size": image_size}
     common |= _reading(settings) | _place(settings)
@@ -53,7 +58,12 @@ def of_pictures(
     def training(start: int) -> Iterator[Batch]:
         seed, augment = settings.seed, settings.data.augment
         return pipeline.training(
-            splits.train, start=start, seed=seed, augment=augment, **common
+            splits.train,
+            start=start,
+            seed=seed,
+            augment=augment,
+            annotations=annotations,
+            **common,
         )
 
     def evaluation() -> Iterator[Batch]:

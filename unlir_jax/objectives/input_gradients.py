@@ -23,6 +23,19 @@ Run = Callable[[Images], tuple[Logits, PyTree]]
 TINY = 1e-12
 
 
+def check_images(name: str, inputs: str) -> None:
+    """Refuse an objective that needs pixels where features are kept.
+
+    Raises:
+        ValueError: They are.
+    """
+    if inputs != "image":
+        raise ValueError(
+            f"`objective.name`={name!r} needs gradients by pixels, but this network is "
+            "trained on cached features; expected features.cache=False."
+        )
+
+
 def differentiated(
     run: Run, images: Images, targets: Logits, weight: PerImage
 ) -> tuple[jax.Array, tuple[PerImage, jax.Array, PyTree]]:

@@ -60,11 +60,7 @@ def interpretable_gradients(
     if not weight >= 0:
         raise ValueError(f"`weight`={weight}; expected 0 or more.")
     choices.check("distance", distance, Distance)
-    if apply.inputs != "image":
-        raise ValueError(
-            "`objective.name`='interpretable_gradients' needs gradients by pixels, but "
-            "this network is trained on cached features; expected features.cache=False."
-        )
+    input_gradients.check_images("interpretable_gradients", apply.inputs)
     smoothed = {"label_smoothing": label_smoothing, "mixup": mixup, "cutmix": cutmix}
     usual = classify(apply, classes, **smoothed)
 

@@ -73,12 +73,14 @@ class Objective(NamedTuple):
         evaluate: `(variables, batch) -> {name: one number a row}`; has a "loss".
         metrics: The names that `evaluate` gives.
         hooks: Called one after the other, each with the variables of the one before.
+        annotations: Which of the data's annotations its batches hold in training.
     """
 
     train: Callable[[Variables, Batch, RandomKey], Outcome]
     evaluate: Callable[[Variables, Batch], dict[str, PerImage]]
     metrics: tuple[str, ...]
     hooks: tuple[Hook, ...] = ()
+    annotations: tuple[str, ...] = ()
 
 
 class Apply(NamedTuple):

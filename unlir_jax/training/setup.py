@@ -94,6 +94,7 @@ def prepare(settings: Settings) -> TrainingSetup:
         settings, optimizer, optim.split_by_rule(variables["params"], rules)[0]
     )
     objective = _objective(settings, network, rules, image_size)
+    splits.check(data, objective.annotations, settings.objective.name)
     frame = _frame(settings, network, image_size)
     return TrainingSetup(
         settings=settings,

@@ -306,7 +306,8 @@ def _batches(
 ) -> batches.Batches:
     settings, frame = setup.settings, setup.frame
     if not settings.features.cache:
-        return batches.of_pictures(setup.data, settings, **frame)
+        wanted = setup.objective.annotations
+        return batches.of_pictures(setup.data, settings, annotations=wanted, **frame)
     tried = probe.poolings(settings, setup.left_open)
 
     def compute(source: sources.Source, **reading: Any) -> cache.Features:
