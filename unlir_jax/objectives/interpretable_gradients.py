@@ -82,6 +82,14 @@ def interpretable_gradients(
         }
         return Outcome(loss + weight * apart, metrics, statistics)
 
+    step = train if weight else usual.train
+    metrics = (*usual.metrics, *MEASURED)
+    return Objective(step, _evaluation(apply, classes), metrics)
+
+
+def _evaluation(
+    apply: Apply, classes: int
+) -> Callable[[Variables, Batch], dict[str, PerImage]]:
     def evaluate(variables: Variables, batch: Batch) -> dict[str, PerImage]:
         images = network.pixels(batch[apply.inputs])
         targets = losses.targets(batch["label"], classes)
@@ -96,8 +104,7 @@ def interpretable_gradients(
             "gradient_total_variation": input_gradients.total_variation(plain),
         }
 
-    step = train if weight else usual.train
-    return Objective(step, evaluate, (*usual.metrics, *MEASURED))
+    return evaluate
 
 
 def _guided(

@@ -20,7 +20,7 @@ def saliency_guided(
 
     x̃ is the image, of which the `share` of pixels with the smallest gradient of the
     right class's logit is replaced: each colour by a number between the least and the
-    greatest that the image has of it. The statistics of norms are those of x.
+    greatest that the image has of it. Norms keep the statistics of x.
 
     Metrics: as `classify`, and in training the `penalty`, the divergence.
 
@@ -58,7 +58,7 @@ def saliency_guided(
 
         slope, (logits, statistics) = jax.grad(right, has_aux=True)(images)
         salience = jnp.sum(jnp.abs(jax.lax.stop_gradient(slope)), axis=-1)
-        changed = _replaced(images, salience, share, other, batch)
+        changed = _replaced(jnp.asarray(images), salience, share, other, batch)
         without, _ = apply.train(variables, changed, own)
         log_first, log_second = (
             jax.nn.log_softmax(each.astype(jnp.float32)) for each in (logits, without)

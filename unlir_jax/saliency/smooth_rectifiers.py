@@ -28,7 +28,7 @@ SCALAR: dict[str, Callable[..., float]] = {
     "sub": operator.sub,
     "mul": operator.mul,
     "div": operator.truediv,
-    "neg": operator.neg,
+    "neg": lambda value: -value,
     "square": lambda value: value * value,
     "integer_pow": lambda value, y: value**y,
     **dict.fromkeys(("convert_element_type", "copy", "broadcast_in_dim"), float),
