@@ -15,7 +15,7 @@ from unlir_jax.types import Images, Logits, PerImage, PyTree, RandomKey, Variabl
 PLAIN = {"label_smoothing": 0.0, "mixup": 0.0, "cutmix": 0.0}
 Penalty = Callable[
     [Callable[[Images], tuple[Logits, PyTree]], Images, Logits, Batch, RandomKey],
-    tuple[PerImage, PerImage, jax.Array, PyTree],
+    tuple[PerImage, PerImage, Logits, PyTree],
 ]
 """`(run, images, targets, batch, key) -> (penalty, loss, logits, statistics)`."""
 
@@ -47,7 +47,7 @@ def gradient_penalty(apply: Apply, classes: int, *, weight: float) -> Objective:
         targets: Logits,
         batch: Batch,
         key: RandomKey,
-    ) -> tuple[PerImage, PerImage, jax.Array, PyTree]:
+    ) -> tuple[PerImage, PerImage, Logits, PyTree]:
         del key
         given = images, targets, batch["weight"]
         slope, (loss, logits, more) = input_gradients.differentiated(run, *given)
@@ -89,7 +89,7 @@ def jacobian_penalty(
         targets: Logits,
         batch: Batch,
         key: RandomKey,
-    ) -> tuple[PerImage, PerImage, jax.Array, PyTree]:
+    ) -> tuple[PerImage, PerImage, Logits, PyTree]:
         logits, pull, more = jax.vjp(run, images, has_aux=True)
         keys = mesh.per_row_keys(key, jnp.asarray(batch["position"]))
         counted = (batch["weight"] > 0)[:, None]
@@ -137,7 +137,7 @@ def right_reasons(apply: Apply, classes: int, *, weight: float) -> Objective:
         targets: Logits,
         batch: Batch,
         key: RandomKey,
-    ) -> tuple[PerImage, PerImage, jax.Array, PyTree]:
+    ) -> tuple[PerImage, PerImage, Logits, PyTree]:
         del key
         # Cross-entropy with ones for targets is minus the sum over all classes.
         ones, counts = jnp.ones_like(targets), batch["weight"]

@@ -38,7 +38,7 @@ def check_images(name: str, inputs: str) -> None:
 
 def differentiated(
     run: Run, images: Images, targets: Logits, weight: PerImage
-) -> tuple[jax.Array, tuple[PerImage, jax.Array, PyTree]]:
+) -> tuple[jax.Array, tuple[PerImage, Logits, PyTree]]:
     """Differentiate the sum of the rows' cross-entropies by the pixels.
 
     Where norms see the batch, a row's gradient is that of all rows' losses. A row of
@@ -55,7 +55,7 @@ def differentiated(
         logits, and what else `run` gives.
     """
 
-    def total(images: Images) -> tuple[jax.Array, tuple[PerImage, jax.Array, PyTree]]:
+    def total(images: Images) -> tuple[jax.Array, tuple[PerImage, Logits, PyTree]]:
         logits, more = run(images)
         rows = losses.cross_entropy(logits, targets)
         counted = jnp.sum(jnp.where(weight > 0, rows, 0))
@@ -144,9 +144,9 @@ def _unit(rows: jax.Array) -> jax.Array:
     return scaled * jax.lax.rsqrt(jnp.where(squares > 0, squares, 1))
 
 
-def _rows(gradient: jax.Array) -> jax.Array:
+def _rows(gradient: Array) -> jax.Array:
     return _wide(gradient).reshape(len(gradient), -1)
 
 
-def _wide(gradient: jax.Array) -> jax.Array:
-    return gradient.astype(jnp.promote_types(gradient.dtype, jnp.float32))
+def _wide(gradient: Array) -> jax.Array:
+    return jnp.asarray(gradient, jnp.promote_types(gradient.dtype, jnp.float32))

@@ -134,9 +134,8 @@ def _function(
                 return variable.val
             if variable in known:
                 return known[variable]
-            return jnp.full(
-                variable.aval.shape, constant(variable), variable.aval.dtype
-            )
+            number = constant(variable) or 0.0
+            return jnp.full(variable.aval.shape, number, variable.aval.dtype)
 
         for step in steps:
             (known[step.outvars[0]],) = bind(step, [read(v) for v in step.invars])
