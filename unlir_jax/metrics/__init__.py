@@ -32,6 +32,7 @@ from unlir_jax.metrics.faithfulness.adcc import (
     adcc as adcc,
 )
 from unlir_jax.metrics.sanity.sensitivity import max_sensitivity as max_sensitivity
+from unlir_jax.metrics.sanity.equivariance import equivariance as equivariance
 from unlir_jax.metrics.localization.pixels import (
     pointing_game as pointing_game,
     energy_pointing_game as energy_pointing_game,
