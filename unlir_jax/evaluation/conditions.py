@@ -140,7 +140,7 @@ def check(settings: Settings) -> None:
 
 
 def agreement(settings: Settings) -> list[str]:
-    """List the metrics that compare maps of images with those of augmented images."""
+    """List the metrics that compare the maps of images and of augmented images."""
     changed = names("augmentations", settings.augmentations)
     return [f"equivariance@{name}" for name in changed if name != PLAIN]
 

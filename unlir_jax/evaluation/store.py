@@ -129,7 +129,7 @@ def write_tables(folder: Path, found: Sequence[Mapping[str, object]]) -> None:
 
     Args:
         folder: Where to.
-        found: The lines; they may have columns of text before those of `COLUMNS`.
+        found: The lines; columns of text may stand before `COLUMNS`.
     """
     with extras.needed("report"):
         import pyarrow

@@ -23,8 +23,8 @@ from unlir_jax.core import choices, random_keys
 from unlir_jax.types import Images, RandomKey, Saliency
 
 Place = Callable[[RandomKey], tuple[jax.Array, jax.Array]]
-"""Gives a matrix `[2, 2]` and a shift `[2]`, from places of the result to those of the
-image; rows come first, and both run from -1 to 1."""
+"""Gives a matrix `[2, 2]` and a shift `[2]`, from places of the result to places of
+the image; rows come first, and both run from -1 to 1."""
 Colours = Callable[[RandomKey, jax.Array], jax.Array]
 """Changes the values of one image, `[height, width, 3]` in [0, 1]."""
 
@@ -94,7 +94,7 @@ def _less_contrast(key: RandomKey, image: jax.Array) -> jax.Array:
 
 
 def _blurred(key: RandomKey, image: jax.Array) -> jax.Array:
-    """Blur by a Gaussian; pixels at the border go on outside."""
+    """Blur by a Gaussian; the pixels of the border fill the outside."""
     del key
     for axis, side in enumerate(image.shape[:2]):
         weights = jnp.asarray(_blurring(side), image.dtype)
