@@ -64,11 +64,11 @@ def _labels(given: EvaluationSetup, explained: str) -> np.ndarray:
     """Give the class that is explained of each image; below 0 see `scoring.chosen`."""
     if explained in ("", "label"):
         return given.labels
-    count = given.network.module.num_classes
+    count = given.score.labels or given.network.module.num_classes
     if count < 2 and explained in ("second", "random"):
         raise ValueError(
-            f"`classes`={given.settings.classes!r} has {explained!r}, but the network "
-            "has one class; expected other classes."
+            f"`classes`={given.settings.classes!r} has {explained!r}, but there is "
+            "one class; expected other classes."
         )
     if explained != "random":
         return np.full(given.data.size, CODES[explained], np.int32)

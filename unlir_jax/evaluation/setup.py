@@ -175,8 +175,10 @@ def _check(settings: Settings) -> None:
 def _labels(
     settings: Settings, data: source.Source, network: pretrained.Pretrained
 ) -> tuple[np.ndarray, str]:
-    classes = network.class_names, network.module.num_classes
-    return labels.explained(conditions.labelling(settings), data, *classes)
+    score = explainers.find_score(settings.score or "softmax")
+    count = score.labels or network.module.num_classes
+    which = conditions.labelling(settings)
+    return labels.explained(which, data, network.class_names, count)
 
 
 def _methods(settings: Settings, *, by_parts: bool) -> tuple[str, ...]:

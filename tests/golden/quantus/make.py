@@ -17,8 +17,8 @@ STEP = SIDE**2 // REGIONS
 def main():
     random = np.random.default_rng(0)
     images = random.random((COUNT, 1, SIDE, SIDE)).astype(np.float32)
-    # Quantus takes the least value of the batch for black.
-    images[0, 0, 0, 0] = 0
+    # Quantus takes the least value of an image for black.
+    images[:, 0, 0, 0] = 0
     weights = random.standard_normal((CLASSES, SIDE**2)).astype(np.float32)
     maps = random.standard_normal((COUNT, 1, SIDE, SIDE)).astype(np.float32)
     maps[0, 0, :5] = 0
