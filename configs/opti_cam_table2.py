@@ -9,8 +9,8 @@ methods=grad_cam+attention_rollout+opti_cam --config.data.path=imagenet200 \
         --config.model.weights=vit_base.safetensors --workdir runs/small
 
 Zhang, Torres, Sicre, Avrithis and Ayache, *Opti-CAM*, CVIU 248 (2024). The class is
-the true one. Maps are those of the first norm of the last block, without the class
-token, which is where the network is cut by default.
+the true one. Maps come from the first norm of the last block, without the class token,
+which is where the network is cut by default.
 
 Arguments: as in `configs/evaluate.py`. `model=deit_base_patch16_224` gives the DeiT-B
 columns. With `metrics=insertion+deletion --config.labels=predicted` it gives the

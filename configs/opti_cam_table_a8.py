@@ -5,8 +5,8 @@
         --workdir runs/table_a8
 
 Zhang, Torres, Sicre, Avrithis and Ayache, *Opti-CAM*, CVIU 248 (2024), Appendix B. The
-folder is that of `configs/opti_cam_table_a7.py`, and the metrics are the same. Maps are
-those of `configs/opti_cam_table2.py`.
+folder is that of `configs/opti_cam_table_a7.py`, and the metrics are the same. The
+layer is that of `configs/opti_cam_table2.py`.
 
 Arguments: as in `configs/evaluate.py`. `model=deit_base_patch16_224` gives the DeiT-B
 rows.

@@ -67,7 +67,8 @@ def test_a_map_is_complete_where_quantus_says_so(stored):
     metric = metrics.completeness(linear(jnp.ones((64, 3))), score="logit")
     found = measured(metric, stored, "whole", "broken", [0, 0])["completeness"]
     assert (found == 0).tolist() == stored["complete"].tolist() == [True, False]
-    assert found[1] == pytest.approx(0.25 / stored["whole"][1].sum(), rel=1e-5)
+    total = stored["whole"][1].sum()
+    assert found[1] == pytest.approx(0.25 / (2 * total + 0.25), rel=1e-5)
 
 
 def of_map(factory, *maps_, **settings):
@@ -119,9 +120,10 @@ def test_methods_that_promise_completeness_keep_it():
         gap = metric({}, images, labels, found)["completeness"]
         np.testing.assert_allclose(gap, 0, atol=5e-3)
         twice = metric({}, images, labels, 2 * found)["completeness"]
-        np.testing.assert_allclose(twice, 1, atol=1e-2)
-        nothing = metric({}, images, labels, 0 * found)["completeness"]
-        np.testing.assert_array_equal(nothing, 1)
+        np.testing.assert_allclose(twice, 1 / 3, atol=5e-3)
+        for factor in (0, -1):
+            wrong = metric({}, images, labels, factor * found)["completeness"]
+            np.testing.assert_allclose(wrong, 1, atol=1e-6)
 
 
 def test_where_the_image_is_its_baseline_only_zeros_are_complete():

@@ -28,13 +28,12 @@ from unlir_jax.types import Images, Metric, Saliency, SplitModel
         NOTHING,
         RAW,
         "as it is: its sum counts",
-        unbounded="raw differences, in the unit of the score, of which it is a share",
+        unbounded="raw differences, of which it is a share",
         signs=KEPT,
     ),
     fooled_by="any map that is scaled to the right sum",
     passes="2 forwards",
     source="Sundararajan et al., ICML 2017",
-    scale="number",
     variants="baseline",
 )
 def completeness(
@@ -45,9 +44,9 @@ def completeness(
 ) -> Metric:
     """Compare the sum of the map with the fall of the score at the baseline.
 
-    `|sum s - (f(x) - f(b))| / |f(x) - f(b)|`. Lower is better; 0 for a complete map, 1
-    for a map of zeros, without upper bound. Where the image scores as the baseline
-    does, a map of zeros has 0 and any other 1.
+    `|S - F| / (|S| + |F|)`, where S is the sum of the map and `F = f(x) - f(b)`. Lower
+    is better, in [0, 1]: 0 for a complete map, 1/3 for twice of it, 1 for a map of
+    zeros or of the wrong sign. Where both are 0, it is 0.
 
     The map has to have the size of the image: enlarging multiplies its sum.
 
@@ -58,7 +57,7 @@ def completeness(
             the map explains, which is the logit for most methods.
 
     Returns:
-        A metric with `completeness`, `[batch]`. It needs `key` for `noise`.
+        A metric with `completeness`, `[batch]` in [0, 1]. It needs `key` for `noise`.
 
     Raises:
         ValueError: An unknown baseline.
@@ -90,9 +89,8 @@ def completeness(
     ) -> jax.Array:
         enlarged = maps.resize(saliency, images.shape[1:3])
         total, effect = jnp.sum(enlarged, axis=(1, 2)), clean - base
-        none = effect == 0
-        share = jnp.abs(total - effect) / jnp.abs(jnp.where(none, 1, effect))
-        return jnp.where(none, jnp.where(total == 0, 0.0, 1.0), share)
+        both = jnp.abs(total) + jnp.abs(effect)
+        return jnp.abs(total - effect) / jnp.where(both == 0, 1, both)
 
     @split.guarded(model, compared)
     def measure(variables, images, labels, saliency, *, key=None):

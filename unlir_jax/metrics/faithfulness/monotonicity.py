@@ -119,7 +119,9 @@ def monotonicity_correlation(
         changes = (found.T - clean[:, None]) ** 2
         effects = jnp.mean(changes.reshape(-1, regions, draws), axis=2)
         value = spearman(sums[:, None], effects[:, None])
-        return {"monotonicity_correlation": jnp.where(flat, 0, value)}
+        # As a sum, so that NaN stays.
+        value = jnp.where(flat, 0, value) + 0 * jnp.sum(effects, axis=1)
+        return {"monotonicity_correlation": value}
 
     return measure
 
