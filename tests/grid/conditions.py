@@ -21,6 +21,7 @@ LABELS = np.asarray([0, 2])
 SIDE = 8
 
 BLIND = {*saliency.CONTROLS, *("complexity", "sparseness")}
+BLIND |= {"entropy", "effective_complexity"}
 """What looks at no network: it knows nothing of one that is broken."""
 
 

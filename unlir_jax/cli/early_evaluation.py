@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from unlir_jax.cli import early
+from unlir_jax.evaluation import conditions
 from unlir_jax.runtime import config, finished
 from unlir_jax.storage import paths
 
@@ -80,6 +81,8 @@ def _check(name: str, value: str) -> None:
         early.methods([name.split(".")[1]], "method_options")
     elif name.startswith("metric_options."):
         early.metrics([name.split(".")[1]], "metric_options")
+    elif name in ("classes", "augmentations"):
+        conditions.names(name, value)
     elif name == "data.path" and not _exists(value):
         raise ValueError(
             f"`data.path`={paths.shown(value)} does not exist; expected the folder or "

@@ -8,7 +8,7 @@ import numpy as np
 from unlir_jax import metrics
 from unlir_jax.core.document_types import Record
 from unlir_jax.data import source
-from unlir_jax.evaluation import batch_files, store
+from unlir_jax.evaluation import batch_files, conditions, store
 from unlir_jax.evaluation.comparison import Figures
 from unlir_jax.evaluation.setup import EvaluationSetup
 from unlir_jax.explanation import results as results_of
@@ -167,8 +167,6 @@ def document(
         figures: Intervals and comparisons.
         results: Results of the whole data set.
     """
-    known = setup.settings.labels != "predicted"
-    wrong = int(np.count_nonzero(rows.predicted != rows.label))
     about = {
         "model": setup.network.name,
         "layer": setup.network.layer,
@@ -179,10 +177,11 @@ def document(
         "notices": paths.without_folders(setup.data.notices),
         "labels": setup.settings.labels,
         "labelled_by": setup.labelled_by,
+        **_condition(setup),
         "duplicates": setup.duplicates,
         "undefined": _undefined(setup, rows, names),
         "masks": setup.data.masks,
-        "accuracy": 1 - wrong / len(names) if known else None,
+        "accuracy": _accuracy(setup, rows),
         "methods": [name for name in setup.explainers if name not in setup.controls],
         "controls": list(setup.controls),
         "score": setup.score.name,
@@ -211,6 +210,22 @@ def document(
         "thresholds": results.thresholds,
         "cautions": paths.without_folders([*setup.notices, *unbeaten]),
     }
+
+
+def _condition(setup: EvaluationSetup) -> Record:
+    """Say under which condition it is; nothing where there is no other."""
+    own = setup.condition
+    explained = {"class": own.explained} if own.explained else {}
+    return explained | ({} if own.plain else {"augmentation": own.augmentation})
+
+
+def _accuracy(setup: EvaluationSetup, rows: store.Rows) -> float | None:
+    """Count how often the network predicts the label; None where that is not known."""
+    labelled = conditions.labelling(setup.settings) != "predicted"
+    if not labelled or setup.condition.explained not in ("", "label"):
+        return None
+    wrong = int(np.count_nonzero(rows.predicted != rows.label))
+    return 1 - wrong / len(rows.label)
 
 
 def _flat(setup: EvaluationSetup, rows: store.Rows) -> Record:

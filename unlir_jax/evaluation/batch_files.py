@@ -28,7 +28,7 @@ HEADER = re.compile(
 KINDS = {"index": "iu", "unreadable": "iu", "label": "iu", "predicted": "iu"}
 KINDS |= {"probability": "f", "values": "f", "flat": "b", "curve": "fiu"}
 KINDS |= {"nearly_flat": "i"}
-UNKNOWN = -1
+UNKNOWN, UNSEEN = -1, -9
 
 
 class Rows(NamedTuple):
@@ -67,10 +67,12 @@ class Whose(NamedTuple):
         metrics: Names along the third.
         curves: Names of curves.
         names: Names of all images of the data.
-        labels: The class that is explained of each, -1 for the predicted one.
+        labels: The class that is explained of each, -1 for the predicted one, and less
+            where nothing but the network says which it is.
         batch_size: Images of a batch; the last has what is left.
         signs: What masks made of the signs of maps that have some; "" where there are
             none, or by their range, as an earlier version did.
+        condition: Name of the condition; "" where there is no other.
     """
 
     weights: Mapping[str, str]
@@ -81,11 +83,13 @@ class Whose(NamedTuple):
     labels: np.ndarray
     batch_size: int
     signs: str = ""
+    condition: str = ""
 
     def about(self, index: np.ndarray, unreadable: np.ndarray) -> dict[str, object]:
         """Say what stands in a batch of these images."""
-        signs: dict[str, object] = {"signs": self.signs} if self.signs else {}
-        return signs | {
+        further = {"signs": self.signs, "condition": self.condition}
+        known: dict[str, object] = {k: v for k, v in further.items() if v}
+        return known | {
             "weights": dict(self.weights),
             "methods": list(self.methods),
             "metrics": list(self.metrics),
@@ -224,9 +228,10 @@ def _rows(arrays: Mapping[str, np.ndarray], batch: int, whose: Whose) -> Rows:
 
 def _other(about: Mapping[str, object] | None, rows: Rows, whose: Whose) -> str:
     """Say what a batch is of that is something else here; "" where nothing is."""
-    mine = whose.about(rows.index, rows.unreadable)
+    alone: dict[str, object] = {"condition": ""}
+    mine = alone | whose.about(rows.index, rows.unreadable)
     for what, value in mine.items() if about is not None else ():
-        there = about.get(what) if about is not None else None
+        there = (alone | dict(about)).get(what) if about is not None else None
         if there == value:
             continue
         if not isinstance(value, list) or not isinstance(there, list):
@@ -237,7 +242,8 @@ def _other(about: Mapping[str, object] | None, rows: Rows, whose: Whose) -> str:
         )
         return f"{what} {one!r:.200} there, {other!r:.200} here"
     known = whose.labels[rows.index]
-    wrong = np.flatnonzero(rows.label != np.where(known < 0, rows.predicted, known))
+    expected = np.where(known == -1, rows.predicted, known)
+    wrong = np.flatnonzero((known >= -1) & (rows.label != expected))
     if len(wrong):
         place = int(wrong[0])
         return (

@@ -12,7 +12,7 @@ from unlir_jax.core import passes
 from unlir_jax.core.document_types import Document, Record
 from unlir_jax.core.passes import Passes
 from unlir_jax.data import pipeline
-from unlir_jax.evaluation import evaluate, gallery, setup, store
+from unlir_jax.evaluation import axes, conditions, evaluate, gallery, setup, store
 from unlir_jax.evaluation.setup import EvaluationSetup
 from unlir_jax.explanation import explainers
 from unlir_jax.explanation.scoring import Scorer
@@ -46,9 +46,10 @@ def describe(settings: Settings, folder: str | Path | None = None) -> Record:
 
     Returns:
         `images`, `batch_size`, `batches`; `network`, `layer`, `image_size`; `methods`,
-        `controls`, `metrics`; `passes` of one image by method and metric, with their
-        sum and that of `all`, and what is `uncounted`; `seconds` and `bytes`, both
-        estimates; and what the `workdir` would hold and holds.
+        `controls`, `conditions`, `metrics`; `passes` of one image by method and metric,
+        with their sum (over all conditions) and that of `all`, and what is `uncounted`;
+        `seconds` and `bytes`, both estimates; and what the `workdir` would hold and
+        holds.
 
     Raises:
         ValueError: A setting, the data or the workdir does not fit.
@@ -60,7 +61,9 @@ def describe(settings: Settings, folder: str | Path | None = None) -> Record:
     given = setup.prepare(settings)
     taken, uncounted = _passes(given)
     size, batches = given.data.size, _batches(given)
-    one = Passes(*map(sum, zip(*_sums(given, taken), strict=True)))
+    every = axes.setups(given)
+    summed = [passes for each in every for passes in _sums(each, taken)]
+    one = Passes(*map(sum, zip(*summed, strict=True)))
     forward, head = _measure(given)
     equal = one.forwards + BACKWARD * one.backwards
     return {
@@ -73,6 +76,7 @@ def describe(settings: Settings, folder: str | Path | None = None) -> Record:
         "image_size": given.image_size,
         "methods": [name for name in given.explainers if name not in given.controls],
         "controls": list(given.controls),
+        "conditions": [each.condition.title for each in every],
         "metrics": list(given.columns),
         "passes": {
             **{what: _plain(of) for what, of in taken.items()},
@@ -86,7 +90,7 @@ def describe(settings: Settings, folder: str | Path | None = None) -> Record:
             # The last batch is filled up.
             "all": batches * settings.batch_size * (equal * forward + one.heads * head),
         },
-        "bytes": _bytes(given),
+        "bytes": sum(map(_bytes, every)),
         "workdir": _workdir(given, folder, batches),
         "notices": list(given.notices),
     }
@@ -128,11 +132,14 @@ def _scored(given: EvaluationSetup, scorer: Scorer) -> Passes | None:
 def _sums(given: EvaluationSetup, taken: Taken) -> Iterator[Passes]:
     """Give the passes of an image: for its logits, for maps, and for scores."""
     yield Passes(1)
+    if not given.condition.plain and (given.labels < 0).any():
+        yield Passes(1)  # Of the image as it was.
+    names = [next(iter(each.columns)) for each in given.scorers]
     for method in taken["methods"].values():
         method = method or Passes()
         yield method
-        for metric in taken["metrics"].values():
-            metric = metric or Passes()
+        for name in names:
+            metric = taken["metrics"][name] or Passes()
             yield metric._replace(explanations=0)
             yield Passes(*(metric.explanations * count for count in method))
 
@@ -200,6 +207,8 @@ def _points(given: EvaluationSetup, name: str) -> int:
 def _workdir(given: EvaluationSetup, folder: str | Path | None, batches: int) -> Record:
     holds = [setup.workdir.CONFIG, origins.FILE, f"{store.FOLDER}/"]
     holds += [f"{gallery.FOLDER}/"] if given.settings.gallery else []
+    asked = given.settings.classes + given.settings.augmentations
+    holds += [f"{conditions.FOLDER}/"] if "+" in asked else []
     there = 0
     if folder is not None:
         there = batches - len(store.missing(Path(folder), batches))
@@ -232,6 +241,7 @@ def lines(document: Document) -> str:
         f"{document['image_size']} pixels",
         "methods": ", ".join(document["methods"]),
         "controls": ", ".join(document["controls"]),
+        "conditions": "; ".join(document["conditions"]),
         "metrics": ", ".join(document["metrics"]),
         "passes": f"{counted['forwards']:,} forward, {counted['backwards']:,} back"
         + heads,

@@ -4,6 +4,7 @@ Every batch is kept as soon as it is scored, so that a run which is killed resum
 where it was, and ends with the same table.
 """
 
+import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +15,16 @@ from unlir_jax import saliency
 from unlir_jax.core import finite
 from unlir_jax.core.document_types import Document, Record
 from unlir_jax.data import pipeline, source
-from unlir_jax.evaluation import aggregate, comparison, gallery, scoring, setup, store
+from unlir_jax.evaluation import (
+    aggregate,
+    axes,
+    comparison,
+    conditions,
+    gallery,
+    scoring,
+    setup,
+    store,
+)
 from unlir_jax.evaluation import settings as default_settings
 from unlir_jax.evaluation.setup import EvaluationSetup
 from unlir_jax.explanation import explainers
@@ -27,7 +37,7 @@ from unlir_jax.storage import files, paths
 SUMMARY, WORDS, PAGE = "summary.json", "summary.md", "report.html"
 # What follows from the batches, and is written at the end; the summary is last.
 WRITTEN = (store.TABLE, store.COMMA, WORDS, PAGE)
-TRACES = (SUMMARY, store.FOLDER, gallery.FOLDER, *WRITTEN)
+TRACES = (SUMMARY, store.FOLDER, gallery.FOLDER, conditions.FOLDER, *WRITTEN)
 # Of the summary only: the batches are the same.
 SUMMARISED = ("statistics", "gallery")
 FREE = ("data.compare", "data.workers", "data.threads", "devices", *SUMMARISED)
@@ -52,7 +62,9 @@ def run(
     """Evaluate as a config says, or continue with it.
 
     Writes to the workdir `per_image.parquet` and `.csv` (image, label, method, metric,
-    value), `summary.json`, `summary.md` and `report.html`.
+    value), `summary.json`, `summary.md` and `report.html`. Of several conditions (see
+    `conditions`), the table has all, with columns `class` and `augmentation`; pages and
+    summaries of all but the first are in `conditions/NAME`.
 
     Args:
         settings: See `evaluation.settings.evaluation`.
@@ -129,7 +141,9 @@ def _left(
     """Say what of a finished evaluation is to be made again; "" where nothing is."""
     if done is None:
         return ""
-    gone = [name for name in WRITTEN if not (folder / name).is_file()]
+    inner = [*folder.glob(f"{conditions.FOLDER}/*/{store.FOLDER}")]
+    further = [str((each.parent / PAGE).relative_to(folder)) for each in inner]
+    gone = [n for n in (*WRITTEN, *further) if not (folder / n).is_file()]
     if gone:
         return (
             f"The evaluation in {str(folder)!r} is finished, but {', '.join(gone)} is "
@@ -161,45 +175,77 @@ def _run(
     say: Callable[[str], None],
 ) -> EvaluationOutcome:
     """Score the batches that are not there, and put all together."""
-    folder, settings, whose = place.folder, given.settings, given.whose()
-    batches = pipeline.evaluation_batches(given.data.size, settings.batch_size)
+    every = axes.setups(given)
+    setups = {axes.folder(place.folder, each, every[0]): each for each in every}
+    batches = pipeline.evaluation_batches(given.data.size, given.settings.batch_size)
     own = range(jax.process_index(), batches, jax.process_count())
-    sharing.sweep(place, store.FOLDER, gallery.FOLDER)
-    store.drop_damaged(folder, own, whose, say)
-    missing = [index for index in store.missing(folder, batches) if index in own]
-    claimed, how = False, settings.data.compare
-    kept = gallery.read(folder, whose, given, say)
+    inner = [
+        str((folder / name).relative_to(place.folder))
+        for folder in setups
+        for name in (store.FOLDER, gallery.FOLDER, "")
+    ]
+    sharing.sweep(place, *inner)
+    for folder, one in setups.items():
+        store.drop_damaged(folder, own, one.whose(), say)
+
+    @functools.cache
+    def claim() -> None:
+        _say(say, sharing.claim(place, now, given.settings.data.compare))
+
     with preemption.watch() as asked:
-        for number, (index, batch) in enumerate(scoring.batches(given, missing)):
-            if asked():
-                break
-            share = (len(own) - len(missing) + number) / len(own)
-            given_to = given, batch, share, len(own), progress
-            scored = scoring.score(*given_to, first=number == 0)
-            if not claimed:
-                # Not before: what the first batch refuses leaves no workdir behind.
-                claimed, notice = True, sharing.claim(place, now, how)
-                _say(say, notice)
-            kept, before = gallery.update(given, kept, scored), kept
-            if kept is not None and kept is not before:
-                gallery.write(folder, whose, kept)
-            store.write(folder, index, scored.rows, whose)
-    if not claimed:
-        _say(say, sharing.claim(place, now, how))
+        for number, (folder, one) in enumerate(setups.items()):
+            part = _part(progress, number, len(setups), one.condition.title)
+            _score(one, folder, own, claim, asked, part, say)
+    claim()
     # Who was asked to stop comes here too: else the others would wait for ever.
     mesh.wait_for_all("evaluated")
     if not mesh.is_first():
         return EvaluationOutcome(None, "")
-    left = len(store.missing(folder, batches))
+    left = sum(len(store.missing(folder, batches)) for folder in setups)
     if left:
+        every_batch = batches * len(setups)
         return EvaluationOutcome(
             None,
-            f"Stopped by {asked() or 'another process'} after {batches - left} of "
-            f"{batches} batches: the same command goes on from there.",
+            f"Stopped by {asked() or 'another process'} after {every_batch - left} of "
+            f"{every_batch} batches: the same command goes on from there.",
         )
     progress("comparing", 1.0)
-    summary = _finish(given, place, batches, whose, progress, say)
-    return EvaluationOutcome(summary, f"Done: {_result(folder)}")
+    summary = _finish(setups, place, batches, progress, say)
+    return EvaluationOutcome(summary, f"Done: {_result(place.folder)}")
+
+
+def _part(progress: Progress, number: int, count: int, title: str) -> Progress:
+    """Give the progress of one condition of several."""
+    if count == 1:
+        return progress
+    return lambda doing, share: progress(f"{title}: {doing}", (number + share) / count)
+
+
+def _score(
+    given: EvaluationSetup,
+    folder: Path,
+    own: range,
+    claim: Callable[[], None],
+    asked: Callable[[], str],
+    progress: Progress,
+    say: Callable[[str], None],
+) -> None:
+    """Score the batches of a condition that are not there, until asked to stop."""
+    whose = given.whose()
+    missing = [index for index in own if not store.file_of(folder, index).is_file()]
+    kept = gallery.read(folder, whose, given, say)
+    for number, (index, batch) in enumerate(scoring.batches(given, missing)):
+        if asked():
+            break
+        share = (len(own) - len(missing) + number) / len(own)
+        given_to = given, batch, share, len(own), progress
+        scored = scoring.score(*given_to, first=number == 0)
+        # Not before: what the first batch refuses leaves no workdir behind.
+        claim()
+        kept, before = gallery.update(given, kept, scored), kept
+        if kept is not None and kept is not before:
+            gallery.write(folder, whose, kept)
+        store.write(folder, index, scored.rows, whose)
 
 
 def _say(say: Callable[[str], None], sentence: str) -> None:
@@ -212,26 +258,54 @@ def _result(folder: Path) -> str:
 
 
 def _finish(
-    given: EvaluationSetup,
+    setups: Mapping[Path, EvaluationSetup],
     place: sharing.Place,
     batches: int,
-    whose: store.Whose,
     progress: Progress,
     say: Callable[[str], None],
-) -> dict[str, object]:
-    """Write the tables, the figures and the page."""
-    folder = place.folder
-    rows = store.read(folder, batches, whose)
+) -> Record:
+    """Write the tables, the figures and the pages."""
+    found = {
+        folder: _conclude(given, folder, batches) for folder, given in setups.items()
+    }
+    every = list(found.values())
+    every[0] = every[0]._replace(document=every[0].document | axes.describe(every))
+    summary = every[0].document
+    finite.check(summary, "the summary")
+    progress("drawing the gallery", 1.0)
+    written = {}
+    for folder, (given, rows, names, document) in zip(found, every, strict=True):
+        kept = gallery.read(folder, given.whose(), given, say)
+        shown = gallery.draw(given, rows, names, kept)
+        pages = report.markdown(document), report.page(document, rows, shown)
+        written[folder] = document, *pages
+    progress("writing", 1.0)
+    # Another run with other statistics may end at the same time.
+    with sharing.alone(place.folder), sharing.writing(place.folder):
+        # It says that all that is next to it is of these settings.
+        (place.folder / SUMMARY).unlink(missing_ok=True)
+        sharing.note_settings(place)
+        store.write_tables(place.folder, list(axes.lines(every)))
+        # The workdir last, and in it what says that all is there.
+        for folder, (document, words, page) in reversed(written.items()):
+            files.write_text(folder / WORDS, words)
+            files.write_text(folder / PAGE, page)
+            files.write_text(folder / SUMMARY, files.to_json(document))
+    return summary
+
+
+def _conclude(given: EvaluationSetup, folder: Path, batches: int) -> axes.Result:
+    """Put the batches of a condition together, and compare its methods."""
+    rows = store.read(folder, batches, given.whose())
     if not len(rows.index):
         why = source.reason(given.data, 0, given.annotations)
         raise ValueError(f"No image of the data can be read: {why}")
     rows, results = aggregate.aggregate(given, rows)
     names = [given.data.name(int(index)) for index in rows.index]
-    methods = list(given.explainers)
     options = given.settings.statistics
     figures = comparison.compare(
         rows.values,
-        methods,
+        list(given.explainers),
         given.controls,
         given.columns,
         confidence=options.confidence,
@@ -239,20 +313,4 @@ def _finish(
         seed=given.settings.seed,
     )
     document = aggregate.document(given, rows, names, figures, results)
-    finite.check(document, "the summary")
-    progress("drawing the gallery", 1.0)
-    kept = gallery.read(folder, whose, given, say)
-    shown = gallery.draw(given, rows, names, kept)
-    words, page = report.markdown(document), report.page(document, rows, shown)
-    progress("writing", 1.0)
-    # Another run with other statistics may end at the same time.
-    with sharing.alone(folder), sharing.writing(folder):
-        # It says that all that is next to it is of these settings.
-        (folder / SUMMARY).unlink(missing_ok=True)
-        sharing.note_settings(place)
-        store.write_tables(folder, rows, names, methods, given.columns)
-        files.write_text(folder / WORDS, words)
-        files.write_text(folder / PAGE, page)
-        # Last: what says that all is there.
-        files.write_text(folder / SUMMARY, files.to_json(document))
-    return document
+    return axes.Result(given, rows, names, document)

@@ -46,6 +46,51 @@ def of_source(
     return np.where(found < 0, -1, matched.places[known]), matched.how
 
 
+def explained(
+    which: str, source: Source, names: Sequence[str], count: int
+) -> tuple[np.ndarray, str]:
+    """Give the class that the setting `labels` explains, -1 for the predicted one.
+
+    Args:
+        which: The setting.
+        source: The examples.
+        names: Names of the network's classes.
+        count: Number of the network's classes.
+
+    Returns:
+        See `of_source`.
+
+    Raises:
+        ValueError: An image has no class.
+    """
+    if which == "predicted":
+        return np.full(source.size, -1, np.int32), "prediction"
+    found, how = of_source(source, names, count, numbered=which == "numbers")
+    _check(found)
+    return found, how
+
+
+def check_some(which: str, source: Source) -> None:
+    """Refuse data without any class, where one is wanted, before a network is loaded.
+
+    Raises:
+        ValueError: Neither folders, tables nor names of files say one.
+    """
+    files = (source.name(index) for index in range(source.size))
+    numbered = any(NUMBERED.match(file.rsplit("/", 1)[-1]) for file in files)
+    if which == "true" and not (source.classes or numbered):
+        _check(np.full(source.size, -1))
+
+
+def _check(found: np.ndarray) -> None:
+    if (found < 0).any():
+        raise ValueError(
+            f"{int((found < 0).sum())} of {found.size} images have no class; expected "
+            "class folders, a table index.csv, file names such as 281_tabby.jpg"
+            f"{SETTING}."
+        )
+
+
 def said(how: str) -> str:
     """Say how classes were found where that is no proof; "" for names and numbers."""
     if how == classes.ORDER:

@@ -13,6 +13,7 @@ from unlir_jax.evaluation import given_maps, store
 from unlir_jax.evaluation.setup import EvaluationSetup
 from unlir_jax.explanation import scoring
 from unlir_jax.metrics.localization import boxes
+from unlir_jax.metrics.sanity import augmentations
 from unlir_jax.runtime import mesh
 from unlir_jax.storage import files
 
@@ -88,11 +89,12 @@ def score(
         name: given_maps.explainer(method, index, setup.image_size)
         for name, method in setup.given.items()
     }
+    given = _batch(setup, batch, filled)
     found = scoring.score_batch(
         setup.network,
         {name: theirs.get(name, made) for name, made in setup.explainers.items()},
         setup.scorers,
-        _batch(setup, batch, filled),
+        given,
         key=jax.random.key(setup.settings.seed),
         score=setup.score,
         progress=advance,
@@ -101,7 +103,10 @@ def score(
     )
     rows = _rows(setup, found, index, filled)
     kept = {name: each[filled] for name, each in found.maps.items()}
-    return Scored(rows, batch["image"][filled], kept)
+    pixels = batch["image"]
+    if not setup.condition.plain:
+        pixels = np.rint(255 * np.asarray(given.images)).astype(np.uint8)
+    return Scored(rows, pixels[filled], kept)
 
 
 def _rows(
@@ -139,17 +144,46 @@ def _batch(
     if filled.any():
         # Rows without an image repeat one: what is computed there is thrown away.
         images[~filled] = images[np.flatnonzero(filled)[0]]
+    index, objects = batch["index"], _objects(setup, batch)
+    labels = np.where(filled, setup.labels[index], -1)
+    if not setup.condition.plain:
+        images, labels, objects = _augmented(setup, images, labels, objects)
     if setup.laid.mesh.size > 1:
         images = mesh.put_batch(setup.laid, {"images": images})["images"]
-    index = batch["index"]
     names = [setup.data.name(int(place)) if place >= 0 else "" for place in index]
     return scoring.Batch(
         jnp.asarray(images),
-        np.where(filled, setup.labels[index], -1),
+        labels,
         [files.readable(name) for name in names],
         filled,
-        {**_objects(setup, batch), **setup.others},
+        {**objects, **setup.others},
     )
+
+
+def _augmented(
+    setup: EvaluationSetup,
+    images: np.ndarray,
+    labels: np.ndarray,
+    objects: dict[str, np.ndarray],
+) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+    """Augment images, and move their objects with them.
+
+    The class that the network itself says is that of the images as they are.
+    """
+    name, key = setup.condition.augmentation, jax.random.key(setup.settings.seed)
+    if (labels < 0).any():
+        labels = scoring.chosen(setup.network, jnp.asarray(images), labels, setup.score)
+    keys = augmentations.keys(images, key)
+    moved = {}
+    if "masks" in objects:
+        moved["masks"] = augmentations.move_masks(name, objects["masks"], keys)
+    if "boxes" in objects:
+        moved["boxes"] = objects["boxes"].copy()
+        for place in range(moved["boxes"].shape[1]):
+            alone = boxes.fill(objects["boxes"][:, [place]], images.shape[1:3])
+            there = augmentations.move_masks(name, alone.astype(np.int8), keys)
+            moved["boxes"][:, place] = boxes.around(there > 0)
+    return np.asarray(augmentations.augment(name, images, key)), labels, moved
 
 
 def _objects(

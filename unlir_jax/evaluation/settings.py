@@ -190,6 +190,7 @@ def evaluation() -> ConfigDict:
             # Which class is explained: the data's own ("true"), the "predicted" one, or
             # the "numbers" with which the names of images begin.
             "labels": "true",
+            **_conditions(),
             # What is explained and measured, a name of docs/guides/scores.md; "": each
             # method's and metric's own. Options of single ones go before.
             "score": "",
@@ -213,6 +214,17 @@ def evaluation() -> ConfigDict:
             "gallery": 3,
         }
     )
+
+
+def _conditions() -> dict:
+    return {
+        # Classes that are explained one after another, joined by +: label (what
+        # `labels` says), predicted, second, least, random; "": by `labels` alone.
+        "classes": "",
+        # Changes of the images under which all is scored again, joined by +, "none"
+        # among them, see docs/guides/evaluate.md; "": none.
+        "augmentations": "",
+    }
 
 
 def _data() -> dict:

@@ -10,7 +10,7 @@ from unlir_jax import maps, saliency, tree
 from unlir_jax.core.document_types import Document
 from unlir_jax.data import duplicates, registry, source
 from unlir_jax.data.splits import PLACE
-from unlir_jax.evaluation import batch_files, given_maps, labels
+from unlir_jax.evaluation import batch_files, conditions, given_maps, labels
 from unlir_jax.evaluation import scorers as metrics
 from unlir_jax.explanation import explainers
 from unlir_jax.explanation.scoring import OBJECTS, Scorer
@@ -60,6 +60,7 @@ class EvaluationSetup(NamedTuple):
     crop: float
     interpolation: str
     laid: mesh.Layout
+    condition: conditions.Condition = conditions.Condition()
 
     @property
     def score(self) -> scores.Score:
@@ -69,7 +70,7 @@ class EvaluationSetup(NamedTuple):
     @property
     def columns(self) -> tuple[str, ...]:
         """List the metrics in the order asked for."""
-        return tuple(dict.fromkeys(self.settings.metrics))
+        return tuple(self.contracts)
 
     @property
     def curves(self) -> tuple[str, ...]:
@@ -89,15 +90,18 @@ class EvaluationSetup(NamedTuple):
 
     def whose(self) -> batch_files.Whose:
         """Say what its batches have to be of."""
+        # Of an augmented image, the class is that of the image as it was.
+        unseen = (self.labels < 0) & (not self.condition.plain)
         return batch_files.Whose(
             {"model": self.network.sha256} | self.further,
             tuple(self.explainers),
             self.columns,
             self.curves,
             tuple(self.data.name(index) for index in range(self.data.size)),
-            self.labels,
+            np.where(unseen, batch_files.UNSEEN, self.labels),
             self.settings.batch_size,
             "+".join(sorted({*self._rules()} - {"range"})) if self.signed else "",
+            self.condition.name,
         )
 
 
@@ -110,19 +114,19 @@ def prepare(settings: Settings) -> EvaluationSetup:
     """
     _check(settings)
     chosen = _methods(settings, by_parts=True)
-    wanted = metrics.check(tuple(settings.metrics))
+    wanted = metrics.check((*settings.metrics, *conditions.agreement(settings)))
     laid = _layout(settings)
-    data, model = _open(settings.data), settings.model
+    data, model = _open(settings), settings.model
     network = _load(settings, model.weights)
-    found, labelled_by = _labels(settings.labels, data, network)
+    found, labelled_by = _labels(settings, data, network)
     chosen = _methods(settings, by_parts=isinstance(network.module, PartNet))
     given = _given(settings, data, wanted)
     controls = tuple(
         name for name in saliency.CONTROLS if settings.controls and name not in chosen
     )
     score = explainers.find_score(settings.score) if settings.score else None
-    methods = settings.method_options.to_dict()
-    parameters = _parameters((*chosen, *controls), methods, score)
+    options = settings.method_options.to_dict()
+    parameters = _parameters((*chosen, *controls), options, score)
     made = _explainers(network, model.name, parameters)
     made |= dict.fromkeys(given, given_maps.refuse)
     signed = [*explainers.signed(parameters), *(n for n in given if given[n].signed)]
@@ -165,6 +169,16 @@ def _check(settings: Settings) -> None:
     explainers.find_score(settings.score or "softmax")
     if settings.labels not in LABELS:
         raise ValueError(f"`labels`={settings.labels!r}; expected one of {LABELS}.")
+    conditions.check(settings)
+
+
+def _labels(
+    settings: Settings, data: source.Source, network: pretrained.Pretrained
+) -> tuple[np.ndarray, str]:
+    score = explainers.find_score(settings.score or "softmax")
+    count = score.labels or network.module.num_classes
+    which = conditions.labelling(settings)
+    return labels.explained(which, data, network.class_names, count)
 
 
 def _methods(settings: Settings, *, by_parts: bool) -> tuple[str, ...]:
@@ -307,24 +321,14 @@ def _others(
     return found, further
 
 
-def _labels(
-    which: str, data: source.Source, network: pretrained.Pretrained
-) -> tuple[np.ndarray, str]:
-    """Give the class that is explained of each image, -1 for the predicted one."""
-    if which == "predicted":
-        return np.full(data.size, -1, np.int32), "prediction"
-    count, numbered = network.module.num_classes, which == "numbers"
-    found, how = labels.of_source(data, network.class_names, count, numbered=numbered)
-    if (found < 0).any():
-        raise ValueError(
-            f"{int((found < 0).sum())} of {data.size} images have no class; expected "
-            "class folders, a table index.csv, file names such as 281_tabby.jpg, or "
-            "--config.labels=predicted."
-        )
-    return found, how
-
-
 def _open(settings: Settings) -> source.Source:
+    """Open the data, and refuse it where it lacks labels that are asked for."""
+    found = _limited(settings.data)
+    labels.check_some(conditions.labelling(settings), found)
+    return found
+
+
+def _limited(settings: Settings) -> source.Source:
     options = settings.options.to_dict()
     if settings.source in ("folder", "npz") and not settings.path:
         raise ValueError(

@@ -106,12 +106,16 @@ def lines(
     names: Sequence[str],
     methods: Sequence[str],
     metrics: Sequence[str],
+    **condition: str,
 ) -> Iterator[Mapping[str, object]]:
-    """Give the lines of the table, image by image, then method, then metric."""
+    """Give the lines of the table, image by image, then method, then metric.
+
+    What `condition` names stands first in each.
+    """
     for place, name in enumerate(names):
         for method, name_of_method in enumerate(methods):
             for metric, name_of_metric in enumerate(metrics):
-                yield {
+                yield condition | {
                     "image": files.readable(name),
                     "label": int(rows.label[place]),
                     "method": name_of_method,
@@ -120,29 +124,26 @@ def lines(
                 }
 
 
-def write_tables(
-    folder: Path,
-    rows: Rows,
-    names: Sequence[str],
-    methods: Sequence[str],
-    metrics: Sequence[str],
-) -> None:
-    """Write one line for each image, method and metric, as Parquet and as CSV."""
+def write_tables(folder: Path, found: Sequence[Mapping[str, object]]) -> None:
+    """Write lines, see `lines`, as Parquet and as CSV.
+
+    Args:
+        folder: Where to.
+        found: The lines; columns of text may stand before `COLUMNS`.
+    """
     with extras.needed("report"):
         import pyarrow
         from pyarrow import parquet
 
-    found = list(lines(rows, names, methods, metrics))
-    kinds = pyarrow.string(), pyarrow.int32(), *(pyarrow.string(),) * 2
-    schema = pyarrow.schema(
-        list(zip(COLUMNS, (*kinds, pyarrow.float64()), strict=True))
-    )
+    names = tuple(found[0]) if found else COLUMNS
+    kinds = {"label": pyarrow.int32(), "value": pyarrow.float64()}
+    schema = pyarrow.schema([(n, kinds.get(n, pyarrow.string())) for n in names])
     buffer = io.BytesIO()
-    table = pyarrow.Table.from_pylist(found, schema=schema)
+    table = pyarrow.Table.from_pylist(list(found), schema=schema)
     parquet.write_table(table, buffer, compression="zstd")
     files.write_bytes(folder / TABLE, buffer.getvalue())
     text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer = csv.DictWriter(text, names, lineterminator="\n")
     writer.writeheader()
     writer.writerows(found)
     files.write_text(folder / COMMA, text.getvalue())

@@ -29,6 +29,8 @@ from unlir_jax.types import (
 )
 
 OBJECTS = ("masks", "boxes")
+PREDICTED, SECOND, LEAST = -1, -2, -3
+"""Stand for classes that the network itself says."""
 
 Steps = Callable[[str, str, float], None]
 """Told the method, the metric ("" while the map is made) and the share of a batch."""
@@ -58,7 +60,7 @@ class Batch(NamedTuple):
 
     Attributes:
         images: `[batch, height, width, 3]` in [0, 1].
-        labels: Classes to explain, -1 for the predicted one, `[batch]`.
+        labels: Classes to explain, `[batch]`; below 0 see `chosen`.
         names: Names of the images.
         filled: Rows that hold an image; nothing is expected of the others. None: all.
         inputs: What metrics need, by `Scorer.needs`.
@@ -167,8 +169,7 @@ def _chosen(
         # What another number of axes means, only some scores know.
         jax.eval_shape(score, logits, np.maximum(batch.labels, 0))
     probabilities = np.asarray(_each(score)(logits))
-    labels = np.where(batch.labels < 0, probabilities.argmax(1), batch.labels)
-    labels = labels.astype(np.int32)
+    labels = _named(batch.labels, probabilities)
     given = jax.device_put(split.regions(score, logits, labels, batch.names))
     if isinstance(batch.images.sharding, NamedSharding):
         given = jax.device_put(given, batch.images.sharding)
@@ -176,6 +177,35 @@ def _chosen(
     if score.places or not score.bounded:
         clean = np.asarray(of_logits(score)(logits, given))
     return Scores(labels, clean, probabilities, {}, {}, {}, {}), given
+
+
+def chosen(
+    network: Pretrained, images: jax.Array, labels: np.ndarray, score: scores.Score
+) -> np.ndarray:
+    """Find the classes that the network itself says.
+
+    Args:
+        network: The network.
+        images: `[batch, height, width, 3]` in [0, 1].
+        labels: `[batch]`: classes, or `PREDICTED`, `SECOND` (the second most likely) or
+            `LEAST`. Of classes that are equally likely it is the first.
+        score: Score that says how likely they are.
+
+    Returns:
+        int32 `[batch]`, none below 0.
+    """
+    logits = split.whole(network.model)(network.variables, images)
+    return _named(labels, np.asarray(_each(score)(logits)))
+
+
+def _named(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """Put classes in the place of `PREDICTED`, `SECOND` and `LEAST`."""
+    found = np.where(labels == PREDICTED, probabilities.argmax(1), labels)
+    if (labels == SECOND).any():
+        second = np.argsort(-probabilities, axis=1, kind="stable")[:, 1]
+        found = np.where(labels == SECOND, second, found)
+    found = np.where(labels == LEAST, probabilities.argmin(1), found)
+    return found.astype(np.int32)
 
 
 def doing(method: str, metric: str, *, first: bool) -> str:

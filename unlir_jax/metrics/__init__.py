@@ -22,16 +22,26 @@ from unlir_jax.metrics.faithfulness.aopc import (
     symmetric_relevance_gain as symmetric_relevance_gain,
 )
 from unlir_jax.metrics.faithfulness.saco import saco as saco
+from unlir_jax.metrics.faithfulness.monotonicity import (
+    monotonicity_correlation as monotonicity_correlation,
+)
+from unlir_jax.metrics.faithfulness.completeness import completeness as completeness
 from unlir_jax.metrics.faithfulness.infidelity import infidelity as infidelity
 from unlir_jax.metrics.faithfulness.sparseness import (
     complexity as complexity,
+    effective_complexity as effective_complexity,
+    entropy as entropy,
     sparseness as sparseness,
 )
 from unlir_jax.metrics.faithfulness.adcc import (
     coherency as coherency,
     adcc as adcc,
 )
-from unlir_jax.metrics.sanity.sensitivity import max_sensitivity as max_sensitivity
+from unlir_jax.metrics.sanity.sensitivity import (
+    max_sensitivity as max_sensitivity,
+    average_sensitivity as average_sensitivity,
+)
+from unlir_jax.metrics.sanity.equivariance import equivariance as equivariance
 from unlir_jax.metrics.localization.pixels import (
     pointing_game as pointing_game,
     energy_pointing_game as energy_pointing_game,

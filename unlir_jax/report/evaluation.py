@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from unlir_jax.core.document_types import Document
-from unlir_jax.report import curves, html, overlay, terms, words
+from unlir_jax.report import condition_tables, curves, html, overlay, terms, words
+from unlir_jax.report.condition_tables import cell
 
 KINDS = {
     "best": "Explained best",
@@ -19,7 +20,7 @@ def markdown(found: Document) -> str:
     about = found["about"]
     confidence = 100 * about["statistics"]["confidence"]
     lines = [
-        f"# {about['model']}, {about['images']} images",
+        f"# {about['model']}, {about['images']} images{_under(about)}",
         "",
         f"Mean and {confidence:g} % interval (bootstrap over images), in per cent.",
         "",
@@ -32,12 +33,13 @@ def markdown(found: Document) -> str:
         "|---|" + "---|" * len(_columns(found)),
     ]
     for method in (*about["methods"], *about["controls"]):
-        cells = [_cell(found, method, metric) for metric in _columns(found)]
+        cells = [cell(found, method, metric) for metric in _columns(found)]
         shown = words.method_title(method)
         shown = f"*{shown}*" if method in about["controls"] else shown
         lines.append(f"| {shown} | {' | '.join(cells)} |")
     lines += ["", "In italics: controls, computed without the network.", ""]
     lines += [f"- {sentence}" for sentence in _sentences(found)]
+    lines += condition_tables.markdown(found)
     return "\n".join(lines) + "\n"
 
 
@@ -49,7 +51,7 @@ def page(found: Document, rows: Any, shown: Sequence[Any]) -> str:
 
     def body(names: Sequence[str]) -> list[tuple[str, list[str]]]:
         return [
-            (words.method_title(name), [_cell(found, name, each) for each in columns])
+            (words.method_title(name), [cell(found, name, each) for each in columns])
             for name in names
         ]
 
@@ -57,7 +59,7 @@ def page(found: Document, rows: Any, shown: Sequence[Any]) -> str:
     resize = {each["resize"] for each in found["contract"].values()}
     return html.render(
         "evaluation.html",
-        title=f"How well {about['model']} is explained",
+        title=f"How well {about['model']} is explained{_under(about)}",
         command="unlir evaluate",
         version=about["versions"]["unlir_jax"],
         about=about,
@@ -66,12 +68,20 @@ def page(found: Document, rows: Any, shown: Sequence[Any]) -> str:
         controls=body(about["controls"]),
         sentences=_sentences(found),
         charts=_curves(found, rows),
+        conditions=found.get("conditions", {}),
+        condition_heads=["Method", *condition_tables.heads(found)],
+        condition_tables=condition_tables.tables(found),
+        condition_sentences=[
+            *condition_tables.accuracies(found),
+            *condition_tables.sentences(found),
+        ],
+        differences=found.get("differences", []),
         kinds=KINDS,
         shown=shown,
         enlarge=overlay.enlarge,
         rankings=terms.ranking_sentences(found),
         comparisons=found["comparisons"],
-        difference=_difference,
+        difference=condition_tables.difference,
         terms=terms.TERMS,
         contracts=found["contract"],
         enlarged=words.enumerate_names(sorted(resize)),
@@ -79,20 +89,16 @@ def page(found: Document, rows: Any, shown: Sequence[Any]) -> str:
     )
 
 
+def _under(about: Document) -> str:
+    """Name the condition of a summary; "" where there is no other."""
+    named = (about.get("class", ""), about.get("augmentation", ""))
+    return "".join(f", {name}" for name in named if name)
+
+
 def _columns(found: Document) -> list[str]:
     """List the metrics of the table, also of all images together."""
     pooled = any(name.endswith("/pxap") for name in found)
     return [*found["about"]["metrics"], *(["pxap"] if pooled else [])]
-
-
-def _cell(found: Document, method: str, metric: str) -> str:
-    figure = found.get(f"{method}/{metric}", {"mean": None})
-    if figure["mean"] is None:
-        return "–"
-    mean, low, high = (
-        words.number(metric, figure[name]) for name in ("mean", "low", "high")
-    )
-    return f"{mean} [{low}, {high}]"
 
 
 def _sentences(found: Document) -> list[str]:
@@ -149,12 +155,3 @@ def _curves(found: Document, rows: Any) -> list[html.Markup]:
         controls = {name: lines[name] for name in about["controls"]}
         charts.append(curves.chart(metric, methods, controls))
     return charts
-
-
-def _difference(pair: Document) -> str:
-    metric = pair["metric"]
-    mean, low, high = (
-        ("+" if pair[name] > 0 else "") + words.number(metric, pair[name])
-        for name in ("difference", "low", "high")
-    )
-    return f"{mean} [{low}, {high}]"

@@ -38,8 +38,8 @@ class Score:
         bounded: Whether it is a probability, in [0, 1].
         odds: Function of a probability that gives its logarithm and that of the rest,
             exact where either is nearly 1; by default of what `of` gives.
-        rows: Function of the logits that gives each class a share in [0, 1],
-            `[batch, classes]`; by default there is none, and the logits stand for it.
+        rows: Function of the logits that says how much each label is meant, such as a
+            share in [0, 1], `[batch, labels]`; by default the logits stand for it.
         places: Function that finds the region of each image: from the logits of the
             image and its label, `[batch, rows, columns]`, see `region`.
         labels: Number of labels; 0 stands for the number of outputs.
@@ -225,9 +225,15 @@ def similarity(references: Array) -> Score:
         found = cosines(jnp.asarray(embeddings))
         return found[:, 0] if known.ndim == 1 else rows.take(found, labels)
 
-    count = len(known) if known.ndim == 2 else 0
+    several = known.ndim == 2
     words = "cosine similarity of the embedding to a reference"
-    return Score("similarity", score, words, labels=count)
+    return Score(
+        "similarity",
+        score,
+        words,
+        rows=cosines if several else None,
+        labels=len(known) if several else 0,
+    )
 
 
 NAMED: Mapping[str, Score] = MappingProxyType(

@@ -102,22 +102,12 @@ def saco(
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
         enlarged = maps.resize(saliency, images.shape[1:3])
         flat = maps.is_flat(enlarged)[:, None, None]
-        enlarged = jnp.where(flat, 0, enlarged)
-        pixels = math.prod(images.shape[1:3])
-        groups = rank(enlarged) * regions // pixels
-        inside = jax.nn.one_hot(groups.reshape(len(images), -1), regions)
-        values = enlarged.reshape(len(images), -1)
-        sums = jnp.einsum("bp,bpk->bk", values, inside, precision="highest")
+        groups, sums = grouped(jnp.where(flat, 0, enlarged), regions)
         return _background(images, baseline, model.mean, key), groups, sums
 
     @split.guarded(model, compared)
     def measure(variables, images, labels, saliency, *, key=None):
-        pixels = math.prod(images.shape[1:3])
-        if pixels < regions:
-            raise ValueError(
-                f"`regions`={regions}, but the image has {pixels} pixels; expected no "
-                "more."
-            )
+        check_count(regions, images)
         background, groups, sums = prepare(images, saliency, key)
         steps = jnp.asarray(np.arange(-1, regions, dtype=np.int32))
         arguments = variables, images, background, labels, groups
@@ -126,6 +116,36 @@ def saco(
         return {"saco": coefficient(sums, falls), "saco_falls": falls}
 
     return measure
+
+
+def check_count(regions: int, images: Images) -> None:
+    """Refuse more groups than there are pixels.
+
+    Raises:
+        ValueError: There are more.
+    """
+    pixels = math.prod(images.shape[1:3])
+    if pixels < regions:
+        raise ValueError(
+            f"`regions`={regions}, but the image has {pixels} pixels; expected no more."
+        )
+
+
+def grouped(saliency: jax.Array, regions: int) -> tuple[jax.Array, jax.Array]:
+    """Deal pixels out to groups of equal size, from the most salient on.
+
+    Args:
+        saliency: `[batch, height, width]`.
+        regions: Number of groups.
+
+    Returns:
+        The group of each pixel, and the sum of saliency of each group,
+        `[batch, regions]`.
+    """
+    groups = rank(saliency) * regions // math.prod(saliency.shape[1:])
+    inside = jax.nn.one_hot(groups.reshape(len(saliency), -1), regions)
+    values = saliency.reshape(len(saliency), -1)
+    return groups, jnp.einsum("bp,bpk->bk", values, inside, precision="highest")
 
 
 @jax.jit

@@ -87,6 +87,79 @@ def complexity(model: SplitModel, *, signs: maps.Signs = "relu") -> Metric:
     return _of_map(model, "complexity", functools.partial(_mean, signs=signs))
 
 
+@metric(
+    title="Entropy",
+    better="lower",
+    needs="map",
+    family="stability and size",
+    meaning="Over how many pixels is the map spread?",
+    contract=MAP._replace(
+        normalization="absolute values after enlarging, divided by their sum",
+        signs="magnitudes",
+        flat_map="the most, the logarithm of the number of pixels",
+    ),
+    fooled_by="a single pixel",
+    passes="0",
+    source="Bhatt et al., IJCAI 2020",
+    scale="number",
+)
+def entropy(model: SplitModel) -> Metric:
+    """Measure the entropy of the map's share of each pixel, in nats.
+
+    `-sum p log p` with `p = |s| / sum |s|`. Lower is better: 0 where one pixel holds
+    everything, `log n` where all n pixels are equal. A map of zeros has the most.
+
+    Bhatt, Weller & Moura, *Evaluating and aggregating feature-based model
+    explanations*, IJCAI 2020, Section 4.3, who call it complexity.
+
+    Returns:
+        A metric with `entropy`, `[batch]`.
+    """
+    return _of_map(model, "entropy", _entropy)
+
+
+@metric(
+    title="Effective complexity",
+    better="lower",
+    needs="map",
+    family="stability and size",
+    meaning="How many pixels does the map use at all?",
+    contract=MAP._replace(
+        normalization="absolute values after enlarging, divided by the largest",
+        signs="magnitudes",
+        flat_map="1; of zeros 0",
+    ),
+    fooled_by="a single pixel",
+    passes="0",
+    source="Nguyen & Martinez, 2020",
+)
+def effective_complexity(model: SplitModel, *, threshold: float = 1e-5) -> Metric:
+    """Measure the share of pixels whose magnitude is above a share of the largest.
+
+    Lower is better.
+
+    Nguyen & Martinez, *On quantitative aspects of model interpretability*, 2020,
+    Section 4.
+
+    Args:
+        model: The cut network.
+        threshold: Share of the largest magnitude, in [0, 1).
+
+    Returns:
+        A metric with `effective_complexity`, `[batch]` in [0, 1].
+
+    Raises:
+        ValueError: A threshold outside [0, 1).
+
+    Note:
+        Quantus counts pixels; this is their share.
+    """
+    if not 0 <= threshold < 1:
+        raise ValueError(f"`threshold`={threshold}; expected 0 or more, below 1.")
+    used = functools.partial(_used, threshold=threshold)
+    return _of_map(model, "effective_complexity", used)
+
+
 def _of_map(
     model: SplitModel,
     name: str,
@@ -117,6 +190,32 @@ def _gini(saliency: Saliency, size: tuple[int, int]) -> jax.Array:
     total = jnp.sum(values, axis=1)
     upper = jnp.sum(centred * jnp.asarray(weights, values.dtype)[None], axis=1)
     return jnp.where(flat, 0, upper / jnp.where(flat, 1, total))
+
+
+def _shares(saliency: Saliency, size: tuple[int, int]) -> jax.Array:
+    """Give magnitudes as shares of the largest, `[batch, pixels]`; of zeros, zeros."""
+    values = jnp.abs(maps.resize(saliency, size)).reshape((len(saliency), -1))
+    largest = jnp.max(values, axis=1, keepdims=True)
+    return values / jnp.where(largest > 0, largest, 1)
+
+
+def _entropy(saliency: Saliency, size: tuple[int, int]) -> jax.Array:
+    values = _shares(saliency, size)
+    total = jnp.sum(values, axis=1, keepdims=True)
+    count = values.shape[1]
+    shares = jnp.where(total > 0, values / jnp.where(total > 0, total, 1), 1 / count)
+    found = jnp.sum(jax.scipy.special.entr(shares), axis=1)
+    # Of a map that is not finite nothing is known, as of one that is flat.
+    spread = jnp.asarray(np.log(count), found.dtype)
+    return jnp.where(maps.is_flat(saliency), spread, found)
+
+
+def _used(
+    saliency: Saliency, size: tuple[int, int], threshold: float = 1e-5
+) -> jax.Array:
+    used = _shares(saliency, size) > threshold
+    finite = jnp.all(jnp.isfinite(saliency), axis=(1, 2))
+    return jnp.where(finite, jnp.mean(used, axis=1), 1)
 
 
 def _mean(

@@ -4,6 +4,8 @@ Yeh, Hsieh, Suggala, Inouye & Ravikumar, *On the (in)fidelity and sensitivity of
 explanations*, NeurIPS 2019, Definition 3.1.
 """
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,8 +15,8 @@ from unlir_jax.core import compilation, loops, random_keys
 from unlir_jax.metrics.spec import KEPT, NOTHING, PIXELS, RAW, Contract, metric
 from unlir_jax.types import Explainer, Images, Metric, Saliency, SplitModel
 
-
-@metric(
+SETTINGS = ("radius", "samples", "loop")
+STABLE = metric(
     title="Max-sensitivity",
     better="lower",
     needs="explainer",
@@ -35,7 +37,11 @@ from unlir_jax.types import Explainer, Images, Metric, Saliency, SplitModel
     scale="number",
     quick={"samples": 2},
     representative=True,
+    gives={"average_sensitivity": {name: name for name in SETTINGS}},
 )
+
+
+@STABLE
 def max_sensitivity(
     model: SplitModel,
     explain: Explainer,
@@ -58,7 +64,8 @@ def max_sensitivity(
         loop: `auto`, `host` or `device`; see `loops.place`.
 
     Returns:
-        A metric with `max_sensitivity`, `[batch]`. It needs `key`.
+        A metric with `max_sensitivity` and `average_sensitivity`, each `[batch]`. It
+        needs `key`.
 
     Raises:
         ValueError: An impossible setting; when called, no key.
@@ -70,6 +77,64 @@ def max_sensitivity(
         finite count as zeros. For a random explainer its own draws are counted too, as
         each image has its own key.
     """
+    changes = _changes(explain, radius, samples, loop)
+
+    @split.guarded(model)
+    def measure(variables, images, labels, saliency, *, key=None):
+        found = changes(variables, images, labels, saliency, key)
+        return {
+            "max_sensitivity": compilation.largest(found, (0,)),
+            "average_sensitivity": jnp.mean(found, axis=0),
+        }
+
+    return measure
+
+
+@STABLE._replace(
+    title="Average sensitivity",
+    meaning="How far does the map move on average when the image hardly does?",
+    gives={},
+    representative=False,
+)
+def average_sensitivity(
+    model: SplitModel,
+    explain: Explainer,
+    *,
+    radius: float = 0.2,
+    samples: int = 10,
+    loop: loops.Loop = "auto",
+) -> Metric:
+    """Average the relative change of the map over images close to the image.
+
+    The mean where `max_sensitivity` takes the largest; all else is as there.
+
+    Args:
+        model: The cut network.
+        explain: Explainer of the maps.
+        radius: Largest change of a value.
+        samples: Number of images, each explained once.
+        loop: `auto`, `host` or `device`; see `loops.place`.
+
+    Returns:
+        A metric with `average_sensitivity`, `[batch]`. It needs `key`.
+    """
+    changes = _changes(explain, radius, samples, loop)
+
+    @split.guarded(model)
+    def measure(variables, images, labels, saliency, *, key=None):
+        found = changes(variables, images, labels, saliency, key)
+        return {"average_sensitivity": jnp.mean(found, axis=0)}
+
+    return measure
+
+
+def _changes(
+    explain: Explainer,
+    radius: float,
+    samples: int,
+    loop: loops.Loop,
+) -> Callable[..., jax.Array]:
+    """Give the relative change of the map for each sample, `[samples, batch]`."""
     if not radius > 0:
         raise ValueError(f"`radius`={radius}; expected more than 0.")
     if samples < 1:
@@ -81,16 +146,14 @@ def max_sensitivity(
         changed = _relative_change(saliency, maps.resize(found, images.shape[1:3]))
         return maps.of_finite(found, changed)
 
-    @split.guarded(model)
-    def measure(variables, images, labels, saliency, *, key=None):
+    def changes(variables, images, labels, saliency, key):
         image_keys = random_keys.per_image(key, images)
         enlarged = maps.resize(saliency, images.shape[1:3])
         indices = jnp.asarray(np.arange(samples, dtype=np.int32))
         arguments = (variables, images, labels, enlarged, image_keys, key)
-        changes = loops.map_steps(moved, indices, *arguments, loop=loop)
-        return {"max_sensitivity": compilation.largest(changes, (0,))}
+        return loops.map_steps(moved, indices, *arguments, loop=loop)
 
-    return measure
+    return changes
 
 
 @jax.jit
