@@ -347,7 +347,9 @@ def _cut_tokens(module: Module, layer: str) -> SplitModel:
         two = "features_at", "head_at"
         model = split.from_methods(module, *two, mean=mean, layer=layer)
     else:
-        tokens = split.Tokens(module.leading)
+        at = getattr(module, "leading_at", lambda layer: module.leading)
+        leading = at(layer)
+        tokens = None if leading is None else split.Tokens(leading)
         model = split.from_linen(module, layer, mean=mean, tokens=tokens)
     read = functools.partial(mode.apply, module)
     attention = split.attention.of_linen(read, module.leading, "classify_mean")
