@@ -18,7 +18,6 @@ from unlir_jax.weights import token_names
 from unlir_jax.weights.layouts import Prefixes
 
 
-
 class ClassBlock(nn.Module):
     """Add class attention and a perceptron to the class token, each behind a norm.
 

@@ -42,9 +42,7 @@ class Patches(nn.Module):
             if index:
                 images = transformer.Gelu(name=f"activation{index - 1}")(images)
             width = self.width >> (count - 1 - index)
-            halve = layers.ConvNorm(
-                width, 3, 2, style=self.style, name=f"conv{index}"
-            )
+            halve = layers.ConvNorm(width, 3, 2, style=self.style, name=f"conv{index}")
             images = halve(images, train)
         return images
 
