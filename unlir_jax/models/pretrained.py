@@ -2,7 +2,7 @@
 
 import functools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import jax
@@ -51,6 +51,8 @@ class Pretrained(NamedTuple):
         told: `source` as records say it, see `paths.told`; "": as it is.
         positions: Rule by which learned positions were resized, see
             `positions.RULES`; "" where they were not.
+        similarity: `logit_scale` and `logit_bias` of the weights, where they have them,
+            see `zero_shot`.
     """
 
     model: SplitModel
@@ -72,6 +74,7 @@ class Pretrained(NamedTuple):
     code: str = ""
     told: str = ""
     positions: str = ""
+    similarity: Mapping[str, float] = {}
 
 
 def load(
@@ -173,6 +176,7 @@ def load(
         new_classifier=begun.trained != module.num_classes,
         told=begun.told,
         positions=begun.positions,
+        similarity=begun.similarity,
     )
 
 

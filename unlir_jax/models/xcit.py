@@ -343,15 +343,15 @@ for _size, _width, _depth, _heads in (
     ("medium", 512, 24, 8),
     ("large", 768, 24, 16),
 ):
-    _name, _sizes = f"xcit_{_size}_{_depth}", (_width, _depth, _heads)
+    _sizes = _width, _depth, _heads
     for _patch in (16, 8):
         for _side in (224, 384):
             backbone.register(
-                f"{_name}_p{_patch}_{_side}",
+                f"xcit_{_size}_{_depth}_p{_patch}_{_side}",
                 network(*_sizes, _patch, _side, norms_all=_size != "nano"),
             )
-        if _name in ("xcit_small_12", "xcit_medium_24"):
+        if (_size, _depth) in (("small", 12), ("medium", 24)):
             backbone.register(
-                f"{_name}_p{_patch}_224_dino",
+                f"xcit_{_size}_{_depth}_p{_patch}_224_dino",
                 network(*_sizes, _patch, num_classes=0),
             )
