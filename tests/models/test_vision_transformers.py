@@ -14,6 +14,7 @@ from unlir_jax.weights import exported
 
 NAME = "small_transformer"
 FAST = {"timm_registers_swiglu", "transformers_vit", "official_clip", "timm_siglip"}
+FAST |= {"timm_registers"}
 
 
 @pytest.fixture

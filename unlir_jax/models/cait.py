@@ -169,7 +169,7 @@ def network(
         interpolation="bicubic",
         spelt=token_names.spelt,
         # No library resizes them; timm's rule is that of its other networks.
-        positions=lambda layout, names: "antialiased",
+        positions=lambda layout, names, file: "antialiased",
     )
 
 

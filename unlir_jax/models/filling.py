@@ -150,9 +150,8 @@ def _read(wanted: Wanted, file: WeightFile, path: Path) -> Begun:
         classes = placing.classes_in(arrays, network)
         if chosen.head:
             _check_names(made_for.class_names, classes, source)
-    layout, rule = _resize(
-        arrays, file, network, shapes(usual, network.image_size), wanted
-    )
+    expected = shapes(usual, network.image_size)
+    layout, rule = _resize(arrays, file, network, expected, wanted, path.name)
     attributes = {**network.attributes.get(layout, {})}
     attributes |= _attributes(made_for, network, path)
     built = _build(network, classes, *style, attributes)
@@ -183,6 +182,7 @@ def _resize(
     network: Network,
     expected: Mapping[str, PyTree],
     wanted: Wanted,
+    name: str,
 ) -> tuple[str, str]:
     """Bring positions to the grid of a network, in place.
 
@@ -192,7 +192,7 @@ def _resize(
     layout, names = layouts.closest(arrays, expected, network.layouts)
     if network.positions is None:
         return layout, ""
-    rule = wanted.positions or network.positions(layout, file.arrays.shapes)
+    rule = wanted.positions or network.positions(layout, file.arrays.shapes, name)
     resized = placing.resize_positions(arrays, names, expected, rule)
     return layout, rule if resized else ""
 

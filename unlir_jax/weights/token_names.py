@@ -24,7 +24,7 @@ _FUSED = (
 """Names of fused layers, and what their parts are called, in order."""
 
 _POSITIONS = (
-    ("pos_embed", ("cls_token", "dist_token")),
+    ("pos_embed", ("cls_token", "dist_token", "reg_token")),
     (
         "embeddings.position_embeddings",
         ("embeddings.cls_token", "embeddings.distillation_token"),
@@ -130,9 +130,14 @@ def _positions(name: str, contents: Contents) -> dict[str, _Derived]:
         if name != ending and not name.endswith((f".{ending}", f"/{ending}")):
             continue
         prefix = name.removesuffix(ending)
-        leading = [prefix + each for each in tokens if prefix + each in contents.shapes]
+        leading = {
+            prefix + token: math.prod(contents.shapes[prefix + token][:-1])
+            for token in tokens
+            if prefix + token in contents.shapes
+        }
+        total = sum(leading.values())
         *_, count, width = (0, 0, *contents.shapes[name])
-        grid = [left for left in (count, count - len(leading)) if _is_square(left)]
+        grid = [left for left in (count, count - total) if _is_square(left)]
         if not leading or not count:
             grid = [count]
         if not grid:
@@ -145,23 +150,36 @@ def _positions(name: str, contents: Contents) -> dict[str, _Derived]:
 
 
 def _parted(
-    name: str, leading: list[str], own: int, shape: tuple[int, int]
+    name: str, leading: dict[str, int], own: int, shape: tuple[int, int]
 ) -> dict[str, _Derived]:
+    """Part positions, the first of which are those of the leading tokens.
+
+    Args:
+        name: Name of the positions.
+        leading: Number of tokens in each array of tokens, in their order.
+        own: Number of positions that are of tokens.
+        shape: Number of positions, and channels.
+    """
     count, width = shape
 
     def grid(arrays: Arrays) -> np.ndarray:
         return arrays[name].reshape(1, count, width)[:, own:]
 
     found = {name: _Derived((1, count - own, width), (name,), grid)}
-    for place, token in enumerate(leading):
+    first = 0
+    for token, many in leading.items():
+        places = slice(first, first + many)
+        first += many
 
-        def make(arrays: Arrays, token: str = token, place: int = place) -> np.ndarray:
-            learned = arrays[token].reshape(1, 1, width)
+        def make(
+            arrays: Arrays, token: str = token, places: slice = places
+        ) -> np.ndarray:
+            learned = arrays[token].reshape(1, -1, width)
             if not own:
                 return learned
-            return learned + arrays[name].reshape(1, count, width)[:, place : place + 1]
+            return learned + arrays[name].reshape(1, count, width)[:, places]
 
-        found[token] = _Derived((1, 1, width), (token, name), make)
+        found[token] = _Derived((1, many, width), (token, name), make)
     return found
 
 

@@ -234,6 +234,7 @@ CASES = {
         mlp_ratio=4,
         num_classes=0,
     ),
+    "timm_registers": lambda: vit(reg_tokens=4),
     "timm_clip": lambda: vit(**_clip),
     "timm_clip_quickgelu": lambda: vit(**_clip, act_layer="quick_gelu"),
     "timm_siglip": lambda: vit(class_token=False, global_pool="map", num_classes=0),
