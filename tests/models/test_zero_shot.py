@@ -59,7 +59,9 @@ def test_logits_are_those_of_transformers(kind, tower):
     logits = split.whole(network.model)(network.variables, images())
     np.testing.assert_allclose(logits, found["logits"], atol=1e-5, rtol=0)
     assert network.class_names == NAMES and network.module.num_classes == 3
-    attended = jax.jit(network.model.attention.run)(network.variables, images())
+    attention = network.model.attention
+    assert attention is not None
+    attended = jax.jit(attention.run)(network.variables, images())
     np.testing.assert_allclose(attended.logits, found["logits"], atol=1e-5, rtol=0)
 
 
@@ -124,7 +126,7 @@ def test_files_of_texts(tmp_path):
     (tmp_path / "b.txt").write_text("\n".join(NAMES) + "\n")
     readers.write_safetensors(
         tmp_path / "c.safetensors",
-        {"embeddings": texts, "logit_bias": np.float32([-3])},
+        {"embeddings": texts, "logit_bias": np.full(1, -3, np.float32)},
         {"class_names": '["a cat", "a dog", "a horse"]'},
     )
     for name in ("a.npz", "b.npy", "c.safetensors"):

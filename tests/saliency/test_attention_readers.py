@@ -4,6 +4,8 @@ SigLIP pools by attention, and CaiT has class attention. Products are compared w
 those of whole matrices, with a row for each token, on timm's own weights.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -69,12 +71,12 @@ def test_products_are_those_of_whole_matrices(case, x64):
     model, variables, images = built(case)
     given = variables, images, LABELS
     _, weights = small.expected(case)
-    for heads, fuse in (("mean", np.mean), ("max", np.max)):
+    ways: list[tuple[reading.Heads, Any]] = [("mean", np.mean), ("max", np.max)]
+    for heads, fuse in ways:
         mixed = [fuse(each, axis=1) for each in weights]
         for normalise in (True, False):
-            explain = saliency.attention_rollout(
-                model, heads=heads, normalise=normalise
-            )
+            how = {"heads": heads, "normalise": normalise}
+            explain = saliency.attention_rollout(model, **how)
             expected = whole(mixed, normalise=normalise)
             found = explain(*given).reshape(-1)
             np.testing.assert_allclose(found, expected, atol=1e-5 * expected.max())
@@ -111,8 +113,9 @@ def test_attention_grad_cam_weighs_the_row_of_the_last_layer(x64):
 
 def test_legrad_differentiates_by_what_pools_each_block(x64):
     model, variables, images = built("timm_siglip")
-    classify = model.attention.classify
-    tokens = model.attention.run(variables, images).tokens
+    attention = model.attention
+    assert attention is not None and attention.classify is not None
+    classify, tokens = attention.classify, attention.run(variables, images).tokens
     step, expected = 1e-5, 0
     shifts = step * jnp.eye(2 * 16, dtype=jnp.float64).reshape(-1, 1, 2, 1, 16)
 

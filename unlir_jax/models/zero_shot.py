@@ -148,7 +148,7 @@ def compared(model: SplitModel) -> SplitModel:
     return found._replace(attention=known._replace(**both))
 
 
-def logits(embedded: jax.Array, texts: Mapping[str, jax.Array]) -> jax.Array:
+def logits(embedded: Logits, texts: Mapping[str, jax.Array]) -> jax.Array:
     """Give `scale · cos(image, text) + bias`, in float32 or more.
 
     Args:
@@ -156,6 +156,7 @@ def logits(embedded: jax.Array, texts: Mapping[str, jax.Array]) -> jax.Array:
             direction, and cosines of 0.
         texts: `embeddings`, `[classes, width]` of length 1, `scale` and `bias`.
     """
+    embedded = jnp.asarray(embedded)
     wide = embedded.astype(jnp.promote_types(embedded.dtype, jnp.float32))
     squares = jnp.sum(wide**2, axis=-1, keepdims=True)
     known = squares != 0  # Also what is not a number, to be found in the logits.
@@ -191,11 +192,12 @@ def _checked(
         )
     wide = embeddings.astype(np.float64)
     lengths = np.linalg.norm(wide, axis=1, keepdims=True)
-    wrong = [*np.flatnonzero(~np.isfinite(lengths[:, 0]) | (lengths[:, 0] == 0))]
-    if wrong:
+    wrong = ~np.isfinite(lengths[:, 0]) | (lengths[:, 0] == 0)
+    if wrong.any():
+        row = int(wrong.argmax())
         raise ValueError(
-            f"`texts` are not finite, or all zero, for {names[wrong[0]]!r} (row "
-            f"{wrong[0]}); expected a vector with a direction for each text."
+            f"`texts` are not finite, or all zero, for {names[row]!r} (row {row}); "
+            "expected a vector with a direction for each text."
         )
     return (wide / lengths).astype(np.float32)
 
