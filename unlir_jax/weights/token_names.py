@@ -72,7 +72,8 @@ def spelt(contents: Contents) -> Contents:
     """
     derived: dict[str, _Derived] = {}
     gone = {name for name in contents.shapes if _BESIDE.search(name)}
-    for name, shape in contents.shapes.items():
+    own = {name: s for name, s in contents.shapes.items() if name not in gone}
+    for name, shape in own.items():
         for pattern, parts in _FUSED:
             if re.search(pattern, name) and shape and shape[0] % len(parts) == 0:
                 gone.add(name)
@@ -80,7 +81,7 @@ def spelt(contents: Contents) -> Contents:
                     ours = re.sub(pattern, part, name)
                     derived[ours] = _part(name, shape, place, len(parts))
                 break
-    for name, shape in contents.shapes.items():
+    for name, shape in own.items():
         if name.endswith(("mlp.fc1.weight", "mlp.fc1.bias")):
             inner = contents.shapes.get(re.sub(r"fc1\.\w+$", "fc2.weight", name), ())
             if len(inner) == 2 and shape[0] == 2 * inner[1]:
@@ -93,7 +94,7 @@ def spelt(contents: Contents) -> Contents:
             derived[f"{name}.weight"] = _Derived(
                 shape[::-1], (name,), lambda arrays, name=name: arrays[name].T
             )
-    for name in contents.shapes:
+    for name in own:
         derived |= _positions(name, contents)
     shapes = {n: s for n, s in contents.shapes.items() if n not in gone | set(derived)}
     shapes |= {name: each.shape for name, each in derived.items()}
