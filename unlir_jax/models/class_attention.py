@@ -190,7 +190,7 @@ class LateClassToken(nn.Module):
         return jnp.concatenate([token, maps.reshape(batch, -1, width)], axis=1)
 
     def _classify(self, token: jax.Array) -> jax.Array:
-        """Normalise and classify a token, the latter in float32 or more."""
+        """Normalise a token, and classify it in float32 or more."""
         pooled = compilation.separate(self.norm(token))
         pooled = pooled.astype(jnp.promote_types(pooled.dtype, jnp.float32))
         return self.classifier(pooled) if self.num_classes else pooled

@@ -146,8 +146,7 @@ def load(
     allocator.keep_freed_memory()  # Before JAX starts its threads.
     name, weights = _workdir(name, weights)
     if name:
-        # A layer is checked first: it needs no weights, and they take a moment.
-        layer = find_layer(*zoo.find(name), layer)
+        layer = find_layer(*zoo.find(name), layer)  # Before weights, which take long.
     how = weights_key, num_classes, dtype, seed, decision or {}, trunk_only
     fill = filling.draw if weights == filling.RANDOM else filling.read
     begun = fill(filling.Wanted(name, weights, *how, image_size, positions))

@@ -219,7 +219,7 @@ def waves(rows: int, columns: int) -> np.ndarray:
     """Give sines and cosines of each place, `[rows, columns, 2 * WAVES]`.
 
     Sides go from 0, which is before the first place, to 2 π at the last one, whatever
-    their number. Sines and cosines alternate, those of rows first.
+    their number. Sines and cosines alternate, rows come before columns.
     """
     frequencies = LONGEST ** -(np.arange(WAVES) // 2 * 2 / WAVES)
     found = []

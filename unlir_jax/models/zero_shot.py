@@ -55,7 +55,7 @@ def zero_shot(
             CLIP.
 
     Returns:
-        A network with a class each text. Its variables are those of the tower under
+        A network with a class each text. Its variables are the tower's, under
         `network`, and `texts`: `embeddings` of length 1, `scale` and `bias`.
 
     Raises:

@@ -153,7 +153,7 @@ def _positions(name: str, contents: Contents) -> dict[str, _Derived]:
 def _parted(
     name: str, leading: dict[str, int], own: int, shape: tuple[int, int]
 ) -> dict[str, _Derived]:
-    """Part positions, the first of which are those of the leading tokens.
+    """Part the positions of a grid from the tokens' own, which come first.
 
     Args:
         name: Name of the positions.
