@@ -103,39 +103,18 @@ _TALKING = {
     "attention/weights/before": "attn.proj_l",
     "attention/weights/after": "attn.proj_w",
 }
-_PLACES = (("block", "blocks", _BLOCK | _TALKING),)
-_PLACES += (("class_block", "blocks_token_only", _BLOCK),)
 
 
 def table(module: CaiT) -> Prefixes:
     """Name the layers as timm and the official code do."""
-    found = {
+    both = ("blocks", _BLOCK | _TALKING), ("blocks_token_only", _BLOCK)
+    return class_attention.block_names(module, *both) | {
         "patches": "patch_embed.proj",
         "tokens/position": "pos_embed",
         "class_token": "cls_token",
         "norm": "norm",
         "classifier": "head",
     }
-    for (ours, theirs, names), depth in zip(
-        _PLACES, (module.depth, module.class_depth), strict=True
-    ):
-        for index in range(depth):
-            for inner, name in names.items():
-                found[f"{ours}{index}/{inner}"] = f"{theirs}.{index}.{name}"
-    return found
-
-
-def aliases(module: CaiT) -> dict[str, str]:
-    """Give our names of the layers that people of other libraries ask for."""
-    found = {"norm": "norm", "patch_embed": "patches", "patch_embed.proj": "patches"}
-    for (ours, theirs, _), depth in zip(
-        _PLACES, (module.depth, module.class_depth), strict=True
-    ):
-        for index in range(depth):
-            found[f"{theirs}.{index}"] = f"{ours}{index}"
-            for inner, name in (("norm1", "norm1"), ("attention", "attn")):
-                found[f"{theirs}.{index}.{name}"] = f"{ours}{index}/{inner}"
-    return found
 
 
 def parameters(module: CaiT, image_size: int) -> int:
@@ -163,7 +142,7 @@ def network(
         f"block{module.depth - 1}",
         parameters(module, image_size),
         {"timm": table(module)},
-        aliases(module),
+        class_attention.aliases(module, "blocks_token_only"),
         image_size=image_size,
         crop=1.0,
         interpolation="bicubic",

@@ -4,6 +4,7 @@ Touvron et al., Going Deeper with Image Transformers, ICCV 2021. The class token
 learned, so that the grid behind the last block is all that the logits depend on.
 """
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 import jax
@@ -14,6 +15,7 @@ from unlir_jax.core import compilation
 from unlir_jax.models import backbone, layers, transformer
 from unlir_jax.models.layers import Style
 from unlir_jax.types import Array, Features
+from unlir_jax.weights.layouts import Prefixes
 
 EPSILON = 1e-6
 LAYER = "class_block"
@@ -194,6 +196,50 @@ class LateClassToken(nn.Module):
         pooled = compilation.separate(self.norm(token))
         pooled = pooled.astype(jnp.promote_types(pooled.dtype, jnp.float32))
         return self.classifier(pooled) if self.num_classes else pooled
+
+
+def block_names(
+    module: LateClassToken,
+    blocks: tuple[str, Mapping[str, str]],
+    class_blocks: tuple[str, Mapping[str, str]],
+) -> Prefixes:
+    """Name the layers of all blocks as another library does.
+
+    Args:
+        module: The network.
+        blocks: What blocks of the grid are called before their number, and names of
+            the layers of one.
+        class_blocks: The same of class blocks.
+    """
+    found = {}
+    for ours, (theirs, names), depth in (
+        ("block", blocks, module.depth),
+        (LAYER, class_blocks, module.class_depth),
+    ):
+        for index in range(depth):
+            for inner, name in names.items():
+                found[f"{ours}{index}/{inner}"] = f"{theirs}.{index}.{name}"
+    return found
+
+
+def aliases(module: LateClassToken, class_blocks: str) -> dict[str, str]:
+    """Give our names of the layers that people of other libraries ask for.
+
+    Args:
+        module: The network.
+        class_blocks: What they call the class blocks, before their number.
+    """
+    found = {"norm": "norm", "patch_embed": "patches"}
+    for ours, theirs, depth in (
+        ("block", "blocks", module.depth),
+        (LAYER, class_blocks, module.class_depth),
+    ):
+        for index in range(depth):
+            found[f"{theirs}.{index}"] = f"{ours}{index}"
+            found[f"{theirs}.{index}.attn"] = f"{ours}{index}/attention"
+            for name in ("norm1", "norm2", "mlp"):
+                found[f"{theirs}.{index}.{name}"] = f"{ours}{index}/{name}"
+    return found
 
 
 def _numbered(layer: str) -> tuple[str, int]:

@@ -253,39 +253,20 @@ _BLOCK = _CLASS_BLOCK | {
     "local/depthwise2": "local_mp.conv2",
     "scale3/factor": "gamma3",
 }
-_PLACES = ("block", "blocks", _BLOCK), ("class_block", "cls_attn_blocks", _CLASS_BLOCK)
 
 
 def tables(module: XCiT) -> dict[str, Prefixes]:
     """Name the layers as timm does, and as the official code and DINO do."""
-    found = {"class_token": "cls_token", "norm": "norm", "classifier": "head"}
+    both = ("blocks", _BLOCK), ("cls_attn_blocks", _CLASS_BLOCK)
+    found = class_attention.block_names(module, *both)
+    found |= {"class_token": "cls_token", "norm": "norm", "classifier": "head"}
     for index in range(module.patch_size.bit_length() - 1):
         place = f"patch_embed.proj.{2 * index}"
         found |= layouts.pair(f"patches/conv{index}", f"{place}.0", f"{place}.1")
-    for (ours, theirs, names), depth in zip(
-        _PLACES, (module.depth, module.class_depth), strict=True
-    ):
-        for index in range(depth):
-            for inner, name in names.items():
-                found[f"{ours}{index}/{inner}"] = f"{theirs}.{index}.{name}"
     return {
         "timm": found | {"position": "pos_embed.token_projection"},
         "official": found | {"position": "pos_embeder.token_projection"},
     }
-
-
-def aliases(module: XCiT) -> dict[str, str]:
-    """Give our names of the layers that people of other libraries ask for."""
-    found = {"norm": "norm", "patch_embed": "patches"}
-    for index in range(module.depth):
-        found[f"blocks.{index}"] = f"block{index}"
-        for name in ("norm1", "norm2", "norm3", "mlp"):
-            found[f"blocks.{index}.{name}"] = f"block{index}/{name}"
-        found[f"blocks.{index}.attn"] = f"block{index}/attention"
-        found[f"blocks.{index}.local_mp"] = f"block{index}/local"
-    for index in range(module.class_depth):
-        found[f"cls_attn_blocks.{index}"] = f"class_block{index}"
-    return found
 
 
 def parameters(module: XCiT) -> int:
@@ -325,7 +306,7 @@ def network(
         f"block{module.depth - 1}",
         parameters(module),
         tables(module),
-        aliases(module),
+        class_attention.aliases(module, "cls_attn_blocks"),
         image_size=image_size,
         crop=1.0,
         classes=classes,
