@@ -24,6 +24,7 @@ _GATED = {**_DINOV2, "gated": True}
 VISION = {
     "timm_plain": {},
     "timm_registers_swiglu": {**_GATED, "registers": 4},
+    "timm_registers": {"registers": 4},
     "timm_clip": _CLIP,
     "timm_clip_quickgelu": _QUICK,
     "timm_siglip": _SIGLIP,

@@ -26,6 +26,7 @@ SHORT = [line for line in COMMANDS if line.startswith("unlir ") and "…" not in
 NOT_RUN = {
     "data=elpv": "solar cells have 300 px, and their package is an extra",
     "data=imagenet": "ImageNet is not on this machine",
+    "--texts": "a whole CLIP has 600 MB; test_zero_shot.py has a small one",
     "unlir serve": "it serves until it is interrupted",
 }
 """Commands that are only parsed, and why."""

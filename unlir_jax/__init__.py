@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from unlir_jax import maps, metrics, saliency, split, tree, types
     from unlir_jax.models.pretrained import Pretrained, load
     from unlir_jax.models.wrapping import wrap
+    from unlir_jax.models.zero_shot import zero_shot
     from unlir_jax.report.figure import show
     from unlir_jax.types import Features, SplitModel
 
@@ -25,6 +26,7 @@ __all__ = [
     "tree",
     "types",
     "wrap",
+    "zero_shot",
 ]
 
 _HOMES = {
@@ -34,6 +36,7 @@ _HOMES = {
     "load": "models.pretrained",
     "show": "report.figure",
     "wrap": "models.wrapping",
+    "zero_shot": "models.zero_shot",
 }
 # Modules that configs and scripts written for version 0.1 import from here.
 _FORMER = {

@@ -73,12 +73,14 @@ class Attention(NamedTuple):
             to the weights of each block is there to be differentiated by; with `apart`
             no derivative passes from a block to the one before it.
         leading: Number of tokens before the grid, the class token first.
-        classify: `(variables, tokens) -> logits` of the mean of all tokens, or None.
+        classify: `(variables, tokens, added=()) -> logits` of the mean of all tokens,
+            or of what attention pools from them by weights to which is `added`; or
+            None.
     """
 
     run: Callable[..., Attended]
     leading: int
-    classify: Callable[[Any, jax.Array], jax.Array] | None = None
+    classify: Callable[..., jax.Array] | None = None
 
 
 class SplitModel(NamedTuple):

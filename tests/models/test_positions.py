@@ -96,6 +96,20 @@ def test_a_file_says_whose_rule_it_is(case, rule, mask, register, tmp_path):
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
+def test_files_of_the_official_dino_are_told_by_name_or_head(register, tmp_path):
+    register("official_dino", 32)
+    arrays = small.state("official_dino")
+    released = tmp_path / "dino_deitsmall16_pretrain.npz"
+    np.savez(released, **arrays)
+    assert pretrained.load("small", released, image_size=56).positions == "offset"
+    path = write(tmp_path, arrays)
+    assert pretrained.load("small", path, image_size=56).positions == "antialiased"
+    arrays = {f"teacher.backbone.{name}": each for name, each in arrays.items()}
+    arrays["teacher.head.last_layer.weight_g"] = np.ones((9, 1), np.float32)
+    path = write(tmp_path, arrays)
+    assert pretrained.load("small", path, image_size=56).positions == "offset"
+
+
 def test_bad_positions_are_one_sentence(register, tmp_path):
     register("timm_deit3", 32)
     arrays = small.state("timm_deit3")

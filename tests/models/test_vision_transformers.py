@@ -14,6 +14,7 @@ from unlir_jax.weights import exported
 
 NAME = "small_transformer"
 FAST = {"timm_registers_swiglu", "transformers_vit", "official_clip", "timm_siglip"}
+FAST |= {"timm_registers"}
 
 
 @pytest.fixture
@@ -77,7 +78,14 @@ def test_names_with_prefixes_of_trainers(case, register, tmp_path):
 
 def test_a_whole_clip_has_its_image_tower(register, tmp_path):
     for case, texts in (
-        ("transformers_clip", ("text_model.final_layer_norm.weight", "logit_scale")),
+        (
+            "transformers_clip",
+            (
+                *("text_model.final_layer_norm.weight", "logit_scale"),
+                "text_model.embeddings.position_embedding.weight",
+                "text_model.encoder.layers.0.mlp.fc1.weight",
+            ),
+        ),
         ("official_clip", ("positional_embedding", "text_projection")),
     ):
         register(case)

@@ -39,6 +39,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="see `unlir models`; or module:factory, a network of your own; or A,B",
     )
     options.preparation(parser)
+    options.texts(parser)
     add(
         "--layer",
         metavar="PATH",
@@ -95,6 +96,7 @@ def run(arguments: argparse.Namespace) -> int:
             weights_key=options.in_order(arguments.weights_key),
             crop=arguments.crop,
             interpolation=arguments.interpolation,
+            texts=arguments.texts,
             layer=options.in_order(arguments.layer),
             methods=options.listed(arguments.method),
             label=arguments.label,

@@ -46,6 +46,12 @@ def preparation(parser: argparse.ArgumentParser) -> None:
     add("--interpolation", metavar="NAME", help=modes)
 
 
+def texts(parser: argparse.ArgumentParser) -> None:
+    """Add by which texts a network that embeds images chooses."""
+    help = "of CLIP or SigLIP: embeddings of texts, which are the classes, and names"
+    parser.add_argument("--texts", metavar="FILE", help=help)
+
+
 def prepared(arguments: argparse.Namespace) -> dict[str, Any]:
     """Give what `preparation` asked for."""
     names = "weights", "weights_key", "crop", "interpolation"

@@ -184,6 +184,8 @@ def evaluation() -> ConfigDict:
                 # Of a file with several: what stands before their names.
                 "weights_key": "",
                 "layer": "",
+                # Of CLIP and SigLIP: a file of texts, which are the classes.
+                "texts": "",
                 "random_labels": config_dict.placeholder(str),
             },
             "data": _data(),

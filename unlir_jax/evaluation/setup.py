@@ -269,6 +269,7 @@ def _load(settings: Settings, weights: str | None) -> pretrained.Pretrained:
         weights_key=model.weights_key if weights == model.weights else "",
         crop=data.crop or None,
         interpolation=data.interpolation or None,
+        texts=model.get("texts") or None,
         fold=True,
         seed=settings.seed,
     )

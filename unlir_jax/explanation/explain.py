@@ -46,6 +46,7 @@ def run(
     weights_key: targets.Asked = "",
     crop: float | None = None,
     interpolation: str | None = None,
+    texts: str | os.PathLike[str] | None = None,
     layer: targets.Asked = None,
     methods: Sequence[str] | None = None,
     label: str | None = None,
@@ -78,6 +79,7 @@ def run(
         weights_key: Key of the weights in the file.
         crop: Share of the shorter side that is kept.
         interpolation: By which images are resized.
+        texts: A file of texts that are the classes, see `models.zero_shot`.
         layer: Where to cut it, see `pretrained.load`; several of one network, or one
             for each.
         methods: Names of `unlir methods`; by default Grad-CAM and Opti-CAM, after
@@ -115,7 +117,7 @@ def run(
     found = _find(images, output)
     rows = batches.rows(batch_size, len(found.files))
     wish = network_run.Wish(
-        *(methods, crop, interpolation, label, against, seed, steps),
+        *(methods, crop, interpolation, texts, label, against, seed, steps),
         *(method_options.named(options), score, controls, white_level, rows),
     )
     names = files.distinct_names(found.files)

@@ -1,5 +1,6 @@
 """One network, cut at one layer, explained on all images of a report."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from pathlib import Path
@@ -43,6 +44,7 @@ class Wish(NamedTuple):
     methods: Sequence[str] | None
     crop: float | None
     interpolation: str | None
+    texts: str | os.PathLike[str] | None
     label: str | None
     against: str | None
     seed: int
@@ -146,6 +148,7 @@ def prepare(
         ValueError: An unknown network, layer or class, or a setting without sense.
     """
     methods = methods_of(target, wish)
+    by_texts = {} if wish.texts is None else {"texts": wish.texts}
     network = (load or factories.load)(
         target.model,
         target.weights,
@@ -153,6 +156,7 @@ def prepare(
         weights_key=target.weights_key,
         crop=wish.crop,
         interpolation=wish.interpolation,
+        **by_texts,
         fold=True,
     )
     given, rival = (

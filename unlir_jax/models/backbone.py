@@ -37,8 +37,9 @@ class Network(NamedTuple):
         interpolation: By which images are resized.
         trunk: Where `features` ends, if that is not the default layer.
         spelt: Gives the contents of a file in the spelling of the layouts.
-        positions: `(layout, names) -> rule`, by which whoever wrote a file of these
-            names resizes learned positions, see `positions.RULES`; None without them.
+        positions: `(layout, names, file) -> rule`, by which whoever wrote a file of
+            these names, and of this name, resizes learned positions, see
+            `positions.RULES`; None without them.
         attributes: By layout, attributes in which its network differs.
     """
 
@@ -57,7 +58,7 @@ class Network(NamedTuple):
     interpolation: str = "bilinear"
     trunk: str = ""
     spelt: Callable[[Contents], Contents] = lambda contents: contents
-    positions: Callable[[str, Iterable[str]], str] | None = None
+    positions: Callable[[str, Iterable[str], str], str] | None = None
     attributes: Mapping[str, Mapping[str, Any]] = {}
 
 

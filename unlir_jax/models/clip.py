@@ -1,6 +1,6 @@
 """Image towers of CLIP, Radford et al., ICML 2021, and SigLIP, Zhai et al., ICCV 2023.
 
-Their logits are the embedding, which text embeddings turn into classes, see
+Their logits are the embedding, which embeddings of texts turn into classes, see
 `zero_shot`.
 """
 

@@ -54,7 +54,7 @@ def leaf_of(
     if name in LEARNED:
         return generator.normal(0, 0.02, leaf.shape).astype(np.float32)
     if name != "kernel":
-        ones = name in ("scale", "var")
+        ones = name in ("scale", "var", "temperature")
         return (np.ones if ones else np.zeros)(leaf.shape, np.float32)
     *space, incoming, outgoing = leaf.shape
     # Convolutions by what they feed, dense layers by what feeds them.

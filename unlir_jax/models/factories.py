@@ -11,7 +11,7 @@ from typing import Any
 
 from unlir_jax.core import choices
 from unlir_jax.data import preprocessing
-from unlir_jax.models import pretrained, wrapping
+from unlir_jax.models import pretrained, wrapping, zero_shot
 from unlir_jax.models.pretrained import Pretrained
 from unlir_jax.storage import paths
 
@@ -32,6 +32,7 @@ def load(
     weights_key: str = "",
     crop: float | None = None,
     interpolation: str | None = None,
+    texts: str | os.PathLike[str] | None = None,
     **more: Any,
 ) -> Pretrained:
     """Load a network by a name or workdir, or call a factory of the user's.
@@ -45,6 +46,7 @@ def load(
         weights_key: Key of the weights in their file.
         crop: Share of the shorter side that is kept.
         interpolation: By which images are resized.
+        texts: A file of texts that are the classes, see `zero_shot.zero_shot`.
         **more: Further arguments of `pretrained.load`.
 
     Raises:
@@ -55,9 +57,15 @@ def load(
     """
     given = {"weights": weights, "layer": layer, "weights_key": weights_key}
     given |= {"crop": crop, "interpolation": interpolation}
+    network = _load(name, given, more)
+    return network if texts is None else zero_shot.zero_shot(network, texts)
+
+
+def _load(name: str, given: dict[str, Any], more: dict[str, Any]) -> Pretrained:
+    """Load a network by its name, or by its factory as it is asked for."""
     if not is_factory(name):
         return pretrained.load(name, **given, **more)
-    network = _call(name)
+    network, crop, interpolation = _call(name), given["crop"], given["interpolation"]
     for option in ("weights", "layer", "weights_key"):
         if given[option]:
             raise ValueError(

@@ -18,6 +18,7 @@ from unlir_jax.models import (
     part_network,
     placing,
     positions,
+    text_files,
     zoo,
 )
 from unlir_jax.models.backbone import Network
@@ -42,7 +43,8 @@ class Begun(NamedTuple):
     """A network and its variables, whole, and where they come from.
 
     `source` says where for people, `told` for records, see `paths.told`; `positions`
-    is the rule by which positions were resized, "" where they were not.
+    is the rule by which positions were resized, "" where they were not; `similarity`
+    has `logit_scale` and `logit_bias` of the file, for texts.
     """
 
     network: Network
@@ -56,6 +58,7 @@ class Begun(NamedTuple):
     trained: int
     told: str
     positions: str = ""
+    similarity: Mapping[str, float] = types.MappingProxyType({})
 
 
 class Wanted(NamedTuple):
@@ -147,9 +150,8 @@ def _read(wanted: Wanted, file: WeightFile, path: Path) -> Begun:
         classes = placing.classes_in(arrays, network)
         if chosen.head:
             _check_names(made_for.class_names, classes, source)
-    layout, rule = _resize(
-        arrays, file, network, shapes(usual, network.image_size), wanted
-    )
+    expected = shapes(usual, network.image_size)
+    layout, rule = _resize(arrays, file, network, expected, wanted, path.name)
     attributes = {**network.attributes.get(layout, {})}
     attributes |= _attributes(made_for, network, path)
     built = _build(network, classes, *style, attributes)
@@ -165,7 +167,13 @@ def _read(wanted: Wanted, file: WeightFile, path: Path) -> Begun:
     told = places.told(source) + chosen.remark
     source += chosen.remark
     loaded = network, module, variables, made_for, by, source, front, file.sha256
-    return Begun(*loaded, trained, told, rule)
+    return Begun(*loaded, trained, told, rule, _similarity(file))
+
+
+def _similarity(file: WeightFile) -> dict[str, float]:
+    """Read by what CLIP and SigLIP scale their similarities, where a file has it."""
+    names = [n for n in file.arrays.shapes if n.endswith(text_files.TERMS)]
+    return text_files.terms(file.arrays.read(names)) if names else {}
 
 
 def _resize(
@@ -174,6 +182,7 @@ def _resize(
     network: Network,
     expected: Mapping[str, PyTree],
     wanted: Wanted,
+    name: str,
 ) -> tuple[str, str]:
     """Bring positions to the grid of a network, in place.
 
@@ -183,7 +192,7 @@ def _resize(
     layout, names = layouts.closest(arrays, expected, network.layouts)
     if network.positions is None:
         return layout, ""
-    rule = wanted.positions or network.positions(layout, file.arrays.shapes)
+    rule = wanted.positions or network.positions(layout, file.arrays.shapes, name)
     resized = placing.resize_positions(arrays, names, expected, rule)
     return layout, rule if resized else ""
 

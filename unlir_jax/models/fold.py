@@ -33,8 +33,8 @@ def fold_batchnorm(
         variables: Its `params` and `batch_stats`.
 
     Returns:
-        The module without norms and its `{"params": …}`. A module without norms comes
-        back as it is.
+        The module without those norms and its `{"params": …}`, with the statistics of
+        norms that follow no convolution. A module without norms comes back as it is.
 
     Raises:
         ValueError: The module has no `style`, or the variables lack the statistics.
@@ -48,7 +48,21 @@ def fold_batchnorm(
     params, statistics = variables["params"], variables.get("batch_stats", {})
     folded = _fold(params, statistics, style.epsilon)
     module = layers.with_style(module, style._replace(norm=False))
-    return module, {"params": folded}
+    left = _left(params, statistics)
+    return module, {"params": folded} | ({"batch_stats": left} if left else {})
+
+
+def _left(params: Mapping[str, PyTree], statistics: Mapping[str, PyTree]) -> Any:
+    """Give the statistics of norms that follow no convolution, and stay."""
+    if "conv" in params:
+        return {}
+    found = {
+        name: _left(params[name], value)
+        if any(isinstance(inner, Mapping) for inner in value.values())
+        else value
+        for name, value in statistics.items()
+    }
+    return {name: value for name, value in found.items() if value}
 
 
 def _fold(

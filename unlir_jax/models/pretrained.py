@@ -2,7 +2,7 @@
 
 import functools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import jax
@@ -51,6 +51,8 @@ class Pretrained(NamedTuple):
         told: `source` as records say it, see `paths.told`; "": as it is.
         positions: Rule by which learned positions were resized, see
             `positions.RULES`; "" where they were not.
+        similarity: `logit_scale` and `logit_bias` of the weights, where they have them,
+            see `zero_shot`.
     """
 
     model: SplitModel
@@ -72,6 +74,7 @@ class Pretrained(NamedTuple):
     code: str = ""
     told: str = ""
     positions: str = ""
+    similarity: Mapping[str, float] = {}
 
 
 def load(
@@ -143,8 +146,7 @@ def load(
     allocator.keep_freed_memory()  # Before JAX starts its threads.
     name, weights = _workdir(name, weights)
     if name:
-        # A layer is checked first: it needs no weights, and they take a moment.
-        layer = find_layer(*zoo.find(name), layer)
+        layer = find_layer(*zoo.find(name), layer)  # Before weights, which take long.
     how = weights_key, num_classes, dtype, seed, decision or {}, trunk_only
     fill = filling.draw if weights == filling.RANDOM else filling.read
     begun = fill(filling.Wanted(name, weights, *how, image_size, positions))
@@ -173,6 +175,7 @@ def load(
         new_classifier=begun.trained != module.num_classes,
         told=begun.told,
         positions=begun.positions,
+        similarity=begun.similarity,
     )
 
 
@@ -347,7 +350,9 @@ def _cut_tokens(module: Module, layer: str) -> SplitModel:
         two = "features_at", "head_at"
         model = split.from_methods(module, *two, mean=mean, layer=layer)
     else:
-        tokens = split.Tokens(module.leading)
+        at = getattr(module, "leading_at", lambda layer: module.leading)
+        leading = at(layer)
+        tokens = None if leading is None else split.Tokens(leading)
         model = split.from_linen(module, layer, mean=mean, tokens=tokens)
     read = functools.partial(mode.apply, module)
     attention = split.attention.of_linen(read, module.leading, "classify_mean")

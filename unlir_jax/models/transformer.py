@@ -5,6 +5,7 @@ them, leave no digits to the faster formula.
 """
 
 import math
+from collections.abc import Callable
 from typing import Literal
 
 import jax
@@ -51,6 +52,57 @@ class AttentionWeights(nn.Module):
         return jax.nn.softmax(wide, axis=-1).astype(scores.dtype)
 
 
+class TalkingWeights(nn.Module):
+    """Turn scores into weights, mixing heads before and after the softmax.
+
+    Shazeer et al., Talking-Heads Attention, 2020. What comes out are the weights of the
+    values: they may be negative, and rows need not add up to 1. Submodules `before` and
+    `after`.
+    """
+
+    style: Style = Style()
+
+    gives_attention = True
+
+    @nn.compact
+    def __call__(self, scores: jax.Array) -> jax.Array:
+        scores = self._mixed(scores, "before")
+        wide = scores.astype(jnp.promote_types(scores.dtype, jnp.float32))
+        weights = jax.nn.softmax(wide, axis=-1).astype(scores.dtype)
+        return self._mixed(weights, "after")
+
+    def _mixed(self, values: jax.Array, name: str) -> jax.Array:
+        """Mix heads, `[batch, heads, queries, keys]`."""
+        last = jnp.moveaxis(values, 1, -1)
+        return jnp.moveaxis(dense(values.shape[1], self.style, name)(last), -1, 1)
+
+
+def attend(
+    query: jax.Array,
+    key: jax.Array,
+    value: jax.Array,
+    weigh: Callable[[jax.Array], jax.Array],
+    precision: str,
+) -> jax.Array:
+    """Mix values by the weights of scaled products of queries and keys.
+
+    Args:
+        query: `[batch, queries, heads, channels]`.
+        key: `[batch, keys, heads, channels]`, as is `value`.
+        value: What is mixed.
+        weigh: Turns scores `[batch, heads, queries, keys]` into weights.
+        precision: Precision of the products.
+
+    Returns:
+        `[batch, queries, heads x channels]`.
+    """
+    query = query * jnp.asarray(query.shape[-1] ** -0.5, query.dtype)
+    scores = jnp.einsum("bqhc,bkhc->bhqk", query, key, precision=precision)
+    weights = weigh(scores)
+    mixed = jnp.einsum("bhqk,bkhc->bqhc", weights, value, precision=precision)
+    return mixed.reshape(*mixed.shape[:2], -1)
+
+
 class Attention(nn.Module):
     """Attend from each token to all: Vaswani et al., NeurIPS 2017.
 
@@ -63,6 +115,7 @@ class Attention(nn.Module):
     normalized: bool = False
     epsilon: float = 1e-6
     style: Style = Style()
+    talking: bool = False
 
     @nn.compact
     def __call__(self, tokens: jax.Array) -> jax.Array:
@@ -75,12 +128,12 @@ class Attention(nn.Module):
         if self.normalized:
             query = norm(self.style, self.epsilon, "query_norm")(query)
             key = norm(self.style, self.epsilon, "key_norm")(key)
-        precision = self.style.precision
-        query = query * jnp.asarray(shape[-1] ** -0.5, query.dtype)
-        scores = jnp.einsum("bqhc,bkhc->bhqk", query, key, precision=precision)
-        weights = AttentionWeights(name="weights")(scores)
-        mixed = jnp.einsum("bhqk,bkhc->bqhc", weights, value, precision=precision)
-        return dense(width, self.style, "output")(mixed.reshape(tokens.shape))
+        if self.talking:
+            weigh = TalkingWeights(self.style, name="weights")
+        else:
+            weigh = AttentionWeights(name="weights")
+        mixed = attend(query, key, value, weigh, self.style.precision)
+        return dense(width, self.style, "output")(mixed)
 
 
 class Mlp(nn.Module):
@@ -135,6 +188,7 @@ class Block(nn.Module):
     scale: float | None = None
     epsilon: float = 1e-6
     style: Style = Style()
+    talking: bool = False
 
     gives_tokens = True
 
@@ -142,7 +196,7 @@ class Block(nn.Module):
         style, epsilon = self.style, self.epsilon
         self.norm1 = norm(style, epsilon, "norm1")
         self.attention = Attention(
-            self.heads, self.bias, self.normalized, epsilon, style
+            self.heads, self.bias, self.normalized, epsilon, style, self.talking
         )
         self.norm2 = norm(style, epsilon, "norm2")
         self.mlp = Mlp(self.inner, self.activation, self.gated, style)
@@ -269,11 +323,9 @@ class AttentionPool(nn.Module):
             dense(width, style, name)(tokens).reshape(batch, count, *split)
             for name in ("key", "value")
         )
-        query = query * jnp.asarray(split[1] ** -0.5, query.dtype)
-        scores = jnp.einsum("bqhc,bkhc->bhqk", query, key, precision=style.precision)
-        weights = AttentionWeights(name="weights")(scores)
-        mixed = jnp.einsum("bhqk,bkhc->bqhc", weights, value, precision=style.precision)
-        pooled = dense(width, style, "output")(mixed.reshape(batch, 1, width))
+        weigh = AttentionWeights(name="weights")
+        mixed = attend(query, key, value, weigh, style.precision)
+        pooled = dense(width, style, "output")(mixed)
         added = Mlp(self.inner, self.activation, style=style, name="mlp")(
             norm(style, self.epsilon, "norm")(pooled)
         )

@@ -1,6 +1,7 @@
 """ViT: Dosovitskiy et al., An Image Is Worth 16x16 Words, ICLR 2021, and its kin."""
 
 import functools
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -24,6 +25,9 @@ HALF = (0.5, 0.5, 0.5)
 RULES = {"transformers": "bicubic", "openai": "bicubic", "torchvision": "corners"}
 """Rules by which libraries resize positions, see `positions.RULES`; others do as timm.
 """
+_RELEASED = re.compile(r"dino_(deitsmall|vitsmall|vitbase)\d+_pretrain")
+_OFFICIAL = re.compile(r"mask_token$|(^|[._])head\.last_layer\.")
+"""Files that DINO released, and names in its and DINOv2's files that timm's lack."""
 
 
 def network(
@@ -64,16 +68,18 @@ def network(
     )
 
 
-def _rule(registers: bool, layout: str, names: Iterable[str]) -> str:
+def _rule(registers: bool, layout: str, names: Iterable[str], file: str) -> str:
     """Say how whoever wrote a file resizes positions.
 
-    Files of the official DINOv2 have timm's names, and a mask token besides. All
-    DINOv2 with registers are resized as timm does.
+    Files of the official DINO and DINOv2 have timm's names. DINOv2's have a mask token
+    besides, and checkpoints of DINO's training its head. What DINO released has nothing
+    but the name of the file. All DINOv2 with registers are resized as timm does.
     """
-    masked = any(name.endswith("mask_token") for name in names)
+    official = _RELEASED.match(file) is not None
+    official |= any(_OFFICIAL.search(name) is not None for name in names)
     if registers:
         return "antialiased"
-    if layout == "official" or (layout == "timm" and masked):
+    if layout == "official" or (layout == "timm" and official):
         return "offset"
     return RULES.get(layout.partition(",")[0].partition(" ")[0], "antialiased")
 

@@ -14,6 +14,8 @@ from unlir_jax.models import vit as vit
 from unlir_jax.models import deit as deit
 from unlir_jax.models import dino as dino
 from unlir_jax.models import clip as clip
+from unlir_jax.models import cait as cait
+from unlir_jax.models import xcit as xcit
 from unlir_jax.models import convnext as convnext
 from unlir_jax.models import swin as swin
 

@@ -72,8 +72,18 @@ def of_linen(apply: Callable[..., PyTree], leading: int, read: str = "") -> Atte
             logits = apply(variables, images)
         return Attended(logits, tuple(weights), tuple(tokens))
 
-    def classify(variables: Variables, tokens: jax.Array) -> jax.Array:
-        return apply(variables, tokens, method=read)
+    def classify(
+        variables: Variables, tokens: jax.Array, added: Sequence[jax.Array] = ()
+    ) -> jax.Array:
+        note = _noting([], added)
+
+        def intercept(call: Any, args: Any, kwargs: Any, context: Any) -> PyTree:
+            found = call(*args, **kwargs)
+            gives = getattr(context.module, "gives_attention", False)
+            return note(found) if gives else found
+
+        with nn.intercept_methods(intercept):
+            return apply(variables, tokens, method=read)
 
     return Attention(run, leading, classify if read else None)
 
@@ -162,6 +172,8 @@ def filled_nnx(
 def check(model: SplitModel, variables: Variables, images: Images) -> Attention:
     """Give the attention of a network, all of whose blocks see all tokens.
 
+    Behind the blocks may stand layers that read the tokens, see `readers`.
+
     Raises:
         ValueError: It has none that is known, or blocks of different tokens.
     """
@@ -173,15 +185,41 @@ def check(model: SplitModel, variables: Variables, images: Images) -> Attention:
             "transformer of `unlir models`, or one of Linen or NNX that is cut with "
             "`tokens=`, see the guide on attention."
         )
-    batch, _, queries, keys = found[0]
-    if batch != len(images) or queries != keys or len({s[2:] for s in found}) > 1:
-        sizes = ", ".join(dict.fromkeys(f"{s[2]} x {s[3]}" for s in found))
+    sizes = ", ".join(dict.fromkeys(f"{s[2]} x {s[3]}" for s in found))
+    blocks = found[: len(found) - readers(found)]
+    if not blocks:
+        raise ValueError(
+            "`model` mixes its tokens by no attention between them: only its last "
+            f"layers, of one query, have weights of tokens ({sizes}); expected a "
+            "network whose blocks have, or another explainer, such as grad_cam."
+        )
+    batch, _, queries, keys = blocks[0]
+    alike = queries == keys and len({s[2:] for s in blocks}) == 1
+    more = [each[3] - keys for each in found[len(blocks) :]]
+    if batch != len(images) or not alike or not (more == [0] or {*more} <= {1}):
         raise ValueError(
             "`model` is hierarchical: its blocks have weights between different tokens "
             f"({sizes}), which cannot be multiplied; expected a network whose blocks "
             "all see the same tokens, or another explainer, such as grad_cam."
         )
     return known
+
+
+def readers(shapes: Sequence[Sequence[int]]) -> int:
+    """Count the last layers that read all tokens by one query.
+
+    They are attention pooling, which sees the tokens of the blocks, or class attention,
+    which sees a class token before them.
+
+    Args:
+        shapes: Shapes of all weights, `[..., queries, keys]`.
+    """
+    count = 0
+    for *_, queries, keys in reversed(shapes):
+        if queries != 1 or keys == 1:
+            break
+        count += 1
+    return count
 
 
 def _weights(

@@ -145,7 +145,7 @@ def select(
     """
     own = _by_layout(expected, layouts)
     found = _find_places(contents.shapes, own)
-    complete = [place for place in found if place.complete]
+    complete = _once([place for place in found if place.complete], own)
     best = [place for place in complete if place.head] or complete
     if key:
         chosen = _asked(complete, found, contents, key, source, setting)
@@ -201,6 +201,16 @@ def _find_places(
         if prefix not in places or place.matched > places[prefix].matched:
             places[prefix] = place
     return sorted(places.values(), key=lambda place: -place.matched)
+
+
+def _once(places: list[_Place], own: Mapping[str, Mapping[str, bool]]) -> list[_Place]:
+    """Leave out places that are the same arrays by another layout, but for a head."""
+    found: dict[frozenset[str], _Place] = {}
+    for place in places:
+        names = own[place.layout].items()
+        body = frozenset(place.prefix + name for name, is_head in names if not is_head)
+        found.setdefault(body, place)
+    return list(found.values())
 
 
 def _asked(

@@ -24,7 +24,7 @@ _FUSED = (
 """Names of fused layers, and what their parts are called, in order."""
 
 _POSITIONS = (
-    ("pos_embed", ("cls_token", "dist_token")),
+    ("pos_embed", ("cls_token", "dist_token", "reg_token")),
     (
         "embeddings.position_embeddings",
         ("embeddings.cls_token", "embeddings.distillation_token"),
@@ -72,7 +72,8 @@ def spelt(contents: Contents) -> Contents:
     """
     derived: dict[str, _Derived] = {}
     gone = {name for name in contents.shapes if _BESIDE.search(name)}
-    for name, shape in contents.shapes.items():
+    own = {name: s for name, s in contents.shapes.items() if name not in gone}
+    for name, shape in own.items():
         for pattern, parts in _FUSED:
             if re.search(pattern, name) and shape and shape[0] % len(parts) == 0:
                 gone.add(name)
@@ -80,7 +81,7 @@ def spelt(contents: Contents) -> Contents:
                     ours = re.sub(pattern, part, name)
                     derived[ours] = _part(name, shape, place, len(parts))
                 break
-    for name, shape in contents.shapes.items():
+    for name, shape in own.items():
         if name.endswith(("mlp.fc1.weight", "mlp.fc1.bias")):
             inner = contents.shapes.get(re.sub(r"fc1\.\w+$", "fc2.weight", name), ())
             if len(inner) == 2 and shape[0] == 2 * inner[1]:
@@ -93,7 +94,7 @@ def spelt(contents: Contents) -> Contents:
             derived[f"{name}.weight"] = _Derived(
                 shape[::-1], (name,), lambda arrays, name=name: arrays[name].T
             )
-    for name in contents.shapes:
+    for name in own:
         derived |= _positions(name, contents)
     shapes = {n: s for n, s in contents.shapes.items() if n not in gone | set(derived)}
     shapes |= {name: each.shape for name, each in derived.items()}
@@ -130,9 +131,14 @@ def _positions(name: str, contents: Contents) -> dict[str, _Derived]:
         if name != ending and not name.endswith((f".{ending}", f"/{ending}")):
             continue
         prefix = name.removesuffix(ending)
-        leading = [prefix + each for each in tokens if prefix + each in contents.shapes]
+        leading = {
+            prefix + token: math.prod(contents.shapes[prefix + token][:-1])
+            for token in tokens
+            if prefix + token in contents.shapes
+        }
+        total = sum(leading.values())
         *_, count, width = (0, 0, *contents.shapes[name])
-        grid = [left for left in (count, count - len(leading)) if _is_square(left)]
+        grid = [left for left in (count, count - total) if _is_square(left)]
         if not leading or not count:
             grid = [count]
         if not grid:
@@ -145,23 +151,36 @@ def _positions(name: str, contents: Contents) -> dict[str, _Derived]:
 
 
 def _parted(
-    name: str, leading: list[str], own: int, shape: tuple[int, int]
+    name: str, leading: dict[str, int], own: int, shape: tuple[int, int]
 ) -> dict[str, _Derived]:
+    """Part the positions of a grid from the tokens' own, which come first.
+
+    Args:
+        name: Name of the positions.
+        leading: Number of tokens in each array of tokens, in their order.
+        own: Number of positions that are of tokens.
+        shape: Number of positions, and channels.
+    """
     count, width = shape
 
     def grid(arrays: Arrays) -> np.ndarray:
         return arrays[name].reshape(1, count, width)[:, own:]
 
     found = {name: _Derived((1, count - own, width), (name,), grid)}
-    for place, token in enumerate(leading):
+    first = 0
+    for token, many in leading.items():
+        places = slice(first, first + many)
+        first += many
 
-        def make(arrays: Arrays, token: str = token, place: int = place) -> np.ndarray:
-            learned = arrays[token].reshape(1, 1, width)
+        def make(
+            arrays: Arrays, token: str = token, places: slice = places
+        ) -> np.ndarray:
+            learned = arrays[token].reshape(1, -1, width)
             if not own:
                 return learned
-            return learned + arrays[name].reshape(1, count, width)[:, place : place + 1]
+            return learned + arrays[name].reshape(1, count, width)[:, places]
 
-        found[token] = _Derived((1, 1, width), (token, name), make)
+        found[token] = _Derived((1, many, width), (token, name), make)
     return found
 
 

@@ -186,6 +186,40 @@ def swin_of_transformers():
     return transformers.SwinForImageClassification(config)
 
 
+def cait():
+    """Build timm's CaiT."""
+    settings = SMALL | {"mlp_ratio": 2, "num_classes": 10}
+    model = timm.models.cait.Cait(**settings, mlp_ratio_token_only=2)
+    for name, module in model.named_modules():
+        if name.endswith("proj_w"):
+            module.register_forward_hook(mixed)
+    return model
+
+
+def mixed(module, given, found):
+    """Keep the weights of the values, instead of those behind the softmax."""
+    watched[-1] = found.permute(0, 3, 1, 2)
+
+
+def xcit(library="timm", **settings):
+    """Build timm's XCiT, or the official one."""
+    if library == "timm":
+        from timm.models.xcit import Xcit as XCiT
+    else:
+        from xcit import XCiT
+
+        settings["norm_layer"] = functools.partial(nn.LayerNorm, eps=1e-6)
+        settings["eta"] = 1.0
+    usual = SMALL | {"mlp_ratio": 2, "num_classes": 10, "tokens_norm": True}
+    usual |= {"qkv_bias": True}
+    model = XCiT(**usual | settings)
+    if library != "timm":
+        # Its waves are float32, whatever the type of the parameters.
+        layer = model.pos_embeder.token_projection
+        layer.register_forward_pre_hook(lambda layer, given: (given[0].double(),))
+    return model
+
+
 _clip_norm = functools.partial(nn.LayerNorm, eps=1e-5)
 _clip = {"pre_norm": True, "norm_layer": _clip_norm, "num_classes": 16}
 _fast = nn.SiLU
@@ -200,6 +234,7 @@ CASES = {
         mlp_ratio=4,
         num_classes=0,
     ),
+    "timm_registers": lambda: vit(reg_tokens=4),
     "timm_clip": lambda: vit(**_clip),
     "timm_clip_quickgelu": lambda: vit(**_clip, act_layer="quick_gelu"),
     "timm_siglip": lambda: vit(class_token=False, global_pool="map", num_classes=0),
@@ -245,6 +280,10 @@ CASES = {
     "transformers_siglip": lambda: of_transformers(
         "SiglipVisionModel", "SiglipVisionConfig", intermediate_size=128
     ),
+    "timm_cait": cait,
+    "timm_xcit": xcit,
+    "timm_xcit_nano": lambda: xcit(img_size=64, patch_size=16, tokens_norm=False),
+    "official_xcit": lambda: xcit("official", num_classes=0),
     "timm_convnext": convnext,
     "timm_convnextv2": lambda: convnext(use_grn=True, ls_init_value=None),
     "torchvision_convnext": torchvision_convnext,
@@ -254,6 +293,7 @@ CASES = {
     "torchvision_swin": torchvision_swin,
     "transformers_swin": swin_of_transformers,
 }
+LARGE = {"timm_xcit_nano"}
 
 
 def filled(model, state):
@@ -270,7 +310,8 @@ def filled(model, state):
 
 def drawn(shapes):
     """Draw arrays of what are no counters."""
-    kept = {n: s for n, s in shapes.items() if "relative_position_index" not in n}
+    counters = "relative_position_index", "num_batches_tracked"
+    kept = {n: s for n, s in shapes.items() if not n.endswith(counters)}
     return named_weights.state(kept, kept.values())
 
 
@@ -295,7 +336,7 @@ def cases(name):
 def run(model, name):
     """Give logits, and attention after softmax, of the image."""
     watched.clear()
-    side = 40 if "swin" in name else 64 if "convnext" in name else 32
+    side = 40 if "swin" in name else 64 if name in LARGE or "convnext" in name else 32
     pixels = named_weights.images(side, side).astype(np.float64)
     pixels = ((pixels - MEAN) / DEVIATION).transpose(0, 3, 1, 2)
     model = model.double().eval()
@@ -309,7 +350,9 @@ def run(model, name):
             break
     if "vit_trunk" in name:
         found = found.last_hidden_state[:, 0]
-    return found.numpy(), [each.numpy() for each in watched]
+    # XCiT's are of channels, but for those of the class token.
+    kept = [each for each in watched if "xcit" not in name or each.shape[2:3] == (1,)]
+    return found.numpy(), [each.numpy() for each in kept]
 
 
 def make(name):

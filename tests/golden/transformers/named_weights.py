@@ -10,6 +10,7 @@ import zlib
 import numpy as np
 
 SCALES = ("weight", "gamma", "lambda1", "layer_scale_parameter", "layer_scale")
+SCALES += ("gamma1", "gamma2", "gamma3", "gamma_1", "gamma_2", "running_var")
 
 
 def values(name, shape):

@@ -5,6 +5,7 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from unlir_jax import split
 from unlir_jax.core import choices
@@ -71,15 +72,64 @@ def leading(model: SplitModel) -> int:
     return model.attention.leading if model.attention else 0
 
 
-def first_row(weights: jax.Array, leading: int) -> jax.Array:
-    """Give the weight of each query in what is classified, `[batch, queries]`.
+def parted(weights: Weights) -> tuple[Weights, Weights]:
+    """Part the blocks from the layers that read their tokens by one query."""
+    count = len(weights) - split.attention.readers([each.shape for each in weights])
+    return weights[:count], weights[count:]
 
-    It is the class token, or where no token leads, the mean of all.
+
+def first_row(mixed: Weights, leading: int, *, normalise: bool = False) -> jax.Array:
+    """Give the weight of each token of the last block in what is classified.
+
+    It is the class token, or where no token leads, the mean of all. Attention pooling
+    gives its own row. Class attention gives the row of the class token, with the way
+    around it.
+
+    Args:
+        mixed: Fused weights of all layers, `[batch, queries, keys]`.
+        leading: Number of tokens before the grid.
+        normalise: Whether rows that read the tokens, of class attention with the way
+            around, are divided by their sums.
+
+    Returns:
+        `[batch, tokens]`.
     """
-    batch, _, queries, _ = weights.shape
+    blocks, readers = parted(mixed)
+    batch, _, tokens = blocks[0].shape
+    dtype = blocks[0].dtype
+    if not readers:
+        return _of_token(batch, tokens, leading, dtype)
+    if readers[-1].shape[-1] == tokens:
+        row = readers[-1][:, 0]
+        return row / jnp.sum(row, axis=-1, keepdims=True) if normalise else row
+    row = _of_token(batch, tokens + 1, 1, dtype)
+    for each in reversed(readers):
+        own = row[:, :1]
+        own = own / (jnp.sum(each, axis=-1) + 1) if normalise else own
+        row = jnp.concatenate([own, row[:, 1:]], axis=1) + own * each[:, 0]
+    return row[:, 1:]
+
+
+def _of_token(batch: int, tokens: int, leading: int, dtype: DTypeLike) -> jax.Array:
+    """Give the row of the first token, or without one that leads the mean of all."""
     if leading:
-        return jnp.zeros((batch, queries), weights.dtype).at[:, 0].set(1)
-    return jnp.full((batch, queries), 1 / queries, weights.dtype)
+        return jnp.zeros((batch, tokens), dtype).at[:, 0].set(1)
+    return jnp.full((batch, tokens), 1 / tokens, dtype)
+
+
+def row_of(weights: Weights, block: int, row: jax.Array) -> jax.Array:
+    """Give the row of one layer: `[batch, heads, tokens]`.
+
+    Args:
+        weights: Weights of all layers, or what has their shapes.
+        block: Number of the layer; one that reads has a row of its own.
+        row: Weight of each query of a block, `[batch, tokens]`.
+    """
+    each = weights[block]
+    if len(parted(weights)[0]) <= block % len(weights):
+        # The class token of class attention has no place behind the blocks.
+        return each[:, :, 0, each.shape[-1] - row.shape[-1] :]
+    return jnp.einsum("bq,bhqk->bhk", row, each)
 
 
 def explainer(

@@ -41,15 +41,15 @@ def generic_attention(
     ) -> tuple[jax.Array, jax.Array]:
         given = model, explained, variables, images, labels
         attended, gradients = reading.differentiated(*given)
-        weights = attended.weights
-        reading.check_block("start", start, weights)
-        row = reading.first_row(weights[0], reading.leading(model))
-        pairs = [*zip(weights, gradients, strict=True)][start:]
-        for each, gradient in reversed(pairs):
-            mixed = jnp.mean(jax.nn.relu(gradient * each), axis=1)
-            row = row + jnp.einsum("bq,bqk->bk", row, mixed)
-        own = reading.first_row(weights[0], reading.leading(model))
-        return row - own, attended.logits
+        pairs = zip(attended.weights, gradients, strict=True)
+        mixed = tuple(jnp.mean(jax.nn.relu(a * slope), axis=1) for a, slope in pairs)
+        blocks, readers = reading.parted(mixed)
+        reading.check_block("start", start, blocks)
+        row = own = reading.first_row(mixed, reading.leading(model))
+        for each in reversed(blocks[start:]):
+            row = row + jnp.einsum("bq,bqk->bk", row, each)
+        # What reads the tokens says something of them already.
+        return row if readers else row - own, attended.logits
 
     return reading.explainer(model, relevance, explained)
 
@@ -87,11 +87,11 @@ def attention_grad_cam(
         given = model, explained, variables, images, labels
         attended, slopes = reading.differentiated(*given)
         reading.check_block("block", block, slopes)
-        weights, gradients = attended.weights[block], slopes[block]
         leading = reading.leading(model)
-        row = reading.first_row(weights, leading)
+        mixed = tuple(jnp.mean(each, axis=1) for each in attended.weights)
+        row = reading.first_row(mixed, leading)
         weights, gradients = (
-            jnp.einsum("bq,bhqk->bhk", row, each) for each in (weights, gradients)
+            reading.row_of(each, block, row) for each in (attended.weights, slopes)
         )
         scale = jnp.mean(gradients[..., leading:], axis=-1, keepdims=True)
         found = jax.nn.relu(jnp.mean(scale * weights, axis=1))
@@ -118,7 +118,8 @@ def legrad(
     """Sum positive derivatives of each block's own score by that block's attention.
 
     A block's score is that of its own output: the mean of all tokens, the last norm,
-    the classifier. Derivatives are averaged over heads and queries.
+    the classifier. Derivatives are averaged over heads and queries. Where attention
+    pools, it pools the tokens of each block, and derivatives are by its weights.
 
     Args:
         model: A transformer of this library, see `split.attention`.
@@ -145,16 +146,29 @@ def legrad(
                 "vision transformer of `unlir models`."
             )
 
+        zeros = reading.zeros(model, variables, images)
+        _, readers = reading.parted(zeros)
+        pools = bool(readers) and readers[0].shape[-1] == zeros[0].shape[-1]
+        if pools:
+            # The weights of each block are those by which its tokens are pooled.
+            behind = known.run(variables, images).tokens
+            zeros = (readers[0],) * len(behind)
+
         def total(added: reading.Weights) -> tuple[jax.Array, jax.Array]:
-            attended = known.run(variables, images, added, True)
-            rows = [classify(variables, each) for each in attended.tokens]
+            if pools:
+                both = zip(behind, added, strict=True)
+                rows = [classify(variables, each, (more,)) for each, more in both]
+            else:
+                attended = known.run(variables, images, added, True)
+                rows = [classify(variables, each) for each in attended.tokens]
             sums = [explained(each, labels) for each in rows]
             return jnp.sum(jnp.stack(sums)), rows[-1]
 
-        zeros = reading.zeros(model, variables, images)
         gradients, logits = jax.grad(total, has_aux=True)(zeros)
         taken = gradients if blocks is None else gradients[-blocks:]
+        tokens = zeros[0].shape[-1]
         each = [jnp.mean(jax.nn.relu(slope), axis=(1, 2)) for slope in taken]
+        each = [found[:, found.shape[1] - tokens :] for found in each]
         return jnp.sum(jnp.stack(each), axis=0), logits
 
     return reading.explainer(model, relevance, explained)

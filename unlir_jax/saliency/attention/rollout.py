@@ -24,7 +24,8 @@ def raw_attention(
     """Show which tokens the class token attends to in one block.
 
     Nothing here depends on the label. Without a class token it is the mean over all
-    queries.
+    queries, or what attention pooling or class attention reads from them; such layers
+    are the last blocks, with a row of their own.
 
     Args:
         model: A transformer, see `split.attention`.
@@ -41,11 +42,11 @@ def raw_attention(
     ) -> tuple[jax.Array, jax.Array]:
         del labels
         attended = reading.read(model, variables, images)
-        weights = attended.weights
-        reading.check_block("block", block, weights)
-        row = reading.first_row(weights[block], reading.leading(model))
-        mixed = reading.fused(weights[block], heads)
-        return jnp.einsum("bq,bqk->bk", row, mixed), attended.logits
+        mixed = tuple(reading.fused(each, heads) for each in attended.weights)
+        reading.check_block("block", block, mixed)
+        row = reading.first_row(mixed, reading.leading(model))
+        apart = tuple(each[:, None] for each in mixed)
+        return reading.row_of(apart, block, row)[:, 0], attended.logits
 
     return reading.explainer(model, relevance)
 
@@ -68,7 +69,8 @@ def attention_rollout(
 ) -> Explainer:
     """Multiply the attention of all blocks, with the way around it.
 
-    Nothing here depends on the label.
+    Nothing here depends on the label. Attention pooling, which has no way around it,
+    gives the row that is multiplied; class attention takes part as a block of one row.
 
     Args:
         model: A transformer, see `split.attention`.
@@ -90,15 +92,15 @@ def attention_rollout(
     ) -> tuple[jax.Array, jax.Array]:
         del labels
         attended = reading.read(model, variables, images)
-        weights = attended.weights
-        reading.check_block("start", start, weights)
-        row = reading.first_row(weights[0], reading.leading(model))
+        mixed = tuple(reading.fused(each, heads) for each in attended.weights)
+        blocks, _ = reading.parted(mixed)
+        reading.check_block("start", start, blocks)
+        row = reading.first_row(mixed, reading.leading(model), normalise=normalise)
         # The last factor first: one row is enough.
-        for each in reversed(weights[start:]):
-            mixed = reading.fused(each, heads)
-            total = jnp.sum(mixed, axis=-1) + 1
+        for each in reversed(blocks[start:]):
+            total = jnp.sum(each, axis=-1) + 1
             row = row / total if normalise else row
-            row = row + jnp.einsum("bq,bqk->bk", row, mixed)
+            row = row + jnp.einsum("bq,bqk->bk", row, each)
         return row, attended.logits
 
     return reading.explainer(model, relevance)
