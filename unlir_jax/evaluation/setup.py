@@ -8,12 +8,11 @@ import numpy as np
 
 from unlir_jax import maps, saliency, tree
 from unlir_jax.core.document_types import Document
-from unlir_jax.data import duplicates, registry, source
-from unlir_jax.data.splits import PLACE
-from unlir_jax.evaluation import batch_files, conditions, given_maps, labels
+from unlir_jax.data import duplicates, source
+from unlir_jax.evaluation import batch_files, conditions, given_maps, images, labels
 from unlir_jax.evaluation import scorers as metrics
 from unlir_jax.explanation import explainers
-from unlir_jax.explanation.scoring import OBJECTS, Scorer
+from unlir_jax.explanation.scoring import Scorer
 from unlir_jax.metrics import spec
 from unlir_jax.metrics.sanity.redrawn import redraw
 from unlir_jax.metrics.spec import EXPLAINING
@@ -28,7 +27,6 @@ from unlir_jax.storage import paths
 from unlir_jax.types import Explainer, Variables
 
 LABELS = ("true", "predicted", "numbers")
-SPLITS = ("test", "validation", "val")
 
 
 class EvaluationSetup(NamedTuple):
@@ -116,7 +114,7 @@ def prepare(settings: Settings) -> EvaluationSetup:
     chosen = _methods(settings, by_parts=True)
     wanted = metrics.check((*settings.metrics, *conditions.agreement(settings)))
     laid = _layout(settings)
-    data, model = _open(settings), settings.model
+    data, model = images.open_source(settings), settings.model
     network = _load(settings, model.weights)
     found, labelled_by = _labels(settings, data, network)
     chosen = _methods(settings, by_parts=isinstance(network.module, PartNet))
@@ -136,7 +134,7 @@ def prepare(settings: Settings) -> EvaluationSetup:
     for scorer in (each for each in scorers if each.needs in EXPLAINING):
         # So that its settings are looked at now, not at the first batch.
         scorer.score(next(iter(made.values())))
-    annotations = _annotations(scorers, data, network)
+    annotations = images.annotations(scorers, data, network)
     others, further = _others(scorers, settings, network)
     network, others = _spread(laid, network, others)
     return EvaluationSetup(
@@ -322,46 +320,6 @@ def _others(
     return found, further
 
 
-def _open(settings: Settings) -> source.Source:
-    """Open the data, and refuse it where it lacks labels that are asked for."""
-    found = _limited(settings.data)
-    labels.check_some(conditions.labelling(settings), found)
-    return found
-
-
-def _limited(settings: Settings) -> source.Source:
-    options = settings.options.to_dict()
-    if settings.source in ("folder", "npz") and not settings.path:
-        raise ValueError(
-            f"`data.path` is missing, where the {settings.source} lies; expected "
-            "--config.data.path=…"
-        )
-    if settings.path:
-        options[PLACE.get(settings.source, "path")] = settings.path
-    splits = SPLITS if settings.split == "auto" else (settings.split,)
-    found, refused = None, None
-    for split in (*splits, *(["all"] if settings.split == "auto" else [])):
-        try:
-            found = registry.open_source(settings.source, split, **options)
-            break
-        except ValueError as error:
-            # Another split is for where there is no such one, not for bad data.
-            if not str(error).startswith("`split`="):
-                raise
-            refused = error
-    if found is None:
-        raise refused or ValueError(f"`data.source`={settings.source!r} has no split.")
-    if settings.limit < 0:
-        raise ValueError(f"`data.limit`={settings.limit}; expected 0 for all, or more.")
-    if settings.limit:
-        count = min(settings.limit, found.size)
-        spread = np.linspace(0, found.size, count, endpoint=False).astype(int)
-        found = source.subset(found, spread)
-    if not found.size:
-        raise ValueError("The data has no images; expected some.")
-    return found
-
-
 def _parameters(
     names: Sequence[str],
     options: Mapping[str, Mapping[str, object]],
@@ -371,31 +329,3 @@ def _parameters(
     found = {name: explainers.settings(name, None, score) for name in names}
     metrics.merge(found, options, "method_options", explainers.defaults)
     return found
-
-
-def _annotations(
-    scorers: Sequence[Scorer], data: source.Source, network: pretrained.Pretrained
-) -> tuple[str, ...]:
-    """List what has to be known of the images: masks, boxes or nothing.
-
-    Where a region is wanted and there are only boxes, they are filled.
-    """
-    taken = {scorer.needs for scorer in scorers}
-    wanted = ["boxes"] if "boxes" in taken else []
-    if "masks" in taken:
-        wanted.append("mask" if "mask" in data.annotations else "boxes")
-    missing = set(wanted) - set(data.annotations)
-    if missing:
-        names = [name for s in scorers if s.needs in OBJECTS for name in s.columns]
-        raise ValueError(
-            f"`metrics` has {', '.join(names)}, which need {' and '.join(missing)}, "
-            f"but the data has {', '.join(data.annotations) or 'no annotations'}; "
-            "expected a table index.csv with x0, y0, x1, y1, or a folder of masks."
-        )
-    if wanted and network.frame is not None:
-        raise ValueError(
-            f"The metrics need {' and '.join(wanted)}, which cannot follow the "
-            "function `preprocess` of the network; expected a network that was wrapped "
-            "with `crop` and `interpolation`, or other metrics."
-        )
-    return tuple(dict.fromkeys(wanted))
