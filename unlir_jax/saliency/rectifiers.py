@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
-from unlir_jax.core.equations import bind
+from unlir_jax.core.equations import bind, evaluate
 
 Clip = Callable[[Any, float, float], Any]
 """`(values, low, high) -> values` clipped to an interval that may be half open."""
@@ -207,21 +207,16 @@ def _evaluate(
     clip: Clip,
 ) -> list[Any]:
     scope = Scope(jaxpr, constants)
-    values: dict[Any, Any] = dict(zip(jaxpr.constvars, consts, strict=True))
-    values.update(zip(jaxpr.invars, arguments, strict=True))
 
-    def read(variable: Any) -> Any:
-        literal = isinstance(variable, core.Literal)
-        return variable.val if literal else values[variable]
+    def apply(equation: Any, inputs: Sequence[Any], _: Any) -> Sequence[Any]:
+        return _apply(equation, inputs, scope, clip)
 
-    for equation in jaxpr.eqns:
-        inputs = [read(variable) for variable in equation.invars]
-        outputs = _apply(equation, inputs, scope, clip)
-        values.update(zip(equation.outvars, outputs, strict=True))
-    return [read(variable) for variable in jaxpr.outvars]
+    return evaluate(jaxpr, consts, arguments, apply)
 
 
-def _apply(equation: Any, inputs: list[Any], scope: Scope, clip: Clip) -> list[Any]:
+def _apply(
+    equation: Any, inputs: Sequence[Any], scope: Scope, clip: Clip
+) -> list[Any]:
     if not _holds(equation, scope):
         return bind(equation, inputs)
     inner = bodies(equation)
