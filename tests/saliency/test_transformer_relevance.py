@@ -50,7 +50,7 @@ def test_attribution_sees_a_layer_scale_as_part_of_the_layer_before_it(x64):
     flat, folded = dict(tree.flatten(variables)), {}
     for path, leaf in flat.items():
         factor = [factors[n] for n, layer in layers.items() if f"/{layer}/" in path]
-        folded[path] = leaf * factor[0] if factor else leaf
+        folded[path] = np.asarray(leaf) * factor[0] if factor else leaf
     for block in range(2):
         for name, factor in factors.items():
             flat[f"params/block{block}/{name}/factor"] = jnp.asarray(factor)

@@ -38,6 +38,10 @@ from unlir_jax.saliency.gradients.gradient import (
     gradient as gradient,
     input_x_gradient as input_x_gradient,
 )
+from unlir_jax.saliency.gradients.libra import (
+    libra_grad as libra_grad,
+    libra_input_x_gradient as libra_input_x_gradient,
+)
 from unlir_jax.saliency.gradients.integrated import (
     completeness as completeness,
     integrated_gradients as integrated_gradients,
