@@ -46,6 +46,7 @@ from unlir_jax.saliency.gradients.integrated import (
     completeness as completeness,
     integrated_gradients as integrated_gradients,
 )
+from unlir_jax.saliency.gradients.deep_lift import deep_lift as deep_lift
 from unlir_jax.saliency.gradients.blur_ig import (
     blur_integrated_gradients as blur_integrated_gradients,
 )
