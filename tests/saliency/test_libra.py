@@ -119,7 +119,9 @@ def test_it_balances_networks_of_other_libraries_and_explainers_of_attention():
         split.whole(balanced)(state, IMAGES), expected, atol=1e-5
     )
     for factory in (saliency.input_x_gradient, saliency.generic_attention):
-        found, plain = (f(state, IMAGES, LABELS) for f in map(factory, (balanced, model)))
+        found, plain = (
+            f(state, IMAGES, LABELS) for f in map(factory, (balanced, model))
+        )
         assert np.isfinite(found).all() and not np.allclose(found, plain, rtol=0.01)
 
 

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from unlir_jax.models import registers
 from unlir_jax.models.layers import Style
 
 Activation = Literal["erf", "tanh", "quick"]
@@ -86,13 +87,15 @@ class Attention(nn.Module):
 class Mlp(nn.Module):
     """Widen each token, activate, and narrow it; `gated` multiplies by SiLU of a gate.
 
-    Submodules `expand`, `activation` and `contract`, with a gate `gate` as well.
+    Submodules `expand`, `activation` and `contract`, with a gate `gate` as well. What
+    `moved` says of its neurons goes to other tokens, see `registers`.
     """
 
     inner: int
     activation: Activation = "erf"
     gated: bool = False
     style: Style = Style()
+    moved: registers.Moved = registers.NOTHING
 
     @nn.compact
     def __call__(self, tokens: jax.Array) -> jax.Array:
@@ -103,6 +106,7 @@ class Mlp(nn.Module):
             inner = jax.nn.silu(gate) * inner
         else:
             inner = Gelu(self.activation, name="activation")(inner)
+        inner = registers.move(inner, self.moved)
         return dense(width, style, "contract")(inner)
 
 
@@ -135,6 +139,7 @@ class Block(nn.Module):
     scale: float | None = None
     epsilon: float = 1e-6
     style: Style = Style()
+    moved: registers.Moved = registers.NOTHING
 
     gives_tokens = True
 
@@ -145,7 +150,8 @@ class Block(nn.Module):
             self.heads, self.bias, self.normalized, epsilon, style
         )
         self.norm2 = norm(style, epsilon, "norm2")
-        self.mlp = Mlp(self.inner, self.activation, self.gated, style)
+        inner = self.inner, self.activation, self.gated, style
+        self.mlp = Mlp(*inner, moved=self.moved)
         if self.scale is not None:
             self.scale1, self.scale2 = LayerScale(self.scale), LayerScale(self.scale)
 

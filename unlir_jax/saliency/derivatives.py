@@ -103,7 +103,9 @@ def _evaluate(
     scope = rectifiers.Scope(jaxpr, [None] * len(jaxpr.invars))
 
     def apply(equation: Any, inputs: Sequence[Any], read: Any) -> list[_Traced]:
-        known = [each if isinstance(each, _Traced) else _Traced(each) for each in inputs]
+        known = [
+            each if isinstance(each, _Traced) else _Traced(each) for each in inputs
+        ]
         if not any(each.moves for each in known):
             return [_Traced(v) for v in bind(equation, [each.value for each in known])]
         name = equation.primitive.name
@@ -149,7 +151,9 @@ def _activated(
         operand = None if interval is None else interval.operand
     elif name in rectifiers.DERIVED:
         body, _ = rectifiers.open_body(equation)
-        operand = 0 if rectifiers.is_rectifier(body, scope.constants(equation)) else None
+        operand = (
+            0 if rectifiers.is_rectifier(body, scope.constants(equation)) else None
+        )
     elif equation.params.get("name") in NAMES and len(found) == 1:
         operand = 0
     if operand is None:

@@ -187,9 +187,7 @@ def _root(pair: Pair) -> Pair:
     return pair if pair.root is None else pair.root
 
 
-def _rooted(
-    pair: Pair, known: Sequence[Pair], slope: Callable[[], jax.Array]
-) -> Pair:
+def _rooted(pair: Pair, known: Sequence[Pair], slope: Callable[[], jax.Array]) -> Pair:
     """Say of which value a pair is a function, if it is one of a single value."""
     roots = [_root(each) for each in known if each.value is not each.reference]
     single = all(root is roots[0] for root in roots)
@@ -257,9 +255,7 @@ def _larger(equation: Any, first: Pair, second: Pair) -> Pair:
         return bind(equation, [values, jnp.zeros_like(values)])[0]
 
     difference = first.value - second.value
-    part = _curved(
-        function, Pair(difference, first.reference - second.reference, True)
-    )
+    part = _curved(function, Pair(difference, first.reference - second.reference, True))
     return Pair(second.value + part.value, second.reference + part.reference, True)
 
 

@@ -214,9 +214,7 @@ def _evaluate(
     return evaluate(jaxpr, consts, arguments, apply)
 
 
-def _apply(
-    equation: Any, inputs: Sequence[Any], scope: Scope, clip: Clip
-) -> list[Any]:
+def _apply(equation: Any, inputs: Sequence[Any], scope: Scope, clip: Clip) -> list[Any]:
     if not _holds(equation, scope):
         return bind(equation, inputs)
     inner = bodies(equation)

@@ -55,7 +55,9 @@ def main():
         drawn = 0.5 + abs(drawn) if name.endswith("var") else drawn
         drawn = drawn + 1 if name.startswith("norm") and "weight" in name else drawn
         facts[name] = drawn
-    net.load_state_dict({k: torch.from_numpy(v) for k, v in facts.items()}, strict=False)
+    net.load_state_dict(
+        {k: torch.from_numpy(v) for k, v in facts.items()}, strict=False
+    )
     images = random.random((2, 8, 8, 3))
     given = torch.from_numpy(images).permute(0, 3, 1, 2)
     facts |= {"images": images, "labels": np.array(LABELS)}

@@ -48,7 +48,9 @@ def softmax_attention(module, query, key, value):
 
 def shared_forward(self, tokens, *_, **__):
     """Attend as torch does, by products that lxt's wrapper divides."""
-    projected = torch.nn.functional.linear(tokens, self.in_proj_weight, self.in_proj_bias)
+    projected = torch.nn.functional.linear(
+        tokens, self.in_proj_weight, self.in_proj_bias
+    )
     parts = projected.unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
     mixed = wrap_attention_forward(softmax_attention)(self, *parts)
     mixed = mixed.transpose(1, 2).flatten(2)

@@ -30,7 +30,10 @@ OPERATIONS = derivatives.Rules(products=True, divisors=True)
 @explainer(
     title="AttnLRP",
     family="relevance",
-    formula="relevance of the standardised pixels; attention (or not) and norms constant",
+    formula=(
+        "relevance of the standardised pixels; norms constant, and attention or "
+        "half of each factor"
+    ),
     passes="1 forward + backward",
     source="Ali et al., ICML 2022; Achtibat et al., ICML 2024",
     degree=1,
