@@ -103,9 +103,7 @@ def _evaluate(
     scope = rectifiers.Scope(jaxpr, [None] * len(jaxpr.invars))
 
     def apply(equation: Any, inputs: Sequence[Any], read: Any) -> list[_Traced]:
-        known = [
-            each if isinstance(each, _Traced) else _Traced(each) for each in inputs
-        ]
+        known = [*map(_traced, inputs)]
         if not any(each.moves for each in known):
             return [_Traced(v) for v in bind(equation, [each.value for each in known])]
         name = equation.primitive.name
@@ -120,8 +118,11 @@ def _evaluate(
         changed = _ruled(equation, known, scope, rules, read)
         return _activated(equation, known, scope) if changed is None else changed
 
-    found = evaluate(jaxpr, consts, arguments, apply)
-    return [each if isinstance(each, _Traced) else _Traced(each) for each in found]
+    return [*map(_traced, evaluate(jaxpr, consts, arguments, apply))]
+
+
+def _traced(value: Any) -> _Traced:
+    return value if isinstance(value, _Traced) else _Traced(value)
 
 
 def _is_whole(equation: Any) -> bool:
@@ -151,9 +152,8 @@ def _activated(
         operand = None if interval is None else interval.operand
     elif name in rectifiers.DERIVED:
         body, _ = rectifiers.open_body(equation)
-        operand = (
-            0 if rectifiers.is_rectifier(body, scope.constants(equation)) else None
-        )
+        pure = rectifiers.is_rectifier(body, scope.constants(equation))
+        operand = 0 if pure else None
     elif equation.params.get("name") in NAMES and len(found) == 1:
         operand = 0
     if operand is None:
@@ -190,7 +190,7 @@ def _ruled(
         (weights,) = bind(equation, inputs)
         if rules.softmax == "constant":
             return [_Traced(stop(weights))]
-        return _moving([identity(read(scores).value, weights)])
+        return _moving([identity(_traced(read(scores)).value, weights)])
     if name == "div" and rules.divisors and scores is None and known[1].moves:
         found = bind(equation, [inputs[0], stop(inputs[1])])
         return _moving(found) if known[0].moves else [_Traced(each) for each in found]

@@ -19,7 +19,7 @@ from unlir_jax.core.equations import bind, evaluate
 from unlir_jax.saliency import derivatives, rectifiers
 
 SMALL = 1e-7
-"""Differences below which a derivative is the plain one, as the authors' code has it."""
+"""Differences below which a derivative is the plain one, as in the authors' code."""
 LINEAR = (
     *("reshape", "transpose", "broadcast_in_dim", "squeeze", "expand_dims", "slice"),
     *("dynamic_slice", "concatenate", "pad", "rev", "gather", "reduce_sum", "cumsum"),
@@ -296,14 +296,12 @@ def _softmax(scores: Pair, axes: tuple[int, ...]) -> Pair:
     sides = stop(scores.value), scores.reference
     shift = jnp.max(jnp.maximum(*sides), axis=axes, keepdims=True)
     exponential = _curved(lambda values: jnp.exp(values - shift), scores)
-    total = Pair(
-        *(jnp.sum(each, axis=axes, keepdims=True) for each in exponential[:2]),
-        scores.moves,
-    )
+    sums = [jnp.sum(each, axis=axes, keepdims=True) for each in exponential[:2]]
+    total = Pair(sums[0], sums[1], scores.moves)
     # By themselves, lest one of the sums is rounded to 0.
     own = [jax.nn.logsumexp(each, axis=axes, keepdims=True) for each in sides]
     slope = 1 / jnp.maximum(stop(total.value), jnp.asarray(SMALL, shift.dtype))
-    logarithm = _rescaled(total, *own, slope)
+    logarithm = _rescaled(total, own[0], own[1], slope)
     parts = scores.value - logarithm.value, scores.reference - logarithm.reference
     return _curved(jnp.exp, Pair(*parts, True))
 

@@ -62,7 +62,7 @@ def transformer_attribution(
         Visualization*, CVPR 2021, Eq. 1-13.
 
     Note:
-        Numbers are those of the authors' code, which does not normalise rows. That
+        Rows are not normalised, as in the authors' code, whose numbers these are. That
         code shares sums over a whole batch; here each image is by itself. Where it
         has no rule, it is extended: gated perceptrons are products, layer scales and
         means follow their contributions.

@@ -15,7 +15,7 @@ from unlir_jax.types import Explainer, PyTree, SplitModel
 @explainer(
     title="DeepLIFT",
     family="gradients",
-    formula="`Σ m (x - x0)`, `m` the ratios of differences to a baseline, layer by layer",
+    formula="`Σ m (x - x0)`, `m` ratios of differences to a baseline, layer by layer",
     passes="2 × (forward + backward)",
     source="Shrikumar et al., ICML 2017",
     degree=1,

@@ -37,8 +37,8 @@ def libra_grad(model: SplitModel) -> SplitModel:
     perceptron, has half of its derivative. Networks of ReLUs keep their gradients.
 
     Args:
-        model: Any cut network. Explainers of the result that take gradients have those
-            of LibraGrad; so have those that differentiate by attention.
+        model: Any cut network. Explainers of the result take its gradients, also if
+            they differentiate by attention.
 
     Raises:
         ValueError: When called: the network has a loop such as scan, or ends with a
@@ -61,6 +61,7 @@ def libra_grad(model: SplitModel) -> SplitModel:
         0.25
     """
     known = model.attention
+    attend = known.run if known is not None else model.head
 
     @jax.jit
     def features(variables: Variables, images: Images) -> Features:
@@ -77,7 +78,7 @@ def libra_grad(model: SplitModel) -> SplitModel:
         apart: bool = False,
     ) -> Attended:
         def whole(given: Any) -> Attended:
-            return known.run(variables, *given, apart)
+            return attend(variables, *given, apart)
 
         return _balanced(whole, (images, tuple(added)))
 
