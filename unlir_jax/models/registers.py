@@ -1,7 +1,8 @@
 """Registers without training, for vision transformers.
 
-Jiang et al., Vision Transformers Don't Need Trained Registers, NeurIPS 2025. A few neurons of perceptrons make the tokens of large norm that stand for no patch. What
-they give goes to a token that is added, zeros at first, and none of it to patches.
+Jiang et al., Vision Transformers Don't Need Trained Registers, NeurIPS 2025. A few
+neurons of perceptrons make the tokens of large norm that stand for no patch. What they
+give goes to a token that is added, zeros at first, and none of it to patches.
 """
 
 from typing import Any, NamedTuple
