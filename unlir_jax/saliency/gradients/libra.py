@@ -61,7 +61,7 @@ def libra_grad(model: SplitModel) -> SplitModel:
         0.25
     """
     known = model.attention
-    attend = known.run if known is not None else model.head
+    attend: Callable[..., Any] = known.run if known is not None else model.head
 
     @jax.jit
     def features(variables: Variables, images: Images) -> Features:

@@ -28,7 +28,7 @@ OPERATIONS = derivatives.Rules(products=True, divisors=True)
 
 
 @explainer(
-    title="AttnLRP",
+    title="CP-LRP / AttnLRP",
     family="relevance",
     formula=(
         "relevance of the standardised pixels; norms constant, and attention or "
