@@ -14,6 +14,7 @@ SIGNED = {
     *("cam", "xgrad_cam", "hires_cam", "ablation_cam", "input_x_gradient"),
     *("integrated_gradients", "blur_integrated_gradients", "gradient_shap"),
     *("occlusion", "rise", "lime", "kernel_shap", "lrp", "attn_lrp"),
+    *("deep_lift", "libra_input_x_gradient"),
 }
 RAMP = np.asarray([[[-4, -1, 0, 2, 4]]], np.float32)
 

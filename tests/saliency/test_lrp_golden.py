@@ -72,7 +72,11 @@ def test_relevance_of_a_transformer_equals_that_of_lxt(x64):
     logits = split.whole(model)(variables, images)
     np.testing.assert_allclose(logits, known["logits"], atol=1e-6)
     labels = jnp.asarray(known["labels"])
-    for key, settings in (("default", {}), ("strong", STRONG)):
+    shared = {"attention": "shared"}
+    for key, settings in (
+        *(("default", {}), ("strong", STRONG)),
+        *(("shared_default", shared), ("shared_strong", STRONG | shared)),
+    ):
         explain = saliency.attn_lrp(model, stabilizer=1e-12, **settings)
         found = np.asarray(explain(variables, images, labels))
         share = np.abs(found - known[key]).max() / np.abs(found).max()

@@ -121,7 +121,11 @@ def test_what_cannot_be_read_is_refused_by_a_sentence(unchecked, cut, variables)
     explain = saliency.raw_attention(cut, block=2)
     with pytest.raises(ValueError, match="has 2 blocks; expected -2 to 1"):
         explain(variables, IMAGES, LABELS)
-    for factory in (saliency.attention_rollout, saliency.generic_attention):
+    for factory in (
+        saliency.attention_rollout,
+        saliency.generic_attention,
+        saliency.transformer_attribution,
+    ):
         with pytest.raises(ValueError, match="has 2 blocks; expected 0 to 1"):
             factory(cut, start=2)(variables, IMAGES, LABELS)
         with pytest.raises(ValueError, match="expected the number of a block"):

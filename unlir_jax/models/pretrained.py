@@ -331,7 +331,7 @@ def find_layer(name: str, network: Network, layer: str | None) -> str:
 def _cut(module: Module, network: Network, layer: str) -> SplitModel:
     mean = tuple(module.mean)
     if hasattr(module, "cuts"):
-        return _cut_tokens(module, layer)
+        return cut_tokens(module, layer)
     if layer == network.layer:
         model = split.from_methods(module, mean=mean)
     else:
@@ -343,7 +343,7 @@ def _cut(module: Module, network: Network, layer: str) -> SplitModel:
     return model._replace(attention=split.attention.of_linen(read, module.leading))
 
 
-def _cut_tokens(module: Module, layer: str) -> SplitModel:
+def cut_tokens(module: Module, layer: str) -> SplitModel:
     """Cut a network of tokens, whose attention can be read."""
     mean = tuple(module.mean)
     if layer in module.cuts():

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from unlir_jax.models import registers
 from unlir_jax.models.layers import Style
 
 Activation = Literal["erf", "tanh", "quick"]
@@ -139,13 +140,15 @@ class Attention(nn.Module):
 class Mlp(nn.Module):
     """Widen each token, activate, and narrow it; `gated` multiplies by SiLU of a gate.
 
-    Submodules `expand`, `activation` and `contract`, with a gate `gate` as well.
+    Submodules `expand`, `activation` and `contract`, with a gate `gate` as well. What
+    `moved` says of its neurons goes to other tokens, see `registers`.
     """
 
     inner: int
     activation: Activation = "erf"
     gated: bool = False
     style: Style = Style()
+    moved: registers.Moved = registers.NOTHING
 
     @nn.compact
     def __call__(self, tokens: jax.Array) -> jax.Array:
@@ -156,6 +159,7 @@ class Mlp(nn.Module):
             inner = jax.nn.silu(gate) * inner
         else:
             inner = Gelu(self.activation, name="activation")(inner)
+        inner = registers.move(inner, self.moved)
         return dense(width, style, "contract")(inner)
 
 
@@ -189,6 +193,7 @@ class Block(nn.Module):
     epsilon: float = 1e-6
     style: Style = Style()
     talking: bool = False
+    moved: registers.Moved = registers.NOTHING
 
     gives_tokens = True
 
@@ -199,7 +204,8 @@ class Block(nn.Module):
             self.heads, self.bias, self.normalized, epsilon, style, self.talking
         )
         self.norm2 = norm(style, epsilon, "norm2")
-        self.mlp = Mlp(self.inner, self.activation, self.gated, style)
+        inner = self.inner, self.activation, self.gated, style
+        self.mlp = Mlp(*inner, moved=self.moved)
         if self.scale is not None:
             self.scale1, self.scale2 = LayerScale(self.scale), LayerScale(self.scale)
 

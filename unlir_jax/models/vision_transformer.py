@@ -13,6 +13,7 @@ from flax import linen as nn
 from unlir_jax.core import compilation
 from unlir_jax.models import backbone, layers, transformer
 from unlir_jax.models.layers import Style
+from unlir_jax.models.registers import NOTHING, Moved
 from unlir_jax.types import Array, Features
 
 Pooled = Literal["token", "mean", "attention"]
@@ -54,6 +55,7 @@ class VisionTransformer(nn.Module):
         mean: Colour in [0, 1] that the network sees as zero.
         deviation: By which colours are divided.
         style: What all layers have in common.
+        moved: Neurons whose activation goes to registers, see `registers`.
     """
 
     patch_size: int = 16
@@ -80,6 +82,7 @@ class VisionTransformer(nn.Module):
     mean: tuple[float, ...] = backbone.IMAGENET_MEAN
     deviation: tuple[float, ...] = backbone.IMAGENET_DEVIATION
     style: Style = Style()
+    moved: Moved = NOTHING
 
     def setup(self) -> None:
         style = self.style
@@ -96,6 +99,7 @@ class VisionTransformer(nn.Module):
             transformer.Block(
                 *(self.heads, self.inner, self.bias, self.normalized, self.gated),
                 *(self.activation, self.scale, self.epsilon, style),
+                moved=self.moved.of(index),
                 name=f"block{index}",
             )
             for index in range(self.depth)

@@ -38,10 +38,15 @@ from unlir_jax.saliency.gradients.gradient import (
     gradient as gradient,
     input_x_gradient as input_x_gradient,
 )
+from unlir_jax.saliency.gradients.libra import (
+    libra_grad as libra_grad,
+    libra_input_x_gradient as libra_input_x_gradient,
+)
 from unlir_jax.saliency.gradients.integrated import (
     completeness as completeness,
     integrated_gradients as integrated_gradients,
 )
+from unlir_jax.saliency.gradients.deep_lift import deep_lift as deep_lift
 from unlir_jax.saliency.gradients.blur_ig import (
     blur_integrated_gradients as blur_integrated_gradients,
 )
@@ -77,6 +82,9 @@ from unlir_jax.saliency.attention.relevance import (
     generic_attention as generic_attention,
     attention_grad_cam as attention_grad_cam,
     legrad as legrad,
+)
+from unlir_jax.saliency.attention.attribution import (
+    transformer_attribution as transformer_attribution,
 )
 from unlir_jax.saliency.relevance.lrp import (
     lrp as lrp,

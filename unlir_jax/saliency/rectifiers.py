@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
-from unlir_jax.core.equations import bind
+from unlir_jax.core.equations import Read, bind, evaluate
 from unlir_jax.saliency import smooth_rectifiers
 
 Clip = Callable[[Any, float, float], Any]
@@ -243,26 +243,18 @@ def _evaluate(
     bend: Bend | None,
 ) -> list[Any]:
     scope = Scope(jaxpr, constants, smooth=bend is not None)
-    values: dict[Any, Any] = dict(zip(jaxpr.constvars, consts, strict=True))
-    values.update(zip(jaxpr.invars, arguments, strict=True))
 
-    def read(variable: Any) -> Any:
-        literal = isinstance(variable, core.Literal)
-        return variable.val if literal else values[variable]
-
-    for equation in jaxpr.eqns:
-        inputs = [read(variable) for variable in equation.invars]
+    def apply(equation: Any, inputs: Sequence[Any], read: Read) -> Sequence[Any]:
         bent = scope.bent(equation)
         if bend is not None and bent is not None:
-            outputs = [bend(bent.function, read(bent.variable))]
-        else:
-            outputs = _apply(equation, inputs, scope, clip, bend)
-        values.update(zip(equation.outvars, outputs, strict=True))
-    return [read(variable) for variable in jaxpr.outvars]
+            return [bend(bent.function, read(bent.variable))]
+        return _apply(equation, inputs, scope, clip, bend)
+
+    return evaluate(jaxpr, consts, arguments, apply)
 
 
 def _apply(
-    equation: Any, inputs: list[Any], scope: Scope, clip: Clip, bend: Bend | None
+    equation: Any, inputs: Sequence[Any], scope: Scope, clip: Clip, bend: Bend | None
 ) -> list[Any]:
     if not _holds(equation, scope):
         return bind(equation, inputs)

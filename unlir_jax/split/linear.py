@@ -52,11 +52,16 @@ def identity(inputs: jax.Array, output: jax.Array) -> jax.Array:
     return jax.lax.stop_gradient(output - path) + path
 
 
+def normalizes(module: Module, args: Any, kwargs: Any) -> bool:
+    """Tell whether a module is a LayerNorm over the channels of each token."""
+    if not isinstance(module, nn.LayerNorm) or kwargs or len(args) != 1:
+        return False
+    return module.reduction_axes == -1 and module.feature_axes == -1
+
+
 def steady_norm(module: Module, args: Any, kwargs: Any) -> jax.Array | None:
     """Give what a LayerNorm does, if it is one, with a scale that is constant."""
-    if not isinstance(module, nn.LayerNorm) or kwargs or len(args) != 1:
-        return None
-    if module.reduction_axes != -1 or module.feature_axes != -1:
+    if not normalizes(module, args, kwargs):
         return None
     tokens = args[0]
     centred = tokens - jnp.mean(tokens, axis=-1, keepdims=True)

@@ -110,6 +110,26 @@ def first_row(mixed: Weights, leading: int, *, normalise: bool = False) -> jax.A
     return row[:, 1:]
 
 
+def multiplied(mixed: Weights, start: int, leading: int) -> jax.Array:
+    """Give the row of `Π (I + mixed)` of what is classified, less its own token.
+
+    Args:
+        mixed: Fused weights of all layers, `[batch, queries, keys]`.
+        start: Number of the first block.
+        leading: Number of tokens before the grid.
+
+    Raises:
+        ValueError: There are fewer blocks.
+    """
+    blocks, readers = parted(mixed)
+    check_block("start", start, blocks)
+    row = own = first_row(mixed, leading)
+    for each in reversed(blocks[start:]):
+        row = row + jnp.einsum("bq,bqk->bk", row, each)
+    # What reads the tokens says something of them already.
+    return row if readers else row - own
+
+
 def _of_token(batch: int, tokens: int, leading: int, dtype: DTypeLike) -> jax.Array:
     """Give the row of the first token, or without one that leads the mean of all."""
     if leading:

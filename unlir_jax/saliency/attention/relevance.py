@@ -43,13 +43,7 @@ def generic_attention(
         attended, gradients = reading.differentiated(*given)
         pairs = zip(attended.weights, gradients, strict=True)
         mixed = tuple(jnp.mean(jax.nn.relu(a * slope), axis=1) for a, slope in pairs)
-        blocks, readers = reading.parted(mixed)
-        reading.check_block("start", start, blocks)
-        row = own = reading.first_row(mixed, reading.leading(model))
-        for each in reversed(blocks[start:]):
-            row = row + jnp.einsum("bq,bqk->bk", row, each)
-        # What reads the tokens says something of them already.
-        return row if readers else row - own, attended.logits
+        return reading.multiplied(mixed, start, reading.leading(model)), attended.logits
 
     return reading.explainer(model, relevance, explained)
 

@@ -1,11 +1,13 @@
-"""Relevance for transformers: what attention weights are is taken as given."""
+"""Relevance for transformers: CP-LRP and AttnLRP."""
 
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 
 from unlir_jax import split
+from unlir_jax.core import choices
+from unlir_jax.saliency import derivatives
 from unlir_jax.saliency.relevance import lrp, rules
 from unlir_jax.saliency.spec import explainer
 from unlir_jax.split import linear, scores
@@ -20,11 +22,18 @@ from unlir_jax.types import (
     Variables,
 )
 
+Weights = Literal["constant", "shared"]
+"""Whether attention weights take relevance: not at all, or half of it."""
+OPERATIONS = derivatives.Rules(products=True, divisors=True)
+
 
 @explainer(
-    title="CP-LRP",
+    title="CP-LRP / AttnLRP",
     family="relevance",
-    formula="relevance of the standardised pixels; attention and norms constant",
+    formula=(
+        "relevance of the standardised pixels; norms constant, and attention or "
+        "half of each factor"
+    ),
     passes="1 forward + backward",
     source="Ali et al., ICML 2022; Achtibat et al., ICML 2024",
     degree=1,
@@ -34,6 +43,7 @@ from unlir_jax.types import (
 def attn_lrp(
     model: SplitModel,
     *,
+    attention: Weights = "constant",
     gamma: float = 0.05,
     patch_gamma: float = 0.25,
     attention_gamma: float = 0.0,
@@ -42,12 +52,15 @@ def attn_lrp(
 ) -> Explainer:
     """Pass the score back to the pixels of a transformer, and add up colours.
 
-    The weights of attention and the scales of LayerNorms are constants, GELU passes
-    relevance on, and linear layers follow the rule gamma. It is the form that the
-    authors of AttnLRP use for images; their rule for the weights is not here.
+    The scales of norms are constants, GELU passes relevance on, the factors of a gated
+    perceptron have half of it each, and linear layers follow the rule gamma.
 
     Args:
         model: A Linen transformer; where it is cut makes no difference.
+        attention: `constant` weights take no relevance, as in CP-LRP: it is the form
+            that the authors of AttnLRP use for images. `shared` is AttnLRP within
+            attention: both factors of its two products have half of the relevance, and
+            softmax follows its derivative (Eq. 13-15).
         gamma: Gamma of linear layers.
         patch_gamma: Gamma of the projection of patches, and of all convolutions.
         attention_gamma: Gamma of linear layers that belong to attention; 0 as in the
@@ -56,13 +69,14 @@ def attn_lrp(
         score: Score to explain, see `scores.resolve`.
 
     Raises:
-        ValueError: A negative gamma. When called: see `lrp`.
+        ValueError: A negative gamma, or an unknown form. When called: see `lrp`.
 
     References:
         Ali et al., *XAI for Transformers: Better Explanations through Conservative
         Propagation*, ICML 2022; Achtibat et al., *AttnLRP: Attention-Aware Layer-Wise
         Relevance Propagation for Transformers*, ICML 2024.
     """
+    choices.check("attention", attention, Weights)
     gammas = {
         "gamma": gamma,
         "patch_gamma": patch_gamma,
@@ -86,7 +100,8 @@ def attn_lrp(
             return found["attention_gamma" if within else "gamma"]
 
         given = variables, images, labels
-        pixels = lrp.propagated(model, choose, explained, *given, others=_constant)
+        others = _constant if attention == "constant" else _steady
+        pixels = lrp.propagated(model, choose, explained, *given, others, OPERATIONS)
         return jnp.sum(pixels, axis=-1)
 
     @split.guarded(model, explained)
@@ -99,9 +114,15 @@ def attn_lrp(
     return explain
 
 
+def _steady(module: Module, call: Any, args: Any, kwargs: Any) -> PyTree | None:
+    """Take the scales of norms as constants."""
+    del call
+    return linear.steady_norm(module, args, kwargs)
+
+
 def _constant(module: Module, call: Any, args: Any, kwargs: Any) -> PyTree | None:
     """Take attention weights and the scales of norms as constants."""
-    normed = linear.steady_norm(module, args, kwargs)
+    normed = _steady(module, call, args, kwargs)
     if normed is not None:
         return normed
     stop = jax.lax.stop_gradient

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 
 from unlir_jax import split
 from unlir_jax.core import choices
-from unlir_jax.saliency.relevance import activations, rules
+from unlir_jax.saliency import derivatives
+from unlir_jax.saliency.relevance import rules
 from unlir_jax.saliency.relevance.rules import Rule
 from unlir_jax.saliency.spec import explainer
 from unlir_jax.split import linear, scores
@@ -158,6 +159,7 @@ def propagated(
     images: Images,
     labels: Labels,
     others: Callable[..., PyTree | None] | None = None,
+    operations: derivatives.Rules = derivatives.OWN,
 ) -> jax.Array:
     """Give what `relevance` does, by a function that chooses the rule of each layer.
 
@@ -169,18 +171,19 @@ def propagated(
         images: Images to explain.
         labels: Labels to explain.
         others: Function that replaces further modules, see `linear.replaced`.
+        operations: What becomes of operations outside of layers.
     """
     ones = first_inputs(model, variables, images)
 
     def total(scale: jax.Array) -> tuple[jax.Array, jax.Array]:
         def replace(layer: Linear) -> jax.Array:
-            rule = choose(layer)
-            return rules.follow(rule, layer, 1.0 if layer.place else scale)
+            given = choose(layer), layer, 1.0 if layer.place else scale
+            return derivatives.untouched(lambda: rules.follow(*given))()
 
-        logits = linear.replaced(_run(model), replace, others)(variables, images)
+        logits = linear.replaced(run_of(model), replace, others)(variables, images)
         return jnp.sum(score(logits, labels)), jnp.asarray(logits)
 
-    replaced = activations.passed(total, ones)
+    replaced = derivatives.replaced(total, ones, rules=operations)
     found, logits = jax.grad(replaced, has_aux=True)(ones)
     wrong = split.meaningless(logits).reshape((-1, *(1,) * (found.ndim - 1)))
     return found * jnp.where(wrong, jnp.nan, 1).astype(found.dtype)
@@ -199,7 +202,7 @@ def first_inputs(model: SplitModel, variables: Variables, images: Images) -> jax
         seen.append((layer.path, shape))
         return layer.output
 
-    jax.eval_shape(linear.replaced(_run(model), note), variables, images)
+    jax.eval_shape(linear.replaced(run_of(model), note), variables, images)
     if not seen:
         raise ValueError(
             "`model` has no linear layers that are known; expected a network of Linen "
@@ -214,7 +217,12 @@ def first_inputs(model: SplitModel, variables: Variables, images: Images) -> jax
     return jnp.ones(first.shape, first.dtype)
 
 
-def _run(model: SplitModel) -> linear.Run:
+def run_of(model: SplitModel) -> linear.Run:
+    """Give the network that is not compiled, whose modules are seen at each call.
+
+    Raises:
+        ValueError: There is none.
+    """
     if model.run is not None:
         return model.run
     raise ValueError(
