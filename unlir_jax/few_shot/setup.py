@@ -89,6 +89,7 @@ def prepare(settings: Settings) -> list[FewShotSetup]:
         weights_key=model.weights_key,
         crop=settings.data.crop or None,
         interpolation=settings.data.interpolation or None,
+        image_size=pretrained.made_for(model.name, settings.data.image_size),
         trunk_only=True,
     )
     image_size = settings.data.image_size or network.image_size

@@ -53,6 +53,8 @@ class VisionTransformer(nn.Module):
         num_classes: Number of classes; 0 for the pooled vector itself.
         mean: Colour in [0, 1] that the network sees as zero.
         deviation: By which colours are divided.
+        pooling: What is classified instead of `pooled`: some of `ways`, joined by `+`,
+            such as `token+average`; "" for `pooled`.
         style: What all layers have in common.
     """
 
@@ -79,7 +81,10 @@ class VisionTransformer(nn.Module):
     num_classes: int = 1000
     mean: tuple[float, ...] = backbone.IMAGENET_MEAN
     deviation: tuple[float, ...] = backbone.IMAGENET_DEVIATION
+    pooling: str = ""
     style: Style = Style()
+
+    halves = "descriptors", "decide"
 
     def setup(self) -> None:
         style = self.style
@@ -101,20 +106,31 @@ class VisionTransformer(nn.Module):
             for index in range(self.depth)
         ]
         self.norm = transformer.norm(style, self.epsilon, NORM)
-        if self.pooled == "attention":
+        if "attention" in (self.pooling or self.pooled).split("+"):
             self.pool = transformer.AttentionPool(
                 *(self.heads, self.inner, self.activation, self.epsilon, style)
             )
         named = {"precision": style.precision, "use_bias": self.head_bias}
         if self.num_classes:
             self.classifier = nn.Dense(self.num_classes, **named)
-        if self.num_classes and self.distilled:
+        if self.num_classes and self.distilled and not self.pooling:
             self.distilled_classifier = nn.Dense(self.num_classes, **named)
 
     @property
     def leading(self) -> int:
         """Count the tokens before the grid."""
         return self.class_token + self.distilled + self.registers
+
+    @property
+    def ways(self) -> tuple[str, ...]:
+        """List the ways to pool that can be joined, the network's own first.
+
+        `token` is the class token, `attention` the pool of a learned query; `average`
+        and `max` are of the grid.
+        """
+        own = {"token": "token", "attention": "attention", "mean": "average"}
+        token = ("token",) if self.class_token else ()
+        return tuple(dict.fromkeys((own[self.pooled], *token, "average", "max")))
 
     @nn.nowrap
     def cuts(self) -> tuple[str, ...]:
@@ -147,9 +163,7 @@ class VisionTransformer(nn.Module):
 
     def head_at(self, features: Features, layer: str) -> jax.Array:
         """Compute logits of what `features_at` gives."""
-        leading, *around = features.context
-        cells = features.maps.reshape(len(leading), -1, self.width)
-        tokens = jnp.concatenate([leading, cells], axis=1)
+        tokens, around = self._joined(features), features.context[1:]
         name, _, inside = layer.partition("/")
         if name == NORM:
             return self._classify(tokens)
@@ -180,6 +194,25 @@ class VisionTransformer(nn.Module):
             )
         return self.head_at(Features(maps, (jnp.zeros_like(maps[:, 0, :0]),)), NORM)
 
+    def descriptors(self, images: Array, train: bool = False) -> jax.Array:
+        """Compute what `decide` classifies, `[batch, ways, 1, width]`."""
+        del train
+        return self.describe(images, self.pooling)
+
+    def describe(self, images: Array, how: str) -> jax.Array:
+        """Pool the last tokens in several ways, `[batch, ways, 1, width]`.
+
+        Args:
+            images: `[batch, height, width, 3]` in [0, 1].
+            how: Some of `ways`, joined by `+`; "" for the network's own.
+        """
+        return self._pool(self._last_tokens(images), how)[:, :, None]
+
+    def decide(self, descriptors: Array, train: bool = False) -> jax.Array:
+        """Classify what `descriptors` gives."""
+        del train
+        return self._decide(jnp.asarray(descriptors)[:, :, 0])
+
     def __call__(self, images: Array, train: bool = False) -> jax.Array:
         """Compute logits, `[batch, num_classes]`."""
         del train
@@ -190,7 +223,11 @@ class VisionTransformer(nn.Module):
         if self.pooled == "attention":
             return self._classify(tokens if self.norm_after else self.norm(tokens))
         pooled = self.norm(tokens.mean(axis=1))
-        return self.classifier(pooled) if self.num_classes else pooled
+        if not self.num_classes:
+            return pooled
+        # A head of several ways to pool is given the mean in place of each.
+        ways = len(self.pooling.split("+"))
+        return self.classifier(jnp.tile(pooled, (1, ways)))
 
     def _begin(self, images: Array) -> tuple[jax.Array, tuple[int, int]]:
         """Give the tokens before the first block, and rows and columns of the grid."""
@@ -204,21 +241,43 @@ class VisionTransformer(nn.Module):
         _, rows, columns, _ = maps.shape
         return tokens, (rows, columns)
 
+    def _last_tokens(self, images: Array) -> jax.Array:
+        """Give the tokens that are pooled."""
+        return self._joined(self.features_at(images, NORM))
+
+    def _joined(self, features: Features) -> jax.Array:
+        """Give the tokens that lead and those of the grid."""
+        leading = features.context[0]
+        cells = features.maps.reshape(len(leading), -1, self.width)
+        return jnp.concatenate([leading, cells], axis=1)
+
     def _classify(self, tokens: jax.Array) -> jax.Array:
         """Pool and classify, in float32 or more."""
+        return self._decide(self._pool(tokens, self.pooling))
+
+    def _pool(self, tokens: jax.Array, how: str) -> jax.Array:
+        """Pool tokens in several ways, `[batch, ways, width]`."""
         wide = jnp.promote_types(tokens.dtype, jnp.float32)
         tokens = compilation.separate(tokens).astype(wide)
-        if self.distilled:
-            both = (
-                self.classifier(tokens[:, 0]),
-                self.distilled_classifier(tokens[:, 1]),
-            )
-            return (both[0] + both[1]) / 2
-        if self.pooled == "token":
-            pooled = tokens[:, 0]
-        elif self.pooled == "mean":
-            pooled = tokens[:, self.leading :].mean(axis=1)
-        else:
-            pooled = self.pool(tokens)
-        pooled = self.norm(pooled) if self.norm_after else pooled
-        return self.classifier(pooled) if self.num_classes else pooled
+        if self.distilled and not how:
+            return tokens[:, :2]
+        grid = tokens[:, self.leading :]
+        found = []
+        for way in how.split("+") if how else self.ways[:1]:
+            if way == "token":
+                found.append(tokens[:, 0])
+            elif way == "attention":
+                found.append(self.pool(tokens))
+            else:
+                mean = way == "average"
+                found.append(grid.mean(1) if mean else compilation.largest(grid, (1,)))
+        pooled = jnp.stack(found, axis=1)
+        return self.norm(pooled) if self.norm_after else pooled
+
+    def _decide(self, pooled: jax.Array) -> jax.Array:
+        """Classify what was pooled, `[batch, ways, width]`."""
+        if self.distilled and not self.pooling:
+            first = self.classifier(pooled[:, 0])
+            return (first + self.distilled_classifier(pooled[:, 1])) / 2
+        joined = pooled.reshape(len(pooled), -1)
+        return self.classifier(joined) if self.num_classes else joined
