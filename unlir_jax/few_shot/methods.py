@@ -145,7 +145,9 @@ def _override(variables: Variables, learnt: Mapping[str, Array]) -> Variables:
 
 
 def _lora(variables: Variables, behind: str) -> Adaptation:
-    """Add products of two thin matrices to convolutions (Hu et al., 2022).
+    """Add products of two thin matrices to convolutions and dense layers.
+
+    Hu et al., LoRA, ICLR 2022.
 
     The first sees the cells that the convolution sees, the second one of them.
     Depthwise convolutions have none: their kernels are no matrices.
@@ -153,7 +155,7 @@ def _lora(variables: Variables, behind: str) -> Adaptation:
     random = np.random.default_rng(0)
     start: dict[str, dict[str, np.ndarray]] = {}
     for path, leaf in tree.flatten(variables["params"]).items():
-        dense = np.ndim(leaf) == 4 and leaf.shape[2] > 1
+        dense = np.ndim(leaf) in (2, 4) and leaf.shape[-2] > 1
         if dense and path.endswith("kernel") and re.match(behind, path):
             *seen, outgoing = leaf.shape
             draw = random.normal(size=(*seen, RANK)) / np.sqrt(np.prod(seen))

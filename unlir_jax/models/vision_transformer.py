@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from unlir_jax.core import compilation
-from unlir_jax.models import backbone, layers, transformer
+from unlir_jax.models import backbone, channels, layers, transformer
 from unlir_jax.models.layers import Style
 from unlir_jax.types import Array, Features
 
@@ -55,6 +55,7 @@ class VisionTransformer(nn.Module):
         deviation: By which colours are divided.
         pooling: What is classified instead of `pooled`: some of `ways`, joined by `+`,
             such as `token+average`; "" for `pooled`.
+        widths: Heads and neurons of each block in turn; None for the usual ones.
         style: What all layers have in common.
     """
 
@@ -82,6 +83,7 @@ class VisionTransformer(nn.Module):
     mean: tuple[float, ...] = backbone.IMAGENET_MEAN
     deviation: tuple[float, ...] = backbone.IMAGENET_DEVIATION
     pooling: str = ""
+    widths: tuple[int, ...] | None = None
     style: Style = Style()
 
     halves = "descriptors", "decide"
@@ -99,11 +101,12 @@ class VisionTransformer(nn.Module):
             self.norm_before_blocks = transformer.norm(style, self.epsilon, "norm0")
         self.blocks = [
             transformer.Block(
-                *(self.heads, self.inner, self.bias, self.normalized, self.gated),
+                *(heads, inner, self.bias, self.normalized, self.gated),
                 *(self.activation, self.scale, self.epsilon, style),
+                head_width=self.width // self.heads,
                 name=f"block{index}",
             )
-            for index in range(self.depth)
+            for index, (heads, inner) in enumerate(self._each_width())
         ]
         self.norm = transformer.norm(style, self.epsilon, NORM)
         if "attention" in (self.pooling or self.pooled).split("+"):
@@ -131,6 +134,35 @@ class VisionTransformer(nn.Module):
         own = {"token": "token", "attention": "attention", "mean": "average"}
         token = ("token",) if self.class_token else ()
         return tuple(dict.fromkeys((own[self.pooled], *token, "average", "max")))
+
+    @nn.nowrap
+    def _each_width(self) -> list[tuple[int, int]]:
+        """Give the heads and the neurons of each block."""
+        found = layers.each_width(self.widths, 2 * self.depth)
+        pairs = zip(found[::2], found[1::2], strict=True)
+        return [(heads or self.heads, inner or self.inner) for heads, inner in pairs]
+
+    @nn.nowrap
+    def channel_graph(self) -> channels.Graph:
+        """Say which channels may go: heads and neurons; tokens keep their width."""
+        inner, added, size = [], ["patches"], self.width // self.heads
+        for index, (heads, neurons) in enumerate(self._each_width()):
+            own = transformer.groups(
+                f"block{index}", heads, size, neurons, gated=self.gated
+            )
+            inner += own
+            added += [group.reader for group in own]
+        tied = [tuple(added)]
+        if "attention" in (self.pooling or self.pooled).split("+"):
+            names = "query key value output mlp/expand mlp/contract".split()
+            tied.append(tuple(f"pool/{name}" for name in names))
+        dense = ("classifier",) if self.num_classes else ()
+        if self.num_classes and self.distilled and not self.pooling:
+            dense += ("distilled_classifier",)
+        units = ("patches", *(f"block{index}" for index in range(self.depth)), NORM)
+        return channels.Graph(
+            type(self).__name__, tuple(inner), tuple(tied), dense, True, units=units
+        )
 
     @nn.nowrap
     def cuts(self) -> tuple[str, ...]:
