@@ -61,6 +61,8 @@ WITHOUT_CACHE = {
     "imagenet": "pod",
     "imagenet2012": "pod",
 }
+# Whose maps have signs: a part's descriptor is a mean there, and no power mean.
+SIGNED = ("vit_", "deit", "swin_", "convnext")
 METHODS = (
     "descriptors",
     "unsupervised",
@@ -118,6 +120,9 @@ def get_config(argument=""):
     settings.features.cache = True
     settings.optimizer.name = "adamw"
     globals()[f"_{method}"](settings, given.parts)
+    decision = settings.model.decision
+    if backbone.startswith(SIGNED) and decision.name == "descriptors":
+        decision.power = 1.0
     return settings
 
 

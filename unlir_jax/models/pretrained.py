@@ -350,8 +350,12 @@ def _cut(module: Module, network: Network, layer: str) -> SplitModel:
     if layer == network.layer:
         model = split.from_methods(module, mean=mean)
     else:
-        inside = f"backbone/{layer}" if hasattr(module, "backbone") else layer
-        model = split.from_linen(module, inside, mean=mean)
+        backbone = getattr(module, "backbone", module)
+        inside = layer if backbone is module else f"backbone/{layer}"
+        tokens = None
+        if hasattr(backbone, "cuts"):
+            tokens = split.Tokens(backbone.leading)
+        model = split.from_linen(module, inside, mean=mean, tokens=tokens)
     if not hasattr(module, "leading"):
         return model
     read = functools.partial(mode.apply, module)
