@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from unlir_jax import filters, tree
-from unlir_jax.types import Array, PyTree, Variables
+from unlir_jax.models import pooling
+from unlir_jax.types import Array, Module, PyTree, Variables
 
 
 class Method(NamedTuple):
@@ -24,7 +25,7 @@ class Method(NamedTuple):
             Next to adapters it only counts where these cannot learn, see
             `setup.steps`: elsewhere its vote lowered the measured accuracy.
         crops: Whether the probe learns from crops as well, as some adapters do.
-        pooling: Pooling of the maps.
+        pooling: Pooling of the maps, see `pooling.describe`.
         back: How far weights of filters are drawn back to 1 after learning, in [0, 1].
         rate: Learning rate of the backbone.
         ensemble_with: Adapters of another kind, that learn and vote as well.
@@ -51,6 +52,7 @@ METHODS: dict[str, Method] = {
     "probe_average": Method(probe="logistic", pooling="average"),
     "probe_max": Method(probe="logistic", pooling="max"),
     "probe_gem": Method(probe="logistic"),
+    "probe_token": Method(probe="logistic", pooling="token"),
     "probe_gem_crops": Method(probe="logistic", crops=True),
     "ridge": Method(probe="ridge"),
     "lda": Method(probe="lda"),
@@ -74,6 +76,32 @@ MODES: dict[str, filters.Mode] = {
 """Of `filters.init`, for backbones that have weights of filters."""
 
 RANK = 4
+
+
+def pooled(name: str, module: Module) -> Method:
+    """Give a method that pools in a way that suits a network.
+
+    Where maps have signs, as a transformer's, GeM says little. But for the probes that
+    are named after their pooling, a class token takes its place, or the average.
+
+    Args:
+        name: Name of the method.
+        module: The network.
+
+    Raises:
+        ValueError: The method wants a class token, and the network has none.
+    """
+    method = METHODS[name]
+    if method.pooling == pooling.TOKEN and not pooling.has_token(module):
+        raise ValueError(
+            f"`method`={name!r} wants a class token, which a {type(module).__name__} "
+            "has not; expected probe_average, or another method."
+        )
+    if name.startswith("probe_") or not getattr(module, "signed", False):
+        return method
+    how = pooling.TOKEN if pooling.has_token(module) else "average"
+    others = tuple(own._replace(pooling=how) for own in method.ensemble_with)
+    return method._replace(pooling=how, ensemble_with=others)
 
 
 def groups(method: Method) -> tuple[Method, ...]:

@@ -124,6 +124,8 @@ class ConvNeXt(nn.Module):
     widths: tuple[int, ...] | None = None
     style: Style = Style()
 
+    signed = True
+
     def setup(self) -> None:
         style = self.style
         self.standardize = layers.Standardize(self.mean, self.deviation, style)

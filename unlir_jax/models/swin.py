@@ -170,6 +170,7 @@ class Swin(nn.Module):
     style: Style = Style()
 
     leading = 0
+    signed = True
 
     def setup(self) -> None:
         style = self.style

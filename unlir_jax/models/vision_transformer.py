@@ -87,6 +87,7 @@ class VisionTransformer(nn.Module):
     style: Style = Style()
 
     halves = "descriptors", "decide"
+    signed = True
 
     def setup(self) -> None:
         style = self.style
@@ -211,6 +212,11 @@ class VisionTransformer(nn.Module):
         del train
         return self.features_at(images, NORM).maps
 
+    def last_features(self, images: Array, train: bool = False) -> Features:
+        """Compute the grid of the last norm, and the tokens that lead."""
+        del train
+        return self.features_at(images, NORM)
+
     def head(self, maps: Array, train: bool = False) -> jax.Array:
         """Pool and classify the grid of a network that needs no other token.
 
@@ -238,7 +244,8 @@ class VisionTransformer(nn.Module):
             images: `[batch, height, width, 3]` in [0, 1].
             how: Some of `ways`, joined by `+`; "" for the network's own.
         """
-        return self._pool(self._last_tokens(images), how)[:, :, None]
+        tokens = self._joined(self.features_at(images, NORM))
+        return self._pool(tokens, how)[:, :, None]
 
     def decide(self, descriptors: Array, train: bool = False) -> jax.Array:
         """Classify what `descriptors` gives."""
@@ -272,10 +279,6 @@ class VisionTransformer(nn.Module):
         tokens = self.norm_before_blocks(tokens) if self.norm_before else tokens
         _, rows, columns, _ = maps.shape
         return tokens, (rows, columns)
-
-    def _last_tokens(self, images: Array) -> jax.Array:
-        """Give the tokens that are pooled."""
-        return self._joined(self.features_at(images, NORM))
 
     def _joined(self, features: Features) -> jax.Array:
         """Give the tokens that lead and those of the grid."""
