@@ -145,7 +145,7 @@ def _gains(params: Mapping[str, PyTree], select: str) -> dict[str, jax.Array]:
 def _heads(
     params: Mapping[str, PyTree], layers: Sequence[str], known: Mapping[str, int]
 ) -> dict[str, jax.Array]:
-    """Make weights of heads, of those of the layers that make values."""
+    """Make weights of heads, where a layer makes values."""
     found = {}
     for layer in layers:
         inner = layer.removeprefix(TRUNK)

@@ -29,7 +29,7 @@ class Group(NamedTuple):
         cells: How often each comes in the reader's input, more than 1 where maps are
             flattened.
         free: Whether nobody else needs them.
-        size: How many numbers are one channel, such as those of a head of attention.
+        size: How many numbers are one channel; more than 1 for a head of attention.
         beside: Paths of layers that go with them, such as queries and keys of heads.
         tables: Paths of parameters with a number for each channel on their last axis.
     """
@@ -57,10 +57,10 @@ class Graph(NamedTuple):
         inner: Channels of inner layers, in the order of the module's `widths`.
         tied: Layers whose width stays: those in one tuple are added to each other.
         dense: Paths of the dense layers that classify.
-        bare: Whether paths are those of the layers themselves, as in transformers, and
-            not of bricks that hold a `conv` and its `norm`.
-        following: Of bare layers, those that a norm follows, each with its norm.
-        units: Of bare layers, the blocks that they are in, and layers that are in none.
+        bare: Whether paths lead to the layers themselves, as in transformers, and not
+            to bricks that hold a `conv` and its `norm`.
+        following: Bare layers that a norm follows, each with its norm.
+        units: Blocks that hold bare layers, and bare layers that are in none.
     """
 
     network: str

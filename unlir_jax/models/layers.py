@@ -186,7 +186,7 @@ def ways(module: Module) -> tuple[str, ...]:
 def knows_pooling(module: Module, how: str) -> bool:
     """Tell whether a network's head can pool in a way, or in several joined by `+`.
 
-    Only heads that take descriptors, those of vision transformers, join several.
+    Only heads that take descriptors, as in vision transformers, join several.
     """
     known, asked = ways(module), how.split("+")
     joins = hasattr(module, "ways") or len(asked) == 1

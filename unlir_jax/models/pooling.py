@@ -101,7 +101,7 @@ def describe(found: Maps | Features, how: str) -> Descriptors:
     """Pool maps by one of `POOLINGS`, or take the class token that leads a grid.
 
     Args:
-        found: Maps, or those of a transformer with the tokens that lead as context.
+        found: Maps; a transformer's have the tokens that lead as context.
         how: One of `POOLINGS`, or `token`.
 
     Raises:

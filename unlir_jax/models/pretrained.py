@@ -179,7 +179,7 @@ def load(
 def made_for(name: str, image_size: int) -> int | None:
     """Say for which size of images `load` has to make a network.
 
-    Learned positions are those of one grid; convolutions take images of any size.
+    Learned positions belong to one grid; convolutions take images of any size.
 
     Args:
         name: As `load` takes it.

@@ -281,7 +281,7 @@ class VisionTransformer(nn.Module):
         return tokens, (rows, columns)
 
     def _joined(self, features: Features) -> jax.Array:
-        """Give the tokens that lead and those of the grid."""
+        """Give the tokens that lead, and the grid's."""
         leading = features.context[0]
         cells = features.maps.reshape(len(leading), -1, self.width)
         return jnp.concatenate([leading, cells], axis=1)

@@ -90,7 +90,7 @@ def poolings(
 ) -> tuple[str, ...]:
     """List the ways to pool that are tried; none where that is not left open.
 
-    Of those of the settings, the ways that the network has.
+    Ways of the settings that the network lacks are left out.
     """
     if POOLING not in opened:
         return ()
