@@ -20,6 +20,9 @@ filters (three adapters of 15,296 numbers each), filters_single, shifts_single,
 probe_average, probe_max, probe_gem, probe_token, probe_gem_crops, ridge, lda, cosine,
 prototypes, cosine_head, norm_affine, bias, ia3, lora, last_block, full.
 
+Vision transformers (`backbone=vit_small_patch14_dinov2`) see images of 154 pixels where
+patches have 14, and methods pool by the class token.
+
 Expected: on 50 species of CUB-200-2011, k=5, five draws: filters 84.9 +- 0.8 %,
 probe_gem 82.5 +- 1.2 %, see docs/results/few_shot.md.
 

@@ -26,6 +26,9 @@ an earlier layer. `--config.model.adapter=FILE` first weights the filters of the
 backbone; the file comes from a run of configs/few_shot.py on the same images and
 weights.
 
+Vision transformers, Swin and ConvNeXt are backbones too, such as
+`backbone=vit_small_patch14_dinov2` with `--config.data.image_size=154`.
+
 `data=synthetic_parts` learns synthetic animals from scratch by a bag of parts that
 compete for locations. `data=imagenet` is for a pod of 32 accelerators and was not run.
 
