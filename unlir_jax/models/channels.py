@@ -249,7 +249,7 @@ def as_wide_as(module: nn.Module, arrays: Mapping[str, np.ndarray]) -> Module:
     known = graph(module)
     for group in known.inner:
         path = f"params/{kernel(group.makers[-1], known.bare)}"
-        shape = np.shape(arrays[path]) if path in arrays else ()
+        shape = list(np.shape(arrays[path])) if path in arrays else []
         if len(shape) != (2 if known.bare else 4) or shape[-1] % group.size:
             return module
         width = shape[-1] // group.size

@@ -111,6 +111,7 @@ def describe(found: Maps | Features, how: str) -> Descriptors:
     if how in POOLINGS:
         return POOLINGS[how](maps)
     leading = found.context[0] if isinstance(found, Features) else maps[:, 0, :0]
+    leading = jnp.asarray(leading)
     if how != TOKEN or not leading.shape[1]:
         known = ", ".join(POOLINGS)
         raise ValueError(

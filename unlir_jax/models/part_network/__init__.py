@@ -106,14 +106,14 @@ class PartNet(nn.Module):
                     "backbone; expected a module that is called once, such as "
                     "'block13'."
                 )
-        found = {path: self._laid_out(each, maps) for path, each in seen.items()}
-        return found.get(self.at, maps), found[inner] if inner else None
+        last = self._laid_out(seen[self.at][0], maps) if self.at else maps
+        return last, self._laid_out(seen[inner][0], maps) if inner else None
 
-    def _laid_out(self, seen: list[jax.Array], maps: jax.Array) -> jax.Array:
-        """Give what a layer gave as maps, if it gave tokens."""
-        if not seen or seen[0].ndim == 4:
-            return seen[0] if seen else maps
-        cells = seen[0][:, self.backbone.leading :]
+    def _laid_out(self, output: jax.Array, maps: jax.Array) -> jax.Array:
+        """Give what a layer gave as maps, on the grid of the last ones if as tokens."""
+        if output.ndim == 4:
+            return output
+        cells = output[:, self.backbone.leading :]
         return cells.reshape(*maps.shape[:3], cells.shape[-1])
 
     def head(self, maps: Array, train: bool = False) -> jax.Array:
