@@ -281,7 +281,8 @@ def main():
     @jax.jit
     def describe(variables, rows):
         maps = cut.after(variables, rows)
-        return jnp.stack([pool(maps) for pool in pooling.POOLINGS.values()], 1)
+        found = [pooling.describe(maps, how) for how in pooling.POOLINGS]
+        return jnp.stack(found, 1)
 
     ones = {name: np.ones_like(leaf)[None] for name, leaf in start.items()}
     sides = {FROZEN: ones}

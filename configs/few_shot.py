@@ -17,8 +17,11 @@ without their labels.
 Arguments: `backbone`, a name of `unlir models`; `data`, a name in
 `unlir_jax/data/presets.py`; `k`, one or several; `method`, one, several or `all`:
 filters (three adapters of 15,296 numbers each), filters_single, shifts_single,
-probe_average, probe_max, probe_gem, probe_gem_crops, ridge, lda, cosine, prototypes,
-cosine_head, norm_affine, bias, ia3, lora, last_block, full.
+probe_average, probe_max, probe_gem, probe_token, probe_gem_crops, ridge, lda, cosine,
+prototypes, cosine_head, norm_affine, bias, ia3, lora, last_block, full.
+
+Vision transformers (`backbone=vit_small_patch14_dinov2`) see images of 154 pixels where
+patches have 14, and methods pool by the class token.
 
 Expected: on 50 species of CUB-200-2011, k=5, five draws: filters 84.9 +- 0.8 %,
 probe_gem 82.5 +- 1.2 %, see docs/results/few_shot.md.
@@ -48,7 +51,8 @@ def get_config(argument=""):
         found.shots = shots
         found.methods = methods
     found.data.augment = ""
-    found.data.image_size = 160
+    # Whole patches, of 14 pixels or of 8, 16 or 32.
+    found.data.image_size = 154 if "patch14" in given.backbone else 160
     found.data.crop = 1.0
     if given.data == "elpv":
         found.data.image_size = 300

@@ -11,6 +11,10 @@ DIR/train/CLASS and DIR/test/CLASS hold the images.
 Arguments: `backbone`, a name of `unlir models`, whose installed weights are used unless
 `--config.model.weights=FILE` names others; `data`, see `unlir_jax/data/presets.py`.
 
+A vision transformer needs images of whole patches, and takes them at any size:
+`backbone=vit_small_patch14_dinov2` with `--config.data.image_size=224`. Its head sees
+the class token, the mean of the grid, or both (`--config.probe.pooling=token+average`).
+
 Pooling, weight decay and steps are chosen on held-out training images. The choice is
 printed, and recorded in `summary.json`. `--config.probe.pooling=average`,
 `--config.optimizer.weight_decay=1.0` and `--config.steps=1000` fix them, and

@@ -26,6 +26,9 @@ an earlier layer. `--config.model.adapter=FILE` first weights the filters of the
 backbone; the file comes from a run of configs/few_shot.py on the same images and
 weights.
 
+Vision transformers, Swin and ConvNeXt are backbones too, such as
+`backbone=vit_small_patch14_dinov2` with `--config.data.image_size=154`.
+
 `data=synthetic_parts` learns synthetic animals from scratch by a bag of parts that
 compete for locations. `data=imagenet` is for a pod of 32 accelerators and was not run.
 
@@ -61,6 +64,8 @@ WITHOUT_CACHE = {
     "imagenet": "pod",
     "imagenet2012": "pod",
 }
+# Whose maps have signs: a part's descriptor is a mean there, and no power mean.
+SIGNED = ("vit_", "deit", "swin_", "convnext")
 METHODS = (
     "descriptors",
     "unsupervised",
@@ -118,6 +123,9 @@ def get_config(argument=""):
     settings.features.cache = True
     settings.optimizer.name = "adamw"
     globals()[f"_{method}"](settings, given.parts)
+    decision = settings.model.decision
+    if backbone.startswith(SIGNED) and decision.name == "descriptors":
+        decision.power = 1.0
     return settings
 
 

@@ -221,11 +221,11 @@ def test_maps_pooled_in_several_ways_are_kept_side_by_side(network, tmp_path):
     ways = ("max", "average", "gem")
     kept = cached(pictures(), network, tmp_path, poolings=ways)
     assert kept.features.shape == (22, 3, 1, 64)
-    for place, way in enumerate(ways):
+    for way in ways:
         own = network.module.clone(pooling=way)
         assert trunks.head_pools(own, SIZE, way)
         alone = cached(pictures(), network, tmp_path, module=own)
-        one = cache.pooled_by(kept, place)
+        one = cache.pooled_by(kept, ways, way)
         assert one.features.shape == alone.features.shape == (22, 1, 1, 64)
         np.testing.assert_allclose(one.features, alone.features, atol=1e-5)
         # A head that pools in this way takes what is pooled as it takes the maps.

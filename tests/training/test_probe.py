@@ -79,7 +79,7 @@ def test_too_few_pictures_are_not_held_out_and_too_many_only_in_part(monkeypatch
 def test_a_candidate_is_trained_as_the_trainer_trains(settings):
     """Several decays at once end where the trainer's own steps end with each."""
     setup, train_rows = prepared(settings())
-    one = cache.pooled_by(train_rows, 1)
+    one = cache.pooled_by(train_rows, ("average", "gem", "max"), "gem")
     inside, outside = np.arange(22), np.arange(22, 30)
     decays, steps = (0.1, 20.0), 8
     found = held_out.measure(

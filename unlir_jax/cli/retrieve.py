@@ -25,7 +25,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     add("--index", required=True, metavar="DIR", help="images to search")
     add("--model", default="efficientnet_lite0", metavar="NAME", help="or a workdir")
     options.preparation(parser)
-    add("--pool", default="gem", metavar="NAME", help="average, max, gem or rmac")
+    add(
+        "--pool", default="gem", metavar="NAME", help="average, max, gem, rmac or token"
+    )
     add("--whiten", type=int, default=0, metavar="N", help="directions, default: none")
     add("--adapter", metavar="FILE", help="weights of filters that were learnt for it")
     add("--image-size", type=int, metavar="N", help="default: the adapter's, if any")

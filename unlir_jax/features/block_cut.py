@@ -11,7 +11,7 @@ import numpy as np
 from unlir_jax import split
 from unlir_jax.core import choices
 from unlir_jax.models import channels
-from unlir_jax.types import Array, Module, Variables
+from unlir_jax.types import Array, Features, Module, Variables
 
 CHUNK = 64
 # Of the units, what comes before the cut unless another block is asked for.
@@ -23,12 +23,13 @@ class Cut(NamedTuple):
 
     Attributes:
         before: `(variables, images) -> inner`; images themselves where nothing is cut.
-        after: `(variables, inner) -> maps` of the whole backbone.
+        after: `(variables, inner) -> maps` of the whole backbone, of a transformer with
+            the tokens that lead, for `pooling.describe`.
         at: Path of the module at whose output it is cut, "" for the images.
     """
 
     before: Callable[[Variables, Array], jax.Array]
-    after: Callable[[Variables, Array], jax.Array]
+    after: Callable[[Variables, Array], jax.Array | Features]
     at: str
 
 
@@ -40,20 +41,19 @@ def cut(module: Module, at: str, image_size: int) -> Cut:
         at: Path of the block, such as `block6`; "" for the images.
         image_size: Side in pixels of the images.
     """
+    last = "last_features" if hasattr(module, "last_features") else "features"
     if not at:
 
-        def whole(variables: Variables, images: Array) -> jax.Array:
-            return module.apply(dict(variables), images, method="features")
+        def whole(variables: Variables, images: Array) -> jax.Array | Features:
+            return module.apply(dict(variables), images, method=last)
 
         return Cut(lambda variables, images: jnp.asarray(images), whole, at)
 
     def before(variables: Variables, images: Array) -> jax.Array:
         return split.run_to(module, at, variables, images, method="features")
 
-    def after(variables: Variables, inner: Array) -> jax.Array:
-        return split.run_from(
-            module, at, variables, inner, image_size, method="features"
-        )
+    def after(variables: Variables, inner: Array) -> jax.Array | Features:
+        return split.run_from(module, at, variables, inner, image_size, method=last)
 
     return Cut(before, after, at)
 

@@ -96,7 +96,7 @@ def _pools(module: Module, image_size: int, asked: Sequence[str]) -> tuple[str, 
     """List the ways to pool that are kept: those asked for, or all the head sees."""
     own = getattr(module, "pooling", "average")
     if asked:
-        return tuple(asked)
+        return tuple(dict.fromkeys(way for how in asked for way in how.split("+")))
     return (own,) if trunks.head_pools(module, image_size, own) else ()
 
 
@@ -157,8 +157,8 @@ def cached(
         threads: That read, by default one for each core.
         workers: Processes that read; 0 for threads of this one.
         strict: Stop at an image that cannot be read.
-        poolings: Keep the maps pooled in these ways, of `pooling.POOLINGS`, one row
-            each; by default what the head needs.
+        poolings: Keep the maps pooled in these ways, of `layers.ways`, one row each;
+            by default what the head needs. Ways that are joined by `+` are kept once.
         progress: Told the share that is done.
 
     Raises:
@@ -231,8 +231,12 @@ def _trunk(
 
     def compute(known: Any, batch: Any) -> dict[str, jax.Array]:
         images = batch["image"].astype(jnp.float32) / 255
-        maps = module.apply(known, images, method="features").astype(jnp.float32)
-        if pools:
+        if hasattr(module, "ways"):
+            maps = module.apply(known, images, "+".join(pools), method="describe")
+        else:
+            maps = module.apply(known, images, method="features")
+        maps = maps.astype(jnp.float32)
+        if pools and not hasattr(module, "ways"):
             vectors = [pooling.POOLINGS[how](maps) for how in pools]
             maps = jnp.stack(vectors, 1)[:, :, None]
         kept = {name: batch[name] for name in ("label", "weight", "index")}
@@ -249,9 +253,20 @@ def _trunk(
     return run
 
 
-def pooled_by(features: Features, place: int) -> Features:
-    """Take one of several ways to pool, by its place; nothing is read yet."""
-    return features._replace(features=features.features[:, place : place + 1])
+def pooled_by(features: Features, asked: Sequence[str], how: str) -> Features:
+    """Take one of several ways to pool, or some that are joined by `+`.
+
+    Args:
+        features: Features in all ways that were asked for.
+        asked: These ways, as `cached` was given them.
+        how: One of them. One that is not joined is not read yet.
+    """
+    kept = list(dict.fromkeys(way for each in asked for way in each.split("+")))
+    places = [kept.index(way) for way in how.split("+")]
+    first = places[0]
+    if len(places) == 1:
+        return features._replace(features=features.features[:, first : first + 1])
+    return features._replace(features=np.asarray(features.features[:, places]))
 
 
 def training(

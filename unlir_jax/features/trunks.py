@@ -11,15 +11,27 @@ from unlir_jax.models import pooling
 from unlir_jax.types import Module, PyTree
 
 
+def halves(module: Module) -> tuple[str, str]:
+    """Name the methods between which a network is cut while its head learns.
+
+    `features` and `head`, but of a network whose head takes more than maps, such as a
+    class token, `descriptors` and `decide`.
+    """
+    return getattr(module, "halves", ("features", "head"))
+
+
 def head_paths(module: Module, image_size: int) -> frozenset[str]:
     """List the paths of the variables that a network's head has."""
-    return frozenset(_head_shapes(module, _maps_shape(module, image_size)))
+    return frozenset(
+        _head_shapes(module, _shape(module, image_size, halves(module)[0]))
+    )
 
 
 def _head_shapes(module: Module, maps: jax.ShapeDtypeStruct) -> dict[str, PyTree]:
     return tree.flatten(
         jax.eval_shape(
-            lambda maps: module.init(jax.random.key(0), maps, method="head"), maps
+            lambda maps: module.init(jax.random.key(0), maps, method=halves(module)[1]),
+            maps,
         )
     )
 
@@ -35,13 +47,13 @@ def map_shape(module: Module, image_size: int, usual: int) -> tuple[int, int]:
     Raises:
         ValueError: An image of that size leaves no cell, or is smaller than one.
     """
-    stride = usual // _maps_shape(module, usual).shape[1]
+    stride = usual // _shape(module, usual, "features").shape[1]
     if image_size < stride:
         raise ValueError(
             f"`data.image_size`={image_size} is smaller than the network's stride, "
             f"which is {stride} pixels; expected {stride} or more."
         )
-    _, rows, columns, _ = _maps_shape(module, image_size).shape
+    _, rows, columns, _ = _shape(module, image_size, "features").shape
     if not rows or not columns:
         raise ValueError(
             f"`data.image_size`={image_size} leaves no cell of the network's maps; "
@@ -50,11 +62,11 @@ def map_shape(module: Module, image_size: int, usual: int) -> tuple[int, int]:
     return rows, columns
 
 
-def _maps_shape(module: Module, image_size: int) -> jax.ShapeDtypeStruct:
+def _shape(module: Module, image_size: int, method: str) -> jax.ShapeDtypeStruct:
     images = jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.float32)
     return jax.eval_shape(
         lambda images: module.init_with_output(
-            jax.random.key(0), images, method="features"
+            jax.random.key(0), images, method=method
         )[0],
         images,
     )
@@ -81,11 +93,14 @@ def head_pools(module: Module, image_size: int, how: str = "average") -> bool:
     """Tell whether a head sees no more than the maps pooled by `pooling.POOLINGS`.
 
     Found out by trial, but for a network that says `looks_at_cells`: with
-    large weights a softmax over parts is 0 or 1, and the mean would seem to do.
+    large weights a softmax over parts is 0 or 1, and the mean would seem to do. One
+    with `halves` of its own has pooled before.
     """
     if getattr(module, "looks_at_cells", False):
         return False
-    shape = _maps_shape(module, image_size)
+    if halves(module)[0] != "features":
+        return True
+    shape = _shape(module, image_size, "features")
     generator = np.random.default_rng(0)
 
     def draw(size: tuple[int, ...]) -> np.ndarray:

@@ -23,7 +23,7 @@ from unlir_jax.few_shot import discriminant, probes
 from unlir_jax.filters import sparsity
 from unlir_jax.models import pooling
 from unlir_jax.parts import ridge
-from unlir_jax.types import Array, PyTree, RandomKey, Variables
+from unlir_jax.types import Array, Features, PyTree, RandomKey, Variables
 
 BETA = 0.3
 STARTS = ("ridge", "lda")
@@ -41,7 +41,7 @@ class Plan(NamedTuple):
         head: `cosine` or `linear`.
         head_start: Start of a linear head: `ridge` or `lda`.
         scale: Scale of the cosine head's logits.
-        pooling: Pooling of the maps, see `pooling.POOLINGS`.
+        pooling: Pooling of the maps, see `pooling.describe`.
     """
 
     steps: int = 150
@@ -59,12 +59,12 @@ class Network(NamedTuple):
     """Hold a frozen backbone, and how it is adapted.
 
     Attributes:
-        after: The backbone from the cut on, `(variables, inner) -> maps`.
+        after: The backbone from the cut on, see `block_cut.Cut`.
         adapt: `(variables, trunk) -> variables`, such as `filters.apply`.
         variables: Variables of the frozen network.
     """
 
-    after: Callable[[Variables, Array], jax.Array]
+    after: Callable[[Variables, Array], jax.Array | Features]
     adapt: Callable[[Variables, PyTree], Variables]
     variables: Variables
 
@@ -192,8 +192,6 @@ def _stacked(leaves: Sequence[PyTree]) -> PyTree:
 
 def _loss(network: Network, plan: Plan, first: PyTree) -> Callable[..., jax.Array]:
     """Give the loss of one adapter on one batch."""
-    pool = pooling.POOLINGS[plan.pooling]
-
     extra = sparsity.cost(plan.penalty, first)
     drawn = plan.penalty.name == "hard_concrete"
 
@@ -206,7 +204,7 @@ def _loss(network: Network, plan: Plan, first: PyTree) -> Callable[..., jax.Arra
     ) -> jax.Array:
         own = sparsity.settle(learnt.trunk, key if drawn else None)
         maps = network.after(network.adapt(variables, own), rows)
-        found = logits(plan, learnt.head, pool(maps))
+        found = logits(plan, learnt.head, pooling.describe(maps, plan.pooling))
         error = jnp.mean(optax.softmax_cross_entropy(found, targets))
         return error + extra(learnt.trunk)
 
@@ -244,12 +242,14 @@ def _batches(
 
 
 def describe(
-    after: Callable[[Variables, Array], jax.Array],
+    after: Callable[[Variables, Array], jax.Array | Features],
     adapt: Callable[[Variables, PyTree], Variables],
     plan: Plan,
 ) -> Callable[[Variables, PyTree, Array], jax.Array]:
     """Compile the pooled descriptors of an adapted backbone."""
-    pool = pooling.POOLINGS[plan.pooling]
-    return jax.jit(
-        lambda variables, trunk, rows: pool(after(adapt(variables, trunk), rows))
-    )
+
+    @jax.jit
+    def found(variables: Variables, trunk: PyTree, rows: Array) -> jax.Array:
+        return pooling.describe(after(adapt(variables, trunk), rows), plan.pooling)
+
+    return found

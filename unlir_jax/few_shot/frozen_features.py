@@ -12,6 +12,7 @@ from unlir_jax.features import block_cut
 from unlir_jax.few_shot.setup import FewShotSetup
 from unlir_jax.models import pooling
 from unlir_jax.storage import files
+from unlir_jax.types import Array, Variables
 
 CROP = "random_resized_crop(area=(0.4, 1.0))|flip"
 BATCH = 64
@@ -93,8 +94,11 @@ class FrozenFeatures:
             name: Name of the pooling.
             chosen: Places of these training images; None for tests.
         """
-        pool = pooling.POOLINGS[name]
-        half = jax.jit(lambda known, rows: pool(self.cut.after(known, rows)))
+
+        @jax.jit
+        def half(known: Variables, rows: Array) -> jax.Array:
+            return pooling.describe(self.cut.after(known, rows), name)
+
         variables = self.network.variables
         found = np.stack([block_cut.gather(half, variables, view) for view in views])
         names = self.test_names if chosen is None else self._named(chosen)

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from unlir_jax import filters, tree
-from unlir_jax.types import Array, PyTree, Variables
+from unlir_jax.models import pooling
+from unlir_jax.types import Array, Module, PyTree, Variables
 
 
 class Method(NamedTuple):
@@ -24,7 +25,7 @@ class Method(NamedTuple):
             Next to adapters it only counts where these cannot learn, see
             `setup.steps`: elsewhere its vote lowered the measured accuracy.
         crops: Whether the probe learns from crops as well, as some adapters do.
-        pooling: Pooling of the maps.
+        pooling: Pooling of the maps, see `pooling.describe`.
         back: How far weights of filters are drawn back to 1 after learning, in [0, 1].
         rate: Learning rate of the backbone.
         ensemble_with: Adapters of another kind, that learn and vote as well.
@@ -51,6 +52,7 @@ METHODS: dict[str, Method] = {
     "probe_average": Method(probe="logistic", pooling="average"),
     "probe_max": Method(probe="logistic", pooling="max"),
     "probe_gem": Method(probe="logistic"),
+    "probe_token": Method(probe="logistic", pooling="token"),
     "probe_gem_crops": Method(probe="logistic", crops=True),
     "ridge": Method(probe="ridge"),
     "lda": Method(probe="lda"),
@@ -74,6 +76,32 @@ MODES: dict[str, filters.Mode] = {
 """Of `filters.init`, for backbones that have weights of filters."""
 
 RANK = 4
+
+
+def pooled(name: str, module: Module) -> Method:
+    """Give a method that pools in a way that suits a network.
+
+    Where maps have signs, as a transformer's, GeM says little. But for the probes that
+    are named after their pooling, a class token takes its place, or the average.
+
+    Args:
+        name: Name of the method.
+        module: The network.
+
+    Raises:
+        ValueError: The method wants a class token, and the network has none.
+    """
+    method = METHODS[name]
+    if method.pooling == pooling.TOKEN and not pooling.has_token(module):
+        raise ValueError(
+            f"`method`={name!r} wants a class token, which a {type(module).__name__} "
+            "has not; expected probe_average, or another method."
+        )
+    if name.startswith("probe_") or not getattr(module, "signed", False):
+        return method
+    how = pooling.TOKEN if pooling.has_token(module) else "average"
+    others = tuple(own._replace(pooling=how) for own in method.ensemble_with)
+    return method._replace(pooling=how, ensemble_with=others)
 
 
 def groups(method: Method) -> tuple[Method, ...]:
@@ -145,7 +173,9 @@ def _override(variables: Variables, learnt: Mapping[str, Array]) -> Variables:
 
 
 def _lora(variables: Variables, behind: str) -> Adaptation:
-    """Add products of two thin matrices to convolutions (Hu et al., 2022).
+    """Add products of two thin matrices to convolutions and dense layers.
+
+    Hu et al., LoRA, ICLR 2022.
 
     The first sees the cells that the convolution sees, the second one of them.
     Depthwise convolutions have none: their kernels are no matrices.
@@ -153,7 +183,7 @@ def _lora(variables: Variables, behind: str) -> Adaptation:
     random = np.random.default_rng(0)
     start: dict[str, dict[str, np.ndarray]] = {}
     for path, leaf in tree.flatten(variables["params"]).items():
-        dense = np.ndim(leaf) == 4 and leaf.shape[2] > 1
+        dense = np.ndim(leaf) in (2, 4) and leaf.shape[-2] > 1
         if dense and path.endswith("kernel") and re.match(behind, path):
             *seen, outgoing = leaf.shape
             draw = random.normal(size=(*seen, RANK)) / np.sqrt(np.prod(seen))

@@ -67,7 +67,7 @@ def few_shot() -> ConfigDict:
             "head": "cosine",
             # What a linear head starts from: ridge (regression) or lda.
             "head_start": "ridge",
-            # Pooling of adapters: average, max, gem or rmac; "": the method's own.
+            # Pooling of adapters: average, max, gem, rmac or token; "": the method's.
             "pooling": "",
             # Added to the loss of adapters: towards_one, l1 or hard_concrete, see
             # `filters.sparsity`; the last two make filters redundant, and want

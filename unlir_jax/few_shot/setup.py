@@ -11,7 +11,7 @@ from unlir_jax.features import block_cut
 from unlir_jax.few_shot import adapter_training, episodes, methods
 from unlir_jax.filters import sparsity
 from unlir_jax.models import pretrained
-from unlir_jax.models.pooling import POOLINGS
+from unlir_jax.models.pooling import POOLINGS, TOKEN, has_token
 from unlir_jax.runtime import ranges
 from unlir_jax.runtime.config import Settings
 from unlir_jax.storage import paths
@@ -89,6 +89,7 @@ def prepare(settings: Settings) -> list[FewShotSetup]:
         weights_key=model.weights_key,
         crop=settings.data.crop or None,
         interpolation=settings.data.interpolation or None,
+        image_size=pretrained.made_for(model.name, settings.data.image_size),
         trunk_only=True,
     )
     image_size = settings.data.image_size or network.image_size
@@ -99,9 +100,14 @@ def prepare(settings: Settings) -> list[FewShotSetup]:
         settings.data.interpolation or network.interpolation,
         unlabelled,
     )
+    if settings.pooling == TOKEN and not has_token(network.module):
+        raise ValueError(
+            f"`pooling`={TOKEN!r}, but {network.name} has no class token; expected "
+            f"one of {', '.join(POOLINGS)}."
+        )
     found = []
-    for name in names:
-        method = methods.METHODS[name]
+    for name in _possible(settings, names, network):
+        method = methods.pooled(name, network.module)
         if method.adapters and settings.pooling:
             others = tuple(
                 own._replace(pooling=settings.pooling) for own in method.ensemble_with
@@ -131,7 +137,7 @@ def _check_settings(settings: Settings, names: list[str], shots: list[int]) -> N
     for name, allowed in (
         ("head", heads.HEADS),
         ("head_start", adapter_training.STARTS),
-        ("pooling", ("", *POOLINGS)),
+        ("pooling", ("", *POOLINGS, TOKEN)),
     ):
         if settings[name] not in allowed:
             raise ValueError(
@@ -172,6 +178,15 @@ def _combined(settings: Settings) -> tuple[list[str], list[int]]:
         list(dict.fromkeys(names or (settings.method,))),
         list(dict.fromkeys(shots or (settings.k,))),
     )
+
+
+def _possible(
+    settings: Settings, names: list[str], network: pretrained.Pretrained
+) -> list[str]:
+    """Leave out of `all` methods that want a class token, where there is none."""
+    if ALL not in settings.methods or has_token(network.module):
+        return names
+    return [name for name in names if methods.METHODS[name].pooling != TOKEN]
 
 
 def _labelled(train: source.Source) -> source.Source:

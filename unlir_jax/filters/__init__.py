@@ -11,10 +11,14 @@ with one more axis in front, which `jax.vmap` of `apply` takes.
 
 A norm in train mode undoes whatever its convolution is multiplied by, and the gradient
 of a weight there is zero but for rounding. Weights of outputs therefore multiply the
-norm that follows: scale and bias. Which norm that is, is written down, not guessed.
+norm that follows: scale and bias. Which norm that is, is written down, not guessed. In
+a transformer no norm follows a layer, but one precedes it; there weights multiply
+kernels and biases: of neurons, of whole heads, or the gains of norms and layer scales.
 """
 
+from unlir_jax.filters.pairing import heads as heads
 from unlir_jax.filters.pairing import pairs as pairs
+from unlir_jax.filters.pairing import pre_norm as pre_norm
 from unlir_jax.filters.penalties import hard_concrete as hard_concrete
 from unlir_jax.filters.penalties import penalty as penalty
 from unlir_jax.filters.weighting import KINDS as KINDS

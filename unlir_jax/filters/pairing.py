@@ -8,7 +8,7 @@ from unlir_jax.filters import parameters
 from unlir_jax.models import channels, zoo
 from unlir_jax.models.channels import TRUNK
 from unlir_jax.models.pretrained import Pretrained
-from unlir_jax.types import PyTree
+from unlir_jax.types import PyTree, Variables
 
 Pairing = Mapping[str, str | None]
 
@@ -40,6 +40,42 @@ def pairs(network: str | Pretrained) -> dict[str, str | None]:
             )
         check_layer(layer, norm, params)
     return table
+
+
+def heads(network: str | Pretrained) -> dict[str, int]:
+    """Count the heads of each layer of a network of ours that makes values of heads.
+
+    Args:
+        network: As `pairs` takes it.
+
+    Returns:
+        By path; {} of a network without attention. For mode `heads` of `init`.
+
+    Raises:
+        ValueError: There is no such network.
+    """
+    if isinstance(network, str):
+        found = channels.graph(zoo.find(network, "network")[1].build())
+    else:
+        found = channels.graph(network.module)
+    return {group.layer: group.channels for group in found.inner if group.beside}
+
+
+def pre_norm(variables: Variables, select: str = ".*") -> dict[str, None]:
+    """Say of all layers that no norm follows them, as in transformers.
+
+    There a norm precedes the layers of a block, and weights of outputs multiply kernel
+    and bias. For networks that are not ours, whose layers `init` cannot know.
+
+    Args:
+        variables: Variables of the network.
+        select: As `init` takes it.
+
+    Raises:
+        ValueError: Nothing is selected.
+    """
+    params = parameters.named(variables)
+    return dict.fromkeys(parameters.select_layers(params, select))
 
 
 def norm_after(
@@ -96,7 +132,7 @@ def check_layer(layer: str, norm: str | None, params: Mapping[str, PyTree]) -> N
         ValueError: It does not, or gives away that the kernel is transposed.
     """
     shape = np.shape(params[parameters.join(layer, "kernel")])
-    incoming, outgoing = shape[-2:]
+    incoming, outgoing = parameters.sides(layer, params)
     if norm is not None and not parameters.is_norm(norm, params):
         raise ValueError(
             f"`pairing` has {norm!r} follow {layer}, but no norm with a scale has that "
@@ -107,16 +143,16 @@ def check_layer(layer: str, norm: str | None, params: Mapping[str, PyTree]) -> N
     vectors += [parameters.join(norm, "scale")] if norm is not None else []
     for path in vectors:
         length = np.shape(params[path])
-        if length == (incoming,) != (outgoing,):
+        if length == incoming != outgoing:
             raise ValueError(
                 f"The kernel of {layer} of shape {shape} looks transposed, […, out, "
-                f"in], beside the {incoming} numbers of {path}; expected […, in, out], "
-                "so no `transpose_kernel=True`, or a `pairing` that fits."
+                f"in], beside the {length[0]} numbers of {path}; expected […, in, out],"
+                " so no `transpose_kernel=True`, or a `pairing` that fits."
             )
-        if length != (outgoing,):
+        if length != outgoing:
             raise ValueError(
                 f"{path} of shape {length} does not fit the kernel of {layer} of shape "
-                f"{shape}; expected {outgoing} numbers."
+                f"{shape}; expected {' x '.join(map(str, outgoing))} numbers."
             )
 
 

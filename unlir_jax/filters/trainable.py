@@ -89,8 +89,8 @@ def start(
                 f"`{name}`={value!r} fixes the filters of the trunk, whose weights "
                 f"shall learn; expected another {name}, or no model.filters."
             )
-    pairing = filters.pairs(network)
-    made = filters.init(network.variables, select, chosen.mode, pairing=pairing)
+    tables = {"pairing": filters.pairs(network), "heads": filters.heads(network)}
+    made = filters.init(network.variables, select, chosen.mode, **tables)
     made = {n: leaf for n, leaf in made.items() if not n.startswith(_CLASSIFIER)}
     if not made:
         raise ValueError(

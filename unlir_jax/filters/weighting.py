@@ -1,7 +1,8 @@
 """Weights of filters: made, applied, folded in and taken out again."""
 
+import math
 import operator
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import jax
@@ -13,15 +14,26 @@ from unlir_jax.core import choices
 from unlir_jax.filters import pairing as pairings
 from unlir_jax.filters import parameters
 from unlir_jax.filters.pairing import Pairing
+from unlir_jax.models.channels import TRUNK
 from unlir_jax.types import Array, PyTree, Variables
 
-Mode = Literal["output", "input", "output+input", "filter", "kronecker", "shift"]
+Mode = Literal[
+    "output",
+    "input",
+    "output+input",
+    "filter",
+    "kronecker",
+    "shift",
+    "heads",
+    "gain",
+]
 Weights = Mapping[str, Array]
 
-KINDS = ("output", "gain", "input", "filter", "shift")
+KINDS = ("output", "gain", "input", "filter", "shift", "heads")
 """`output`: [out], of the kernel or the norm's scale, and of the bias; `gain`: the same
-without the bias; `input`: [in], of the kernel; `filter`: [in, out], of the kernel;
-`shift`: [out], 1 more than what is added to the bias after all products."""
+without the bias, also of a layer scale; `input`: [in], of the kernel; `filter`: [in,
+out], of the kernel; `shift`: [out], 1 more than what is added to the bias after all
+products; `heads`: [heads], of the kernel and the bias of values, head by head."""
 
 
 def init(
@@ -30,6 +42,7 @@ def init(
     mode: Mode = "output",
     *,
     pairing: Pairing | None = None,
+    heads: Mapping[str, int] | None = None,
 ) -> dict[str, jax.Array]:
     """Make weights of filters, all 1: with them a network is bit for bit as it was.
 
@@ -45,6 +58,10 @@ def init(
       added to the bias, of the norm that follows or else of the layer. To be used alone
       or joined with another mode, `init(…, "output") | init(…, "shift")`, which is the
       scaling and shifting of Lian et al. (NeurIPS 2022).
+    - `heads`: one for each head of attention, of the values that it mixes, where a
+      selected layer makes values; see the argument.
+    - `gain`: one for each number of the norms and the layer scales that are selected,
+      biases left alone.
     - `kronecker`: as `filter`, but an outer product of a weight for each output (of the
       norm's scale where one follows) and a weight for each input.
 
@@ -53,12 +70,15 @@ def init(
             state or dictionary: `kernel` `[…, in / groups, out]`, maybe `bias`. For
             MobileNetV2 from block 7 on, mode `output` makes 15,296 weights.
         select: Regular expression of the whole path of layers, such as
-            `block1[0-7]/.*`, or of their kernels, such as `.*/expand/conv/kernel`.
+            `block1[0-7]/.*`, or of their kernels, such as `.*/expand/conv/kernel`;
+            with mode `gain` of norms and layer scales, such as `.*/norm1`.
         mode: See above.
         pairing: The norm that follows each selected layer, or None, by path; see
             `pairs`, whose tables also serve a backbone under `backbone/`. Without it, a
             module of ours with `conv` and `norm` in it is known; what cannot be known
-            is refused.
+            is refused. In a transformer norms precede layers, see `pre_norm`.
+        heads: Number of heads of the layers that make values, see `filters.heads`; of
+            flax's own attention, shapes tell.
 
     Returns:
         `{path of the multiplied module/kind: float32 ones}`.
@@ -73,11 +93,15 @@ def init(
     """
     choices.check("mode", mode, Mode)
     params = parameters.named(variables)
+    if mode == "gain":
+        return _gains(params, select)
     layers = parameters.select_layers(params, select)
+    if mode == "heads":
+        return _heads(params, layers, heads or {})
     weights: dict[str, jax.Array] = {}
     before: dict[str, str] = {}
     for layer in layers:
-        incoming, outgoing = np.shape(params[parameters.join(layer, "kernel")])[-2:]
+        incoming, outgoing = map(math.prod, parameters.sides(layer, params))
         norm = None
         if mode in ("output", "output+input", "kronecker", "shift") or (
             mode == "filter" and incoming == 1
@@ -107,6 +131,34 @@ def init(
             f"channel ({parameters.some(layers)}); expected others, or mode 'output'."
         )
     return {name: leaf.astype(jnp.float32) for name, leaf in weights.items()}
+
+
+def _gains(params: Mapping[str, PyTree], select: str) -> dict[str, jax.Array]:
+    """Make weights of norms and layer scales."""
+    found = {}
+    for path in parameters.select_gains(params, select):
+        count = len(params[parameters.gain(path, params)])
+        found[parameters.join(path, "gain")] = jnp.ones(count, jnp.float32)
+    return found
+
+
+def _heads(
+    params: Mapping[str, PyTree], layers: Sequence[str], known: Mapping[str, int]
+) -> dict[str, jax.Array]:
+    """Make weights of heads, where a layer makes values."""
+    found = {}
+    for layer in layers:
+        inner = layer.removeprefix(TRUNK)
+        count = parameters.heads(layer, params) or known.get(layer, known.get(inner, 0))
+        if count:
+            found[parameters.join(layer, "heads")] = jnp.ones(count, jnp.float32)
+    if not found:
+        raise ValueError(
+            f"`mode`='heads', but none of {parameters.some(layers)} is known to make "
+            "values of heads; expected a `select` of some that do, and `heads` as "
+            "`filters.heads` gives it, or as a number for each of them."
+        )
+    return found
 
 
 def apply(variables: Variables, weights: Weights) -> Variables:
@@ -176,35 +228,70 @@ def _changes(
 ) -> dict[str, list[_Change]]:
     """Find what each parameter is multiplied by, and then shifted by."""
     found: dict[str, list[_Change]] = {}
-    for name, gate in weights.items():
+    # In one order, for products of three factors depend on it.
+    for name, gate in sorted(weights.items()):
         module, _, kind = name.rpartition("/")
-        own = "scale" if parameters.is_norm(module, params) else "kernel"
-        main = parameters.join(module, "bias" if kind == "shift" else own)
+        main = parameters.join(module, "bias")
+        if kind != "shift":
+            kernel = parameters.join(module, "kernel")
+            main = parameters.gain(module, params) or kernel
         if kind not in KINDS or main not in params:
             raise ValueError(
                 f"`weights` has {name!r}, which the network lacks; expected weights "
                 "that `filters.init` made for this network."
             )
-        shape = np.shape(params[main])
-        axes = {"filter": (-2, -1), "input": (-2,)}.get(kind, (-1,))
-        expected = tuple(shape[axis] for axis in axes) if len(shape) >= -axes[0] else ()
-        if np.shape(gate) != expected:
+        shape, bias = np.shape(params[main]), parameters.join(module, "bias")
+        made = shape[-1:]
+        read: tuple[int, ...] = ()
+        if main.endswith("kernel"):
+            read, made = parameters.sides(module, params)
+        elif kind == "shift":
+            made = shape
+        if kind == "heads":
+            gate, made = _each_head(name, gate, made)
+        expected = {
+            "filter": (math.prod(read), math.prod(made)),
+            "input": (math.prod(read),),
+        }.get(kind, (math.prod(made),))
+        if np.shape(gate) != expected or (kind in ("input", "filter") and not read):
             raise ValueError(
                 f"`weights`[{name!r}] has the shape {np.shape(gate)}; expected "
                 f"{expected} for this network (several adapters go through `jax.vmap`)."
             )
-        spread = [1] * len(shape)
-        for axis in axes:
-            spread[axis] = shape[axis]
-        change = _Change(gate, tuple(spread), kind == "shift")
+        ones = {"input": read + (1,) * len(made), "filter": read + made}.get(kind, made)
+        spread = (1,) * (len(shape) - len(ones)) + ones
+        change = _Change(gate, spread, kind == "shift")
         found.setdefault(main, []).append(change)
-        if kind == "output" and parameters.join(module, "bias") in params:
-            bias = parameters.join(module, "bias")
-            found.setdefault(bias, []).append(_Change(gate, expected))
+        if kind in ("output", "heads") and bias in params:
+            found.setdefault(bias, []).append(_Change(gate, made))
     return {
         path: sorted(each, key=lambda change: change.shifts)
         for path, each in found.items()
     }
+
+
+def _each_head(
+    name: str, gate: Array, made: tuple[int, ...]
+) -> tuple[Array, tuple[int, ...]]:
+    """Spread the weight of each head over the numbers that it makes."""
+    count, numbers = np.size(gate), math.prod(made)
+    if (
+        np.ndim(gate) != 1
+        or not count
+        or numbers % count
+        or made[0]
+        not in (
+            numbers,
+            count,
+        )
+    ):
+        heads = f"[{made[0]}]" if len(made) > 1 else f"a number that divides {numbers}"
+        raise ValueError(
+            f"`weights`[{name!r}] has the shape {np.shape(gate)}; expected {heads} of "
+            "heads for this network (several adapters go through `jax.vmap`)."
+        )
+    repeat = np.repeat if isinstance(gate, np.ndarray) else jnp.repeat
+    return repeat(gate, numbers // count), made
 
 
 def _change(variables: Variables, weights: Weights, back: bool = False) -> Variables:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from unlir_jax.models.layers import Convolution
+from unlir_jax.models.transformer import AttentionWeights, Patches
 from unlir_jax.types import Images, PyTree, Variables
 
 
@@ -40,16 +41,18 @@ def with_inputs(
 
 
 def multiply_adds(module: nn.Module, image_size: int) -> dict[str, int]:
-    """Count the products of each convolution and dense layer, for one image.
+    """Count the products of each convolution, dense layer and attention, for one image.
 
-    Norms, activations, pooling and what a decision by parts adds are not counted, as
-    is usual.
+    What scores and mixes tokens is counted at `weights`, next to the layer that reads
+    it. Norms, activations, pooling and what a decision by parts adds are not counted,
+    as is usual.
 
     Args:
         module: A network of ours.
         image_size: Side in pixels of the square image.
     """
     found: dict[str, int] = {}
+    pairs: dict[str, int] = {}
 
     def intercept(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
         output = call(*args, **kwargs)
@@ -59,8 +62,17 @@ def multiply_adds(module: nn.Module, image_size: int) -> dict[str, int]:
         if isinstance(layer, Convolution):
             incoming = args[0].shape[-1] // layer.groups
             found[path] = layer.size**2 * incoming * math.prod(output.shape[1:])
+        elif isinstance(layer, Patches):
+            incoming = args[0].shape[-1] * layer.size**2
+            found[path] = incoming * math.prod(output.shape[1:])
+        elif isinstance(layer, AttentionWeights):
+            pairs[path] = math.prod(output.shape) // output.shape[1]
         elif isinstance(layer, nn.Dense):
-            found[path] = args[0].shape[-1] * math.prod(output.shape[1:])
+            # One image can be many windows.
+            found[path] = args[0].shape[-1] * math.prod(output.shape)
+            weights = f"{path.rpartition('/')[0]}/weights"
+            if weights in pairs and path.endswith("/output"):
+                found[weights] = 2 * pairs[weights] * args[0].shape[-1]
         return output
 
     images = jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.float32)

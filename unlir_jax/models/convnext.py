@@ -4,12 +4,19 @@ V2 has no layer scale, and normalises the response of each channel over the imag
 """
 
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from unlir_jax.models import backbone, convnext_names, layers, transformer
+from unlir_jax.models import (
+    backbone,
+    channels,
+    convnext_names,
+    layers,
+    transformer,
+)
 from unlir_jax.models.layers import Style
 from unlir_jax.types import Array
 
@@ -45,6 +52,7 @@ class Block(nn.Module):
     width: int
     scale: float | None
     style: Style = Style()
+    inner: int | None = None
 
     @nn.compact
     def __call__(self, maps: jax.Array) -> jax.Array:
@@ -52,7 +60,7 @@ class Block(nn.Module):
         depthwise = {"groups": width, "bias": True, "style": style}
         inner = layers.Convolution(width, 7, **depthwise, name="depthwise")(maps)
         inner = transformer.norm(style, 1e-6, "norm")(inner)
-        inner = transformer.dense(4 * width, style, "expand")(inner)
+        inner = transformer.dense(self.inner or 4 * width, style, "expand")(inner)
         inner = transformer.Gelu(name="activation")(inner)
         if self.scale is None:
             inner = ResponseNorm(style, name="grn")(inner)
@@ -73,6 +81,7 @@ class Stage(nn.Module):
     first: bool
     scale: float | None
     style: Style = Style()
+    widths: tuple[int | None, ...] | None = None
 
     @nn.compact
     def __call__(self, maps: jax.Array) -> jax.Array:
@@ -80,9 +89,9 @@ class Stage(nn.Module):
             maps = transformer.norm(self.style, 1e-6, "norm")(maps)
             reduce = transformer.Patches(self.width, 2, style=self.style, name="reduce")
             maps = reduce(_fitting(maps, 2))
-        for index in range(self.depth):
-            block = Block(self.width, self.scale, self.style, name=f"block{index}")
-            maps = block(maps)
+        for index, inner in enumerate(self.widths or (None,) * self.depth):
+            own = self.width, self.scale, self.style, inner
+            maps = Block(*own, name=f"block{index}")(maps)
         return maps
 
 
@@ -100,6 +109,7 @@ class ConvNeXt(nn.Module):
         mean: Colour in [0, 1] that the network sees as zero.
         deviation: By which colours are divided.
         pooling: Way in which the head pools.
+        widths: Neurons of each block; None for the usual ones.
         style: What all layers have in common.
     """
 
@@ -111,15 +121,23 @@ class ConvNeXt(nn.Module):
     mean: tuple[float, ...] = backbone.IMAGENET_MEAN
     deviation: tuple[float, ...] = backbone.IMAGENET_DEVIATION
     pooling: str = "average"
+    widths: tuple[int, ...] | None = None
     style: Style = Style()
+
+    signed = True
 
     def setup(self) -> None:
         style = self.style
         self.standardize = layers.Standardize(self.mean, self.deviation, style)
         self.patches = transformer.Patches(self.dims[0], 4, style=style)
         self.norm0 = transformer.norm(style, 1e-6, "norm0")
+        each = iter(layers.each_width(self.widths, sum(self.depths)))
         self.stages = [
-            Stage(width, depth, not index, self.scale, style, name=f"stage{index}")
+            Stage(
+                *(width, depth, not index, self.scale, style),
+                tuple(itertools.islice(each, depth)),
+                name=f"stage{index}",
+            )
             for index, (width, depth) in enumerate(
                 zip(self.dims, self.depths, strict=True)
             )
@@ -128,6 +146,32 @@ class ConvNeXt(nn.Module):
         self.norm = transformer.norm(wide, self.epsilon, "norm")
         if self.num_classes:
             self.classifier = nn.Dense(self.num_classes, precision=style.precision)
+
+    @nn.nowrap
+    def channel_graph(self) -> channels.Graph:
+        """Say which channels may go: neurons; in V2 none, which norms share out."""
+        each = iter(layers.each_width(self.widths, sum(self.depths)))
+        inner, tied, units = [], [], ["patches"]
+        following = [("patches", "norm0")]
+        for index, (width, depth) in enumerate(
+            zip(self.dims, self.depths, strict=True)
+        ):
+            first = f"stage{index}/reduce" if index else "patches"
+            blocks = [f"stage{index}/block{place}" for place in range(depth)]
+            units += [first, *blocks] if index else blocks
+            tied.append((first, *(f"{block}/contract" for block in blocks)))
+            for block in blocks:
+                neurons = next(each) or 4 * width
+                ends = (f"{block}/expand",), f"{block}/contract"
+                free = self.scale is not None
+                inner.append(channels.Group(*ends, neurons, free=free))
+                tied.append((f"{block}/depthwise",))
+                following.append((f"{block}/depthwise", f"{block}/norm"))
+        dense = ("classifier",) if self.num_classes else ()
+        return channels.Graph(
+            *(type(self).__name__, tuple(inner), tuple(tied), dense, True),
+            *(tuple(following), tuple(units)),
+        )
 
     def features(self, images: Array, train: bool = False) -> jax.Array:
         """Compute the maps of the last stage, `[batch, rows, columns, channels]`."""

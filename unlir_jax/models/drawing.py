@@ -37,6 +37,29 @@ def random_variables(module: Module, network: Network, seed: int = 0) -> Variabl
     return tree.unflatten(drawn)
 
 
+def with_head(
+    module: Module, variables: Variables, image_size: int, seed: int = 0
+) -> Variables:
+    """Give the variables of a network whose head has changed.
+
+    What fits is kept, what is missing or has another shape is drawn.
+
+    Args:
+        module: The network.
+        variables: Variables of the same network with another head.
+        image_size: Side of its images in pixels.
+        seed: Seed of what is drawn.
+    """
+    generator, known = np.random.default_rng(seed), tree.flatten(variables)
+    leaves = {
+        path: known[path]
+        if path in known and np.shape(known[path]) == leaf.shape
+        else leaf_of(generator, path, leaf)
+        for path, leaf in sorted(shapes(module, image_size).items())
+    }
+    return tree.unflatten(leaves)
+
+
 def leaf_of(
     generator: np.random.Generator, path: str, leaf: PyTree, factor: float = 1.0
 ) -> np.ndarray:

@@ -173,26 +173,53 @@ def max_pool(maps: Array, size: int, stride: int, margin: int = 0) -> jax.Array:
 def pooling_of(module: Module) -> str:
     """Give the way in which a network's head pools; "" where it is the usual one."""
     how = getattr(module, "pooling", POOLS[0])
-    return "" if how == POOLS[0] else how
+    return "" if how == POOLS[0] and not hasattr(module, "ways") else how
+
+
+def ways(module: Module) -> tuple[str, ...]:
+    """List the ways in which a network's head can pool; none where it does not."""
+    if not hasattr(module, "pooling"):
+        return ()
+    return getattr(module, "ways", POOLS)
+
+
+def knows_pooling(module: Module, how: str) -> bool:
+    """Tell whether a network's head can pool in a way, or in several joined by `+`.
+
+    Only heads that take descriptors, as in vision transformers, join several.
+    """
+    known, asked = ways(module), how.split("+")
+    joins = hasattr(module, "ways") or len(asked) == 1
+    return joins and len(set(asked)) == len(asked) and set(asked) <= set(known)
 
 
 def with_pooling(module: Module, how: str) -> Module:
     """Copy a network of ours whose head pools in another way; "" leaves it as it is.
+
+    A vision transformer takes several, such as `token+average`: its classifier is then
+    as many times as wide.
 
     Raises:
         ValueError: There is no such way, or the network does not pool to one vector.
     """
     if not how or how == getattr(module, "pooling", None):
         return module
-    if how not in POOLS:
-        raise ValueError(
-            f"`pooling`={how!r}; expected one of {', '.join(POOLS)}, or '' for the "
-            "network's own."
-        )
     if not hasattr(module, "pooling"):
+        known = ", ".join(POOLS)
+        if how not in POOLS:
+            raise ValueError(
+                f"`pooling`={how!r}; expected one of {known}, or '' for the network's "
+                "own."
+            )
         raise ValueError(
             f"`pooling`={how!r}, but a {type(module).__name__} has a head of its own "
             "that does not pool to one vector; expected ''."
+        )
+    if not knows_pooling(module, how):
+        joined = ", or several joined by +" if hasattr(module, "ways") else ""
+        raise ValueError(
+            f"`pooling`={how!r}; expected one of {', '.join(ways(module))}{joined}, or "
+            "'' for the network's own."
         )
     return module.clone(pooling=how)
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from unlir_jax.core import compilation
-from unlir_jax.types import Array, Maps
+from unlir_jax.types import Array, Features, Maps, Module
 
 Descriptors = Float[jax.Array, "batch channels"]
 POWER = 3.0
@@ -92,3 +92,35 @@ POOLINGS: Mapping[str, Callable[[Maps], Descriptors]] = MappingProxyType(
     {"average": average, "max": maximum, "gem": gem, "rmac": rmac}
 )
 """Ways to pool, by name."""
+
+TOKEN = "token"
+"""Name of what networks with a class token have besides."""
+
+
+def describe(found: Maps | Features, how: str) -> Descriptors:
+    """Pool maps by one of `POOLINGS`, or take the class token that leads a grid.
+
+    Args:
+        found: Maps; a transformer's have the tokens that lead as context.
+        how: One of `POOLINGS`, or `token`.
+
+    Raises:
+        ValueError: There is no such way, or no token.
+    """
+    maps = found.maps if isinstance(found, Features) else found
+    if how in POOLINGS:
+        return POOLINGS[how](maps)
+    leading = found.context[0] if isinstance(found, Features) else maps[:, 0, :0]
+    leading = jnp.asarray(leading)
+    if how != TOKEN or not leading.shape[1]:
+        known = ", ".join(POOLINGS)
+        raise ValueError(
+            f"`pooling`={how!r}; expected one of {known}, or {TOKEN!r} of a network "
+            "with a class token."
+        )
+    return leading[:, 0]
+
+
+def has_token(module: Module) -> bool:
+    """Tell whether a network has a class token."""
+    return TOKEN in getattr(module, "ways", ())

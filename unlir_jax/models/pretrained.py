@@ -179,6 +179,24 @@ def load(
     )
 
 
+def made_for(name: str, image_size: int) -> int | None:
+    """Say for which size of images `load` has to make a network.
+
+    Learned positions belong to one grid; convolutions take images of any size.
+
+    Args:
+        name: As `load` takes it.
+        image_size: Side in pixels of the images that it will be given; 0 for its own.
+
+    Returns:
+        The size, or None where the network is loaded as it is.
+    """
+    if not zoo.is_known(name) and places.is_folder(name):
+        name = exported.header(exported.find(name)).get("network", "")
+    positioned = zoo.is_known(name) and zoo.find(name)[1].positions is not None
+    return image_size if image_size and positioned else None
+
+
 def _asked_for(
     begun: filling.Begun, crop: float | None, interpolation: str | None
 ) -> tuple[exported.Purpose, str]:
@@ -335,8 +353,12 @@ def _cut(module: Module, network: Network, layer: str) -> SplitModel:
     if layer == network.layer:
         model = split.from_methods(module, mean=mean)
     else:
-        inside = f"backbone/{layer}" if hasattr(module, "backbone") else layer
-        model = split.from_linen(module, inside, mean=mean)
+        backbone = getattr(module, "backbone", module)
+        inside = layer if backbone is module else f"backbone/{layer}"
+        tokens = None
+        if hasattr(backbone, "cuts"):
+            tokens = split.Tokens(backbone.leading)
+        model = split.from_linen(module, inside, mean=mean, tokens=tokens)
     if not hasattr(module, "leading"):
         return model
     read = functools.partial(mode.apply, module)

@@ -5,13 +5,14 @@ the grid before, and torchvision and transformers after.
 """
 
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from unlir_jax.models import backbone, layers, swin_names, transformer
+from unlir_jax.models import backbone, channels, layers, swin_names, transformer
 from unlir_jax.models.layers import Style
 from unlir_jax.types import Array
 from unlir_jax.weights import token_names
@@ -31,14 +32,16 @@ class WindowAttention(nn.Module):
     heads: int
     window: int
     style: Style = Style()
+    head_width: int | None = None
 
     @nn.compact
     def __call__(self, windows: jax.Array, mask: np.ndarray | None) -> jax.Array:
         """Map `[batch x windows, places, channels]`, added a mask of each window."""
         count, places, width = windows.shape
-        style, shape = self.style, (count, places, self.heads, width // self.heads)
+        style, size = self.style, self.head_width or width // self.heads
+        shape, inner = (count, places, self.heads, size), self.heads * size
         query, key, value = (
-            transformer.dense(width, style, name)(windows).reshape(shape)
+            transformer.dense(inner, style, name)(windows).reshape(shape)
             for name in ("query", "key", "value")
         )
         normal = nn.initializers.normal(0.02)
@@ -54,7 +57,8 @@ class WindowAttention(nn.Module):
             scores = scores.reshape(count, *scores.shape[2:])
         weights = transformer.AttentionWeights(name="weights")(scores)
         mixed = jnp.einsum("bhqk,bkhc->bqhc", weights, value, precision=style.precision)
-        return transformer.dense(width, style, "output")(mixed.reshape(windows.shape))
+        mixed = mixed.reshape(count, places, inner)
+        return transformer.dense(width, style, "output")(mixed)
 
 
 class Block(nn.Module):
@@ -66,6 +70,7 @@ class Block(nn.Module):
     shifted: bool
     shifts_first: bool
     style: Style = Style()
+    head_width: int | None = None
 
     @nn.compact
     def __call__(self, maps: jax.Array) -> jax.Array:
@@ -88,7 +93,8 @@ class Block(nn.Module):
             maps = jnp.roll(jnp.pad(maps, margins), back, (1, 2))
         windows = _partition(maps, size)
         mask = _mask(grid, size, shift) if any(shift) else None
-        attention = WindowAttention(self.heads, size, self.style, name="attention")
+        own = self.heads, size, self.style, self.head_width
+        attention = WindowAttention(*own, name="attention")
         maps = _join(attention(windows, mask), grid, size)
         if self.shifts_first:
             return jnp.roll(maps[:, :rows, :columns], shift, (1, 2))
@@ -109,16 +115,20 @@ class Stage(nn.Module):
     first: bool
     shifts_first: bool
     style: Style = Style()
+    widths: tuple[int | None, ...] | None = None
 
     @nn.compact
     def __call__(self, maps: jax.Array) -> jax.Array:
         if not self.first:
             maps = transformer.norm(self.style, EPSILON, "norm")(_neighbours(maps))
             maps = transformer.dense(self.width, self.style, "reduce", bias=False)(maps)
+        widths = self.widths or (None,) * 2 * self.depth
         for index in range(self.depth):
+            heads, inner = widths[2 * index : 2 * index + 2]
             maps = Block(
-                *(self.heads, self.ratio * self.width, self.window, index % 2 > 0),
-                *(self.shifts_first, self.style),
+                *(heads or self.heads, inner or self.ratio * self.width, self.window),
+                *(index % 2 > 0, self.shifts_first, self.style),
+                self.width // self.heads,
                 name=f"block{index}",
             )(maps)
         return maps
@@ -141,6 +151,7 @@ class Swin(nn.Module):
         mean: Colour in [0, 1] that the network sees as zero.
         deviation: By which colours are divided.
         pooling: Way in which the head pools.
+        widths: Heads and neurons of each block in turn; None for the usual ones.
         style: What all layers have in common.
     """
 
@@ -155,19 +166,23 @@ class Swin(nn.Module):
     mean: tuple[float, ...] = backbone.IMAGENET_MEAN
     deviation: tuple[float, ...] = backbone.IMAGENET_DEVIATION
     pooling: str = "average"
+    widths: tuple[int, ...] | None = None
     style: Style = Style()
 
     leading = 0
+    signed = True
 
     def setup(self) -> None:
         style = self.style
         self.standardize = layers.Standardize(self.mean, self.deviation, style)
         self.patches = transformer.Patches(self.width, self.patch_size, style=style)
         self.norm0 = transformer.norm(style, EPSILON, "norm0")
+        each = iter(layers.each_width(self.widths, 2 * sum(self.depths)))
         self.stages = [
             Stage(
                 *(self.width * 2**index, depth, heads, self.ratio, self.window),
                 *(not index, self.shifts_first, style),
+                tuple(itertools.islice(each, 2 * depth)),
                 name=f"stage{index}",
             )
             for index, (depth, heads) in enumerate(
@@ -177,6 +192,33 @@ class Swin(nn.Module):
         self.norm = transformer.norm(style, EPSILON, "norm")
         if self.num_classes:
             self.classifier = nn.Dense(self.num_classes, precision=style.precision)
+
+    @nn.nowrap
+    def channel_graph(self) -> channels.Graph:
+        """Say which channels may go: heads and neurons; maps keep their width."""
+        each = iter(layers.each_width(self.widths, 2 * sum(self.depths)))
+        inner, tied, units = [], [], ["patches"]
+        for index, (depth, heads) in enumerate(
+            zip(self.depths, self.heads, strict=True)
+        ):
+            width = self.width * 2**index
+            added = [f"stage{index}/reduce" if index else "patches"]
+            units += added if index else []
+            for place in range(depth):
+                block = f"stage{index}/block{place}"
+                sizes = next(each) or heads, width // heads
+                neurons = next(each) or self.ratio * width
+                attended, widened = transformer.groups(block, *sizes, neurons)
+                table = (f"{block}/attention/table",)
+                inner += [attended._replace(tables=table), widened]
+                added += [attended.reader, widened.reader]
+                units.append(block)
+            tied.append(tuple(added))
+        dense = ("classifier",) if self.num_classes else ()
+        return channels.Graph(
+            *(type(self).__name__, tuple(inner), tuple(tied), dense, True),
+            *((("patches", "norm0"),), (*units, "norm")),
+        )
 
     def features(self, images: Array, train: bool = False) -> jax.Array:
         """Compute the maps of the last norm, `[batch, rows, columns, channels]`."""

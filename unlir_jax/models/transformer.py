@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from unlir_jax.models import registers
+from unlir_jax.models import channels, registers
 from unlir_jax.models.layers import Style
 
 Activation = Literal["erf", "tanh", "quick"]
@@ -108,7 +108,8 @@ class Attention(nn.Module):
     """Attend from each token to all: Vaswani et al., NeurIPS 2017.
 
     Submodules `query`, `key`, `value`, `weights` and `output`, and with `normalized`
-    `query_norm` and `key_norm`, a norm for the channels of a head.
+    `query_norm` and `key_norm`, a norm for the channels of a head. A head has
+    `head_width` channels, by default its share of the tokens'.
     """
 
     heads: int
@@ -117,13 +118,15 @@ class Attention(nn.Module):
     epsilon: float = 1e-6
     style: Style = Style()
     talking: bool = False
+    head_width: int | None = None
 
     @nn.compact
     def __call__(self, tokens: jax.Array) -> jax.Array:
         batch, count, width = tokens.shape
-        shape = batch, count, self.heads, width // self.heads
+        shape = batch, count, self.heads, self.head_width or width // self.heads
+        inner = self.heads * shape[-1]
         query, key, value = (
-            dense(width, self.style, name, bias=self.bias)(tokens).reshape(shape)
+            dense(inner, self.style, name, bias=self.bias)(tokens).reshape(shape)
             for name in ("query", "key", "value")
         )
         if self.normalized:
@@ -194,15 +197,15 @@ class Block(nn.Module):
     style: Style = Style()
     talking: bool = False
     moved: registers.Moved = registers.NOTHING
+    head_width: int | None = None
 
     gives_tokens = True
 
     def setup(self) -> None:
         style, epsilon = self.style, self.epsilon
         self.norm1 = norm(style, epsilon, "norm1")
-        self.attention = Attention(
-            self.heads, self.bias, self.normalized, epsilon, style, self.talking
-        )
+        sizes = self.heads, self.bias, self.normalized, epsilon
+        self.attention = Attention(*sizes, style, self.talking, self.head_width)
         self.norm2 = norm(style, epsilon, "norm2")
         inner = self.inner, self.activation, self.gated, style
         self.mlp = Mlp(*inner, moved=self.moved)
@@ -220,6 +223,31 @@ class Block(nn.Module):
         tokens = tokens + (self.scale1(added) if scaled else added)
         added = self.mlp(self.norm2(tokens))
         return tokens + (self.scale2(added) if scaled else added)
+
+
+def groups(
+    block: str, heads: int, head_width: int, inner: int, *, gated: bool = False
+) -> tuple[channels.Group, channels.Group]:
+    """Say which channels of a block may go: whole heads, and neurons.
+
+    Args:
+        block: Path of the block, with submodules `attention` and `mlp`.
+        heads: Number of its heads.
+        head_width: Channels of a head.
+        inner: Number of neurons of the perceptron.
+        gated: Whether each has a gate.
+    """
+    query, key, value, output = (
+        f"{block}/attention/{name}" for name in ("query", "key", "value", "output")
+    )
+    expand, gate, contract = (
+        f"{block}/mlp/{name}" for name in ("expand", "gate", "contract")
+    )
+    makers = (expand, gate) if gated else (expand,)
+    return (
+        channels.Group((value,), output, heads, size=head_width, beside=(query, key)),
+        channels.Group(makers, contract, inner),
+    )
 
 
 class Patches(nn.Module):

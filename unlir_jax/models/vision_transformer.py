@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from unlir_jax.core import compilation
-from unlir_jax.models import backbone, layers, transformer
+from unlir_jax.models import backbone, channels, layers, transformer
 from unlir_jax.models.layers import Style
 from unlir_jax.models.registers import NOTHING, Moved
 from unlir_jax.types import Array, Features
@@ -54,6 +54,9 @@ class VisionTransformer(nn.Module):
         num_classes: Number of classes; 0 for the pooled vector itself.
         mean: Colour in [0, 1] that the network sees as zero.
         deviation: By which colours are divided.
+        pooling: What is classified instead of `pooled`: some of `ways`, joined by `+`,
+            such as `token+average`; "" for `pooled`.
+        widths: Heads and neurons of each block in turn; None for the usual ones.
         style: What all layers have in common.
         moved: Neurons whose activation goes to registers, see `registers`.
     """
@@ -81,8 +84,13 @@ class VisionTransformer(nn.Module):
     num_classes: int = 1000
     mean: tuple[float, ...] = backbone.IMAGENET_MEAN
     deviation: tuple[float, ...] = backbone.IMAGENET_DEVIATION
+    pooling: str = ""
+    widths: tuple[int, ...] | None = None
     style: Style = Style()
     moved: Moved = NOTHING
+
+    halves = "descriptors", "decide"
+    signed = True
 
     def setup(self) -> None:
         style = self.style
@@ -97,28 +105,69 @@ class VisionTransformer(nn.Module):
             self.norm_before_blocks = transformer.norm(style, self.epsilon, "norm0")
         self.blocks = [
             transformer.Block(
-                *(self.heads, self.inner, self.bias, self.normalized, self.gated),
+                *(heads, inner, self.bias, self.normalized, self.gated),
                 *(self.activation, self.scale, self.epsilon, style),
                 moved=self.moved.of(index),
+                head_width=self.width // self.heads,
                 name=f"block{index}",
             )
-            for index in range(self.depth)
+            for index, (heads, inner) in enumerate(self._each_width())
         ]
         self.norm = transformer.norm(style, self.epsilon, NORM)
-        if self.pooled == "attention":
+        if "attention" in (self.pooling or self.pooled).split("+"):
             self.pool = transformer.AttentionPool(
                 *(self.heads, self.inner, self.activation, self.epsilon, style)
             )
         named = {"precision": style.precision, "use_bias": self.head_bias}
         if self.num_classes:
             self.classifier = nn.Dense(self.num_classes, **named)
-        if self.num_classes and self.distilled:
+        if self.num_classes and self.distilled and not self.pooling:
             self.distilled_classifier = nn.Dense(self.num_classes, **named)
 
     @property
     def leading(self) -> int:
         """Count the tokens before the grid."""
         return self.class_token + self.distilled + self.registers
+
+    @property
+    def ways(self) -> tuple[str, ...]:
+        """List the ways to pool that can be joined, the network's own first.
+
+        `token` is the class token, `attention` the pool of a learned query; `average`
+        and `max` are of the grid.
+        """
+        own = {"token": "token", "attention": "attention", "mean": "average"}
+        token = ("token",) if self.class_token else ()
+        return tuple(dict.fromkeys((own[self.pooled], *token, "average", "max")))
+
+    @nn.nowrap
+    def _each_width(self) -> list[tuple[int, int]]:
+        """Give the heads and the neurons of each block."""
+        found = layers.each_width(self.widths, 2 * self.depth)
+        pairs = zip(found[::2], found[1::2], strict=True)
+        return [(heads or self.heads, inner or self.inner) for heads, inner in pairs]
+
+    @nn.nowrap
+    def channel_graph(self) -> channels.Graph:
+        """Say which channels may go: heads and neurons; tokens keep their width."""
+        inner, added, size = [], ["patches"], self.width // self.heads
+        for index, (heads, neurons) in enumerate(self._each_width()):
+            own = transformer.groups(
+                f"block{index}", heads, size, neurons, gated=self.gated
+            )
+            inner += own
+            added += [group.reader for group in own]
+        tied = [tuple(added)]
+        if "attention" in (self.pooling or self.pooled).split("+"):
+            names = "query key value output mlp/expand mlp/contract".split()
+            tied.append(tuple(f"pool/{name}" for name in names))
+        dense = ("classifier",) if self.num_classes else ()
+        if self.num_classes and self.distilled and not self.pooling:
+            dense += ("distilled_classifier",)
+        units = ("patches", *(f"block{index}" for index in range(self.depth)), NORM)
+        return channels.Graph(
+            type(self).__name__, tuple(inner), tuple(tied), dense, True, units=units
+        )
 
     @nn.nowrap
     def cuts(self) -> tuple[str, ...]:
@@ -151,9 +200,7 @@ class VisionTransformer(nn.Module):
 
     def head_at(self, features: Features, layer: str) -> jax.Array:
         """Compute logits of what `features_at` gives."""
-        leading, *around = features.context
-        cells = features.maps.reshape(len(leading), -1, self.width)
-        tokens = jnp.concatenate([leading, cells], axis=1)
+        tokens, around = self._joined(features), features.context[1:]
         name, _, inside = layer.partition("/")
         if name == NORM:
             return self._classify(tokens)
@@ -168,6 +215,11 @@ class VisionTransformer(nn.Module):
         """Compute the grid of the last norm, for heads that take maps."""
         del train
         return self.features_at(images, NORM).maps
+
+    def last_features(self, images: Array, train: bool = False) -> Features:
+        """Compute the grid of the last norm, and the tokens that lead."""
+        del train
+        return self.features_at(images, NORM)
 
     def head(self, maps: Array, train: bool = False) -> jax.Array:
         """Pool and classify the grid of a network that needs no other token.
@@ -184,6 +236,26 @@ class VisionTransformer(nn.Module):
             )
         return self.head_at(Features(maps, (jnp.zeros_like(maps[:, 0, :0]),)), NORM)
 
+    def descriptors(self, images: Array, train: bool = False) -> jax.Array:
+        """Compute what `decide` classifies, `[batch, ways, 1, width]`."""
+        del train
+        return self.describe(images, self.pooling)
+
+    def describe(self, images: Array, how: str) -> jax.Array:
+        """Pool the last tokens in several ways, `[batch, ways, 1, width]`.
+
+        Args:
+            images: `[batch, height, width, 3]` in [0, 1].
+            how: Some of `ways`, joined by `+`; "" for the network's own.
+        """
+        tokens = self._joined(self.features_at(images, NORM))
+        return self._pool(tokens, how)[:, :, None]
+
+    def decide(self, descriptors: Array, train: bool = False) -> jax.Array:
+        """Classify what `descriptors` gives."""
+        del train
+        return self._decide(jnp.asarray(descriptors)[:, :, 0])
+
     def __call__(self, images: Array, train: bool = False) -> jax.Array:
         """Compute logits, `[batch, num_classes]`."""
         del train
@@ -194,7 +266,11 @@ class VisionTransformer(nn.Module):
         if self.pooled == "attention":
             return self._classify(tokens if self.norm_after else self.norm(tokens))
         pooled = self.norm(tokens.mean(axis=1))
-        return self.classifier(pooled) if self.num_classes else pooled
+        if not self.num_classes:
+            return pooled
+        # A head of several ways to pool is given the mean in place of each.
+        ways = len(self.pooling.split("+"))
+        return self.classifier(jnp.tile(pooled, (1, ways)))
 
     def _begin(self, images: Array) -> tuple[jax.Array, tuple[int, int]]:
         """Give the tokens before the first block, and rows and columns of the grid."""
@@ -208,21 +284,39 @@ class VisionTransformer(nn.Module):
         _, rows, columns, _ = maps.shape
         return tokens, (rows, columns)
 
+    def _joined(self, features: Features) -> jax.Array:
+        """Give the tokens that lead, and the grid's."""
+        leading = features.context[0]
+        cells = features.maps.reshape(len(leading), -1, self.width)
+        return jnp.concatenate([leading, cells], axis=1)
+
     def _classify(self, tokens: jax.Array) -> jax.Array:
         """Pool and classify, in float32 or more."""
+        return self._decide(self._pool(tokens, self.pooling))
+
+    def _pool(self, tokens: jax.Array, how: str) -> jax.Array:
+        """Pool tokens in several ways, `[batch, ways, width]`."""
         wide = jnp.promote_types(tokens.dtype, jnp.float32)
         tokens = compilation.separate(tokens).astype(wide)
-        if self.distilled:
-            both = (
-                self.classifier(tokens[:, 0]),
-                self.distilled_classifier(tokens[:, 1]),
-            )
-            return (both[0] + both[1]) / 2
-        if self.pooled == "token":
-            pooled = tokens[:, 0]
-        elif self.pooled == "mean":
-            pooled = tokens[:, self.leading :].mean(axis=1)
-        else:
-            pooled = self.pool(tokens)
-        pooled = self.norm(pooled) if self.norm_after else pooled
-        return self.classifier(pooled) if self.num_classes else pooled
+        if self.distilled and not how:
+            return tokens[:, :2]
+        grid = tokens[:, self.leading :]
+        found = []
+        for way in how.split("+") if how else self.ways[:1]:
+            if way == "token":
+                found.append(tokens[:, 0])
+            elif way == "attention":
+                found.append(self.pool(tokens))
+            else:
+                mean = way == "average"
+                found.append(grid.mean(1) if mean else compilation.largest(grid, (1,)))
+        pooled = jnp.stack(found, axis=1)
+        return self.norm(pooled) if self.norm_after else pooled
+
+    def _decide(self, pooled: jax.Array) -> jax.Array:
+        """Classify what was pooled, `[batch, ways, width]`."""
+        if self.distilled and not self.pooling:
+            first = self.classifier(pooled[:, 0])
+            return (first + self.distilled_classifier(pooled[:, 1])) / 2
+        joined = pooled.reshape(len(pooled), -1)
+        return self.classifier(joined) if self.num_classes else joined

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from unlir_jax.features import trunks
 from unlir_jax.objectives.objective import Apply
 from unlir_jax.types import Array, Logits, Module, PyTree, RandomKey, Variables
 
@@ -14,8 +15,9 @@ def whole(module: Module, *, freeze_norms: bool = False) -> Apply:
     """Train a network from images to logits.
 
     Args:
-        module: Has the methods `features(images, train)` and `head(maps, train)`, and
-            `traits(maps, train)` if it decides by parts.
+        module: Has the methods `features(images, train)` and `head(maps, train)`, or
+            those that it names in `halves`; and `traits(maps, train)` if it decides by
+            parts.
         freeze_norms: Normalise by the running statistics and leave them alone, as
             suits a frozen backbone and small batches.
     """
@@ -28,7 +30,7 @@ def whole(module: Module, *, freeze_norms: bool = False) -> Apply:
             variables,
             images,
             train=not freeze_norms,
-            method="features",
+            method=trunks.halves(module)[0],
             rngs={"dropout": first},
             mutable=["batch_stats"],
         )
@@ -61,7 +63,7 @@ def head(module: Module) -> Apply:
         return found, variables.get("batch_stats", {})
 
     def evaluate(variables: Variables, features: Array) -> Logits:
-        return module.apply(variables, features, method="head")
+        return module.apply(variables, features, method=trunks.halves(module)[1])
 
     return _apply(module, train, evaluate, "features")
 
@@ -74,7 +76,7 @@ def _apply(
 ) -> Apply:
     by_parts = hasattr(module, "traits")
     return Apply(
-        functools.partial(train, "head"),
+        functools.partial(train, trunks.halves(module)[1]),
         evaluate,
         inputs,
         functools.partial(train, "traits") if by_parts else None,

@@ -17,16 +17,16 @@ def each_channel(module: Module, image_size: int) -> dict[str, float]:
     found = calls.multiply_adds(module, image_size)
     costs = {}
     for group in channels.graph(module).groups:
-        layers = [f"{path}/conv" for path in group.makers]
-        reader = f"{group.reader}/conv"
-        layers.append(reader if reader in found else group.reader)
+        paths = *group.makers, *group.beside, group.reader
+        layers = [f"{path}/conv" if f"{path}/conv" in found else path for path in paths]
+        layers.append(f"{group.reader.rpartition('/')[0]}/weights")
         # The backbone of a part network has no classifier that would read it.
         costs[group.layer] = sum(found.get(at, 0) for at in layers) / group.channels
     return costs
 
 
 def flops(module: Module, image_size: int) -> int:
-    """Count the multiply-adds of a network's convolutions and dense layers.
+    """Count the multiply-adds of a network's convolutions, dense layers and attention.
 
     Papers call these FLOPs; an image takes twice as many operations.
 

@@ -27,7 +27,7 @@ class Moments(NamedTuple):
     """Hold what is known of the channels of one layer, over images and places.
 
     Attributes:
-        mean: `[channels]`.
+        mean: `[channels]`; each number of a head of attention is one here.
         covariance: `[channels, channels]`.
     """
 
@@ -62,7 +62,7 @@ def measure(
         found = {}
 
         def look(group: channels.Group, values: jax.Array) -> jax.Array:
-            flat = values.reshape((-1, group.channels))
+            flat = values.reshape((-1, group.channels * group.size))
             product = jnp.matmul(flat.T, flat, precision="highest")
             found[group.layer] = flat.shape[0], jnp.sum(flat, 0), product
             return values
@@ -126,7 +126,10 @@ def _differentiate(
         labels: Labels,
     ) -> jax.Array:
         def gate(group: channels.Group, values: jax.Array) -> jax.Array:
-            factor = jnp.tile(gates[group.layer], (1, group.cells))
+            factor = jnp.repeat(gates[group.layer], group.size, axis=1)
+            factor = jnp.tile(factor, (1, group.cells))
+            # Windows of an image come one after the other.
+            factor = jnp.repeat(factor, len(values) // len(factor), axis=0)
             middle = (1,) * (values.ndim - 2)
             return values * factor.reshape((len(factor), *middle, -1))
 

@@ -99,6 +99,7 @@ def _plain(path: str) -> str:
 def _check(graph: channels.Graph, given: Mapping[str, PyTree]) -> None:
     """Refuse gates, gradients or moments of another network."""
     makers = {m: group.channels for group in graph.inner for m in group.makers}
+    sizes = {group.layer: group.channels * group.size for group in graph.groups}
     others = dict.fromkeys(channels.convolutions(graph))
     for name, values in given.items():
         expected: Mapping[str, PyTree] = graph.channels
@@ -117,10 +118,12 @@ def _check(graph: channels.Graph, given: Mapping[str, PyTree]) -> None:
                     f"{graph.network}; expected some of {', '.join(expected)}."
                 )
             count = np.shape(value[0] if isinstance(value, Moments) else value)[-1]
-            if expected[layer] not in (None, count):
+            wanted = expected[layer]
+            if name == "moments":
+                wanted = sizes[layer]
+            if wanted not in (None, count):
                 raise ValueError(
-                    f"`{name}`[{path!r}] is of {count} channels; expected "
-                    f"{expected[layer]}."
+                    f"`{name}`[{path!r}] is of {count} channels; expected {wanted}."
                 )
 
 
@@ -169,10 +172,13 @@ def _weight_x_scale(group: channels.Group, leaves: Leaves, gates: PyTree) -> np.
 
 def _magnitude(order: int) -> Callable[..., np.ndarray]:
     def magnitude(group: channels.Group, leaves: Leaves, gates: PyTree) -> np.ndarray:
-        kernels = [leaves[f"params/{maker}/conv/kernel"] for maker in group.makers]
+        kernels = [leaves[channels.kernel_among(m, leaves)] for m in group.makers]
+        each = [
+            np.moveaxis(k.reshape(-1, group.channels, group.size), 1, 0)
+            for k in kernels
+        ]
         norms = np.prod(
-            [np.linalg.norm(k.reshape(-1, k.shape[-1]), order, 0) for k in kernels],
-            axis=0,
+            [np.linalg.norm(k.reshape(len(k), -1), order, 1) for k in each], axis=0
         )
         return _weight(group, leaves, gates) * norms / (np.mean(norms) or 1)
 
@@ -184,15 +190,27 @@ def _taylor(group: channels.Group, leaves: Leaves, gradients: PyTree) -> np.ndar
 
 
 def _activation(group: channels.Group, leaves: Leaves, moments: PyTree) -> np.ndarray:
-    variance = np.diag(moments[group.layer].covariance)
-    return np.sqrt(np.maximum(variance, 0)) * reading(group, leaves)
+    variance = np.maximum(np.diag(moments[group.layer].covariance), 0)
+    felt = (variance * reading(group, leaves) ** 2).reshape(-1, group.size)
+    return np.sqrt(felt.sum(1))
 
 
 def _unpredictable(
     group: channels.Group, leaves: Leaves, moments: PyTree
 ) -> np.ndarray:
-    covariance = steadied(moments[group.layer].covariance)
-    return np.diag(np.linalg.inv(covariance)) ** -0.5 * reading(group, leaves)
+    left = _left(group, moments[group.layer].covariance)
+    kernel = _read_by(group, leaves)
+    kernel = kernel.reshape(len(kernel), group.channels, group.size, -1)
+    felt = np.einsum("kcso,cst,kcto->c", kernel, left, kernel, optimize=True)
+    return np.sqrt(felt / kernel.shape[-1])
+
+
+def _left(group: channels.Group, covariance: np.ndarray) -> np.ndarray:
+    """Give what other channels do not predict of each: `[channels, size, size]`."""
+    precision = np.linalg.inv(steadied(covariance))
+    sides = group.channels, group.size
+    each = np.arange(group.channels)
+    return np.linalg.inv(precision.reshape(*sides, *sides)[each, :, each])
 
 
 def _sensitive(
@@ -200,8 +218,8 @@ def _sensitive(
 ) -> np.ndarray:
     felt = np.asarray(gradients[group.layer], np.float64)
     mean, covariance = moments[group.layer]
-    left = 1 / np.diag(np.linalg.inv(steadied(covariance)))
-    whole = np.diag(covariance) + mean**2
+    left = np.trace(_left(group, covariance), axis1=1, axis2=2)
+    whole = (np.diag(covariance) + mean**2).reshape(-1, group.size).sum(1)
     share = np.divide(left, whole, out=np.zeros_like(left), where=whole > 0)
     return np.sqrt(np.mean(felt**2, axis=0) * np.minimum(share, 1))
 
@@ -214,13 +232,16 @@ def steadied(covariance: np.ndarray) -> np.ndarray:
 
 def reading(group: channels.Group, leaves: Leaves) -> np.ndarray:
     """Give the norm of the weights that read each channel, in units of the outputs'."""
-    path = f"params/{group.reader}/conv/kernel"
-    kernel = leaves[path] if path in leaves else leaves[f"params/{group.reader}/kernel"]
-    kernel = kernel.reshape((-1, group.channels, kernel.shape[-1]))
-    variance = leaves.get(f"batch_stats/{group.reader}/norm/var")
-    if variance is not None:
-        kernel = kernel / np.sqrt(variance + 1e-5)
+    kernel = _read_by(group, leaves)
     return np.sqrt(np.mean(np.sum(kernel**2, axis=0), axis=-1))
+
+
+def _read_by(group: channels.Group, leaves: Leaves) -> np.ndarray:
+    """Give the weights that read each number: `[cells, numbers, outputs]`."""
+    kernel = leaves[channels.kernel_among(group.reader, leaves)]
+    kernel = kernel.reshape((-1, group.channels * group.size, kernel.shape[-1]))
+    variance = leaves.get(f"batch_stats/{group.reader}/norm/var")
+    return kernel if variance is None else kernel / np.sqrt(variance + 1e-5)
 
 
 KINDS: dict[str, tuple[tuple[str, ...], Callable[..., np.ndarray]]] = {

@@ -20,7 +20,8 @@ Kind = Literal["mean", "linear"]
 def mask(variables: Variables, choice: Choice) -> dict[str, PyTree]:
     """Make the channels that go give exactly 0, at the network's shape.
 
-    Scale and bias of their norms become 0, or their filters where there is no norm.
+    Scale and bias of their norms become 0, or their filters where there is no norm; of
+    a head of attention its values, so that it adds nothing.
 
     Returns:
         Variables of the same module; `compensate` them first to make up for what goes.
@@ -34,11 +35,13 @@ def mask(variables: Variables, choice: Choice) -> dict[str, PyTree]:
         if keep is None:
             continue
         for maker in group.makers:
-            normalised = f"params/{maker}/norm/scale" in leaves
-            layer = "norm" if normalised else "conv"
-            for name in ("scale", "bias") if normalised else ("kernel", "bias"):
-                path = f"params/{maker}/{layer}/{name}"
-                leaves[path] = np.where(keep, leaves[path], np.zeros_like(leaves[path]))
+            main = f"params/{maker}/norm/scale"
+            if main not in leaves:
+                main = channels.kernel_among(maker, leaves)
+            for path in (main, f"{main.rpartition('/')[0]}/bias"):
+                if path in leaves:
+                    zeros = np.zeros_like(leaves[path])
+                    leaves[path] = np.where(numbers(group, keep), leaves[path], zeros)
     return tree.unflatten(leaves)
 
 
@@ -70,12 +73,15 @@ def remove(
         keep = choice.keep.get(group.layer)
         if keep is None:
             continue
-        for maker in group.makers:
+        stay = numbers(group, keep)
+        for maker in (*group.makers, *group.beside):
             own = [path for path in leaves if f"/{maker}/" in path]
             for path in own:
-                leaves[path] = leaves[path][..., keep]
-        path = _reader(group, leaves)
-        leaves[path] = leaves[path][..., np.tile(keep, group.cells), :]
+                leaves[path] = leaves[path][..., stay]
+        for table in group.tables:
+            leaves[f"params/{table}"] = leaves[f"params/{table}"][..., keep]
+        path = channels.kernel_among(group.reader, leaves)
+        leaves[path] = leaves[path][..., np.tile(stay, group.cells), :]
     return channels.widen(module, choice.widths), tree.unflatten(leaves)
 
 
@@ -122,14 +128,15 @@ def compensate(
         if group.layer not in moments:
             raise ValueError(f"`moments` lacks {group.layer}, which loses channels.")
         mean, covariance = moments[group.layer]
-        if len(mean) != group.channels:
+        keep, known = numbers(group, keep), group.channels * group.size
+        if len(mean) != known:
             raise ValueError(
                 f"`moments`[{group.layer!r}] is of {len(mean)} channels; expected "
-                f"{group.channels}."
+                f"{known}."
             )
-        path = _reader(group, leaves)
+        path = channels.kernel_among(group.reader, leaves)
         kernel = leaves[path].astype(np.float64)
-        split = kernel.reshape((-1, group.channels, kernel.shape[-1]))
+        split = kernel.reshape((-1, known, kernel.shape[-1]))
         rest = mean[~keep]
         if kind == "linear":
             inner = steadied(covariance)[np.ix_(keep, keep)]
@@ -146,14 +153,14 @@ def _shift(
 ) -> None:
     """Add a constant to what the reader of a group computes."""
     running = f"batch_stats/{group.reader}/norm/mean"
-    bias = _reader(group, leaves).replace("/kernel", "/bias")
+    bias = channels.kernel_among(group.reader, leaves).replace("/kernel", "/bias")
     path, sign = (running, -1) if running in leaves else (bias, 1)
     leaves[path] = (leaves[path] + sign * amount).astype(leaves[path].dtype)
 
 
-def _reader(group: channels.Group, leaves: Mapping[str, np.ndarray]) -> str:
-    path = f"params/{group.reader}/conv/kernel"
-    return path if path in leaves else f"params/{group.reader}/kernel"
+def numbers(group: channels.Group, keep: np.ndarray) -> np.ndarray:
+    """Say of each number whether it stays, of which a channel may have several."""
+    return np.repeat(keep, group.size)
 
 
 def _leaves(variables: Variables, choice: Choice) -> dict[str, np.ndarray]:

@@ -25,7 +25,7 @@ from unlir_jax.retrieval import search
 from unlir_jax.runtime import ranges
 from unlir_jax.storage import files as record
 from unlir_jax.storage import paths as places
-from unlir_jax.types import Array, Variables
+from unlir_jax.types import Array, Features, Variables
 from unlir_jax.weights import readers
 
 PAGE = "retrieval.html"
@@ -77,7 +77,8 @@ def run(
         weights_key: Key of the weights in the file.
         adapter: A file of weights of its filters, which are folded in; its images'
             size is taken then.
-        pool: Pooling of the maps, one of `pooling.POOLINGS`.
+        pool: Pooling of the maps, one of `pooling.POOLINGS`, or `token` for the class
+            token of a vision transformer.
         whiten: Directions of a PCA whitening, fitted to the index, at most one less
             than it has images; 0: none.
         top: Number of images to find for each query.
@@ -95,8 +96,8 @@ def run(
             or an output folder that may not be written to.
         FloatingPointError: The network gives no numbers for an image.
     """
-    if pool not in pooling.POOLINGS:
-        known = ", ".join(pooling.POOLINGS)
+    if pool not in (*pooling.POOLINGS, pooling.TOKEN):
+        known = ", ".join((*pooling.POOLINGS, pooling.TOKEN))
         raise ValueError(f"`pool`={pool!r}; expected one of {known}.")
     most = ranges.MOST_SIDE
     if top < 1 or whiten < 0 or not 1 <= batch_size <= ranges.MOST_BATCH:
@@ -242,10 +243,15 @@ def _describe(
 ) -> dict[Path, np.ndarray]:
     """Pool the maps of all images that can be read, at unit length."""
 
+    def look(variables: Variables, images: Array) -> jax.Array | Features:
+        if hasattr(network.module, "last_features"):
+            return network.module.apply(variables, images, method="last_features")
+        maps = network.module.apply(variables, images, method="features")
+        return maps[..., : _channels(network, maps)]
+
     @jax.jit
     def describe(variables: Variables, images: Array) -> jax.Array:
-        maps = network.module.apply(variables, images, method="features")
-        pooled = pooling.POOLINGS[pool](maps[..., : _channels(network, maps)])
+        pooled = pooling.describe(look(variables, images), pool)
         # At one length before whitening too, or bright images would shape it; what
         # is no number has no length, and would come out as zeros.
         sound = jnp.isfinite(pooled).all(-1, keepdims=True)

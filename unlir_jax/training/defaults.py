@@ -4,6 +4,9 @@ from ml_collections import ConfigDict, config_dict
 
 from unlir_jax import objectives
 
+POOLINGS = ("average", "gem", "max", "token", "token+average", "attention")
+"""Ways to pool that a probe tries, where the network has them."""
+
 
 def training() -> ConfigDict:
     """Give the settings of a training, for a config file to fill in.
@@ -125,10 +128,12 @@ def _probe() -> dict:
         # Choose what is left open on held-out training images: the pooling below,
         # optimizer.weight_decay where it is None, and steps where there are none.
         "choose": False,
-        # Of the head: average, gem or max; "": left open, or the network's own.
+        # Of the head: average, gem or max, of a vision transformer also token and
+        # token+average; "": left open, or the network's own.
         "pooling": "",
-        # Candidates; of ways to pool, the first that is as good as the best.
-        "poolings": ("average", "gem", "max"),
+        # Candidates; of ways to pool that a network has, the first that is as good as
+        # the best.
+        "poolings": POOLINGS,
         "weight_decays": (0.1, 1.0, 10.0),
         "steps": (300, 1000, 3000, 10_000),
     }

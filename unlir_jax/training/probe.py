@@ -7,6 +7,7 @@ from typing import NamedTuple
 from unlir_jax.core.document_types import Settings
 from unlir_jax.features import trunks
 from unlir_jax.models import layers
+from unlir_jax.training import defaults
 from unlir_jax.types import Module
 
 POOLING, WEIGHT_DECAY, STEPS = "probe.pooling", "optimizer.weight_decay", "steps"
@@ -46,7 +47,7 @@ def left_open(settings: Settings, module: Module, image_size: int) -> tuple[str,
             "features; expected features.cache=True and no model.decision, or "
             "probe.choose=False."
         )
-    _check_candidates(probe)
+    _check_candidates(probe, module)
     pools = hasattr(module, "pooling") and not probe.pooling
     if pools:
         pools = trunks.head_pools(module, image_size, module.pooling)
@@ -58,24 +59,47 @@ def left_open(settings: Settings, module: Module, image_size: int) -> tuple[str,
     return tuple(name for name, is_open in found.items() if is_open)
 
 
-def _check_candidates(probe: Settings) -> None:
+def _check_candidates(probe: Settings, module: Module) -> None:
+    known = {*layers.POOLS, *layers.ways(module), *defaults.POOLINGS}
+
+    def is_known(how: str) -> bool:
+        return how in known or layers.knows_pooling(module, how)
+
     checks: dict[str, tuple[Callable[..., bool], str]] = {
-        "poolings": (lambda how: how in layers.POOLS, ", ".join(layers.POOLS)),
+        "poolings": (is_known, ", ".join(layers.ways(module) or layers.POOLS)),
         "weight_decays": (lambda d: math.isfinite(d) and d >= 0, "numbers from 0"),
         "steps": (lambda steps: steps >= 1, "whole numbers from 1"),
     }
-    for name, (check, known) in checks.items():
+    for name, (check, words) in checks.items():
         values = probe[name]
         if not values or not all(check(value) for value in values):
-            raise ValueError(f"`probe.{name}`={values!r}; expected some of: {known}.")
+            raise ValueError(f"`probe.{name}`={values!r}; expected some of: {words}.")
+    if layers.ways(module) and not _known(probe.poolings, module):
+        raise ValueError(
+            f"`probe.poolings`={probe.poolings!r}, but a {type(module).__name__} pools "
+            f"in other ways; expected some of: {', '.join(layers.ways(module))}."
+        )
 
 
-def poolings(settings: Settings, opened: Sequence[str]) -> tuple[str, ...]:
-    """List the ways to pool that are tried; none where that is not left open."""
-    return tuple(settings.probe.poolings) if POOLING in opened else ()
+def _known(asked: Sequence[str], module: Module) -> tuple[str, ...]:
+    return tuple(how for how in asked if layers.knows_pooling(module, how))
 
 
-def default(settings: Settings, opened: Sequence[str], examples: int) -> Candidate:
+def poolings(
+    settings: Settings, opened: Sequence[str], module: Module
+) -> tuple[str, ...]:
+    """List the ways to pool that are tried; none where that is not left open.
+
+    Ways of the settings that the network lacks are left out.
+    """
+    if POOLING not in opened:
+        return ()
+    return _known(settings.probe.poolings, module)
+
+
+def default(
+    settings: Settings, opened: Sequence[str], examples: int, module: Module
+) -> Candidate:
     """Give what is taken for want of images to hold out, and tried first.
 
     The network's own pooling, the middle decay, and the fewest steps that show every
@@ -84,8 +108,12 @@ def default(settings: Settings, opened: Sequence[str], examples: int) -> Candida
     decays, steps = settings.probe.weight_decays, sorted(settings.probe.steps)[:2]
     enough = [each for each in steps if each * settings.batch_size >= examples]
     usual = enough[0] if enough else steps[-1]
+    pooling = settings.probe.pooling
+    if POOLING in opened and hasattr(module, "ways"):
+        # Whatever it is, its head is one layer on what was pooled.
+        pooling = module.pooling or module.ways[0]
     return Candidate(
-        settings.probe.pooling,
+        pooling,
         decays[len(decays) // 2]
         if WEIGHT_DECAY in opened
         else settings.optimizer.weight_decay,

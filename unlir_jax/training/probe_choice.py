@@ -6,7 +6,7 @@ from pathlib import Path
 from unlir_jax.core.document_types import Record
 from unlir_jax.models import layers
 from unlir_jax.runtime import mesh
-from unlir_jax.training.probe import WEIGHT_DECAY, Candidate
+from unlir_jax.training.probe import WEIGHT_DECAY, Candidate, poolings
 from unlir_jax.training.probe_search import Choice
 from unlir_jax.training.setup import TrainingSetup
 
@@ -42,7 +42,7 @@ def check_kept(setup: TrainingSetup, kept: Record, path: Path) -> Record:
     else:
         sound = (
             isinstance(chosen, dict)
-            and chosen.get("pooling") in _ways()
+            and chosen.get("pooling") in _ways(setup)
             and chosen.get("weight_decay") in _decays(setup)
             and isinstance(chosen.get("steps"), int)
             and isinstance(chosen.get("reason"), str)
@@ -64,8 +64,11 @@ def _are_sums(found: object) -> bool:
     )
 
 
-def _ways() -> tuple[str, ...]:
-    return ("", *layers.POOLS)
+def _ways(setup: TrainingSetup) -> tuple[str, ...]:
+    module = setup.network.module
+    tried = poolings(setup.settings, setup.left_open, module)
+    own = getattr(module, "pooling", "")
+    return tuple(dict.fromkeys(("", *layers.POOLS, own, *tried)))
 
 
 def _decays(setup: TrainingSetup) -> tuple[float, ...]:
@@ -81,7 +84,7 @@ def agree(setup: TrainingSetup, chosen: Record | None) -> Candidate:
         setup: The same in all of them.
         chosen: Choice of the first probe, see `notes`.
     """
-    ways, decays = _ways(), _decays(setup)
+    ways, decays = _ways(setup), _decays(setup)
     places = 0, 0, 0
     if chosen:
         places = ways.index(chosen["pooling"]), decays.index(chosen["weight_decay"])

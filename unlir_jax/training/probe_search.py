@@ -15,6 +15,7 @@ from unlir_jax.core import finite
 from unlir_jax.core.document_types import Settings
 from unlir_jax.features import cache
 from unlir_jax.training import held_out
+from unlir_jax.training import setup as setups
 from unlir_jax.training.probe import STEPS, WEIGHT_DECAY, Candidate, default, poolings
 from unlir_jax.training.setup import TrainingSetup
 
@@ -71,8 +72,9 @@ def choose(
         progress: Told what is being done; may raise an exception to stop.
     """
     settings, opened = setup.settings, setup.left_open
-    first = default(settings, opened, setup.data.train.size)
-    own = first.pooling or getattr(setup.network.module, "pooling", "")
+    module = setup.network.module
+    first = default(settings, opened, setup.data.train.size, module)
+    own = first.pooling or getattr(module, "pooling", "")
     first = first._replace(pooling=own, steps=setup.steps)
     label, weight = np.asarray(train.label), np.asarray(train.weight)
     held = held_out.deal(label, weight, settings.seed)
@@ -80,7 +82,7 @@ def choose(
         return Choice(first, "probe: nothing is left to choose.")
     if not held:
         return Choice(first, _words_for_few(first, setup))
-    ways = poolings(settings, opened) or (own,)
+    ways = poolings(settings, opened, module) or (own,)
     decays = (first.weight_decay,)
     if WEIGHT_DECAY in opened:
         decays = tuple(settings.probe.weight_decays)
@@ -91,8 +93,7 @@ def choose(
         setup=setup,
         rows={way: _rows(train, ways, way) for way in ways},
         held=held,
-        # Folds and ways to pool share what is compiled.
-        compiled=held_out.compiler(setup),
+        compiled=_compilers(setup, ways, first),
         tried=tried,
         keep=keep,
         progress=progress,
@@ -107,8 +108,21 @@ def choose(
     return Choice(best, reason, pictures, len(held), scores)
 
 
+def _compilers(
+    setup: TrainingSetup, ways: Sequence[str], first: Candidate
+) -> dict[int, held_out.Compiled]:
+    """Make what folds share, and ways to pool whose classifiers are equally wide."""
+    by_width = {way.count("+"): way for way in reversed(ways)}
+    if not hasattr(setup.network.module, "ways"):
+        return dict.fromkeys(by_width, held_out.compiler(setup))
+    return {
+        joined: held_out.compiler(setups.settle(setup, first._replace(pooling=way)))
+        for joined, way in by_width.items()
+    }
+
+
 def _rows(train: cache.Features, ways: Sequence[str], way: str) -> cache.Features:
-    return cache.pooled_by(train, ways.index(way)) if len(ways) > 1 else train
+    return cache.pooled_by(train, ways, way) if len(ways) > 1 else train
 
 
 def _measure(
@@ -120,7 +134,7 @@ def _measure(
     setup: TrainingSetup,
     rows: Mapping[str, cache.Features],
     held: Sequence[tuple[np.ndarray, np.ndarray]],
-    compiled: held_out.Compiled,
+    compiled: Mapping[int, held_out.Compiled],
     tried: Tried,
     keep: Callable[[], None],
     progress: Callable[[str], None],
@@ -133,7 +147,8 @@ def _measure(
             doing = f"probe: {pooling or 'own'} pooling, {steps} steps, fold {fold}"
             tell = functools.partial(progress, doing)
             plan = steps, decays
-            found = held_out.measure(setup, rows[pooling], split, plan, compiled, tell)
+            given = rows[pooling], split, plan, compiled[pooling.count("+")]
+            found = held_out.measure(setup, *given, tell)
             _check_finite(found, doing, decays, settings=setup.settings)
             tried[key] = found
             keep()

@@ -94,7 +94,13 @@ def write(
     metadata = {"class_names": list(network.class_names), **frame}
     head = {}
     exact = layers.with_style(module, module.style._replace(dtype=None))
-    linear = trunks.head_paths(exact, size) == _HEAD and trunks.head_pools(exact, size)
+    # Of a transformer it may be linear in the class token, and not in the maps.
+    linear = not hasattr(exact, "ways")
+    linear = (
+        linear
+        and trunks.head_paths(exact, size) == _HEAD
+        and trunks.head_pools(exact, size)
+    )
     if linear:
         own = variables["params"]["classifier"]
         head = {name: np.asarray(own[name]) for name in ("kernel", "bias")}

@@ -13,7 +13,7 @@ from unlir_jax.core.document_types import Settings
 from unlir_jax.data import augmentation, preprocessing, splits
 from unlir_jax.features import trunks
 from unlir_jax.filters import sparsity, trainable
-from unlir_jax.models import layers, pretrained, zoo
+from unlir_jax.models import drawing, layers, pretrained, zoo
 from unlir_jax.objectives import network as networks
 from unlir_jax.objectives.objective import Hook, Objective
 from unlir_jax.parts import hook as part_hook
@@ -69,11 +69,11 @@ def prepare(settings: Settings) -> TrainingSetup:
     mesh.check_batch_size(laid, settings.batch_size, settings.optimizer.accumulate)
     data = splits.open_splits(settings.data)
     network, begun, notices = _begin(settings, laid, data.train.classes)
-    network, variables = _pooled(settings, network), begun.variables
     image_size = settings.data.image_size or network.image_size
     opened = probe.left_open(settings, network.module, image_size)
-    first = probe.default(settings, opened, data.train.size)
+    first = probe.default(settings, opened, data.train.size, network.module)
     settings = probe.settle(settings, opened, first)
+    network, variables = _pooled(settings, network, begun.variables)
     augmentation.build(settings.data.augment, image_size)  # Complains early.
     if settings.model.decision.name:
         rows, columns = trunks.map_shape(network.module, image_size, network.image_size)
@@ -129,6 +129,7 @@ def _begin(
         network, names, blocks=blocks, seed=settings.seed
     )
     variables = jax.tree.map(np.asarray, dict(network.variables))
+    network, variables = _pooled(settings, network, variables)
     if not settings.init_from:
         return network, init_from.Start(variables, [], [], [], []), notices
     begun = init_from.start_from(
@@ -189,7 +190,8 @@ def _hooks(
 def settle(setup: TrainingSetup, choice: probe.Candidate) -> TrainingSetup:
     """Fill in what was left open, and begin again with that."""
     settings = probe.settle(setup.settings, setup.left_open, choice)
-    network = _pooled(settings, setup.network)
+    known = states.variables(setup.state)
+    network, known = _pooled(settings, setup.network, known)
     learning_rate, optimizer = learner(
         settings, setup.rules, steps=choice.steps, weight_decay=choice.weight_decay
     )
@@ -201,7 +203,7 @@ def settle(setup: TrainingSetup, choice: probe.Candidate) -> TrainingSetup:
         optimizer=optimizer,
         steps=choice.steps,
     )
-    return begun._replace(state=first_state(begun, states.variables(setup.state)))
+    return begun._replace(state=first_state(begun, known))
 
 
 def first_state(setup: TrainingSetup, variables: Variables) -> states.State:
@@ -211,12 +213,16 @@ def first_state(setup: TrainingSetup, variables: Variables) -> states.State:
 
 
 def _pooled(
-    settings: Settings, network: pretrained.Pretrained
-) -> pretrained.Pretrained:
+    settings: Settings, network: pretrained.Pretrained, variables: Variables
+) -> tuple[pretrained.Pretrained, Variables]:
     """Let a head pool as the settings say, or as where it started from did."""
     begun = init_from.pooling(settings.init_from) if settings.init_from else ""
-    how = settings.probe.pooling or begun
-    return network._replace(module=layers.with_pooling(network.module, how))
+    module = layers.with_pooling(network.module, settings.probe.pooling or begun)
+    if module is not network.module and hasattr(module, "ways"):
+        variables = drawing.with_head(
+            module, variables, network.image_size, settings.seed
+        )
+    return network._replace(module=module), variables
 
 
 def _check_weights(
@@ -318,6 +324,7 @@ def _open_network(
         weights_key=model.weights_key,
         crop=settings.data.crop or None,
         interpolation=settings.data.interpolation or None,
+        image_size=pretrained.made_for(model.name, settings.data.image_size),
         seed=settings.seed,
         decision=decision if decision["name"] else None,
     )

@@ -141,7 +141,7 @@ def _choose(
         with contextlib.ExitStack() as ending:
             ending.callback(log.close)
             show = functools.partial(log.show, 0)
-            reader = _batches(setup, show, asked)
+            reader = _batches(setup, show, asked, choosing=True)
 
             def progress(doing: str) -> None:
                 show(doing)
@@ -302,13 +302,14 @@ def _compare(setup: TrainingSetup, record: RunRecord, say: Say) -> RunRecord:
 
 
 def _batches(
-    setup: TrainingSetup, show: Say, asked: Callable[[], str]
+    setup: TrainingSetup, show: Say, asked: Callable[[], str], choosing: bool = False
 ) -> batches.Batches:
+    """Give images, or features: of the pooling, or of all that is chosen among."""
     settings, frame = setup.settings, setup.frame
     if not settings.features.cache:
         wanted = setup.objective.annotations
         return batches.of_pictures(setup.data, settings, annotations=wanted, **frame)
-    tried = probe.poolings(settings, setup.left_open)
+    tried = probe.poolings(settings, setup.left_open, setup.network.module)
 
     def compute(source: sources.Source, **reading: Any) -> cache.Features:
         found = cache.cached(
@@ -321,7 +322,9 @@ def _batches(
             **reading,
         )
         chosen = settings.probe.pooling
-        return cache.pooled_by(found, tried.index(chosen)) if chosen in tried else found
+        if choosing or chosen not in tried:
+            return found
+        return cache.pooled_by(found, tried, chosen)
 
     return batches.of_features(setup.data, settings, compute, show, asked)
 

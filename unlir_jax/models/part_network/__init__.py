@@ -7,7 +7,7 @@ adds up to the logits part by part, without a rest.
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import jax
@@ -106,8 +106,15 @@ class PartNet(nn.Module):
                     "backbone; expected a module that is called once, such as "
                     "'block13'."
                 )
-        maps = seen[self.at][0] if self.at else maps
-        return maps, seen[inner][0] if inner else None
+        last = self._laid_out(seen[self.at][0], maps) if self.at else maps
+        return last, self._laid_out(seen[inner][0], maps) if inner else None
+
+    def _laid_out(self, output: jax.Array, maps: jax.Array) -> jax.Array:
+        """Give what a layer gave as maps, on the grid of the last ones if as tokens."""
+        if output.ndim == 4:
+            return output
+        cells = output[:, self.backbone.leading :]
+        return cells.reshape(*maps.shape[:3], cells.shape[-1])
 
     def head(self, maps: Array, train: bool = False) -> jax.Array:
         """Decide by parts: logits `[batch, classes]`, the sum of all contributions."""
@@ -266,5 +273,20 @@ def _sizes(backbone: Module, image_size: int) -> dict[str, tuple[int, ...]]:
             f"`image_size`={image_size} is too small: the backbone leaves no cell of "
             "it; expected a larger image, at least its stride."
         )
-    inner = {path: shape for path, shape in seen.items() if len(shape) == 4}
+    if hasattr(backbone, "cuts"):
+        inner = _grids(seen, tuple(last.shape), backbone.leading)
+    else:
+        inner = {path: shape for path, shape in seen.items() if len(shape) == 4}
     return inner | {"": tuple(last.shape)}
+
+
+def _grids(
+    seen: Mapping[str, tuple[int, ...]], last: tuple[int, ...], leading: int
+) -> dict[str, tuple[int, ...]]:
+    """List the shapes of tokens as maps: all layers of a transformer have one grid."""
+    count = leading + last[1] * last[2]
+    return {
+        path: (*last[:3], shape[-1])
+        for path, shape in seen.items()
+        if shape[1:-1] in ((count,), last[1:3])
+    }

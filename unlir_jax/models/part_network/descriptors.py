@@ -46,7 +46,8 @@ class Descriptors(decision.Decision):
         dimensions: Sizes of the white space, for the last and the finer maps.
         finer_weight: Weight of the finer maps; the last maps have 1.
         temperature: Temperature of the softmax over parts.
-        power: The p above; 1 is the mean, larger is nearer to the maximum.
+        power: The p above; 1 is the mean, larger is nearer to the maximum. Channels
+            below 0 count as 0, but for the mean: tokens of a transformer have signs.
         damping: In cells of the last maps.
         finer_descriptors: Whether descriptors hold the finer maps' channels as well.
         rank: Rank of W_k, whose factor on the channels all parts share; 0: full rank.
@@ -113,9 +114,9 @@ class Descriptors(decision.Decision):
     def describe(self, grid: Grid, shares: Array) -> jax.Array:
         """Pool the channels of each part's cells: `[batch, parts, length]`."""
         cells = coarse(shares, grid.maps)
-        raised = jnp.maximum(grid.maps, 0) ** self.power
-        total = jnp.einsum("bhwp,bhwc->bpc", cells, raised)
-        pooled = root(total / self._mass(cells), self.power)
+        total = jnp.einsum("bhwp,bhwc->bpc", cells, self._raised(grid.maps))
+        pooled = total / self._mass(cells)
+        pooled = pooled if self.power == 1 else root(pooled, self.power)
         if self.length == self.channels:
             return pooled
         finer = jnp.einsum("bhwp,bhwc->bpc", shares, grid.finer)
@@ -159,7 +160,8 @@ class Descriptors(decision.Decision):
         mass = self._mass(cells)
         wanted = self._for_label(labels) / self.scale[None, None]
         rate = jnp.where(found > NONE, jnp.maximum(found, NONE) ** (1 - self.power), 0)
-        raised = jnp.maximum(maps, 0) ** self.power
+        rate = jnp.ones_like(found) if self.power == 1 else rate
+        raised = self._raised(maps)
         first, rest = wanted[..., : self.channels], wanted[..., self.channels :]
         added = cells * jnp.einsum("bhwc,bpc->bhwp", raised, first * rate / mass)
         if self.length > self.channels:
@@ -173,6 +175,10 @@ class Descriptors(decision.Decision):
         if self.rank:
             usual = usual @ self.basis
         return self.bias - jnp.einsum("pw,pwc->c", usual, self.kernel)
+
+    def _raised(self, maps: jax.Array) -> jax.Array:
+        """Raise the channels of cells to the power."""
+        return maps if self.power == 1 else jnp.maximum(maps, 0) ** self.power
 
     def _mass(self, cells: jax.Array) -> jax.Array:
         """Count the cells that belong to each part: `[batch, parts, 1]`."""
