@@ -25,6 +25,7 @@ Expected: on the 50,000 validation images, as published (AD, AG, AI in per cent)
     Score-CAM      32.0   6.2  33.0    53.6   2.2  12.2
     XGrad-CAM      88.1   0.4   4.3    80.5   0.3   4.1
     Layer-CAM      82.0   0.2   2.9    88.9   0.4   2.6
+    TIBAV          81.7   0.8   5.8    62.3   0.7   7.1
     RawAtt         92.6   0.2   2.8    95.3   0.0   1.8
     Rollout        42.1   5.6  20.9    55.2   0.8   7.9
     HiRes-CAM      98.4   0.0   0.7    97.2   0.0   1.2
@@ -32,9 +33,8 @@ Expected: on the 50,000 validation images, as published (AD, AG, AI in per cent)
     GradientSHAP   98.1   0.0   0.8    95.8   0.1   1.5
     Opti-CAM        0.6  18.0  90.1     0.9  26.0  83.5
 
-RawAtt is `raw_attention`, Rollout `attention_rollout`. TIBAV (81.7, 0.8, 5.8; 62.3,
-0.7, 7.1) is missing here. `generic_attention` is scored in its place: the later method
-of its authors, which was not published in this table. LIME and GradientSHAP are as in
+RawAtt is `raw_attention`, Rollout `attention_rollout`, TIBAV
+`transformer_attribution`. LIME and GradientSHAP are as in
 `configs/opti_cam_table1.py`. ExPerturbation (28.8, 6.2, 24.4; 60.9, 2.0, 8.5) is
 `extremal_perturbation`, see there.
 
@@ -51,7 +51,7 @@ METHODS = (
     "layer_cam",
     "raw_attention",
     "attention_rollout",
-    "generic_attention",
+    "transformer_attribution",
     "hires_cam",
     "lime",
     "gradient_shap",

@@ -18,20 +18,19 @@ of `configs/opti_cam_table_a7.py`: its table index.csv has the boxes.
     DeiT-B, supervised          deit_base_patch16_224         its classifier
     ResNet-50, DINO, MoCo-v3    resnet50                      a linear classifier
     ViT-B, MoCo-v3              vit_base_patch16_224          a linear classifier
-    ViT-S, ViT-B, DINO          vit_base_patch16_224_dino     references
-    ViT, DINOv2                 vit_base_patch14_dinov2       references
+    ViT-S, ViT-B, DINO          vit_base_patch16_224_dino     a linear classifier
+    XCiT-S12, DINO              xcit_small_12_p16_224_dino    references
+    CaiT-S24, supervised        cait_s24_224                  its classifier
+    ViT, DINOv2                 vit_base_patch14_dinov2       a linear classifier
 
 A linear classifier is part of the file of weights, or comes from `unlir train --config
-configs/linear_probe.py:backbone=resnet50`: `model=` is then the workdir. That config
-trains none on a transformer with a class token.
+configs/linear_probe.py:backbone=resnet50`: `model=` is then the workdir.
 
 Without a classifier, the score is the similarity to a reference, `--score
 references:alike`. The module `references` is yours: `alike = scores.similarity(means)`,
 where row i of `means` is the mean embedding of class i, see docs/guides/scores.md.
 Classes in alphabetical order are its rows. Scores of different kinds do not compare:
 read each backbone against its own controls.
-
-CaiT-S24 and XCiT-S12, which that code has too, are missing here.
 
 Arguments: as in `configs/evaluate.py`.
 
