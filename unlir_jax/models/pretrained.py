@@ -16,7 +16,14 @@ from unlir_jax.core.document_types import Document, Record
 from unlir_jax.data import classes as data_classes
 from unlir_jax.data import preprocessing
 from unlir_jax.data.levels import AUTO, WhiteLevel
-from unlir_jax.models import drawing, filling, layers, part_network, zoo
+from unlir_jax.models import (
+    assembly,
+    attention_pooling,
+    drawing,
+    filling,
+    layers,
+    zoo,
+)
 from unlir_jax.models import fold as folding
 from unlir_jax.models.backbone import Network
 from unlir_jax.runtime import allocator
@@ -123,8 +130,9 @@ def load(
             network that is cut between a convolution and its norm stays as it is.
         seed: Seed of what is drawn: all of random weights, or a new classifier.
         decision: Decide by parts instead of the network's own classifier, see
-            `models.parts.assemble`; how the weights of a part network decide is read
-            from their file.
+            `models.part_network.assemble`; or pool by attention, see
+            `models.attention_pooling.assemble`. How the weights of such a network
+            decide is read from their file.
         trunk_only: Take weights without a classifier for those who only want maps; a
             random one stands in its place.
 
@@ -213,7 +221,7 @@ def purpose(network: Pretrained) -> exported.Purpose:
         tuple(network.class_names),
         network.image_size,
         network.crop,
-        part_network.specification(network.module),
+        assembly.specification(network.module),
         network.interpolation,
         **colours,
         pooling=layers.pooling_of(network.module),
@@ -327,6 +335,8 @@ def find_layer(name: str, network: Network, layer: str | None) -> str:
 
 def _cut(module: Module, network: Network, layer: str) -> SplitModel:
     mean = tuple(module.mean)
+    if isinstance(module, attention_pooling.AttentionNet):
+        return _cut_pooled(module, "" if layer == network.layer else layer)
     if hasattr(module, "cuts"):
         return _cut_tokens(module, layer)
     if layer == network.layer:
@@ -338,6 +348,16 @@ def _cut(module: Module, network: Network, layer: str) -> SplitModel:
         return model
     read = functools.partial(mode.apply, module)
     return model._replace(attention=split.attention.of_linen(read, module.leading))
+
+
+def _cut_pooled(module: attention_pooling.AttentionNet, layer: str) -> SplitModel:
+    """Cut a network that pools by attention, at its last maps by default."""
+    mean = tuple(module.mean)
+    if layer:
+        model = split.from_linen(module, f"backbone/{layer}", mean=mean)
+    else:
+        model = split.from_methods(module, "features_at", "head_at", mean=mean)
+    return model._replace(pooling=functools.partial(mode.apply, module, method="scores"))
 
 
 def _cut_tokens(module: Module, layer: str) -> SplitModel:

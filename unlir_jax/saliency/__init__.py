@@ -78,6 +78,9 @@ from unlir_jax.saliency.attention.relevance import (
     attention_grad_cam as attention_grad_cam,
     legrad as legrad,
 )
+from unlir_jax.saliency.attention.pooling import (
+    attention_pooling as attention_pooling,
+)
 from unlir_jax.saliency.relevance.lrp import (
     lrp as lrp,
     Composite as Composite,

@@ -20,7 +20,7 @@ from unlir_jax.parts import hook as part_hook
 from unlir_jax.parts import start
 from unlir_jax.parts.part_run import PartRun
 from unlir_jax.runtime import mesh, ranges
-from unlir_jax.training import init_from, optim, probe, save_adapter
+from unlir_jax.training import init_from, optim, pooling, probe, save_adapter
 from unlir_jax.training import state as states
 from unlir_jax.types import Module, PyTree, Variables
 from unlir_jax.weights import readers
@@ -83,6 +83,8 @@ def prepare(settings: Settings) -> TrainingSetup:
     weights = trainable.start(network, settings, penalty, image_size)
     variables["params"] = variables["params"] | weights
     rules = optim.rules(variables["params"], settings.optimizer.table)
+    rules, told = pooling.with_classifier(settings, network, rules)
+    notices = notices + told
     notices = notices + _check_weights(settings, network, rules, weights)
     steps = optim.steps(
         settings.steps, settings.epochs, data.train.size, settings.batch_size
@@ -122,11 +124,12 @@ def _begin(
     Returns:
         The network, what it starts from, and sentences.
     """
-    network = _open_network(settings, laid, len(names))
+    network, told = _open_network(settings, laid, names)
     blocks = "blocks" in getattr(network.module, "knows", ())
     network, notices = init_from.own_classes(
         network, names, blocks=blocks, seed=settings.seed
     )
+    notices = told + notices
     variables = jax.tree.map(np.asarray, dict(network.variables))
     if not settings.init_from:
         return network, init_from.Start(variables, [], [], [], []), notices
@@ -168,6 +171,8 @@ def _hooks(
 ) -> tuple[Hook, ...]:
     """Make the hooks of what the network has: weights of filters, and parts."""
     hooks, own = [], settings.data
+    if settings.model.attention_pooling.name:
+        hooks.append(pooling.hook(network, rules))
     if any(path.startswith(f"{trainable.FOLDER}/") for path in rules):
         hooks.append(save_adapter.hook(settings, network, rules, frame))
     if settings.model.decision.name:
@@ -304,22 +309,23 @@ def _check_start(
 
 
 def _open_network(
-    settings: Settings, laid: mesh.Layout, classes: int
-) -> pretrained.Pretrained:
-    model = settings.model
+    settings: Settings, laid: mesh.Layout, names: tuple[str, ...]
+) -> tuple[pretrained.Pretrained, list[str]]:
+    """Load the network for the data's classes; give it, and sentences."""
+    model, notices = settings.model, []
     if model.dtype not in DTYPES:
         raise ValueError(f"`model.dtype`={model.dtype!r}; expected one of {DTYPES}.")
-    decision = model.decision.to_dict()
     network = pretrained.load(
         model.name,
         model.weights,
-        num_classes=classes,
         weights_key=model.weights_key,
         crop=settings.data.crop or None,
         interpolation=settings.data.interpolation or None,
         seed=settings.seed,
-        decision=decision if decision["name"] else None,
+        **pooling.head(settings, len(names)),
     )
+    if model.attention_pooling.name:
+        network, notices = pooling.for_classes(network, names, settings.seed)
     if model.adapter:
         network = adapters.weigh(adapters.load(model.adapter), network)
     style = network.module.style._replace(
@@ -330,7 +336,7 @@ def _open_network(
     module = layers.with_style(network.module, style)
     if model.dropout is not None:
         module = _dropping(module, model.dropout)
-    return network._replace(module=module)
+    return network._replace(module=module), notices
 
 
 def _dropping(module: Module, share: float) -> Module:
