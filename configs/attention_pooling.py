@@ -1,8 +1,9 @@
 r"""Train the pooling of a pretrained network, by attention or in a plain way.
 
-    unlir train --config configs/attention_pooling.py:backbone=mobilenet_v2,pooling=ca_stream \
+    unlir train \
+        --config configs/attention_pooling.py:backbone=mobilenet_v2,pooling=ca_stream \
         --config.data.path=DIR --workdir runs/ca_stream
-    unlir explain IMAGE --model runs/ca_stream --method attention_pooling --method grad_cam
+    unlir explain IMAGE --model runs/ca_stream --method attention_pooling grad_cam
 
 DIR/train/CLASS and DIR/test/CLASS hold the images.
 

@@ -50,6 +50,8 @@ def keeps_classifier(module: Module, new: Module) -> bool:
     """
     own = getattr(module, "backbone", module)
     wrapped = own is not module and not attention_pooling.specification(module)
-    return hasattr(own, "pooling") and not wrapped and bool(
-        attention_pooling.specification(new)
+    return (
+        hasattr(own, "pooling")
+        and not wrapped
+        and bool(attention_pooling.specification(new))
     )

@@ -357,7 +357,8 @@ def _cut_pooled(module: attention_pooling.AttentionNet, layer: str) -> SplitMode
         model = split.from_linen(module, f"backbone/{layer}", mean=mean)
     else:
         model = split.from_methods(module, "features_at", "head_at", mean=mean)
-    return model._replace(pooling=functools.partial(mode.apply, module, method="scores"))
+    scores = functools.partial(mode.apply, module, method="scores")
+    return model._replace(pooling=scores)
 
 
 def _cut_tokens(module: Module, layer: str) -> SplitModel:

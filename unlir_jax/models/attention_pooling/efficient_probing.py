@@ -39,9 +39,7 @@ class EfficientProbing(Pool):
         width = self.channels[-1]
         start = nn.initializers.normal(DEVIATION)
         self.query = self.param("query", start, (self.queries, width))
-        self.values = nn.Dense(
-            width, use_bias=False, precision=EXACT, kernel_init=uniform
-        )
+        self.values = self.param("values", uniform, (width, width))
 
     def scores(self, maps: Array, context: tuple[jax.Array, ...] = ()) -> jax.Array:
         """Compare the locations with each query."""
@@ -51,9 +49,10 @@ class EfficientProbing(Pool):
 
     def pooled(self, maps: Array, scores: Array) -> jax.Array:
         """Add the groups of channels up, each by its query."""
-        values, weights = self.values(maps), shares(scores)
-        groups = values.reshape((*values.shape[:3], self.queries, -1))
-        found = jnp.einsum("bijqc,bijq->bqc", groups, weights, precision=EXACT)
+        # Sums first: one linear map of each, not of each location.
+        sums = jnp.einsum("bijc,bijq->bqc", maps, shares(scores), precision=EXACT)
+        groups = self.values.reshape((maps.shape[-1], self.queries, -1))
+        found = jnp.einsum("bqc,cqv->bqv", sums, groups, precision=EXACT)
         return found.reshape((len(found), -1))
 
     @nn.nowrap

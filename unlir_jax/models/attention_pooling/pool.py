@@ -50,7 +50,7 @@ class Pool(nn.Module):
     ) -> np.ndarray:
         """Draw one array at the start, by its path in this module."""
         limit = leaf.shape[0] ** -0.5
-        if path.endswith("kernel"):
+        if len(leaf.shape) == 2:
             return generator.uniform(-limit, limit, leaf.shape).astype(np.float32)
         one = path.endswith("scale")
         return (np.ones if one else np.zeros)(leaf.shape, np.float32)

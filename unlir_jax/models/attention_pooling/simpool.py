@@ -48,7 +48,7 @@ class SimPool(Pool):
         linear = {"use_bias": False, "precision": EXACT, "kernel_init": uniform}
         self.norm = nn.LayerNorm(EPSILON, use_fast_variance=False)
         self.query = nn.Dense(width, **linear)
-        self.key = nn.Dense(width, **linear)
+        self.key = self.param("key", uniform, (width, width))
         if self.shifted:
             self.shift = self.param("shift", nn.initializers.zeros, (1,))
 
@@ -56,7 +56,9 @@ class SimPool(Pool):
         """Compare the locations with what the average asks for."""
         del context
         query = self.query(jnp.mean(maps, axis=(1, 2)))
-        return similarity(self.key(self.norm(maps)), query)
+        # The product of keys and query; one product of vectors each, not each location.
+        query = jnp.matmul(query, self.key.T, precision=EXACT)
+        return similarity(self.norm(maps), query)
 
     def pooled(self, maps: Array, scores: Array) -> jax.Array:
         """Take the weighted power mean of the normalised locations."""
