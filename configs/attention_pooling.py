@@ -1,7 +1,6 @@
 r"""Train the pooling of a pretrained network, by attention or in a plain way.
 
-    unlir train \
-        --config configs/attention_pooling.py:backbone=mobilenet_v2,pooling=ca_stream \
+    unlir train --config configs/attention_pooling.py:pooling=ca_stream \
         --config.data.path=DIR --workdir runs/ca_stream
     unlir explain IMAGE --model runs/ca_stream --method attention_pooling grad_cam
 
@@ -28,7 +27,7 @@ Arguments: `backbone`, a name of `unlir models`, whose installed weights are use
 
 CA-Stream with one block on the last maps: `--config.model.attention_pooling.stages=`.
 Other stages are the paths of the modules in front of which they end, joined by +.
-Earlier maps are large: those of MobileNetV2 at 128 px take a MB an image.
+Earlier maps are large: with MobileNetV2 at 128 px they take a MB an image.
 
 Expected: TABLE. The published recipes were not run here: on ImageNet, ResNet-50 has
 74.55 % with average pooling and 74.70 % with CA-Stream, ConvNeXt-B 83.72 and 83.51 %.

@@ -46,7 +46,7 @@ def specification(module: Module) -> Record:
 def keeps_classifier(module: Module, new: Module) -> bool:
     """Tell whether a network's classifier can be that of one that is built round it.
 
-    That of a network which classifies pooled maps can go on where attention pools.
+    A classifier of pooled maps stays where attention pools instead.
     """
     own = getattr(module, "backbone", module)
     wrapped = own is not module and not attention_pooling.specification(module)

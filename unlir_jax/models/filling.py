@@ -161,9 +161,8 @@ def _read(wanted: Wanted, file: WeightFile, path: Path) -> Begun:
     variables = placing.fill(module, network, arrays, name, source, seed, **new)
     trained = placing.classes_in(arrays, network) if chosen.head else 0
     if wanted.decision and wanted.decision != assembly.specification(module):
-        decided = _decide(module, variables, network, wanted.decision, seed)
-        module, variables, kept = decided
-        trained = trained if kept else 0
+        new = _decide(module, variables, network, wanted.decision, seed)
+        module, variables, trained = new[0], new[1], trained * new[2]
     told = places.told(source) + chosen.remark
     source += chosen.remark
     loaded = network, module, variables, made_for, by, source, front, file.sha256

@@ -48,7 +48,7 @@ def head(settings: Settings, classes: int) -> dict[str, Any]:
 def for_classes(
     network: pretrained.Pretrained, names: Sequence[str], seed: int
 ) -> tuple[pretrained.Pretrained, list[str]]:
-    """Give a network the classes of data: those of its own by name, or new ones.
+    """Give a network the classes of data: its own by name, or new ones.
 
     Args:
         network: Loaded with the classes of its weights.

@@ -1,7 +1,7 @@
 """Networks that pool by attention: a backbone, a way to pool its maps, a classifier.
 
-The ways to pool are `POOLS`; average, maximum and GeM are those of the networks
-themselves, see `models.layers.POOLS`.
+The ways to pool are `POOLS`. A network pools by average, maximum or GeM itself, see
+`models.layers.POOLS`.
 """
 
 import dataclasses
@@ -139,7 +139,7 @@ class AttentionNet(nn.Module):
         return self.classifier(pooled) if self.num_classes else pooled
 
     def _maps(self, images: Array, train: bool) -> tuple[jax.Array, list[jax.Array]]:
-        """Give the last maps, and those of the earlier stages."""
+        """Give the last maps, and the maps of earlier stages."""
         seen: dict[str, list[jax.Array]] = {path: [] for path in self.stages}
 
         def intercept(call: Any, args: Any, kwargs: Any, context: Any) -> Any:

@@ -1,8 +1,8 @@
 """Common part of all ways to pool by attention, and their table.
 
 A way to pool is one file: a subclass of `Pool` under `@register(name)`, which
-`attention_pooling` imports. Its fields are its settings, but for `channels`, those of
-the maps that are looked at, the last maps' last.
+`attention_pooling` imports. Its fields are its settings, but for `channels` of the maps
+that are looked at, the last maps' last.
 """
 
 from collections.abc import Callable, Sequence
