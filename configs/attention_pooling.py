@@ -97,8 +97,15 @@ def _features(settings):
     settings.optimizer.learning_rate = 1e-3
     settings.optimizer.weight_decay = 0.1
     if settings.model.attention_pooling.name == "ca_stream":
-        # Little is seen often: begin with a pooled vector that classifiers know.
+        # Few images are seen often: the pooled vector begins as a mean over locations,
+        # and is hardly changed but for where it looks.
         settings.model.attention_pooling.last = "identity"
+        settings.optimizer.table = (
+            ("pool/last/.*", {"learning_rate": 0.01, "weight_decay": False}),
+            ("pool/.*", {"weight_decay": False}),
+            ("classifier/.*", {}),
+            (".*", None),
+        )
 
 
 def _resnet(settings):

@@ -56,8 +56,8 @@ def test_ca_stream_is_its_formula():
     module, known, wide = pool("ca_stream", channels=(5, 8))
     first = RANDOM.normal(size=(3, 6, 4, 5)).astype(np.float32)
     query = np.broadcast_to(wide["params/query"], (3, 5))
-    for place, maps in enumerate((first, MAPS)):
-        kernel, bias = (wide[f"params/link{place}/{n}"] for n in ("kernel", "bias"))
+    for link, maps in (("link0", first), ("last", MAPS)):
+        kernel, bias = (wide[f"params/{link}/{n}"] for n in ("kernel", "bias"))
         query = attended(maps.astype(float), query) @ kernel + bias
     context = module.apply(known, [first], 3, method="begin")
     np.testing.assert_allclose(module.apply(known, MAPS, context), query, rtol=1e-5)
@@ -100,8 +100,8 @@ def uniform(known):
     for path, leaf in leaves.items():
         if path.startswith("params/pool/"):
             leaves[path] = np.zeros(leaf.shape, np.float32)
-    paths = [p for p in leaves if "/link" in p and p.endswith("kernel")]
-    leaves[max(paths)] = np.eye(len(leaves[max(paths)]), dtype=np.float32)
+    last = "params/pool/last/kernel"
+    leaves[last] = np.eye(len(leaves[last]), dtype=np.float32)
     return tree.unflatten(leaves)
 
 
@@ -230,7 +230,7 @@ def test_a_start_is_drawn_as_published():
     first = leaves["params/pool/link0/kernel"]
     limit = np.sqrt(6 / sum(first.shape))
     assert 0.9 * limit < np.abs(first).max() <= limit
-    np.testing.assert_array_equal(leaves["params/pool/link3/kernel"], np.eye(64))
+    np.testing.assert_array_equal(leaves["params/pool/last/kernel"], np.eye(64))
 
 
 def test_a_pruned_backbone_keeps_what_a_stage_is_given():

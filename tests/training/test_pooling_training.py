@@ -11,9 +11,11 @@ from training.conftest import TINY
 import unlir_jax
 from unlir_jax import saliency, split, tree
 from unlir_jax.evaluation import evaluate
+from unlir_jax.features import cache
 from unlir_jax.models import pretrained
 from unlir_jax.runtime import config
 from unlir_jax.training import pooling, setup, train
+from unlir_jax.training import state as states
 from unlir_jax.weights import exported
 
 TABLE = (("(pool|classifier)/.*", {}), (".*", None))
@@ -151,3 +153,20 @@ def test_packed_features_fit_the_size_of_the_images(tmp_path):
         jax.ShapeDtypeStruct((1, 16, 16, 3), np.float32),
     )
     assert packed.shape == (1, 1, 1, 64 * 32 + 16 * 64)
+
+
+def test_kept_features_belong_to_their_stages(tmp_path):
+    found = []
+    for wanted in (STREAM, STREAM | {"stages": ""}, {"name": "simpool"}):
+        begun = setup.prepare(settings(tmp_path, wanted))
+        found.append(
+            cache.identity(
+                begun.data.train,
+                states.variables(begun.state),
+                begun.network.module,
+                name=begun.network.name,
+                **begun.frame,
+            )
+        )
+    assert found[0]["stages"] == ["layer3"] and found[0] != found[1]
+    assert found[1] == found[2]

@@ -189,8 +189,10 @@ def attention(
             f"expected a network with one of {', '.join(POOLS)}."
         )
 
+    apply: Any = module.apply
+
     def weights(variables: Variables, images: Array) -> jax.Array:
-        return module.apply(dict(variables), images, method="attention")
+        return apply(dict(variables), images, method="attention")
 
     return weights
 

@@ -21,6 +21,8 @@ from unlir_jax.models.attention_pooling.pool import (
 from unlir_jax.types import Array, PyTree
 
 Last = Literal["xavier", "identity"]
+LAST = "last"
+"""Name of the last linear map; the others are `link0` …"""
 
 
 @register("ca_stream")
@@ -50,13 +52,16 @@ class CrossAttentionStream(Pool):
     def setup(self) -> None:
         first = functools.partial(_first_query, self.channels[0])
         self.query = self.param("query", first)
-        outputs = (*self.channels[1:], self.channels[-1])
-        starts = ["xavier"] * (len(outputs) - 1) + [self.last]
+        widths = (*self.channels[1:], self.channels[-1])
+        ends = [*(f"link{place}" for place in range(len(widths) - 1)), LAST]
         self.links = [
             nn.Dense(
-                width, precision=EXACT, kernel_init=_KERNELS[start], name=f"link{place}"
+                width,
+                precision=EXACT,
+                kernel_init=_KERNELS[self.last if name == LAST else "xavier"],
+                name=name,
             )
-            for place, (width, start) in enumerate(zip(outputs, starts, strict=True))
+            for width, name in zip(widths, ends, strict=True)
         ]
 
     def begin(self, stages: Sequence[Array], size: int) -> tuple[jax.Array, ...]:
@@ -93,7 +98,7 @@ class CrossAttentionStream(Pool):
             return generator.normal(1, 1, leaf.shape).astype(np.float32)
         if not path.endswith("kernel"):
             return np.zeros(leaf.shape, np.float32)
-        if self.last == "identity" and path == f"link{len(self.channels) - 1}/kernel":
+        if self.last == "identity" and path == f"{LAST}/kernel":
             return np.eye(*leaf.shape, dtype=np.float32)
         limit = np.sqrt(6 / sum(leaf.shape))
         return generator.uniform(-limit, limit, leaf.shape).astype(np.float32)
