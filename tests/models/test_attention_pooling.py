@@ -263,7 +263,7 @@ def test_what_cannot_be_assembled_is_refused(unchecked, wanted, sentence):
 
 def test_one_location_and_no_stages_are_refused():
     small = small_pooling.backbone(), {"name": "simpool"}, 5, 2
-    with pytest.raises(ValueError, match="2 x 2 pixels leave 1 locations"):
+    with pytest.raises(ValueError, match="of 2 x 2 pixels leave last maps of 1 x 1"):
         attention_pooling.assemble(*small)
     transformer = VisionTransformer(4, 8, 1, 2, 12, num_classes=5)
     with pytest.raises(ValueError, match="a VisionTransformer has no stages"):

@@ -292,9 +292,9 @@ def _check_stages(
 def _check_cells(maps: Sequence[int], images: Sequence[int]) -> None:
     if math.prod(maps[1:3]) < 2:
         raise ValueError(
-            f"Images of {images[1]} x {images[2]} pixels leave {math.prod(maps[1:3])} "
-            "locations of the last maps; expected larger ones: attention weighs two "
-            "or more."
+            f"`images` of {images[1]} x {images[2]} pixels leave last maps of {maps[1]} "
+            f"x {maps[2]} locations; expected larger images, for attention weighs two "
+            "locations or more."
         )
 
 
