@@ -41,7 +41,7 @@ from unlir_jax.training import defaults
 
 PLAIN = "average", "max", "gem"
 ATTENTION = {
-    "ca_stream": {"stages": "auto", "last": "xavier"},
+    "ca_stream": {"stages": "auto", "start": "xavier"},
     "simpool": {"gamma": 2.0, "shifted": False},
     "efficient_probing": {"queries": 32},
 }
@@ -97,12 +97,12 @@ def _features(settings):
     settings.optimizer.learning_rate = 1e-3
     settings.optimizer.weight_decay = 0.1
     if settings.model.attention_pooling.name == "ca_stream":
-        # Few images are seen often: the pooled vector begins as a mean over locations,
-        # and is hardly changed but for where it looks.
-        settings.model.attention_pooling.last = "identity"
+        # Few images are seen often: it begins as average pooling, and hardly changes
+        # but for where it looks.
+        settings.model.attention_pooling.start = "average"
         settings.optimizer.table = (
             ("pool/last/.*", {"learning_rate": 0.01, "weight_decay": False}),
-            ("pool/.*", {"weight_decay": False}),
+            ("pool/.*", {"learning_rate": 0.1, "weight_decay": False}),
             ("classifier/.*", {}),
             (".*", None),
         )

@@ -220,17 +220,31 @@ def test_a_file_gives_the_same_logits(tmp_path, name):
 
 
 def test_a_start_is_drawn_as_published():
-    wanted = {"name": "ca_stream", "last": "identity"}
+    wanted = {"name": "ca_stream"}
     network = unlir_jax.load(small_network.NAME, "random", decision=wanted)
-    leaves = tree.flatten(network.variables)
-    query = np.concatenate(
-        [network.module.draw(RANDOM, "params/pool/query", np.zeros(4096))]
-    )
+    query = network.module.draw(RANDOM, "params/pool/query", np.zeros(4096))
     assert abs(query.mean() - 1) < 0.1 and abs(query.std() - 1) < 0.1
-    first = leaves["params/pool/link0/kernel"]
-    limit = np.sqrt(6 / sum(first.shape))
-    assert 0.9 * limit < np.abs(first).max() <= limit
-    np.testing.assert_array_equal(leaves["params/pool/last/kernel"], np.eye(64))
+    for link in ("link0", "last"):
+        kernel = network.variables["params"]["pool"][link]["kernel"]
+        limit = np.sqrt(6 / sum(kernel.shape))
+        assert 0.9 * limit < np.abs(kernel).max() <= limit
+
+
+@pytest.mark.parametrize("stages", ["auto", ""])
+def test_a_start_can_be_average_pooling(tmp_path, stages):
+    weights = small_network.write(tmp_path)
+    images = RANDOM.random((2, 32, 32, 3), np.float32)
+    wanted = {"name": "ca_stream", "stages": stages, "start": "average"}
+    plain = unlir_jax.load(small_network.NAME, weights)
+    pooled = unlir_jax.load(small_network.NAME, weights, decision=wanted)
+    expected = split.whole(plain.model)(plain.variables, images)
+    found = split.whole(pooled.model)(pooled.variables, images)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    # The module's own start is the same one.
+    leaves = jax.jit(pooled.module.init)(jax.random.key(0), images)["params"]["pool"]
+    into_last = leaves["link2"]["kernel"] if stages else leaves["query"]
+    assert (np.asarray(into_last) == 0).all()
+    np.testing.assert_array_equal(leaves["last"]["kernel"], np.eye(64))
 
 
 def test_a_pruned_backbone_keeps_what_a_stage_is_given():
@@ -248,7 +262,7 @@ def test_a_pruned_backbone_keeps_what_a_stage_is_given():
             {"name": "ca_stream", "stages": "layer2+layer1"},
             "in the order of the",
         ),
-        ({"name": "ca_stream", "last": "zero"}, "`last`='zero'"),
+        ({"name": "ca_stream", "start": "zero"}, "`start`='zero'"),
         ({"name": "simpool", "gamma": -1.0}, "`gamma`=-1.0"),
         ({"name": "simpool", "stages": ""}, "stages. is no setting of 'simpool'"),
         ({"name": "efficient_probing", "queries": 3}, "does not divide the 8 channels"),

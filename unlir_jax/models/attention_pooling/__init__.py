@@ -290,10 +290,11 @@ def _check_stages(
 
 
 def _check_cells(maps: Sequence[int], images: Sequence[int]) -> None:
-    if math.prod(maps[1:3]) < 2:
+    rows, columns = maps[1:3]
+    if rows * columns < 2:
         raise ValueError(
-            f"`images` of {images[1]} x {images[2]} pixels leave last maps of {maps[1]} "
-            f"x {maps[2]} locations; expected larger images, for attention weighs two "
+            f"`images` of {images[1]} x {images[2]} pixels leave last maps of {rows} x "
+            f"{columns} locations; expected larger images, for attention weighs two "
             "locations or more."
         )
 

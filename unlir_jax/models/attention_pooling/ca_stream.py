@@ -1,8 +1,7 @@
 """CA-Stream: one query travels through the stages of a network, and pools the last."""
 
-import functools
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +19,8 @@ from unlir_jax.models.attention_pooling.pool import (
 )
 from unlir_jax.types import Array, PyTree
 
-Last = Literal["xavier", "identity"]
+Start = Literal["xavier", "average"]
+Initializer = Callable[..., Any]
 LAST = "last"
 """Name of the last linear map; the others are `link0` …"""
 
@@ -38,31 +38,42 @@ class CrossAttentionStream(Pool):
     did, because parameters were chosen by a name that the linear maps do not have.
 
     Attributes:
-        last: How the last linear map starts: `xavier` as all others and as in the
-            paper, or `identity`, with which the first pooled vector is a mean over
-            locations. A classifier for average pooling then works from the start.
+        start: How it starts: `xavier`, all linear maps at random as in the paper; or
+            `average`, as average pooling: the query of the last maps is zero, and the
+            last linear map the identity. A classifier of average-pooled maps then
+            works from the first step on.
 
     References:
         Torres Figueroa et al., *CA-Stream: Attention-based Pooling for Interpretable
         Image Recognition*, CVPR Workshops 2024.
     """
 
-    last: Last = "xavier"
+    start: Start = "xavier"
 
     def setup(self) -> None:
-        first = functools.partial(_first_query, self.channels[0])
-        self.query = self.param("query", first)
-        widths = (*self.channels[1:], self.channels[-1])
-        ends = [*(f"link{place}" for place in range(len(widths) - 1)), LAST]
+        width, *others = self.channels
+        usual = nn.initializers.xavier_uniform()
+        self.query = self.param("query", self._start("query", _around_one), (width,))
+        names = [*(f"link{place}" for place in range(len(others))), LAST]
         self.links = [
             nn.Dense(
-                width,
+                outputs,
                 precision=EXACT,
-                kernel_init=_KERNELS[self.last if name == LAST else "xavier"],
+                kernel_init=self._start(name, usual),
                 name=name,
             )
-            for width, name in zip(widths, ends, strict=True)
+            for name, outputs in zip(names, (*others, self.channels[-1]), strict=True)
         ]
+
+    @nn.nowrap
+    def _start(self, name: str, usual: Initializer) -> Initializer:
+        """Choose how the query, or the kernel of a linear map, starts."""
+        if self.start == "xavier":
+            return usual
+        earlier = len(self.channels) - 1
+        into_last = f"link{earlier - 1}" if earlier else "query"
+        own = {LAST: _identity, into_last: nn.initializers.zeros}
+        return own.get(name, usual)
 
     def begin(self, stages: Sequence[Array], size: int) -> tuple[jax.Array, ...]:
         """Give the query of the last maps of each image, `[batch, channels]`.
@@ -86,31 +97,29 @@ class CrossAttentionStream(Pool):
 
     @nn.nowrap
     def check(self) -> None:
-        """Refuse another start of the last linear map."""
-        choices.check("last", self.last, Last)
+        """Refuse another start."""
+        choices.check("start", self.start, Start)
 
     @nn.nowrap
     def draw(
         self, generator: np.random.Generator, path: str, leaf: PyTree
     ) -> np.ndarray:
         """Draw one array at the start, by its path in this module."""
+        start = self._start(path.removesuffix("/kernel"), _around_one)
+        if path.endswith("bias") or start is nn.initializers.zeros:
+            return np.zeros(leaf.shape, np.float32)
+        if start is _identity:
+            return np.eye(*leaf.shape, dtype=np.float32)
         if path == "query":
             return generator.normal(1, 1, leaf.shape).astype(np.float32)
-        if not path.endswith("kernel"):
-            return np.zeros(leaf.shape, np.float32)
-        if self.last == "identity" and path == f"{LAST}/kernel":
-            return np.eye(*leaf.shape, dtype=np.float32)
         limit = np.sqrt(6 / sum(leaf.shape))
         return generator.uniform(-limit, limit, leaf.shape).astype(np.float32)
 
 
-def _first_query(width: int, key: jax.Array) -> jax.Array:
-    return 1 + jax.random.normal(key, (width,))
+def _around_one(key: jax.Array, shape: tuple[int, ...], dtype: Any = None) -> jax.Array:
+    return 1 + jax.random.normal(key, shape, dtype)
 
 
-def _identity(key: jax.Array, shape: tuple[int, ...], dtype: PyTree) -> jax.Array:
+def _identity(key: jax.Array, shape: tuple[int, ...], dtype: Any = None) -> jax.Array:
     del key
     return jnp.eye(*shape, dtype=dtype)
-
-
-_KERNELS = {"xavier": nn.initializers.xavier_uniform(), "identity": _identity}

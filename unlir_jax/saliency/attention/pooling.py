@@ -28,7 +28,7 @@ def attention_pooling(
         model: A network that pools by attention, see `models.attention_pooling`.
         query: Number of one query; None for the mean over all of them.
         softmax: Whether the map is of weights, which add up to 1, instead of scores
-            before the softmax, as the paper shows them.
+            before the softmax, as the paper shows them; scores less their minimum.
 
     References:
         Torres Figueroa et al., *CA-Stream: Attention-based Pooling for Interpretable
@@ -48,6 +48,8 @@ def attention_pooling(
         found = jax.nn.softmax(found, axis=(1, 2)) if softmax else found
         logits = model.head(variables, model.features(variables, images))
         grid = found.mean(axis=-1) if query is None else found[..., query]
+        if not softmax:
+            grid = grid - grid.min(axis=(1, 2), keepdims=True)
         # A network that gives no numbers is not explained, whatever it attends to.
         wrong = split.meaningless(logits.reshape(len(images), 1, -1))
         return grid * jnp.where(wrong, jnp.nan, 1).astype(grid.dtype)
