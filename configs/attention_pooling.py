@@ -45,6 +45,8 @@ ATTENTION = {
     "simpool": {"gamma": 2.0, "shifted": False},
     "efficient_probing": {"queries": 32},
 }
+# Of the pooling on kept features; attention learns few images by heart.
+RATES = {"ca_stream": 0.01, "simpool": 0.1, "efficient_probing": 1.0}
 RECIPES = "features", "resnet", "convnext"
 
 
@@ -96,13 +98,14 @@ def _features(settings):
     settings.optimizer.name = "adamw"
     settings.optimizer.learning_rate = 1e-3
     settings.optimizer.weight_decay = 0.1
-    if settings.model.attention_pooling.name == "ca_stream":
-        # Few images are seen often: it begins as average pooling, and hardly changes
-        # but for where it looks.
+    name = settings.model.attention_pooling.name
+    if name == "ca_stream":
+        # Few images are seen often: it begins as average pooling.
         settings.model.attention_pooling.start = "average"
+    if name:
         settings.optimizer.table = (
-            ("pool/last/.*", {"learning_rate": 0.01, "weight_decay": False}),
-            ("pool/.*", {"learning_rate": 0.1, "weight_decay": False}),
+            ("pool/.*", {"learning_rate": RATES[name]}),
+            ("classifier/bias", {"weight_decay": False}),
             ("classifier/.*", {}),
             (".*", None),
         )
