@@ -164,6 +164,9 @@ def test_features_and_head_are_the_network(pooled):
         model.head(known, model.features(known, IMAGES)),
     ):
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+    last = module.apply(known, IMAGES, method="last_maps")
+    maps = model.features(known, IMAGES).maps
+    np.testing.assert_allclose(last, maps, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("layer", ["layer2", "layer1"])

@@ -182,7 +182,7 @@ def _check_whiten(network: pretrained.Pretrained, whiten: int, pictures: int) ->
     size = network.image_size
     example = jax.ShapeDtypeStruct((1, size, size, 3), np.float32)
     maps = jax.eval_shape(
-        functools.partial(network.module.apply, method="features"),
+        functools.partial(network.module.apply, method=_method(network)),
         network.variables,
         example,
     )
@@ -244,7 +244,7 @@ def _describe(
 
     @jax.jit
     def describe(variables: Variables, images: Array) -> jax.Array:
-        maps = network.module.apply(variables, images, method="features")
+        maps = network.module.apply(variables, images, method=_method(network))
         pooled = pooling.POOLINGS[pool](maps[..., : _channels(network, maps)])
         # At one length before whitening too, or bright images would shape it; what
         # is no number has no length, and would come out as zeros.
@@ -266,6 +266,11 @@ def _describe(
             batch = []
             progress("describing", number / len(paths))
     return found
+
+
+def _method(network: pretrained.Pretrained) -> str:
+    """Name the method that gives maps; attention pooling may pack more into those."""
+    return "last_maps" if hasattr(network.module, "last_maps") else "features"
 
 
 def _channels(

@@ -98,6 +98,10 @@ class AttentionNet(nn.Module):
         *stages, last = self._unpacked(maps)
         return self._classify(last, self._begin(stages, len(maps)))
 
+    def last_maps(self, images: Array) -> jax.Array:
+        """Compute the last maps alone, `[batch, rows, columns, channels]`."""
+        return self._maps(images, False)[0]
+
     def features_at(self, images: Array) -> Features:
         """Compute the last maps, and what earlier stages give to them as context."""
         maps, stages = self._maps(images, False)
