@@ -108,8 +108,10 @@ def _features(settings):
     settings.optimizer.weight_decay = 0.1
     name = settings.model.attention_pooling.name
     if name == "ca_stream":
-        # Few images are seen often: it begins as average pooling.
+        # Few images are seen often: it begins as average pooling. Smoothed labels ask
+        # for small logits, for which a frozen classifier has to see the background.
         settings.model.attention_pooling.start = "average"
+        settings.objective.label_smoothing = 0.0
     if name:
         settings.optimizer.table = (
             ("pool/.*", {"learning_rate": RATES[name]}),
