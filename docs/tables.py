@@ -23,7 +23,7 @@ FAMILIES = {
     "cam": ("class activation maps", "1 to thousands"),
     "gradients": ("gradients", "3 to 150"),
     "perturbation": ("perturbation", "200 to 4,000"),
-    "attention": ("attention of transformers", "1 to 3"),
+    "attention": ("attention, of transformers or in pooling", "1 to 3"),
     "relevance": ("relevance, layer by layer", "2 to 4"),
     "controls": ("controls, without the network", "0"),
 }

@@ -42,7 +42,7 @@ def test_a_config_has_the_settings_of_all(path):
     free = ("data.options", "data.train_options", "data.test_options")
     free += ("objective.terms", "model.decision", "method_options", "metric_options")
     free += ("objective.anneal", "objective.weight", "objective.distance")
-    free += ("objective.detached",)
+    free += ("objective.detached", "model.attention_pooling")
     for name in config._flatten(config.to_dict(settings)):
         optional = name.startswith((*free, "optimizer.options"))
         assert name in known or optional, name

@@ -90,7 +90,9 @@ class SplitModel(NamedTuple):
     `head(variables, features) -> logits`; their composition is the whole network.
     `mean` is the colour, in [0, 1], that the network sees as zero: what "mean"
     baselines and the borders of a blur are made of. Black for a network that
-    normalises nothing. `attention` reads the weights of a transformer.
+    normalises nothing. `attention` reads the weights of a transformer, `pooling` scores
+    the locations of a network that pools by attention, `(variables, images) ->
+    [batch, rows, columns, queries]`.
     `run(variables, images) -> logits` is the whole network, not compiled: what
     intercepts modules sees them at each call.
     """
@@ -100,6 +102,7 @@ class SplitModel(NamedTuple):
     mean: tuple[float, ...] = (0.0, 0.0, 0.0)
     attention: Attention | None = None
     run: Callable[[Variables, Images], Logits] | None = None
+    pooling: Callable[[Variables, Images], jax.Array] | None = None
 
 
 @runtime_checkable

@@ -20,9 +20,9 @@ import unlir_jax
 from unlir_jax import maps, saliency, split
 from unlir_jax.report import overlay, words
 
-# Too slow for a figure, and alike Score-CAM; or for transformers alone, of which no
+# Too slow for a figure, and alike Score-CAM; or for networks that attend, of which no
 # package brings the weights of a classifier; or one method of many rules.
-ATTENTION = [n for n, spec in saliency.SPECS.items() if spec.head == "attention"]
+ATTENTION = [n for n, spec in saliency.SPECS.items() if spec.family == "attention"]
 RELEVANCE = [n for n, spec in saliency.SPECS.items() if spec.family == "relevance"]
 LEFT_OUT = ("ss_cam", "is_cam", *ATTENTION, *RELEVANCE)
 FAMILIES: dict[str, list[str]] = {}

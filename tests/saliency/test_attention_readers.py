@@ -14,7 +14,16 @@ import small_transformers as small
 from helpers import refused
 
 from unlir_jax import saliency, split
-from unlir_jax.models import backbone, cait, placing, pretrained, swin, vit, xcit
+from unlir_jax.models import (
+    backbone,
+    cait,
+    cutting,
+    placing,
+    pretrained,
+    swin,
+    vit,
+    xcit,
+)
 from unlir_jax.saliency.attention import reading
 from unlir_jax.split import scores
 from unlir_jax.weights import contents, token_names
@@ -39,7 +48,7 @@ def built(case):
     variables = placing.fill(module, network, found.read(found.shapes), case, case)
     variables = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), variables)
     images = jnp.asarray(small.images(), jnp.float64)
-    return pretrained._cut(module, network, network.layer), variables, images
+    return cutting.cut(module, network, network.layer), variables, images
 
 
 def whole(mixed, *, normalise):

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import small_pooling
 import small_transformer
 import tiers
 import toy
@@ -44,6 +45,7 @@ def images(pictures):
 def networks(images):
     module, linear = Curved(), toy.Halves()
     attending, cut = small_transformer.network()
+    pooled, streaming = small_pooling.network()
     curved = split.from_linen(module, "conv"), toy.random_variables(module, images)
     return {
         "any": curved,
@@ -53,6 +55,7 @@ def networks(images):
             toy.random_variables(module, images),
         ),
         "attention": (cut, small_transformer.variables(attending)),
+        "pooling": (streaming, small_pooling.variables(pooled)),
     }
 
 
@@ -91,7 +94,8 @@ def test_a_map_does_not_depend_on_devices(networks, images, name):
     np.testing.assert_allclose(spread, together[eight], atol=1e-5 * scale)
 
 
-ORDERED = {"ss_cam", *(name for name in SPECS if SPECS[name].head == "attention")}
+OTHERS = "attention", "pooling"
+ORDERED = {"ss_cam", *(name for name in SPECS if SPECS[name].head in OTHERS)}
 
 
 @pytest.mark.parametrize(

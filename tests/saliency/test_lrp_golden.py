@@ -10,7 +10,7 @@ import pytest
 import tiers
 
 from unlir_jax import saliency, split
-from unlir_jax.models import placing, pretrained, vit, zoo
+from unlir_jax.models import cutting, placing, vit, zoo
 from unlir_jax.weights import contents, token_names
 
 FOLDER = Path(__file__).parents[1] / "golden" / "relevance"
@@ -41,7 +41,7 @@ def test_maps_equal_those_of_zennit(x64, composite, name):
     module = network.build()
     variables = placing.fill(module, network, arrays, key, name)
     variables = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), variables)
-    model = pretrained._cut(module, network, network.layer)
+    model = cutting.cut(module, network, network.layer)
     images = jnp.asarray(random_state.images(32, 32), jnp.float64)
     labels = jnp.asarray(known["labels"])
     mean, std = (np.asarray(each) for each in (module.mean, module.deviation))
@@ -67,7 +67,7 @@ def test_relevance_of_a_transformer_equals_that_of_lxt(x64):
     module = network.build(num_classes=5)
     variables = placing.fill(module, network, spelt.read(spelt.shapes), "vit", "vit")
     variables = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), variables)
-    model = pretrained._cut(module, network, network.layer)
+    model = cutting.cut(module, network, network.layer)
     images = jnp.asarray(random_state.images(32, 32), jnp.float64)
     logits = split.whole(model)(variables, images)
     np.testing.assert_allclose(logits, known["logits"], atol=1e-6)

@@ -9,7 +9,7 @@ from unlir_jax.adapters import file
 from unlir_jax.adapters.file import Adapter
 from unlir_jax.data import classes as class_names
 from unlir_jax.data import preprocessing
-from unlir_jax.models import layers, part_network, pretrained
+from unlir_jax.models import layers, pretrained
 
 BACKBONE = "backbone/"
 
@@ -27,7 +27,7 @@ def decides(adapter: Adapter, network: pretrained.Pretrained) -> bool:
         and set(head) == {"kernel", "bias"}
         and head["kernel"].ndim == 2
         and head["kernel"].shape[1:] == head["bias"].shape
-        and not part_network.specification(network.module)
+        and not hasattr(network.module, "backbone")
         and not layers.pooling_of(network.module)
         and np.shape(own)[:1] == head["kernel"].shape[:1]
     )
@@ -91,7 +91,7 @@ def weigh(adapter: Adapter, network: pretrained.Pretrained) -> pretrained.Pretra
         ValueError: The adapter is for another network.
     """
     leaves = tree.flatten(network.variables)
-    inner = BACKBONE if part_network.specification(network.module) else ""
+    inner = BACKBONE if hasattr(network.module, "backbone") else ""
     trunk = tree.unflatten(
         {
             _moved(path, inner, ""): leaf

@@ -65,6 +65,8 @@ def identity(
     trunk = {p: leaf for p, leaf in tree.flatten(variables).items() if p not in head}
     # Part networks keep the maps of a finer layer as well.
     layer, at = (getattr(module, name, "") for name in ("layer", "at"))
+    # And networks that pool by attention those of whole stages.
+    stages = list(getattr(module, "stages", ())) if hasattr(module, "backbone") else []
     pools = _pools(module, image_size, poolings)
     # What was kept before there were other ways to pool is found again.
     pooled = True if pools == ("average",) else list(pools)
@@ -81,7 +83,9 @@ def identity(
         "data": _fingerprint(source),
     } | {
         name: value
-        for name, value in (("layer", layer), ("at", at), ("pooled", pooled))
+        for name, value in (
+            *(("layer", layer), ("at", at), ("stages", stages), ("pooled", pooled)),
+        )
         if value
     }
 

@@ -41,6 +41,8 @@ class Network(NamedTuple):
             these names, and of this name, resizes learned positions, see
             `positions.RULES`; None without them.
         attributes: By layout, attributes in which its network differs.
+        stages: Paths of the modules in front of which a stage ends, the stem's first;
+            see `attention_pooling.assemble`.
     """
 
     build: Callable[..., Module]
@@ -60,6 +62,7 @@ class Network(NamedTuple):
     spelt: Callable[[Contents], Contents] = lambda contents: contents
     positions: Callable[[str, Iterable[str], str], str] | None = None
     attributes: Mapping[str, Mapping[str, Any]] = {}
+    stages: tuple[str, ...] = ()
 
 
 NETWORKS: dict[str, Network] = {}

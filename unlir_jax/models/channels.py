@@ -99,10 +99,10 @@ def graph(module: Module) -> Graph:
     found: Graph = backbone.channel_graph()
     if backbone is module:
         return found
-    layers = set(convolutions(found))
+    layers, stages = set(convolutions(found)), getattr(module, "stages", ())
     read = {
-        path.removesuffix("/conv").removesuffix("/norm")
-        for path in (module.layer, module.at)
+        getattr(module, name, "").removesuffix("/conv").removesuffix("/norm")
+        for name in ("layer", "at")
     }
     inner = [
         group._replace(
@@ -111,7 +111,10 @@ def graph(module: Module) -> Graph:
             beside=tuple(TRUNK + path for path in group.beside),
             tables=tuple(TRUNK + path for path in group.tables),
             # What is read behind the backbone's maps, parts read instead.
-            free=group.free and group.reader in layers and not read & set(group.makers),
+            free=group.free
+            and group.reader in layers
+            and not read & set(group.makers)
+            and not any(_enters(group, stage) for stage in stages),
         )
         for group in found.inner
     ]
@@ -120,6 +123,15 @@ def graph(module: Module) -> Graph:
     units = tuple(TRUNK + path for path in found.units)
     own = tuple(inner), tuple(tied)
     return Graph(found.network, *own, (), found.bare, following, units)
+
+
+def _enters(group: Group, path: str) -> bool:
+    """Tell whether a group's channels are among those that a module is given."""
+    first, *others = (
+        name == path or name.startswith(f"{path}/")
+        for name in (group.reader, *group.makers)
+    )
+    return first and not all(others)
 
 
 def convolutions(graph: Graph) -> Iterator[str]:

@@ -185,8 +185,12 @@ class ConvNeXt(nn.Module):
     def head(self, maps: Array, train: bool = False) -> jax.Array:
         """Pool, normalise and classify maps."""
         del train
-        pooled = self.norm(layers.pool(maps, self.pooling))
+        pooled = self.normalize_pooled(layers.pool(maps, self.pooling))
         return self.classifier(pooled) if self.num_classes else pooled
+
+    def normalize_pooled(self, pooled: jax.Array) -> jax.Array:
+        """Normalise a pooled vector, as the classifier takes it."""
+        return self.norm(pooled)
 
     def __call__(self, images: Array, train: bool = False) -> jax.Array:
         """Compute logits, `[batch, num_classes]`."""
@@ -217,6 +221,8 @@ def network(
         convnext_names.aliases(depths),
         image_size=image_size,
         interpolation="bicubic",
+        # Behind the stem, and behind each reduction.
+        stages=("stage0", *(f"stage{n}/block0" for n in range(1, len(depths) - 1))),
         attributes={name: {"epsilon": 1e-12} for name in theirs},
     )
 

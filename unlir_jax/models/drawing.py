@@ -9,6 +9,7 @@ from unlir_jax.models.backbone import Network
 from unlir_jax.models.shapes import shapes
 from unlir_jax.types import Module, PyTree, Variables
 
+POOL = "params/pool/"
 LEARNED = frozenset(
     "position class_token distillation_token register_tokens latent table".split()
 )
@@ -30,8 +31,11 @@ def random_variables(module: Module, network: Network, seed: int = 0) -> Variabl
     """
     generator = np.random.default_rng(seed)
     factor = getattr(getattr(module, "backbone", module), "scale", None) or 1.0
+    pool = getattr(module, "draw", None)  # Of a network that pools by attention.
     drawn = {
-        path: leaf_of(generator, path, leaf, factor)
+        path: pool(generator, path, leaf)
+        if pool and path.startswith(POOL)
+        else leaf_of(generator, path, leaf, factor)
         for path, leaf in shapes(module, network.image_size).items()
     }
     return tree.unflatten(drawn)

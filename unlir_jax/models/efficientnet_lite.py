@@ -139,6 +139,7 @@ def _network(index: int) -> backbone.Network:
         scale.crop,
         synonyms=(f"tf_efficientnet_lite{index}",),
         package=_package(index),
+        stages=inverted_residual.stage_starts(stages),
     )
 
 

@@ -12,10 +12,11 @@ from jax.typing import DTypeLike
 from unlir_jax import tree
 from unlir_jax.core.document_types import Document
 from unlir_jax.models import (
+    assembly,
     channels,
     drawing,
+    heads,
     layers,
-    part_network,
     placing,
     positions,
     text_files,
@@ -142,8 +143,8 @@ def _read(wanted: Wanted, file: WeightFile, path: Path) -> Begun:
     if wanted.name == name:
         name, network = _namesake(name, network, str(wanted.weights), arrays)
     made_for, by = _prepared(name, network, purpose, wanted, path, file)
-    if network.positions:
-        # The grid of its positions is that of its images.
+    if network.positions or assembly.pools(made_for.decision):
+        # The grid of its positions, or of what it pools, is that of its images.
         network = network._replace(image_size=made_for.image_size)
     classes = wanted.num_classes
     if classes is None:
@@ -161,9 +162,9 @@ def _read(wanted: Wanted, file: WeightFile, path: Path) -> Begun:
     new = {"new_head": new_head, "after": front}
     variables = placing.fill(module, network, arrays, name, source, seed, **new)
     trained = placing.classes_in(arrays, network) if chosen.head else 0
-    if wanted.decision and wanted.decision != part_network.specification(module):
-        module, variables = _decide(module, variables, network, wanted.decision, seed)
-        trained = 0  # Its classifier is new.
+    if wanted.decision and wanted.decision != assembly.specification(module):
+        new = _decide(module, variables, network, wanted.decision, seed)
+        module, variables, trained = new[0], new[1], trained * new[2]
     told = places.told(source) + chosen.remark
     source += chosen.remark
     loaded = network, module, variables, made_for, by, source, front, file.sha256
@@ -330,7 +331,7 @@ def _build(
         module = module.clone(style=module.style._replace(dtype=dtype))
     if not decision:
         return module
-    return part_network.assemble(module, decision, classes, network.image_size)
+    return assembly.assemble(module, decision, classes, network)
 
 
 def _decide(
@@ -339,12 +340,14 @@ def _decide(
     network: Network,
     decision: Document,
     seed: int,
-) -> tuple[Module, Variables]:
-    """Put a new decision by parts on the backbone of a network."""
+) -> tuple[Module, Variables, bool]:
+    """Put a new decision on the backbone of a network.
+
+    Returns:
+        Both, and whether the classifier is the network's own.
+    """
     backbone = getattr(module, "backbone", module)
-    new = part_network.assemble(
-        backbone, decision, module.num_classes, network.image_size
-    )
+    new = assembly.assemble(backbone, decision, module.num_classes, network)
     drawn = tree.flatten(drawing.random_variables(new, network, seed))
     ours = tree.flatten(variables)
     if not hasattr(module, "backbone"):
@@ -353,4 +356,18 @@ def _decide(
         path: ours[path] if "/backbone/" in path else leaf
         for path, leaf in drawn.items()
     }
-    return new, tree.unflatten(taken)
+    kept = _classifier(ours, drawn) if assembly.keeps_classifier(module, new) else {}
+    return new, tree.unflatten(taken | kept), bool(kept)
+
+
+def _classifier(
+    ours: Mapping[str, PyTree], drawn: Mapping[str, PyTree]
+) -> dict[str, PyTree]:
+    """Take a classifier over, whole, where it has the shape of a new one."""
+    found = {}
+    for path in (each for each in drawn if each.startswith(heads.HEAD)):
+        own = ours.get(path, ours.get(path.replace("/", "/backbone/", 1)))
+        if np.shape(own) != np.shape(drawn[path]):
+            return {}
+        found[path] = own
+    return found

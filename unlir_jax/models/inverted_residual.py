@@ -48,6 +48,15 @@ def blocks(stages: Sequence[Stage]) -> list[Block]:
     return found
 
 
+def stage_starts(stages: Sequence[Stage]) -> tuple[str, ...]:
+    """List the blocks that are given the stem's maps, or the last of some size."""
+    first, found = 1, ["block1"]
+    for stage in stages:
+        found += [f"block{first}"] if stage.stride > 1 else []
+        first += stage.repeats
+    return tuple(dict.fromkeys(found))
+
+
 def timm_layout(stages: Sequence[Stage]) -> layouts.Prefixes:
     """Name the layers of a network as timm does."""
     table = layouts.pair("stem", "conv_stem", "bn1")

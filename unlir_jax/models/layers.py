@@ -229,3 +229,23 @@ def with_style(module: Module, style: Style) -> Module:
     if hasattr(module, "backbone"):
         return module.clone(backbone=module.backbone.clone(style=style))
     return module.clone(style=style)
+
+
+def with_dropout(module: Module, share: float) -> Module:
+    """Copy a network of ours with another share of dropout.
+
+    Raises:
+        ValueError: It is no share, or the network drops nothing.
+    """
+    if not 0 <= share < 1:
+        raise ValueError(
+            f"`model.dropout`={share}; expected a share in [0, 1), or none."
+        )
+    if hasattr(module, "dropout"):
+        return module.clone(dropout=share)
+    if share:
+        raise ValueError(
+            f"`model.dropout`={share}, but a {type(module).__name__} drops nothing; "
+            "expected 0 or none."
+        )
+    return module

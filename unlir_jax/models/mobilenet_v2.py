@@ -55,5 +55,6 @@ backbone.register(
             "b03531047ffacf1e2488318dcd2aba1126cde36e3bfe1aa5cb07700aeeee9889",
         ),
         prepared={"7ebf99e0": preparation.TORCHVISION_V2},
+        stages=inverted_residual.stage_starts(STAGES),
     ),
 )

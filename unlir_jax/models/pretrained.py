@@ -16,11 +16,10 @@ from unlir_jax.core.document_types import Document, Record
 from unlir_jax.data import classes as data_classes
 from unlir_jax.data import preprocessing
 from unlir_jax.data.levels import AUTO, WhiteLevel
-from unlir_jax.models import drawing, filling, layers, part_network, zoo
+from unlir_jax.models import assembly, cutting, drawing, filling, layers, zoo
 from unlir_jax.models import fold as folding
 from unlir_jax.models.backbone import Network
 from unlir_jax.runtime import allocator
-from unlir_jax.split import mode
 from unlir_jax.storage import paths as places
 from unlir_jax.types import Module, SplitModel, Variables
 from unlir_jax.weights import exported, preparation
@@ -126,8 +125,9 @@ def load(
             network that is cut between a convolution and its norm stays as it is.
         seed: Seed of what is drawn: all of random weights, or a new classifier.
         decision: Decide by parts instead of the network's own classifier, see
-            `models.parts.assemble`; how the weights of a part network decide is read
-            from their file.
+            `models.part_network.assemble`; or pool by attention, see
+            `models.attention_pooling.assemble`. How the weights of such a network
+            decide is read from their file.
         trunk_only: Take weights without a classifier for those who only want maps; a
             random one stands in its place.
 
@@ -158,7 +158,7 @@ def load(
     made_for, prepared_by = _asked_for(begun, crop, interpolation)
     frame = made_for.image_size, made_for.crop, made_for.interpolation
     return Pretrained(
-        model=_cut(module, begun.network, layer),
+        model=cutting.cut(module, begun.network, layer),
         variables=jax.device_put(variables),
         preprocess=preprocessing.preprocessing(*frame),
         class_names=class_names(module.num_classes, made_for.class_names),
@@ -234,7 +234,7 @@ def purpose(network: Pretrained) -> exported.Purpose:
         tuple(network.class_names),
         network.image_size,
         network.crop,
-        part_network.specification(network.module),
+        assembly.specification(network.module),
         network.interpolation,
         **colours,
         pooling=layers.pooling_of(network.module),
@@ -309,7 +309,7 @@ def changed(network: Pretrained, module: Module, variables: Variables) -> Pretra
     """
     variables = jax.device_put(dict(variables))
     return network._replace(
-        model=_cut(module, zoo.find(network.name)[1], network.layer),
+        model=cutting.cut(module, zoo.find(network.name)[1], network.layer),
         variables=variables,
         module=module,
         sha256=tree.sha256(variables),
@@ -344,41 +344,6 @@ def find_layer(name: str, network: Network, layer: str | None) -> str:
             return candidate
     wrong = f"`layer`={layer!r} is not a module of {name}"
     return choices.pick(layer, paths, wrong, "its modules: {}")
-
-
-def _cut(module: Module, network: Network, layer: str) -> SplitModel:
-    mean = tuple(module.mean)
-    if hasattr(module, "cuts"):
-        return cut_tokens(module, layer)
-    if layer == network.layer:
-        model = split.from_methods(module, mean=mean)
-    else:
-        backbone = getattr(module, "backbone", module)
-        inside = layer if backbone is module else f"backbone/{layer}"
-        tokens = None
-        if hasattr(backbone, "cuts"):
-            tokens = split.Tokens(backbone.leading)
-        model = split.from_linen(module, inside, mean=mean, tokens=tokens)
-    if not hasattr(module, "leading"):
-        return model
-    read = functools.partial(mode.apply, module)
-    return model._replace(attention=split.attention.of_linen(read, module.leading))
-
-
-def cut_tokens(module: Module, layer: str) -> SplitModel:
-    """Cut a network of tokens, whose attention can be read."""
-    mean = tuple(module.mean)
-    if layer in module.cuts():
-        two = "features_at", "head_at"
-        model = split.from_methods(module, *two, mean=mean, layer=layer)
-    else:
-        at = getattr(module, "leading_at", lambda layer: module.leading)
-        leading = at(layer)
-        tokens = None if leading is None else split.Tokens(leading)
-        model = split.from_linen(module, layer, mean=mean, tokens=tokens)
-    read = functools.partial(mode.apply, module)
-    attention = split.attention.of_linen(read, module.leading, "classify_mean")
-    return model._replace(attention=attention)
 
 
 def class_names(count: int, told: Sequence[str] = ()) -> tuple[str, ...]:

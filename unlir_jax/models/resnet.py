@@ -223,7 +223,10 @@ def _network(
         for place in range(count):
             aliases[f"layer{stage}.{place}"] = f"layer{stage}/block{place}"
     tables, last = _layouts(net.repeats, net.block), f"layer{len(net.repeats)}"
-    return backbone.Network(build, last, parameters, tables, aliases, **facts)
+    stages = tuple(f"layer{n + 1}" for n in range(len(net.repeats)))
+    return backbone.Network(
+        build, last, parameters, tables, aliases, stages=stages, **facts
+    )
 
 
 def _cifar_network(

@@ -302,6 +302,7 @@ def network(
         parameters(build()),
         tables,
         swin_names.aliases(depths),
+        stages=tuple(f"stage{n}" for n in range(len(depths))),
         image_size=image_size,
         crop=crop,
         interpolation="bicubic",

@@ -166,6 +166,7 @@ def _network(
             "timm": convolutions | timm | {"classifier": "head.fc"},
         },
         activations,
+        stages=tuple(f"conv{group}_1" for group in range(2, len(repeats) + 1)),
     )
 
 

@@ -183,7 +183,7 @@ def _check_whiten(network: pretrained.Pretrained, whiten: int, pictures: int) ->
     size = network.image_size
     example = jax.ShapeDtypeStruct((1, size, size, 3), np.float32)
     maps = jax.eval_shape(
-        functools.partial(network.module.apply, method="features"),
+        functools.partial(network.module.apply, method=_method(network)),
         network.variables,
         example,
     )
@@ -246,7 +246,7 @@ def _describe(
     def look(variables: Variables, images: Array) -> jax.Array | Features:
         if hasattr(network.module, "last_features"):
             return network.module.apply(variables, images, method="last_features")
-        maps = network.module.apply(variables, images, method="features")
+        maps = network.module.apply(variables, images, method=_method(network))
         return maps[..., : _channels(network, maps)]
 
     @jax.jit
@@ -272,6 +272,11 @@ def _describe(
             batch = []
             progress("describing", number / len(paths))
     return found
+
+
+def _method(network: pretrained.Pretrained) -> str:
+    """Name the method that gives maps; attention pooling may pack more into those."""
+    return "last_maps" if hasattr(network.module, "last_maps") else "features"
 
 
 def _channels(

@@ -86,6 +86,9 @@ from unlir_jax.saliency.attention.relevance import (
 from unlir_jax.saliency.attention.attribution import (
     transformer_attribution as transformer_attribution,
 )
+from unlir_jax.saliency.attention.pooling import (
+    attention_pooling as attention_pooling,
+)
 from unlir_jax.saliency.relevance.lrp import (
     lrp as lrp,
     Composite as Composite,

@@ -63,7 +63,8 @@ class ExplainerSpec(NamedTuple):
         quick: Settings with which a test takes little time.
         degree: Exponent d: logits times c give the map times c^d. None: no such rule.
         head: Networks that the method explains: `any`, those with an `affine` head,
-            those whose `attention` is known, or `linen` modules.
+            those whose `attention` is known, those that pool by attention (`pooling`),
+            or `linen` modules.
         representative: Whether the fast tier of the tests has the method.
         synonyms: Names of the method in other libraries.
         signed: Whether maps have a sign: zero means no effect, and negative values
@@ -79,7 +80,7 @@ class ExplainerSpec(NamedTuple):
     source: str
     quick: Mapping[str, Any] = NONE
     degree: int | None = None
-    head: Literal["any", "affine", "attention", "linen"] = "any"
+    head: Literal["any", "affine", "attention", "pooling", "linen"] = "any"
     representative: bool = False
     synonyms: tuple[str, ...] = ()
     signed: bool | Mapping[str, tuple[Any, ...]] = False

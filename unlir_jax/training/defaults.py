@@ -84,6 +84,11 @@ def _model() -> dict:
         # Decides by parts instead of the network's own classifier; see
         # `models.parts.assemble`. No name: it does not.
         "decision": {"name": ""},
+        # Pools by attention instead of the network's own way: ca_stream, simpool or
+        # efficient_probing, with their settings, see `attention_pooling.assemble`; no
+        # name: it does not. `classifier` is learned, frozen, or auto: frozen with
+        # ca_stream where the weights' own knows all classes of the data by name.
+        "attention_pooling": {"name": "", "classifier": "auto"},
     }
 
 

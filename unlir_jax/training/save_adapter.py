@@ -10,7 +10,7 @@ from unlir_jax.core.document_types import Settings
 from unlir_jax.data import preprocessing
 from unlir_jax.features import trunks
 from unlir_jax.filters import trainable
-from unlir_jax.models import layers, part_network, pretrained
+from unlir_jax.models import assembly, layers, pretrained
 from unlir_jax.objectives.objective import Hook, Session
 from unlir_jax.runtime import mesh
 from unlir_jax.training import optim
@@ -32,8 +32,8 @@ def reason(settings: Settings, module: Module, rules: Mapping[str, optim.Rule]) 
     """
     own = (f"{trainable.FOLDER}/", "classifier/")
     others = [p for p, rule in rules.items() if rule.train and not p.startswith(own)]
-    if part_network.specification(module):
-        return "the network decides by parts"
+    if assembly.specification(module):
+        return "the network decides by parts, or pools by attention"
     if others:
         more = f" and {len(others) - 3} more" if len(others) > 3 else ""
         return f"{', '.join(others[:3])}{more} learn as well"

@@ -20,9 +20,9 @@ from unlir_jax.parts import hook as part_hook
 from unlir_jax.parts import start
 from unlir_jax.parts.part_run import PartRun
 from unlir_jax.runtime import mesh, ranges
-from unlir_jax.training import init_from, optim, probe, save_adapter
+from unlir_jax.training import init_from, optim, pooling, probe, save_adapter
 from unlir_jax.training import state as states
-from unlir_jax.types import Module, PyTree, Variables
+from unlir_jax.types import PyTree, Variables
 from unlir_jax.weights import readers
 
 DTYPES = "float32", "bfloat16", "float16"
@@ -83,6 +83,8 @@ def prepare(settings: Settings) -> TrainingSetup:
     weights = trainable.start(network, settings, penalty, image_size)
     variables["params"] = variables["params"] | weights
     rules = optim.rules(variables["params"], settings.optimizer.table)
+    rules, told = pooling.with_classifier(settings, network, rules)
+    notices = notices + told
     notices = notices + _check_weights(settings, network, rules, weights)
     steps = optim.steps(
         settings.steps, settings.epochs, data.train.size, settings.batch_size
@@ -123,11 +125,12 @@ def _begin(
     Returns:
         The network, what it starts from, and sentences.
     """
-    network = _open_network(settings, laid, len(names))
+    network, told = _open_network(settings, laid, names)
     blocks = "blocks" in getattr(network.module, "knows", ())
     network, notices = init_from.own_classes(
         network, names, blocks=blocks, seed=settings.seed
     )
+    notices = told + notices
     variables = jax.tree.map(np.asarray, dict(network.variables))
     network, variables = _pooled(settings, network, variables)
     if not settings.init_from:
@@ -170,6 +173,8 @@ def _hooks(
 ) -> tuple[Hook, ...]:
     """Make the hooks of what the network has: weights of filters, and parts."""
     hooks, own = [], settings.data
+    if settings.model.attention_pooling.name:
+        hooks.append(pooling.hook(network, rules))
     if any(path.startswith(f"{trainable.FOLDER}/") for path in rules):
         hooks.append(save_adapter.hook(settings, network, rules, frame))
     if settings.model.decision.name:
@@ -311,23 +316,24 @@ def _check_start(
 
 
 def _open_network(
-    settings: Settings, laid: mesh.Layout, classes: int
-) -> pretrained.Pretrained:
-    model = settings.model
+    settings: Settings, laid: mesh.Layout, names: tuple[str, ...]
+) -> tuple[pretrained.Pretrained, list[str]]:
+    """Load the network for the data's classes; give it, and sentences."""
+    model, notices = settings.model, []
     if model.dtype not in DTYPES:
         raise ValueError(f"`model.dtype`={model.dtype!r}; expected one of {DTYPES}.")
-    decision = model.decision.to_dict()
     network = pretrained.load(
         model.name,
         model.weights,
-        num_classes=classes,
         weights_key=model.weights_key,
         crop=settings.data.crop or None,
         interpolation=settings.data.interpolation or None,
         image_size=pretrained.made_for(model.name, settings.data.image_size),
         seed=settings.seed,
-        decision=decision if decision["name"] else None,
+        **pooling.head(settings, len(names)),
     )
+    if model.attention_pooling.name:
+        network, notices = pooling.for_classes(network, names, settings.seed)
     if model.adapter:
         network = adapters.weigh(adapters.load(model.adapter), network)
     style = network.module.style._replace(
@@ -337,23 +343,8 @@ def _open_network(
     )
     module = layers.with_style(network.module, style)
     if model.dropout is not None:
-        module = _dropping(module, model.dropout)
-    return network._replace(module=module)
-
-
-def _dropping(module: Module, share: float) -> Module:
-    if not 0 <= share < 1:
-        raise ValueError(
-            f"`model.dropout`={share}; expected a share in [0, 1), or none."
-        )
-    if hasattr(module, "dropout"):
-        return module.clone(dropout=share)
-    if share:
-        raise ValueError(
-            f"`model.dropout`={share}, but a {type(module).__name__} drops nothing; "
-            "expected 0 or none."
-        )
-    return module
+        module = layers.with_dropout(module, model.dropout)
+    return network._replace(module=module), notices
 
 
 def _objective(

@@ -1,0 +1,172 @@
+"""Trainings of networks that pool by attention, from a config to a map."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+import small_network
+from training.conftest import TINY
+
+import unlir_jax
+from unlir_jax import saliency, split, tree
+from unlir_jax.evaluation import evaluate
+from unlir_jax.features import cache
+from unlir_jax.models import pretrained
+from unlir_jax.runtime import config
+from unlir_jax.training import pooling, setup, train
+from unlir_jax.training import state as states
+from unlir_jax.weights import exported
+
+TABLE = (("(pool|classifier)/.*", {}), (".*", None))
+STREAM = {"name": "ca_stream", "classifier": "auto", "stages": "layer3"}
+
+
+def settings(folder, wanted=STREAM, weights="random", cache=True):
+    changed = config.load(str(TINY), ["steps=3", "data.augment="])
+    with changed.unlocked():
+        changed.model.attention_pooling = {"classifier": "auto"} | wanted
+        changed.model.weights = str(weights)
+        changed.model.freeze_norms = True
+        changed.features.cache = cache
+        changed.features.folder = str(folder / "features")
+        changed.optimizer.table = TABLE
+    return changed
+
+
+def write(folder, names):
+    """Write weights that name their classes."""
+    arrays = small_network.draw(num_classes=len(names))
+    exported.write(folder, arrays, exported.Purpose(small_network.NAME, names, 32, 1.0))
+    return folder / exported.FILE
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pooling")
+    return folder, train.run(settings(folder), folder / "run")
+
+
+def test_a_workdir_is_a_network_that_pools_by_attention(finished):
+    folder, outcome = finished
+    summary = json.loads((folder / "run" / "summary.json").read_text())
+    assert 0 <= summary["test/accuracy"] <= 1
+    assert summary["classifier"] == {"from": "new", "learns": True}
+    network = unlir_jax.load(str(folder / "run"))
+    assert network.module.stages == ("layer3",)
+    images = np.random.default_rng(0).random((2, 32, 32, 3), np.float32)
+    labels = np.array([0, 5])
+    model, variables = network.model, network.variables
+    map_ = saliency.attention_pooling(model)(variables, images, labels)
+    assert map_.shape == (2, 8, 8) and (np.ptp(map_, axis=(1, 2)) > 0).all()
+    packed = network.module.apply(variables, images, method="features")
+    logits = network.module.apply(variables, packed, method="head")
+    found = split.whole(model)(variables, images)
+    np.testing.assert_allclose(found, logits, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.exhaustive
+def test_a_workdir_is_evaluated(finished, tmp_path):
+    folder, _ = finished
+    wanted = config.load(
+        f"configs/evaluate.py:model={folder / 'run'},"
+        "methods=attention_pooling+grad_cam,metrics=average_drop"
+    )
+    with wanted.unlocked():
+        wanted.data.source = "synthetic_parts"
+        wanted.data.options = {"classes": 6, "image_size": 32, "size": 4}
+        wanted.data.path = ""
+    evaluate.run(wanted, tmp_path / "scores")
+    assert "Attention pooling" in (tmp_path / "scores" / "summary.md").read_text()
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("cache", [True, False])
+@pytest.mark.parametrize("name", ["simpool", "efficient_probing"])
+def test_its_summary_is_of_the_network_that_is_written(tmp_path, name, cache):
+    wanted = settings(tmp_path, {"name": name}, cache=cache)
+    outcome = train.run(wanted, tmp_path / "run")
+    begun, network = setup.prepare(wanted), unlir_jax.load(str(tmp_path / "run"))
+    rows = [begun.data.test.read(place) for place in range(begun.data.test.size)]
+    images = np.stack([row["image"] for row in rows]).astype(np.float32) / 255
+    logits = split.whole(network.model)(network.variables, images)
+    labels = np.array([row["label"] for row in rows])
+    losses = -jax.nn.log_softmax(logits)[np.arange(len(rows)), labels]
+    np.testing.assert_allclose(losses.mean(), outcome.summary["test/loss"], rtol=1e-4)
+
+
+def test_a_classifier_that_knows_the_classes_is_chosen_by_name(tmp_path):
+    names = ("ant", "bee", "cat", "dog")
+    network = pretrained.load(
+        small_network.NAME,
+        write(tmp_path, names),
+        trunk_only=True,
+        decision={"name": "simpool"},
+    )
+    assert not network.new_classifier
+    known, said = pooling.for_classes(network, ("dog", "bee"), 0)
+    assert not known.new_classifier and known.module.num_classes == 2
+    assert "'dog', 'bee'" in said[0]
+    own, taken = (tree.flatten(n.variables) for n in (network, known))
+    path = "params/classifier/kernel"
+    np.testing.assert_array_equal(taken[path], own[path][:, [3, 1]])
+    some, said = pooling.for_classes(network, ("dog", "eel"), 0)
+    assert some.new_classifier and "new are 'eel'" in said[0]
+    same, said = pooling.for_classes(network, names, 0)
+    assert not same.new_classifier and not said
+
+
+def test_ca_stream_leaves_a_classifier_that_fits_as_it_is(tmp_path):
+    begun = setup.prepare(settings(tmp_path))
+    names = begun.data.train.classes
+    weights = write(tmp_path, names)
+    begun = setup.prepare(settings(tmp_path, weights=weights))
+    learning = [path for path, rule in begun.rules.items() if rule.train]
+    assert {path.partition("/")[0] for path in learning} == {"pool"}
+    assert any("does not learn" in sentence for sentence in begun.notices)
+    learned = settings(tmp_path, STREAM | {"classifier": "learned"}, weights)
+    probing = settings(tmp_path, {"name": "efficient_probing"}, weights)
+    for wanted in (learned, probing):
+        begun = setup.prepare(wanted)
+        assert begun.rules["classifier/kernel"].train
+    with pytest.raises(ValueError, match="'frozen', but the weights' own does not"):
+        setup.prepare(settings(tmp_path, STREAM | {"classifier": "frozen"}))
+    with pytest.raises(ValueError, match="classifier`='kept'"):
+        setup.prepare(settings(tmp_path, STREAM | {"classifier": "kept"}))
+    both = settings(tmp_path)
+    with both.unlocked():
+        both.model.decision = {"name": "bag"}
+    with pytest.raises(ValueError, match="expected one of them"):
+        setup.prepare(both)
+
+
+def test_packed_features_fit_the_size_of_the_images(tmp_path):
+    wanted = settings(tmp_path)
+    with wanted.unlocked():
+        wanted.data.image_size = 16
+    begun = setup.prepare(wanted)
+    assert begun.network.module.cells == (64, 16)
+    packed = jax.eval_shape(
+        lambda images: begun.network.module.init_with_output(
+            jax.random.key(0), images, method="features"
+        )[0],
+        jax.ShapeDtypeStruct((1, 16, 16, 3), np.float32),
+    )
+    assert packed.shape == (1, 1, 1, 64 * 32 + 16 * 64)
+
+
+def test_kept_features_belong_to_their_stages(tmp_path):
+    found = []
+    for wanted in (STREAM, STREAM | {"stages": ""}, {"name": "simpool"}):
+        begun = setup.prepare(settings(tmp_path, wanted))
+        found.append(
+            cache.identity(
+                begun.data.train,
+                states.variables(begun.state),
+                begun.network.module,
+                name=begun.network.name,
+                **begun.frame,
+            )
+        )
+    assert found[0]["stages"] == ["layer3"] and found[0] != found[1]
+    assert found[1] == found[2]
