@@ -21,8 +21,6 @@ from unlir_jax import saliency, split
 from unlir_jax.models import pretrained
 from unlir_jax.saliency.gradients import gradient as gradients
 
-ZERO = {"gamma": 0.0, "patch_gamma": 0.0}
-
 
 class Session:
     """Hold two networks, and what is timed on them."""
@@ -61,7 +59,9 @@ class Session:
             "swin/grad_cam": saliency.grad_cam(self.swin.model),
             "vit/attention_rollout": saliency.attention_rollout(self.vit.model),
             "vit/generic_attention": saliency.generic_attention(self.vit.model),
-            "vit/attn_lrp, gamma 0": saliency.attn_lrp(self.vit.model, **ZERO),
+            "vit/attn_lrp, gamma 0": saliency.attn_lrp(
+                self.vit.model, gamma=0.0, patch_gamma=0.0
+            ),
             "vit/attn_lrp": saliency.attn_lrp(self.vit.model),
         }
         calls: dict[str, Callable[[], Any]] = {}

@@ -99,7 +99,7 @@ class Session:
         if found is None or not found.submodule_search_locations:
             raise ImportError("lxt is not installed.")
         skipped.__path__ = [f"{found.submodule_search_locations[0]}/efficient/models"]
-        skipped.get_default_map = lambda module: None
+        vars(skipped)["get_default_map"] = lambda module: None
         sys.modules[skipped.__name__] = skipped
         from lxt.efficient.core import monkey_patch
         from lxt.efficient.models.vit_torch import cp_LRP
