@@ -54,7 +54,10 @@ def tiles(family: str, picture: Path) -> list[tuple[str, Image.Image]]:
     for name in RULES if family == "relevance" else FAMILIES[family]:
         explain = (RULES if name in RULES else saliency.METHODS)[name](network.model)
         raw = explain(network.variables, images, labels, key=jax.random.key(0))
-        drawn = DRAWN.get(family, over)(raw, shown)
+        if family == "gradients":
+            drawn = alone(raw)
+        else:
+            drawn = (about_zero if name in RULES else over)(raw, shown)
         title = name if name in RULES else words.method_title(name)
         found.append((title, drawn))
         print(name, flush=True)
@@ -67,9 +70,8 @@ def over(raw: jax.Array, picture: Image.Image) -> Image.Image:
     return overlay.overlay(picture, maps.normalize(enlarged, "range")[0])
 
 
-def alone(raw: jax.Array, picture: Image.Image) -> Image.Image:
+def alone(raw: jax.Array) -> Image.Image:
     """Draw the magnitudes of a map: a few pixels far above all others hide the rest."""
-    del picture
     size = np.abs(np.asarray(raw[0]))
     values = np.clip(size / max(np.percentile(size, 99), 1e-30), 0, 1)
     return Image.fromarray(np.rint(255 * overlay.colours(values)).astype(np.uint8))
@@ -79,9 +81,6 @@ def about_zero(raw: jax.Array, picture: Image.Image) -> Image.Image:
     """Draw a map with a sign over the image, as reports do."""
     values = overlay.signed_values(raw, picture.size[::-1])[0]
     return overlay.overlay(picture, values, signed=True)
-
-
-DRAWN = {"gradients": alone, "relevance": about_zero}
 
 
 def grid(panels: list[tuple[str, Image.Image]], columns: int) -> Image.Image:
