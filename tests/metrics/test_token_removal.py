@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import own_networks
 import pytest
 import small_transformer
 import tiers
@@ -60,6 +61,23 @@ def test_removal_equals_a_pass_on_the_tokens_that_remain(name, attributes):
     np.testing.assert_allclose(
         network(variables, everything), whole, atol=1e-4 * np.abs(whole).max()
     )
+
+
+@pytest.mark.exhaustive
+def test_attention_of_nnx_sees_no_removed_token():
+    network = own_networks.nnx_vit()
+    side = own_networks.SIZE
+    cells = np.random.default_rng(4).uniform(size=(2, side // 4, side // 4)) < 0.5
+    images = np.random.default_rng(5).uniform(size=(2, side, side, 3))
+    shown = np.repeat(np.repeat(cells, 4, axis=1), 4, axis=2)[..., None]
+    run = token_removal.network(network.model)
+    pair = images, np.where(shown, images, 1 - images)
+    kept = [token_removal.Kept(jnp.float32(each), cells) for each in pair]
+    both = [run(network.variables, each) for each in kept]
+    scale = np.abs(both[0]).max()
+    np.testing.assert_allclose(*both, atol=1e-5 * scale)
+    whole = split.whole(network.model)(network.variables, jnp.float32(images))
+    assert np.abs(whole - both[0]).max() > 1e-2 * scale
 
 
 @pytest.mark.parametrize("loop", tiers.by_tier(["host", "device"], 1))
