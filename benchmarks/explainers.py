@@ -128,7 +128,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         for worker in workers.values():
             worker.ask("take_batch", path=batch)
         wanted = options.methods.split(",") if options.methods else None
-        seconds = _take_turns(workers, options.rounds, wanted)
+        seconds = take_turns(workers, options.rounds, wanted)
         about = {name: worker.ask("describe") for name, worker in workers.items()}
     settings["weights"] = Path(settings["weights"]).name
     return {
@@ -142,7 +142,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _take_turns(
+def take_turns(
     workers: Mapping[str, protocol.Worker], rounds: int, wanted: Sequence[str] | None
 ) -> dict[str, Any]:
     """Time each method on all sides in turn, then the next, and all that again."""

@@ -106,11 +106,11 @@ class Session:
         calls = {}
         for name in CAMS:
             explain = saliency.METHODS[name](self.network.model)
-            calls[name] = lambda explain=explain: _mask(explain(*batch), batch[1])
+            calls[name] = lambda explain=explain: mask(explain(*batch), batch[1])
         one = (self.inner.variables, self.images[:1], self.labels[:1])
         for name in ("score_cam", "ablation_cam"):
             explain = saliency.METHODS[name](self.inner.model)
-            calls[name] = lambda explain=explain: _mask(explain(*one), one[1])
+            calls[name] = lambda explain=explain: mask(explain(*one), one[1])
         return calls
 
     def _gradients(self) -> dict[str, Callable[[], Any]]:
@@ -160,7 +160,7 @@ class Session:
 
 
 @jax.jit
-def _mask(raw: jax.Array, images: jax.Array) -> jax.Array:
+def mask(raw: jax.Array, images: jax.Array) -> jax.Array:
     """Enlarge a map and bring it into [0, 1], as the peer always does."""
     return maps.normalize(maps.resize(raw, images.shape[1:3]), "range")
 

@@ -69,9 +69,10 @@ class Attention(NamedTuple):
     """Say how the attention of a network is read, see `split.attention`.
 
     Attributes:
-        run: `(variables, images, added=(), apart=False) -> Attended`. What is `added`
-            to the weights of each block is there to be differentiated by; with `apart`
-            no derivative passes from a block to the one before it.
+        run: `(variables, images, added=(), apart=False, kept=None) -> Attended`. What
+            is `added` to the weights of each block is there to be differentiated by;
+            with `apart` no derivative passes from a block to the one before it. Tokens
+            that are not `kept`, `[batch, tokens]`, are not attended to.
         leading: Number of tokens before the grid, the class token first.
         classify: `(variables, tokens, added=()) -> logits` of the mean of all tokens,
             or of what attention pools from them by weights to which is `added`; or

@@ -4,10 +4,11 @@
 
 Every method has its defaults, on EfficientNet-Lite0 and its predicted class. Maps are
 scaled by their range and laid over the image, as in reports. Gradients are drawn alone,
-by magnitude up to the 99th percentile.
+by magnitude up to the 99th percentile, and relevance by composites, blue below zero.
 """
 
 import argparse
+import functools
 from pathlib import Path
 
 import jax
@@ -29,7 +30,12 @@ FAMILIES: dict[str, list[str]] = {}
 for _name, _spec in saliency.SPECS.items():
     if _name not in LEFT_OUT:
         FAMILIES.setdefault(_spec.family, []).append(_name)
-COLUMNS = {"cam": 6, "gradients": 6, "perturbation": 7, "controls": 5}
+COLUMNS = {"cam": 6, "gradients": 6, "perturbation": 7, "controls": 5, "relevance": 5}
+RULES = {
+    name.replace("_", " "): functools.partial(saliency.lrp, composite=name)
+    for name in ("epsilon", "epsilon_plus", "epsilon_gamma")
+} | {"excitation": saliency.excitation_backpropagation}
+"""Relevance by composites: it is one method of many rules."""
 TILE, TITLE, GAP = 150, 20, 6
 FONT = font_manager.findfont("DejaVu Sans")
 COLOURS = 128
@@ -45,11 +51,15 @@ def tiles(family: str, picture: Path) -> list[tuple[str, Image.Image]]:
     labels = logits.argmax(1).astype(jnp.int32)
     shown = Image.fromarray(np.rint(255 * pixels).astype(np.uint8))
     found = [(network.class_names[int(labels[0])], shown)]
-    for name in FAMILIES[family]:
-        explain = saliency.METHODS[name](network.model)
+    for name in RULES if family == "relevance" else FAMILIES[family]:
+        explain = (RULES if name in RULES else saliency.METHODS)[name](network.model)
         raw = explain(network.variables, images, labels, key=jax.random.key(0))
-        drawn = alone(raw) if family == "gradients" else over(raw, shown)
-        found.append((words.method_title(name), drawn))
+        if family == "gradients":
+            drawn = alone(raw)
+        else:
+            drawn = (about_zero if name in RULES else over)(raw, shown)
+        title = name if name in RULES else words.method_title(name)
+        found.append((title, drawn))
         print(name, flush=True)
     return found
 
@@ -65,6 +75,12 @@ def alone(raw: jax.Array) -> Image.Image:
     size = np.abs(np.asarray(raw[0]))
     values = np.clip(size / max(np.percentile(size, 99), 1e-30), 0, 1)
     return Image.fromarray(np.rint(255 * overlay.colours(values)).astype(np.uint8))
+
+
+def about_zero(raw: jax.Array, picture: Image.Image) -> Image.Image:
+    """Draw a map with a sign over the image, as reports do."""
+    values = overlay.signed_values(raw, picture.size[::-1])[0]
+    return overlay.overlay(picture, values, signed=True)
 
 
 def grid(panels: list[tuple[str, Image.Image]], columns: int) -> Image.Image:
@@ -83,7 +99,7 @@ def grid(panels: list[tuple[str, Image.Image]], columns: int) -> Image.Image:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("family", choices=FAMILIES)
+    parser.add_argument("family", choices=[*FAMILIES, "relevance"])
     parser.add_argument("picture", type=Path)
     parser.add_argument("output", type=Path)
     given = parser.parse_args()

@@ -104,6 +104,55 @@ def test_a_rule_by_hand(name):
     assert chosen.stabilizer == 1e-6
 
 
+@pytest.mark.parametrize("contrastive", [False, True])
+def test_excitation_by_hand(contrastive):
+    """Of two layers of 1 x 1, of which the first is rectified."""
+
+    class Two(nn.Module):
+        @nn.compact
+        def __call__(self, images):
+            maps = nn.relu(nn.Conv(6, (1, 1), name="conv")(images))
+            return nn.Dense(4, name="dense")(maps.mean((1, 2)))
+
+    random = np.random.default_rng(2)
+    model = split.from_linen(Two(), "conv")
+    first, second = random.normal(size=(3, 6)), random.normal(size=(6, 4))
+    first[0] = np.abs(first[0])  # Each unit is excited by something.
+    params = {
+        "conv": {"kernel": first[None, None], "bias": random.normal(size=6)},
+        "dense": {"kernel": second, "bias": random.normal(size=4)},
+    }
+    params = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), params)
+    images = random.random((2, 2, 2, 3))
+    explain = saliency.excitation_backpropagation(model, contrastive=contrastive)
+    labels = jnp.asarray([3, 1])
+    found = explain({"params": params}, jnp.asarray(images, jnp.float32), labels)
+    active = np.maximum(images @ first + np.asarray(params["conv"]["bias"]), 0)
+    expected = np.zeros((2, 2, 2))
+    for image, label in enumerate([3, 1]):
+        for sign in (1, -1) if contrastive else (1,):
+            # Places and units before the mean, each with its share of the label.
+            share = active[image] * np.maximum(sign * second[:, label], 0)
+            share = sign * share / share.sum()
+            terms = images[image][..., None] * np.maximum(first, 0)
+            terms = terms / terms.sum(2, keepdims=True)
+            expected[image] += (terms * share[:, :, None]).sum((2, 3))
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    np.testing.assert_allclose(found.sum((1, 2)), 0 if contrastive else 1, atol=1e-5)
+
+
+def test_excitation_adds_up_to_one_in_a_network_of_all_kinds(network):
+    model, variables = network
+    found = saliency.excitation_backpropagation(model)(variables, IMAGES, LABELS)
+    plus = saliency.Composite(*2 * [rules.z_plus(bias=False)])
+    relevance = saliency.lrp(model, composite=plus)(variables, IMAGES, LABELS)
+    logits = split.whole(model)(variables, IMAGES)[jnp.arange(3), LABELS]
+    np.testing.assert_allclose(found.sum((1, 2)), 1, rtol=1e-4)
+    expected = relevance / logits[:, None, None]
+    scale = float(jnp.abs(expected).max())
+    np.testing.assert_allclose(found, expected, atol=1e-4 * scale)
+
+
 def test_gamma_of_nothing_is_epsilon(network):
     model, variables = network
     maps = [

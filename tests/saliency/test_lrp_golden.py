@@ -27,7 +27,7 @@ CASES = [
         *("epsilon_plus", "epsilon_plus_flat", "epsilon_alpha2_beta1"),
         "epsilon_gamma_box",
     )
-    for network in ("resnet18", "vgg11_bn")
+    for network in ("resnet18", "vgg11_bn", "mobilenet_v2")
 ]
 
 

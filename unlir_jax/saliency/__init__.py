@@ -94,6 +94,9 @@ from unlir_jax.saliency.relevance.lrp import (
     Composite as Composite,
     conservation as conservation,
 )
+from unlir_jax.saliency.relevance.excitation import (
+    excitation_backpropagation as excitation_backpropagation,
+)
 from unlir_jax.saliency.relevance.attention import attn_lrp as attn_lrp
 from unlir_jax.saliency.controls import (
     fake_cam as fake_cam,

@@ -47,10 +47,11 @@ def of_linen(apply: Callable[..., PyTree], leading: int, read: str = "") -> Atte
         images: Images,
         added: Sequence[jax.Array] = (),
         apart: bool = False,
+        kept: jax.Array | None = None,
     ) -> Attended:
         weights: list[jax.Array] = []
         tokens: list[jax.Array] = []
-        note = _noting(weights, added)
+        note = _noting(weights, added, kept)
 
         def intercept(call: Any, args: Any, kwargs: Any, context: Any) -> PyTree:
             module = context.module
@@ -128,10 +129,11 @@ def of_nnx(
         images: Images,
         added: Sequence[jax.Array] = (),
         apart: bool = False,
+        kept: jax.Array | None = None,
     ) -> Attended:
         del apart  # No module of NNX says that it is a block.
         weights: list[jax.Array] = []
-        note = _noting(weights, added)
+        note = _noting(weights, added, kept)
 
         with contextlib.ExitStack() as stack:
 
@@ -229,8 +231,13 @@ def _weights(
     return [each.shape for each in attended.weights]
 
 
-def _noting(weights: list[jax.Array], added: Sequence[jax.Array]) -> Note:
-    """Make what keeps weights, and adds to them what is differentiated by."""
+def _noting(
+    weights: list[jax.Array], added: Sequence[jax.Array], kept: jax.Array | None
+) -> Note:
+    """Make what keeps weights, and adds to them what is differentiated by.
+
+    Keys that are not `kept` lose their weight to the others, as if they were not there.
+    """
     outside = core.get_opaque_trace_state(convention="nnx")
 
     def note(found: jax.Array) -> jax.Array:
@@ -240,6 +247,11 @@ def _noting(weights: list[jax.Array], added: Sequence[jax.Array]) -> Note:
                 "vmap, out of which no weights can be taken; expected blocks that are "
                 "called one by one."
             )
+        if kept is not None:
+            found = found * kept[:, None, None].astype(found.dtype)
+            total = jnp.sum(found, axis=-1, keepdims=True)
+            # What becomes of a token that is not kept makes no difference.
+            found = found / jnp.where(kept[:, None, :, None], total, 1)
         found = found + added[len(weights)] if added else found
         weights.append(found)
         return found

@@ -15,7 +15,9 @@ import numpy as np
 
 from unlir_jax import maps, split
 from unlir_jax.core import choices, loops, memoize
+from unlir_jax.metrics.faithfulness import token_removal
 from unlir_jax.metrics.faithfulness.label_score import SHARE, of_logits, share
+from unlir_jax.metrics.faithfulness.token_removal import DROP, Removal
 from unlir_jax.metrics.spec import (
     ORDER_ONLY,
     PIXELS,
@@ -31,6 +33,7 @@ from unlir_jax.types import (
     Images,
     Labels,
     Metric,
+    PyTree,
     RandomKey,
     Saliency,
     SplitModel,
@@ -75,7 +78,7 @@ ORDERED = Contract(
 def insertion(
     model: SplitModel,
     *,
-    baseline: maps.Baseline = "blur",
+    baseline: Removal = "blur",
     steps: int = 28,
     score: scores.ScoreLike = "softmax",
     loop: loops.Loop = "auto",
@@ -89,7 +92,9 @@ def insertion(
 
     Args:
         model: The cut network.
-        baseline: What the image starts from; see `maps.background`.
+        baseline: What the image starts from; see `maps.background`. `drop` takes the
+            tokens of a transformer away, see `token_removal`: they are ranked by the
+            mean of the map in their cell.
         steps: Number of equal steps; the curve has `steps + 1` points, both ends
             included.
         score: Score of the curve, see `scores.resolve`. Of one without bounds the
@@ -128,7 +133,7 @@ def insertion(
 def deletion(
     model: SplitModel,
     *,
-    baseline: maps.Baseline = "black",
+    baseline: Removal = "black",
     steps: int = 28,
     score: scores.ScoreLike = "softmax",
     loop: loops.Loop = "auto",
@@ -181,8 +186,8 @@ def deletion(
 def insertion_minus_deletion(
     model: SplitModel,
     *,
-    insertion_baseline: maps.Baseline = "blur",
-    deletion_baseline: maps.Baseline = "black",
+    insertion_baseline: Removal = "blur",
+    deletion_baseline: Removal = "black",
     steps: int = 28,
     score: scores.ScoreLike = "softmax",
     loop: loops.Loop = "auto",
@@ -204,7 +209,7 @@ def insertion_minus_deletion(
         A metric with `insertion_minus_deletion`, `[batch]`, and all that `insertion`
         and `deletion` give.
     """
-    baselines: dict[str, maps.Baseline] = {
+    baselines: dict[str, Removal] = {
         "insertion": insertion_baseline,
         "deletion": deletion_baseline,
     }
@@ -213,7 +218,7 @@ def insertion_minus_deletion(
 
 def _curves(
     model: SplitModel,
-    baselines: Mapping[str, maps.Baseline],
+    baselines: Mapping[str, Removal],
     steps: int,
     score: scores.ScoreLike,
     loop: loops.Loop,
@@ -221,20 +226,9 @@ def _curves(
     """Compute curves of images; of two, the second ends at its start with the first."""
     _check(baselines, steps)
     compared = scores.resolve(score)
-    scored = _scored(model, compared, loop)
-
-    @jax.jit
-    def prepare(
-        images: Images, saliency: Saliency, key: RandomKey | None
-    ) -> tuple[jax.Array, jax.Array]:
-        enlarged = maps.resize(saliency, images.shape[1:3])
-        # Not normalised: rounding could make ties. A flat map is all ties.
-        enlarged = jnp.where(maps.is_flat(enlarged)[:, None, None], 0, enlarged)
-        backgrounds = [
-            maps.background(images, baseline, mean=model.mean, key=key)
-            for baseline in baselines.values()
-        ]
-        return jnp.stack(backgrounds), rank(enlarged)
+    dropped = DROP in baselines.values()
+    prepare = _dropping(model) if dropped else _painting(model, baselines)
+    scored = _scored(model, compared, loop, dropped)
 
     @jax.jit
     def areas(found: jax.Array) -> dict[str, jax.Array]:
@@ -255,19 +249,59 @@ def _curves(
 
     @split.guarded(model, compared)
     def measure(variables, images, labels, saliency, *, key=None):
-        backgrounds, ranks = prepare(images, saliency, key)
-        points = _points(tuple(baselines), steps, math.prod(images.shape[1:3]))
-        arguments = (variables, images, labels, ranks, backgrounds, points)
-        return areas(scored(*arguments))
+        backgrounds, ranks, complete = prepare(variables, images, saliency, key)
+        points = _points(tuple(baselines), steps, math.prod(ranks.shape[1:]))
+        found = scored(variables, images, labels, ranks, backgrounds, points)
+        return areas(found if complete is None else jnp.where(complete, found, jnp.nan))
 
     return measure
 
 
-def _check(baselines: Mapping[str, maps.Baseline], steps: int) -> None:
+Prepare = Callable[..., tuple[jax.Array, jax.Array, jax.Array | None]]
+"""Give backgrounds and ranks, and whether nothing remains of what is removed."""
+
+
+def _painting(model: SplitModel, baselines: Mapping[str, Removal]) -> Prepare:
+    @jax.jit
+    def prepare(
+        variables: Variables, images: Images, saliency: Saliency, key: RandomKey | None
+    ) -> tuple[jax.Array, jax.Array, None]:
+        del variables
+        enlarged = maps.resize(saliency, images.shape[1:3])
+        # Not normalised: rounding could make ties. A flat map is all ties.
+        enlarged = jnp.where(maps.is_flat(enlarged)[:, None, None], 0, enlarged)
+        backgrounds = [
+            maps.background(images, baseline, mean=model.mean, key=key)
+            for baseline in baselines.values()
+            if baseline != DROP
+        ]
+        return jnp.stack(backgrounds), rank(enlarged), None
+
+    return prepare
+
+
+def _dropping(model: SplitModel) -> Prepare:
+    def prepare(
+        variables: Variables, images: Images, saliency: Saliency, key: RandomKey | None
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        del key
+        cells = token_removal.grid(model, variables, images)
+        complete = token_removal.check(model, variables, images, cells)
+        means = token_removal.cell_means(saliency, images.shape[1:3], cells)
+        return jnp.zeros(0), rank(means), complete
+
+    return prepare
+
+
+def _check(baselines: Mapping[str, Removal], steps: int) -> None:
     if steps < 1:
         raise ValueError(f"`steps`={steps}; expected 1 or more.")
     for baseline in baselines.values():
-        choices.check("baseline", baseline, maps.Baseline)
+        choices.check("baseline", baseline, Removal)
+    kinds = {baseline == DROP for baseline in baselines.values()}
+    if len(kinds) > 1:
+        given = " and ".join(f"`{n}_baseline`={b!r}" for n, b in baselines.items())
+        raise ValueError(f"{given}; expected {DROP!r} for both, or for neither.")
 
 
 class _Points(NamedTuple):
@@ -286,7 +320,7 @@ class _Points(NamedTuple):
 
 
 def _points(names: tuple[str, ...], steps: int, pixels: int) -> _Points:
-    """List the points of one curve after the other, without the image a second time."""
+    """List the points of one curve after the other, the image once."""
     counts = np.round(np.linspace(0, pixels, steps + 1)).astype(np.int32)
     rows = [
         (count, name == "deletion", place)
@@ -299,14 +333,15 @@ def _points(names: tuple[str, ...], steps: int, pixels: int) -> _Points:
 
 
 def _scored(
-    model: SplitModel, score: scores.Score, loop: loops.Loop
+    model: SplitModel, score: scores.Score, loop: loops.Loop, dropped: bool
 ) -> Callable[..., jax.Array]:
     """Score all points of all images, `[batch, points]`, no more at once than images.
 
     On a CPU's host fewer images than there are go through the network at once;
     elsewhere whole batches do, which several devices share without moving images.
     """
-    network, step = split.whole(model), _step(model, score)
+    network, show = token_removal.ways(model, dropped)
+    step = _step(model, score, dropped)
     label_of = of_logits(score)
 
     def scored(variables: Variables, images: Images, *others: Any) -> jax.Array:
@@ -317,7 +352,7 @@ def _scored(
         few = loops.few_enough(len(images), images.shape[1:3], loop)
 
         def chunk(size: int, start: Array, *inputs: Any) -> jax.Array:
-            shown, labels = _shown(size, start, *inputs[1:])
+            shown, labels = _shown(show, size, start, *inputs[1:])
             return label_of(network(variables, shown), labels)
 
         return loops.map_pairs(chunk, len(images), points, few, *arguments, loop=loop)
@@ -325,33 +360,37 @@ def _scored(
     return scored
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _shown(size: int, start: jax.Array, *inputs: Any) -> tuple[Images, Labels]:
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _shown(
+    show: Callable[..., PyTree], size: int, start: jax.Array, *inputs: Any
+) -> tuple[PyTree, Labels]:
     """Show a chunk of pairs of an image and a point, and tell the images' labels."""
     images, labels, ranks, backgrounds, points = inputs
     own, number = loops.pairs(size, start, len(images), len(points.count))
     count, hidden, background = (each[number] for each in points)
     chosen = (ranks[own] < count[:, None, None]) != hidden[:, None, None]
-    shown = jnp.where(chosen[..., None], images[own], backgrounds[background, own])
-    return shown, labels[own]
+    return show(images[own], chosen, backgrounds, background, own), labels[own]
 
 
 @memoize.remember
-def _step(model: SplitModel, score: scores.Score) -> Callable[..., jax.Array]:
+def _step(
+    model: SplitModel, score: scores.Score, dropped: bool
+) -> Callable[..., jax.Array]:
     """Compile the label's score for a whole batch."""
-    network = split.whole(model)
+    network, show = token_removal.ways(model, dropped)
 
     @jax.jit
     def step(number: jax.Array, *inputs: Any) -> jax.Array:
         variables, images, labels, ranks, backgrounds, points = inputs
         count, hidden, background = (each[number] for each in points)
         chosen = (ranks < count) != hidden
-        shown = jnp.where(chosen[..., None], images, backgrounds[background])
+        shown = show(images, chosen, backgrounds, background)
         return score(network(variables, shown), labels)
 
     return step
 
 
+@jax.jit
 def rank(saliency: Saliency) -> jax.Array:
     """Number the pixels from the most salient on; equal ones in row-major order."""
     flat = saliency.reshape((saliency.shape[0], -1))

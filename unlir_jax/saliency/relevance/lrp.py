@@ -154,7 +154,7 @@ def relevance(
 def propagated(
     model: SplitModel,
     choose: Callable[[Linear], Rule],
-    score: scores.Score,
+    score: scores.Function,
     variables: Variables,
     images: Images,
     labels: Labels,
