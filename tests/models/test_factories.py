@@ -124,7 +124,8 @@ def test_commands_end_with_the_sentence(folder, capsys, monkeypatch, command):
     Image.new("RGB", (9, 9)).save(folder / "photos" / "a.png")
     own = {
         "explain": ["explain", "photos"],
-        "evaluate": ["evaluate", "--config.data.path=photos", "--workdir", "run"],
+        "evaluate": ["evaluate", "--config.data.path=photos", "--workdir", "run"]
+        + ["--config.labels=predicted"],
     }
     code = cli.main([*own[command], "--model", "own_factories.failing:make"])
     assert code == 2

@@ -22,10 +22,11 @@ SMALL = 1e-7
 """Differences below which a derivative is the plain one, as in the authors' code."""
 LINEAR = (
     *("reshape", "transpose", "broadcast_in_dim", "squeeze", "expand_dims", "slice"),
-    *("dynamic_slice", "concatenate", "pad", "rev", "gather", "reduce_sum", "cumsum"),
-    *("reduce_window_sum", "reduce_precision", "split", "optimization_barrier"),
+    *("dynamic_slice", "concatenate", "stack", "pad", "rev", "gather", "cumsum"),
+    *("reduce_sum", "reduce_window_sum", "reduce_precision", "split"),
     *("add", "add_any", "sub", "neg", "convert_element_type", "copy", "copy_p"),
     *("stop_gradient", "sharding_constraint", "real", "scatter-add"),
+    "optimization_barrier",
 )
 EACH = (
     *("add", "add_any", "sub", "neg", "convert_element_type", "copy", "copy_p"),

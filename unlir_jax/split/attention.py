@@ -232,7 +232,9 @@ def _weights(
 
 
 def _noting(
-    weights: list[jax.Array], added: Sequence[jax.Array], kept: jax.Array | None
+    weights: list[jax.Array],
+    added: Sequence[jax.Array],
+    kept: jax.Array | None = None,
 ) -> Note:
     """Make what keeps weights, and adds to them what is differentiated by.
 

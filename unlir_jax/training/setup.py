@@ -84,8 +84,7 @@ def prepare(settings: Settings) -> TrainingSetup:
     variables["params"] = variables["params"] | weights
     rules = optim.rules(variables["params"], settings.optimizer.table)
     rules, told = pooling.with_classifier(settings, network, rules)
-    notices = notices + told
-    notices = notices + _check_weights(settings, network, rules, weights)
+    notices = notices + told + _check_weights(settings, network, rules, weights)
     steps = optim.steps(
         settings.steps, settings.epochs, data.train.size, settings.batch_size
     )

@@ -25,10 +25,10 @@ from unlir_jax.types import Explainer, Images, Labels, PyTree, SplitModel, Varia
 # Homogeneous of degree one in the inputs that depend on the image: no residual.
 HOMOGENEOUS = (
     *("conv_general_dilated", "reshape", "transpose", "broadcast_in_dim", "squeeze"),
-    *("slice", "dynamic_slice", "concatenate", "pad", "rev", "gather", "select_n"),
+    *("slice", "dynamic_slice", "concatenate", "stack", "pad", "rev", "gather"),
     *("reduce_sum", "reduce_max", "reduce_min", "reduce_window_sum", "expand_dims"),
     *("reduce_window_max", "reduce_window_min", "reduce_precision", "cumsum", "abs"),
-    *("split", "stop_gradient", "optimization_barrier"),
+    *("select_n", "split", "stop_gradient", "optimization_barrier"),
 )
 # These act on each element alone, and pass an offset on to what they give.
 ELEMENTWISE = ("neg", "convert_element_type", "copy", "copy_p")
