@@ -1,0 +1,181 @@
+"""B-cos networks, whose explanation is exact: each logit is a sum over the pixels.
+
+Böhle et al., B-cos Networks: Alignment Is All We Need for Interpretability, CVPR 2022,
+and B-cos Alignment for Inherently Interpretable CNNs and Vision Transformers, TPAMI
+2024. They show whether explainers and metrics find what is known to be right.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from unlir_jax.models import layers
+from unlir_jax.models.layers import Style
+from unlir_jax.types import Array, Images, Labels, Variables
+
+TINY = 1e-6
+
+
+class Held(nn.Module):
+    """Give back a value, so that `contributions` finds it under a name."""
+
+    kind: str
+
+    def __call__(self, values: jax.Array) -> jax.Array:
+        return values
+
+
+class BCos(nn.Module):
+    """Convolve by unit kernels, times |cos|^(power - 1) of the angle to each patch.
+
+    Attributes:
+        filters: Number of filters.
+        size: Side of the kernels.
+        stride: Step between locations.
+        power: The B, at least 1; 1 is a convolution.
+        style: What all layers have in common.
+    """
+
+    filters: int
+    size: int = 3
+    stride: int = 1
+    power: float = 2.0
+    style: Style = Style()
+
+    @nn.compact
+    def __call__(self, maps: jax.Array) -> jax.Array:
+        shape = (self.size, self.size, maps.shape[-1], self.filters)
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
+        length = jnp.linalg.norm(kernel.reshape(-1, self.filters), axis=0)
+        unit = (kernel / length.reshape(1, 1, 1, -1)).astype(maps.dtype)
+        linear = self._convolve(maps, unit)
+        ones = jnp.ones((*shape[:3], 1), maps.dtype)
+        patch = jnp.sqrt(self._convolve(jnp.square(maps), ones) + TINY)
+        cosine = jnp.abs(linear) / patch
+        # At power 2 there is no root whose slope ends nowhere at 0.
+        scale = cosine if self.power == 2 else (cosine + TINY) ** (self.power - 1)
+        return Held("scale", name="scale")(scale) * linear
+
+    def _convolve(self, maps: jax.Array, kernel: jax.Array) -> jax.Array:
+        return jax.lax.conv_general_dilated(
+            maps,
+            kernel,
+            (self.stride, self.stride),
+            "SAME",
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            precision=self.style.precision,
+        )
+
+
+class BCosNet(nn.Module):
+    """Classify images in [0, 1] by B-cos layers, and the mean of what they find.
+
+    Images become six colours, x and 1 - x, so that no colour is nothing. There is no
+    other activation, and no bias but -log(classes - 1) of each logit, as published.
+    Submodules `colours`, `layer1` …, `classifier`.
+
+    Attributes:
+        num_classes: Number of classes, at least 2.
+        widths: Filters of each layer; each halves the sides of the maps.
+        power: The B of all layers.
+        style: What all layers have in common.
+    """
+
+    num_classes: int
+    widths: tuple[int, ...] = (32, 64, 128)
+    power: float = 2.0
+    style: Style = Style()
+
+    mean, deviation = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+
+    def setup(self) -> None:
+        self.colours = Held("colours")
+        self.convolutions = [
+            BCos(width, 3, 2, self.power, self.style, name=f"layer{index + 1}")
+            for index, width in enumerate(self.widths)
+        ]
+        self.classifier = BCos(self.num_classes, 1, 1, self.power, self.style)
+
+    def features(self, images: Array, train: bool = False) -> jax.Array:
+        """Compute the maps of the last layer."""
+        del train
+        images = jnp.asarray(images, self.style.dtype)
+        maps = self.colours(jnp.concatenate([images, 1 - images], axis=-1))
+        for layer in self.convolutions:
+            maps = layer(maps)
+        return maps
+
+    def head(self, maps: Array, train: bool = False) -> jax.Array:
+        """Compute logits, `[batch, num_classes]`."""
+        del train
+        return layers.pool(self.classifier(jnp.asarray(maps)), "average") + self.bias
+
+    def __call__(self, images: Array, train: bool = False) -> jax.Array:
+        """Compute logits, `[batch, num_classes]`."""
+        return self.head(self.features(images, train), train)
+
+    @property
+    def bias(self) -> float:
+        """Give what is added to each logit, whatever the image is."""
+        return -math.log(max(self.num_classes - 1, 1))
+
+
+def contributions(module: BCosNet) -> Callable[..., jax.Array]:
+    """Make an explainer of what each pixel adds to a logit, exactly.
+
+    With all scales held, the network is linear in the six colours: the map is their
+    product with the gradient, summed over colours.
+
+    Args:
+        module: The network.
+
+    Returns:
+        `(variables, images, labels, *, key=None) -> [batch, height, width]`, with
+        signs; over the pixels it adds up to the label's logit less `module.bias`.
+
+    Example:
+        >>> import jax
+        >>> import numpy as np
+        >>> from unlir_jax.models import b_cos
+        >>> module = b_cos.BCosNet(3, widths=(4, 4))
+        >>> images = np.full((1, 8, 8, 3), 0.5, np.float32)
+        >>> variables = module.init(jax.random.key(0), images)
+        >>> b_cos.contributions(module)(variables, images, np.asarray([1])).shape
+        (1, 8, 8)
+    """
+
+    @jax.jit
+    def compute(variables: Variables, images: Images, labels: Labels) -> jax.Array:
+        def total(added: jax.Array) -> tuple[jax.Array, jax.Array]:
+            seen = []
+
+            def intercept(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
+                kind = getattr(context.module, "kind", "")
+                if context.method_name != "__call__" or not kind:
+                    return call(*args, **kwargs)
+                found = call(*args, **kwargs)
+                if kind == "scale":
+                    return jax.lax.stop_gradient(found)
+                seen.append(found)
+                return found + added
+
+            with nn.intercept_methods(intercept):
+                logits = jnp.asarray(module.apply(variables, images))
+            own = jnp.take_along_axis(logits, jnp.asarray(labels)[:, None], axis=1)
+            return jnp.sum(own), seen[0]
+
+        colours = jnp.zeros((*images.shape[:3], 2 * images.shape[3]), images.dtype)
+        slope, colours = jax.grad(total, has_aux=True)(colours)
+        return jnp.sum(slope * colours, axis=-1)
+
+    def explain(
+        variables: Variables, images: Images, labels: Labels, *, key: object = None
+    ) -> jax.Array:
+        del key
+        return compute(variables, images, labels)
+
+    return explain
