@@ -11,7 +11,7 @@ import tiers
 
 from unlir_jax import saliency, split
 from unlir_jax.models import placing, vit
-from unlir_jax.models.pretrained import _cut
+from unlir_jax.models.cutting import cut
 from unlir_jax.weights import contents, token_names
 
 FOLDER = Path(__file__).parents[1] / "golden" / "attention"
@@ -61,7 +61,7 @@ def built(name):
     # As torch saw them: what was standardised in float32.
     standardised = (attention_weights.images(32, 32) - 0.5) / 0.5
     images = jnp.asarray(standardised.astype(np.float64) * 0.5 + 0.5)
-    return _cut(module, network, network.layer), variables, images, known
+    return cut(module, network, network.layer), variables, images, known
 
 
 @pytest.mark.parametrize("name", tiers.by_tier(OPTIONS, 1))

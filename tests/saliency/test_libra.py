@@ -14,7 +14,7 @@ import toy
 
 from unlir_jax import saliency, split, tree
 from unlir_jax.models import placing, vit
-from unlir_jax.models.pretrained import _cut
+from unlir_jax.models.cutting import cut
 from unlir_jax.weights import contents, token_names
 
 FOLDER = Path(__file__).parents[1] / "golden"
@@ -41,7 +41,7 @@ def test_maps_equal_those_of_the_rules_in_torch(x64, name):
     module = network.build(num_classes=5)
     variables = placing.fill(module, network, spelt.read(spelt.shapes), name, name)
     variables = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), variables)
-    model = _cut(module, network, network.layer)
+    model = cut(module, network, network.layer)
     images = jnp.asarray(attention_weights.images(32, 32), jnp.float64)
     labels = jnp.asarray(known["labels"])
     explain = saliency.libra_input_x_gradient(model)
