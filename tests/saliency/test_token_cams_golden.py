@@ -10,7 +10,7 @@ import pytest
 import tiers
 
 from unlir_jax import saliency, split
-from unlir_jax.models import placing, pretrained, swin, vit
+from unlir_jax.models import cutting, placing, swin, vit
 from unlir_jax.weights import contents, token_names
 
 FOLDER = Path(__file__).parents[1] / "golden" / "token_cams"
@@ -68,7 +68,7 @@ def test_maps_equal_those_of_pytorch_grad_cam(x64, name, place):
     classes = known["logits"].shape[1]
     module, variables = filled(name, network, arrays, classes)
     layer = network.layer if place == "default" else inner
-    model = pretrained._cut(module, network, layer)
+    model = cutting.cut(module, network, layer)
     side = network.image_size
     images = jnp.asarray(attention_weights.images(side, side), jnp.float64)
     labels = jnp.asarray(known["labels"])

@@ -1,6 +1,7 @@
 """`unlir serve`."""
 
 import argparse
+import contextlib
 import secrets
 
 from unlir_jax.cli import options
@@ -62,9 +63,9 @@ def run(arguments: argparse.Namespace) -> int:
 
     token = secrets.token_urlsafe(24)
     settings = {"port": arguments.port, "folder": arguments.output, "say": say}
-    try:
+    # The server may end by itself when it is interrupted.
+    with contextlib.suppress(KeyboardInterrupt):
         server.serve(networks, token, **settings)
-    except KeyboardInterrupt:
-        if not arguments.quiet:
-            console.say("Ended.")
+    if not arguments.quiet:
+        console.say("Ended.")
     return console.DONE
