@@ -43,7 +43,7 @@ REPLACED = (
         rf"\1:backbone={NETWORK}",
     ),
     (r"(?<= )(\d_\w+\.safetensors)", r"runs/few/adapters/\1"),
-    (r"\b(cub50|flowers17|imagenet200|IMAGES)\b", "birds"),
+    (r"\b(cub50|cub20|flowers17|imagenet200|classes200|IMAGES)\b", "birds"),
     (r"\b(k=)[\d+]+", r"\g<1>2"),
     (r"--config.data.image_size=\d+", f"--config.data.image_size={SIDE}"),
     (r"--config.(steps|data.limit)=\d+", r"--config.\1=2"),

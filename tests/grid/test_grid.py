@@ -16,7 +16,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 import conditions as grid  # noqa: E402
 
 FAST = {"grad_cam", "rise", "average_drop", "iou"}
-METHODS = tiers.by_tier(saliency.METHODS, FAST)
+# It reads Linen modules that attend, which the networks of the grid are not.
+ELSEWHERE = {"transformer_attribution"}
+METHODS = tiers.by_tier([m for m in saliency.METHODS if m not in ELSEWHERE], FAST)
 MEASURES = tiers.by_tier(metrics.FACTORIES, FAST)
 
 

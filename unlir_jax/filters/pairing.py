@@ -29,7 +29,8 @@ def pairs(network: str | Pretrained) -> dict[str, str | None]:
         ValueError: There is no such network, or its parameters are others'.
     """
     if isinstance(network, str):
-        return channels.norms(zoo.find(network, "network")[1].build())
+        known = zoo.find(network, "network")[1]
+        return channels.norms(known.build(num_classes=known.classes))
     table = channels.norms(network.module)
     params = parameters.named(network.variables)
     for layer, norm in table.items():

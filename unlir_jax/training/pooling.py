@@ -20,7 +20,7 @@ _PREFIX = "classifier/"
 
 
 def head(settings: Settings, classes: int) -> dict[str, Any]:
-    """Say for `pretrained.load` which head a network gets.
+    """Say for `pretrained.load` which head a network gets, and for which images.
 
     One that pools by attention keeps the classes of its weights; `for_classes` chooses
     among them.
@@ -33,16 +33,17 @@ def head(settings: Settings, classes: int) -> dict[str, Any]:
     choices.check(
         "model.attention_pooling.classifier", pooled.pop("classifier"), Classifier
     )
+    size = settings.data.image_size
     if not pooled["name"]:
         decision = decision if decision["name"] else None
-        return {"num_classes": classes, "decision": decision}
+        size = pretrained.made_for(settings.model.name, size)
+        return {"num_classes": classes, "decision": decision, "image_size": size}
     if decision["name"]:
         raise ValueError(
             f"`model.attention_pooling.name`={pooled['name']!r} with "
             f"`model.decision.name`={decision['name']!r}; expected one of them."
         )
-    size = settings.data.image_size or None
-    return {"trunk_only": True, "decision": pooled, "image_size": size}
+    return {"trunk_only": True, "decision": pooled, "image_size": size or None}
 
 
 def for_classes(

@@ -327,7 +327,6 @@ def _open_network(
         weights_key=model.weights_key,
         crop=settings.data.crop or None,
         interpolation=settings.data.interpolation or None,
-        image_size=pretrained.made_for(model.name, settings.data.image_size),
         seed=settings.seed,
         **pooling.head(settings, len(names)),
     )
