@@ -2,9 +2,9 @@ r"""Train the pooling of a pretrained network, by attention or in a plain way.
 
     unlir train --config configs/attention_pooling.py:pooling=ca_stream \
         --config.data.path=DIR --workdir runs/ca_stream
-    unlir explain IMAGE --model runs/ca_stream --method attention_pooling grad_cam
 
-DIR/train/CLASS and DIR/test/CLASS hold the images.
+DIR/train/CLASS and DIR/test/CLASS hold the images. Afterwards `unlir explain IMAGE
+--model runs/ca_stream --method attention_pooling,grad_cam` shows what it looks at.
 
 `pooling=ca_stream` is CA-Stream (Torres Figueroa et al. 2024): a query travels through
 the stages of the frozen backbone. `simpool` is SimPool (Psomas et al. 2023),

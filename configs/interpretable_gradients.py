@@ -22,6 +22,19 @@ an accelerator. Others have 30 epochs and a cosine.
 
 The summary has `test/accuracy`, `test/gradient_cosine` and
 `test/gradient_total_variation`.
+
+Expected: on 8,000 images of CIFAR-10, six epochs (`--config.epochs=6`), seed 0, the
+cosine of the plain and the guided gradient:
+
+    weight   accuracy   cosine
+    0        55.8 %     .09
+    0.0075   55.8 %     .08
+    1        44.8 %     .55
+
+So short a training shows nothing of the published weight: the cross-entropy is still
+large. The published direction has not been reproduced here.
+
+Time: six epochs take two processor minutes with `weight=0`, six with a weight.
 """
 
 from unlir_jax.data import presets

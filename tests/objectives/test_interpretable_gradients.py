@@ -183,9 +183,10 @@ def _cosine(first, second):
 
 
 def _roughness(gradient):
-    down = np.abs(gradient[:, 1:] - gradient[:, :-1]).sum((1, 2, 3))
-    right = np.abs(gradient[:, :, 1:] - gradient[:, :, :-1]).sum((1, 2, 3))
-    return (down + right) / np.abs(gradient).sum((1, 2, 3))
+    down = np.abs(gradient[:, 1:] - gradient[:, :-1]).reshape(4, -1)
+    right = np.abs(gradient[:, :, 1:] - gradient[:, :, :-1]).reshape(4, -1)
+    both = np.concatenate([down, right], axis=1).mean(1)
+    return both / np.abs(gradient).max((1, 2, 3))
 
 
 def test_a_row_that_could_not_be_read_changes_no_other():

@@ -21,6 +21,7 @@ TAKES = [
 ]
 WITHOUT = {
     *("cam", "finer_cam", "eigen_cam", "raw_attention", "attention_rollout"),
+    "attention_pooling",
     *saliency.CONTROLS,
 }
 """Methods that are defined for a score of their own, or for none."""
