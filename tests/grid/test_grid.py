@@ -16,8 +16,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 import conditions as grid  # noqa: E402
 
 FAST = {"grad_cam", "rise", "average_drop", "iou"}
-# It reads Linen modules that attend, which the networks of the grid are not.
-ELSEWHERE = {"transformer_attribution"}
+# The networks of the grid do not pool by attention, nor attend in Linen modules.
+ELSEWHERE = {"attention_pooling", "transformer_attribution"}
 METHODS = tiers.by_tier([m for m in saliency.METHODS if m not in ELSEWHERE], FAST)
 MEASURES = tiers.by_tier(metrics.FACTORIES, FAST)
 

@@ -87,7 +87,10 @@ def completeness(
     def gap(
         saliency: Saliency, images: Images, clean: jax.Array, base: jax.Array
     ) -> jax.Array:
-        enlarged = maps.resize(saliency, images.shape[1:3])
+        # A map that has no numbers adds up to nothing.
+        finite = jnp.all(jnp.isfinite(saliency), axis=(1, 2), keepdims=True)
+        known = jnp.where(finite, saliency, 0)
+        enlarged = maps.resize(known, images.shape[1:3])
         total, effect = jnp.sum(enlarged, axis=(1, 2)), clean - base
         both = jnp.abs(total) + jnp.abs(effect)
         return jnp.abs(total - effect) / jnp.where(both == 0, 1, both)
@@ -97,7 +100,6 @@ def completeness(
         background = maps.background(images, baseline, mean=model.mean, key=key)
         shown = jnp.asarray(images), background
         clean, base = (label_of(variables, each, labels) for each in shown)
-        found = gap(saliency, images, clean, base)
-        return {"completeness": maps.of_finite(saliency, found)}
+        return {"completeness": gap(saliency, images, clean, base)}
 
     return measure
