@@ -54,10 +54,10 @@ def find(equation: Any, makers: Mapping[Any, Any], constant: Constant) -> Smooth
         makers: The equation that makes each variable before it.
         constant: Gives the number that a variable is everywhere, or None.
     """
-    output = equation.outvars[0].aval
-    if equation.primitive.name != "mul" or not output.ndim:
+    if equation.primitive.name != "mul":
         return None
-    if not jnp.issubdtype(output.dtype, jnp.floating):
+    output = equation.outvars[0].aval
+    if not output.ndim or not jnp.issubdtype(output.dtype, jnp.floating):
         return None
     for variable in _origins(equation, makers, constant):
         steps = _steps(equation, variable, makers, constant)
