@@ -6,6 +6,7 @@
 # hooks on one tensor, and run in the order of registration: the ReLU reads the gradient
 # before the pooling's rule replaces it. So attributions do not add up to the difference of
 # the outputs, which the rule is made for. With `1 *` between the modules they do.
+# Source: captum/attr/_core/deep_lift.py, the hooks of `DeepLift`.
 set -eu
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

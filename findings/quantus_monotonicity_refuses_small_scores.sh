@@ -3,7 +3,8 @@
 #
 # `MonotonicityCorrelation` scales by the inverse of each score that is at least `eps`
 # (1e-5). It assigns the inverses of the whole batch to those places alone, so that NumPy
-# refuses the shapes. A probability of an unlikely class is often as small.
+# refuses the shapes. A probability of an unlikely class is often as small. Source:
+# quantus/metrics/faithfulness/monotonicity_correlation.py.
 set -eu
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

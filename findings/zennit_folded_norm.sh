@@ -4,6 +4,7 @@
 # `SequentialMergeBatchNorm` puts a norm into the layer before it, then sets its mean to
 # 0, and its variance and scale to 1, but keeps its epsilon. So it still divides by
 # sqrt(1 + epsilon), and the network gives other outputs while relevance is computed.
+# Source: `MergeBatchNorm` in zennit/canonizers.py.
 set -eu
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
