@@ -93,6 +93,8 @@ def explain(folder, name, weights, kept):
     command += ["--method", "grad_cam", "--output", name]
     source = str(Path(__file__).parents[2])
     environment = os.environ | {programs.SETTING: kept, "PYTHONPATH": source}
+    # Which programs take long enough to be kept would depend on time.
+    environment["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     environment.pop(programs.OWN, None)
     done = subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True
