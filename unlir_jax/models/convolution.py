@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from unlir_jax.models import trained_convolution
 from unlir_jax.types import Array
 
 Pads = tuple[tuple[int, int], tuple[int, int]]
@@ -37,6 +38,7 @@ def convolve(
     groups: int = 1,
     precision: str | None = None,
     shifted: bool | None = None,
+    train: bool = False,
 ) -> jax.Array:
     """Convolve `[batch, height, width, in]` with `[k, k, in / groups, out]`.
 
@@ -44,6 +46,9 @@ def convolve(
     convolution a matrix product: XLA's grouped convolution there takes five times as
     long. `shifted` forces (True) or forbids (False) this; None decides by the default
     backend. The results agree to rounding.
+
+    With `train`, another convolution on one CPU has quick derivatives by its kernel,
+    and none in forward mode; see `trained_convolution`.
     """
     size = kernel.shape[0]
     margins = pads(padding, images.shape[1:3], size, stride)
@@ -56,6 +61,9 @@ def convolve(
         return jnp.einsum(product, images, kernel[0, 0], precision=precision)
     if shifted and groups == images.shape[-1] == kernel.shape[-1]:
         return _depthwise(images, kernel[:, :, 0], stride, margins)
+    if shifted and train and groups == 1 and jax.device_count() == 1:
+        given = jnp.asarray(images), jnp.asarray(kernel)
+        return trained_convolution.convolve(*given, stride, margins)
     return lax.conv_general_dilated(
         jnp.asarray(images),
         jnp.asarray(kernel),

@@ -53,7 +53,7 @@ class Convolution(nn.Module):
     style: Style = Style()
 
     @nn.compact
-    def __call__(self, images: Array) -> jax.Array:
+    def __call__(self, images: Array, train: bool = False) -> jax.Array:
         dtype = self.style.dtype
         shape = (self.size, self.size, images.shape[-1] // self.groups, self.filters)
         scale = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
@@ -66,6 +66,7 @@ class Convolution(nn.Module):
             padding=self.style.padding,
             groups=self.groups,
             precision=self.style.precision,
+            train=train,
         )
         if self.bias:
             bias = self.param("bias", nn.initializers.zeros, (self.filters,))
@@ -100,7 +101,7 @@ class ConvNorm(nn.Module):
             bias=self.bias or not norm,
             style=self.style,
             name="conv",
-        )(images)
+        )(images, train)
         if norm:
             images = nn.BatchNorm(
                 use_running_average=not train,

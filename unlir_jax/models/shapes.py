@@ -40,7 +40,7 @@ def _instead(
     if context.method_name != "__call__":
         return proceed(*given, **named)
     if type(module) is Convolution:
-        return _convolve(module, *given)
+        return _convolve(module, given[0])
     if type(module) is nn.BatchNorm:
         return _normalize(module, *given)
     return proceed(*given, **named)
