@@ -31,14 +31,12 @@ rightly stand next to them.
 Expected: docs/results/interpretability.md has a small study. No figures are published
 for such a comparison.
 
-Time: on two CPU cores half an hour to train `cifar_resnet8` on 4,000 images of
-`synthetic_parts`, for each arm with a gradient of gradients; twenty seconds an image and
-network to score.
+Time: TIME
 """
 
 from unlir_jax.data import presets
+from unlir_jax.evaluation.study import settings as study
 from unlir_jax.runtime import config
-from unlir_jax.study import settings as study
 from unlir_jax.training import defaults
 
 # What each arm sets. `gradient_penalty` of weight 0 is the cross-entropy alone, for a
@@ -132,7 +130,9 @@ def _arms(given):
     names = usual if given.arms == "all" else given.arms.split("+")
     for name in names:
         if name not in ARMS:
-            raise ValueError(f"`arms` has {name!r}; expected some of {', '.join(ARMS)}.")
+            raise ValueError(
+                f"`arms` has {name!r}; expected some of {', '.join(ARMS)}."
+            )
     if given.seeds < 1:
         raise ValueError(f"`seeds`={given.seeds}; expected 1 or more.")
     found = {name: dict(ARMS[name]) for name in ("plain", *names)}

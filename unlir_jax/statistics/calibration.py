@@ -28,9 +28,19 @@ def negative_log_likelihood(
         >>> negative_log_likelihood(np.zeros((3, 2)), np.asarray([0, 1, 1]))
         0.6931471805599453
     """
+    return float(negative_log_likelihoods(logits, labels, temperature).mean())
+
+
+def negative_log_likelihoods(
+    logits: Array, labels: Array, temperature: float = 1.0
+) -> np.ndarray:
+    """Give -log p of the right class of each image, `[images]`, in nats.
+
+    Arguments and errors are those of `negative_log_likelihood`.
+    """
     scores, right = _checked(logits, labels)
     logs = _log_probabilities(scores, _checked_temperature(temperature))
-    return float(-logs[np.arange(len(right)), right].mean())
+    return -logs[np.arange(len(right)), right]
 
 
 def expected_calibration_error(

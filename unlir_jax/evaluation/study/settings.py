@@ -58,8 +58,9 @@ def study(root: str, arms: Mapping[str, Document], seeds: int) -> ConfigDict:
             "seed": 0,
             "batch_size": 16,
             "root": root,
-            # In which settings of their training arms may differ; the first arm is
-            # what others are compared with.
+            # The arm that all others are compared with.
+            "baseline": next(iter(arms)),
+            # What each arm sets in its training; all else is equal.
             "arms": own,
             "seeds": seeds,
             # Images of the test split that are scored, evenly spread; the temperature
