@@ -89,6 +89,8 @@ def get_config(argument=""):
     settings.optimizer.options = {"momentum": 0.9, "nesterov": True}
     settings.optimizer.learning_rate = 0.1
     settings.optimizer.weight_decay = 5e-4
+    # Of all arrays alike, for a B-cos network has no biases and scales.
+    settings.optimizer.table = ((".*", {}),)
     settings.optimizer.schedule.warmup = 0.1
     if data == "synthetic_parts":
         settings.data.options = {"classes": 10, "image_size": 64}
