@@ -28,10 +28,11 @@ Each network is scored as it was trained, and at a temperature that is fitted on
 images which are not scored. Scores of images that both networks of a pair classify
 rightly stand next to them.
 
-Expected: docs/results/interpretability.md has a small study. No figures are published
-for such a comparison.
+Expected: docs/results/interpretability.md has a first, small part of it. No figures are
+published for such a comparison, and the whole has not been run here.
 
-Time: TIME
+Time: on two shared CPU cores, `cifar_resnet8` at 32 pixels trained on 71 images a
+second in the plain arm, and on 12 with interpretable gradients.
 """
 
 from unlir_jax.data import presets

@@ -95,8 +95,8 @@ def fit_temperature(logits: Array, labels: Array) -> float:
         labels: `[images]`, integers in [0, classes).
 
     Returns:
-        The temperature with the least negative log-likelihood, in [0.01, 100]; an end
-        of that range where every image is right, or none is told apart.
+        The temperature with the least negative log-likelihood, in [0.01, 100]. Where
+        every image is right, it is one at which all is sure.
 
     Raises:
         ValueError: As `negative_log_likelihood`.

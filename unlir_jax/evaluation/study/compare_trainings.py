@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import jax
 import numpy as np
 
 from unlir_jax.core import finite
@@ -36,7 +37,8 @@ from unlir_jax.storage import files, paths
 
 CELLS, PAGE, SCORES = "cells.csv", "report.html", "networks"
 TRACES = (workdir.SUMMARY, SCORES, CELLS, PAGE)
-FREE = ("data.compare",)
+# Of the summary only: the scores are the same.
+SUMMARISED = ("statistics", "gallery")
 
 Progress = Callable[[str, float], None]
 
@@ -72,6 +74,11 @@ def prepare(settings: Settings) -> Task:
             makes no sense.
     """
     ranges.check(settings)
+    if jax.process_count() > 1:
+        raise ValueError(
+            f"A study runs in one process, not {jax.process_count()}; expected one: "
+            "evaluations of single networks can be distributed."
+        )
     trained = networks.find(settings)
     scores.check(settings)
     theirs = trained[0].settings["data"]
@@ -110,7 +117,7 @@ def run(
         FloatingPointError: A number is not finite.
     """
     folder, plain = paths.check(folder, "workdir"), config.to_dict(settings)
-    place = sharing.Place(folder, plain, FREE, plain, TRACES)
+    place = sharing.Place(folder, plain, SUMMARISED, plain, TRACES)
     done, task = sharing.check(place), prepare(settings)
     loaded = [_load(each) for each in task.trained]
     hashes = {
@@ -119,8 +126,7 @@ def run(
     }
     now = origins.describe(loaded[0], hashes, test=task.data)
     sharing.compare(place, now, "times")
-    written = all((folder / each).is_file() for each in (CELLS, PAGE))
-    if done is not None and written:
+    if done is not None and _is_whole(folder, done, plain):
         return StudyOutcome(done, f"Done before: {_result(folder)}")
     sharing.check_writable(folder)
     sharing.claim(place, now, "times")
@@ -154,6 +160,13 @@ def run(
         files.write_text(folder / PAGE, page)
         files.write_text(folder / workdir.SUMMARY, files.to_json(summary))
     return StudyOutcome(summary, f"Done: {_result(folder)}")
+
+
+def _is_whole(folder: Path, done: Record, plain: Record) -> bool:
+    """Tell whether a finished study has its files, and the same statistics."""
+    written = all((folder / each).is_file() for each in (CELLS, PAGE))
+    about = done.get("about", {})
+    return written and all(about.get(each) == plain[each] for each in SUMMARISED)
 
 
 def _load(trained: Trained) -> Pretrained:
@@ -253,6 +266,7 @@ def _about(task: Task, network: Pretrained) -> Record:
         "methods": list(settings.methods),
         "metrics": list(settings.metrics),
         "statistics": settings.statistics.to_dict(),
+        "gallery": settings.gallery,
         "versions": files.versions(),
     }
 
