@@ -29,7 +29,15 @@ LEVELS = (
 )
 LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 # What a command does stands in one function that is read from top to bottom.
-JOBS = ("train", "evaluate", "explain", "retrieve", "adapt", "describe_parts")
+JOBS = (
+    "train",
+    "evaluate",
+    "explain",
+    "retrieve",
+    "adapt",
+    "describe_parts",
+    "compare_trainings",
+)
 
 
 @functools.cache

@@ -27,6 +27,7 @@ KINDS = (
 )
 # They have no norms of batches, and tests of their own.
 WITHOUT_BATCHES = "VisionTransformer", "Swin", "ConvNeXt", "CaiT", "XCiT"
+WITHOUT_BATCHES += ("BCosNet",)
 DECISIONS = {
     "descriptors": {"parts": 4},
     "bag": {"parts": 4},

@@ -74,12 +74,15 @@ def run(arguments: argparse.Namespace) -> int:
     with extras.needed("train"):
         importlib.import_module("grain")
     from unlir_jax.evaluation import settings as names
+    from unlir_jax.evaluation.study import settings as studies
     from unlir_jax.runtime import config, mesh
 
     score = [] if arguments.score is None else [f"score={arguments.score}"]
     own = [] if arguments.model is None else [f"{MODEL}={arguments.model}"]
     overrides = [*score, *names.renamed(arguments.overrides), *own]
     settings = config.load(arguments.config, overrides)
+    if studies.kind(settings) == studies.KIND:
+        return _study(settings, arguments)
     if arguments.maps is not None:
         settings.maps = arguments.maps
     mesh.join_processes()
@@ -96,6 +99,28 @@ def run(arguments: argparse.Namespace) -> int:
     if outcome.summary is not None:
         places = finished.named(config.to_dict(settings))
         finished.note(asked, folder, outcome.message, "Done before: ", places)
+    return console.DONE
+
+
+def _study(settings: "ConfigDict", arguments: argparse.Namespace) -> int:
+    """Compare networks that were trained in several ways."""
+    from unlir_jax.evaluation.study import compare_trainings
+    from unlir_jax.runtime import config
+
+    if arguments.maps is not None or arguments.json:
+        raise ValueError(
+            "--maps and --json are of evaluations, but this config compares "
+            "trainings; expected neither."
+        )
+    if arguments.dry_run:
+        task = compare_trainings.prepare(settings)
+        console.say(config.text(settings))
+        console.say(f"\n{len(task.trained)} networks, {len(task.places.scored)} images")
+        return console.DONE
+    with options.progress(arguments) as progress:
+        outcome = compare_trainings.run(settings, arguments.workdir, progress=progress)
+    if not arguments.quiet:
+        console.say(outcome.message)
     return console.DONE
 
 

@@ -175,19 +175,7 @@ def evaluation() -> ConfigDict:
             "batch_size": 16,
             # Of each process; 0: all there are.
             "devices": 0,
-            # A name of `unlir models`, or the workdir of a training; where it is cut,
-            # "" for its last maps. `random_labels` are the weights of the same network
-            # trained on random labels, for the sanity check of that name.
-            "model": {
-                "name": "efficientnet_lite0",
-                "weights": config_dict.placeholder(str),
-                # Of a file with several: what stands before their names.
-                "weights_key": "",
-                "layer": "",
-                # Of CLIP and SigLIP: a file of texts, which are the classes.
-                "texts": "",
-                "random_labels": config_dict.placeholder(str),
-            },
+            "model": _model(),
             "data": _data(),
             # Which class is explained: the data's own ("true"), the "predicted" one, or
             # the "numbers" with which the names of images begin.
@@ -216,6 +204,24 @@ def evaluation() -> ConfigDict:
             "gallery": 3,
         }
     )
+
+
+def _model() -> dict:
+    return {
+        # A name of `unlir models`, or the workdir of a training; where it is cut, ""
+        # for its last maps. `random_labels` are the weights of the same network
+        # trained on random labels, for the sanity check of that name.
+        "name": "efficientnet_lite0",
+        "weights": config_dict.placeholder(str),
+        # Of a file with several: what stands before their names.
+        "weights_key": "",
+        "layer": "",
+        # Divisor of the logits, see `models.temperature`.
+        "temperature": 1.0,
+        # Of CLIP and SigLIP: a file of texts, which are the classes.
+        "texts": "",
+        "random_labels": config_dict.placeholder(str),
+    }
 
 
 def _conditions() -> dict:

@@ -16,7 +16,13 @@ from unlir_jax.explanation.scoring import Scorer
 from unlir_jax.metrics import spec
 from unlir_jax.metrics.sanity.redrawn import redraw
 from unlir_jax.metrics.spec import EXPLAINING
-from unlir_jax.models import factories, pretrained, reading_order, wrapping
+from unlir_jax.models import (
+    factories,
+    pretrained,
+    reading_order,
+    temperature,
+    wrapping,
+)
 from unlir_jax.models.part_network import PartNet
 from unlir_jax.part_report import panels
 from unlir_jax.runs import origins, workdir
@@ -276,7 +282,7 @@ def _load(settings: Settings, weights: str | None) -> pretrained.Pretrained:
             f"`data.image_size`={data.image_size}, but the network of `model.name`="
             f"{model.name!r} takes {network.image_size}; expected 0 or that."
         )
-    return network
+    return temperature.divided(network, model.get("temperature", 1.0))
 
 
 def _order(network: pretrained.Pretrained, wanted: bool) -> tuple[str, ...]:
@@ -306,7 +312,8 @@ def _others(
         further[origins.CODE] = network.code
     if "redrawn" in wanted:
         key = jax.random.key(settings.seed)
-        found["redrawn"] = redraw(network.variables, key)
+        drawn = redraw(network.variables, key)
+        found["redrawn"] = temperature.restored(drawn, network.variables)
     if "random_labels" in wanted:
         model = settings.model
         if not model.random_labels:

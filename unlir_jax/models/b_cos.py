@@ -5,6 +5,7 @@ and B-cos Alignment for Inherently Interpretable CNNs and Vision Transformers, T
 2024. They show whether explainers and metrics find what is known to be right.
 """
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from unlir_jax.models import layers
+from unlir_jax.models import backbone, layers
 from unlir_jax.models.layers import Style
 from unlir_jax.types import Array, Images, Labels, Variables
 
@@ -179,3 +180,16 @@ def contributions(module: BCosNet) -> Callable[..., jax.Array]:
         return compute(variables, images, labels)
 
     return explain
+
+
+backbone.register(
+    "b_cos_small",
+    backbone.Network(
+        functools.partial(BCosNet, num_classes=10),
+        "layer3",
+        95_168,
+        image_size=32,
+        crop=1.0,
+        classes=10,
+    ),
+)

@@ -18,6 +18,7 @@ from unlir_jax.models import cait as cait
 from unlir_jax.models import xcit as xcit
 from unlir_jax.models import convnext as convnext
 from unlir_jax.models import swin as swin
+from unlir_jax.models import b_cos as b_cos
 
 # isort: on
 from unlir_jax.models.backbone import NETWORKS, Network

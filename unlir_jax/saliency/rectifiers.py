@@ -168,6 +168,12 @@ def replace(
     return replaced
 
 
+def has_any(function: Callable[..., Any], *example: Any) -> bool:
+    """Tell whether a function has a ReLU, ReLU6, GELU or SiLU, see `replace`."""
+    jaxpr = jax.make_jaxpr(function)(*example).jaxpr
+    return contains(jaxpr, [None] * len(jaxpr.invars), smooth=True)
+
+
 def bodies(equation: Any) -> list[Any]:
     """List the sequences of equations inside of an equation."""
     found = []

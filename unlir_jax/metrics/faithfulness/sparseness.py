@@ -6,11 +6,12 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
 from unlir_jax import maps, split
 from unlir_jax.core import choices
 from unlir_jax.metrics.spec import MAP, RANGE, SIGNS, metric
-from unlir_jax.types import Metric, Saliency, SplitModel
+from unlir_jax.types import Array, Metric, PerImage, Saliency, SplitModel
 
 
 @metric(
@@ -176,20 +177,44 @@ def _of_map(
     return score
 
 
-def _gini(saliency: Saliency, size: tuple[int, int]) -> jax.Array:
-    enlarged = maps.resize(saliency, size)
-    flat = maps.is_flat(enlarged)
-    values = jnp.sort(jnp.abs(enlarged).reshape((len(enlarged), -1)), axis=1)
+def gini_index(values: Float[Array, "batch count"]) -> PerImage:
+    """Measure how unequal magnitudes are: the Gini index of `|values|` in each row.
+
+    With the n magnitudes in rising order, sum_i (2 i - n - 1) v_i / (n sum_i v_i).
+
+    Args:
+        values: `[batch, count]`, finite.
+
+    Returns:
+        `[batch]` in [0, 1 - 1 / count]: 0 where all are equal, or zero; the most where
+        one holds everything.
+
+    References:
+        Hurley & Rickard, *Comparing Measures of Sparsity*, IEEE Transactions on
+        Information Theory 2009.
+
+    Example:
+        >>> import numpy as np
+        >>> gini_index(np.asarray([[1.0, -1.0], [0.0, 3.0]])).tolist()
+        [0.0, 0.5]
+    """
+    rows = jnp.sort(jnp.abs(jnp.asarray(values)), axis=1)
     # Large or tiny values would leave the range of float32 when summed.
-    largest = jnp.where(flat, 1, values[:, -1])[:, None]
-    values = values / largest
-    count = values.shape[1]
+    largest = rows[:, -1:]
+    rows = rows / jnp.where(largest > 0, largest, 1)
+    count = rows.shape[1]
     weights = (2 * np.arange(1, count + 1) - count - 1) / count
     # The sorted values sum with weights of both signs: the mean is taken out first.
-    centred = values - jnp.mean(values, axis=1, keepdims=True)
-    total = jnp.sum(values, axis=1)
-    upper = jnp.sum(centred * jnp.asarray(weights, values.dtype)[None], axis=1)
-    return jnp.where(flat, 0, upper / jnp.where(flat, 1, total))
+    centred = rows - jnp.mean(rows, axis=1, keepdims=True)
+    total = jnp.sum(rows, axis=1)
+    upper = jnp.sum(centred * jnp.asarray(weights, rows.dtype)[None], axis=1)
+    return upper / jnp.where(total > 0, total, 1)
+
+
+def _gini(saliency: Saliency, size: tuple[int, int]) -> jax.Array:
+    enlarged = maps.resize(saliency, size)
+    found = gini_index(enlarged.reshape((len(enlarged), -1)))
+    return jnp.where(maps.is_flat(enlarged), 0, found)
 
 
 def _shares(saliency: Saliency, size: tuple[int, int]) -> jax.Array:

@@ -1,0 +1,1 @@
+"""Studies: networks that were trained in several ways, scored alike and compared."""

@@ -1,0 +1,86 @@
+"""Every setting of a study; configs change some of them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from unlir_jax.core.document_types import Document
+
+KIND = "study"
+CAMS = (
+    *("grad_cam", "grad_cam_plus_plus", "score_cam"),
+    *("ablation_cam", "xgrad_cam", "layer_cam"),
+)
+FAITHFULNESS = (
+    *("average_drop", "average_gain", "average_increase"),
+    *("insertion", "deletion"),
+)
+SANITY = ("cascading_randomization", "cascading_randomization@spearman")
+
+
+def name(arm: str, seed: int) -> str:
+    """Name the folder of a trained network, and its variant of the sweep."""
+    return f"{arm}-{seed}"
+
+
+def kind(settings: ConfigDict) -> str:
+    """Tell what a config evaluates: `study`, or `evaluation`, as one without `kind`.
+
+    Raises:
+        ValueError: There is no such kind.
+    """
+    found = settings.get("kind", "evaluation")
+    if found not in (KIND, "evaluation"):
+        raise ValueError(
+            f"`kind`={found!r}; expected {KIND!r}, or a config of an evaluation."
+        )
+    return found
+
+
+def study(root: str, arms: Mapping[str, Document], seeds: int) -> ConfigDict:
+    """Give the settings, for a config file to fill in.
+
+    Args:
+        root: Folder of the workdirs, see `name`.
+        arms: What each arm sets in its training, `{"mixup": {"objective.mixup": 0.2}}`;
+            the first is what all others are compared with.
+        seeds: Number of seeds, from 0 on.
+    """
+    own: dict[str, Any] = {
+        arm: tuple(f"{key}={value}" for key, value in sets.items())
+        for arm, sets in arms.items()
+    }
+    return ConfigDict(
+        {
+            "kind": KIND,
+            # Of random maps, intervals and redrawn layers.
+            "seed": 0,
+            "batch_size": 16,
+            "root": root,
+            # The arm that all others are compared with.
+            "baseline": next(iter(arms)),
+            # What each arm sets in its training; all else is equal.
+            "arms": own,
+            "seeds": seeds,
+            # Images of the test split that are scored, evenly spread; the temperature
+            # is fitted on half of the others, all but these measure calibration.
+            "images": 100,
+            # What is explained: Grad-CAM of the last layer, …; and by what it is
+            # scored. Where the data has masks or boxes, `localization` is measured too.
+            "methods": (*CAMS, "opti_cam"),
+            "method_options": {},
+            "metrics": FAITHFULNESS,
+            "metric_options": {},
+            "localization": "energy_pointing_game",
+            # Of the sanity checks, which redraw layers.
+            "sanity": {
+                "images": 32,
+                "methods": ("gradient", "grad_cam"),
+                "metrics": SANITY,
+            },
+            "statistics": {"confidence": 0.95, "resamples": 10_000},
+            # Images in the report.
+            "gallery": 6,
+        }
+    )

@@ -1,0 +1,185 @@
+"""The report of a study: images side by side, and each arm next to the baseline."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from PIL import Image
+
+from unlir_jax import metrics
+from unlir_jax.core.document_types import Document, Record
+from unlir_jax.report import html, words
+
+SIDE = 144
+"""Side in pixels of images that stand next to each other."""
+FEW_SEEDS = 5
+CONDITIONS = {
+    "as_trained": "As trained",
+    "calibrated": "At the fitted temperature",
+    "both_right": "At the fitted temperature, images that both classify rightly",
+}
+TITLES = {
+    "network/accuracy": "Accuracy",
+    "network/nll": "Negative log-likelihood",
+    "network/nll_calibrated": "Negative log-likelihood, at the fitted temperature",
+    "loss/gradient_cosine": "Cosine of plain and guided gradient",
+    "loss/gradient_total_variation": "Total variation of the input gradient",
+    "loss/gradient_gini": "Gini index of the input gradient",
+}
+FRACTIONS = ("network/accuracy",)
+FACTS = (
+    *("accuracy", "nll", "ece", "temperature"),
+    *("nll_calibrated", "ece_calibrated"),
+)
+
+
+class Row(NamedTuple):
+    """Hold one image of the page.
+
+    Attributes:
+        title: Name of its class.
+        picture: The image as networks see it.
+        maps: By arm and kind of map, the map over the image.
+    """
+
+    title: str
+    picture: Image.Image
+    maps: dict[str, dict[str, Image.Image]]
+
+
+def page(summary: Document, rows: Sequence[Row]) -> str:
+    """Put the page together.
+
+    Args:
+        summary: All that `summary.json` says, see `study.comparison.compare`.
+        rows: Images with the maps of each arm.
+    """
+    about = summary["about"]
+    others = [arm for arm in about["arms"] if arm != about["baseline"]]
+    kinds = list(next(iter(rows[0].maps.values()))) if rows else []
+    return html.render(
+        "study.html",
+        title=f"{len(about['arms'])} ways to train {about['model']}",
+        command="unlir evaluate",
+        version=about["versions"]["unlir_jax"],
+        about=about,
+        kinds=kinds,
+        images=[_image(row, about["arms"]) for row in rows],
+        networks=[_network(each) for each in summary["networks"]],
+        arms=[_arm(summary, arm) for arm in others],
+        cautions=_cautions(about),
+    )
+
+
+def number(cell: str, value: float | None, *, signed: bool = False) -> str:
+    """Print a value of a cell: fractions per cent, others with three digits."""
+    if value is None:
+        return "–"
+    sign = "+" if signed and value > 0 else ""
+    name = cell.rpartition("/")[2]
+    known = name.partition("@")[0] in metrics.SPECS
+    if known:
+        return sign + words.number(name, value)
+    return sign + (words.percent(value) if cell in FRACTIONS else f"{value:.3g}")
+
+
+def _image(row: Row, arms: Sequence[str]) -> Record:
+    def shown(picture: Image.Image, text: str) -> html.Markup:
+        small = picture.copy()
+        resample = Image.Resampling.LANCZOS
+        if max(small.size) < SIDE:
+            resample = Image.Resampling.NEAREST
+        return html.image(small.resize((SIDE, SIDE), resample), text)
+
+    return {
+        "title": row.title,
+        "picture": shown(row.picture, row.title),
+        "cells": [
+            [
+                shown(drawn, f"{kind} of {arm} on {row.title}")
+                for kind, drawn in row.maps[arm].items()
+            ]
+            for arm in arms
+        ],
+    }
+
+
+def _network(facts: Document) -> tuple[str, list[str]]:
+    cells = [number(f"network/{name}", facts[name]) for name in FACTS]
+    return f"{facts['arm']}, seed {facts['seed']}", cells
+
+
+def _arm(summary: Document, arm: str) -> Record:
+    """Give the tables of one arm."""
+    about, cells = summary["about"], summary["cells"]
+    own = [each for each in cells if each["arm"] == arm]
+    tables = []
+    for condition, title in CONDITIONS.items():
+        here = {e["cell"]: e for e in own if e["condition"] == condition}
+        rows = [
+            (words.method_title(method), found)
+            for method in about["methods"]
+            if any(
+                found := [_said(here.get(f"{method}/{m}")) for m in about["metrics"]]
+            )
+        ]
+        tables.append({"title": title, "rows": rows})
+    grid = {f"{m}/{n}" for m in about["methods"] for n in about["metrics"]}
+    return {
+        "name": arm,
+        "sets": ", ".join(about["sets"][arm]) or "nothing",
+        "heads": [
+            f"{words.metric_title(name)} {words.arrow(name)}"
+            for name in about["metrics"]
+        ],
+        "tables": tables,
+        "others": [_other(each) for each in own if each["cell"] not in grid],
+        "signs": [
+            _sign(each)
+            for each in summary["signs"]
+            if each["arm"] == arm and each["metric"] == "all"
+        ],
+    }
+
+
+def _said(cell: Document | None) -> Record | None:
+    if cell is None:
+        return None
+    name = cell["cell"]
+    low, high, mean = (
+        number(name, cell[key], signed=True) for key in ("low", "high", "difference")
+    )
+    return {"text": f"{mean} [{low}, {high}]", "verdict": cell["verdict"]}
+
+
+def _other(cell: Document) -> tuple[str, list[object]]:
+    """Give the row of a cell that is no score of the methods that are compared."""
+    name = cell["cell"]
+    method, _, metric = name.partition("/")
+    title = TITLES.get(name)
+    if title is None:
+        title = f"{words.method_title(method)}: {words.metric_title(metric)}"
+    values = [number(name, cell[key]) for key in ("baseline", "mean")]
+    return title, [CONDITIONS[cell["condition"]], *values, _said(cell)]
+
+
+def _sign(found: Document) -> tuple[str, list[str]]:
+    return CONDITIONS[found["condition"]], [
+        f"{found['improved']} of {found['changed']}",
+        f"{found['p_value']:.2g}",
+        str(found["better"]),
+        str(found["worse"]),
+    ]
+
+
+def _cautions(about: Mapping[str, Document]) -> list[str]:
+    seeds = about["seeds"]
+    found = [
+        "Sign tests take cells to be independent, which cells of the same images are "
+        "not: their p-values are too small."
+    ]
+    if isinstance(seeds, int) and seeds < FEW_SEEDS:
+        found.append(
+            f"{'One seed says' if seeds == 1 else f'{seeds} seeds say'} little about "
+            f"further ones; take {FEW_SEEDS} or more."
+        )
+    return found
