@@ -75,9 +75,8 @@ def apgd(
         the loss, and whole numbers of steps are rounded down. Without `stop_early` an
         image that deceives goes before one with a higher loss that does not.
     """
-    step = _step(
-        model, losses.resolve(loss), norm, epsilon, steps, stop_early, quantise
-    )
+    raised = losses.resolve(loss)
+    step = _step(model, raised, norm, epsilon, steps, stop_early, quantise)
 
     def run(variables, images, aim, start, done, seen):
         state = _begin(start, done, seen, epsilon)
