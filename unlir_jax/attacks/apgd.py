@@ -137,7 +137,7 @@ class State(NamedTuple):
 
 
 @jax.jit
-def _begin(start: jax.Array, done: jax.Array, seen: search.Seen, epsilon: float):
+def _begin(start: jax.Array, done: jax.Array, seen: search.Seen, epsilon: PyTree):
     count = len(start)
     lowest = jnp.full(count, -jnp.inf, start.dtype)
     no = jnp.zeros(count, bool)

@@ -157,7 +157,7 @@ def _shrunk(sizes: jax.Array, room: jax.Array, radius: jax.Array) -> jax.Array:
 
 
 def random_point(
-    keys: jax.Array, originals: PyTree, epsilon: float, norm: str
+    keys: jax.Array, originals: PyTree, epsilon: PyTree, norm: str
 ) -> jax.Array:
     """Draw a point of the ball around each image, uniformly, and clip it to [0, 1].
 

@@ -87,7 +87,7 @@ _point = jax.jit(norms.random_point, static_argnames="norm")
 
 
 @jax.jit
-def _numbered(keys: jax.Array, number: int) -> jax.Array:
+def _numbered(keys: jax.Array, number: PyTree) -> jax.Array:
     return jax.vmap(lambda key: jax.random.fold_in(key, number))(keys)
 
 
