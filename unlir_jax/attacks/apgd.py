@@ -44,7 +44,7 @@ def apgd(
     Steps begin with `2 epsilon`. At checkpoints, which lie 22 % of all steps apart at
     first and 6 % at last, steps are halved where fewer than 75 % of them raised the
     loss, or where neither steps nor the best loss have changed since the checkpoint
-    before. The search goes on from the best point then (Algorithm 1).
+    before. The search continues from the best point then (Algorithm 1).
 
     Args:
         model: The network.
@@ -214,7 +214,7 @@ def _wide(values: jax.Array) -> jax.Array:
 
 
 def _ranked(state: State, found: search.Slope, aim: losses.Aim) -> State:
-    """Remember the point at hand where it is the best."""
+    """Remember the point of this pass where it is the best."""
     higher = found.loss > state.highest
     success = losses.succeeded(found.logits, aim)
     better = (success & ~state.kept_success) | (
