@@ -4,8 +4,8 @@
     python docs/tables.py --check  # names the pages that are not up to date
 
 A block begins with `<!-- generated: methods -->`, where `metrics` and `attacks` are the
-others, and ends with `<!-- end -->`. In README.md it has a line each family, elsewhere a
-line each method, metric or attack.
+others, and ends with `<!-- end -->`. In README.md it has a line each family, elsewhere
+a line each method, metric or attack.
 """
 
 import re
