@@ -7,7 +7,7 @@ import pytest
 from attack_worlds import DIGITS, SMALL, digits, peers, small
 
 from unlir_jax import attacks, split
-from unlir_jax.attacks import visibility
+from unlir_jax.attacks import losses, visibility
 
 EPSILON = {"linf": 0.02, "l2": 0.4}
 CASES = [
@@ -122,26 +122,45 @@ def test_colour_differences_equal_the_published_ones(x64):
         np.testing.assert_allclose(found, table[:, 6], atol=5.1e-5)
 
 
+NEAR = 2000
+"""Digits that the stronger attacks try: those that FGSM brings nearest to an error."""
+
+
+@pytest.fixture(scope="module")
+def hardest(shared):
+    """Give weights, and the digits with labels, those first that FGSM moves most."""
+    weights, images, labels = digits(shared)
+    found = attacks.fgsm(DIGITS, epsilon=0.1)(weights, images, labels)
+    logits = np.array(split.whole(DIGITS)(weights, found))
+    aim = losses.Aim(jnp.asarray(labels))
+    order = np.argsort(-np.asarray(losses.margin(jnp.asarray(logits), aim)))
+    return weights, images[order], labels[order]
+
+
 @pytest.mark.golden
 @pytest.mark.parametrize(
     ("name", "settings", "least"),
     [
-        ("fgsm", {}, 0.039),
-        ("mi_fgsm", {}, 0.039),
-        ("pgd", {"stop_early": True, "steps": 20}, 0.041),
-        ("apgd", {"steps": 30}, 0.041),
+        ("fgsm", {}, 390),
+        ("mi_fgsm", {}, 390),
+        ("pgd", {"stop_early": True}, 405),
+        ("apgd", {"steps": 50}, 405),
+        ("apgd", {"steps": 50, "loss": "margin", "restarts": 2}, 410),
     ],
 )
-def test_no_attack_passes_the_proven_bound(shared, name, settings, least):
+def test_no_attack_passes_the_proven_bound(hardest, name, settings, least):
     """Hold errors of the provable network at 0.1 against its authors' README.
 
-    Clean 1.8 %, FGSM 3.9 %, PGD 4.1 %, and by proof no attack beyond 5.8 %.
+    Of 10,000 digits it errs on 180, on 390 under FGSM, on 410 under PGD, and by proof
+    on no more than 580 whatever the attack.
     """
-    weights, images, labels = digits(shared)
+    weights, images, labels = hardest
     clean = np.asarray(split.whole(DIGITS)(weights, images)).argmax(1) != labels
-    assert clean.mean() == 0.018
+    assert len(clean) == 10_000 and clean.sum() == 180
+    chosen = weights, images[:NEAR], labels[:NEAR]
     attack = attacks.ATTACKS[name](DIGITS, epsilon=0.1, **settings)
-    found = attack(weights, images, labels, key=jax.random.key(0))
-    told = attacks.outcome(DIGITS)(weights, images, found, labels)
+    found = attack(*chosen, key=jax.random.key(0))
+    told = attacks.outcome(DIGITS)(weights, chosen[1], found, chosen[2])
     assert told["linf"].max() <= 0.1 + 1e-6
-    assert least - 5e-4 <= np.mean(told["success"]) <= 0.058
+    assert not clean[NEAR:].any()
+    assert least <= np.sum(told["success"]) <= 580
