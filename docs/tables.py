@@ -1,11 +1,11 @@
-"""Tables of explainers and metrics in the documentation, from their specs.
+"""Tables of explainers, metrics and attacks in the documentation, from their specs.
 
     python docs/tables.py          # fills the blocks of every page
     python docs/tables.py --check  # names the pages that are not up to date
 
-A block begins with `<!-- generated: methods -->` or `<!-- generated: metrics -->` and
-ends with `<!-- end -->`. In README.md it has a line each family, elsewhere a line each
-method or metric.
+A block begins with `<!-- generated: methods -->`, where `metrics` and `attacks` are the
+others, and ends with `<!-- end -->`. In README.md it has a line each family, elsewhere
+a line each method, metric or attack.
 """
 
 import re
@@ -13,11 +13,11 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from unlir_jax import metrics, saliency
+from unlir_jax import attacks, metrics, saliency
 
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(
-    r"(<!-- generated: (methods|metrics) -->\n).*?(<!-- end -->)", re.DOTALL
+    r"(<!-- generated: (methods|metrics|attacks) -->\n).*?(<!-- end -->)", re.DOTALL
 )
 FAMILIES = {
     "cam": ("class activation maps", "1 to thousands"),
@@ -106,6 +106,21 @@ def all_metrics() -> str:
     return _table(heading, rows)
 
 
+def all_attacks() -> str:
+    """List the attacks, a line each."""
+    rows = [
+        (
+            f"`{name}`",
+            ", ".join(f"`{norm}`" for norm in spec.norms),
+            {"budget": "`epsilon`", "minimal": "none"}[spec.kind],
+            spec.passes,
+            spec.source,
+        )
+        for name, spec in attacks.SPECS.items()
+    ]
+    return _table(("name", "norms", "budget", "network passes", "source"), rows)
+
+
 def metrics_by_question() -> str:
     """List the metrics, a line each family."""
     families: dict[str, list[metrics.MetricSpec]] = {}
@@ -132,6 +147,7 @@ def fill(text: str, short: bool = False) -> str:
         tables = {"methods": methods, "metrics": metrics_by_question}
     else:
         tables = {"methods": all_methods, "metrics": all_metrics}
+    tables["attacks"] = all_attacks
     return BLOCK.sub(lambda found: f"{found[1]}{tables[found[2]]()}{found[3]}", text)
 
 

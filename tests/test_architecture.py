@@ -17,7 +17,7 @@ LEVELS = (
     ("tree", "core", "statistics"),
     ("storage", "maps"),
     ("split",),
-    ("weights", "data", "runtime", "saliency", "metrics"),
+    ("weights", "data", "runtime", "saliency", "metrics", "attacks"),
     ("runs", "models"),
     ("report", "features", "pruning"),
     ("objectives",),

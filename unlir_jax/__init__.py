@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.2.0"
 
 if TYPE_CHECKING:
-    from unlir_jax import maps, metrics, saliency, split, tree, types
+    from unlir_jax import attacks, maps, metrics, saliency, split, tree, types
     from unlir_jax.models.pretrained import Pretrained, load
     from unlir_jax.models.wrapping import wrap
     from unlir_jax.models.zero_shot import zero_shot
@@ -17,6 +17,7 @@ __all__ = [
     "Features",
     "Pretrained",
     "SplitModel",
+    "attacks",
     "load",
     "maps",
     "metrics",

@@ -1,0 +1,153 @@
+"""Write network.npz beside this file: attacks of peers on a small random network.
+
+    python make_attacks.py
+
+Needs torch, foolbox, adv-lib and scikit-image; README.md names the versions. All is
+float64, and nothing starts at random, so that images can be compared.
+"""
+
+import pathlib
+
+import foolbox
+import numpy as np
+import torch
+from adv_lib.attacks import auto_pgd, projected_gradient_descent
+from skimage.color import deltaE_ciede2000, rgb2lab
+from skimage.metrics import structural_similarity
+from torch import nn
+
+HERE = pathlib.Path(__file__).parent
+IMAGES, SIDE, CLASSES = 12, 12, 5
+EPSILON = {"linf": 0.02, "l2": 0.4}
+STEPS = 10
+torch.set_default_dtype(torch.float64)
+torch.set_num_threads(1)
+
+
+def made_network() -> nn.Sequential:
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(8, 12, 3, stride=2, padding=1),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(12 * (SIDE // 2) ** 2, CLASSES),
+    )
+    for parameter in network.parameters():
+        parameter.data *= 2
+    return network.eval()
+
+
+def made_images() -> torch.Tensor:
+    generator = torch.Generator().manual_seed(1)
+    coarse = torch.rand((IMAGES, 3, 4, 4), generator=generator)
+    smooth = nn.functional.interpolate(coarse, size=SIDE, mode="bicubic")
+    return (smooth.clamp(0, 1) * 255).round() / 255
+
+
+def with_foolbox(network, images, labels, targets):
+    """Run the attacks of foolbox, `{name: images}`."""
+    model = foolbox.PyTorchModel(network, bounds=(0, 1))
+    attacks = foolbox.attacks
+    every = {"rel_stepsize": 1 / STEPS, "steps": STEPS, "random_start": False}
+    quarter = every | {"rel_stepsize": 2.5 / STEPS}
+    listed = {
+        "fgsm linf": attacks.LinfFastGradientAttack(),
+        "fgsm l2": attacks.L2FastGradientAttack(),
+        "bim linf": attacks.LinfBasicIterativeAttack(**every),
+        "bim l2": attacks.L2BasicIterativeAttack(**every),
+        "pgd linf": attacks.LinfPGD(**quarter),
+        "pgd l2": attacks.L2PGD(**quarter),
+    }
+    found = {}
+    for name, attack in listed.items():
+        epsilon = EPSILON[name.split()[1]]
+        found[name] = attack(model, images, labels, epsilons=epsilon)[1]
+    reached = foolbox.criteria.TargetedMisclassification(targets)
+    for name in ("pgd linf", "pgd l2"):
+        epsilon = EPSILON[name.split()[1]]
+        _, clipped, _ = listed[name](model, images, reached, epsilons=epsilon)
+        found[f"{name} targeted"] = clipped
+    return found
+
+
+def momentum(network, images, labels):
+    """Follow Eq. 6 and 7 of Dong et al. in torch, as no peer here takes the l1 norm."""
+    found, total, epsilon = images.clone(), torch.zeros_like(images), EPSILON["linf"]
+    for _ in range(STEPS):
+        given = found.clone().requires_grad_()
+        loss = nn.functional.cross_entropy(network(given), labels, reduction="sum")
+        (gradient,) = torch.autograd.grad(loss, given)
+        total += gradient / gradient.abs().sum((1, 2, 3), keepdim=True)
+        found = found + epsilon / STEPS * total.sign()
+        found = found.clamp(images - epsilon, images + epsilon).clamp(0, 1)
+    return found
+
+
+def with_adv_lib(network, images, labels, targets):
+    """Run APGD from the images themselves; it gives the point with the highest loss."""
+    found = {}
+    for norm, order in (("linf", float("inf")), ("l2", 2)):
+        for loss in ("ce", "dlr"):
+            for targeted in (False, True):
+                best = auto_pgd._apgd(
+                    network,
+                    images,
+                    targets if targeted else labels,
+                    torch.full((IMAGES,), EPSILON[norm]),
+                    order,
+                    x_init=images,
+                    targeted=targeted,
+                    n_iter=30,
+                    loss_function=loss,
+                )[0]
+                found[f"apgd {norm} {loss}{' targeted' * targeted}"] = best
+    return found
+
+
+def main() -> None:
+    network, images = made_network(), made_images()
+    labels = network(images).argmax(1)
+    targets = (labels + 1) % CLASSES
+    given = network, images, labels
+    found = with_foolbox(*given, targets) | {"mi_fgsm linf": momentum(*given)}
+    found |= with_adv_lib(*given, targets)
+    pgd = projected_gradient_descent.pgd_linf
+    first = pgd(*given, EPSILON["linf"], steps=STEPS, random_init=False)
+    arrays = {
+        f"network/{name}": value.numpy() for name, value in network.state_dict().items()
+    }
+    arrays |= {"images": images, "labels": labels, "targets": targets}
+    arrays["adv_lib success"] = network(first).argmax(1) != labels
+    for name, changed in found.items():
+        goal = targets if "targeted" in name else labels
+        predicted = network(changed).argmax(1)
+        success = predicted == goal if "targeted" in name else predicted != goal
+        print(f"{name:28s} {int(success.sum()):3d} of {IMAGES}")
+        arrays[f"images/{name}"] = changed
+        arrays[f"success/{name}"] = success
+    arrays = {name: np.asarray(value) for name, value in arrays.items()}
+    one, other = (
+        arrays[name].transpose(0, 2, 3, 1) for name in ("images", "images/fgsm linf")
+    )
+    arrays["ssim"] = np.asarray(
+        [
+            structural_similarity(
+                *pair,
+                gaussian_weights=True,
+                sigma=1.5,
+                use_sample_covariance=False,
+                data_range=1,
+                channel_axis=2,
+            )
+            for pair in zip(one, other, strict=True)
+        ]
+    )
+    colours = deltaE_ciede2000(rgb2lab(one), rgb2lab(other))
+    arrays["ciede2000"] = colours.mean((1, 2))
+    np.savez_compressed(HERE / "network.npz", **arrays)
+
+
+if __name__ == "__main__":
+    main()

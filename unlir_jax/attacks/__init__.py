@@ -1,0 +1,25 @@
+"""Attacks: factories of functions that change images so that a network errs.
+
+Importing an attack registers it. The order of the imports is that of lists and tables.
+"""
+
+# isort: off
+from unlir_jax.attacks import losses as losses
+from unlir_jax.attacks.fgsm import fgsm as fgsm
+from unlir_jax.attacks.bim import bim as bim
+from unlir_jax.attacks.mi_fgsm import mi_fgsm as mi_fgsm
+from unlir_jax.attacks.pgd import pgd as pgd
+from unlir_jax.attacks.apgd import apgd as apgd
+from unlir_jax.attacks.outcome import (
+    outcome as outcome,
+    summary as summary,
+)
+from unlir_jax.attacks.spec import (
+    ATTACKS as ATTACKS,
+    Attack as Attack,
+    Attacked as Attacked,
+    AttackSpec as AttackSpec,
+    SPECS as SPECS,
+    SYNONYMS as SYNONYMS,
+    attack as attack,
+)

@@ -1,0 +1,62 @@
+"""Levels of stored images: rounding that survives PNG and keeps the budget."""
+
+import jax
+import jax.numpy as jnp
+
+from unlir_jax.attacks import norms
+from unlir_jax.attacks.checks import levels_of
+from unlir_jax.types import Images
+
+TOLERANCE = 1e-3
+"""Share of a level by which float32 may miss it."""
+
+
+def rounded(images: Images, levels: int = 256) -> jax.Array:
+    """Round images in [0, 1] to levels, such as the 256 of a PNG.
+
+    Values are rounded, never cut: 13.999999 levels are 14.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from unlir_jax.attacks import quantisation
+        >>> quantisation.rounded(jnp.asarray([13.999999 / 255])) * 255
+        Array([14.], dtype=float32)
+    """
+    most = levels - 1
+    return jnp.round(jnp.clip(images, 0, 1) * most) / most
+
+
+def within(
+    images: Images,
+    originals: Images,
+    quantise: bool | int,
+    norm: str,
+    epsilon: float,
+) -> jax.Array:
+    """Round images to levels, and keep them within `epsilon` of the originals.
+
+    For `linf` each pixel takes the nearest level inside its interval. For other norms
+    images that rounding takes out of the ball are rounded toward the original instead,
+    which never goes further from an original that has levels itself.
+
+    Args:
+        images: Within `epsilon` of the originals.
+        originals: In [0, 1].
+        quantise: Number of levels; True stands for 256, False for no rounding.
+        norm: `linf`, `l2` or `l1`.
+        epsilon: Radius.
+    """
+    levels = levels_of(quantise)
+    if not levels:
+        return jnp.asarray(images)
+    most = levels - 1
+    exact, centre = images * most, originals * most
+    nearest = jnp.round(exact)
+    if norm == "linf":
+        low = jnp.ceil(centre - epsilon * most - TOLERANCE)
+        high = jnp.floor(centre + epsilon * most + TOLERANCE)
+        return jnp.clip(jnp.clip(nearest, low, high), 0, most) / most
+    down, up = jnp.floor(exact + TOLERANCE), jnp.ceil(exact - TOLERANCE)
+    inward = jnp.where(exact > centre, down, up)
+    far = norms.length(nearest / most - originals, norm) > epsilon * (1 + 1e-6)
+    return jnp.where(far[:, None, None, None], inward, nearest) / most
