@@ -11,7 +11,7 @@ from unlir_jax.attacks import checks, losses, minimal, norms, settings
 from unlir_jax.attacks.minimal import Rule, View, dot, wide
 from unlir_jax.attacks.spec import Craft, attack
 from unlir_jax.core import loops, memoize
-from unlir_jax.types import Images, SplitModel
+from unlir_jax.types import Images, PyTree, SplitModel
 
 BISECTIONS = 7
 """Halvings of the step along the boundary, where images are rounded."""
@@ -139,7 +139,7 @@ def _outwards(
         return foot + wide(length) * tangent
     low, high = jnp.zeros_like(size), size
 
-    def halve(_: int, bounds: tuple[jax.Array, jax.Array]):
+    def halve(_: PyTree, bounds: tuple[jax.Array, jax.Array]):
         low, high = bounds
         middle = (low + high) / 2
         found = jnp.clip(foot + wide(middle) * tangent, 0, 1)
