@@ -13,6 +13,10 @@ from unlir_jax.attacks.fmn import fmn as fmn
 from unlir_jax.attacks.boundary_projection import (
     boundary_projection as boundary_projection,
 )
+from unlir_jax.attacks.bim import bim as bim
+from unlir_jax.attacks.mi_fgsm import mi_fgsm as mi_fgsm
+from unlir_jax.attacks.pgd import pgd as pgd
+from unlir_jax.attacks.apgd import apgd as apgd
 from unlir_jax.attacks.outcome import (
     outcome as outcome,
     summary as summary,

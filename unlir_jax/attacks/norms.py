@@ -57,17 +57,21 @@ def unit(changes: PyTree, norm: str) -> jax.Array:
     return changes / _wide(jnp.where(size > 0, size, 1))
 
 
-def steepest(gradient: PyTree, norm: str, images: PyTree | None = None) -> jax.Array:
+def steepest(
+    gradient: PyTree, norm: str, images: PyTree = None, share: float = 0.0
+) -> jax.Array:
     """Give the change of norm 1 that raises a linear loss most.
 
-    Its sign for `linf`, the unit vector for `l2`, and for `l1` one entry, the first of
-    those with the largest slope.
+    Its sign for `linf`, the unit vector for `l2`, and for `l1` the entry with the
+    largest slope.
 
     Args:
         gradient: Gradient of the loss.
         norm: `linf`, `l2` or `l1`.
         images: Where it is taken: of `l1`, entries that would leave [0, 1] are passed
             over.
+        share: Share of the entries among which `l1` divides the change; at least the
+            largest takes part, and what equals the smallest that does.
     """
     if norm == "linf":
         return jnp.sign(gradient)
@@ -78,8 +82,10 @@ def steepest(gradient: PyTree, norm: str, images: PyTree | None = None) -> jax.A
         free = jnp.where(gradient > 0, images < 1, images > 0)
         sizes = jnp.where(free, sizes, 0)
     flat = sizes.reshape((len(sizes), -1))
-    chosen = jax.nn.one_hot(jnp.argmax(flat, axis=1), flat.shape[1], dtype=flat.dtype)
-    return chosen.reshape(gradient.shape) * jnp.where(sizes > 0, jnp.sign(gradient), 0)
+    count = max(1, round(share * flat.shape[1]))
+    least = jax.lax.top_k(flat, count)[0][:, -1]
+    chosen = (sizes >= _wide(least)) & (sizes > 0)
+    return unit(jnp.where(chosen, jnp.sign(gradient), 0), "l1")
 
 
 def project(images: PyTree, originals: PyTree, epsilon: PyTree, norm: str) -> jax.Array:
@@ -131,7 +137,7 @@ def _shrunk(sizes: jax.Array, room: jax.Array, radius: jax.Array) -> jax.Array:
     def total(threshold: jax.Array) -> jax.Array:
         return jnp.sum(kept(threshold), axis=1, keepdims=True)
 
-    def halve(_: int, bounds: tuple[jax.Array, jax.Array]) -> PyTree:
+    def halve(_: PyTree, bounds: tuple[jax.Array, jax.Array]) -> PyTree:
         low, high = bounds
         middle = (low + high) / 2
         above = total(middle) > radius
