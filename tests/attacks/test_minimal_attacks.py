@@ -7,10 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import refused
 
 from unlir_jax import attacks, split
-from unlir_jax.attacks import losses, minimal
 
 GOLDEN = Path(__file__).parents[1] / "golden/minimal_attacks/minimal_attacks.npz"
 NORMS = "l2", "linf", "l1", "l0"
@@ -94,11 +92,87 @@ def test_distortions_are_those_of_adv_lib(double, name):
     found = attack(variables, images, labels, targets=targets)
     told = attacks.outcome(MODEL)(variables, images, found, labels, targets=targets)
     success = golden()[name + "/success"]
-    print(name, success.mean(), np.mean(told["success"]))
-    both = success & np.asarray(told["success"])
-    for column, norm in enumerate(NORMS):
-        print(norm, golden()[name][both, column].mean(), np.mean(told[norm][both]))
+    # The last point, which adv-lib's FMN does not look at, may be a success.
+    more = factory is attacks.fmn
+    reached = np.asarray(told["success"])
+    rows = success if more else slice(None)
+    np.testing.assert_array_equal(reached[rows], success[rows])
     norm = settings.get("norm", "l2")
     expected = golden()[name][success, NORMS.index(norm)].mean()
-    np.testing.assert_array_equal(told["success"], success)
     np.testing.assert_allclose(np.mean(told[norm][success]), expected, rtol=0.02)
+
+
+def test_an_image_that_is_wrong_is_its_own_adversarial_image():
+    variables, images, labels = world(np.float32)
+    found = attacks.ddn(MODEL, steps=3).counted(variables, images[:2], labels[:2])
+    np.testing.assert_array_equal(found.images[0], images[0])
+    assert found.gradients.tolist() == [1, 3]
+
+
+# Two classes whose logits are means of columns: all boundaries are planes.
+def plane_head(variables, maps):
+    del variables
+    halves = maps.mean((1, 3)).reshape((len(maps), 2, -1)).mean(2)
+    return 7 * halves
+
+
+PLANE = split.from_functions(lambda variables, images: images, plane_head)
+QUARTERS = jnp.asarray([0.75, 0.75, 0.25, 0.25])
+IMAGE = jnp.broadcast_to(QUARTERS[None, None, :, None], (1, 4, 4, 1))
+# Every pixel has to move by 0.25, or a half of one side by as much as there is.
+NEAREST = {"l2": 1.0, "linf": 0.25, "l1": 4.0, "l0": 6}
+
+
+@pytest.mark.parametrize(
+    ("factory", "settings", "within"),
+    [
+        (attacks.boundary_projection, {}, 1.02),
+        (attacks.boundary_projection, {"quantise": False}, 1.001),
+        (attacks.deepfool, {}, 1.021),
+        pytest.param(attacks.ddn, {}, 1.03, marks=pytest.mark.exhaustive),
+        pytest.param(attacks.fmn, {}, 1.01, marks=pytest.mark.exhaustive),
+        pytest.param(
+            *(attacks.fmn, {"norm": "linf"}, 1.01), marks=pytest.mark.exhaustive
+        ),
+        pytest.param(
+            *(attacks.fmn, {"norm": "l1"}, 1.02), marks=pytest.mark.exhaustive
+        ),
+        pytest.param(*(attacks.fmn, {"norm": "l0"}, 1.0), marks=pytest.mark.exhaustive),
+        pytest.param(
+            *(attacks.deepfool, {"norm": "linf"}, 1.021), marks=pytest.mark.exhaustive
+        ),
+        pytest.param(
+            *(attacks.carlini_wagner, {"steps": 200, "searches": 6}, 1.03),
+            marks=pytest.mark.exhaustive,
+        ),
+    ],
+)
+def test_the_nearest_point_of_a_plane_is_known(factory, settings, within):
+    labels = jnp.asarray([0])
+    found = factory(PLANE, **settings)({}, IMAGE, labels)
+    told = attacks.outcome(PLANE)({}, IMAGE, found, labels)
+    norm = settings.get("norm", "l2")
+    assert told["success"][0]
+    assert NEAREST[norm] - 1e-6 <= told[norm][0] <= within * NEAREST[norm]
+
+
+def test_targets_are_reached():
+    variables, images, labels = world(np.float32)
+    targets = jnp.asarray(golden()["targets"])
+    attack = attacks.boundary_projection(MODEL, steps=60)
+    found = attack(variables, images, labels, targets=targets)
+    told = attacks.outcome(MODEL)(variables, images, found, labels, targets=targets)
+    assert np.all(told["success"])
+    # DDN of adv-lib needs 0.795 with as many gradients.
+    assert np.mean(told["l2"]) < golden()["ddn/targeted"][:, 0].mean()
+
+
+def test_boundary_projection_distorts_less_than_ddn():
+    variables, images, labels = world(np.float32)
+    attack = attacks.boundary_projection(MODEL, steps=60)
+    found = attack(variables, images, labels)
+    told = attacks.outcome(MODEL)(variables, images, found, labels)
+    assert np.all(told["success"])
+    assert np.mean(told["l2"]) < golden()["ddn_quantised"][:, 0].mean()
+    levels = np.asarray(found) * 255
+    np.testing.assert_allclose(levels, np.round(levels), atol=1e-4)

@@ -130,8 +130,10 @@ def _outwards(
 ) -> jax.Array:
     """Move on the tangent plane of the boundary to a smaller sphere."""
     radius = factor * view.distance
+    tangent = view.point - view.images - wide(along) * view.direction
+    # A smaller sphere may not reach the plane; its nearest point to the plane is taken.
+    along = jnp.clip(along, -radius, radius)
     foot = view.images + wide(along) * view.direction
-    tangent = view.point - foot
     size = norms.length(tangent, "l2")
     tangent = tangent / wide(jnp.where(size > 0, size, 1))
     if not levels:
