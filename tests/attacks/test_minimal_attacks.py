@@ -119,7 +119,7 @@ def plane_head(variables, maps):
 PLANE = split.from_functions(lambda variables, images: images, plane_head)
 QUARTERS = jnp.asarray([0.75, 0.75, 0.25, 0.25])
 IMAGE = jnp.broadcast_to(QUARTERS[None, None, :, None], (1, 4, 4, 1))
-# Every pixel has to move by 0.25, or a half of one side by as much as there is.
+# All pixels move by 0.25, or of `l0` as few as possible by 0.75: 5 and a third do not.
 NEAREST = {"l2": 1.0, "linf": 0.25, "l1": 4.0, "l0": 6}
 
 
@@ -132,12 +132,14 @@ NEAREST = {"l2": 1.0, "linf": 0.25, "l1": 4.0, "l0": 6}
         pytest.param(attacks.ddn, {}, 1.03, marks=pytest.mark.exhaustive),
         pytest.param(attacks.fmn, {}, 1.01, marks=pytest.mark.exhaustive),
         pytest.param(
-            *(attacks.fmn, {"norm": "linf"}, 1.01), marks=pytest.mark.exhaustive
+            *(attacks.fmn, {"norm": "linf"}, 1.05), marks=pytest.mark.exhaustive
         ),
         pytest.param(
             *(attacks.fmn, {"norm": "l1"}, 1.02), marks=pytest.mark.exhaustive
         ),
-        pytest.param(*(attacks.fmn, {"norm": "l0"}, 1.0), marks=pytest.mark.exhaustive),
+        pytest.param(
+            *(attacks.fmn, {"norm": "l0"}, 1.34), marks=pytest.mark.exhaustive
+        ),
         pytest.param(
             *(attacks.deepfool, {"norm": "linf"}, 1.021), marks=pytest.mark.exhaustive
         ),

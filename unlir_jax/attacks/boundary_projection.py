@@ -67,7 +67,9 @@ def boundary_projection(
     Note:
         This follows the paper where the authors' code differs from it. The loss is the
         margin of logits with either sign, and the radius on the plane is one number an
-        image. Without a success the last point is returned, and no white image.
+        image. Without a success the last point is returned, and no white image. Where
+        the smaller sphere does not reach the plane, its point nearest to the plane is
+        taken: the foot of the plane, which the formula gives, may be the point itself.
 
     References:
         Zhang et al., *Walking on the Edge: Fast, Low-Distortion Adversarial Examples*,

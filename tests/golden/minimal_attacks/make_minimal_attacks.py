@@ -9,8 +9,8 @@ import importlib.metadata
 import pathlib
 
 import numpy as np
-import torch
 import setuptools  # noqa: F401  Whose `distutils` adv-lib imports.
+import torch
 from adv_lib.attacks import carlini_wagner_l2, ddn, df, fmn
 from torch import nn
 
