@@ -6,6 +6,13 @@ Importing an attack registers it. The order of the imports is that of lists and 
 # isort: off
 from unlir_jax.attacks import losses as losses
 from unlir_jax.attacks.fgsm import fgsm as fgsm
+from unlir_jax.attacks.deepfool import deepfool as deepfool
+from unlir_jax.attacks.carlini_wagner import carlini_wagner as carlini_wagner
+from unlir_jax.attacks.ddn import ddn as ddn
+from unlir_jax.attacks.fmn import fmn as fmn
+from unlir_jax.attacks.boundary_projection import (
+    boundary_projection as boundary_projection,
+)
 from unlir_jax.attacks.bim import bim as bim
 from unlir_jax.attacks.mi_fgsm import mi_fgsm as mi_fgsm
 from unlir_jax.attacks.pgd import pgd as pgd

@@ -1,0 +1,200 @@
+"""Compare the distortions that attacks without a budget need, at equal gradients.
+
+    python benchmarks/attacks_distortion.py imagenet --images FOLDER --count 16
+    python benchmarks/attacks_distortion.py walking --network mnist.npz --digits FILE
+
+`imagenet` attacks MobileNetV2 on images whose names begin with the class, and leaves
+out those that the network gets wrong. `walking` attacks the network for digits of the
+authors of boundary projection, whose repository has it as `pytorch/model/mnist.pth`.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+# The benchmark measures the checkout that it lies in, installed or not.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from PIL import Image
+
+import unlir_jax
+from unlir_jax import attacks, split
+from unlir_jax.attacks import losses, norms, search
+from unlir_jax.weights import readers
+
+SIDE = 224
+DISTANCES = {
+    "imagenet": (0.1, 0.2, 0.3, 0.5),
+    "walking": (0.5, 1.0, 1.5, 2.0),
+}
+"""Distances at which the operating characteristic is told."""
+HALVINGS = 10
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    add = parser.add_argument
+    add("task", choices=tuple(DISTANCES))
+    add("--images", type=Path, help="folder of images named NNN_name.jpg")
+    add("--network", type=Path, help="the authors' network, .pth or .npz")
+    add("--digits", type=Path, help="mnist_test.npz")
+    add("--count", type=int, default=16, help="number of images; default: %(default)s")
+    add("--steps", type=int, nargs="+", default=[100], help="default: %(default)s")
+    add("--attacks", default="", help="names, with commas; default: all")
+    options = parser.parse_args(arguments)
+    world = imagenet(options) if options.task == "imagenet" else walking(options)
+    marks = DISTANCES[options.task]
+    heads = ["attack", "gradients", "success", "mean l2", "median l2"]
+    print(*heads, *(f"P({mark:g})" for mark in marks), sep=" | ")
+    wanted = set(filter(None, options.attacks.split(",")))
+    for name, attack in competitors(options.task, options.steps, world[0]).items():
+        if not wanted or name.split()[0] in wanted:
+            print(" | ".join(row(name, attack, world, marks)), flush=True)
+    return 0
+
+
+World = tuple[Any, Any, jax.Array, jax.Array]
+"""Model, variables, images and labels."""
+
+
+def imagenet(options: argparse.Namespace) -> World:
+    """Give MobileNetV2, and images that it gets right."""
+    network = unlir_jax.load("mobilenet_v2")
+    run = split.whole(network.model)
+    images, labels = [], []
+    for file in sorted(options.images.glob("*.jpg")):
+        image, label = cropped(file)[None], int(file.name[:3])
+        if int(run(network.variables, image).argmax()) == label:
+            images.append(image)
+            labels.append(label)
+        if len(labels) == options.count:
+            break
+    batch = jnp.concatenate(images), jnp.asarray(labels)
+    return network.model, network.variables, *batch
+
+
+def cropped(file: Path) -> jax.Array:
+    """Cut the middle out of an image."""
+    with Image.open(file) as opened:
+        image = opened.convert("RGB")
+    left, top = ((side - SIDE) // 2 for side in image.size)
+    box = left, top, left + SIDE, top + SIDE
+    return jnp.asarray(np.asarray(image.crop(box), np.float32) / 255)
+
+
+def walking(options: argparse.Namespace) -> World:
+    """Give the authors' network, and digits that it gets right."""
+    variables = {k: jnp.asarray(v) for k, v in readers.read(options.network).items()}
+    model = split.from_functions(digit_features, digit_head)
+    with np.load(options.digits) as file:
+        images = (file["x_test"][:, :, :, None] / 255).astype(np.float32)
+        labels = file["y_test"].astype(np.int32)
+    chunks = np.array_split(np.arange(len(images)), 20)
+    found = [split.whole(model)(variables, images[rows]).argmax(1) for rows in chunks]
+    right = np.concatenate(found) == labels
+    print(f"error without attack: {100 * (1 - right.mean()):.2f} %")
+    chosen = np.flatnonzero(right)[: options.count]
+    return model, variables, jnp.asarray(images[chosen]), jnp.asarray(labels[chosen])
+
+
+def digit_features(variables: Any, images: jax.Array) -> jax.Array:
+    """Run four convolutions, and take maxima behind every second."""
+    maps, layout = images, ("NHWC", "OIHW", "NHWC")
+    for number in range(1, 5):
+        name = f"feature_extractor.conv{number}."
+        maps = jax.lax.conv_general_dilated(
+            *(maps, variables[name + "weight"], (1, 1), "VALID"),
+            dimension_numbers=layout,
+        )
+        maps = jax.nn.relu(maps + variables[name + "bias"])
+        if number % 2 == 0:
+            window = (1, 2, 2, 1)
+            maps = jax.lax.reduce_window(
+                maps, -jnp.inf, jax.lax.max, window, window, "VALID"
+            )
+    return maps
+
+
+def digit_head(variables: Any, maps: jax.Array) -> jax.Array:
+    """Run three dense layers; the first takes channels before rows."""
+    vectors = maps.transpose(0, 3, 1, 2).reshape(len(maps), -1)
+    for number in range(1, 4):
+        name = f"classifier.fc{number}."
+        vectors = vectors @ variables[name + "weight"].T + variables[name + "bias"]
+        vectors = jax.nn.relu(vectors) if number < 3 else vectors
+    return vectors
+
+
+def competitors(task: str, steps: Sequence[int], model: Any) -> dict[str, Callable]:
+    """List attacks by name; each is `(variables, images, labels) -> Attacked`."""
+    alpha = 1.0 if task == "walking" else 2.0
+    found: dict[str, Callable] = {}
+    for each in steps:
+        settings = {"steps": each, "quantise": True}
+        bp = attacks.boundary_projection(model, alpha=alpha, **settings)
+        found |= {
+            f"boundary_projection {each}": bp.counted,
+            f"ddn {each}": attacks.ddn(model, **settings).counted,
+            f"fmn {each}": attacks.fmn(model, **settings).counted,
+            f"pgd {each}": searched_pgd(model, each // HALVINGS),
+        }
+    found["deepfool 50"] = attacks.deepfool(model).counted
+    cw = attacks.carlini_wagner(model, steps=100, searches=5, constant=1.0)
+    return found | {"carlini_wagner 500": cw.counted}
+
+
+def searched_pgd(model: Any, steps: int) -> Callable:
+    """Give PGD within the smallest ball that halving finds, for each image its own.
+
+    Each ball takes `steps` gradients, and the step is 2.5 radii over that.
+    """
+    slope = search.slope(model, losses.NAMED["cross_entropy"])
+
+    @jax.jit
+    def step(variables, images, points, best, smallest, radius, aim):
+        found = slope(variables, points, aim)
+        distance = norms.length(points - images, "l2")
+        better = losses.succeeded(found.logits, aim) & (distance < smallest)
+        best = jnp.where(better[:, None, None, None], points, best)
+        smallest = jnp.where(better, distance, smallest)
+        size = (2.5 * radius / steps)[:, None, None, None]
+        points = points + size * norms.steepest(found.gradient, "l2")
+        return norms.project(points, images, radius, "l2"), best, smallest
+
+    def run(variables, images, labels):
+        aim = losses.Aim(labels)
+        best, count = images, len(images)
+        low, high = np.zeros(count, np.float32), np.full(count, 4.0, np.float32)
+        smallest = jnp.full(count, jnp.inf)
+        for _ in range(HALVINGS):
+            middle, points = (low + high) / 2, images
+            for _ in range(steps):
+                state = variables, images, points, best, smallest, middle, aim
+                points, best, smallest = step(*state)
+            reached = np.asarray(smallest) <= middle * (1 + 1e-5)
+            low, high = np.where(reached, low, middle), np.where(reached, middle, high)
+        gradients = jnp.full(count, steps * HALVINGS)
+        return attacks.Attacked(best, gradients, jnp.zeros(count))
+
+    return run
+
+
+def row(name: str, attack: Callable, world: World, marks: Sequence[float]) -> list[str]:
+    """Attack, and say how far the successes have moved."""
+    model, variables, images, labels = world
+    found = attack(variables, images, labels)
+    told = attacks.outcome(model)(variables, images, found.images, labels)
+    success, distance = (np.asarray(told[key]) for key in ("success", "l2"))
+    middle = f"{np.mean(distance[success]):.3f}", f"{np.median(distance[success]):.3f}"
+    shares = [f"{np.mean(success & (distance <= mark)):.3f}" for mark in marks]
+    gradients = f"{np.mean(found.gradients):.0f}"
+    return [name, gradients, f"{success.mean():.3f}", *middle, *shares]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
