@@ -37,7 +37,9 @@ class Session:
                 for part in ("train", "test")
             }
             labels = np.arange(len(drawn["x_train"]), dtype=np.uint8) % 10
-            np.savez(place, y_train=labels, y_test=labels, **drawn)
+            drawn |= {"y_train": labels, "y_test": labels}
+            with place.open("wb") as file:
+                np.savez(file, **drawn)
             self.calls = {
                 name: self._step(settings, place, weight)
                 for name, weight in WEIGHTS.items()

@@ -70,7 +70,8 @@ def restored(variables: Variables, like: Variables) -> Variables:
 @memoize.remember
 def _divided(model: SplitModel) -> SplitModel:
     def head(variables: Variables, features: Features) -> jax.Array:
-        return model.head(_own(variables), features) / _temperature(variables)
+        logits = jnp.asarray(model.head(_own(variables), features))
+        return logits / _temperature(variables)
 
     def features(variables: Variables, images: Images) -> Features:
         return model.features(_own(variables), images)
@@ -78,7 +79,8 @@ def _divided(model: SplitModel) -> SplitModel:
     def run(variables: Variables, images: Images) -> jax.Array:
         if model.run is None:
             raise TypeError("This network has no run; expected one that has.")
-        return model.run(_own(variables), images) / _temperature(variables)
+        logits = jnp.asarray(model.run(_own(variables), images))
+        return logits / _temperature(variables)
 
     whole = None if model.run is None else run
     return model._replace(features=features, head=head, run=whole)

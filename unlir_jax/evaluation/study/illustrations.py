@@ -73,6 +73,6 @@ def _maps(
     """Compute the maps of all images, the gradient's merged over colours."""
     images, classes = jnp.asarray(pixels, jnp.float32) / 255, jnp.asarray(labels)
     slope = measures.input_gradient(network, images, classes)
-    explain: Callable[..., jax.Array] = saliency.grad_cam(network.model)
+    explain = saliency.grad_cam(network.model)
     cams = np.asarray(explain(network.variables, images, classes))
     return {GRADIENT: np.abs(slope).max(-1), GRAD_CAM: cams}

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -25,7 +26,7 @@ Table = Mapping[str, np.ndarray]
 def evaluated(trained: Trained, given: Settings, images: int) -> Settings:
     """Give the settings of an evaluation on the test split of a training."""
     theirs: Record = trained.settings["data"]
-    found: Settings = evaluations.evaluation()
+    found: Any = evaluations.evaluation()
     found.seed, found.batch_size = given.seed, given.batch_size
     found.model.name = str(trained.folder)
     found.data.source, found.data.path = theirs["source"], theirs["path"]
@@ -54,7 +55,7 @@ def plans(
     located = (given.localization,) if given.localization and objects else ()
     found = {}
     for name, degree in ((AS_TRAINED, 1.0), (CALIBRATED, temperature)):
-        each = evaluated(trained, given, given.images)
+        each: Any = evaluated(trained, given, given.images)
         each.model.temperature = degree
         each.methods = tuple(given.methods)
         each.metrics = (*given.metrics, *located)
