@@ -51,10 +51,10 @@ PLAIN = "average", "max", "gem"
 ATTENTION = {
     "ca_stream": {"stages": "auto", "start": "xavier"},
     "simpool": {"gamma": 2.0, "shifted": False},
-    "efficient_probing": {"queries": 32},
+    "efficient_probing": {"queries": 32, "start": "random"},
 }
 # Of the pooling on kept features; attention learns few images by heart.
-RATES = {"ca_stream": 0.01, "simpool": 0.1, "efficient_probing": 1.0}
+RATES = {"ca_stream": 0.003, "simpool": 0.1, "efficient_probing": 0.003}
 RECIPES = "features", "resnet", "convnext"
 
 
@@ -92,6 +92,7 @@ def get_config(argument=""):
         )
     else:
         own = {"name": given.pooling, "classifier": "auto"}
+        own["classifier_start"] = "random"
         settings.model.attention_pooling = own | ATTENTION[given.pooling]
     globals()[f"_{given.recipe}"](settings)
     return settings
@@ -102,23 +103,23 @@ def _features(settings):
     settings.data.augment = ""
     settings.batch_size = 64
     settings.epochs = 30.0
-    settings.objective.label_smoothing = 0.1
     settings.optimizer.name = "adamw"
-    settings.optimizer.learning_rate = 1e-3
-    settings.optimizer.weight_decay = 0.1
-    name = settings.model.attention_pooling.name
-    if name == "ca_stream":
-        # Few images are seen often: it begins as average pooling. Smoothed labels ask
-        # for small logits, for which a frozen classifier has to see the background.
-        settings.model.attention_pooling.start = "average"
-        settings.objective.label_smoothing = 0.0
-    if name:
-        settings.optimizer.table = (
-            ("pool/.*", {"learning_rate": RATES[name]}),
-            ("classifier/bias", {"weight_decay": False}),
-            ("classifier/.*", {}),
-            (".*", None),
-        )
+    settings.optimizer.learning_rate = 3e-3
+    settings.optimizer.weight_decay = 3.0
+    pooled = settings.model.attention_pooling
+    if not pooled.name:
+        return
+    settings.optimizer.table = (
+        ("pool/.*", {"learning_rate": RATES[pooled.name], "weight_decay": False}),
+        ("classifier/bias", {"weight_decay": False}),
+        ("classifier/.*", {}),
+        (".*", None),
+    )
+    # Few images are seen often: it begins as average pooling.
+    if pooled.name != "simpool":
+        pooled.start = pooled.classifier_start = "average"
+    if pooled.name == "ca_stream":
+        pooled.stages = "late"
 
 
 def _resnet(settings):

@@ -25,7 +25,8 @@ STREAM = {"name": "ca_stream", "classifier": "auto", "stages": "layer3"}
 def settings(folder, wanted=STREAM, weights="random", cache=True):
     changed = config.load(str(TINY), ["steps=3", "data.augment="])
     with changed.unlocked():
-        changed.model.attention_pooling = {"classifier": "auto"} | wanted
+        usual = {"classifier": "auto", "classifier_start": "random"}
+        changed.model.attention_pooling = usual | wanted
         changed.model.weights = str(weights)
         changed.model.freeze_norms = True
         changed.features.cache = cache
