@@ -11,8 +11,10 @@ the stages of the frozen backbone. `simpool` is SimPool (Psomas et al. 2023),
 `efficient_probing` Efficient Probing (Psomas et al. 2026). `average`, `max` and `gem`
 train a classifier on what they pool.
 
-The classifier learns as well, unless the weights' own knows all classes of the data by
-name: CA-Stream leaves that one as it is. `summary.json` says which it was, and
+A classifier that knows all classes of the data by name stays as it is with CA-Stream,
+and learns on with the others. A new one learns on average-pooled features first, which
+gives the one of `pooling=average` with the same seed. CA-Stream then freezes it, as
+published; Efficient Probing learns it on. `summary.json` says which it was, and
 `--config.model.attention_pooling.classifier=learned` or `frozen` decides.
 
 Arguments: `backbone`, a name of `unlir models`, whose installed weights are used unless
@@ -25,19 +27,24 @@ Arguments: `backbone`, a name of `unlir models`, whose installed weights are use
 - `convnext`: that of its ConvNeXts. Its moving average is the same a step; the authors
   update theirs every 32 steps.
 
-As published, CA-Stream comes after average pooling, whose classifier it keeps:
-`--config.model.weights=runs/average/weights.safetensors`, of a run with
+The last two recipes start with the classifier of the weights:
+`--config.model.weights=runs/average/weights.safetensors` names a run with
 `pooling=average`.
 
-CA-Stream with one block on the last maps: `--config.model.attention_pooling.stages=`.
-Other stages are the paths of the modules in front of which they end, joined by +.
-Earlier maps are large: with MobileNetV2 at 128 px they take a MB an image.
+On kept features, CA-Stream and Efficient Probing begin as average pooling, and the
+query passes the last two stages of the backbone in front of its last maps. The maps of
+all stages (`--config.model.attention_pooling.stages=auto`) take 3 MB an image of
+224 px. `stages=` is the variant with one block on the last maps. Other stages are the
+paths of the modules in front of which they end, joined by +.
 
-Expected: on 50 species of CUB-200-2011 with MobileNetV2 at 128 px, 86.1 % with average
-pooling, 86.3 % with Efficient Probing, and 87.1 % with CA-Stream behind the frozen
-classifier of average pooling; see docs/results/probes.md. The published recipes were
-not run here: on ImageNet, ResNet-50 has 74.55 % with average pooling and 74.70 % with
-CA-Stream, ConvNeXt-B 83.72 and 83.51 %.
+Rate and weight decay of the classifier were chosen on held-out training images, see
+docs/results/probes.md; the rates of the attention were not.
+
+Expected: on 50 species of CUB-200-2011 at 224 px, held-out training images, 90 % with
+average pooling of MobileNetV2, and 92 % of EfficientNet-Lite0; see
+docs/results/probes.md. The published recipes were not run here: on ImageNet, ResNet-50
+has 74.55 % with average pooling and 74.70 % with CA-Stream, ConvNeXt-B 83.72 and
+83.51 %.
 
 Time: a minute or two for 1,500 images on two busy CPU cores, features included. The
 published recipes need accelerators.
@@ -51,10 +58,10 @@ PLAIN = "average", "max", "gem"
 ATTENTION = {
     "ca_stream": {"stages": "auto", "start": "xavier"},
     "simpool": {"gamma": 2.0, "shifted": False},
-    "efficient_probing": {"queries": 32},
+    "efficient_probing": {"queries": 32, "start": "random"},
 }
 # Of the pooling on kept features; attention learns few images by heart.
-RATES = {"ca_stream": 0.01, "simpool": 0.1, "efficient_probing": 1.0}
+RATES = {"ca_stream": 0.003, "simpool": 0.1, "efficient_probing": 0.003}
 RECIPES = "features", "resnet", "convnext"
 
 
@@ -92,6 +99,7 @@ def get_config(argument=""):
         )
     else:
         own = {"name": given.pooling, "classifier": "auto"}
+        own["classifier_start"] = "random"
         settings.model.attention_pooling = own | ATTENTION[given.pooling]
     globals()[f"_{given.recipe}"](settings)
     return settings
@@ -102,23 +110,23 @@ def _features(settings):
     settings.data.augment = ""
     settings.batch_size = 64
     settings.epochs = 30.0
-    settings.objective.label_smoothing = 0.1
     settings.optimizer.name = "adamw"
-    settings.optimizer.learning_rate = 1e-3
-    settings.optimizer.weight_decay = 0.1
-    name = settings.model.attention_pooling.name
-    if name == "ca_stream":
-        # Few images are seen often: it begins as average pooling. Smoothed labels ask
-        # for small logits, for which a frozen classifier has to see the background.
-        settings.model.attention_pooling.start = "average"
-        settings.objective.label_smoothing = 0.0
-    if name:
-        settings.optimizer.table = (
-            ("pool/.*", {"learning_rate": RATES[name]}),
-            ("classifier/bias", {"weight_decay": False}),
-            ("classifier/.*", {}),
-            (".*", None),
-        )
+    settings.optimizer.learning_rate = 3e-3
+    settings.optimizer.weight_decay = 3.0
+    pooled = settings.model.attention_pooling
+    if not pooled.name:
+        return
+    settings.optimizer.table = (
+        ("pool/.*", {"learning_rate": RATES[pooled.name], "weight_decay": False}),
+        ("classifier/bias", {"weight_decay": False}),
+        ("classifier/.*", {}),
+        (".*", None),
+    )
+    # Few images are seen often: it begins as average pooling.
+    if pooled.name != "simpool":
+        pooled.start = pooled.classifier_start = "average"
+    if pooled.name == "ca_stream":
+        pooled.stages = "late"
 
 
 def _resnet(settings):

@@ -250,6 +250,25 @@ def test_a_start_can_be_average_pooling(tmp_path, stages):
     np.testing.assert_array_equal(leaves["last"]["kernel"], np.eye(64))
 
 
+def test_probing_can_start_as_average_pooling():
+    kind = attention_pooling.POOLS["efficient_probing"]
+    module = kind(channels=(8,), queries=4, start="average")
+    known = module.init(jax.random.key(0), MAPS)
+    expected = MAPS.mean((1, 2))
+    np.testing.assert_allclose(
+        module.apply(known, MAPS), expected, rtol=1e-5, atol=1e-6
+    )
+    for path, leaf in tree.flatten(known["params"]).items():
+        np.testing.assert_array_equal(module.draw(RANDOM, path, leaf), leaf)
+
+
+def test_late_stages_are_the_last_two():
+    asked = {"name": "ca_stream", "stages": "late"}
+    stages = "layer1", "layer1/block0", "layer2"
+    module = attention_pooling.assemble(small_pooling.backbone(), asked, 5, 16, stages)
+    assert module.stages == stages[1:]
+
+
 def test_a_pruned_backbone_keeps_what_a_stage_is_given():
     module, _ = small_pooling.network()
     free = {group.layer for group in channels.graph(module).groups}
@@ -266,6 +285,7 @@ def test_a_pruned_backbone_keeps_what_a_stage_is_given():
             "in the order of the",
         ),
         ({"name": "ca_stream", "start": "zero"}, "`start`='zero'"),
+        ({"name": "efficient_probing", "start": "zero"}, "`start`='zero'"),
         ({"name": "simpool", "gamma": -1.0}, "`gamma`=-1.0"),
         ({"name": "simpool", "stages": ""}, "stages. is no setting of 'simpool'"),
         ({"name": "efficient_probing", "queries": 3}, "does not divide the 8 channels"),

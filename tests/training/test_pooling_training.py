@@ -25,7 +25,8 @@ STREAM = {"name": "ca_stream", "classifier": "auto", "stages": "layer3"}
 def settings(folder, wanted=STREAM, weights="random", cache=True):
     changed = config.load(str(TINY), ["steps=3", "data.augment="])
     with changed.unlocked():
-        changed.model.attention_pooling = {"classifier": "auto"} | wanted
+        usual = {"classifier": "auto", "classifier_start": "random"}
+        changed.model.attention_pooling = usual | wanted
         changed.model.weights = str(weights)
         changed.model.freeze_norms = True
         changed.features.cache = cache
@@ -138,6 +139,29 @@ def test_ca_stream_leaves_a_classifier_that_fits_as_it_is(tmp_path):
         both.model.decision = {"name": "bag"}
     with pytest.raises(ValueError, match="expected one of them"):
         setup.prepare(both)
+
+
+def test_a_new_classifier_is_that_of_average_pooling(tmp_path):
+    """The same seed, batches and steps give the same classifier; then it is frozen."""
+    wanted = settings(tmp_path, STREAM | {"classifier_start": "average"})
+    plain = settings(tmp_path, {"name": ""})
+    with plain.unlocked():
+        plain.probe.pooling = "average"
+        plain.optimizer.table = (("classifier/.*", {}), (".*", None))
+    expected = train.run(plain, tmp_path / "plain").summary
+    summary = train.run(wanted, tmp_path / "run").summary
+    assert summary["classifier"] == {"from": "new", "learns": False}
+    assert summary["average_pooling"]["steps"] == expected["steps"] == 3
+    own, found = (
+        tree.flatten(unlir_jax.load(str(tmp_path / name)).variables)
+        for name in ("plain", "run")
+    )
+    for name in ("kernel", "bias"):
+        path = f"params/classifier/{name}"
+        np.testing.assert_allclose(found[path], own[path], rtol=1e-4, atol=1e-6)
+    without = settings(tmp_path, STREAM | {"classifier_start": "average"}, cache=False)
+    with pytest.raises(ValueError, match="classifier_start`='average' trains"):
+        setup.prepare(without)
 
 
 def test_packed_features_fit_the_size_of_the_images(tmp_path):

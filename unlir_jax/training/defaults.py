@@ -87,8 +87,13 @@ def _model() -> dict:
         # Pools by attention instead of the network's own way: ca_stream, simpool or
         # efficient_probing, with their settings, see `attention_pooling.assemble`; no
         # name: it does not. `classifier` is learned, frozen, or auto: frozen with
-        # ca_stream where the weights' own knows all classes of the data by name.
-        "attention_pooling": {"name": "", "classifier": "auto"},
+        # ca_stream where the weights' own knows all classes of the data by name, or a
+        # new one starts with `average`: it learns on average-pooled features first.
+        "attention_pooling": {
+            "name": "",
+            "classifier": "auto",
+            "classifier_start": "random",
+        },
     }
 
 

@@ -12,10 +12,11 @@ from unlir_jax.core import choices
 from unlir_jax.core.document_types import Settings
 from unlir_jax.models import drawing, heads, pretrained
 from unlir_jax.objectives.objective import Hook, Session
-from unlir_jax.training import optim
+from unlir_jax.training import classifier_start, optim
 from unlir_jax.types import Variables
 
 Classifier = Literal["auto", "frozen", "learned"]
+ClassifierStart = Literal["random", "average"]
 _PREFIX = "classifier/"
 
 
@@ -30,9 +31,10 @@ def head(settings: Settings, classes: int) -> dict[str, Any]:
     """
     decision = settings.model.decision.to_dict()
     pooled = settings.model.attention_pooling.to_dict()
-    choices.check(
-        "model.attention_pooling.classifier", pooled.pop("classifier"), Classifier
-    )
+    group = "model.attention_pooling"
+    choices.check(f"{group}.classifier", pooled.pop("classifier"), Classifier)
+    start = pooled.pop("classifier_start")
+    choices.check(f"{group}.classifier_start", start, ClassifierStart)
     size = settings.data.image_size
     if not pooled["name"]:
         decision = decision if decision["name"] else None
@@ -100,7 +102,8 @@ def with_classifier(
         ValueError: A new classifier is to be frozen.
     """
     pooled = settings.model.attention_pooling
-    wish, fits = pooled.classifier, not network.new_classifier
+    begins = begins_on_averages(settings, network)
+    wish, fits = pooled.classifier, begins or not network.new_classifier
     if not pooled.name or wish == "learned":
         return dict(rules), []
     if wish == "auto" and not (fits and pooled.name == "ca_stream"):
@@ -112,11 +115,51 @@ def with_classifier(
         )
     frozen = optim.Rule(train=False)
     kept = {p: frozen if p.startswith(_PREFIX) else rule for p, rule in rules.items()}
+    if begins:
+        return kept, ["the classifier learns on averages, before attention does"]
     return kept, ["the classifier is the weights' own, and does not learn"]
 
 
-def hook(network: pretrained.Pretrained, rules: Mapping[str, optim.Rule]) -> Hook:
-    """Make the hook that records whose classifier there is, and whether it learns."""
+def begins_on_averages(settings: Settings, network: pretrained.Pretrained) -> bool:
+    """Tell whether a new classifier learns on average-pooled features first.
+
+    Raises:
+        ValueError: It is to, but features are not kept.
+    """
+    pooled = settings.model.attention_pooling
+    wanted = pooled.name and pooled.classifier_start == "average"
+    if not wanted or settings.init_from or not network.new_classifier:
+        return False
+    if not settings.features.cache:
+        raise ValueError(
+            "`model.attention_pooling.classifier_start`='average' trains a classifier "
+            "on kept features; expected features.cache=True, or 'random'."
+        )
+    return True
+
+
+def hooks(
+    settings: Settings,
+    network: pretrained.Pretrained,
+    rules: Mapping[str, optim.Rule],
+    steps: int,
+) -> list[Hook]:
+    """Make the hooks of a network that pools by attention.
+
+    Args:
+        settings: Settings of the training.
+        network: As `for_classes` gives it.
+        rules: Rules of all parameters.
+        steps: Number of steps.
+    """
+    found = [_record(network, rules)]
+    if begins_on_averages(settings, network):
+        found.append(classifier_start.hook(settings, network, rules, _PREFIX, steps))
+    return found
+
+
+def _record(network: pretrained.Pretrained, rules: Mapping[str, optim.Rule]) -> Hook:
+    """Record whose classifier there is, and whether it learns."""
     learns = any(rule.train for p, rule in rules.items() if p.startswith(_PREFIX))
     whose = "new" if network.new_classifier else "the weights' own"
     entry = {"classifier": {"from": whose, "learns": learns}}

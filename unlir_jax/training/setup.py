@@ -109,7 +109,7 @@ def prepare(settings: Settings) -> TrainingSetup:
         state=states.create(variables, rules, optimizer, average=settings.average > 0),
         steps=steps,
         frame=frame,
-        hooks=_hooks(settings, data, network, rules, frame),
+        hooks=_hooks(settings, data, network, rules, frame, steps),
         notices=notices,
         left_open=opened,
         further=_further(settings, begun),
@@ -169,11 +169,12 @@ def _hooks(
     network: pretrained.Pretrained,
     rules: Mapping[str, optim.Rule],
     frame: preprocessing.Frame,
+    steps: int,
 ) -> tuple[Hook, ...]:
     """Make the hooks of what the network has: weights of filters, and parts."""
     hooks, own = [], settings.data
     if settings.model.attention_pooling.name:
-        hooks.append(pooling.hook(network, rules))
+        hooks += pooling.hooks(settings, network, rules, steps)
     if any(path.startswith(f"{trainable.FOLDER}/") for path in rules):
         hooks.append(save_adapter.hook(settings, network, rules, frame))
     if settings.model.decision.name:

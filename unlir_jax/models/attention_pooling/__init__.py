@@ -98,6 +98,21 @@ class AttentionNet(nn.Module):
         *stages, last = self._unpacked(maps)
         return self._classify(last, self._begin(stages, len(maps)))
 
+    def average(self, maps: Array) -> jax.Array:
+        """Pool by average the last maps in what `features` gives, `[batch, channels]`.
+
+        Raises:
+            ValueError: See `head`.
+        """
+        last = self._unpacked(maps)[-1] if self.stages else maps
+        return layers.pool(last, "average")
+
+    def decide(self, pooled: Array) -> jax.Array:
+        """Classify pooled vectors, `[batch, num_classes]`."""
+        if hasattr(self.backbone, "normalize_pooled"):
+            pooled = self.backbone.normalize_pooled(pooled)
+        return self.classifier(pooled) if self.num_classes else pooled
+
     def last_maps(self, images: Array) -> jax.Array:
         """Compute the last maps alone, `[batch, rows, columns, channels]`."""
         return self._maps(images, False)[0]
@@ -137,10 +152,7 @@ class AttentionNet(nn.Module):
         return self.pool.begin([_wide(maps) for maps in stages], size)
 
     def _classify(self, maps: Array, context: tuple[jax.Array, ...]) -> jax.Array:
-        pooled = compilation.separate(self.pool(_wide(maps), context))
-        if hasattr(self.backbone, "normalize_pooled"):
-            pooled = self.backbone.normalize_pooled(pooled)
-        return self.classifier(pooled) if self.num_classes else pooled
+        return self.decide(compilation.separate(self.pool(_wide(maps), context)))
 
     def _maps(self, images: Array, train: bool) -> tuple[jax.Array, list[jax.Array]]:
         """Give the last maps, and the maps of earlier stages."""
@@ -215,7 +227,8 @@ def assemble(
         wanted: `name`, one of `POOLS`; the attributes of the way to pool; and for
             `ca_stream` also `stages`, the paths of the modules in front of which an
             earlier stage ends, in their order, one by one or joined by +; "auto" for
-            the backbone's own; "" for the variant with one block on the last maps.
+            the backbone's own; "late" for the last two of them, whose maps are small;
+            "" for the variant with one block on the last maps.
         classes: Number of classes.
         image_size: Side in pixels of the images that it is for.
         stages: The backbone's own stages.
@@ -229,8 +242,8 @@ def assemble(
     choices.pick(str(name), POOLS, f"`pooling`={name!r}", "expected one of {}")
     streams = POOLS[str(name)] is ca_stream.CrossAttentionStream
     asked: Any = chosen.pop("stages", "auto") if streams else ()
-    if asked == "auto":
-        asked = _own(backbone, stages)
+    if asked in ("auto", "late"):
+        asked = _own(backbone, stages)[-2 if asked == "late" else 0 :]
     elif isinstance(asked, str):
         asked = list(filter(None, asked.split("+")))
     sizes = _given(backbone, image_size)

@@ -12,6 +12,7 @@ from unlir_jax.core import choices
 from unlir_jax.models.attention_pooling.pool import (
     EXACT,
     Pool,
+    identity,
     mixed,
     register,
     shares,
@@ -72,7 +73,7 @@ class CrossAttentionStream(Pool):
             return usual
         earlier = len(self.channels) - 1
         into_last = f"link{earlier - 1}" if earlier else "query"
-        own = {LAST: _identity, into_last: nn.initializers.zeros}
+        own = {LAST: identity, into_last: nn.initializers.zeros}
         return own.get(name, usual)
 
     def begin(self, stages: Sequence[Array], size: int) -> tuple[jax.Array, ...]:
@@ -108,7 +109,7 @@ class CrossAttentionStream(Pool):
         start = self._start(path.removesuffix("/kernel"), _around_one)
         if path.endswith("bias") or start is nn.initializers.zeros:
             return np.zeros(leaf.shape, np.float32)
-        if start is _identity:
+        if start is identity:
             return np.eye(*leaf.shape, dtype=np.float32)
         if path == "query":
             return generator.normal(1, 1, leaf.shape).astype(np.float32)
@@ -118,8 +119,3 @@ class CrossAttentionStream(Pool):
 
 def _around_one(key: jax.Array, shape: tuple[int, ...], dtype: Any = None) -> jax.Array:
     return 1 + jax.random.normal(key, shape, dtype)
-
-
-def _identity(key: jax.Array, shape: tuple[int, ...], dtype: Any = None) -> jax.Array:
-    del key
-    return jnp.eye(*shape, dtype=dtype)

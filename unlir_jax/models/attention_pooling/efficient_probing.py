@@ -1,13 +1,17 @@
 """Efficient Probing: learned queries, each of which reads its share of the channels."""
 
+from typing import Literal
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from unlir_jax.core import choices
 from unlir_jax.models.attention_pooling.pool import (
     EXACT,
     Pool,
+    identity,
     register,
     shares,
     uniform,
@@ -15,6 +19,7 @@ from unlir_jax.models.attention_pooling.pool import (
 from unlir_jax.types import Array, PyTree
 
 DEVIATION = 0.02
+Start = Literal["random", "average"]
 
 
 @register("efficient_probing")
@@ -27,6 +32,9 @@ class EfficientProbing(Pool):
 
     Attributes:
         queries: Number of queries, which divides that of the channels.
+        start: How it starts: `random`, as in the paper; or `average`, as average
+            pooling: the queries are zero, and the linear map is the identity. A
+            classifier of average-pooled maps then works from the first step on.
 
     References:
         Psomas et al., *Attention, Please! Revisiting Attentive Probing Through the Lens
@@ -34,12 +42,15 @@ class EfficientProbing(Pool):
     """
 
     queries: int = 32
+    start: Start = "random"
 
     def setup(self) -> None:
         width = self.channels[-1]
-        start = nn.initializers.normal(DEVIATION)
-        self.query = self.param("query", start, (self.queries, width))
-        self.values = self.param("values", uniform, (width, width))
+        query, values = nn.initializers.normal(DEVIATION), uniform
+        if self.start == "average":
+            query, values = nn.initializers.zeros, identity
+        self.query = self.param("query", query, (self.queries, width))
+        self.values = self.param("values", values, (width, width))
 
     def scores(self, maps: Array, context: tuple[jax.Array, ...] = ()) -> jax.Array:
         """Compare the locations with each query."""
@@ -57,7 +68,8 @@ class EfficientProbing(Pool):
 
     @nn.nowrap
     def check(self) -> None:
-        """Refuse a number of queries that the channels cannot be dealt out to."""
+        """Refuse another start, and queries that do not divide the channels."""
+        choices.check("start", self.start, Start)
         width = self.channels[-1]
         if self.queries < 1 or width % self.queries:
             raise ValueError(
@@ -70,6 +82,9 @@ class EfficientProbing(Pool):
         self, generator: np.random.Generator, path: str, leaf: PyTree
     ) -> np.ndarray:
         """Draw one array at the start, by its path in this module."""
+        if self.start == "average":
+            zeros = np.zeros(leaf.shape, np.float32)
+            return zeros if path == "query" else np.eye(*leaf.shape, dtype=np.float32)
         if path == "query":
             return generator.normal(0, DEVIATION, leaf.shape).astype(np.float32)
         return super().draw(generator, path, leaf)

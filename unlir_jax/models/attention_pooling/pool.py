@@ -6,6 +6,7 @@ that are looked at, the last maps' last.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +20,12 @@ EXACT = "highest"
 
 uniform = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 """Draw a kernel uniformly within `1 / sqrt(inputs)`, as PyTorch's linear layers."""
+
+
+def identity(key: jax.Array, shape: tuple[int, ...], dtype: Any = None) -> jax.Array:
+    """Start a kernel as the identity."""
+    del key
+    return jnp.eye(*shape, dtype=dtype)
 
 
 class Pool(nn.Module):
