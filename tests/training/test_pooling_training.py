@@ -143,8 +143,9 @@ def test_ca_stream_leaves_a_classifier_that_fits_as_it_is(tmp_path):
 
 def test_a_new_classifier_is_that_of_average_pooling(tmp_path):
     """The same seed, batches and steps give the same classifier; then it is frozen."""
-    wanted = settings(tmp_path, STREAM | {"classifier_start": "average"})
-    plain = settings(tmp_path, {"name": ""})
+    weights = write(tmp_path, [f"other {number}" for number in range(4)])
+    wanted = settings(tmp_path, STREAM | {"classifier_start": "average"}, weights)
+    plain = settings(tmp_path, {"name": ""}, weights)
     with plain.unlocked():
         plain.probe.pooling = "average"
         plain.optimizer.table = (("classifier/.*", {}), (".*", None))
