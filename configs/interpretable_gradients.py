@@ -100,7 +100,7 @@ def get_variants(argument=""):
     """Name three seeds, with the term and without."""
     del argument
     return {
-        f"weight={weight},seed={seed}": {"objective.weight": weight, "seed": seed}
+        f"weight={weight:g}_seed={seed}": {"objective.weight": weight, "seed": seed}
         for weight in (7.5e-3, 0.0)
         for seed in range(3)
     }

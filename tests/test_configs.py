@@ -52,6 +52,14 @@ def test_a_config_has_the_settings_of_all(path):
         assert (settings.steps > 0) + (settings.epochs > 0) + chosen == 1
 
 
+SWEPT = [path for path in CONFIGS if "def get_variants(" in path.read_text()]
+
+
+@pytest.mark.parametrize("path", SWEPT, ids=lambda path: path.stem)
+def test_variants_can_name_folders(path):
+    assert config.variants(str(path))
+
+
 @pytest.mark.parametrize("name", EVALUATIONS)
 def test_evaluations_name_what_there_is(name):
     """Every method, metric and setting; the argument reaches all."""
