@@ -137,7 +137,7 @@ def _shrunk(sizes: jax.Array, room: jax.Array, radius: jax.Array) -> jax.Array:
     def total(threshold: jax.Array) -> jax.Array:
         return jnp.sum(kept(threshold), axis=1, keepdims=True)
 
-    def halve(_: int, bounds: tuple[jax.Array, jax.Array]) -> PyTree:
+    def halve(_: PyTree, bounds: tuple[jax.Array, jax.Array]) -> PyTree:
         low, high = bounds
         middle = (low + high) / 2
         above = total(middle) > radius

@@ -6,6 +6,7 @@ Needs torch, foolbox, adv-lib and scikit-image; README.md names the versions. Al
 float64, and nothing starts at random, so that images can be compared.
 """
 
+import inspect
 import pathlib
 
 import foolbox
@@ -85,13 +86,42 @@ def momentum(network, images, labels):
     return found
 
 
+def corrected():
+    """Compile adv-lib's APGD as AutoAttack has it, and the paper, in three places.
+
+    The best loss of the last checkpoint is a copy, not the array that changes later;
+    the first checkpoint halves nothing for want of progress since an earlier one; and
+    the first step is compared with the start, where a row of zeros stands.
+    """
+    source = inspect.getsource(auto_pgd._apgd)
+    for old, new in (
+        (
+            "loss_best_last_check = loss_best\n",
+            "loss_best_last_check = loss_best + 0\n",
+        ),
+        (
+            "reduced_last_check = torch.zeros_like",
+            "reduced_last_check = torch.ones_like",
+        ),
+        (
+            "    for i in range(n_iter):",
+            "    loss_steps[-1] = loss_best\n    for i in range(n_iter):",
+        ),
+    ):
+        assert source.count(old) == 1, old
+        source = source.replace(old, new)
+    space = dict(vars(auto_pgd))
+    exec(source, space)
+    return space["_apgd"]
+
+
 def with_adv_lib(network, images, labels, targets):
     """Run APGD from the images themselves; it gives the point with the highest loss."""
-    found = {}
+    found, apgd = {}, corrected()
     for norm, order in (("linf", float("inf")), ("l2", 2)):
         for loss in ("ce", "dlr"):
             for targeted in (False, True):
-                best = auto_pgd._apgd(
+                best = apgd(
                     network,
                     images,
                     targets if targeted else labels,
