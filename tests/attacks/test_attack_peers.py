@@ -19,7 +19,7 @@ CASES = [
 LOSSES = {"cross_entropy": "ce", "dlr": "dlr"}
 
 
-def compared(attack, name):
+def compared(attack, name, near=1e-9):
     """Compare images, one by one, with those of a peer; give the share of near ones."""
     weights, images, labels, targets = small(float)
     targets = targets if "targeted" in name else None
@@ -32,7 +32,7 @@ def compared(attack, name):
     known = attacks.outcome(SMALL)(*given, targets=targets)
     for norm in ("l1", "l2", "linf"):
         np.testing.assert_allclose(told[norm].mean(), known[norm].mean(), rtol=0.02)
-    return np.abs(np.asarray(found) - theirs).max((1, 2, 3)) < 1e-9
+    return np.abs(np.asarray(found) - theirs).max((1, 2, 3)) < near
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
@@ -61,7 +61,10 @@ def test_apgd_takes_the_steps_of_adversarial_library(x64, norm, loss, mode):
         random_start=False,
         stop_early=False,
     )
-    assert compared(attack, f"apgd {norm} {LOSSES[loss]}{mode}").mean() > 0.8
+    # Where the label is third the ratio is 1, and its gradient mere rounding, which a
+    # division by its norm makes a step.
+    near = 0.02 if loss == "dlr" else 1e-9
+    assert compared(attack, f"apgd {norm} {LOSSES[loss]}{mode}", near).all()
 
 
 def test_visibility_equals_that_of_scikit_image():

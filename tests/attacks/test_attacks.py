@@ -175,7 +175,6 @@ SETTINGS = [
     ({"quantise": 1}, "`quantise`=1; expected True for 256"),
     ({"quantise": True, "epsilon": 1e-3}, "`epsilon`=0.001 with `quantise`"),
     ({"restarts": 2, "random_start": False}, "`restarts`=2 without"),
-    ({"loss": "crossentropy"}, "`loss`='crossentropy' is unknown"),
 ]
 
 

@@ -2,10 +2,11 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from unlir_jax.attacks import norms
 from unlir_jax.attacks.checks import levels_of
-from unlir_jax.types import Images
+from unlir_jax.types import Images, PyTree
 
 TOLERANCE = 1e-3
 """Share of a level by which float32 may miss it."""
@@ -22,8 +23,18 @@ def rounded(images: Images, levels: int = 256) -> jax.Array:
         >>> quantisation.rounded(jnp.asarray([13.999999 / 255])) * 255
         Array([14.], dtype=float32)
     """
+    numbers = jnp.round(jnp.clip(images, 0, 1) * (levels - 1))
+    return _values(numbers, levels, images.dtype)
+
+
+def _values(numbers: jax.Array, levels: int, dtype: PyTree) -> jax.Array:
+    """Give the values of levels, exactly those that a stored image has when it is read.
+
+    A compiled division by 255 may be a product with 1/255, which rounds otherwise.
+    """
     most = levels - 1
-    return jnp.round(jnp.clip(images, 0, 1) * most) / most
+    table = np.arange(levels, dtype=dtype) / np.asarray(most, dtype)
+    return jnp.asarray(table)[jnp.clip(numbers, 0, most).astype(jnp.int32)]
 
 
 def within(
@@ -55,8 +66,10 @@ def within(
     if norm == "linf":
         low = jnp.ceil(centre - epsilon * most - TOLERANCE)
         high = jnp.floor(centre + epsilon * most + TOLERANCE)
-        return jnp.clip(jnp.clip(nearest, low, high), 0, most) / most
+        return _values(jnp.clip(nearest, low, high), levels, images.dtype)
     down, up = jnp.floor(exact + TOLERANCE), jnp.ceil(exact - TOLERANCE)
     inward = jnp.where(exact > centre, down, up)
-    far = norms.length(nearest / most - originals, norm) > epsilon * (1 + 1e-6)
-    return jnp.where(far[:, None, None, None], inward, nearest) / most
+    kept = _values(nearest, levels, images.dtype)
+    far = norms.length(kept - originals, norm) > epsilon * (1 + 1e-6)
+    inner = _values(inward, levels, images.dtype)
+    return jnp.where(far[:, None, None, None], inner, kept)

@@ -6,6 +6,7 @@ Needs torch, foolbox, adv-lib and scikit-image; README.md names the versions. Al
 float64, and nothing starts at random, so that images can be compared.
 """
 
+import inspect
 import pathlib
 
 import foolbox
@@ -85,13 +86,57 @@ def momentum(network, images, labels):
     return found
 
 
+def corrected(own):
+    """Compile adv-lib's APGD as AutoAttack has it, and the paper, in three places.
+
+    The best loss of the last checkpoint is a copy, not the array that changes later;
+    the first checkpoint halves nothing for want of progress since an earlier one; and
+    the first step is compared with the start, where a row of zeros stands. The targeted
+    loss compares with the label, where adv-lib takes the best other class.
+
+    Args:
+        own: Labels of the images.
+    """
+    source = inspect.getsource(auto_pgd._apgd)
+    for old, new in (
+        (
+            "loss_best_last_check = loss_best\n",
+            "loss_best_last_check = loss_best + 0\n",
+        ),
+        (
+            "reduced_last_check = torch.zeros_like",
+            "reduced_last_check = torch.ones_like",
+        ),
+        (
+            "    for i in range(n_iter):",
+            "    loss_steps[-1] = loss_best\n    for i in range(n_iter):",
+        ),
+    ):
+        assert source.count(old) == 1, old
+        source = source.replace(old, new)
+    space = dict(vars(auto_pgd))
+    exec(source, space)
+
+    def ratio(logits, labels, targeted):
+        """Give Eq. 6 and 7 of Croce & Hein, with the sign that adv-lib expects."""
+        chosen, top = logits.gather(1, labels[:, None])[:, 0], logits.sort(1).values
+        if targeted:
+            spread = top[:, -1] - (top[:, -3] + top[:, -4]) / 2
+            return (chosen - logits.gather(1, own[:, None])[:, 0]) / (spread + 1e-12)
+        others = logits.scatter(1, labels[:, None], float("-inf")).amax(1)
+        return (chosen - others) / (top[:, -1] - top[:, -3] + 1e-12)
+
+    space["difference_of_logits_ratio"] = ratio
+    return space["_apgd"]
+
+
 def with_adv_lib(network, images, labels, targets):
     """Run APGD from the images themselves; it gives the point with the highest loss."""
-    found = {}
+    found, apgd = {}, corrected(labels)
     for norm, order in (("linf", float("inf")), ("l2", 2)):
         for loss in ("ce", "dlr"):
             for targeted in (False, True):
-                best = auto_pgd._apgd(
+                best = apgd(
                     network,
                     images,
                     targets if targeted else labels,
