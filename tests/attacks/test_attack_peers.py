@@ -36,7 +36,7 @@ def compared(attack, name, near=1e-9):
     for norm in ("l1", "l2", "linf"):
         ours, others = (np.asarray(each[norm])[same].mean() for each in (told, known))
         np.testing.assert_allclose(ours, others, rtol=0.02)
-    return ~same | np.abs(np.asarray(found) - theirs).max((1, 2, 3)) < near
+    return ~same | (np.abs(np.asarray(found) - theirs).max((1, 2, 3)) < near)
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
