@@ -25,8 +25,8 @@ def _wide(values: PyTree) -> jax.Array:
 def length(changes: PyTree, norm: str) -> jax.Array:
     """Measure changes, `[batch]`: `l0` counts pixels, the others take all channels.
 
-    The squares of `l2` are those of the changes over their largest, so that tiny
-    changes do not vanish.
+    For `l2` the changes are divided by their largest before they are squared, so that
+    the squares of tiny ones do not vanish.
 
     Example:
         >>> import jax.numpy as jnp

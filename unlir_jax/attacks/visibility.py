@@ -115,7 +115,7 @@ def lab(images: Images) -> jax.Array:
 def difference(one: jax.Array, other: jax.Array) -> jax.Array:
     """Give the CIEDE2000 difference of colours in CIELAB, `[..., 3]` to `[...]`.
 
-    Names in the comments are those of Sharma et al., whose equations 2 to 22 these are.
+    These are equations 2 to 22 of Sharma et al.; comments give their names.
     """
     lightness, a, b = (jnp.stack([one[..., i], other[..., i]]) for i in range(3))
     chroma = jnp.mean(jnp.hypot(a, b), axis=0)
