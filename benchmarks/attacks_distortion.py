@@ -102,7 +102,7 @@ def walking(options: argparse.Namespace) -> World:
     return model, variables, jnp.asarray(images[chosen]), jnp.asarray(labels[chosen])
 
 
-def digit_features(variables: Any, images: jax.Array) -> jax.Array:
+def digit_features(variables: Any, images: Any) -> jax.Array:
     """Run four convolutions, and take maxima behind every second."""
     maps, layout = images, ("NHWC", "OIHW", "NHWC")
     for number in range(1, 5):

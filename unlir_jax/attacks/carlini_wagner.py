@@ -134,11 +134,16 @@ def _rule(
 
     def begin(images: Images) -> Own:
         count, zeros = len(images), jnp.zeros_like(images)
-        weights = (jnp.full(count, x, images.dtype) for x in (constant, 0.0, HIGHEST))
+        start, lower, upper = (
+            jnp.full(count, value, images.dtype) for value in (constant, 0.0, HIGHEST)
+        )
         infinite = jnp.full(count, jnp.inf, images.dtype)
         none = jnp.zeros(count, jnp.int32)
         reached = jnp.zeros(count, bool)
-        return Own(zeros, zeros, zeros, *weights, infinite, reached, none, none)
+        return Own(
+            *(zeros, zeros, zeros, start, lower, upper),
+            *(infinite, reached, none, none),
+        )
 
     def move(own: Own, view: View) -> tuple[Own, jax.Array, jax.Array]:
         missing = jnp.maximum(confidence - view.loss, 0)

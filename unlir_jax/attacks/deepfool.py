@@ -17,7 +17,7 @@ from unlir_jax.attacks.minimal import wide
 from unlir_jax.attacks.search import Seen, Slope
 from unlir_jax.attacks.spec import Craft, Crafted, attack
 from unlir_jax.core import loops, memoize
-from unlir_jax.types import Logits, PyTree, SplitModel
+from unlir_jax.types import Labels, Logits, PyTree, SplitModel
 
 FURTHER = 1e-4
 """What the authors' code adds to each distance."""
@@ -141,7 +141,7 @@ def _step(
 
 def _pairs(
     logits: Logits, aim: Aim, rivals: jax.Array, first: jax.Array
-) -> tuple[jax.Array, jax.Array]:
+) -> tuple[jax.Array, Labels]:
     """Choose classes to reach, `[batch, rivals]`, and to leave, `[batch]`.
 
     Without targets, the classes to reach are the highest of the first step.
@@ -150,13 +150,13 @@ def _pairs(
     lowest = jax.nn.one_hot(excluded, logits.shape[1], dtype=bool)
     others = jnp.where(lowest, -jnp.inf, logits)
     if aim.targets is not None:
-        return aim.targets[:, None].astype(jnp.int32), jnp.argmax(others, axis=1)
+        return jnp.asarray(aim.targets, jnp.int32)[:, None], jnp.argmax(others, axis=1)
     highest = jax.lax.top_k(others, rivals.shape[1])[1].astype(jnp.int32)
     return jnp.where(first[:, None], highest, rivals), aim.labels
 
 
 def _linearised(
-    logits: Logits, pull: Callable[..., PyTree], rivals: jax.Array, own: jax.Array
+    logits: Logits, pull: Callable[..., PyTree], rivals: jax.Array, own: Labels
 ) -> tuple[jax.Array, jax.Array]:
     """Give what each rival's logit lacks, and the gradient of what it has more."""
     classes = logits.shape[1]

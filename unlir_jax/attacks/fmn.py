@@ -63,9 +63,11 @@ def fmn(
             not between 0 and 1.
 
     Note:
-        The search starts at the image. The projection onto the l1 ball keeps [0, 1] as
-        well, where the paper clips behind it. Of images with colours, `l0` counts and
-        keeps whole pixels.
+        The search starts at the image. Where the network is linear, the paper's radius
+        before the first success ends on the boundary itself, and the attack fails
+        there. Here a change that has come within 1e-5 of it grows by `gamma_i`. The
+        projection onto the l1 ball keeps [0, 1] as well, where the paper clips behind
+        it. Of images with colours, `l0` counts and keeps whole pixels.
 
     References:
         Pintor et al., *Fast Minimum-norm Adversarial Attacks through Adaptive Norm
@@ -116,10 +118,13 @@ def _rule(norm: Norm, alphas: tuple[float, float], gammas: tuple[float, float]) 
 def _resized(radius: jax.Array, gamma: jax.Array, view: View, norm: Norm) -> jax.Array:
     """Shrink the ball behind a success, and grow it behind a failure.
 
-    Before the first success it reaches to where a linear network has its boundary.
+    Before the first success it reaches to where a linear network has its boundary. The
+    boundary itself is a fixed point of that rule, and no success: from there it grows.
     """
     slope = jnp.maximum(norms.length(view.gradient, DUAL[norm]), 1e-12)
-    boundary = view.distance + jnp.abs(view.loss) / slope
+    missing = jnp.abs(view.loss) / slope
+    stands = (missing <= minimal.SURE * view.distance) & (view.distance > 0)
+    boundary = view.distance * (1 + jnp.where(stands, gamma, 0)) + missing
     grown = jnp.where(view.smallest < jnp.inf, radius * (1 + gamma), boundary)
     shrunk = jnp.minimum(radius * (1 - gamma), view.smallest)
     return jnp.where(view.adversarial, shrunk, grown)

@@ -16,7 +16,7 @@ from unlir_jax.attacks.losses import Aim
 from unlir_jax.attacks.search import Seen
 from unlir_jax.attacks.spec import Craft, Crafted
 from unlir_jax.core import loops, memoize, random_keys
-from unlir_jax.types import Array, Images, Logits, PerImage, PyTree, SplitModel
+from unlir_jax.types import Array, Images, Logits, PyTree, SplitModel
 
 Norm = Literal["l2", "linf", "l1", "l0"]
 SURE = 1e-5
@@ -203,7 +203,7 @@ def _direction(
     return norms.unit(some, "l2")
 
 
-def dot(one: jax.Array, other: jax.Array) -> PerImage:
+def dot(one: jax.Array, other: jax.Array) -> jax.Array:
     """Give the inner product of two changes of each image."""
     return jnp.sum(one * other, axis=AXES)
 
@@ -225,7 +225,7 @@ def quantised(images: jax.Array, levels: int) -> jax.Array:
     return jnp.round(images * (levels - 1)) / (levels - 1) if levels else images
 
 
-def annealed(view: View, first: float, last: float) -> PerImage:
+def annealed(view: View, first: float, last: float) -> jax.Array:
     """Lower a value from `first` towards `last` along half a cosine.
 
     `last + (first - last) (1 + cos(pi i / n)) / 2` at step `i` of `n`.

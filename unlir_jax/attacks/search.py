@@ -16,7 +16,7 @@ import numpy as np
 from unlir_jax import split
 from unlir_jax.attacks.losses import Aim, Loss
 from unlir_jax.core import loops, memoize
-from unlir_jax.types import Images, PyTree, SplitModel, Variables
+from unlir_jax.types import Images, Logits, PyTree, SplitModel, Variables
 
 SHRUNK = 16
 """Fewest steps left for which a batch shrinks: each size is compiled once."""
@@ -50,7 +50,7 @@ class Slope(NamedTuple):
 
     gradient: jax.Array
     loss: jax.Array
-    logits: jax.Array
+    logits: Logits
 
     def seen(self, before: Seen) -> Seen:
         """Add what this pass shows to what earlier ones have."""
