@@ -1,8 +1,7 @@
 """Images of a study's page: what each arm's network looks at."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from PIL import Image
