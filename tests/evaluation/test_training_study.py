@@ -125,6 +125,7 @@ def test_cells_print_as_their_kind():
     assert study_page.number("cam/insertion", 0.123, signed=True) == "+12.3"
     assert study_page.number("network/accuracy", 0.5) == "50.0"
     assert study_page.number("loss/gradient_cosine", 0.1234) == "0.123"
+    assert study_page.number("network/nll", 0.79) == "0.790"
     assert study_page.number("cam/insertion", None) == "–"
 
 

@@ -71,7 +71,7 @@ def page(summary: Document, rows: Sequence[Row]) -> str:
 
 
 def number(cell: str, value: float | None, *, signed: bool = False) -> str:
-    """Print a value of a cell: fractions per cent, others with three digits."""
+    """Print a value of a cell: fractions per cent, others with three decimals."""
     if value is None:
         return "–"
     sign = "+" if signed and value > 0 else ""
@@ -79,7 +79,7 @@ def number(cell: str, value: float | None, *, signed: bool = False) -> str:
     known = name.partition("@")[0] in metrics.SPECS
     if known:
         return sign + words.number(name, value)
-    return sign + (words.percent(value) if cell in FRACTIONS else f"{value:.3g}")
+    return sign + (words.percent(value) if cell in FRACTIONS else f"{value:.3f}")
 
 
 def _image(row: Row, arms: Sequence[str]) -> Record:

@@ -79,13 +79,13 @@ def _read(root: Path, arm: str, seed: int, sets: Sequence[str]) -> Trained:
             raise ValueError(
                 f"{folder.name!r} was trained with {key}={_said(flat, key)}, and this "
                 f"study's arm sets {key}={value}; expected the same config and "
-                "arguments as those of the training."
+                "arguments as in the training."
             )
     return Trained(arm, seed, folder, theirs)
 
 
 def _check_alike(found: Sequence[Trained], arms: Mapping[str, Sequence[str]]) -> None:
-    """Compare settings that no arm sets with those of the first network."""
+    """Compare what no arm sets with the settings of the first network."""
     first, *others = found
     for other in others:
         own = {each.partition("=")[0] for a in (first, other) for each in arms[a.arm]}
