@@ -1,4 +1,4 @@
-"""Time derivatives of convolutions by their kernels: XLA's, and those of trainings.
+"""Time derivatives of convolutions by their kernels, by XLA and as in trainings.
 
 taskset -c 0 python benchmarks/kernel_derivative.py
 

@@ -67,7 +67,7 @@ MASKED = ("synthetic_parts",)
 
 
 def get_config(argument=""):
-    """Give the settings of a training, or with `root` those of the study."""
+    """Give the settings of a training, or with `root` of the study."""
     given = _arguments(argument)
     if given.root:
         return study.study(given.root, _arms(given), given.seeds)

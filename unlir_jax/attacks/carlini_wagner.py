@@ -94,7 +94,7 @@ def carlini_wagner(
 
     Note:
         With 10 searches or more, the authors' code takes the smallest constant of a
-        success again in the last one; here bisection goes on.
+        success again in the last one; here the bisection continues.
 
     References:
         Carlini & Wagner, *Towards Evaluating the Robustness of Neural Networks*,

@@ -36,7 +36,7 @@ def negative_log_likelihoods(
 ) -> np.ndarray:
     """Give -log p of the right class of each image, `[images]`, in nats.
 
-    Arguments and errors are those of `negative_log_likelihood`.
+    Takes and refuses what `negative_log_likelihood` does.
     """
     scores, right = _checked(logits, labels)
     logs = _log_probabilities(scores, _checked_temperature(temperature))
