@@ -93,7 +93,7 @@ def test_distortions_are_those_of_adv_lib(double, name):
     told = attacks.outcome(MODEL)(variables, images, found, labels, targets=targets)
     success = golden()[name + "/success"]
     # FMN of adv-lib stays at its estimate of the boundary, which is exact where the
-    # network is linear: rounding decides there. Ours goes on to a success behind it.
+    # network is linear: rounding decides there, and ours moves on where it can.
     more = factory is attacks.fmn
     reached = np.asarray(told["success"])
     rows = success if more else slice(None)
