@@ -5,9 +5,11 @@ r"""Compare ways to train a network that is to be explained, at equal recipe and
     unlir evaluate --config configs/interpretable_training.py:data=npz,root=runs/study \
         --workdir runs/study/scores
 
-The first command trains a network for each arm and seed; one of them alone is `unlir
-train --config configs/interpretable_training.py --workdir DIR`. The second scores all
-of them and compares each arm with the plain one. Both resume.
+    unlir train --config configs/interpretable_training.py:data=npz \
+        --config.data.path=FILE.npz --workdir runs/plain
+
+The first command trains a network for each arm and seed. The second scores all of them
+and compares each arm with the plain one. Both resume. The last trains one of them.
 
     arm                      loss
     plain                    cross-entropy

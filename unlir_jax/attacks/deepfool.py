@@ -93,7 +93,7 @@ def deepfool(
         >>> model = split.from_functions(lambda _, x: x, lambda _, x: x.mean((1, 2)))
         >>> image = jnp.full((1, 4, 4, 3), 0.25).at[..., 0].set(0.75)
         >>> found = attacks.deepfool(model)({}, image, jnp.asarray([0]))
-        >>> float(jnp.linalg.norm(found - image).round(2))  # sqrt(2) and 2 %.
+        >>> round(float(jnp.linalg.norm(found - image)), 2)  # sqrt(2) and 2 %.
         1.44
     """
     settings.check_least("overshoot", overshoot, 0)

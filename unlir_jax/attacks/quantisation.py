@@ -20,8 +20,9 @@ def rounded(images: Images, levels: int = 256) -> jax.Array:
     Example:
         >>> import jax.numpy as jnp
         >>> from unlir_jax.attacks import quantisation
-        >>> quantisation.rounded(jnp.asarray([13.999999 / 255])) * 255
-        Array([14.], dtype=float32)
+        >>> image = jnp.full((1, 1, 1, 1), 13.999999 / 255)
+        >>> float(quantisation.rounded(image)[0, 0, 0, 0] * 255)
+        14.0
     """
     numbers = jnp.round(jnp.clip(images, 0, 1) * (levels - 1))
     return _values(numbers, levels, images.dtype)

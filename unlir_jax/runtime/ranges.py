@@ -60,6 +60,7 @@ RANGES: dict[str, Range] = {
     "data.workers": Range(0, MOST_READERS),
     "data.threads": Range(0, MOST_READERS),
     "data.limit": COUNT,
+    "model.temperature": Range(0, 1e6, above=True),
     "start.labels_per_class": COUNT,
     "probe.weight_decays": Range(0),
     "probe.steps": Range(1, MOST_STEPS),
