@@ -10,7 +10,7 @@ import pytest
 from attack_worlds import SMALL, small
 
 from unlir_jax import attacks, split
-from unlir_jax.attacks import checks, losses, norms, quantisation
+from unlir_jax.attacks import checks, losses, norms, quantisation, search
 
 BUDGETS = [name for name, spec in attacks.SPECS.items() if spec.kind == "budget"]
 EPSILON = {"linf": 0.02, "l2": 0.4, "l1": 4.0}
@@ -220,3 +220,9 @@ def test_networks_without_gradient_or_logits_are_refused(head, match):
 
 def test_levels_of_a_setting():
     assert [checks.levels_of(each) for each in (True, False, 16)] == [256, 0, 16]
+
+
+def test_large_images_take_their_steps_alone():
+    """Hold the number of images of a step: equal shares of few, and 1 of large ones."""
+    assert search._size(5, (5, 224, 224, 3)) == 1
+    assert search._size(5, (5, 8, 8, 3)) == 5
