@@ -16,7 +16,15 @@ from unlir_jax.objectives import input_gradients, losses
 from unlir_jax.saliency import rectifiers
 from unlir_jax.saliency.gradients import guided
 from unlir_jax.statistics import calibration
-from unlir_jax.types import Images, Labels, Logits, PyTree, SplitModel, Variables
+from unlir_jax.types import (
+    Images,
+    Labels,
+    Logits,
+    PerImage,
+    PyTree,
+    SplitModel,
+    Variables,
+)
 
 GRADIENTS = ("gradient_cosine", "gradient_total_variation", "gradient_gini")
 
@@ -168,11 +176,11 @@ def _differentiated(model: SplitModel) -> Callable[..., jax.Array]:
 
 
 @memoize.remember
-def _measured(model: SplitModel) -> Callable[..., dict[str, jax.Array]]:
+def _measured(model: SplitModel) -> Callable[..., dict[str, PerImage]]:
     @jax.jit
     def compute(
         variables: Variables, images: Images, labels: Labels
-    ) -> dict[str, jax.Array]:
+    ) -> dict[str, PerImage]:
         run = functools.partial(_logits, model, variables)
         plain = _plain(run, images, labels)
         cosine = jnp.full(len(images), jnp.nan)

@@ -111,7 +111,7 @@ class AttentionNet(nn.Module):
         """Classify pooled vectors, `[batch, num_classes]`."""
         if hasattr(self.backbone, "normalize_pooled"):
             pooled = self.backbone.normalize_pooled(pooled)
-        return self.classifier(pooled) if self.num_classes else pooled
+        return self.classifier(pooled) if self.num_classes else jnp.asarray(pooled)
 
     def last_maps(self, images: Array) -> jax.Array:
         """Compute the last maps alone, `[batch, rows, columns, channels]`."""
