@@ -12,7 +12,7 @@ folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/venv"
 # adv-lib imports distutils, which setuptools brings since Python 3.12.
-"$folder/venv/bin/pip" install -q torch==2.13.0 "setuptools<80"
+"$folder/venv/bin/pip" install -q torch==2.13.0 numpy==2.3.5 setuptools==79.0.1
 "$folder/venv/bin/pip" install -q adv-lib==0.2.8
 "$folder/venv/bin/python" - <<'PYTHON'
 import importlib.metadata
