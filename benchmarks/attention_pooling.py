@@ -1,8 +1,6 @@
 """Time a step of CA-Stream on kept features against one from images, in torch."""
 
 import argparse
-import contextlib
-import datetime
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
@@ -14,9 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import explainers
 import protocol
-import turns
-
-from unlir_jax.storage import files
+import rounds
 
 OURS, PEER = explainers.OURS, "torch"
 STAGES = {"last two": ("block7", "block14"), "all": ()}
@@ -45,12 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (OSError, ValueError, protocol.Refused) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    text = to_markdown(document)
-    print(text)
-    options.output.mkdir(parents=True, exist_ok=True)
-    stem = document["created"][:10] + "-attention-pooling-cpu"
-    for suffix, content in (("json", files.to_json(document)), ("md", text)):
-        files.write_text(options.output / f"{stem}.{suffix}", content)
+    rounds.store(document, to_markdown(document), options.output, "attention-pooling")
     return 0
 
 
@@ -59,27 +50,12 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     names = "threads rounds batch side"
     settings = {name: getattr(options, name) for name in names.split()}
     settings |= {"stages": STAGES, "classes": CLASSES, "network": "mobilenet_v2"}
-    sides = {OURS: (sys.executable, "attention_pooling_ours.py")}
+    sides = {OURS: rounds.Side(sys.executable, "attention_pooling_ours.py")}
     if options.torch_python:
-        sides[PEER] = options.torch_python, "attention_pooling_torch.py"
-    with contextlib.ExitStack() as stack:
-        workers = {}
-        for name, (python, script) in sides.items():
-            worker = protocol.Worker(python, explainers.HERE / script, {}, name)
-            stack.enter_context(worker)
-            worker.ask("load", settings=settings)
-            workers[name] = worker
-        seconds = explainers.take_turns(workers, options.rounds, None)
-        about = {name: worker.ask("describe") for name, worker in workers.items()}
-    return {
-        "schema": 1,
-        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "settings": settings,
-        "machine": {"processor": turns.processor(), "load": protocol.load_average()},
-        "sides": about,
-        "seconds": seconds,
-        "table": summarise(seconds),
-    }
+        script = "attention_pooling_torch.py"
+        sides[PEER] = rounds.Side(options.torch_python, script)
+    document = rounds.measure(sides, settings)
+    return document | {"table": summarise(document["seconds"])}
 
 
 def summarise(seconds: Mapping[str, Any]) -> dict[str, Any]:
@@ -95,15 +71,7 @@ def summarise(seconds: Mapping[str, Any]) -> dict[str, Any]:
         }
         peer = seconds.get(PEER, {}).get(method)
         if peer is not None:
-            ratios = [p / o for p, o in zip(peer["wall"], rows["wall"], strict=True)]
-            table[method] |= {
-                "ratio": statistics.median(ratios),
-                "least": min(ratios),
-                "processor ratio": statistics.median(
-                    p / o
-                    for p, o in zip(peer["processor"], rows["processor"], strict=True)
-                ),
-            }
+            table[method]["ratio"] = rounds.ratio(peer, rows)
     return table
 
 
@@ -112,13 +80,13 @@ def to_markdown(document: Mapping[str, Any]) -> str:
     settings, machine = document["settings"], document["machine"]
     sides = list(document["sides"])
     columns = ["stages", *(f"{side}, ms" for side in sides)]
-    columns += ["ratio", "least", "ratio of processor time"] if PEER in sides else []
+    columns += ["ratio", "ratio of processor time"] if PEER in sides else []
     rows = []
     for method, row in document["table"].items():
         cells = [method, *(f"{row['wall milliseconds'][side]:.1f}" for side in sides)]
         if "ratio" in row:
-            cells += [f"**{row['ratio']:.1f}**", f"{row['least']:.1f}"]
-            cells.append(f"{row['processor ratio']:.1f}")
+            found = row["ratio"]
+            cells += [f"**{found['wall']:.1f}**", f"{found['processor']:.1f}"]
         rows.append(cells)
     lines = [columns, ["---", *("---:" for _ in columns[1:])], *rows]
     return "\n".join(

@@ -1,9 +1,6 @@
 """Time steps of interpretable gradients against plain ones and against torch's."""
 
 import argparse
-import contextlib
-import datetime
-import statistics
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,9 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import explainers
 import protocol
-import turns
-
-from unlir_jax.storage import files
+import rounds
 
 TORCH = "torch"
 PLAIN, RESEMBLING = "plain", "interpretable gradients"
@@ -41,12 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (OSError, ValueError, protocol.Refused) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    text = to_markdown(document)
-    print(text)
-    options.output.mkdir(parents=True, exist_ok=True)
-    stem = document["created"][:10] + "-input-gradients-cpu"
-    for suffix, content in (("json", files.to_json(document)), ("md", text)):
-        files.write_text(options.output / f"{stem}.{suffix}", content)
+    rounds.store(document, to_markdown(document), options.output, "input-gradients")
     return 0
 
 
@@ -54,49 +44,25 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Start both sides, let them take turns, and return what was found."""
     names = "threads rounds batch depth"
     settings = {name: getattr(options, name) for name in names.split()}
-    pythons = {explainers.OURS: sys.executable, TORCH: options.torch_python}
-    scripts = {explainers.OURS: "input_gradients_ours.py"}
-    scripts[TORCH] = "input_gradients_torch.py"
-    with contextlib.ExitStack() as stack:
-        workers = {}
-        for name, python in pythons.items():
-            if not python:
-                continue
-            place = explainers.HERE / scripts[name]
-            workers[name] = protocol.Worker(python, place, {}, name)
-            stack.enter_context(workers[name])
-            workers[name].ask("load", settings=settings)
-        seconds = explainers.take_turns(workers, options.rounds, None)
-        about = {name: worker.ask("describe") for name, worker in workers.items()}
-    return {
-        "schema": 1,
-        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "settings": settings,
-        "machine": {"processor": turns.processor(), "load": protocol.load_average()},
-        "sides": about,
-        "seconds": seconds,
-        "table": summarise(seconds),
-    }
+    sides = {explainers.OURS: rounds.Side(sys.executable, "input_gradients_ours.py")}
+    if options.torch_python:
+        script = "input_gradients_torch.py"
+        sides[TORCH] = rounds.Side(options.torch_python, script)
+    document = rounds.measure(sides, settings)
+    return document | {"table": summarise(document["seconds"])}
 
 
 def summarise(seconds: Mapping[str, Any]) -> dict[str, Any]:
     """Divide within each round, then take medians."""
-
-    def ratio(above: Any, below: Any) -> dict[str, float]:
-        return {
-            kind: statistics.median(
-                each / own for each, own in zip(above[kind], below[kind], strict=True)
-            )
-            for kind in ("processor", "wall")
-        }
-
     ours = seconds[explainers.OURS]
     table: dict[str, Any] = {
-        f"{side}: interpretable / plain": ratio(found[RESEMBLING], found[PLAIN])
+        f"{side}: interpretable / plain": rounds.ratio(found[RESEMBLING], found[PLAIN])
         for side, found in seconds.items()
     }
     for method in (PLAIN, RESEMBLING) if TORCH in seconds else ():
-        table[f"{method}: torch / ours"] = ratio(seconds[TORCH][method], ours[method])
+        table[f"{method}: torch / ours"] = rounds.ratio(
+            seconds[TORCH][method], ours[method]
+        )
     return table
 
 

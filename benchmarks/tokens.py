@@ -1,8 +1,6 @@
 """Time explainers of transformers against their peers in torch, and against passes."""
 
 import argparse
-import contextlib
-import datetime
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
@@ -14,9 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import explainers
 import protocol
-import turns
-
-from unlir_jax.storage import files
+import rounds
 
 OURS = explainers.OURS
 NETWORKS = {"vit": "vit_small_patch16_224", "swin": "swin_tiny_patch4_window7_224"}
@@ -56,12 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (OSError, ValueError, protocol.Refused) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    text = to_markdown(document)
-    print(text)
-    options.output.mkdir(parents=True, exist_ok=True)
-    stem = document["created"][:10] + "-tokens-cpu"
-    for suffix, content in (("json", files.to_json(document)), ("md", text)):
-        files.write_text(options.output / f"{stem}.{suffix}", content)
+    rounds.store(document, to_markdown(document), options.output, "tokens")
     return 0
 
 
@@ -70,58 +61,30 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     names = "threads rounds images"
     settings = {name: getattr(options, name) for name in names.split()}
     settings |= NETWORKS | {"side": 224}
-    with contextlib.ExitStack() as stack:
-
-        def start(name: str, python: str, script: str, **own: Any) -> protocol.Worker:
-            place = explainers.HERE / script
-            worker = protocol.Worker(python, place, {"TQDM_DISABLE": "1"}, name)
-            stack.enter_context(worker)
-            worker.ask("load", settings=settings | own)
-            return worker
-
-        workers = {OURS: start(OURS, sys.executable, "tokens_ours.py")}
-        for name, own in SIDES.items() if options.torch_python else ():
-            python = options.torch_python
-            workers[name] = start(name, python, "tokens_torch.py", **own)
-        wanted = options.methods.split(";") if options.methods else None
-        seconds = explainers.take_turns(workers, options.rounds, wanted)
-        about = {name: worker.ask("describe") for name, worker in workers.items()}
-    return {
-        "schema": 1,
-        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "settings": settings,
-        "machine": {"processor": turns.processor(), "load": protocol.load_average()},
-        "sides": about,
-        "seconds": seconds,
-        "table": summarise(seconds),
-    }
+    sides = {OURS: rounds.Side(sys.executable, "tokens_ours.py")}
+    for name, own in SIDES.items() if options.torch_python else ():
+        sides[name] = rounds.Side(options.torch_python, "tokens_torch.py", own)
+    wanted = options.methods.split(";") if options.methods else None
+    document = rounds.measure(sides, settings, wanted)
+    return document | {"table": summarise(document["seconds"])}
 
 
 def summarise(seconds: Mapping[str, Any]) -> dict[str, Any]:
     """Divide within each round, then take medians: peers by ours, ours by passes."""
-
-    def ratio(above: Any, below: Any) -> dict[str, float]:
-        return {
-            kind: statistics.median(
-                each / own for each, own in zip(above[kind], below[kind], strict=True)
-            )
-            for kind in ("processor", "wall")
-        }
-
     ours, table = seconds[OURS], {}
     for method, rows in ours.items():
         network, _, name = method.partition("/")
         table[method] = {
             "milliseconds": 1000 * statistics.median(rows["processor"]),
             "sides": {
-                side: ratio(found[method], rows)
+                side: rounds.ratio(found[method], rows)
                 for side, found in seconds.items()
                 if side != OURS and method in found
             },
         }
         unit = ours.get(f"{network}/{WORK[method][1]}") if method in WORK else None
         if unit is not None:
-            table[method]["passes"] = ratio(rows, unit)
+            table[method]["passes"] = rounds.ratio(rows, unit)
     return table
 
 

@@ -28,11 +28,13 @@ an accelerator. Others have ten epochs and a cosine.
 The summary has `test/accuracy`, `test/gradient_cosine` and
 `test/gradient_total_variation`.
 
-Expected: on 8,000 images of CIFAR-10, seed 0, the cosine of the two gradients:
+Expected: nothing is published for short trainings, and the default was not measured.
+With the mean, six epochs in batches of 128 showed nothing of 0.0075 on 8,000 images of
+CIFAR-10: accuracy 55.8 % and cosine .08, where the plain twin has 55.8 % and .09. With
+`over=image,weight=1` they are 44.8 % and .55 (seed 0, `--config.epochs=6`
+`--config.batch_size=128`).
 
-    (to be written)
-
-Time: minutes.
+Time: about ten processor minutes with a weight, and five without.
 """
 
 from unlir_jax.data import presets
@@ -52,6 +54,8 @@ def get_config(argument=""):
     if over not in OVER:
         known = " or ".join(OVER)
         raise ValueError(f"`over`={over!r}; expected {known}.")
+    if not given.weight >= 0:
+        raise ValueError(f"`weight`={given.weight}; expected 0 or more.")
     settings = defaults.training()
     presets.choose_data(settings, data)
     settings.model.name = given.model or "cifar_resnet8"

@@ -23,8 +23,9 @@ and compares each arm with the plain one. Both resume. The last trains one of th
     b_cos                    cross-entropy of a B-cos network
 
 Arguments: `data`, see `unlir_jax/data/presets.py`; `model`, a name of `unlir models`;
-`arms`, joined by +, or `all`; `seeds`, a number; `weight`, that of interpretable
-gradients; `root`, the folder of the trained networks. Both commands take the same.
+`arms`, joined by +, or `all`; `seeds`, a number; `weight`, of interpretable gradients,
+times the batch size as in `interpretable_gradients.py`; `root`, the folder of the
+trained networks. Both commands take the same.
 
 Each network is scored as it was trained, and at a temperature that is fitted on test
 images which are not scored. Scores of images that both networks of a pair classify
@@ -85,7 +86,7 @@ def get_config(argument=""):
         "mixup": 0.0,
         "cutmix": 0.0,
     }
-    settings.batch_size = 128
+    settings.batch_size = _batch_size(data)
     settings.data.cache = "memory"
     settings.data.augment = "pad_crop(4)|flip"
     settings.epochs = 30.0
@@ -101,7 +102,6 @@ def get_config(argument=""):
         settings.data.test_options = {"size": 1000}
         settings.data.image_size = 64
         settings.data.augment = "pad_crop(4)"
-        settings.batch_size = 32
         settings.epochs = 5.0
         settings.optimizer.learning_rate = 0.05
     return settings
@@ -142,5 +142,11 @@ def _arms(given):
         raise ValueError(f"`seeds`={given.seeds}; expected 1 or more.")
     found = {name: dict(ARMS[name]) for name in ("plain", *names)}
     if "interpretable_gradients" in found:
-        found["interpretable_gradients"] = {"objective.weight": given.weight}
+        data = presets.SYNONYMS.get(given.data, given.data)
+        weight = given.weight * _batch_size(data)
+        found["interpretable_gradients"] = {"objective.weight": weight}
     return found
+
+
+def _batch_size(data):
+    return 32 if data == "synthetic_parts" else 64

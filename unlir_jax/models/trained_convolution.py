@@ -6,6 +6,8 @@ functions are each other's derivatives, so any number of derivatives is quick.
 """
 
 import functools
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -112,10 +114,13 @@ def _bands(rows: int, numbers: int) -> int:
     return rows
 
 
-def _convolve_forward(
-    images: jax.Array, kernel: jax.Array, stride: int, margins: Pads
-) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return convolve(images, kernel, stride, margins), (images, kernel)
+def _with_inputs(function: Callable[..., jax.Array]) -> Callable[..., Any]:
+    """Make the forward half of a rule: it keeps the two arrays that it was given."""
+
+    def forward(first: jax.Array, second: jax.Array, *settings: Any) -> Any:
+        return function(first, second, *settings), (first, second)
+
+    return forward
 
 
 def _convolve_back(
@@ -132,12 +137,6 @@ def _convolve_back(
     )
 
 
-def _by_images_forward(
-    slopes: jax.Array, kernel: jax.Array, stride: int, margins: Pads, shape: Shape
-) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return by_images(slopes, kernel, stride, margins, shape), (slopes, kernel)
-
-
 def _by_images_back(
     stride: int,
     margins: Pads,
@@ -151,12 +150,6 @@ def _by_images_back(
         convolve(images, kernel, stride, margins),
         by_kernel(images, slopes, stride, margins, len(kernel)),
     )
-
-
-def _by_kernel_forward(
-    images: jax.Array, slopes: jax.Array, stride: int, margins: Pads, size: int
-) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return by_kernel(images, slopes, stride, margins, size), (images, slopes)
 
 
 def _by_kernel_back(
@@ -175,6 +168,6 @@ def _by_kernel_back(
     )
 
 
-convolve.defvjp(_convolve_forward, _convolve_back)
-by_images.defvjp(_by_images_forward, _by_images_back)
-by_kernel.defvjp(_by_kernel_forward, _by_kernel_back)
+convolve.defvjp(_with_inputs(convolve), _convolve_back)
+by_images.defvjp(_with_inputs(by_images), _by_images_back)
+by_kernel.defvjp(_with_inputs(by_kernel), _by_kernel_back)
