@@ -153,6 +153,40 @@ def test_square_needs_no_gradient():
     helpers.refused("no gradient", attacks.fab(stepped), {}, images, labels)
 
 
+@pytest.mark.parametrize("size", [(12, 12), (19, 12), (3, 4)])
+def test_square_takes_images_of_any_side(size):
+    """Tiles of the authors' code leave images of 12 or 19 pixels."""
+    images = jnp.full((2, *size, 3), 0.5).at[..., 0].add(0.01)
+    attack = attacks.square(MEAN, norm="l2", epsilon=0.5, steps=8)
+    labels, key = jnp.zeros(2, jnp.int32), jax.random.key(0)
+    found = attack({}, images, labels, key=key)
+    sizes = norms.length(found - images, "l2")
+    assert np.all((sizes > 0) & (sizes <= 0.5 * (1 + 1e-5)))
+
+
+def test_fab_takes_starts_targets_and_levels(x64):
+    weights, images, labels = (
+        jax.tree.map(lambda leaf: jnp.asarray(leaf, float), each) if rank else each
+        for rank, each in zip((1, 1, 0), world(4), strict=True)
+    )
+    given = weights, images[2:], labels[2:]
+    order = jnp.argsort(split.whole(MODEL)(*given[:2]), axis=1)
+    steps = {"norm": "l2", "steps": 10}
+    one = attacks.fab(MODEL, **steps).counted(*given)
+    two = attacks.fab(MODEL, restarts=2, **steps).counted(*given, key=jax.random.key(0))
+    lengths = [norms.length(each.images - given[1], "l2") for each in (one, two)]
+    assert np.all(lengths[1] <= lengths[0])
+    np.testing.assert_array_equal(two.gradients, 2 * one.gradients)
+    targets = order[:, -2]
+    found = attacks.fab(MODEL, steps=60)(*given, targets=targets)
+    logits = split.whole(MODEL)(weights, found)
+    np.testing.assert_array_equal(jnp.argmax(logits, axis=1), targets)
+    found = attacks.fab(MODEL, steps=60, quantise=True)(*given)
+    told = attacks.outcome(MODEL)(given[0], given[1], found, given[2])
+    np.testing.assert_array_equal(told["success"], True)
+    np.testing.assert_allclose(found * 255, jnp.round(found * 255), atol=1e-9)
+
+
 @pytest.mark.parametrize(
     ("norm", "count"),
     [

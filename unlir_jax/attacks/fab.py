@@ -10,7 +10,15 @@ import jax
 import jax.numpy as jnp
 
 from unlir_jax import split
-from unlir_jax.attacks import checks, halfspace, minimal, norms, search, settings
+from unlir_jax.attacks import (
+    checks,
+    halfspace,
+    minimal,
+    norms,
+    quantisation,
+    search,
+    settings,
+)
 from unlir_jax.attacks.deepfool import linearised
 from unlir_jax.attacks.losses import Aim
 from unlir_jax.attacks.minimal import wide
@@ -127,7 +135,10 @@ def fab(
     Note:
         The paper's final search on the segment to the image is left out, as in the
         authors' later code. With `targets`, the boundary between the target and the
-        label counts alone, and a success has to reach the target.
+        highest other class counts alone, as in `deepfool`. The paper has no targets;
+        one that is not among the next classes is often missed. With `quantise`, the
+        search itself does not round. For `linf` what it finds is rounded away from the
+        image, for `l2` to the nearest level, which often undoes small changes.
 
     Example:
         >>> import jax.numpy as jnp
@@ -267,13 +278,16 @@ def _step(model: SplitModel, rules: Rules) -> search.Step:
         del numbers
         images, aim = example.images, example.aim
         logits, pull = jax.vjp(lambda point: network(variables, point), state.point)
-        gaps, slopes = linearised(logits, pull, example.rivals, aim.labels)
+        own = aim.labels
+        if aim.targets is not None:
+            own = highest_others(logits, aim.targets, 1)[:, 0]
+        gaps, slopes = linearised(logits, pull, example.rivals, own)
         moved = _moved(state.point, images, gaps, slopes, rules)
-        moved = minimal.quantised(moved, rules.levels)
-        reached = minimal.succeeded(network(variables, moved), aim)
-        distance = norms.length(moved - images, rules.norm)
+        shown = _rounded(moved, images, rules)
+        reached = minimal.succeeded(network(variables, shown), aim)
+        distance = norms.length(shown - images, rules.norm)
         better = reached & (distance < state.smallest)
-        best = jnp.where(wide(better), moved, state.best)
+        best = jnp.where(wide(better), shown, state.best)
         smallest = jnp.where(better, distance, state.smallest)
         # An image that is wrong already is its own adversarial image.
         already = jnp.all(state.point == images, (1, 2, 3))
@@ -284,9 +298,21 @@ def _step(model: SplitModel, rules: Rules) -> search.Step:
         point = jnp.where(wide(reached), back, moved)
         seen = Slope(slopes[:, 0], gaps[:, 0], logits).seen(state.seen)
         done = smallest <= rules.enough
-        return State(point, best, smallest, moved, seen, done)
+        return State(point, best, smallest, shown, seen, done)
 
     return step
+
+
+def _rounded(moved: jax.Array, images: jax.Array, rules: Rules) -> jax.Array:
+    """Round to levels; for `linf` away from the image, so that no step is undone."""
+    if not rules.levels or rules.norm != "linf":
+        return minimal.quantised(moved, rules.levels)
+    most = rules.levels - 1
+    # What is a level but for rounding stays one.
+    exact, least = moved * most, quantisation.TOLERANCE
+    up, down = jnp.ceil(exact - least) / most, jnp.floor(exact + least) / most
+    same = minimal.quantised(moved, rules.levels)
+    return jnp.where(moved > images, up, jnp.where(moved < images, down, same))
 
 
 def _moved(
