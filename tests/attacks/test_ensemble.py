@@ -156,12 +156,14 @@ def test_square_needs_no_gradient():
 @pytest.mark.parametrize("size", [(12, 12), (19, 12), (3, 4)])
 def test_square_takes_images_of_any_side(size):
     """Tiles of the authors' code leave images of 12 or 19 pixels."""
-    images = jnp.full((2, *size, 3), 0.5).at[..., 0].add(0.01)
+    images = jnp.full((2, *size, 3), 0.5).at[..., 0].add(0.01).at[1].add(0.02)
     attack = attacks.square(MEAN, norm="l2", epsilon=0.5, steps=8)
     labels, key = jnp.zeros(2, jnp.int32), jax.random.key(0)
     found = attack({}, images, labels, key=key)
     sizes = norms.length(found - images, "l2")
     assert np.all((sizes > 0) & (sizes <= 0.5 * (1 + 1e-5)))
+    alone = attack({}, images[1:], labels[1:], key=key)
+    np.testing.assert_allclose(alone, found[1:], atol=1e-6)
 
 
 def test_fab_takes_starts_targets_and_levels(x64):
@@ -177,6 +179,9 @@ def test_fab_takes_starts_targets_and_levels(x64):
     lengths = [norms.length(each.images - given[1], "l2") for each in (one, two)]
     assert np.all(lengths[1] <= lengths[0])
     np.testing.assert_array_equal(two.gradients, 2 * one.gradients)
+    last = tuple(each[1:] for each in given[1:])
+    alone = attacks.fab(MODEL, **steps)(weights, *last)
+    np.testing.assert_allclose(alone, one.images[1:], atol=1e-6)
     targets = order[:, -2]
     found = attacks.fab(MODEL, steps=60)(*given, targets=targets)
     logits = split.whole(MODEL)(weights, found)

@@ -202,6 +202,22 @@ def test_relative_errors_are_those_of_the_paper():
     assert found["relative_mce"] == pytest.approx((0.2 + 0.3) / (0.3 + 0.7))
 
 
+def test_alexnet_has_an_mce_of_one():
+    """A network divided by itself is 1, whatever its errors are."""
+    about = {"corruptions": list(summary.ALEXNET), "images": 7}
+    about["severities"] = [1, 2, 3, 4, 5]
+    own = summary.alexnet(about)
+    found = summary.corruption_errors(own, own)
+    assert found["mce"] == pytest.approx(1) == found["relative_mce"]
+    expected = np.mean([*summary.ALEXNET.values()])
+    assert found["mean_corruption_error"] == pytest.approx(expected)
+    helpers.refused(
+        "`reference` has severities",
+        *(summary.corruption_errors, {**own, "about": {**about, "severities": [1]}}),
+        own,
+    )
+
+
 def test_optimality_is_the_share_of_the_areas():
     """Areas under the two step functions, added up by hand."""
     best, other = np.asarray([1.0, 2.0, 4.0]), np.asarray([2.0, 2.0, np.inf])
@@ -243,6 +259,7 @@ def test_what_makes_no_sense_is_refused(place, tmp_path):
     refused("`epsilons` is empty", epsilons="()")
     refused("`severities`=6", severities="(6,)")
     refused("`labels`='predicted'", labels="predicted")
+    refused("ImageNet, but the network has 3", reference="alexnet")
     refused("`reference`='none.json' does not exist", reference="none.json")
     helpers.refused(
         "are empty; expected at least one",

@@ -30,6 +30,7 @@ TRACES = (workdir.SUMMARY, store.FOLDER, *WRITTEN)
 SUMMARISED = ("statistics", "reference")
 """Settings of the summary only: the batches are the same."""
 FREE = ("data.compare", "data.workers", "data.threads", *SUMMARISED)
+ALEXNET, IMAGENET = "alexnet", 1000
 Progress = Callable[[str, float], None]
 
 
@@ -70,6 +71,7 @@ def run(
     reference = _reference(settings.reference)
     progress("loading the network", 0.0)
     given = task.prepare(settings)
+    _check_reference(given)
     now = origins.describe(given.network, data=given.data._replace(labels=given.labels))
     notice = sharing.compare(place, now, settings.data.compare)
     if done is not None and _is_whole(folder, done, plain):
@@ -91,7 +93,7 @@ def _reference(file: str) -> Record | None:
     Raises:
         ValueError: There is no such file, or it is no summary with corruptions.
     """
-    if not file:
+    if file in ("", ALEXNET):
         return None
     text = paths.check(file, "reference")
     if not text.is_file():
@@ -106,6 +108,21 @@ def _reference(file: str) -> Record | None:
             " of an evaluation with `corruptions`."
         )
     return found
+
+
+def _check_reference(given: Task) -> None:
+    """Refuse AlexNet's errors for other classes than ImageNet's.
+
+    Raises:
+        ValueError: The network has another number of classes.
+    """
+    classes = given.network.module.num_classes
+    if given.settings.reference == ALEXNET and classes != IMAGENET:
+        raise ValueError(
+            f"`reference`={ALEXNET!r} has errors on the {IMAGENET:,} classes of "
+            f"ImageNet, but the network has {classes}; expected summary.json of "
+            "another network."
+        )
 
 
 def _is_whole(folder: Path, done: Record, plain: Record) -> bool:
@@ -213,6 +230,8 @@ def _finish(given: Task, place: sharing.Place, reference: Record | None) -> Reco
     about = _described(given, table)
     found = {"about": about, **summary.summarise(table, about)}
     if given.corruptions:
+        if given.settings.reference == ALEXNET:
+            reference = summary.alexnet(about)
         found |= summary.corruption_errors(found, reference)
     finite.check(found, "the summary")
     rows = list(_lines(given, table))

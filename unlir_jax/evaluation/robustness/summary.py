@@ -7,10 +7,21 @@ from typing import Any
 import numpy as np
 
 from unlir_jax.core.document_types import Document, Record
+from unlir_jax.data.corruptions import SEVERITIES
 from unlir_jax.statistics import intervals, proportions
 from unlir_jax.statistics.intervals import Interval
 
 Table = Mapping[str, np.ndarray]
+ALEXNET = {
+    **{"gaussian_noise": 0.886428, "shot_noise": 0.894468, "impulse_noise": 0.922640},
+    **{"defocus_blur": 0.819880, "glass_blur": 0.826268, "motion_blur": 0.785948},
+    **{"zoom_blur": 0.798360, "snow": 0.866816, "frost": 0.826572, "fog": 0.819324},
+    **{"brightness": 0.564592, "contrast": 0.853204, "elastic_transform": 0.646056},
+    **{"pixelate": 0.717840, "jpeg_compression": 0.606500},
+}
+"""Mean errors of AlexNet on ImageNet-C, from github.com/hendrycks/robustness."""
+ALEXNET_CLEAN = 0.43478
+"""Its error on ImageNet, of torchvision's weights."""
 EVERY = "all"
 """Name of the envelope: for each image, the best of all attacks."""
 MOST_POINTS = 200
@@ -197,6 +208,24 @@ def corruption_errors(summary: Document, reference: Document | None) -> Record:
     # Of a corruption that does not harm the reference, no share can be given.
     found["relative_mce"] = float(np.mean(known)) if len(known) == len(own) else None
     return found
+
+
+def alexnet(about: Document) -> Record:
+    """Give the errors of AlexNet on ImageNet-C in the form of a summary.
+
+    Args:
+        about: `corruptions`, whose order is kept, and `images` of the evaluation.
+    """
+    shares = {
+        name: [{"mean": 1 - ALEXNET[name]}] * len(SEVERITIES)
+        for name in about["corruptions"]
+    }
+    known = {"severities": list(SEVERITIES)}
+    return {
+        "about": {name: about[name] for name in ("corruptions", "images")} | known,
+        "accuracy": {"mean": 1 - ALEXNET_CLEAN},
+        "corruptions": shares,
+    }
 
 
 def errors(summary: Document) -> dict[str, list[float]]:
