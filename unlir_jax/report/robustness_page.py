@@ -40,7 +40,9 @@ def draw(summary: Document) -> bytes:
     ]
     end = 1.02 * max([*about["epsilons"], *farthest, 1e-6])
     for number, (name, curve) in enumerate(summary["curves"].items()):
-        x = [0.0, *curve["distance"], end]
+        # Nobody has looked beyond the largest budget.
+        last = max(about["epsilons"]) if name in about["budgeted"] else end
+        x = [0.0, *curve["distance"], max([last, *curve["distance"]])]
         y = [0.0, *curve["share"], *(curve["share"][-1:] or [0.0])]
         panel.step(
             x,
@@ -59,7 +61,7 @@ def draw(summary: Document) -> bytes:
     panel.set_ylabel("P(D): images with an error within D, %", fontsize=9)
     panel.spines[["top", "right"]].set_visible(False)
     panel.tick_params(labelsize=8.5)
-    panel.legend(frameon=False, fontsize=9, loc="lower right")
+    figure.legend(loc="outside right upper", frameon=False, fontsize=9)
     data = io.BytesIO()
     figure.savefig(data, format="png")
     return data.getvalue()
