@@ -6,7 +6,7 @@ from scipy import ndimage
 DISKS = ((3, 0.1), (4, 0.5), (6, 0.5), (8, 0.5), (10, 0.5))
 """Radius of the disk, and deviation of the Gaussian that smooths its edge."""
 PANES = ((0.7, 1, 2), (0.9, 2, 1), (1, 2, 3), (1.1, 3, 2), (1.5, 4, 2))
-"""Deviation of the Gaussian, farthest exchange in pixels, and number of rounds."""
+"""Deviation of the Gaussian, farthest move in pixels, and number of rounds."""
 MOTIONS = ((10, 3), (15, 5), (15, 8), (15, 12), (20, 15))
 """Radius in pixels, and deviation of the weights along the way."""
 ZOOMS = ((1.11, 0.01), (1.16, 0.01), (1.21, 0.02), (1.26, 0.02), (1.31, 0.03))
@@ -55,20 +55,22 @@ def smoothed(image: np.ndarray, deviation: float) -> np.ndarray:
 def glass_blur(
     image: np.ndarray, random: np.random.Generator, severity: int
 ) -> np.ndarray:
-    """Blur, exchange pixels with near ones at random, and blur again."""
+    """Blur, put near pixels in the place of each, and blur again.
+
+    The benchmark means to exchange pixels. Its code copies one over the other, which
+    is done here too, row by row from the lower right corner.
+    """
     deviation, reach, rounds = PANES[severity - 1]
     found = smoothed(image, deviation)
     height, width = image.shape[:2]
-    rows = range(height - reach - 1, reach, -1)
-    columns = range(width - reach - 1, reach, -1)
+    rows = range(height - reach, reach, -1)
+    columns = range(width - reach, reach, -1)
     for _ in range(rounds):
-        moves = random.integers(-reach, reach + 1, (len(rows), len(columns), 2))
+        moves = random.integers(-reach, reach, (len(rows), len(columns), 2))
         for i, row in enumerate(rows):
             for j, column in enumerate(columns):
                 down, right = moves[i, j]
-                other = row + down, column + right
-                kept = found[row, column].copy()
-                found[row, column], found[other] = found[other], kept
+                found[row, column] = found[row + down, column + right]
     return np.clip(smoothed(found, deviation), 0, 1)
 
 
@@ -119,16 +121,24 @@ def zoom_blur(
 
 
 def enlarged(image: np.ndarray, factor: float) -> np.ndarray:
-    """Enlarge the middle of an image to its size, linearly."""
+    """Enlarge the middle of an image linearly, and cut it to its size.
+
+    As in the benchmark the middle has whole pixels, and its outer pixels stay its outer
+    pixels.
+    """
     places = np.meshgrid(
-        *(
-            (np.arange(side) - (side - 1) / 2) / factor + (side - 1) / 2
-            for side in image.shape[:2]
-        ),
-        indexing="ij",
+        *(_magnified(side, factor) for side in image.shape[:2]), indexing="ij"
     )
     channels = [
         ndimage.map_coordinates(image[:, :, each], places, order=1, mode="nearest")
         for each in range(image.shape[2])
     ]
     return np.stack(channels, axis=2)
+
+
+def _magnified(side: int, factor: float) -> np.ndarray:
+    """Give the places along a side that an enlargement shows, `[side]`."""
+    kept = int(np.ceil(side / factor))
+    whole = round(kept * factor)
+    first, cut = (side - kept) // 2, (whole - side) // 2
+    return first + (np.arange(side) + cut) * (kept - 1) / max(whole - 1, 1)

@@ -59,7 +59,7 @@ def corrupt(name: str, severity: int = 1) -> Callable[..., np.ndarray]:
     Note:
         Severities are the benchmark's for images of 224 pixels; lengths in
         pixels do not shrink with smaller ones. Frost is drawn, where the benchmark has
-        photographs; snow, glass blur and fog draw other numbers. So accuracies differ
+        photographs. Random corruptions draw other numbers. So accuracies differ
         from those on the benchmark's files. Images are not rounded but for
         `jpeg_compression` and `pixelate`.
 

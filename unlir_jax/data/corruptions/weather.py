@@ -52,8 +52,8 @@ def frost(image: np.ndarray, random: np.random.Generator, severity: int) -> np.n
 
 def crystals(random: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
     """Draw frost: fine ridges where clouds of many sizes cross their middle."""
-    clouds = plasma(random, max(size), 1.7)[: size[0], : size[1]]
-    ridges = 1 - np.abs(2 * plasma(random, max(size), 1.3) - 1)[: size[0], : size[1]]
+    clouds = plasma(random, max(size), 1.3)[: size[0], : size[1]]
+    ridges = 1 - np.abs(2 * plasma(random, max(size), 1.14) - 1)[: size[0], : size[1]]
     return np.clip(0.35 + 0.65 * ridges**2 * (0.5 + clouds), 0, 1)
 
 
@@ -71,13 +71,14 @@ def plasma(random: np.random.Generator, side: int, decay: float) -> np.ndarray:
     """Draw clouds by diamonds and squares, from 0 to 1.
 
     Each round halves the distance of the points that are known. A new point is the mean
-    of four around it and noise, whose amount falls by the factor `decay`. Points beyond
-    an edge are taken from the other side.
+    of four around it and noise, whose amount falls from round to round. Points beyond
+    an edge are taken from the other side. As in the benchmark, noise falls with the
+    square of the factor.
 
     Args:
         random: Generator of the draw.
         side: Least side; the map has the next power of two.
-        decay: Factor by which noise falls from round to round.
+        decay: Factor whose square divides the noise from round to round.
 
     References:
         Fournier, Fussell & Carpenter, *Computer Rendering of Stochastic Models*, CACM
@@ -100,6 +101,6 @@ def plasma(random: np.random.Generator, side: int, decay: float) -> np.ndarray:
             mean = (first + second + third + middles) / 4
             drawn = amount * random.uniform(-1, 1, mean.shape)
             found[rows::step, columns::step] = mean + drawn
-        step, amount = half, amount / decay
+        step, amount = half, amount / decay**2
     found -= found.min()
     return found / found.max()
