@@ -9,9 +9,10 @@ import jax
 import numpy as np
 import pytest
 from PIL import Image
+from scipy import ndimage
 
 from unlir_jax.data import corruptions
-from unlir_jax.data.corruptions import blur, weather
+from unlir_jax.data.corruptions import blur, digital, weather
 
 KEY = jax.random.key(0)
 RANDOM = [
@@ -227,6 +228,35 @@ def test_images_move_as_far_as_those_of_imagecorruptions(name):
         ]
         near = NEAR.get(name, 0.05)
         assert np.mean(found) == pytest.approx(known[f"{place}/moves"][0], rel=near)
+
+
+class Still:
+    """Draw nothing but zeros."""
+
+    @staticmethod
+    def uniform(low, high, size):
+        del low, high
+        return np.zeros(size)
+
+
+class Pushed(Still):
+    """Move the corners of the sheet as far as they go, and nothing else."""
+
+    @staticmethod
+    def uniform(low, high, size):
+        found = np.full(size, high, float)
+        return found if len(size) == 2 else 0 * found
+
+
+def test_an_elastic_sheet_that_is_not_drawn_on_stays():
+    image = pictures(1, 224, 224)[0].astype(float)
+    for severity in corruptions.SEVERITIES:
+        found = digital.elastic_transform(image, Still, severity)
+        np.testing.assert_allclose(found, image, atol=1e-9)
+    # All three corners move by 244 / 50 pixels, and so does the whole image.
+    found = digital.elastic_transform(image, Pushed, 4)
+    expected = ndimage.shift(image, (4.88, 4.88, 0), order=1, mode="reflect")
+    np.testing.assert_allclose(found[8:, 8:], expected[8:, 8:], atol=1e-6)
 
 
 def test_what_makes_no_sense_is_refused():

@@ -57,10 +57,10 @@ def corrupt(name: str, severity: int = 1) -> Callable[..., np.ndarray]:
         Hendrycks & Dietterich, ICLR 2019, Section 3 and Appendix B.
 
     Note:
-        Severities are the benchmark's for images of 224 pixels; lengths in
-        pixels do not shrink with smaller ones. Frost is drawn, where the benchmark has
-        photographs. Random corruptions draw other numbers. So accuracies differ
-        from those on the benchmark's files. Images are not rounded but for
+        Severities are the benchmark's for images of 224 pixels. Lengths in pixels do
+        not shrink with smaller ones, except for the elastic sheet. Frost is drawn,
+        where the benchmark has photographs. Random corruptions draw other numbers. So
+        accuracies differ from the benchmark's files. Images are not rounded but for
         `jpeg_compression` and `pixelate`.
 
     Example:

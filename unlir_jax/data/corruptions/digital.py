@@ -18,8 +18,8 @@ SHEETS = (
     (244 * 0.07, 244 * 0.01, 244 * 0.02),
     (244 * 0.12, 244 * 0.01, 244 * 0.02),
 )
-"""Amount, deviation, and reach of the affine part, of the benchmark's 244 pixels."""
-SHEET = 244
+"""Amount, deviation, and reach of the affine part, in pixels of images of 224."""
+SHEET = 224
 
 
 def brightness(
