@@ -17,7 +17,7 @@ or none; `corruptions`, names joined by +, or all.
 
 `ensemble` is AutoAttack, and takes up to 2,000 passes an image and budget.
 
-Expected: networks without adversarial training keep little of their accuracy at 2/255.
+Expected: for a network that was trained for a proof, see docs/results/robustness.md.
 
 Time: APGD takes 100 passes forward and backward an image and budget, FMN 100 an image,
 and all corruptions 75 passes forward.

