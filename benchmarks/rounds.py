@@ -1,4 +1,4 @@
-"""What the benchmarks share that let two sides or more take turns in rounds."""
+"""Rounds in which two sides or more take turns, and what is stored of them."""
 
 import contextlib
 import datetime
