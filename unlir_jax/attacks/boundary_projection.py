@@ -4,6 +4,8 @@ Zhang, Avrithis, Furon & Amsaleg, *Walking on the Edge: Fast, Low-Distortion Adv
 Examples*, IEEE TIFS 16 (2021), arXiv 1912.02153.
 """
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 
@@ -13,8 +15,8 @@ from unlir_jax.attacks.spec import Craft, attack
 from unlir_jax.core import loops, memoize
 from unlir_jax.types import Images, PyTree, SplitModel
 
-BISECTIONS = 7
-"""Halvings of the step along the boundary, where images are rounded."""
+HALVINGS = 10
+"""Halvings that find the length of a step whose end is rounded."""
 
 
 @attack(
@@ -32,14 +34,14 @@ def boundary_projection(
     steps: int = 100,
     gamma: float = 0.7,
     alpha: float = 2.0,
-    least: float = 0.1,
+    least: float = 0.0,
     quantise: bool | int = True,
     loop: loops.Loop = "auto",
 ) -> Craft:
     """Search the boundary along the gradient, then walk along it to the image.
 
-    With `delta = x' - x`, `g` the unit gradient of the margin, which success needs
-    high, and `gamma_i = gamma + (1 - gamma) i / (steps + 1)`, a step is (Section 4):
+    With `delta = x' - x`, `g` the unit gradient of the loss, which success needs high,
+    and `gamma_i = gamma + (1 - gamma) i / (steps + 1)`, a step is (Section 4):
 
     - before the first success `x' + alpha gamma_i g`;
     - from a success to the sphere of radius `gamma_i |delta|` about `x`, on the plane
@@ -51,10 +53,9 @@ def boundary_projection(
         steps: Number of gradients for each image; the paper's 20 or 100.
         gamma: First share by which spheres shrink or grow; the paper's 0.7.
         alpha: Length of the first steps.
-        least: Length of the shortest step from a failure.
+        least: Length of the shortest step from a failure; the authors' 0.1.
         quantise: Number of levels of the images, True for the paper's 256, False for
-            none. Seven halvings find the step along the plane that ends on the sphere
-            once it is rounded.
+            none.
         loop: `auto`, `host` or `device`; see `loops.place`.
 
     Returns:
@@ -65,11 +66,17 @@ def boundary_projection(
             is negative.
 
     Note:
-        This follows the paper where the authors' code differs from it. The loss is the
-        margin of logits with either sign, and the radius on the plane is one number an
-        image. Without a success the last point is returned, and no white image. Where
-        the smaller sphere does not reach the plane, its point nearest to the plane is
-        taken: the foot of the plane, which the formula gives, may be the point itself.
+        This follows the paper where the authors' code differs from it: the radius on
+        the plane is one number an image. The paper leaves four choices open.
+
+        - The loss is the logarithm of the odds. It has the order of the cross entropy.
+        - Where the smaller sphere does not reach the plane, the step ends on the line
+          from `x` along `g`. The paper's formula gives the foot of the plane, which may
+          be the point itself.
+        - With levels, the network sees rounded points, and `|delta|` is theirs. Steps
+          begin at the point before it is rounded, and halvings find how long they are.
+          So rounding stops no step, and no shortest step is needed.
+        - Without a success the last point is returned, and no white image.
 
     References:
         Zhang et al., *Walking on the Edge: Fast, Low-Distortion Adversarial Examples*,
@@ -92,64 +99,85 @@ def boundary_projection(
     rule = _rule(gamma, alpha, least, checks.levels_of(quantise))
     return minimal.craft(
         *(model, rule),
-        **{"steps": steps, "norm": "l2", "loss": losses.margin},
+        **{"steps": steps, "norm": "l2", "loss": losses.log_odds},
         **{"quantise": quantise, "loop": loop},
     )
 
 
 @memoize.remember
 def _rule(gamma: float, alpha: float, least: float, levels: int) -> Rule:
-    def begin(images: Images) -> tuple[()]:
-        del images
-        return ()
+    def begin(images: Images) -> jax.Array:
+        return jnp.asarray(images)
 
-    def move(own: tuple[()], view: View) -> tuple[tuple[()], jax.Array, bool]:
-        share = view.number.astype(view.point.dtype) / (view.steps + 1)
+    def move(point: jax.Array, view: View) -> tuple[jax.Array, jax.Array, bool]:
+        """Move on from the point that `view` has after rounding."""
+        share = view.number.astype(point.dtype) / (view.steps + 1)
         factor = gamma + share * (1 - gamma)
-        along = dot(view.point - view.images, view.direction)
         crossed = view.smallest < jnp.inf
-        length = jnp.where(
-            crossed, _inwards(view, along, factor, least), alpha * factor
-        )
-        towards = view.point + wide(length) * view.direction
-        away = _outwards(view, along, factor, levels)
-        return own, jnp.where(wide(view.adversarial), away, towards), False
+        grown = _inwards(point, view, view.distance / factor, levels)
+        length = jnp.where(crossed, jnp.maximum(grown, least), alpha * factor)
+        towards = point + wide(length) * view.direction
+        away = _outwards(point, view, view.distance * factor, levels)
+        point = jnp.clip(jnp.where(wide(view.adversarial), away, towards), 0, 1)
+        return point, point, False
 
     return Rule(begin, move)
 
 
-def _inwards(
-    view: View, along: jax.Array, factor: jax.Array, least: float
-) -> jax.Array:
+def _inwards(point: jax.Array, view: View, radius: jax.Array, levels: int) -> jax.Array:
     """Give the length of a step uphill that ends on a larger sphere."""
-    radius = view.distance / factor
-    square = radius**2 - view.distance**2 + along**2
-    return jnp.maximum(jnp.sqrt(jnp.maximum(square, 0)) - along, least)
+    change = point - view.images
+    if not levels:
+        along = dot(change, view.direction)
+        square = radius**2 - view.distance**2 + along**2
+        return jnp.sqrt(jnp.maximum(square, 0)) - along
+
+    def line(length: jax.Array) -> jax.Array:
+        return point + wide(length) * view.direction
+
+    # Rounding may take away more than it leaves.
+    most = 2 * (norms.length(change, "l2") + radius)
+    return _crossing(line, most, view.images, radius, levels)[1]
 
 
 def _outwards(
-    view: View, along: jax.Array, factor: jax.Array, levels: int
+    point: jax.Array, view: View, radius: jax.Array, levels: int
 ) -> jax.Array:
     """Move on the tangent plane of the boundary to a smaller sphere."""
-    radius = factor * view.distance
-    tangent = view.point - view.images - wide(along) * view.direction
-    # A smaller sphere may not reach the plane; its nearest point to the plane is taken.
-    along = jnp.clip(along, -radius, radius)
-    foot = view.images + wide(along) * view.direction
-    size = norms.length(tangent, "l2")
-    tangent = tangent / wide(jnp.where(size > 0, size, 1))
+    change = point - view.images
+    along = dot(change, view.direction)
+    foot = wide(along) * view.direction
+    tangent = change - foot
     if not levels:
+        size = norms.length(tangent, "l2")
+        tangent = tangent / wide(jnp.where(size > 0, size, 1))
+        along = jnp.clip(along, -radius, radius)
         length = jnp.sqrt(jnp.maximum(radius**2 - along**2, 0))
-        return foot + wide(length) * tangent
-    low, high = jnp.zeros_like(size), size
+        return view.images + wide(along) * view.direction + wide(length) * tangent
+
+    def corner(share: jax.Array) -> jax.Array:
+        """Go from the image to the foot of the plane, 1, and on to the point, 2."""
+        first = wide(jnp.minimum(share, 1)) * foot
+        return view.images + first + wide(jnp.maximum(share - 1, 0)) * tangent
+
+    most = jnp.full_like(radius, 2)
+    return corner(_crossing(corner, most, view.images, radius, levels)[0])
+
+
+def _crossing(
+    path: Callable[[jax.Array], jax.Array],
+    most: jax.Array,
+    images: jax.Array,
+    radius: jax.Array,
+    levels: int,
+) -> tuple[jax.Array, jax.Array]:
+    """Find where a path of rounded images leaves a sphere: before, and after it."""
 
     def halve(_: PyTree, bounds: tuple[jax.Array, jax.Array]):
         low, high = bounds
         middle = (low + high) / 2
-        found = jnp.clip(foot + wide(middle) * tangent, 0, 1)
-        found = minimal.quantised(found, levels)
-        fits = norms.length(found - view.images, "l2") <= radius
+        found = minimal.quantised(jnp.clip(path(middle), 0, 1), levels)
+        fits = norms.length(found - images, "l2") <= radius
         return jnp.where(fits, middle, low), jnp.where(fits, high, middle)
 
-    low, _ = jax.lax.fori_loop(0, BISECTIONS, halve, (low, high))
-    return foot + wide(low) * tangent
+    return jax.lax.fori_loop(0, HALVINGS, halve, (jnp.zeros_like(most), most))
