@@ -4,8 +4,6 @@ Zhang, Avrithis, Furon & Amsaleg, *Walking on the Edge: Fast, Low-Distortion Adv
 Examples*, IEEE TIFS 16 (2021), arXiv 1912.02153.
 """
 
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
 
@@ -15,8 +13,8 @@ from unlir_jax.attacks.spec import Craft, attack
 from unlir_jax.core import loops, memoize
 from unlir_jax.types import Images, PyTree, SplitModel
 
-HALVINGS = 10
-"""Halvings that find the length of a step whose end is rounded."""
+HALVINGS = 12
+"""Halvings that find the length of a step; the authors have 7."""
 
 
 @attack(
@@ -67,15 +65,17 @@ def boundary_projection(
 
     Note:
         This follows the paper where the authors' code differs from it: the radius on
-        the plane is one number an image. The paper leaves four choices open.
+        the plane is one number an image. The paper leaves choices open.
 
         - The loss is the logarithm of the odds. It has the order of the cross entropy.
+        - After the first success, `g` has only the pixels that can move on in [0, 1].
         - Where the smaller sphere does not reach the plane, the step ends on the line
           from `x` along `g`. The paper's formula gives the foot of the plane, which may
           be the point itself.
-        - With levels, the network sees rounded points, and `|delta|` is theirs. Steps
-          begin at the point before it is rounded, and halvings find how long they are.
-          So rounding stops no step, and no shortest step is needed.
+        - Halvings find where a step meets the sphere, of points that are clipped and
+          rounded as the network will see them. The paper halves on the plane alone.
+        - Steps begin at the point before it was rounded. So rounding stops no step, and
+          no shortest step is needed.
         - Without a success the last point is returned, and no white image.
 
     References:
@@ -113,71 +113,70 @@ def _rule(gamma: float, alpha: float, least: float, levels: int) -> Rule:
         """Move on from the point that `view` has after rounding."""
         share = view.number.astype(point.dtype) / (view.steps + 1)
         factor = gamma + share * (1 - gamma)
-        crossed = view.smallest < jnp.inf
-        grown = _inwards(point, view, view.distance / factor, levels)
-        length = jnp.where(crossed, jnp.maximum(grown, least), alpha * factor)
-        towards = point + wide(length) * view.direction
-        away = _outwards(point, view, view.distance * factor, levels)
-        point = jnp.clip(jnp.where(wide(view.adversarial), away, towards), 0, 1)
+        first = point + wide(alpha * factor) * view.direction
+        later = _walked(point, view, factor, least, levels)
+        point = jnp.where(wide(view.smallest < jnp.inf), later, first)
+        point = jnp.clip(point, 0, 1)
         return point, point, False
 
     return Rule(begin, move)
 
 
-def _inwards(point: jax.Array, view: View, radius: jax.Array, levels: int) -> jax.Array:
-    """Give the length of a step uphill that ends on a larger sphere."""
-    change = point - view.images
-    if not levels:
-        along = dot(change, view.direction)
-        square = radius**2 - view.distance**2 + along**2
-        return jnp.sqrt(jnp.maximum(square, 0)) - along
-
-    def line(length: jax.Array) -> jax.Array:
-        return point + wide(length) * view.direction
-
-    # Rounding may take away more than it leaves.
-    most = 2 * (norms.length(change, "l2") + radius)
-    return _crossing(line, most, view.images, radius, levels)[1]
-
-
-def _outwards(
-    point: jax.Array, view: View, radius: jax.Array, levels: int
+def _walked(
+    point: jax.Array, view: View, factor: jax.Array, least: float, levels: int
 ) -> jax.Array:
-    """Move on the tangent plane of the boundary to a smaller sphere."""
+    """Go to a sphere: on the plane from a success, uphill from a failure."""
+    uphill = _free(point, view.direction)
     change = point - view.images
-    along = dot(change, view.direction)
-    foot = wide(along) * view.direction
-    tangent = change - foot
-    if not levels:
-        size = norms.length(tangent, "l2")
-        tangent = tangent / wide(jnp.where(size > 0, size, 1))
-        along = jnp.clip(along, -radius, radius)
-        length = jnp.sqrt(jnp.maximum(radius**2 - along**2, 0))
-        return view.images + wide(along) * view.direction + wide(length) * tangent
+    foot = wide(dot(change, uphill)) * uphill
+    radius = view.distance * jnp.where(view.adversarial, factor, 1 / factor)
+    # Rounding may take away more than it leaves.
+    far = norms.length(change, "l2") + radius
+    far = wide(jnp.maximum(far, least)) * uphill
 
-    def corner(share: jax.Array) -> jax.Array:
-        """Go from the image to the foot of the plane, 1, and on to the point, 2."""
-        first = wide(jnp.minimum(share, 1)) * foot
-        return view.images + first + wide(jnp.maximum(share - 1, 0)) * tangent
+    out = wide(view.adversarial)
+    begin = jnp.where(out, view.images, point)
+    path = begin, jnp.where(out, foot, far), jnp.where(out, change - foot, far)
+    low, high = _crossing(path, view.images, radius, levels)
+    size = norms.length(far, "l2")
+    high = jnp.maximum(high, least / jnp.where(size > 0, size, 1))
+    return _along(path, jnp.where(view.adversarial, low, high))
 
-    most = jnp.full_like(radius, 2)
-    return corner(_crossing(corner, most, view.images, radius, levels)[0])
+
+def _free(point: jax.Array, direction: jax.Array) -> jax.Array:
+    """Give the direction of the pixels that can still move, if there are any."""
+    blocked = jnp.where(direction < 0, point <= 0, point >= 1)
+    free = jnp.where(blocked, 0, direction)
+    some = wide(norms.length(free, "linf") > 0)
+    return norms.unit(jnp.where(some, free, direction), "l2")
+
+
+Path = tuple[jax.Array, jax.Array, jax.Array]
+"""Where it begins, and two lines, as large as the images."""
+
+
+def _along(path: Path, share: jax.Array) -> jax.Array:
+    """Give a point of a path: at 1 the first line ends, at 2 the second."""
+    begin, first, second = path
+    ahead = wide(jnp.minimum(share, 1)) * first
+    return begin + ahead + wide(jnp.maximum(share - 1, 0)) * second
 
 
 def _crossing(
-    path: Callable[[jax.Array], jax.Array],
-    most: jax.Array,
-    images: jax.Array,
-    radius: jax.Array,
-    levels: int,
+    path: Path, images: jax.Array, radius: jax.Array, levels: int
 ) -> tuple[jax.Array, jax.Array]:
-    """Find where a path of rounded images leaves a sphere: before, and after it."""
+    """Find where a path leaves a sphere: the last share before and the first after.
+
+    Points count as the network sees them, in [0, 1] and rounded.
+    """
 
     def halve(_: PyTree, bounds: tuple[jax.Array, jax.Array]):
         low, high = bounds
         middle = (low + high) / 2
-        found = minimal.quantised(jnp.clip(path(middle), 0, 1), levels)
+        found = jnp.clip(_along(path, middle), 0, 1)
+        found = minimal.quantised(found, levels)
         fits = norms.length(found - images, "l2") <= radius
         return jnp.where(fits, middle, low), jnp.where(fits, high, middle)
 
-    return jax.lax.fori_loop(0, HALVINGS, halve, (jnp.zeros_like(most), most))
+    low = jnp.zeros_like(radius)
+    return jax.lax.fori_loop(0, HALVINGS, halve, (low, low + 2))
