@@ -1,4 +1,4 @@
-"""Rounds in which two sides or more take turns, and what is stored of them."""
+"""Rounds in which the sides of a benchmark take turns."""
 
 import contextlib
 import datetime
