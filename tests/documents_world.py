@@ -90,6 +90,10 @@ ADDED = (
     ),
     (r"unlir evaluate", "--config.data.limit=2 --config.batch_size=4"),
     (
+        r"/robustness\.py(?!.*corruptions=)",
+        "--config.attack_options.apgd.steps=2 --config.attack_options.fmn.steps=2",
+    ),
+    (
         r"unlir evaluate.*(opti_cam\b|/evaluate\.py(?!.*methods=))",
         "--config.method_options.opti_cam.steps=1",
     ),

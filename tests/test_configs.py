@@ -8,6 +8,7 @@ import pytest
 from unlir_jax.data import presets
 from unlir_jax.evaluation import scorers, setup
 from unlir_jax.evaluation import settings as evaluation
+from unlir_jax.evaluation.robustness import settings as robustness
 from unlir_jax.explanation import explainers
 from unlir_jax.few_shot import settings as adaptation
 from unlir_jax.objectives import constraints
@@ -21,13 +22,14 @@ EVALUATIONS = [
 ]
 # Whose settings are not a training's.
 OTHERS = dict.fromkeys(EVALUATIONS, evaluation.evaluation)
-OTHERS |= {"few_shot": adaptation.few_shot}
+OTHERS |= {"few_shot": adaptation.few_shot, "robustness": robustness.robustness}
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_a_config_says_what_to_expect_and_how(path):
     docstring = re.match(r'r?"""(.*?)"""', path.read_text(), re.DOTALL)[1]
-    command = "evaluate" if path.stem in EVALUATIONS else "train"
+    evaluates = path.stem in (*EVALUATIONS, "robustness")
+    command = "evaluate" if evaluates else "train"
     assert f"unlir {command} --config configs/{path.name}" in docstring
     assert "--workdir" in docstring
     assert "Expected:" in docstring and "Time:" in docstring
@@ -41,6 +43,7 @@ def test_a_config_has_the_settings_of_all(path):
     known = set(config._flatten(config.to_dict(whole)))
     free = ("data.options", "data.train_options", "data.test_options")
     free += ("objective.terms", "model.decision", "method_options", "metric_options")
+    free += ("attack_options",)
     free += ("objective.anneal", "objective.weight", "objective.distance")
     free += ("objective.detached", "model.attention_pooling")
     for name in config._flatten(config.to_dict(settings)):

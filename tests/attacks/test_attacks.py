@@ -41,7 +41,9 @@ def test_images_stay_in_the_budget_whatever_the_batch(name):
     sizes = np.asarray(norms.length(found.images - images, norm))
     assert (sizes > 0).all() and (sizes <= EPSILON[norm] * (1 + 1e-5) + 1e-6).all()
     assert found.images.min() >= 0 and found.images.max() <= 1
-    steps = attacks.SPECS[name].quick.get("steps", 1)
+    # The ensemble has two targeted attacks more.
+    runs = 3 if name == "ensemble" else 1
+    steps = runs * attacks.SPECS[name].quick.get("steps", 1)
     assert (np.asarray(found.gradients) <= steps).all()
     _, other = run(name, norm=norm, reverse=True)
     np.testing.assert_allclose(other.images[::-1], found.images, atol=1e-5)

@@ -16,15 +16,23 @@ from unlir_jax.attacks.fmn import fmn as fmn
 from unlir_jax.attacks.boundary_projection import (
     boundary_projection as boundary_projection,
 )
+from unlir_jax.attacks.fab import fab as fab
 from unlir_jax.attacks.bim import bim as bim
 from unlir_jax.attacks.mi_fgsm import mi_fgsm as mi_fgsm
 from unlir_jax.attacks.pgd import pgd as pgd
 from unlir_jax.attacks.smooth_bim import smooth_bim as smooth_bim
 from unlir_jax.attacks.smooth_pgd import smooth_pgd as smooth_pgd
 from unlir_jax.attacks.apgd import apgd as apgd
+from unlir_jax.attacks.square import square as square
+from unlir_jax.attacks.ensemble import ensemble as ensemble
 from unlir_jax.attacks.outcome import (
     outcome as outcome,
     summary as summary,
+)
+from unlir_jax.attacks.transfer import transfer as transfer
+from unlir_jax.attacks.universal import (
+    Universal as Universal,
+    universal as universal,
 )
 from unlir_jax.attacks.spec import (
     ATTACKS as ATTACKS,
@@ -34,4 +42,5 @@ from unlir_jax.attacks.spec import (
     SPECS as SPECS,
     SYNONYMS as SYNONYMS,
     attack as attack,
+    defaults as defaults,
 )

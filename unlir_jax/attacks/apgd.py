@@ -75,8 +75,32 @@ def apgd(
         the loss, and whole numbers of steps are rounded down. Without `stop_early` an
         image that deceives goes before one with a higher loss that does not.
     """
-    raised = losses.resolve(loss)
-    step = _step(model, raised, norm, epsilon, steps, stop_early, quantise)
+    return climb(
+        *(model, losses.resolve(loss), norm, epsilon),
+        **{"steps": steps, "random_start": random_start, "restarts": restarts},
+        **{"stop_early": stop_early, "quantise": quantise},
+    )
+
+
+def climb(
+    model: SplitModel,
+    raised: losses.Loss,
+    norm: str,
+    epsilon: float,
+    *,
+    steps: int,
+    random_start: bool = True,
+    restarts: int = 1,
+    stop_early: bool = True,
+    quantise: bool | int = False,
+    success: losses.Success = losses.succeeded,
+) -> Craft:
+    """Make the function of APGD for any loss; `success` judges each point of a start.
+
+    `apgd` explains the other arguments.
+    """
+    chosen = steps, stop_early, quantise, success
+    step = _step(model, raised, norm, epsilon, *chosen)
 
     def run(variables, images, aim, start, done, seen):
         state = _begin(start, done, seen, epsilon)
@@ -176,6 +200,7 @@ def _step(
     steps: int,
     stop_early: bool,
     quantise: bool | int,
+    success: losses.Success,
 ) -> search.Step:
     slope = search.slope(model, loss)
     checkpoints = intervals(steps)
@@ -188,7 +213,7 @@ def _step(
         shown = quantisation.within(state.images, originals, quantise, norm, epsilon)
         found = slope(variables, shown, aim)
         rises = state.rises + ((found.loss > state.latest) & (numbers > 0))
-        state = _ranked(state._replace(rises=rises), found, aim)
+        state = _ranked(state._replace(rises=rises), found, success(found.logits, aim))
         interval = jnp.asarray(checkpoints)[numbers]
         state, gradient, origin = _checked(state, found.gradient, interval)
         # One step of plain ascent, and from the second on three quarters of it.
@@ -213,10 +238,9 @@ def _wide(values: jax.Array) -> jax.Array:
     return values[:, None, None, None]
 
 
-def _ranked(state: State, found: search.Slope, aim: losses.Aim) -> State:
+def _ranked(state: State, found: search.Slope, success: jax.Array) -> State:
     """Remember the point of this pass where it is the best."""
     higher = found.loss > state.highest
-    success = losses.succeeded(found.logits, aim)
     better = (success & ~state.kept_success) | (
         (success == state.kept_success) & (found.loss > state.kept_loss)
     )

@@ -126,7 +126,7 @@ def _step(
         aim = examples
         logits, pull = jax.vjp(lambda point: network(variables, point), state.shown)
         rivals, own = _pairs(logits, aim, state.rivals, numbers == 0)
-        gaps, slopes = _linearised(logits, pull, rivals, own)
+        gaps, slopes = linearised(logits, pull, rivals, own)
         already = minimal.succeeded(logits, aim)
         change = (1 + overshoot) * _shortest(gaps, slopes, norm)
         moved = jnp.clip(state.point + change, 0, 1)
@@ -155,7 +155,7 @@ def _pairs(
     return jnp.where(first[:, None], highest, rivals), aim.labels
 
 
-def _linearised(
+def linearised(
     logits: Logits, pull: Callable[..., PyTree], rivals: jax.Array, own: Labels
 ) -> tuple[jax.Array, jax.Array]:
     """Give what each rival's logit lacks, and the gradient of what it has more."""

@@ -28,6 +28,8 @@ class Aim(NamedTuple):
 
 Loss = Callable[[Logits, Aim], jax.Array]
 """`(logits, aim) -> [batch]`, the higher the nearer to success."""
+Success = Callable[[Logits, Aim], jax.Array]
+"""`(logits, aim) -> [batch]` of bool."""
 
 
 def succeeded(logits: Logits, aim: Aim) -> jax.Array:
@@ -53,6 +55,11 @@ def succeeded(logits: Logits, aim: Aim) -> jax.Array:
     if aim.targets is None:
         return numbers & (predicted != aim.labels)
     return numbers & (predicted == aim.targets)
+
+
+def erred(logits: Logits, aim: Aim) -> jax.Array:
+    """Tell for which images the network errs, whatever the target, `[batch]`."""
+    return succeeded(logits, Aim(aim.labels))
 
 
 def cross_entropy(logits: Logits, aim: Aim) -> jax.Array:

@@ -36,11 +36,14 @@ class Attacked(NamedTuple):
         images: `[batch, height, width, channels]` in [0, 1].
         gradients: Passes forward and backward that each image took, `[batch]`.
         forwards: Passes forward alone that each image took besides, `[batch]`.
+        winner: Place of the attack that succeeded in an ensemble, -1 where none did,
+            `[batch]`; None of other attacks.
     """
 
     images: jax.Array
     gradients: jax.Array
     forwards: jax.Array
+    winner: jax.Array | None = None
 
 
 class Crafted(NamedTuple):
@@ -51,12 +54,14 @@ class Crafted(NamedTuple):
         gradients: As in `Attacked`.
         forwards: As in `Attacked`; None stands for zeros.
         seen: What the network has shown. None: the guard runs the network once more.
+        winner: As in `Attacked`.
     """
 
     images: jax.Array
     gradients: jax.Array
     forwards: jax.Array | None = None
     seen: Seen | None = None
+    winner: jax.Array | None = None
 
 
 Craft = Callable[[Variables, jax.Array, Aim, RandomKey | None], Crafted]
@@ -78,12 +83,14 @@ class Attack:
         model: The network that is attacked.
         settings: All settings of the factory, also those by default.
         craft: The attack itself, without checks.
+        sloped: Whether it needs a gradient of the network.
     """
 
     name: str
     model: SplitModel
     settings: Mapping[str, Any]
     craft: Craft
+    sloped: bool = True
 
     def __call__(
         self,
@@ -121,7 +128,9 @@ class Attack:
         key: RandomKey | None = None,
     ) -> Attacked:
         """Attack images and count the passes of each; see `__call__`."""
-        checks.check_call(self.model, variables, images, labels, targets, key)
+        checks.check_call(
+            *(self.model, variables, images, labels, targets, key), sloped=self.sloped
+        )
         epsilon = self.settings.get("epsilon")
         checks.check_reach(epsilon, self.settings.get("norm"), images)
         given = jnp.clip(jnp.asarray(images), 0, 1)
@@ -131,7 +140,7 @@ class Attack:
         checks.check_seen(self.model, variables, given, found.images, found.seen)
         zeros = jnp.zeros(len(given), jnp.int32)
         forwards = zeros if found.forwards is None else found.forwards
-        attacked = Attacked(found.images, found.gradients, forwards)
+        attacked = Attacked(found.images, found.gradients, forwards, found.winner)
         return checks.withheld(attacked, self.model, variables, images, aim)
 
 
@@ -156,6 +165,7 @@ class AttackSpec(NamedTuple):
         quick: Settings with which a test takes little time.
         synonyms: Names of the method in other libraries.
         random: Whether it needs a key with its settings by default.
+        sloped: Whether it needs a gradient of the network.
     """
 
     title: str
@@ -166,6 +176,7 @@ class AttackSpec(NamedTuple):
     quick: Mapping[str, Any] = NONE
     synonyms: tuple[str, ...] = ()
     random: bool = False
+    sloped: bool = True
 
     def __call__[**P](self, factory: Callable[P, Craft]) -> Callable[P, Attack]:
         """Register a factory `(model, *, settings) -> Craft` under its own name.
@@ -196,7 +207,8 @@ class AttackSpec(NamedTuple):
             model = settings.pop("model")
             checks.check_settings(settings, self.norms)
             craft = factory(*args, **kwargs)
-            return Attack(name, model, MappingProxyType(settings), craft)
+            given = MappingProxyType(settings)
+            return Attack(name, model, given, craft, self.sloped)
 
         remembered: Any = memoize.remember(made)
         SPECS[name], ATTACKS[name] = self, remembered
@@ -205,6 +217,19 @@ class AttackSpec(NamedTuple):
 
 
 attack = AttackSpec
+
+
+def defaults(name: str) -> dict[str, Any]:
+    """Give the settings of an attack by default, by its own name.
+
+    Example:
+        >>> from unlir_jax import attacks
+        >>> attacks.defaults("fgsm")["norm"]
+        'linf'
+    """
+    known = inspect.signature(ATTACKS[name]).parameters
+    return {key: each.default for key, each in known.items() if key != "model"}
+
 
 SPECS: dict[str, AttackSpec] = {}
 """Specs by name, in the order of the imports."""

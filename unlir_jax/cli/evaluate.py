@@ -23,6 +23,8 @@ methods=grad_cam+opti_cam,metrics=average_drop+insertion \\
       --config.data.path=pictures --config.model.weights=FILE --workdir runs/scores
   unlir evaluate --model nets:small --config.data.path=pictures --workdir runs/scores
   unlir evaluate --model mobilenet_v2 --config.data.path=pictures --dry-run
+  unlir evaluate --config configs/robustness.py:model=mobilenet_v2 \\
+      --config.data.path=pictures --config.model.weights=FILE --workdir runs/robust
 
 Writes per_image.parquet and .csv (image, label, method, metric, value), summary.json
 with intervals, summary.md and report.html. Killed or stopped, the same command goes on
@@ -81,8 +83,11 @@ def run(arguments: argparse.Namespace) -> int:
     own = [] if arguments.model is None else [f"{MODEL}={arguments.model}"]
     overrides = [*score, *names.renamed(arguments.overrides), *own]
     settings = config.load(arguments.config, overrides)
-    if studies.kind(settings) == studies.KIND:
+    kind = studies.kind(settings)
+    if kind == studies.KIND:
         return _study(settings, arguments)
+    if kind == "robustness":
+        return _robustness(settings, arguments)
     if arguments.maps is not None:
         settings.maps = arguments.maps
     mesh.join_processes()
@@ -119,6 +124,32 @@ def _study(settings: "ConfigDict", arguments: argparse.Namespace) -> int:
         return console.DONE
     with options.progress(arguments) as progress:
         outcome = compare_trainings.run(settings, arguments.workdir, progress=progress)
+    if not arguments.quiet:
+        console.say(outcome.message)
+    return console.DONE
+
+
+def _robustness(settings: "ConfigDict", arguments: argparse.Namespace) -> int:
+    """Attack and corrupt the images of a data set."""
+    from unlir_jax.evaluation.robustness import evaluate_robustness, task
+    from unlir_jax.runtime import config
+
+    if arguments.maps is not None or arguments.json or arguments.score is not None:
+        raise ValueError(
+            "--maps, --score and --json are of explanations, but this config attacks "
+            "and corrupts images; expected none of them."
+        )
+    if arguments.dry_run:
+        given = task.prepare(settings)
+        console.say(config.text(settings))
+        console.say(
+            f"\n{given.data.size} images of {len(given.network.class_names)} classes"
+        )
+        return console.DONE
+    with options.progress(arguments) as progress:
+        outcome = evaluate_robustness.run(
+            settings, arguments.workdir, progress=progress, say=console.complain
+        )
     if not arguments.quiet:
         console.say(outcome.message)
     return console.DONE

@@ -20,12 +20,17 @@ def open_source(settings: Settings) -> source.Source:
     Raises:
         ValueError: It lacks them, or cannot be opened.
     """
-    found = _limited(settings.data)
+    found = open_limited(settings.data)
     labels.check_some(conditions.labelling(settings), found)
     return found
 
 
-def _limited(settings: Settings) -> source.Source:
+def open_limited(settings: Settings) -> source.Source:
+    """Open the data of the group `data`, as many of its images as are asked for.
+
+    Raises:
+        ValueError: It cannot be opened, has no images, or the limit is negative.
+    """
     options = settings.options.to_dict()
     if settings.source in ("folder", "npz") and not settings.path:
         raise ValueError(

@@ -86,6 +86,9 @@ RANGES: dict[str, Range] = {
     "gallery": Range(0, 1000),
     "statistics.confidence": Range(0, 1, above=True, below=True),
     "statistics.resamples": Range(1, 10**7),
+    # Of attacks and corruptions; an epsilon counts pixels for l0.
+    "epsilons": Range(0, 1e9),
+    "severities": Range(1, 5),
     # Settings of learning from few images.
     "k": Range(1, MOST_STEPS),
     "ways": COUNT,

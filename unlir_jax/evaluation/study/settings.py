@@ -8,6 +8,8 @@ from ml_collections import ConfigDict
 from unlir_jax.core.document_types import Document
 
 KIND = "study"
+KINDS = (KIND, "robustness", "evaluation")
+"""What `unlir evaluate` can be asked for."""
 CAMS = (
     *("grad_cam", "grad_cam_plus_plus", "score_cam"),
     *("ablation_cam", "xgrad_cam", "layer_cam"),
@@ -25,16 +27,14 @@ def name(arm: str, seed: int) -> str:
 
 
 def kind(settings: ConfigDict) -> str:
-    """Tell what a config evaluates: `study`, or `evaluation`, as one without `kind`.
+    """Tell what a config evaluates: `evaluation`, as one without `kind`, or others.
 
     Raises:
         ValueError: There is no such kind.
     """
     found = settings.get("kind", "evaluation")
-    if found not in (KIND, "evaluation"):
-        raise ValueError(
-            f"`kind`={found!r}; expected {KIND!r}, or a config of an evaluation."
-        )
+    if found not in KINDS:
+        raise ValueError(f"`kind`={found!r}; expected one of {KINDS}.")
     return found
 
 

@@ -1,0 +1,1 @@
+"""Robustness: how often attacks and corruptions make a network err."""
