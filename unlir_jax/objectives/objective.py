@@ -65,6 +65,11 @@ class Hook(NamedTuple):
     after_last_step: Action = _nothing
 
 
+def _silent(test: Mapping[str, float], best: Mapping[str, float]) -> str:
+    del test, best
+    return ""
+
+
 class Objective(NamedTuple):
     """Hold the two functions that a trainer calls, and its hooks.
 
@@ -74,6 +79,8 @@ class Objective(NamedTuple):
         metrics: The names that `evaluate` gives.
         hooks: Called one after the other, each with the variables of the one before.
         annotations: Which of the data's annotations its batches hold in training.
+        notice: `(test, best) -> sentence` about the last evaluation and the best one,
+            means by name, such as `test/accuracy`; "" for nothing.
     """
 
     train: Callable[[Variables, Batch, RandomKey], Outcome]
@@ -81,6 +88,7 @@ class Objective(NamedTuple):
     metrics: tuple[str, ...]
     hooks: tuple[Hook, ...] = ()
     annotations: tuple[str, ...] = ()
+    notice: Callable[[Mapping[str, float], Mapping[str, float]], str] = _silent
 
 
 class Apply(NamedTuple):
