@@ -96,13 +96,13 @@ def climbing(apply: Apply, ascent: Ascent, mode: Mode, aim: Aim) -> Craft:
         keys: jax.Array,
         key: RandomKey,
     ) -> jax.Array:
-        run = _frozen(apply, mode, variables, key)
+        run, images = _frozen(apply, mode, variables, key), jnp.asarray(images)
         classes = jnp.asarray(labels)
         if aim == "predicted":
             classes = jnp.argmax(run(images), axis=-1)
-        start = jnp.asarray(images)
+        start = images
         if ascent.random_start:
-            start = norms.random_point(keys, start, ascent.epsilon, ascent.norm)
+            start = norms.random_point(keys, images, ascent.epsilon, ascent.norm)
         goal = attacks.losses.Aim(classes)
         # Of the cross-entropy's direction, but it does not vanish in rounding.
         raised = attacks.losses.log_odds
@@ -122,8 +122,8 @@ def diverging(apply: Apply, ascent: Ascent, mode: Mode) -> Craft:
         key: RandomKey,
     ) -> jax.Array:
         del labels
-        run = _frozen(apply, mode, variables, key)
-        clean, images = _wide(run(images)), jnp.asarray(images)
+        run, images = _frozen(apply, mode, variables, key), jnp.asarray(images)
+        clean = _wide(run(images))
         draw = functools.partial(
             jax.random.normal, shape=images.shape[1:], dtype=images.dtype
         )
