@@ -279,6 +279,7 @@ def test_the_statistics_of_two_passes_move_once(method):
 @pytest.mark.parametrize(
     "settings",
     [
+        {"method": "plain"},
         {"method": "pgd", "epsilon": 0.0},
         {"method": "fast", "epsilon": 0.0},
         {"method": "trades", "epsilon": 0.0},

@@ -22,7 +22,7 @@ from unlir_jax.objectives.registry import objective
 from unlir_jax.runtime import mesh
 from unlir_jax.types import RandomKey, Variables
 
-Method = Literal["pgd", "fast", "trades", "mart", "ddn", "boundary_projection"]
+Method = Literal["plain", "pgd", "fast", "trades", "mart", "ddn", "boundary_projection"]
 STEPS = {"fast": 1, "ddn": 20, "boundary_projection": 20}
 """Steps of methods that do not take ten."""
 NEAREST = "ddn", "boundary_projection"
@@ -52,10 +52,11 @@ def adversarial(
     crafting_mode: Mode = "evaluation",
     evaluation_steps: int = 10,
 ) -> Objective:
-    """Minimise a loss of images that were changed within a ball, to raise it.
+    """Minimise a loss of images that are changed within a ball, to raise it.
 
+    - `plain`: the cross-entropy of x, to compare with under the same attack.
     - `pgd`: the cross-entropy of x', which is found by several projected steps.
-    - `fast`: likewise by one step of 1.25 radii from a random point.
+    - `fast`: the same by one step of 1.25 radii from a random point.
     - `trades`: the cross-entropy of x + `weight` · KL(p(x), p(x')).
     - `mart`: see `robust_losses.mart`.
     - `ddn` and `boundary_projection`: the cross-entropy of the least change that
@@ -135,7 +136,7 @@ def adversarial(
         mean = jax.tree.map(lambda a, b: (a + b) / 2, other, statistics)
         return Outcome(loss, metrics, mean)
 
-    plain = not epsilon or (method == "trades" and not weight)
+    plain = not epsilon or method == "plain" or (method == "trades" and not weight)
     step = usual.train if plain and method != "mart" else train
     found = usual._replace(train=step)
     return robust_evaluation.extended(
