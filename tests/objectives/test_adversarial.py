@@ -10,6 +10,7 @@ from attacks import attack_worlds
 from flax import linen as nn
 
 from unlir_jax import attacks, objectives, split
+from unlir_jax.attacks import search
 from unlir_jax.objectives import crafting, network, robust_losses
 from unlir_jax.objectives.crafting import Ascent
 from unlir_jax.objectives.objective import Apply
@@ -171,6 +172,24 @@ def test_crafted_images_are_those_of_the_attack(norm):
     expected = attack(weights, images, labels)
     np.testing.assert_allclose(found, expected, atol=1e-5)
     assert np.abs(expected - images).max() > 0.05
+
+
+def test_a_search_of_few_steps_is_the_same_without_a_loop(monkeypatch):
+    """Compiled in a loop, compiled one step after the other, and run by the host."""
+    _, weights, images, labels = world()
+    attack = attacks.ddn(attack_worlds.SMALL, steps=3, quantise=False)
+    aim = attacks.losses.Aim(jnp.asarray(labels))
+
+    def crafted(most):
+        monkeypatch.setattr(search, "UNROLLED", most)
+        found = jax.jit(lambda x: attack.craft(weights, x, aim, None)[:2])(images)
+        return [np.asarray(part) for part in found]
+
+    host = attack.craft(weights, images, aim, None)
+    for most in (0, 3):
+        found, made = crafted(most)
+        np.testing.assert_allclose(found, host.images, atol=1e-4)
+        np.testing.assert_array_equal(made, host.gradients)
 
 
 class Small(nn.Module):
