@@ -174,6 +174,20 @@ def test_crafted_images_are_those_of_the_attack(norm):
     assert np.abs(expected - images).max() > 0.05
 
 
+def test_a_loop_on_the_device_crafts_the_same(monkeypatch):
+    rows = batch()
+    objective = objectives.adversarial(LINEAR, 2, epsilon=EPSILON, step_size=0.01)
+
+    def total(params):
+        return objective.train({"params": params}, rows, KEY).loss.sum()
+
+    expected = jax.value_and_grad(total)(VARIABLES["params"])
+    monkeypatch.setattr(crafting.loops, "place", lambda loop: "device")
+    found = jax.value_and_grad(total)(VARIABLES["params"])
+    close = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-7)
+    jax.tree.map(close, found, expected)
+
+
 def test_a_search_of_few_steps_is_the_same_without_a_loop(monkeypatch):
     """Compiled in a loop, compiled one step after the other, and run by the host."""
     _, weights, images, labels = world()
@@ -404,6 +418,8 @@ def test_overfitting_to_one_step_is_said():
         "catastrophic overfitting: 80.0% of the test images are right after FGSM, and "
         "1.0% after PGD with 10 steps"
     )
+    silent = objectives.adversarial(LINEAR, 2, method="plain").notice
+    assert silent({"test/robust_accuracy": 0.0, "test/fgsm_accuracy": 0.9}, {}) == ""
     best = {"test/robust_accuracy": 0.4, "step": 300}
     test = {"test/robust_accuracy": 0.01, "test/fgsm_accuracy": 0.8}
     assert notice(test, best).endswith("10 steps; step 300 had 40.0%")
@@ -464,6 +480,7 @@ def test_adversarial_training_makes_a_network_robust():
         ({"step_size": -0.1}, "`step_size`=-0.1"),
         ({"method": "ddn"}, "`norm`='linf' with `method`='ddn'.*norm='l2'"),
         ({"method": "ddn", "norm": "l2", "step_size": 0.1}, "own lengths; expected 0"),
+        ({"method": "trades", "random_start": False}, "`random_start`=False with"),
         ({"weight": float("nan")}, "`weight`=nan; expected 0 or more"),
         ({"aim": "predicted", "method": "trades"}, "crafts without labels"),
         ({"evaluation_steps": -1}, "`evaluation_steps`=-1"),

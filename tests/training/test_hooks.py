@@ -119,7 +119,7 @@ def test_a_notice_is_said_and_kept(tmp_path, monkeypatch):
     chosen = settings(
         "steps=2",
         "evaluate.every=1",
-        **{"name": "adversarial", "method": "plain", "evaluation_steps": 1},
+        **{"name": "adversarial", "method": "fast", "evaluation_steps": 1},
     )
     lines = []
     summary = train.run(chosen, tmp_path / "run", say=lines.append).summary

@@ -139,9 +139,10 @@ def adversarial(
     plain = not epsilon or method == "plain" or (method == "trades" and not weight)
     step = usual.train if plain and method != "mart" else train
     found = usual._replace(train=step)
-    return robust_evaluation.extended(
-        found, apply, classes, _evaluated(ascent, evaluation_steps)
-    )
+    attack = _evaluated(ascent, evaluation_steps)
+    whole = robust_evaluation.extended(found, apply, classes, attack)
+    # What never saw an attack has not overfitted to one.
+    return whole._replace(notice=usual.notice) if method == "plain" else whole
 
 
 def _checked(
@@ -171,6 +172,11 @@ def _checked(
         raise ValueError(
             f"`step_size`={step_size} with `method`={method!r}, whose steps have their "
             "own lengths; expected 0."
+        )
+    if not random_start and method in ("trades", *NEAREST):
+        raise ValueError(
+            f"`random_start`=False with `method`={method!r}, which does not start in "
+            "the whole ball anyway; expected True."
         )
     steps = steps or STEPS.get(method, 10)
     share = FAST if method == "fast" and random_start else SHARE

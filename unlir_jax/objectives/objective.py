@@ -12,6 +12,8 @@ Batch = Mapping[str, Any]
 """Rows of a batch by name: `image` or `features`, `label`, `weight`, `position`, …;
 and in each `done`, the share of the training that is behind it."""
 
+Numbers = Mapping[str, int | float]
+
 
 class Outcome(NamedTuple):
     """Hold what an objective says of a batch, row by row.
@@ -65,7 +67,7 @@ class Hook(NamedTuple):
     after_last_step: Action = _nothing
 
 
-def _silent(test: Mapping[str, float], best: Mapping[str, float]) -> str:
+def _silent(test: Numbers, best: Numbers) -> str:
     del test, best
     return ""
 
@@ -88,7 +90,7 @@ class Objective(NamedTuple):
     metrics: tuple[str, ...]
     hooks: tuple[Hook, ...] = ()
     annotations: tuple[str, ...] = ()
-    notice: Callable[[Mapping[str, float], Mapping[str, float]], str] = _silent
+    notice: Callable[[Numbers, Numbers], str] = _silent
 
 
 class Apply(NamedTuple):

@@ -1,13 +1,11 @@
 """Accuracy under attack in evaluations of a training, and a warning about it."""
 
-from collections.abc import Mapping
-
 import jax
 
 from unlir_jax.core import random_keys
 from unlir_jax.objectives import crafting, losses, network
 from unlir_jax.objectives.crafting import Ascent
-from unlir_jax.objectives.objective import Apply, Batch, Objective
+from unlir_jax.objectives.objective import Apply, Batch, Numbers, Objective
 from unlir_jax.types import PerImage, Variables
 
 GAP, SHARE = 0.2, 0.5
@@ -49,16 +47,14 @@ def extended(
             found[name] = found["accuracy"] * right
         return found
 
-    def notice(test: Mapping[str, float], best: Mapping[str, float]) -> str:
+    def notice(test: Numbers, best: Numbers) -> str:
         return overfitting(test, best, ascent.steps)
 
     metrics = (*objective.metrics, *attacks)
     return objective._replace(evaluate=evaluate, metrics=metrics, notice=notice)
 
 
-def overfitting(
-    test: Mapping[str, float], best: Mapping[str, float], steps: int
-) -> str:
+def overfitting(test: Numbers, best: Numbers, steps: int) -> str:
     """Say that a training has overfitted to attacks of one step, if it has.
 
     It has where PGD leaves less than half of what FGSM leaves, and the two are more
