@@ -66,7 +66,7 @@ def adversarial(
     `epsilon` 0 a step is that of `classify`, bit for bit, except for `mart`.
 
     Metrics: as `classify` when evaluated, `robust_accuracy` and `fgsm_accuracy`, see
-    `robust_evaluation.evaluation`. In training `adversarial_accuracy`, of x', and of
+    `robust_evaluation.extended`. In training `adversarial_accuracy`, of x', and of
     `trades` and `mart` the `accuracy`.
 
     Args:
