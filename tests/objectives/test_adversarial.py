@@ -148,10 +148,19 @@ def test_overfitting_to_one_step_is_said():
     assert told(0.42, 0.48) == "" and told(0.05, 0.2) == "" and told(0.5, 0.9) == ""
     assert told(0.01, 0.8) == (
         "catastrophic overfitting: 80.0% of the test images are right after FGSM, and "
-        "1.0% after PGD with 10 steps"
+        "1.0% of the test images after PGD with 10 steps"
     )
     silent = objectives.adversarial(LINEAR, 2, method="plain").notice
     assert silent({"test/robust_accuracy": 0.0, "test/fgsm_accuracy": 0.9}, {}) == ""
+    # One step of the training may be easier still, as norms see its batch.
+    test = {"test/robust_accuracy": 0.0, "test/fgsm_accuracy": 0.1}
+    test["train/adversarial_accuracy"] = 0.67
+    assert notice(test, {}) == ""
+    single = objectives.adversarial(LINEAR, 2, method="fast").notice
+    assert single(test, {}).startswith(
+        "catastrophic overfitting: 67.0% of the training images are right after their "
+        "one step, and 0.0% of the test images"
+    )
     best = {"test/robust_accuracy": 0.4, "step": 300}
     test = {"test/robust_accuracy": 0.01, "test/fgsm_accuracy": 0.8}
     assert notice(test, best).endswith("10 steps; step 300 had 40.0%")

@@ -112,8 +112,9 @@ def test_another_objective_may_leave_usual_options_as_they_are(toy, tmp_path):
 
 @pytest.mark.exhaustive
 def test_a_notice_is_said_and_kept(tmp_path, monkeypatch):
-    def told(test, best, steps):
-        return f"{steps} steps, best at {best['step']}, {sorted(test)[-2]}"
+    def told(known, best, steps, single_step):
+        names = [name for name in sorted(known) if "accuracy" in name]
+        return f"{steps} steps, best at {best['step']}, {names[1:3]}, {single_step}"
 
     monkeypatch.setattr(robust_evaluation, "overfitting", told)
     chosen = settings(
@@ -124,7 +125,8 @@ def test_a_notice_is_said_and_kept(tmp_path, monkeypatch):
     lines = []
     summary = train.run(chosen, tmp_path / "run", say=lines.append).summary
     best = summary["best/step"]
-    sentence = f"1 steps, best at {best}, test/robust_accuracy"
+    names = ["test/fgsm_accuracy", "test/robust_accuracy"]
+    sentence = f"1 steps, best at {best}, {names}, True"
     assert summary["notice"] == sentence
     assert f"step 2: {sentence}" in lines
     rows = [

@@ -140,7 +140,9 @@ def adversarial(
     step = usual.train if plain and method != "mart" else train
     found = usual._replace(train=step)
     attack = _evaluated(ascent, evaluation_steps)
-    whole = robust_evaluation.extended(found, apply, classes, attack)
+    whole = robust_evaluation.extended(
+        found, apply, classes, attack, single_step=ascent.steps == 1
+    )
     # What never saw an attack has not overfitted to one.
     return whole._replace(notice=usual.notice) if method == "plain" else whole
 

@@ -67,8 +67,8 @@ class Hook(NamedTuple):
     after_last_step: Action = _nothing
 
 
-def _silent(test: Numbers, best: Numbers) -> str:
-    del test, best
+def _silent(known: Numbers, best: Numbers) -> str:
+    del known, best
     return ""
 
 
@@ -81,8 +81,9 @@ class Objective(NamedTuple):
         metrics: The names that `evaluate` gives.
         hooks: Called one after the other, each with the variables of the one before.
         annotations: Which of the data's annotations its batches hold in training.
-        notice: `(test, best) -> sentence` about the last evaluation and the best one,
-            means by name, such as `test/accuracy`; "" for nothing.
+        notice: `(known, best) -> sentence` after an evaluation, "" for nothing. The
+            last numbers of training and test are known by name, such as
+            `test/accuracy`; the best evaluation has its `step` as well.
     """
 
     train: Callable[[Variables, Batch, RandomKey], Outcome]

@@ -13,7 +13,12 @@ GAP, SHARE = 0.2, 0.5
 
 
 def extended(
-    objective: Objective, apply: Apply, classes: int, ascent: Ascent
+    objective: Objective,
+    apply: Apply,
+    classes: int,
+    ascent: Ascent,
+    *,
+    single_step: bool = False,
 ) -> Objective:
     """Let an objective measure accuracy under attack.
 
@@ -27,6 +32,7 @@ def extended(
         apply: The network.
         classes: Number of classes.
         ascent: Attack; of no steps, or of a radius of 0, there is none.
+        single_step: See `overfitting`.
     """
     if not ascent.steps or not ascent.epsilon:
         return objective
@@ -47,23 +53,27 @@ def extended(
             found[name] = found["accuracy"] * right
         return found
 
-    def notice(test: Numbers, best: Numbers) -> str:
-        return overfitting(test, best, ascent.steps)
+    def notice(known: Numbers, best: Numbers) -> str:
+        return overfitting(known, best, ascent.steps, single_step)
 
     metrics = (*objective.metrics, *attacks)
     return objective._replace(evaluate=evaluate, metrics=metrics, notice=notice)
 
 
-def overfitting(test: Numbers, best: Numbers, steps: int) -> str:
+def overfitting(
+    known: Numbers, best: Numbers, steps: int, single_step: bool = False
+) -> str:
     """Say that a training has overfitted to attacks of one step, if it has.
 
-    It has where PGD leaves less than half of what FGSM leaves, and the two are more
-    than 20 points apart.
+    It has where PGD leaves less than half of what one step leaves, and the two are more
+    than 20 points apart. The one step is FGSM on the test images; in a training with
+    one step it is that one as well, on the training images.
 
     Args:
-        test: The last evaluation, with names such as `test/robust_accuracy`.
+        known: Last numbers, with names such as `test/robust_accuracy`.
         best: The best evaluation so far, and its `step`.
         steps: Number of steps of PGD.
+        single_step: Whether the training crafts with one step.
 
     Returns:
         A sentence, or "".
@@ -71,12 +81,16 @@ def overfitting(test: Numbers, best: Numbers, steps: int) -> str:
     References:
         Wong et al., *Fast is Better than Free*, ICLR 2020, Section 5.4.
     """
-    robust, single = test["test/robust_accuracy"], test["test/fgsm_accuracy"]
+    robust = known["test/robust_accuracy"]
+    single, where = known["test/fgsm_accuracy"], "test images are right after FGSM"
+    trained = known.get("train/adversarial_accuracy", 0.0)
+    if single_step and trained > single:
+        single, where = trained, "training images are right after their one step"
     if single - robust <= GAP or robust >= SHARE * single:
         return ""
     before = best.get("test/robust_accuracy", 0.0)
     more = f"; step {best['step']} had {before:.1%}" if before > robust else ""
     return (
-        f"catastrophic overfitting: {single:.1%} of the test images are right after "
-        f"FGSM, and {robust:.1%} after PGD with {steps} steps{more}"
+        f"catastrophic overfitting: {single:.1%} of the {where}, and {robust:.1%} of "
+        f"the test images after PGD with {steps} steps{more}"
     )

@@ -48,7 +48,8 @@ def finish(
     leaves = {path: np.asarray(leaf) for path, leaf in tree.flatten(variables).items()}
     network = setup.network._replace(class_names=train.classes, **setup.frame)
     best = record.best.items()
-    notice = setup.objective.notice(record.test, record.best) if test else ""
+    numbers = {**record.train, **record.test}
+    notice = setup.objective.notice(numbers, record.best) if test else ""
     summary: Record = {
         **record.test,
         **record.train,

@@ -265,7 +265,8 @@ def _train(
             improved = record.best["step"] == step
             log.write(step, metrics)
             log.say(f"step {step}: {finish.listed(metrics)}")
-            notice = setup.objective.notice(record.test, record.best)
+            numbers = {**record.train, **record.test}
+            notice = setup.objective.notice(numbers, record.best)
             if notice:
                 log.say(f"step {step}: {notice}")
         if saved or stopping or (improved and settings.checkpoint.best):
