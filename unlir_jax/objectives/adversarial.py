@@ -3,7 +3,6 @@
 from typing import Literal
 
 import jax
-import jax.numpy as jnp
 
 from unlir_jax.attacks import checks
 from unlir_jax.core import choices
@@ -19,7 +18,6 @@ from unlir_jax.objectives.classify import classify
 from unlir_jax.objectives.crafting import Aim, Ascent, Craft, Mode, Norm
 from unlir_jax.objectives.objective import Apply, Batch, Objective, Outcome
 from unlir_jax.objectives.registry import objective
-from unlir_jax.runtime import mesh
 from unlir_jax.types import RandomKey, Variables
 
 Method = Literal["plain", "pgd", "fast", "trades", "mart", "ddn", "boundary_projection"]
@@ -114,11 +112,7 @@ def adversarial(
     craft = _craft(apply, method, ascent, crafting_mode, aim)
 
     def train(variables: Variables, batch: Batch, key: RandomKey) -> Outcome:
-        draw_key, own = jax.random.split(key)
-        position = jnp.asarray(batch["position"])
-        # Devices of `pmap` would draw alike; the first row's place tells them apart.
-        own = jax.random.fold_in(own, position[0])
-        keys = mesh.per_row_keys(draw_key, position)
+        keys, own = network.keys_of(key, batch["position"])
         images, labels = network.pixels(batch[apply.inputs]), batch["label"]
         changed = craft(variables, images, labels, keys, own)
         targets = losses.targets(labels, classes, label_smoothing)
@@ -129,19 +123,18 @@ def adversarial(
             return Outcome(loss, metrics, statistics)
         clean, other = apply.train(variables, images, own)
         metrics["accuracy"] = losses.correct(clean, labels)
+        loss = robust_losses.mart(clean, logits, labels, weight)
         if method == "trades":
             loss = robust_losses.trades(clean, logits, targets, weight)
-        else:
-            loss = robust_losses.mart(clean, logits, labels, weight)
         mean = jax.tree.map(lambda a, b: (a + b) / 2, other, statistics)
         return Outcome(loss, metrics, mean)
 
     plain = not epsilon or method == "plain" or (method == "trades" and not weight)
     step = usual.train if plain and method != "mart" else train
-    found = usual._replace(train=step)
-    attack = _evaluated(ascent, evaluation_steps)
     whole = robust_evaluation.extended(
-        found, apply, classes, attack, single_step=ascent.steps == 1
+        usual._replace(train=step),
+        *(apply, classes, _evaluated(ascent, evaluation_steps)),
+        single_step=ascent.steps == 1,
     )
     # What never saw an attack has not overfitted to one.
     return whole._replace(notice=usual.notice) if method == "plain" else whole

@@ -10,7 +10,6 @@ from unlir_jax.objectives import input_gradients, losses, network
 from unlir_jax.objectives.classify import classify
 from unlir_jax.objectives.objective import Apply, Batch, Objective, Outcome
 from unlir_jax.objectives.registry import objective
-from unlir_jax.runtime import mesh
 from unlir_jax.types import RandomKey, Variables
 
 
@@ -43,15 +42,12 @@ def gaussian_noise(
     usual = classify(apply, classes, label_smoothing=label_smoothing)
 
     def train(variables: Variables, batch: Batch, key: RandomKey) -> Outcome:
-        draw_key, own = jax.random.split(key)
-        position = jnp.asarray(batch["position"])
-        # Devices of `pmap` would draw alike; the first row's place tells them apart.
-        own = jax.random.fold_in(own, position[0])
+        keys, own = network.keys_of(key, batch["position"])
         images = jnp.asarray(network.pixels(batch[apply.inputs]))
         draw = functools.partial(
             jax.random.normal, shape=images.shape[1:], dtype=images.dtype
         )
-        noise = jax.vmap(draw)(mesh.per_row_keys(draw_key, position))
+        noise = jax.vmap(draw)(keys)
         logits, statistics = apply.train(variables, images + sigma * noise, own)
         targets = losses.targets(batch["label"], classes, label_smoothing)
         metrics = {"accuracy": losses.correct(logits, batch["label"])}
