@@ -46,6 +46,9 @@ def test_a_config_has_the_settings_of_all(path):
     free += ("attack_options",)
     free += ("objective.anneal", "objective.weight", "objective.distance")
     free += ("objective.detached", "model.attention_pooling")
+    free += ("objective.method", "objective.norm", "objective.epsilon")
+    free += ("objective.steps", "objective.step_size", "objective.random_start")
+    free += ("objective.aim", "objective.crafting_mode", "objective.evaluation_steps")
     for name in config._flatten(config.to_dict(settings)):
         optional = name.startswith((*free, "optimizer.options"))
         assert name in known or optional, name

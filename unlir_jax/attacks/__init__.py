@@ -5,6 +5,7 @@ Importing an attack registers it. The order of the imports is that of lists and 
 
 # isort: off
 from unlir_jax.attacks import losses as losses
+from unlir_jax.attacks import randomised_smoothing as randomised_smoothing
 from unlir_jax.attacks.fgsm import fgsm as fgsm
 from unlir_jax.attacks.deepfool import deepfool as deepfool
 from unlir_jax.attacks.carlini_wagner import carlini_wagner as carlini_wagner
