@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from ml_collections import ConfigDict
 
 MODEL = "--config.model.name"
-SUMMARY = "score explanations of a data set"
+SUMMARY = "score explanations of a data set, or tell known from unknown classes"
 EPILOG = """\
 examples:
   unlir evaluate --config configs/evaluate.py:model=mobilenet_v2,\\
@@ -23,6 +23,8 @@ methods=grad_cam+opti_cam,metrics=average_drop+insertion \\
       --config.data.path=pictures --config.model.weights=FILE --workdir runs/scores
   unlir evaluate --model nets:small --config.data.path=pictures --workdir runs/scores
   unlir evaluate --model mobilenet_v2 --config.data.path=pictures --dry-run
+  unlir evaluate --config configs/open_set.py:scores=msp+energy+best \
+      --config.data.path=birds --config.model.weights=FILE --workdir runs/open
 
 Writes per_image.parquet and .csv (image, label, method, metric, value), summary.json
 with intervals, summary.md and report.html. Killed or stopped, the same command goes on
@@ -75,12 +77,15 @@ def run(arguments: argparse.Namespace) -> int:
         importlib.import_module("grain")
     from unlir_jax.evaluation import settings as names
     from unlir_jax.evaluation.study import settings as studies
+    from unlir_jax.open_set import settings as open_sets
     from unlir_jax.runtime import config, mesh
 
     score = [] if arguments.score is None else [f"score={arguments.score}"]
     own = [] if arguments.model is None else [f"{MODEL}={arguments.model}"]
     overrides = [*score, *names.renamed(arguments.overrides), *own]
     settings = config.load(arguments.config, overrides)
+    if settings.get("kind") == open_sets.KIND:
+        return _open_set(settings, arguments)
     if studies.kind(settings) == studies.KIND:
         return _study(settings, arguments)
     if arguments.maps is not None:
@@ -119,6 +124,30 @@ def _study(settings: "ConfigDict", arguments: argparse.Namespace) -> int:
         return console.DONE
     with options.progress(arguments) as progress:
         outcome = compare_trainings.run(settings, arguments.workdir, progress=progress)
+    if not arguments.quiet:
+        console.say(outcome.message)
+    return console.DONE
+
+
+def _open_set(settings: "ConfigDict", arguments: argparse.Namespace) -> int:
+    """Tell known from unknown classes."""
+    from unlir_jax.open_set import recognise, setup
+    from unlir_jax.runtime import config
+
+    if arguments.maps is not None or arguments.json or arguments.score is not None:
+        raise ValueError(
+            "--maps, --score and --json are of evaluations of explanations, but this "
+            "config tells known from unknown classes; expected none of them."
+        )
+    if arguments.dry_run:
+        task = setup.prepare(settings)
+        console.say(config.text(settings))
+        console.say(f"\n{len(task.divisions)} splits, {task.test.size} test images")
+        return console.DONE
+    with options.progress(arguments) as progress:
+        outcome = recognise.run(
+            settings, arguments.workdir, progress=progress, say=console.complain
+        )
     if not arguments.quiet:
         console.say(outcome.message)
     return console.DONE

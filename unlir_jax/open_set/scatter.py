@@ -90,12 +90,12 @@ class Standard(NamedTuple):
     mean: np.ndarray
     spread: np.ndarray
 
-    def apply(self, rows: Float[Array, "rows channels"]) -> np.ndarray:
+    def apply(self, rows: Float[np.ndarray, "rows channels"]) -> np.ndarray:
         """Give rows of mean 0 and standard deviation 1."""
         return (rows - self.mean) / self.spread
 
 
-def standard(rows: Float[Array, "rows channels"]) -> Standard:
+def standard(rows: Float[np.ndarray, "rows channels"]) -> Standard:
     """Measure each channel; a constant one is only moved."""
     mean, spread = rows.mean(0), rows.std(0)
     constant = spread <= 1e-9 * np.maximum(np.abs(mean), 1e-300)

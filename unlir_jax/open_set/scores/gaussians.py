@@ -34,7 +34,7 @@ class GaussianState(NamedTuple):
 
 
 def fit_gaussians(
-    features: np.ndarray, logits: np.ndarray, labels: np.ndarray
+    features: np.ndarray, labels: np.ndarray, classes: int
 ) -> GaussianState:
     """Fit a mean for each class and one shrunken covariance.
 
@@ -42,7 +42,7 @@ def fit_gaussians(
     """
     standard = scatter.standard(features)
     rows = standard.apply(features)
-    means = scatter.class_means(rows, labels, logits.shape[1])
+    means = scatter.class_means(rows, labels, classes)
     within = scatter.shrunken(rows - means[labels], "the training images")
     return GaussianState(standard, within, within.whiten(means))
 
@@ -76,7 +76,12 @@ def mahalanobis(head: Linear | None = None) -> Score:
     ) -> np.ndarray:
         return -state.distances(features).min(1)
 
-    return Score(fit_gaussians, nearest)
+    def fit(
+        features: np.ndarray, logits: np.ndarray, labels: np.ndarray
+    ) -> GaussianState:
+        return fit_gaussians(features, labels, logits.shape[1])
+
+    return Score(fit, nearest)
 
 
 @score(
@@ -107,7 +112,7 @@ def relative_mahalanobis(head: Linear | None = None) -> Score:
     def fit(
         features: np.ndarray, logits: np.ndarray, labels: np.ndarray
     ) -> tuple[GaussianState, np.ndarray, np.ndarray, np.ndarray]:
-        state = fit_gaussians(features, logits, labels)
+        state = fit_gaussians(features, labels, logits.shape[1])
         weights = np.bincount(labels) / len(labels)
         middle = weights @ state.means
         spread = np.sqrt(weights)[:, None] * (state.means - middle)

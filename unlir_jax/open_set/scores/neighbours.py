@@ -20,24 +20,16 @@ def _check_neighbours(neighbours: int) -> None:
         raise ValueError(f"`neighbours`={neighbours}; expected 1 or more.")
 
 
-def _check_bank(neighbours: int, images: int) -> None:
-    if neighbours > images:
-        raise ValueError(
-            f"`neighbours`={neighbours} of {images} training images; expected at most "
-            "as many."
-        )
-
-
 @score("Nearest neighbours", "-distance to the k-th", "features", "Sun et al., 2022")
 def knn(head: Linear | None = None, *, neighbours: int = 5) -> Score:
     """Score by the negative distance of the k-th nearest training image.
 
     Args:
         head: Classifier, not used.
-        neighbours: Number k of neighbours.
+        neighbours: Number k of neighbours; of fewer training images, all.
 
     Raises:
-        ValueError: No neighbour. When fitted: more neighbours than images.
+        ValueError: No neighbour.
 
     References:
         Sun, Ming, Zhu and Li, *Out-of-Distribution Detection with Deep Nearest
@@ -49,7 +41,6 @@ def knn(head: Linear | None = None, *, neighbours: int = 5) -> Score:
     _check_neighbours(neighbours)
 
     def fit(features: np.ndarray, logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-        _check_bank(neighbours, len(features))
         return unit(features)
 
     def negative(
@@ -58,7 +49,7 @@ def knn(head: Linear | None = None, *, neighbours: int = 5) -> Score:
         rows, found = unit(features), []
         for start in range(0, len(rows), ROWS):
             apart = scipy.spatial.distance.cdist(rows[start : start + ROWS], bank)
-            found.append(np.partition(apart, neighbours - 1, axis=1)[:, neighbours - 1])
+            found.append(np.sort(apart, axis=1)[:, :neighbours][:, -1])
         return -np.concatenate(found)
 
     return Score(fit, negative)
@@ -75,10 +66,11 @@ def nnguide(head: Linear | None = None, *, neighbours: int = 10) -> Score:
 
     Args:
         head: Classifier, not used: energies are those that the logits give.
-        neighbours: Number of neighbours whose cosines are averaged.
+        neighbours: Number of neighbours whose cosines are averaged; of fewer training
+            images, all.
 
     Raises:
-        ValueError: No neighbour. When fitted: more neighbours than images.
+        ValueError: No neighbour.
 
     References:
         Park, Jung and Teoh, *Nearest Neighbor Guidance for Out-of-Distribution
@@ -90,7 +82,6 @@ def nnguide(head: Linear | None = None, *, neighbours: int = 10) -> Score:
     _check_neighbours(neighbours)
 
     def fit(features: np.ndarray, logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-        _check_bank(neighbours, len(features))
         return unit(features) * scipy.special.logsumexp(logits, axis=1)[:, None]
 
     def guided(

@@ -46,8 +46,8 @@ class Score(NamedTuple):
             known classes; float64, and the same whatever else is in the batch.
     """
 
-    fit: Callable[[Rows, Logits, Labels], State]
-    score: Callable[[State, Rows, Logits], np.ndarray]
+    fit: Callable[..., State]
+    score: Callable[..., np.ndarray]
 
 
 class ScoreSpec(NamedTuple):

@@ -48,11 +48,13 @@ def vim(head: Linear, *, dimensions: int = 0) -> Score:
 
     Note:
         The source takes 512 or 1,000 dimensions, for training sets of a million images.
-        Logits are those of the linear classifier.
+        The linear classifier gives the logits.
     """
     if dimensions < 0:
         raise ValueError(f"`dimensions`={dimensions}; expected 0 or more.")
-    origin = -np.linalg.pinv(np.asarray(head.kernel, np.float64).T) @ head.bias
+    kernel = np.asarray(head.kernel, np.float64)
+    # Discriminants of n classes have rank n - 1: the last singular value is rounding.
+    origin = -np.linalg.pinv(kernel.T, rcond=1e-9) @ head.bias
 
     def fit(features: np.ndarray, logits: np.ndarray, labels: np.ndarray) -> VimState:
         rows = features - origin

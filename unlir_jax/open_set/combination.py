@@ -1,0 +1,126 @@
+"""Choice of a score or an average of scores, on known classes alone.
+
+Some known classes are held out in turn and stand for unknown ones.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from unlir_jax.open_set import recogniser
+from unlir_jax.parts import logistic
+from unlir_jax.statistics import detection
+
+GAIN = 1e-3
+"""Least rise of the AUROC for which one more score is taken."""
+TURNS, SHARES = 5, 5
+"""Turns of held-out classes, and shares of the images of which one is left out."""
+
+
+class Combination(NamedTuple):
+    """Hold an average of standardised scores.
+
+    Attributes:
+        names: Scores that are averaged; one is a score alone.
+        means: Mean of each score on left-out images of known classes.
+        spreads: Standard deviation of each on them.
+        auroc: AUROC on pseudo-unknown images, mean over the turns.
+        alone: AUROC of each score that could be chosen, by name.
+    """
+
+    names: tuple[str, ...]
+    means: Mapping[str, float]
+    spreads: Mapping[str, float]
+    auroc: float
+    alone: Mapping[str, float]
+
+    def combine(self, scores: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Average the chosen scores of images, standardised, `[images]`."""
+        return np.mean([self._scaled(name, scores[name]) for name in self.names], 0)
+
+    def _scaled(self, name: str, scores: np.ndarray) -> np.ndarray:
+        return (np.asarray(scores) - self.means[name]) / self.spreads[name]
+
+
+Turn = tuple[Mapping[str, np.ndarray], Mapping[str, np.ndarray]]
+"""Scores of left-out known images and of pseudo-unknown ones, by name."""
+
+
+def turns(
+    plan: recogniser.Plan, train: recogniser.Described, labels: np.ndarray, classes: int
+) -> list[Turn]:
+    """Score left-out images of known classes, and of classes that are held out.
+
+    In each turn a fifth of the classes is held out, and a fifth of the images of the
+    others. A recogniser is fitted to the rest.
+
+    Args:
+        plan: See `recogniser.Plan`.
+        train: Training images of known classes.
+        labels: Their classes, 0 to `classes - 1`.
+        classes: Number of known classes.
+
+    Raises:
+        ValueError: Fewer than four known classes, or too few images of one.
+    """
+    if classes < 4:
+        raise ValueError(
+            f"`best` holds known classes out, but there are {classes}; expected 4 or "
+            "more, or other scores than `best`."
+        )
+    random = np.random.default_rng([plan.seed, 1])
+    held = random.permutation(classes) % min(TURNS, classes // 2)
+    share = logistic.folds(labels, SHARES, plan.seed)
+    found = []
+    for number in range(held.max() + 1):
+        kept = np.flatnonzero(held != number)
+        inner = np.isin(labels, kept)
+        left_out = share == number % SHARES
+        fitted, known = inner & ~left_out, inner & left_out
+        own = recogniser.fit(
+            plan, train.take(fitted), np.searchsorted(kept, labels[fitted]), len(kept)
+        )
+        sides = (
+            recogniser.judge(own, train.take(rows)).scores for rows in (known, ~inner)
+        )
+        known_scores, unknown_scores = sides
+        found.append((known_scores, unknown_scores))
+    return found
+
+
+def choose(found: Sequence[Turn], names: Sequence[str]) -> Combination:
+    """Choose the average that tells pseudo-unknown images best from known ones.
+
+    The best score is taken first. Others join one by one, each time the one that raises
+    the AUROC most, as long as it rises by 0.001.
+
+    Args:
+        found: See `turns`.
+        names: Scores that can be chosen.
+
+    References:
+        Caruana, Niculescu-Mizil, Crew and Ksikes, *Ensemble Selection from Libraries of
+        Models*, ICML 2004, without their repeated members.
+    """
+    means, spreads = {}, {}
+    for name in names:
+        known = np.concatenate([one[name] for one, _ in found])
+        means[name] = float(known.mean())
+        spreads[name] = float(known.std()) or 1.0
+
+    def reached(chosen: tuple[str, ...]) -> float:
+        own = Combination(chosen, means, spreads, 0.0, {})
+        areas = [detection.auroc(*map(own.combine, sides)) for sides in found]
+        return float(np.mean(areas))
+
+    alone = {name: reached((name,)) for name in names}
+    chosen = (max(alone, key=lambda name: alone[name]),)
+    best = alone[chosen[0]]
+    while len(chosen) < len(names):
+        wider = {name: reached((*chosen, name)) for name in names if name not in chosen}
+        name = max(wider, key=lambda name: wider[name])
+        if wider[name] < best + GAIN:
+            break
+        chosen, best = (*chosen, name), wider[name]
+    return Combination(chosen, means, spreads, best, alone)
