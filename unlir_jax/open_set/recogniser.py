@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from unlir_jax.open_set import classifier
-from unlir_jax.open_set.scores import SCORES, SPECS, Score
+from unlir_jax.open_set.scores import SCORES, SPECS, Linear, Score
+from unlir_jax.parts import ridge
 
 PARTS = "parts"
 
@@ -90,8 +91,8 @@ def fit(plan: Plan, train: Described, labels: np.ndarray, classes: int) -> Recog
     for name in plan.names:
         rows, head = _input(name, train), own.linear
         if SPECS[name].takes == PARTS:
-            fitted = classifier.fit(rows, labels, classes, "lda")
-            head = fitted.linear
+            # Evidence without a bias; discriminants are no use without theirs.
+            head = Linear(*ridge.classifier(rows, labels, classes))
         score = SCORES[name](head, **plan.options.get(name, {}))
         found[name] = score, score.fit(rows, logits, labels)
     return Recogniser(own, found)
