@@ -3,7 +3,7 @@
 Some known classes are held out in turn and stand for unknown ones.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -14,8 +14,8 @@ from unlir_jax.statistics import detection
 
 GAIN = 1e-3
 """Least rise of the AUROC for which one more score is taken."""
-TURNS, SHARES = 5, 5
-"""Turns of held-out classes, and shares of the images of which one is left out."""
+TURNS, SHARES, ROUNDS = 5, 5, 2
+"""Turns of a round, shares of the images of which one is left out, and rounds."""
 
 
 class Combination(NamedTuple):
@@ -53,7 +53,7 @@ def turns(
     """Score left-out images of known classes, and of classes that are held out.
 
     In each turn a fifth of the classes is held out, and a fifth of the images of the
-    others. A recogniser is fitted to the rest.
+    others. A recogniser is fitted to the rest. Each class is held out once a round.
 
     Args:
         plan: See `recogniser.Plan`.
@@ -69,31 +69,39 @@ def turns(
             f"`best` holds known classes out, but there are {classes}; expected 4 or "
             "more, or other scores than `best`."
         )
-    random = np.random.default_rng([plan.seed, 1])
-    held = random.permutation(classes) % min(TURNS, classes // 2)
-    share = logistic.folds(labels, SHARES, plan.seed)
     found = []
-    for number in range(held.max() + 1):
-        kept = np.flatnonzero(held != number)
-        inner = np.isin(labels, kept)
-        left_out = share == number % SHARES
+    for number, (held, share) in enumerate(_deals(plan.seed, labels, classes)):
+        kept = np.flatnonzero(~held)
+        inner, left_out = np.isin(labels, kept), share == number % SHARES
         fitted, known = inner & ~left_out, inner & left_out
         own = recogniser.fit(
             plan, train.take(fitted), np.searchsorted(kept, labels[fitted]), len(kept)
         )
-        sides = (
-            recogniser.judge(own, train.take(rows)).scores for rows in (known, ~inner)
+        sides = known, ~inner
+        found.append(
+            tuple(recogniser.judge(own, train.take(rows)).scores for rows in sides)
         )
-        known_scores, unknown_scores = sides
-        found.append((known_scores, unknown_scores))
     return found
+
+
+def _deals(
+    seed: int, labels: np.ndarray, classes: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Give which classes each turn holds out, and the shares of the images."""
+    count = min(TURNS, classes // 2)
+    for number in range(ROUNDS):
+        dealt = np.random.default_rng([seed, 1, number]).permutation(classes) % count
+        share = logistic.folds(labels, SHARES, seed + number)
+        for turn in range(count):
+            yield dealt == turn, share
 
 
 def choose(found: Sequence[Turn], names: Sequence[str]) -> Combination:
     """Choose the average that tells pseudo-unknown images best from known ones.
 
     The best score is taken first. Others join one by one, each time the one that raises
-    the AUROC most, as long as it rises by 0.001.
+    the mean AUROC most. It has to rise by 0.001, and by one standard error of the
+    rise over the turns.
 
     Args:
         found: See `turns`.
@@ -109,18 +117,20 @@ def choose(found: Sequence[Turn], names: Sequence[str]) -> Combination:
         means[name] = float(known.mean())
         spreads[name] = float(known.std()) or 1.0
 
-    def reached(chosen: tuple[str, ...]) -> float:
+    def reached(chosen: tuple[str, ...]) -> np.ndarray:
         own = Combination(chosen, means, spreads, 0.0, {})
-        areas = [detection.auroc(*map(own.combine, sides)) for sides in found]
-        return float(np.mean(areas))
+        return np.asarray([detection.auroc(*map(own.combine, one)) for one in found])
 
     alone = {name: reached((name,)) for name in names}
-    chosen = (max(alone, key=lambda name: alone[name]),)
+    chosen = (max(alone, key=lambda name: alone[name].mean()),)
     best = alone[chosen[0]]
     while len(chosen) < len(names):
         wider = {name: reached((*chosen, name)) for name in names if name not in chosen}
-        name = max(wider, key=lambda name: wider[name])
-        if wider[name] < best + GAIN:
+        name = max(wider, key=lambda name: wider[name].mean())
+        rise = wider[name] - best
+        error = rise.std(ddof=1) / np.sqrt(len(rise)) if len(rise) > 1 else 0.0
+        if rise.mean() < max(GAIN, error):
             break
         chosen, best = (*chosen, name), wider[name]
-    return Combination(chosen, means, spreads, best, alone)
+    areas = {name: float(each.mean()) for name, each in alone.items()}
+    return Combination(chosen, means, spreads, float(best.mean()), areas)

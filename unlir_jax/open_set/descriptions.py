@@ -12,6 +12,7 @@ from unlir_jax.data import source
 from unlir_jax.features import cache
 from unlir_jax.models import pooling
 from unlir_jax.open_set.recogniser import Described
+from unlir_jax.open_set.scores.neighbours import unit
 from unlir_jax.open_set.setup import OpenSetSetup
 from unlir_jax.parts import clustering, discovery
 from unlir_jax.runtime import preemption
@@ -104,11 +105,14 @@ def read(
         )
     lost = len(found.weight) - len(kept)
     labels = np.asarray(found.label)[kept]
-    if not setup.by_parts:
-        rows = np.asarray(found.features[kept])
-        return Split(rows.reshape(len(rows), -1), labels, kept, None, lost)
-    rows = [_pool(found.features[some], setup.pooling) for some in _chunks(kept)]
-    return Split(np.concatenate(rows), labels, kept, found.features, lost)
+    maps = found.features if setup.by_parts else None
+    if maps is None:
+        rows = np.asarray(found.features[kept]).reshape(len(kept), -1)
+    else:
+        rows = [_pool(maps[some], setup.pooling) for some in _chunks(kept)]
+        rows = np.concatenate(rows)
+    pooled = unit(rows) if settings.unit_length else rows
+    return Split(pooled, labels, kept, maps, lost)
 
 
 def _chunks(places: np.ndarray) -> list[np.ndarray]:

@@ -42,9 +42,11 @@ def open_set() -> ConfigDict:
             # Pooling of maps: average, max, gem or rmac, and token of a transformer;
             # "": gem, or token.
             "pooling": "",
+            # Whether pooled features get unit length before anything is fitted.
+            "unit_length": True,
             # Of the score `parts`: their number, and of how many training images their
             # cells are clustered.
-            "detectors": {"parts": 48, "images": 1000},
+            "detectors": {"parts": 256, "images": 400},
             "data": whole.data,
             "model": {
                 "name": "mobilenet_v2",
