@@ -11,6 +11,7 @@ from unlir_jax.evaluation import settings as evaluation
 from unlir_jax.explanation import explainers
 from unlir_jax.few_shot import settings as adaptation
 from unlir_jax.objectives import constraints
+from unlir_jax.open_set import settings as open_sets
 from unlir_jax.runtime import config
 from unlir_jax.training import defaults
 
@@ -21,13 +22,14 @@ EVALUATIONS = [
 ]
 # Whose settings are not a training's.
 OTHERS = dict.fromkeys(EVALUATIONS, evaluation.evaluation)
-OTHERS |= {"few_shot": adaptation.few_shot}
+OTHERS |= {"few_shot": adaptation.few_shot, "open_set": open_sets.open_set}
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_a_config_says_what_to_expect_and_how(path):
     docstring = re.match(r'r?"""(.*?)"""', path.read_text(), re.DOTALL)[1]
-    command = "evaluate" if path.stem in EVALUATIONS else "train"
+    evaluates = path.stem in (*EVALUATIONS, "open_set")
+    command = "evaluate" if evaluates else "train"
     assert f"unlir {command} --config configs/{path.name}" in docstring
     assert "--workdir" in docstring
     assert "Expected:" in docstring and "Time:" in docstring
@@ -41,6 +43,7 @@ def test_a_config_has_the_settings_of_all(path):
     known = set(config._flatten(config.to_dict(whole)))
     free = ("data.options", "data.train_options", "data.test_options")
     free += ("objective.terms", "model.decision", "method_options", "metric_options")
+    free += ("score_options",)
     free += ("objective.anneal", "objective.weight", "objective.distance")
     free += ("objective.detached", "model.attention_pooling")
     for name in config._flatten(config.to_dict(settings)):

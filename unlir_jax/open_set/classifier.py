@@ -84,7 +84,7 @@ def left_out_logits(
 ) -> np.ndarray:
     """Classify each training image by a classifier that has not seen it.
 
-    Logits of images that a classifier was fitted to are far surer than those of a test.
+    A classifier is far surer of images that it was fitted to than of test images.
 
     Args:
         features: `[images, channels]`.
