@@ -26,7 +26,7 @@ runs, and half a minute a split.
 """
 
 from unlir_jax.data import presets
-from unlir_jax.open_set import settings
+from unlir_jax.open_set import score_names, settings
 from unlir_jax.runtime import config
 
 
@@ -36,11 +36,11 @@ def get_config(argument=""):
         argument,
         backbone="mobilenet_v2",
         data="folder",
-        scores=settings.USUAL,
+        scores=score_names.USUAL,
     )
     found = settings.open_set()
     presets.choose_data(found, given.data)
     found.model.name = given.backbone
-    settings.choose(found, given.scores)
+    score_names.choose(found, given.scores)
     found.data.augment = ""
     return found

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from unlir_jax import cli
-from unlir_jax.open_set import descriptions, recognise, settings, setup, trial
+from unlir_jax.open_set import descriptions, recognise, score_names, setup, trial
 from unlir_jax.runtime import config
 
 SCORES = "msp+relative_mahalanobis+parts+best"
@@ -194,7 +194,7 @@ def test_bad_settings_get_one_sentence(colours, tmp_path, scores, more, sentence
 def test_a_score_of_another_kind_has_no_settings_here(colours):
     wanted = read(colours, "openmax+knn", **{"score_options.knn.neighbours": 3})
     assert setup.prepare(wanted).plan.options["knn"] == {"neighbours": 3}
-    assert settings.score_settings("openmax")["distance"] == "euclidean"
+    assert score_names.score_settings("openmax")["distance"] == "euclidean"
     with pytest.raises(ValueError, match="no such setting"):
         read(colours, "knn", **{"score_options.knn.neighbour": 3})
 

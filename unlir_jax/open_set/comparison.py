@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from unlir_jax.core.document_types import Document, Record
-from unlir_jax.open_set.settings import BEST
+from unlir_jax.open_set.score_names import BEST
 from unlir_jax.open_set.setup import OpenSetSetup
 from unlir_jax.statistics import significance
 from unlir_jax.storage import files

@@ -8,7 +8,7 @@ from PIL import Image
 
 from unlir_jax.core.document_types import Document
 from unlir_jax.data import preprocessing, source
-from unlir_jax.open_set.settings import BEST
+from unlir_jax.open_set.score_names import BEST
 from unlir_jax.open_set.setup import OpenSetSetup
 
 SIDE = 144

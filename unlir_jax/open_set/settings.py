@@ -1,17 +1,12 @@
 """Every setting of an evaluation of open sets; configs change some of them."""
 
-import inspect
 from typing import cast
 
 from ml_collections import ConfigDict
 
-from unlir_jax.open_set.scores import SCORES
 from unlir_jax.training import defaults
 
 KIND = "open_set"
-BEST = "best"
-"""Name of the combination that is chosen on known classes."""
-USUAL = "msp+max_logit+energy+mahalanobis+parts+best"
 
 
 def open_set() -> ConfigDict:
@@ -33,7 +28,7 @@ def open_set() -> ConfigDict:
             # Whether unknown classes are also scored in halves: the ones that are most
             # like a known class (hard), and the others (easy).
             "similarity": False,
-            # Filled in by `choose`: scores, of `open_set.scores.SCORES`, and best: the
+            # Filled in by `score_names.choose`: names of scores, and best, which is the
             # one or the average that is chosen on known classes; and their settings.
             "scores": (),
             "score_options": {},
@@ -61,22 +56,3 @@ def open_set() -> ConfigDict:
             "gallery": 12,
         }
     )
-
-
-def choose(settings: ConfigDict, names: str) -> None:
-    """Fill in the scores, and all settings of each.
-
-    Args:
-        settings: See `open_set`.
-        names: Names of scores joined by +, or `all`.
-    """
-    chosen = (*SCORES, BEST) if names == "all" else tuple(names.split("+"))
-    settings.scores = chosen
-    options = {name: score_settings(name) for name in chosen if name in SCORES}
-    settings.score_options = {name: own for name, own in options.items() if own}
-
-
-def score_settings(name: str) -> dict[str, float | int | str]:
-    """List the settings of a score, with their defaults."""
-    parameters = inspect.signature(SCORES[name]).parameters.values()
-    return {each.name: each.default for each in list(parameters)[1:]}

@@ -9,8 +9,8 @@ from unlir_jax.core import choices
 from unlir_jax.data import source, splits
 from unlir_jax.models import pooling, pretrained
 from unlir_jax.open_set import classes, classifier, recogniser
+from unlir_jax.open_set.score_names import BEST, score_settings
 from unlir_jax.open_set.scores import SCORES, SPECS
-from unlir_jax.open_set.settings import BEST, score_settings
 from unlir_jax.runtime import ranges
 from unlir_jax.runtime.config import Settings
 

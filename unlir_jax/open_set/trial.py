@@ -14,7 +14,7 @@ from unlir_jax.open_set import (
     recogniser,
 )
 from unlir_jax.open_set.descriptions import Split
-from unlir_jax.open_set.settings import BEST
+from unlir_jax.open_set.score_names import BEST
 from unlir_jax.open_set.setup import OpenSetSetup
 
 HARD, EASY = "hard", "easy"
