@@ -101,6 +101,11 @@ RANGES: dict[str, Range] = {
     "shots": Range(1, MOST_STEPS),
     "head_rate": Range(0, above=True),
     "crops": COUNT,
+    # Settings of open sets.
+    "splits": Range(1, 10**4),
+    "known": Range(0, 1, above=True, below=True),
+    "detectors.parts": Range(1, 10**5),
+    "detectors.images": Range(1, 10**7),
 }
 """Of settings that stand in any config, by their whole name."""
 
