@@ -87,7 +87,7 @@ def run(arguments: argparse.Namespace) -> int:
     settings = config.load(arguments.config, overrides)
     kind = studies.kind(settings)
     if kind in other_evaluations.KINDS:
-        return other_evaluations.run(kind, settings, arguments)
+        return other_evaluations.evaluate(kind, settings, arguments)
     if arguments.maps is not None:
         settings.maps = arguments.maps
     mesh.join_processes()

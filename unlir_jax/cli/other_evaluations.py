@@ -25,7 +25,7 @@ class Kind(NamedTuple):
     run: Callable[["ConfigDict", argparse.Namespace], str]
 
 
-def run(kind: str, settings: "ConfigDict", arguments: argparse.Namespace) -> int:
+def evaluate(kind: str, settings: "ConfigDict", arguments: argparse.Namespace) -> int:
     """Run an evaluation of a kind of `KINDS`, or describe it.
 
     Raises:
