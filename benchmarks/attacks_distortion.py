@@ -24,7 +24,7 @@ from PIL import Image
 
 import unlir_jax
 from unlir_jax import attacks, split
-from unlir_jax.attacks import losses, norms, search
+from unlir_jax.attacks import checks, losses, minimal, norms, search
 from unlir_jax.weights import readers
 
 SIDE = 224
@@ -45,6 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--digits", type=Path, help="mnist_test.npz")
     add("--count", type=int, default=16, help="number of images; default: %(default)s")
     add("--steps", type=int, nargs="+", default=[100], help="default: %(default)s")
+    add("--exact", action="store_true", help="round to no levels, instead of 256")
     add("--attacks", default="", help="names, with commas; default: all")
     options = parser.parse_args(arguments)
     world = imagenet(options) if options.task == "imagenet" else walking(options)
@@ -52,7 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     heads = ["attack", "gradients", "success", "mean l2", "median l2"]
     print(*heads, *(f"P({mark:g})" for mark in marks), sep=" | ")
     wanted = set(filter(None, options.attacks.split(",")))
-    for name, attack in competitors(options.task, options.steps, world[0]).items():
+    made = competitors(options.task, options.steps, world[0], not options.exact)
+    for name, attack in made.items():
         if not wanted or name.split()[0] in wanted:
             print(" | ".join(row(name, attack, world, marks)), flush=True)
     return 0
@@ -130,37 +132,43 @@ def digit_head(variables: Any, maps: jax.Array) -> jax.Array:
     return vectors
 
 
-def competitors(task: str, steps: Sequence[int], model: Any) -> dict[str, Callable]:
+def competitors(
+    task: str, steps: Sequence[int], model: Any, quantise: bool
+) -> dict[str, Callable]:
     """List attacks by name; each is `(variables, images, labels) -> Attacked`."""
     alpha = 1.0 if task == "walking" else 2.0
     found: dict[str, Callable] = {}
     for each in steps:
-        settings = {"steps": each, "quantise": True}
+        settings = {"steps": each, "quantise": quantise}
         bp = attacks.boundary_projection(model, alpha=alpha, **settings)
         found |= {
             f"boundary_projection {each}": bp.counted,
             f"ddn {each}": attacks.ddn(model, **settings).counted,
             f"fmn {each}": attacks.fmn(model, **settings).counted,
-            f"pgd {each}": searched_pgd(model, each // HALVINGS),
+            f"pgd {each}": searched_pgd(model, each // HALVINGS, quantise),
         }
-    found["deepfool 50"] = attacks.deepfool(model).counted
-    cw = attacks.carlini_wagner(model, steps=100, searches=5, constant=1.0)
+    found["deepfool 50"] = attacks.deepfool(model, quantise=quantise).counted
+    searched = {"steps": 100, "searches": 5, "constant": 1.0}
+    cw = attacks.carlini_wagner(model, quantise=quantise, **searched)
     return found | {"carlini_wagner 500": cw.counted}
 
 
-def searched_pgd(model: Any, steps: int) -> Callable:
+def searched_pgd(model: Any, steps: int, quantise: bool) -> Callable:
     """Give PGD within the smallest ball that halving finds, for each image its own.
 
-    Each ball takes `steps` gradients, and the step is 2.5 radii over that.
+    Each ball takes `steps` gradients, and the step is 2.5 radii over that. With levels,
+    the network sees rounded points, and distances are theirs.
     """
+    levels = checks.levels_of(quantise)
     slope = search.slope(model, losses.NAMED["cross_entropy"])
 
     @jax.jit
     def step(variables, images, points, best, smallest, radius, aim):
-        found = slope(variables, points, aim)
-        distance = norms.length(points - images, "l2")
+        shown = minimal.quantised(points, levels)
+        found = slope(variables, shown, aim)
+        distance = norms.length(shown - images, "l2")
         better = losses.succeeded(found.logits, aim) & (distance < smallest)
-        best = jnp.where(better[:, None, None, None], points, best)
+        best = jnp.where(better[:, None, None, None], shown, best)
         smallest = jnp.where(better, distance, smallest)
         size = (2.5 * radius / steps)[:, None, None, None]
         points = points + size * norms.steepest(found.gradient, "l2")

@@ -1,4 +1,4 @@
-"""What the benchmarks share that let two sides or more take turns in rounds."""
+"""Rounds in which the sides of a benchmark take turns."""
 
 import contextlib
 import datetime

@@ -1,11 +1,11 @@
-"""Tables of explainers, metrics and attacks in the documentation, from their specs.
+"""Tables of the documentation, from specs of explainers, metrics, attacks and scores.
 
     python docs/tables.py          # fills the blocks of every page
     python docs/tables.py --check  # names the pages that are not up to date
 
-A block begins with `<!-- generated: methods -->`, where `metrics` and `attacks` are the
-others, and ends with `<!-- end -->`. In README.md it has a line each family, elsewhere
-a line each method, metric or attack.
+A block begins with `<!-- generated: methods -->`, where `metrics`, `attacks` and
+`scores` are the others, and ends with `<!-- end -->`. In README.md it has a line each
+family, elsewhere a line each method, metric, attack or score.
 """
 
 import re
@@ -14,10 +14,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from unlir_jax import attacks, metrics, saliency
+from unlir_jax.open_set import scores
 
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(
-    r"(<!-- generated: (methods|metrics|attacks) -->\n).*?(<!-- end -->)", re.DOTALL
+    r"(<!-- generated: (methods|metrics|attacks|scores) -->\n).*?(<!-- end -->)",
+    re.DOTALL,
 )
 FAMILIES = {
     "cam": ("class activation maps", "1 to thousands"),
@@ -121,6 +123,15 @@ def all_attacks() -> str:
     return _table(("name", "norms", "budget", "network passes", "source"), rows)
 
 
+def all_scores() -> str:
+    """List the scores of open sets, a line each."""
+    rows = [
+        (f"`{name}`", spec.formula, spec.takes, spec.source)
+        for name, spec in scores.SPECS.items()
+    ]
+    return _table(("name", "score, high for known", "reads", "source"), rows)
+
+
 def metrics_by_question() -> str:
     """List the metrics, a line each family."""
     families: dict[str, list[metrics.MetricSpec]] = {}
@@ -147,7 +158,7 @@ def fill(text: str, short: bool = False) -> str:
         tables = {"methods": methods, "metrics": metrics_by_question}
     else:
         tables = {"methods": all_methods, "metrics": all_metrics}
-    tables["attacks"] = all_attacks
+    tables |= {"attacks": all_attacks, "scores": all_scores}
     return BLOCK.sub(lambda found: f"{found[1]}{tables[found[2]]()}{found[3]}", text)
 
 

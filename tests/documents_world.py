@@ -46,6 +46,8 @@ REPLACED = (
     (r"\b(cub50|cub20|flowers17|imagenet200|classes200|IMAGES)\b", "birds"),
     (r"stages=block\d+\+block\d+", "stages=layer2+layer3"),
     (r"\b(k=)[\d+]+", r"\g<1>2"),
+    # Of three classes two are known, of which none can be held out.
+    (r"scores=[\w+]+", "scores=msp+relative_mahalanobis+parts"),
     (r"--config.data.image_size=\d+", f"--config.data.image_size={SIDE}"),
     (r"--config.(steps|data.limit)=\d+", r"--config.\1=2"),
     (r"--config.(epochs|draws)=\d+", r"--config.\1=1"),
@@ -80,6 +82,11 @@ ADDED = (
         f"--config.model.weights={WEIGHTS}",
     ),
     (r"/few_shot\.py", "--config.draws=1"),
+    (
+        r"/open_set\.py",
+        "--config.data.image_size=32 --config.batch_size=4 --config.splits=1 "
+        f"--config.detectors.parts=4 --config.model.weights={WEIGHTS}",
+    ),
     (r"/filters\.py|method=(fine_tune|bag)", "--config.epochs=1"),
     (r"/train_parts\.py", "--config.model.decision.parts=4"),
     (r"/train_parts\.py.*data=synthetic_parts", "--config.steps=2"),
@@ -88,7 +95,10 @@ ADDED = (
         "--config.batch_size=4 --config.data.train_options.size=8 "
         "--config.data.test_options.size=8 --config.data.options.classes=6",
     ),
-    (r"unlir evaluate", "--config.data.limit=2 --config.batch_size=4"),
+    (
+        r"unlir evaluate(?!.*open_set)",
+        "--config.data.limit=2 --config.batch_size=4",
+    ),
     (
         r"/robustness\.py(?!.*corruptions=)",
         "--config.attack_options.apgd.steps=2 --config.attack_options.fmn.steps=2",
@@ -150,6 +160,7 @@ def write(folder: Path) -> None:
                 file = f"{split}/{name}/{index}.jpg"
                 Image.fromarray(pixels).save(folder / "birds" / file)
                 rows.append(f"{file},{name},{split},5,5,30,30")
+    (folder / "unknown.txt").write_text(f"{CLASSES[0]}\n")
     (folder / "birds" / "index.csv").write_text("\n".join(rows) + "\n")
     for name in ("images/gadwall", "images/mallard", "photos", "numbered"):
         (folder / name).mkdir(parents=True)

@@ -12,6 +12,7 @@ from unlir_jax.evaluation.robustness import settings as robustness
 from unlir_jax.explanation import explainers
 from unlir_jax.few_shot import settings as adaptation
 from unlir_jax.objectives import constraints
+from unlir_jax.open_set import settings as open_sets
 from unlir_jax.runtime import config
 from unlir_jax.training import defaults
 
@@ -23,12 +24,13 @@ EVALUATIONS = [
 # Whose settings are not a training's.
 OTHERS = dict.fromkeys(EVALUATIONS, evaluation.evaluation)
 OTHERS |= {"few_shot": adaptation.few_shot, "robustness": robustness.robustness}
+OTHERS["open_set"] = open_sets.open_set
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_a_config_says_what_to_expect_and_how(path):
     docstring = re.match(r'r?"""(.*?)"""', path.read_text(), re.DOTALL)[1]
-    evaluates = path.stem in (*EVALUATIONS, "robustness")
+    evaluates = path.stem in (*EVALUATIONS, "robustness", "open_set")
     command = "evaluate" if evaluates else "train"
     assert f"unlir {command} --config configs/{path.name}" in docstring
     assert "--workdir" in docstring
@@ -43,9 +45,12 @@ def test_a_config_has_the_settings_of_all(path):
     known = set(config._flatten(config.to_dict(whole)))
     free = ("data.options", "data.train_options", "data.test_options")
     free += ("objective.terms", "model.decision", "method_options", "metric_options")
-    free += ("attack_options",)
+    free += ("attack_options", "score_options")
     free += ("objective.anneal", "objective.weight", "objective.distance")
     free += ("objective.detached", "model.attention_pooling")
+    free += ("objective.method", "objective.norm", "objective.epsilon")
+    free += ("objective.steps", "objective.step_size", "objective.random_start")
+    free += ("objective.aim", "objective.crafting_mode", "objective.evaluation_steps")
     for name in config._flatten(config.to_dict(settings)):
         optional = name.startswith((*free, "optimizer.options"))
         assert name in known or optional, name

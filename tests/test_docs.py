@@ -34,6 +34,7 @@ NOT_RUN = {
     "probe_token": "the tiny network has no class token",
     "--model runs/dino": "the tiny network has no attention",
     "interpretable_gradients.py": "the place has no .npz of images",
+    "adversarial_training.py": "the place has no .npz of images",
     "interpretable_training.py": "test_training_study.py runs a small one",
 }
 """Commands that are only parsed, and why."""

@@ -10,7 +10,7 @@ from unlir_jax import saliency
 ROOT = Path(__file__).parents[1]
 
 
-def test_tables_of_methods_metrics_and_attacks_are_those_of_their_specs():
+def test_tables_of_methods_metrics_attacks_and_scores_are_those_of_their_specs():
     tables = runpy.run_path(str(ROOT / "docs" / "tables.py"))
     found = set()
     for page in tables["pages"]():
@@ -18,7 +18,7 @@ def test_tables_of_methods_metrics_and_attacks_are_those_of_their_specs():
         filled = tables["fill"](text, page.name == "README.md")
         assert filled == text, f"{page}: run python docs/tables.py"
         found.update(name for _, name, _ in tables["BLOCK"].findall(text))
-    assert found == {"methods", "metrics", "attacks"}
+    assert found == {"methods", "metrics", "attacks", "scores"}
     stale = "a\n<!-- generated: metrics -->\n| old |\n<!-- end -->\nb\n"
     filled = tables["fill"](stale, short=True)
     assert "| old |" not in filled and "Insertion ↑" in filled and "ROAD ↑" in filled

@@ -188,6 +188,9 @@ ALONE = {
     "fmn": (attacks.fmn, {"steps": 12}, 12),
     "deepfool": (attacks.deepfool, {"steps": 6, "rivals": 2}, 12),
     "carlini_wagner": (attacks.carlini_wagner, {"steps": 8, "searches": 2}, 16),
+    "smooth_carlini_wagner": (
+        *(attacks.smooth_carlini_wagner, {"steps": 8, "searches": 2}, 16),
+    ),
 }
 
 

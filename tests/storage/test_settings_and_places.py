@@ -7,6 +7,7 @@ import pytest
 from unlir_jax.core import finite
 from unlir_jax.evaluation import settings as evaluations
 from unlir_jax.few_shot import settings as few_shots
+from unlir_jax.open_set import settings as open_sets
 from unlir_jax.runtime import config, ranges
 from unlir_jax.storage import paths
 from unlir_jax.training import defaults
@@ -14,7 +15,7 @@ from unlir_jax.training import defaults
 
 @pytest.mark.parametrize(
     "given",
-    [defaults.training, evaluations.evaluation, few_shots.few_shot],
+    [defaults.training, evaluations.evaluation, few_shots.few_shot, open_sets.open_set],
     ids=lambda given: given.__name__,
 )
 def test_defaults_are_allowed_and_every_number_has_a_range(given):

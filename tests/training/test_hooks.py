@@ -13,6 +13,7 @@ from training.conftest import TINY
 
 import unlir_jax
 from unlir_jax import objectives, tree
+from unlir_jax.objectives import robust_evaluation
 from unlir_jax.runtime import config
 from unlir_jax.training import run_record, train
 from unlir_jax.training.run_record import RunRecord
@@ -107,6 +108,32 @@ def test_another_objective_may_leave_usual_options_as_they_are(toy, tmp_path):
     usual = {"mixup": 0.0, "cutmix": 0.0, "label_smoothing": 0.0}
     chosen = settings(name="squared", floor=0.0, **usual)
     assert train.run(chosen, tmp_path / "run").summary["toy/ended"] is True
+
+
+@pytest.mark.exhaustive
+def test_a_notice_is_said_and_kept(tmp_path, monkeypatch):
+    def told(known, best, steps, single_step):
+        names = [name for name in sorted(known) if "accuracy" in name]
+        return f"{steps} steps, best at {best['step']}, {names[1:3]}, {single_step}"
+
+    monkeypatch.setattr(robust_evaluation, "overfitting", told)
+    chosen = settings(
+        "steps=2",
+        "evaluate.every=1",
+        **{"name": "adversarial", "method": "fast", "evaluation_steps": 1},
+    )
+    lines = []
+    summary = train.run(chosen, tmp_path / "run", say=lines.append).summary
+    best = summary["best/step"]
+    names = ["test/fgsm_accuracy", "test/robust_accuracy"]
+    sentence = f"1 steps, best at {best}, {names}, True"
+    assert summary["notice"] == sentence
+    assert f"step 2: {sentence}" in lines
+    rows = [
+        json.loads(line)
+        for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    ]
+    assert any("test/robust_accuracy" in row for row in rows)
 
 
 def test_a_name_belongs_to_one_module():

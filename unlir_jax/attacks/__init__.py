@@ -5,9 +5,13 @@ Importing an attack registers it. The order of the imports is that of lists and 
 
 # isort: off
 from unlir_jax.attacks import losses as losses
+from unlir_jax.attacks import randomised_smoothing as randomised_smoothing
 from unlir_jax.attacks.fgsm import fgsm as fgsm
 from unlir_jax.attacks.deepfool import deepfool as deepfool
 from unlir_jax.attacks.carlini_wagner import carlini_wagner as carlini_wagner
+from unlir_jax.attacks.smooth_carlini_wagner import (
+    smooth_carlini_wagner as smooth_carlini_wagner,
+)
 from unlir_jax.attacks.ddn import ddn as ddn
 from unlir_jax.attacks.fmn import fmn as fmn
 from unlir_jax.attacks.boundary_projection import (
@@ -17,6 +21,8 @@ from unlir_jax.attacks.fab import fab as fab
 from unlir_jax.attacks.bim import bim as bim
 from unlir_jax.attacks.mi_fgsm import mi_fgsm as mi_fgsm
 from unlir_jax.attacks.pgd import pgd as pgd
+from unlir_jax.attacks.smooth_bim import smooth_bim as smooth_bim
+from unlir_jax.attacks.smooth_pgd import smooth_pgd as smooth_pgd
 from unlir_jax.attacks.apgd import apgd as apgd
 from unlir_jax.attacks.square import square as square
 from unlir_jax.attacks.ensemble import ensemble as ensemble

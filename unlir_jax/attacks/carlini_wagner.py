@@ -1,8 +1,11 @@
 """The attack of Carlini and Wagner: distortion and loss, weighed by a constant.
 
+How an offset changes an image is a setting, which smooth changes replace.
+
 Carlini & Wagner, *Towards Evaluating the Robustness of Neural Networks*, S&P 2017.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -12,7 +15,7 @@ from unlir_jax.attacks import losses, minimal, settings
 from unlir_jax.attacks.minimal import Rule, View, wide
 from unlir_jax.attacks.spec import Craft, attack
 from unlir_jax.core import loops, memoize
-from unlir_jax.types import Images, SplitModel
+from unlir_jax.types import Images, PyTree, SplitModel
 
 DECAYS = 0.9, 0.999
 """Decays of Adam."""
@@ -26,14 +29,30 @@ PROGRESS = 0.9999
 """Share of the loss at the last look below which it does."""
 
 
+class Change(NamedTuple):
+    """Say how an offset changes images.
+
+    Attributes:
+        begin: `(images) -> fixed`, arrays whose first axis is the batch.
+        apply: `(fixed, images, offset) -> images`.
+        pull: `(fixed, images, offset, gradient) -> gradient` by the offset, of that by
+            the changed images.
+    """
+
+    begin: Callable[[Images], PyTree]
+    apply: Callable[[PyTree, Images, jax.Array], jax.Array]
+    pull: Callable[[PyTree, Images, jax.Array, jax.Array], jax.Array]
+
+
 class Own(NamedTuple):
     """Hold the state of the searches, one entry an image.
 
-    `offset` is the change before the tangent, `mean` and `square` are Adam's moments,
-    `before` is the loss at the last look, and `reached` tells of a success with this
-    constant.
+    `fixed` is what `Change.begin` gave, `offset` is what changes the images, `mean` and
+    `square` are Adam's moments, `before` is the loss at the last look, and `reached`
+    tells of a success with this constant.
     """
 
+    fixed: PyTree
     offset: jax.Array
     mean: jax.Array
     square: jax.Array
@@ -110,17 +129,43 @@ def carlini_wagner(
         >>> bool(jnp.linalg.norm(found - image) < 1.1 * 2**0.5)
         True
     """
-    settings.check_least("searches", searches, 1)
-    settings.check_positive("learning_rate", learning_rate)
-    settings.check_positive("constant", constant)
-    settings.check_least("confidence", confidence, 0)
-    every = max(steps // CHECKS, 1) if abort_early else 0
-    rule = _rule((steps, searches, every), learning_rate, constant, confidence)
+    rule = search_rule(
+        steps, searches, learning_rate, constant, confidence, abort_early
+    )
     return minimal.craft(
         *(model, rule),
         **{"steps": steps * searches, "norm": "l2", "loss": losses.margin},
         **{"quantise": quantise, "loop": loop, "confidence": confidence},
     )
+
+
+def search_rule(
+    steps: int,
+    searches: int,
+    learning_rate: float,
+    constant: float,
+    confidence: float,
+    abort_early: bool,
+    change: Change | None = None,
+) -> Rule:
+    """Make the rule of the searches; see `carlini_wagner` for the arguments.
+
+    Args:
+        steps: See there, as the next five.
+        searches: See there.
+        learning_rate: See there.
+        constant: See there.
+        confidence: See there.
+        abort_early: See there.
+        change: How an offset changes images; None for the tangent of the paper.
+    """
+    settings.check_least("searches", searches, 1)
+    settings.check_positive("learning_rate", learning_rate)
+    settings.check_positive("constant", constant)
+    settings.check_least("confidence", confidence, 0)
+    every = max(steps // CHECKS, 1) if abort_early else 0
+    lengths = steps, searches, every
+    return _rule(lengths, learning_rate, constant, confidence, change or TANGENT)
 
 
 @memoize.remember
@@ -129,6 +174,7 @@ def _rule(
     learning_rate: float,
     constant: float,
     confidence: float,
+    change: Change,
 ) -> Rule:
     steps, searches, every = lengths
 
@@ -141,7 +187,7 @@ def _rule(
         none = jnp.zeros(count, jnp.int32)
         reached = jnp.zeros(count, bool)
         return Own(
-            *(zeros, zeros, zeros, start, lower, upper),
+            *(change.begin(images), zeros, zeros, zeros, start, lower, upper),
             *(infinite, reached, none, none),
         )
 
@@ -155,12 +201,14 @@ def _rule(
             ended = ended | (look & (loss > PROGRESS * own.before))
             own = own._replace(before=jnp.where(look, loss, own.before))
         pull = wide(jnp.where(missing > 0, own.constant, 0)) * view.gradient
-        moved = _adam(own, 2 * (view.point - view.images) - pull, view, learning_rate)
-        fresh = _again(own, begin(view.images))
+        slope = 2 * (view.point - view.images) - pull
+        slope = change.pull(own.fixed, view.images, own.offset, slope)
+        moved = _adam(own, slope, learning_rate)
         own = jax.tree.map(
-            lambda new, old: jnp.where(_like(ended, new), new, old), fresh, moved
+            lambda new, old: jnp.where(_like(ended, new), new, old), _again(own), moved
         )
-        return own, _inside(view.images, own.offset), own.search == searches
+        point = change.apply(own.fixed, view.images, own.offset)
+        return own, point, own.search == searches
 
     return Rule(begin, move)
 
@@ -169,15 +217,29 @@ def _like(which: jax.Array, leaf: jax.Array) -> jax.Array:
     return which.reshape((-1, *(1,) * (leaf.ndim - 1)))
 
 
-def _inside(images: jax.Array, offset: jax.Array) -> jax.Array:
+def _nothing(images: Images) -> tuple[()]:
+    del images
+    return ()
+
+
+def _inside(fixed: tuple[()], images: Images, offset: jax.Array) -> jax.Array:
     """Change images in a space whose whole is [0, 1]."""
+    del fixed
     return (jnp.tanh(jnp.arctanh((2 * images - 1) * INSIDE) + offset) + 1) / 2
 
 
-def _adam(own: Own, gradient: jax.Array, view: View, learning_rate: float) -> Own:
-    """Take one step of Adam on the offset; the gradient is that at the image."""
-    image = _inside(view.images, own.offset)
-    gradient = gradient * 2 * image * (1 - image)
+def _pulled(
+    fixed: tuple[()], images: Images, offset: jax.Array, gradient: jax.Array
+) -> jax.Array:
+    image = _inside(fixed, images, offset)
+    return gradient * 2 * image * (1 - image)
+
+
+TANGENT = Change(_nothing, _inside, _pulled)
+
+
+def _adam(own: Own, gradient: jax.Array, learning_rate: float) -> Own:
+    """Take one step of Adam on the offset."""
     first, second = DECAYS
     mean = first * own.mean + (1 - first) * gradient
     square = second * own.square + (1 - second) * gradient**2
@@ -187,12 +249,16 @@ def _adam(own: Own, gradient: jax.Array, view: View, learning_rate: float) -> Ow
     return own._replace(offset=offset, mean=mean, square=square, step=own.step + 1)
 
 
-def _again(own: Own, begun: Own) -> Own:
+def _again(own: Own) -> Own:
     """Begin the next search, with a constant between those that were tried."""
     upper = jnp.where(own.reached, jnp.minimum(own.upper, own.constant), own.upper)
     lower = jnp.where(own.reached, own.lower, jnp.maximum(own.lower, own.constant))
     known = upper < HIGHEST
     raised = jnp.where(own.reached, own.constant, 10 * own.constant)
-    constant = jnp.where(known, (lower + upper) / 2, raised)
-    search = own.search + 1
-    return begun._replace(constant=constant, lower=lower, upper=upper, search=search)
+    zeros = jnp.zeros_like(own.offset)
+    return Own(
+        *(own.fixed, zeros, zeros, zeros),
+        *(jnp.where(known, (lower + upper) / 2, raised), lower, upper),
+        *(jnp.full_like(own.before, jnp.inf), jnp.zeros_like(own.reached)),
+        *(jnp.zeros_like(own.step), own.search + 1),
+    )

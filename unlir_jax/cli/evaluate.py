@@ -4,14 +4,14 @@ import argparse
 import importlib
 from typing import TYPE_CHECKING
 
-from unlir_jax.cli import options
+from unlir_jax.cli import options, other_evaluations
 from unlir_jax.core import console, extras
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
 
 MODEL = "--config.model.name"
-SUMMARY = "score explanations of a data set"
+SUMMARY = "score explanations, robustness or open-set recognition on a data set"
 EPILOG = """\
 examples:
   unlir evaluate --config configs/evaluate.py:model=mobilenet_v2,\\
@@ -25,6 +25,8 @@ methods=grad_cam+opti_cam,metrics=average_drop+insertion \\
   unlir evaluate --model mobilenet_v2 --config.data.path=pictures --dry-run
   unlir evaluate --config configs/robustness.py:model=mobilenet_v2 \\
       --config.data.path=pictures --config.model.weights=FILE --workdir runs/robust
+  unlir evaluate --config configs/open_set.py:scores=msp+energy+best \\
+      --config.data.path=birds --config.model.weights=FILE --workdir runs/open
 
 Writes per_image.parquet and .csv (image, label, method, metric, value), summary.json
 with intervals, summary.md and report.html. Killed or stopped, the same command goes on
@@ -84,10 +86,8 @@ def run(arguments: argparse.Namespace) -> int:
     overrides = [*score, *names.renamed(arguments.overrides), *own]
     settings = config.load(arguments.config, overrides)
     kind = studies.kind(settings)
-    if kind == studies.KIND:
-        return _study(settings, arguments)
-    if kind == "robustness":
-        return _robustness(settings, arguments)
+    if kind in other_evaluations.KINDS:
+        return other_evaluations.evaluate(kind, settings, arguments)
     if arguments.maps is not None:
         settings.maps = arguments.maps
     mesh.join_processes()
@@ -104,54 +104,6 @@ def run(arguments: argparse.Namespace) -> int:
     if outcome.summary is not None:
         places = finished.named(config.to_dict(settings))
         finished.note(asked, folder, outcome.message, "Done before: ", places)
-    return console.DONE
-
-
-def _study(settings: "ConfigDict", arguments: argparse.Namespace) -> int:
-    """Compare networks that were trained in several ways."""
-    from unlir_jax.evaluation.study import compare_trainings
-    from unlir_jax.runtime import config
-
-    if arguments.maps is not None or arguments.json:
-        raise ValueError(
-            "--maps and --json are of evaluations, but this config compares "
-            "trainings; expected neither."
-        )
-    if arguments.dry_run:
-        task = compare_trainings.prepare(settings)
-        console.say(config.text(settings))
-        console.say(f"\n{len(task.trained)} networks, {len(task.places.scored)} images")
-        return console.DONE
-    with options.progress(arguments) as progress:
-        outcome = compare_trainings.run(settings, arguments.workdir, progress=progress)
-    if not arguments.quiet:
-        console.say(outcome.message)
-    return console.DONE
-
-
-def _robustness(settings: "ConfigDict", arguments: argparse.Namespace) -> int:
-    """Attack and corrupt the images of a data set."""
-    from unlir_jax.evaluation.robustness import evaluate_robustness, task
-    from unlir_jax.runtime import config
-
-    if arguments.maps is not None or arguments.json or arguments.score is not None:
-        raise ValueError(
-            "--maps, --score and --json are of explanations, but this config attacks "
-            "and corrupts images; expected none of them."
-        )
-    if arguments.dry_run:
-        given = task.prepare(settings)
-        console.say(config.text(settings))
-        console.say(
-            f"\n{given.data.size} images of {len(given.network.class_names)} classes"
-        )
-        return console.DONE
-    with options.progress(arguments) as progress:
-        outcome = evaluate_robustness.run(
-            settings, arguments.workdir, progress=progress, say=console.complain
-        )
-    if not arguments.quiet:
-        console.say(outcome.message)
     return console.DONE
 
 

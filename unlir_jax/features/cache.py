@@ -26,6 +26,8 @@ from unlir_jax.types import Module, PyTree, Variables
 FORMAT = 1
 CACHE = "UNLIR_CACHE"
 PARTS = ("features", "label", "weight")
+WHOLE = ("maps",)
+"""Poolings that keep maps whole, also where the head would pool them."""
 
 
 class Features(NamedTuple):
@@ -99,6 +101,8 @@ def _colours(module: Module) -> list[list[float]]:
 def _pools(module: Module, image_size: int, asked: Sequence[str]) -> tuple[str, ...]:
     """List the ways to pool that are kept: those asked for, or all the head sees."""
     own = getattr(module, "pooling", "average")
+    if tuple(asked) == WHOLE:
+        return ()
     if asked:
         return tuple(dict.fromkeys(way for how in asked for way in how.split("+")))
     return (own,) if trunks.head_pools(module, image_size, own) else ()
@@ -162,7 +166,8 @@ def cached(
         workers: Processes that read; 0 for threads of this one.
         strict: Stop at an image that cannot be read.
         poolings: Keep the maps pooled in these ways, of `layers.ways`, one row each;
-            by default what the head needs. Ways that are joined by `+` are kept once.
+            by default what the head needs. Ways that are joined by `+` are kept once,
+            and `WHOLE` keeps maps as they are.
         progress: Told the share that is done.
 
     Raises:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from unlir_jax.features import trunks
 from unlir_jax.objectives.objective import Apply
+from unlir_jax.runtime import mesh
 from unlir_jax.types import Array, Logits, Module, PyTree, RandomKey, Variables
 
 
@@ -90,3 +91,12 @@ def pixels(images: Array) -> Array:
     if images.dtype != jnp.uint8:
         return images
     return images.astype(jnp.float32) / 255
+
+
+def keys_of(key: RandomKey, position: Array) -> tuple[jax.Array, jax.Array]:
+    """Derive keys of a step: one a row for what is drawn for it, and the network's."""
+    rows, own = jax.random.split(key)
+    position = jnp.asarray(position)
+    # Devices of `pmap` would draw alike; the first row's place tells them apart.
+    own = jax.random.fold_in(own, position[0])
+    return mesh.per_row_keys(rows, position), own

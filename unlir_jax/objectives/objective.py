@@ -12,6 +12,8 @@ Batch = Mapping[str, Any]
 """Rows of a batch by name: `image` or `features`, `label`, `weight`, `position`, …;
 and in each `done`, the share of the training that is behind it."""
 
+Numbers = Mapping[str, int | float]
+
 
 class Outcome(NamedTuple):
     """Hold what an objective says of a batch, row by row.
@@ -65,6 +67,11 @@ class Hook(NamedTuple):
     after_last_step: Action = _nothing
 
 
+def _silent(known: Numbers, best: Numbers) -> str:
+    del known, best
+    return ""
+
+
 class Objective(NamedTuple):
     """Hold the two functions that a trainer calls, and its hooks.
 
@@ -74,6 +81,9 @@ class Objective(NamedTuple):
         metrics: The names that `evaluate` gives.
         hooks: Called one after the other, each with the variables of the one before.
         annotations: Which of the data's annotations its batches hold in training.
+        notice: `(known, best) -> sentence` after an evaluation, "" for nothing. The
+            last numbers of training and test are known by name, such as
+            `test/accuracy`; the best evaluation has its `step` as well.
     """
 
     train: Callable[[Variables, Batch, RandomKey], Outcome]
@@ -81,6 +91,7 @@ class Objective(NamedTuple):
     metrics: tuple[str, ...]
     hooks: tuple[Hook, ...] = ()
     annotations: tuple[str, ...] = ()
+    notice: Callable[[Numbers, Numbers], str] = _silent
 
 
 class Apply(NamedTuple):

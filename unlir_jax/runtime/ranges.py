@@ -67,6 +67,11 @@ RANGES: dict[str, Range] = {
     "objective.label_smoothing": Range(0, 1, below=True),
     "objective.mixup": Range(0),
     "objective.cutmix": Range(0),
+    "objective.epsilon": Range(0),
+    "objective.step_size": Range(0),
+    "objective.steps": Range(1, 1000, zero="as many as the method usually takes"),
+    "objective.evaluation_steps": Range(0, 1000),
+    "objective.sigma": Range(0),
     "penalty.weight": Range(0),
     "optimizer.learning_rate": Range(0, 1e30),
     "optimizer.weight_decay": Range(0),
@@ -96,6 +101,11 @@ RANGES: dict[str, Range] = {
     "shots": Range(1, MOST_STEPS),
     "head_rate": Range(0, above=True),
     "crops": COUNT,
+    # Settings of open sets.
+    "splits": Range(1, 10**4),
+    "known": Range(0, 1, above=True, below=True),
+    "detectors.parts": Range(1, 10**5),
+    "detectors.images": Range(1, 10**7),
 }
 """Of settings that stand in any config, by their whole name."""
 

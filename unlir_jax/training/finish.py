@@ -48,6 +48,8 @@ def finish(
     leaves = {path: np.asarray(leaf) for path, leaf in tree.flatten(variables).items()}
     network = setup.network._replace(class_names=train.classes, **setup.frame)
     best = record.best.items()
+    numbers = {**record.train, **record.test}
+    notice = setup.objective.notice(numbers, record.best) if test else ""
     summary: Record = {
         **record.test,
         **record.train,
@@ -56,6 +58,7 @@ def finish(
         **record.start,
         **measured,
         **record.chosen,
+        **({"notice": notice} if notice else {}),
         "seed": setup.settings.seed,
         "steps": setup.steps,
         "train_examples": train.size,

@@ -265,6 +265,10 @@ def _train(
             improved = record.best["step"] == step
             log.write(step, metrics)
             log.say(f"step {step}: {finish.listed(metrics)}")
+            numbers = {**record.train, **record.test}
+            notice = setup.objective.notice(numbers, record.best)
+            if notice:
+                log.say(f"step {step}: {notice}")
         if saved or stopping or (improved and settings.checkpoint.best):
             checked = sound(mesh.get_state(laid, state))
             divergence.check_state(folder, checked, step)

@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 from unlir_jax.core.document_types import Document
 
 KIND = "study"
-KINDS = (KIND, "robustness", "evaluation")
+KINDS = (KIND, "robustness", "open_set", "evaluation")
 """What `unlir evaluate` can be asked for."""
 CAMS = (
     *("grad_cam", "grad_cam_plus_plus", "score_cam"),

@@ -1,0 +1,1 @@
+"""Open-set recognition: scores that tell known classes from unknown ones."""

@@ -1,0 +1,156 @@
+"""Known and unknown classes: drawn, or named in a file."""
+
+import os
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from unlir_jax.core import choices
+from unlir_jax.open_set.scores.neighbours import unit
+from unlir_jax.storage import paths
+
+LEAST_KNOWN = 2
+MOST_BYTES = 1 << 22
+
+
+class Division(NamedTuple):
+    """Hold which classes are known, as labels in rising order.
+
+    Attributes:
+        known: `[classes]`.
+        unknown: All others, at least one.
+    """
+
+    known: np.ndarray
+    unknown: np.ndarray
+
+
+def draw(count: int, share: float, seed: int, number: int) -> Division:
+    """Draw the known classes of a split.
+
+    Args:
+        count: Number of all classes.
+        share: Share of them that is known, in (0, 1).
+        seed: Seed of all splits.
+        number: Number of the split.
+
+    Raises:
+        ValueError: Fewer than two classes would be known, or none unknown.
+    """
+    known = round(share * count)
+    if not (0 < share < 1) or known < LEAST_KNOWN or known >= count:
+        raise ValueError(
+            f"`known`={share:g} of {count} classes leaves {known} known and "
+            f"{count - known} unknown; expected 2 or more known, and 1 or more unknown."
+        )
+    order = np.random.default_rng([seed, number]).permutation(count)
+    return Division(np.sort(order[:known]), np.sort(order[known:]))
+
+
+def named(
+    path: str | os.PathLike[str],
+    classes: Sequence[str],
+    known: str | os.PathLike[str] = "",
+) -> Division:
+    """Read the names of unknown classes, one a line.
+
+    Empty lines and lines that begin with `#` are left out.
+
+    Args:
+        path: The file.
+        classes: Names of all classes by label.
+        known: A file with the names of known classes; "": all others are known.
+
+    Raises:
+        ValueError: No such file, a name that is no class, that stands there twice or is
+            known and unknown, no name, or fewer than two known classes.
+    """
+    unknown = _labels(path, classes)
+    others = np.setdiff1d(np.arange(len(classes)), unknown)
+    division = Division(_labels(known, classes) if known else others, unknown)
+    return _checked(division, classes)
+
+
+def _labels(path: str | os.PathLike[str], classes: Sequence[str]) -> np.ndarray:
+    """Read the labels of classes that a file names, in rising order."""
+    names = _lines(path)
+    strange = [name for name in names if name not in classes]
+    if strange:
+        raise ValueError(
+            f"{paths.shown(str(path))} names {paths.shown(strange[0])}, which is no "
+            f"class of the data; {choices.meant(strange[0], classes)}expected names of "
+            f"its {len(classes)} classes, one a line."
+        )
+    twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
+    if twice:
+        raise ValueError(
+            f"{paths.shown(str(path))} names {paths.shown(twice[0])} more than once; "
+            "expected each class once."
+        )
+    places = {name: label for label, name in enumerate(classes)}
+    return np.sort(np.asarray([places[name] for name in names], int))
+
+
+def _checked(division: Division, classes: Sequence[str]) -> Division:
+    both = np.intersect1d(division.known, division.unknown)
+    if len(both):
+        raise ValueError(
+            f"Class {paths.shown(classes[int(both[0])])} and {len(both) - 1} others "
+            "are known and unknown; expected classes that are one or the other."
+        )
+    if len(division.known) < LEAST_KNOWN or not len(division.unknown):
+        raise ValueError(
+            f"Of {len(classes)} classes {len(division.known)} are known and "
+            f"{len(division.unknown)} unknown; expected 2 or more known, and 1 or more "
+            "unknown."
+        )
+    return division
+
+
+def hard(features: np.ndarray, labels: np.ndarray, division: Division) -> np.ndarray:
+    """List the half of the unknown classes that is most like a known class.
+
+    The likeness of a class is the largest cosine between the mean of its features and
+    the mean of a known class, both less the mean of known classes.
+
+    Args:
+        features: Features of training images of all classes, `[images, channels]`.
+        labels: Their classes.
+        division: Known and unknown classes.
+
+    Returns:
+        Labels in rising order; of an odd number the larger half.
+    """
+    every = np.concatenate([division.known, division.unknown])
+    means = np.stack([features[labels == label].mean(0) for label in every])
+    means = unit(means - means[: len(division.known)].mean(0))
+    known, unknown = np.split(means, [len(division.known)])
+    likeness = (unknown @ known.T).max(1)
+    order = np.argsort(-likeness, kind="stable")[: (len(unknown) + 1) // 2]
+    return np.sort(division.unknown[order])
+
+
+def _lines(path: str | os.PathLike[str]) -> list[str]:
+    try:
+        with open(path, "rb") as file:
+            text = file.read(MOST_BYTES + 1)
+    except OSError as error:
+        raise ValueError(
+            f"{paths.shown(str(path))} cannot be read ({error.strerror}); "
+            "expected a file with the name of a class on each line."
+        ) from error
+    if len(text) > MOST_BYTES:
+        raise ValueError(
+            f"{paths.shown(str(path))} has more than {MOST_BYTES:,} bytes; expected "
+            "the name of a class on each line."
+        )
+    try:
+        lines = text.decode("utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{paths.shown(str(path))} is no UTF-8 text; expected the name of a class "
+            "on each line."
+        ) from error
+    stripped = (line.strip() for line in lines)
+    return [line for line in stripped if line and not line.startswith("#")]

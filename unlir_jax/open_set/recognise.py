@@ -1,0 +1,175 @@
+"""The job: learn known classes, score images of known and unknown ones, and compare.
+
+Every split is kept as soon as it is done, so that a killed run resumes with the next
+one.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from unlir_jax.core import finite
+from unlir_jax.core.document_types import Document, Record
+from unlir_jax.open_set import (
+    comparison,
+    confusions,
+    descriptions,
+    setup,
+    split_files,
+    trial,
+)
+from unlir_jax.open_set import settings as default_settings
+from unlir_jax.open_set.setup import OpenSetSetup
+from unlir_jax.report import open_set_page
+from unlir_jax.runs import origins, sharing, workdir
+from unlir_jax.runtime import config, preemption
+from unlir_jax.runtime.config import Settings
+from unlir_jax.storage import files, paths
+
+SPLITS, PAGE = "splits", "report.html"
+TRACES = (workdir.SUMMARY, SPLITS, PAGE)
+FREE = (
+    *("data.cache", "data.compare", "data.duplicates", "data.threads"),
+    *("data.workers", "features", "batch_size", "statistics", "gallery"),
+)
+
+Progress = Callable[[str, float], None]
+
+
+class OpenSetOutcome(NamedTuple):
+    """Say how a run ended: its summary, None if it was stopped, and a sentence."""
+
+    summary: Record | None
+    message: str
+
+
+class Job(NamedTuple):
+    """Hold a run of which the folder is known to be its own.
+
+    Attributes:
+        given: What is evaluated.
+        place: The workdir, and whose it is.
+        progress: Told what is being done, and the share of all that is done.
+        say: Told a sentence for people.
+    """
+
+    given: OpenSetSetup
+    place: sharing.Place
+    progress: Progress
+    say: Callable[[str], None]
+
+
+def run(
+    settings: Settings,
+    folder: str | Path,
+    *,
+    progress: Progress = lambda doing, share: None,
+    say: Callable[[str], None] = lambda text: None,
+) -> OpenSetOutcome:
+    """Tell known from unknown classes as a config says, or continue with it.
+
+    Writes `summary.json` and `report.html` to the workdir, and each split to `splits/`.
+
+    Args:
+        settings: See `settings.open_set`.
+        folder: The workdir: new, or that of an earlier start with the same settings.
+        progress: Told what is being done, and the share of all that is done.
+        say: Told a sentence for people.
+
+    Raises:
+        ValueError: A setting that makes no sense, a folder of something else, or other
+            weights or data than it was begun with.
+        FloatingPointError: A number is not finite.
+    """
+    folder, plain = paths.check(folder, "workdir"), config.to_dict(settings)
+    known = config.to_dict(default_settings.open_set())
+    place = sharing.Place(folder, plain, FREE, known, TRACES)
+    done, given = sharing.check(place), setup.prepare(settings)
+    now = origins.describe(given.network, train=given.train, test=given.test)
+    how = settings.data.compare
+    told = sharing.compare(place, now, how)
+    if done is not None and (folder / PAGE).is_file() and "scores" in done:
+        return OpenSetOutcome(done, f"Done before: {_result(folder, done)}")
+    if told:
+        say(told)
+    sharing.check_writable(folder)
+    sharing.claim(place, now, how)
+    sharing.sweep(place, SPLITS)
+    try:
+        found = _splits(Job(given, place, progress, say))
+    except preemption.Stopped as stopped:
+        return OpenSetOutcome(None, str(stopped))
+    summary = comparison.compare(given, found)
+    finite.check(summary, "the summary")
+    shown = confusions.draw(given, found)
+    with sharing.alone(folder), sharing.writing(folder):
+        files.write_text(folder / PAGE, open_set_page.page(summary, found, shown))
+        files.write_text(folder / workdir.SUMMARY, files.to_json(summary))
+    return OpenSetOutcome(summary, f"Done: {_result(folder, summary)}")
+
+
+def _splits(job: Job) -> Sequence[Document]:
+    """Do all splits, or the ones that are left.
+
+    Raises:
+        preemption.Stopped: It was asked to stop.
+    """
+    given, count = job.given, len(job.given.divisions)
+    with preemption.watch() as asked:
+
+        def half(number: int) -> Progress:
+            return lambda doing, share: job.progress(doing, 0.3 * (number + share) / 2)
+
+        train = descriptions.read(given, given.train, "train", half(0), asked)
+        test = descriptions.read(given, given.test, "test", half(1), asked)
+        if train.unreadable or test.unreadable:
+            job.say(
+                f"{train.unreadable} training and {test.unreadable} test images cannot "
+                "be read: they are left out."
+            )
+        found = []
+        for number in range(count):
+            file = job.place.folder / SPLITS / f"{number:03d}.json"
+            whose = _whose(given, number, test)
+            kept, damage = split_files.read(file, whose)
+            if damage:
+                job.say(f"{str(file)!r} is damaged ({damage}): it is made again.")
+            if kept is None:
+                if asked():
+                    raise preemption.Stopped(
+                        f"Stopped by {asked()} after {number} of {count} splits: the "
+                        "same command continues."
+                    )
+
+                def advance(doing: str, n: int = number) -> None:
+                    job.progress(f"split {n}: {doing}", 0.3 + 0.7 * n / count)
+
+                fresh = trial.run(given, number, train, test, advance)
+                split_files.write(file, fresh, whose)
+                kept = fresh | whose.about()
+            found.append(kept)
+    job.progress("comparing", 1.0)
+    return found
+
+
+def _whose(
+    given: OpenSetSetup, number: int, test: descriptions.Split
+) -> split_files.Whose:
+    division, every = given.divisions[number], given.train.classes
+    return split_files.Whose(
+        number,
+        given.network.sha256,
+        [every[int(label)] for label in division.known],
+        [every[int(label)] for label in division.unknown],
+        descriptions.names(given.test, test.places),
+        given.names,
+    )
+
+
+def _result(folder: Path, summary: Document) -> str:
+    areas = {name: summary[f"{name}/auroc"]["mean"] for name in summary["scores"]}
+    best = max(areas, key=lambda name: areas[name])
+    return (
+        f"{summary['splits']} splits, accuracy {summary['accuracy']['mean']:.4f}, "
+        f"largest AUROC {areas[best]:.4f} by {best}: open {folder / PAGE}"
+    )

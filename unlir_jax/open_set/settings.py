@@ -1,0 +1,58 @@
+"""Every setting of an evaluation of open sets; configs change some of them."""
+
+from typing import cast
+
+from ml_collections import ConfigDict
+
+from unlir_jax.training import defaults
+
+KIND = "open_set"
+
+
+def open_set() -> ConfigDict:
+    """Give the settings, for a config file to fill in."""
+    whole = defaults.training()
+    return ConfigDict(
+        {
+            "kind": KIND,
+            # Seed of the splits, of folds, and of the start of parts.
+            "seed": 0,
+            # The first so many draws of known classes; with `unknown` there is one.
+            "splits": 5,
+            # Share of the classes that are known.
+            "known": 0.5,
+            # A file with the names of unknown classes, one a line, in place of draws.
+            "unknown": "",
+            # A file with the names of known classes; "": all that are not unknown.
+            "known_classes": "",
+            # Whether unknown classes are also scored in halves: the ones that are most
+            # like a known class (hard), and the others (easy).
+            "similarity": False,
+            # Filled in by `score_names.choose`: names of scores, and best, which is the
+            # one or the average that is chosen on known classes; and their settings.
+            "scores": (),
+            "score_options": {},
+            # prototypes (cosines of whitened features) or lda.
+            "head": "prototypes",
+            # Pooling of maps: average, max, gem or rmac, and token of a transformer;
+            # "": gem, or token.
+            "pooling": "",
+            # Whether pooled features get unit length before anything is fitted.
+            "unit_length": True,
+            # Of the score `parts`: their number, and of how many training images their
+            # cells are clustered.
+            "detectors": {"parts": 256, "images": 400},
+            "data": whole.data,
+            "model": {
+                "name": "mobilenet_v2",
+                "weights": cast(ConfigDict, whole.model).get_ref("weights"),
+                "weights_key": "",
+            },
+            # Where features are kept; "": the user's cache folder.
+            "features": {"folder": ""},
+            "batch_size": 32,
+            "statistics": {"confidence": 0.95, "resamples": 10_000},
+            # Most confusing images in the report, of either side.
+            "gallery": 12,
+        }
+    )

@@ -1,0 +1,162 @@
+"""Setup of an evaluation of open sets: data, network, and how it is described."""
+
+from collections.abc import Sequence
+from typing import NamedTuple, get_args
+
+import numpy as np
+
+from unlir_jax.core import choices
+from unlir_jax.data import source, splits
+from unlir_jax.models import pooling, pretrained
+from unlir_jax.open_set import classes, classifier, recogniser
+from unlir_jax.open_set.score_names import BEST, score_settings
+from unlir_jax.open_set.scores import SCORES, SPECS
+from unlir_jax.runtime import ranges
+from unlir_jax.runtime.config import Settings
+
+
+class OpenSetSetup(NamedTuple):
+    """Hold what an evaluation is made of, before anything is computed.
+
+    Attributes:
+        settings: See `settings.open_set`.
+        network: Frozen.
+        train: Training images with labels.
+        test: Test images with labels.
+        divisions: Known and unknown classes of each split.
+        plan: How recognisers are fitted, with the scores that were asked for.
+        pooling: Way to pool maps.
+        image_size: Side in pixels of the images.
+        crop: See `preprocessing`.
+        interpolation: See `preprocessing`.
+    """
+
+    settings: Settings
+    network: pretrained.Pretrained
+    train: source.Source
+    test: source.Source
+    divisions: Sequence[classes.Division]
+    plan: recogniser.Plan
+    pooling: str
+    image_size: int
+    crop: float
+    interpolation: str
+
+    @property
+    def names(self) -> list[str]:
+        """Name the scores that are reported, `best` among them."""
+        return list(self.settings.scores)
+
+    @property
+    def by_parts(self) -> bool:
+        """Tell whether a score reads parts."""
+        return any(SPECS[name].takes == recogniser.PARTS for name in self.plan.names)
+
+
+def prepare(settings: Settings) -> OpenSetSetup:
+    """Open the data and the network, and refuse what makes no sense.
+
+    Raises:
+        ValueError: A setting that makes no sense; the sentence says what would.
+    """
+    ranges.check(settings)
+    plan = _plan(settings)
+    data = splits.open_splits(settings.data)
+    if data.test is None:
+        raise ValueError("`data.test`='' leaves nothing to score; expected a split.")
+    train, test = source.labelled(data.train), source.labelled(data.test)
+    model = settings.model
+    network = pretrained.load(
+        model.name,
+        model.weights,
+        weights_key=model.weights_key,
+        crop=settings.data.crop or None,
+        interpolation=settings.data.interpolation or None,
+        image_size=pretrained.made_for(model.name, settings.data.image_size),
+        trunk_only=True,
+    )
+    found = OpenSetSetup(
+        settings,
+        network,
+        train,
+        test,
+        _divisions(settings, train, test),
+        plan,
+        _pooling(settings, network),
+        settings.data.image_size or network.image_size,
+        settings.data.crop or network.crop,
+        settings.data.interpolation or network.interpolation,
+    )
+    if found.by_parts and pooling.has_token(network.module):
+        raise ValueError(
+            f"`scores` has 'parts', but {network.name} has tokens; expected a "
+            "convolutional network, or other scores."
+        )
+    return found
+
+
+def _plan(settings: Settings) -> recogniser.Plan:
+    """Check the names of scores and their settings."""
+    names = tuple(settings.scores)
+    if not names:
+        raise ValueError("`scores` is empty; expected names of scores joined by +.")
+    for name in names:
+        known = (*SCORES, BEST)
+        choices.pick(name, known, f"`scores` has {name!r}, which is no score")
+    twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
+    if twice:
+        raise ValueError(f"`scores` has {twice[0]!r} twice; expected each once.")
+    own = tuple(name for name in names if name != BEST)
+    if BEST in names and len(own) < 2:
+        raise ValueError(
+            f"`scores`={'+'.join(names)} leaves {BEST!r} nothing to choose; expected "
+            "two or more other scores."
+        )
+    choices.pick(
+        settings.head,
+        get_args(classifier.Kind),
+        f"`head`={settings.head!r} is unknown",
+    )
+    options = settings.score_options.to_dict()
+    for name, values in options.items():
+        choices.pick(name, own, f"`score_options.{name}` is of no score of `scores`")
+        known = score_settings(name)
+        for setting in values:
+            wrong = f"`score_options.{name}.{setting}` is no setting of {name!r}"
+            choices.pick(setting, known, wrong)
+    return recogniser.Plan(own, options, settings.head, settings.seed)
+
+
+def _divisions(
+    settings: Settings, train: source.Source, test: source.Source
+) -> list[classes.Division]:
+    if settings.unknown:
+        named = classes.named(settings.unknown, train.classes, settings.known_classes)
+        found = [named]
+    elif settings.known_classes:
+        raise ValueError(
+            "`known_classes` without `unknown`; expected the names of unknown classes "
+            "too."
+        )
+    else:
+        found = [
+            classes.draw(len(train.classes), settings.known, settings.seed, number)
+            for number in range(settings.splits)
+        ]
+    seen = set(np.asarray(test.labels).tolist())
+    for each in found:
+        for side, labels in each._asdict().items():
+            if not seen & set(labels.tolist()):
+                raise ValueError(
+                    f"The test has no image of a class that is {side}; expected some "
+                    "of either side."
+                )
+    return found
+
+
+def _pooling(settings: Settings, network: pretrained.Pretrained) -> str:
+    """Choose how maps are pooled, or check what was asked for."""
+    ways = getattr(network.module, "ways", tuple(pooling.POOLINGS))
+    usual = pooling.TOKEN if pooling.has_token(network.module) else "gem"
+    asked = settings.pooling or (usual if usual in ways else ways[0])
+    return choices.pick(asked, ways, f"`pooling`={asked!r} is none of {network.name}")
