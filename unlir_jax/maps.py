@@ -168,6 +168,42 @@ def _mask(saliency: jax.Array, size: tuple[int, int], signs: Signs) -> jax.Array
     return normalize(enlarged, "range")
 
 
+def top(saliency: Saliency, share: float) -> jax.Array:
+    """Mark the highest pixels of each map, booleans `[batch, rows, columns]`.
+
+    Their number is `share` of the pixels, rounded, and at least 1. Of equal pixels the
+    first ones count. Pixels as low as the lowest never count, so a map of zeros with
+    few peaks has fewer. A flat map has none.
+
+    Args:
+        saliency: `[batch, rows, columns]`.
+        share: Between 0 and 1.
+
+    Raises:
+        ValueError: `share` is not between 0 and 1.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from unlir_jax import maps
+        >>> maps.top(jnp.asarray([[[3.0, 1.0, 2.0, 0.0]]]), 0.5).astype(int).tolist()
+        [[[1, 0, 1, 0]]]
+    """
+    if not 0 < share < 1:
+        raise ValueError(f"`share`={share}; expected a share between 0 and 1.")
+    return _top(jnp.asarray(saliency), float(share))
+
+
+@functools.partial(jax.jit, static_argnums=1, inline=True)
+def _top(saliency: jax.Array, share: float) -> jax.Array:
+    flat = is_flat(saliency)[:, None]
+    rows = jnp.where(flat, 0, saliency.reshape((len(saliency), -1)))
+    count = max(1, round(share * rows.shape[1]))
+    order = jax.lax.top_k(rows, count)[1]
+    chosen = jax.vmap(lambda own: jnp.zeros(rows.shape[1], bool).at[own].set(True))
+    above = rows > jnp.min(rows, axis=1, keepdims=True)
+    return (chosen(order) & above).reshape(saliency.shape)
+
+
 def is_nearly_flat(mask: Mask) -> np.ndarray:
     """Tell which masks hardly differ from a grey image: deciles less than 0.1 apart.
 

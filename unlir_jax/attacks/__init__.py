@@ -35,6 +35,8 @@ from unlir_jax.attacks.universal import (
     Universal as Universal,
     universal as universal,
 )
+from unlir_jax.attacks.move_map import move_map as move_map
+from unlir_jax.attacks.keep_map import keep_map as keep_map
 from unlir_jax.attacks.spec import (
     ATTACKS as ATTACKS,
     Attack as Attack,

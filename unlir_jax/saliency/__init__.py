@@ -108,6 +108,7 @@ from unlir_jax.saliency.fusion import (
     augmented as augmented,
     fuse as fuse,
 )
+from unlir_jax.saliency.softened import softened as softened
 from unlir_jax.saliency.spec import (
     CONTROLS as CONTROLS,
     ExplainerSpec as ExplainerSpec,

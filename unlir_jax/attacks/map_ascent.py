@@ -1,0 +1,289 @@
+"""Ascent of a map and a class at once, which `move_map` and `keep_map` are cases of.
+
+One of the two is the objective, the similarity of maps. The other is a condition, a
+margin of logits. A hinge pushes where the condition fails.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from unlir_jax import maps, split
+from unlir_jax.attacks import checks, losses, norms, search, settings
+from unlir_jax.core import choices, memoize, random_keys
+from unlir_jax.types import (
+    Explainer,
+    Images,
+    Labels,
+    Logits,
+    PyTree,
+    RandomKey,
+    Saliency,
+    SplitModel,
+    Variables,
+)
+
+Similarity = Literal["correlation", "top"]
+"""What two maps are compared by, see `alike`."""
+Margin = Callable[[Logits, losses.Aim], jax.Array]
+"""`(logits, aim) -> [batch]`, which is to be at least `least_margin`."""
+Classes = Callable[[Logits, losses.Aim], Labels]
+"""`(logits, aim) -> [batch]`, the classes whose maps are looked at."""
+
+
+class Ascent(NamedTuple):
+    """Hold the settings of an ascent, see `move_map` and `keep_map`."""
+
+    norm: str
+    epsilon: float
+    steps: int
+    step_size: float | None
+    penalty: float
+    least_margin: float
+    random_start: bool
+    similarity: Similarity
+    share: float
+
+    def checked(self) -> "Ascent":
+        """Refuse settings that make no sense, and fill in the step size."""
+        given = {name: getattr(self, name) for name in ("norm", "epsilon", "steps")}
+        checks.check_settings(given, ("linf", "l2"))
+        choices.check("similarity", self.similarity, Similarity)
+        settings.check_share("share", self.share)
+        settings.check_least("penalty", self.penalty, 0)
+        settings.check_least("least_margin", self.least_margin, 0)
+        if self.step_size is None:
+            return self._replace(step_size=2.5 * self.epsilon / self.steps)
+        settings.check_positive("step_size", self.step_size)
+        return self
+
+
+class Problem(NamedTuple):
+    """Say what is raised and what is held.
+
+    Attributes:
+        sign: 1 raises the similarity of the maps, -1 lowers it.
+        margin: Margin that is held: positive, and at least `least_margin`.
+        classes: Classes whose maps are looked at.
+    """
+
+    sign: int
+    margin: Margin
+    classes: Classes
+
+
+class _Best(NamedTuple):
+    """Hold the best images so far, and how good they are, `[batch]`."""
+
+    images: jax.Array
+    held: jax.Array
+    margin: jax.Array
+    value: jax.Array
+
+
+class _Climbing(NamedTuple):
+    images: jax.Array
+    best: _Best
+    sloped: jax.Array
+    done: jax.Array
+
+
+Climb = Callable[..., jax.Array]
+
+
+@memoize.remember
+def climb(
+    model: SplitModel,
+    explain: Explainer,
+    surrogate: Explainer | None,
+    problem: Problem,
+    ascent: Ascent,
+) -> Climb:
+    """Make `(variables, images, aim, reference, done, key) -> images`.
+
+    Each step goes along `u(map) + penalty u(margin)`, where `u` divides a gradient by
+    its Euclidean norm. The second term is there where the margin is too small.
+
+    Of all iterates, the image itself included, an image keeps the best that holds the
+    margin. Where none does, it keeps the one with the largest margin.
+
+    Args:
+        model: The network.
+        explain: Explainer of the maps.
+        surrogate: Explainer whose maps are differentiated; None for `explain`.
+        problem: What is raised and what is held.
+        ascent: The settings.
+    """
+    step = _step(model, explain, surrogate, problem, ascent)
+    count = ascent.steps + 1 + ascent.random_start
+
+    def run(variables, images, aim, reference, done, key):
+        start = _start(images, ascent, key)
+        low = jnp.full(len(images), -jnp.inf, images.dtype)
+        none = jnp.zeros(len(images), bool)
+        state = _Climbing(images, _Best(images, none, low, low), none, done)
+        examples = images, start, aim, reference
+        found, _ = search.iterate(
+            step, state, examples, (variables, key), count, stops=False
+        )
+        _check_sloped(found.sloped, done)
+        return found.best.images
+
+    return run
+
+
+def _start(images: jax.Array, ascent: Ascent, key: RandomKey | None) -> jax.Array:
+    if not ascent.random_start:
+        return images
+    keys = random_keys.per_image(key, images)
+    return _drawn(keys, images, ascent.epsilon, ascent.norm)
+
+
+_drawn = jax.jit(norms.random_point, static_argnames="norm")
+
+
+def _step(
+    model: SplitModel,
+    explain: Explainer,
+    surrogate: Explainer | None,
+    problem: Problem,
+    ascent: Ascent,
+) -> search.Step:
+    """Make a step, which judges the images before it moves them."""
+    network = split.whole(model)
+    sign, norm, epsilon = problem.sign, ascent.norm, ascent.epsilon
+
+    def step(given: PyTree, state: _Climbing, examples: PyTree, numbers: PyTree):
+        variables, key = given
+        originals, start, aim, reference = examples
+
+        def look(images: jax.Array) -> PyTree:
+            logits = network(variables, images).astype(images.dtype)
+            classes = problem.classes(logits, aim)
+            shown = (surrogate or explain)(variables, images, classes, key=key)
+            near = alike(shown, reference, ascent)
+            return (sign * near, problem.margin(logits, aim)), classes
+
+        (value, margin), pull, classes = jax.vjp(look, state.images, has_aux=True)
+        if surrogate is not None:
+            shown = explain(variables, state.images, classes, key=key)
+            value = sign * alike(shown, reference, ascent)
+        held = (margin > 0) & (margin >= ascent.least_margin)
+        ones, zeros = jnp.ones_like(value), jnp.zeros_like(value)
+        toward, back = (_unit(pull(each)[0]) for each in ((ones, zeros), (zeros, ones)))
+        pushed = jnp.where(held, 0, ascent.penalty)[:, None, None, None]
+        direction = norms.steepest(toward + pushed * back, norm)
+        moved = state.images + ascent.step_size * direction
+        moved = norms.project(moved, originals, epsilon, norm)
+        if ascent.random_start:
+            first = (jnp.asarray(numbers) == 0)[:, None, None, None]
+            moved = jnp.where(first, start, moved)
+        sloped = state.sloped | jnp.any(toward != 0, axis=(1, 2, 3))
+        best = _better(state.best, _Best(state.images, held, margin, value))
+        return _Climbing(moved, best, sloped, state.done)
+
+    return step
+
+
+def _unit(gradient: jax.Array) -> jax.Array:
+    return norms.unit(jnp.where(jnp.isfinite(gradient), gradient, 0), "l2")
+
+
+def _better(best: _Best, found: _Best) -> _Best:
+    """Keep the better of two: first the one that holds, then the larger number."""
+    higher = jnp.where(found.held, found.value > best.value, found.margin > best.margin)
+    better = jnp.where(found.held == best.held, higher, found.held)
+
+    def kept(new: jax.Array, old: jax.Array) -> jax.Array:
+        return jnp.where(better.reshape((-1, *(1,) * (new.ndim - 1))), new, old)
+
+    return jax.tree.map(kept, found, best)
+
+
+def _check_sloped(sloped: jax.Array, done: jax.Array) -> None:
+    if split.traced(sloped, done) or np.any(sloped) or np.all(done):
+        return
+    raise ValueError(
+        "`explain` gives maps without a gradient at any of the images; expected maps "
+        "that change smoothly: a ReLU's own gradient is constant, so pass `surrogate`, "
+        "the same explainer of saliency.softened(model)."
+    )
+
+
+def alike(saliency: Saliency, reference: Saliency, ascent: Ascent) -> jax.Array:
+    """Correlate each map with its reference, `[batch]` in [-1, 1]; 0 if one is flat.
+
+    With `top`, the reference is the indicator of its highest pixels, see `maps.top`.
+    """
+    if ascent.similarity == "top":
+        reference = maps.top(reference, ascent.share).astype(saliency.dtype)
+    return _correlation(saliency, reference)
+
+
+@functools.partial(jax.jit, inline=True)
+def _correlation(first: jax.Array, second: jax.Array) -> jax.Array:
+    flat = maps.is_flat(first) | maps.is_flat(second)
+    one, other = (_centred(each, flat) for each in (first, second))
+    product = jnp.sum(one * other, axis=1)
+    sizes = jnp.sum(one**2, axis=1) * jnp.sum(other**2, axis=1)
+    return jnp.where(flat, 0, product / jnp.sqrt(jnp.where(flat, 1, sizes)))
+
+
+def _centred(saliency: jax.Array, flat: jax.Array) -> jax.Array:
+    """Give the deviations from the mean, of unit size, `[batch, pixels]`."""
+    rows = saliency.reshape((len(saliency), -1))
+    ramp = jnp.linspace(0, 1, rows.shape[1], dtype=rows.dtype)
+    rows = jnp.where(flat[:, None], ramp[None], rows)
+    rows = rows - jnp.mean(rows, axis=1, keepdims=True)
+    # Squares of small maps would vanish in float32.
+    return rows / jax.lax.stop_gradient(jnp.max(jnp.abs(rows), 1, keepdims=True))
+
+
+def prepare(
+    model: SplitModel,
+    explain: Explainer,
+    ascent: Ascent,
+    call: tuple[Variables, Images, Labels, Labels | None, RandomKey | None],
+) -> tuple[jax.Array, losses.Aim, Saliency, Logits]:
+    """Check a call, and look at the images as they are.
+
+    Args:
+        model: The network.
+        explain: Explainer of the maps.
+        ascent: The settings.
+        call: Variables, images, labels, target classes or None, and key or None.
+
+    Returns:
+        Images in [0, 1], the aim, the maps of the labels, and logits.
+
+    Raises:
+        TypeError: As an attack.
+        ValueError: As an attack; or logits or maps that are not finite numbers.
+    """
+    variables, images, labels, targets, key = call
+    checks.check_call(model, variables, images, labels, targets, key)
+    checks.check_reach(ascent.epsilon, ascent.norm, images)
+    given = jnp.clip(jnp.asarray(images), 0, 1)
+    goal = None if targets is None else jnp.asarray(targets)
+    aim = losses.Aim(jnp.asarray(labels), goal)
+    logits = split.whole(model)(variables, given)
+    shown = explain(variables, given, aim.labels, key=key)
+    for name, values in (("The network", logits), ("`explain`", shown)):
+        check_finite(name, values)
+    return given, aim, shown, logits
+
+
+def check_finite(name: str, values: jax.Array) -> None:
+    """Refuse values of known images that are no numbers."""
+    if split.traced(values):
+        return
+    found = np.isfinite(np.asarray(values)).reshape(len(values), -1).all(1)
+    if not found.all():
+        raise ValueError(
+            f"{name} gives `images`[{int(np.argmin(found))}] no numbers; expected "
+            "finite ones."
+        )
