@@ -11,6 +11,7 @@ from attack_worlds import SMALL, small
 
 from unlir_jax import attacks, maps, saliency, split
 from unlir_jax.attacks import map_ascent, norms
+from unlir_jax.core import random_keys
 
 SIDE = 6
 HALF = 0.5
@@ -62,7 +63,7 @@ def worlds(seed):
     return pattern, target
 
 
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.exhaustive)])
 def test_the_correlation_is_the_best_within_the_ball(seed):
     """Turn a vector of length m by a change of length r: at most by `arcsin(r / m)`.
 
@@ -73,13 +74,13 @@ def test_the_correlation_is_the_best_within_the_ball(seed):
     turn = np.arcsin(0.4)
     model, images = judge(np.zeros_like(pattern) + 1), pictured(pattern)
     settings = {"norm": "l2", "epsilon": radius, "similarity": "correlation"}
-    attack = functools.partial(attacks.move_map, model, red, steps=60, **settings)
+    attack = functools.partial(attacks.move_map, model, red, steps=40, **settings)
     labels, key = jnp.asarray([0]), jax.random.key(seed)
     goal = jnp.asarray(target[None], jnp.float32)
-    found = attack(step_size=radius / 20)({}, images, labels, goal)
+    found = attack()({}, images, labels, goal)
     best = np.cos(max(0, np.arccos(cosine(pattern, target)) - turn))
     np.testing.assert_allclose(cosine(shown(found), target), best, atol=2e-3)
-    away = attack(random_start=True, step_size=radius / 20)
+    away = attack(random_start=True)
     found = away({}, images, labels, key=key)
     np.testing.assert_allclose(cosine(shown(found), pattern), np.cos(turn), atol=2e-3)
 
@@ -95,14 +96,13 @@ def test_the_class_bounds_how_far_a_map_goes(norm):
         target = -target
     direction = pattern - target
     model, images = judge(direction), pictured(pattern)
-    epsilon = 0.3 if norm == "linf" else 3 * float(np.linalg.norm(pattern))
+    epsilon = 0.15 if norm == "linf" else 3 * float(np.linalg.norm(pattern))
     attack = attacks.move_map(
         model,
         red,
         norm=norm,
         epsilon=epsilon,
-        steps=300,
-        step_size=epsilon / 300,
+        steps=100,
         similarity="correlation",
     )
     goal = jnp.asarray(target[None], jnp.float32)
@@ -110,7 +110,8 @@ def test_the_class_bounds_how_far_a_map_goes(norm):
     assert np.sum(shown(found) * direction) > 0
     best = np.sqrt(1 - cosine(target, direction) ** 2)
     reached = cosine(shown(found), target)
-    assert best - 0.02 < reached <= best + 1e-6
+    # Steps of signs end less near.
+    assert best - (0.04 if norm == "linf" else 0.02) < reached <= best + 1e-6
 
 
 def test_a_map_is_kept_as_near_as_the_class_allows():
@@ -119,9 +120,7 @@ def test_a_map_is_kept_as_near_as_the_class_allows():
     direction = pattern + 0.6 * other
     model, images = judge(direction), pictured(pattern)
     radius = 2 * float(np.linalg.norm(pattern))
-    attack = attacks.keep_map(
-        model, red, norm="l2", epsilon=radius, steps=300, step_size=radius / 300
-    )
+    attack = attacks.keep_map(model, red, norm="l2", epsilon=radius, steps=100)
     found = attack({}, images, jnp.asarray([0]))
     assert np.sum(shown(found) * direction) < 0
     best = np.sqrt(1 - cosine(pattern, direction) ** 2)
@@ -129,7 +128,7 @@ def test_a_map_is_kept_as_near_as_the_class_allows():
     assert best - 0.02 < reached <= best + 1e-6
     # PGD crosses the boundary with less regard for the map.
     plain = attacks.pgd(
-        model, norm="l2", epsilon=radius, steps=300, random_start=False
+        model, norm="l2", epsilon=radius, steps=100, random_start=False
     )({}, images, jnp.asarray([0]))
     assert cosine(shown(plain), pattern) < reached - 0.1
 
@@ -155,7 +154,14 @@ def alike(explain, variables, changed, images, labels):
     return np.asarray(map_ascent.alike(one, other, ascent))
 
 
-@pytest.mark.parametrize("name", EXPLAINERS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        "grad_cam",
+        "softened gradient",
+        pytest.param("grad_cam_plus_plus", marks=pytest.mark.exhaustive),
+    ],
+)
 def test_a_network_keeps_its_class_and_loses_its_map(name):
     weights, images, labels = small_world()
     explain = EXPLAINERS[name]
@@ -174,21 +180,30 @@ def test_a_network_keeps_its_class_and_loses_its_map(name):
     assert (after <= before + 1e-5).all() and after.mean() < before.mean() - 0.1
 
 
-def test_an_image_is_attacked_alike_in_any_batch():
+def drawn(variables, images, labels, *, key=None):
+    """Show a colour that is drawn from the image, times the image."""
+    del variables, labels
+    keys = random_keys.per_image(key, images)
+    weights = jax.vmap(lambda own: jax.random.uniform(own, images.shape[2:]))(keys)
+    return jnp.einsum("bhwc,bwc->bhw", images, weights, precision="highest")
+
+
+@pytest.mark.parametrize("factory", [attacks.move_map, attacks.keep_map])
+def test_an_image_is_attacked_alike_in_any_batch(factory):
     weights, images, labels = small_world()
-    explain = saliency.smooth_grad(saliency.softened(SMALL), samples=2)
-    given = {"epsilon": 0.02, "steps": 2, "random_start": True}
+    attack = factory(SMALL, drawn, epsilon=0.05, steps=2, random_start=True)
     key = jax.random.key(3)
-    for factory in (attacks.move_map, attacks.keep_map):
-        attack = factory(SMALL, explain, **given)
-        found = attack(weights, images, labels, key=key)
-        other = attack(weights, images[::-1], labels[::-1], key=key)
-        np.testing.assert_allclose(other[::-1], found, atol=1e-5)
-        alone = attack(weights, images[:1], labels[:1], key=key)
-        np.testing.assert_allclose(alone, found[:1], atol=1e-5)
+    found = attack(weights, images, labels, key=key)
+    assert np.abs(found - images).max() > 0.01
+    other = attack(weights, images[::-1], labels[::-1], key=key)
+    np.testing.assert_allclose(other[::-1], found, atol=1e-5)
+    alone = attack(weights, images[:1], labels[:1], key=key)
+    np.testing.assert_allclose(alone, found[:1], atol=1e-5)
 
 
-@pytest.mark.parametrize("explained", ["reached", "label"])
+@pytest.mark.parametrize(
+    "explained", ["reached", pytest.param("label", marks=pytest.mark.exhaustive)]
+)
 def test_the_class_moves_and_the_map_stays_nearer_than_under_pgd(explained):
     weights, images, labels = small_world()
     explain = EXPLAINERS["grad_cam"]
@@ -206,7 +221,11 @@ def test_the_class_moves_and_the_map_stays_nearer_than_under_pgd(explained):
         classes = logits.argmax(1) if explained == "reached" else labels
         ours = np.asarray(explain(weights, changed, classes)).reshape(len(images), -1)
         own = np.asarray(explain(weights, images, labels)).reshape(len(images), -1)
-        return [np.corrcoef(*pair)[0, 1] for pair in zip(ours, own, strict=True)]
+        # A map of zeros is like nothing.
+        return [
+            np.corrcoef(one, two)[0, 1] if one.any() else 0
+            for one, two in zip(ours, own, strict=True)
+        ]
 
     assert np.mean(distance(found)) > np.mean(distance(plain)) + 0.05
 
@@ -249,8 +268,6 @@ def test_what_makes_no_sense_is_refused():
     refused = functools.partial(helpers.refused, model=SMALL, explain=explain)
     refused("`share`=2.0; expected a share", attacks.move_map, share=2.0)
     refused("`penalty`=-1.0; expected", attacks.keep_map, penalty=-1.0)
-    refused("`similarity`='ssim'", attacks.keep_map, similarity="ssim")
-    refused("`explained`='both'", attacks.keep_map, explained="both")
     refused("`norm`='l1' is unknown", attacks.move_map, norm="l1")
     call = functools.partial(
         helpers.refused, variables=weights, images=images, labels=labels
@@ -269,7 +286,7 @@ def test_what_makes_no_sense_is_refused():
 
 def test_jit_attacks_alike_and_withholds():
     weights, images, labels = small_world(2)
-    attack = attacks.move_map(SMALL, EXPLAINERS["grad_cam"], epsilon=0.02, steps=2)
+    attack = attacks.move_map(SMALL, EXPLAINERS["grad_cam"], epsilon=0.02, steps=1)
     plain = attack(weights, images, labels)
     compiled = jax.jit(lambda images, labels: attack(weights, images, labels))
     found = compiled(images, jnp.asarray([labels[0], 77]))

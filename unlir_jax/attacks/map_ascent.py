@@ -57,7 +57,7 @@ class Ascent(NamedTuple):
         settings.check_least("penalty", self.penalty, 0)
         settings.check_least("least_margin", self.least_margin, 0)
         if self.step_size is None:
-            return self._replace(step_size=2.5 * self.epsilon / self.steps)
+            return self._replace(step_size=5 * self.epsilon / self.steps)
         settings.check_positive("step_size", self.step_size)
         return self
 
@@ -106,7 +106,8 @@ def climb(
     """Make `(variables, images, aim, reference, done, key) -> images`.
 
     Each step goes along `u(map) + penalty u(margin)`, where `u` divides a gradient by
-    its Euclidean norm. The second term is there where the margin is too small.
+    its Euclidean norm. The second term is there where the margin is too small. Steps
+    shrink linearly.
 
     Of all iterates, the image itself included, an image keeps the best that holds the
     margin. Where none does, it keeps the one with the largest margin.
@@ -177,7 +178,9 @@ def _step(
         toward, back = (_unit(pull(each)[0]) for each in ((ones, zeros), (zeros, ones)))
         pushed = jnp.where(held, 0, ascent.penalty)[:, None, None, None]
         direction = norms.steepest(toward + pushed * back, norm)
-        moved = state.images + ascent.step_size * direction
+        share = 1 - (jnp.asarray(numbers) - ascent.random_start) / ascent.steps
+        size = ascent.step_size * jnp.clip(share, 0, 1).astype(direction.dtype)
+        moved = state.images + size[:, None, None, None] * direction
         moved = norms.project(moved, originals, epsilon, norm)
         if ascent.random_start:
             first = (jnp.asarray(numbers) == 0)[:, None, None, None]
@@ -234,7 +237,7 @@ def _correlation(first: jax.Array, second: jax.Array) -> jax.Array:
 
 
 def _centred(saliency: jax.Array, flat: jax.Array) -> jax.Array:
-    """Give the deviations from the mean, of unit size, `[batch, pixels]`."""
+    """Subtract the means, and divide by the largest, `[batch, pixels]`."""
     rows = saliency.reshape((len(saliency), -1))
     ramp = jnp.linspace(0, 1, rows.shape[1], dtype=rows.dtype)
     rows = jnp.where(flat[:, None], ramp[None], rows)

@@ -15,7 +15,6 @@ from unlir_jax.types import (
     Explainer,
     Labels,
     Logits,
-    Saliency,
     SplitModel,
 )
 
@@ -51,7 +50,8 @@ def move_map(
         epsilon: Largest change: in [0, 1] for `linf`, a distance over all pixels and
             channels for `l2`.
         steps: Number of steps.
-        step_size: Length of each in the norm; by default `2.5 epsilon / steps`.
+        step_size: Length of the first in the norm, by default `5 epsilon / steps`. The
+            others shrink linearly to zero.
         similarity: `correlation` of the two maps, or of the map with the `top` pixels
             of the other one.
         share: Share of the pixels that are the top ones.
@@ -133,7 +133,7 @@ def _own(logits: Logits, aim: losses.Aim) -> Labels:
     return aim.labels
 
 
-def _check_targets(target_maps: Saliency, shown: Saliency) -> None:
+def _check_targets(target_maps: jax.Array, shown: jax.Array) -> None:
     split.check_array("target_maps", target_maps, "[batch, rows, columns]")
     if target_maps.shape != shown.shape:
         raise ValueError(
