@@ -285,12 +285,15 @@ def test_what_makes_no_sense_is_refused():
 
 
 def test_jit_attacks_alike_and_withholds():
-    weights, images, labels = small_world(2)
-    attack = attacks.move_map(SMALL, EXPLAINERS["grad_cam"], epsilon=0.02, steps=1)
-    plain = attack(weights, images, labels)
-    compiled = jax.jit(lambda images, labels: attack(weights, images, labels))
-    found = compiled(images, jnp.asarray([labels[0], 77]))
+    pattern, target = worlds(4)
+    images = jnp.concatenate([pictured(pattern), pictured(target)])
+    attack = attacks.move_map(judge(pattern + target), red, epsilon=0.02, steps=2)
+    labels = jnp.asarray([0, 0])
+    plain = attack({}, images, labels)
+    compiled = jax.jit(lambda images, labels: attack({}, images, labels))
+    found = compiled(images, labels.at[1].set(77))
     np.testing.assert_allclose(found[0], plain[0], atol=1e-5)
+    assert np.abs(found[0] - images[0]).max() > 0.01
     assert np.isnan(found[1]).all()
 
 

@@ -96,7 +96,8 @@ def keep_map(
         (True, 0)
     """
     choices.check("explained", explained, Explained)
-    given = (norm, epsilon, steps, step_size, penalty, least_margin, random_start)
+    size = map_ascent.first_step(step_size, epsilon, steps)
+    given = (norm, epsilon, steps, size, penalty, least_margin, random_start)
     ascent = Ascent(*given, similarity, share).checked()
     problem = Problem(1, losses.margin, _reached if explained == "reached" else _label)
     run = map_ascent.climb(model, explain, surrogate, problem, ascent)

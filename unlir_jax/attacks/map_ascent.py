@@ -41,7 +41,7 @@ class Ascent(NamedTuple):
     norm: str
     epsilon: float
     steps: int
-    step_size: float | None
+    step_size: float
     penalty: float
     least_margin: float
     random_start: bool
@@ -49,17 +49,20 @@ class Ascent(NamedTuple):
     share: float
 
     def checked(self) -> "Ascent":
-        """Refuse settings that make no sense, and fill in the step size."""
+        """Refuse settings that make no sense."""
         given = {name: getattr(self, name) for name in ("norm", "epsilon", "steps")}
         checks.check_settings(given, ("linf", "l2"))
         choices.check("similarity", self.similarity, Similarity)
         settings.check_share("share", self.share)
         settings.check_least("penalty", self.penalty, 0)
         settings.check_least("least_margin", self.least_margin, 0)
-        if self.step_size is None:
-            return self._replace(step_size=5 * self.epsilon / self.steps)
-        settings.check_positive("step_size", self.step_size)
+        settings.check_least("step_size", self.step_size, 0)
         return self
+
+
+def first_step(step_size: float | None, epsilon: float, steps: int) -> float:
+    """Give the length of the first step, by default `5 epsilon / steps`."""
+    return 5 * epsilon / max(steps, 1) if step_size is None else step_size
 
 
 class Problem(NamedTuple):
@@ -276,11 +279,11 @@ def prepare(
     logits = split.whole(model)(variables, given)
     shown = explain(variables, given, aim.labels, key=key)
     for name, values in (("The network", logits), ("`explain`", shown)):
-        check_finite(name, values)
+        _check_finite(name, values)
     return given, aim, shown, logits
 
 
-def check_finite(name: str, values: jax.Array) -> None:
+def _check_finite(name: str, values: PyTree) -> None:
     """Refuse values of known images that are no numbers."""
     if split.traced(values):
         return

@@ -15,6 +15,7 @@ from unlir_jax.types import (
     Explainer,
     Labels,
     Logits,
+    PyTree,
     SplitModel,
 )
 
@@ -95,20 +96,20 @@ def move_map(
         >>> int(red({}, image, None).argmax()), int(red({}, moved, None).argmax())
         (0, 3)
     """
-    given = (norm, epsilon, steps, step_size, penalty, least_margin, random_start)
+    size = map_ascent.first_step(step_size, epsilon, steps)
+    given = (norm, epsilon, steps, size, penalty, least_margin, random_start)
     ascent = Ascent(*given, similarity, share).checked()
     away, towards = (
         map_ascent.climb(model, explain, surrogate, Problem(sign, _kept, _own), ascent)
         for sign in (-1, 1)
     )
-    if similarity == "correlation" and not random_start:
-        away = None
+    slopeless = similarity == "correlation" and not random_start
 
     def move(variables, images, labels, target_maps=None, *, key=None):
         call = variables, images, labels, None, key
         pictures, aim, shown, logits = map_ascent.prepare(model, explain, ascent, call)
         wrong = losses.erred(logits, aim)
-        if target_maps is None and away is None:
+        if target_maps is None and slopeless:
             raise ValueError(
                 "`similarity`='correlation' has no slope at an image's own map; "
                 "expected `target_maps`, `random_start`=True or `similarity`='top'."
@@ -133,7 +134,7 @@ def _own(logits: Logits, aim: losses.Aim) -> Labels:
     return aim.labels
 
 
-def _check_targets(target_maps: jax.Array, shown: jax.Array) -> None:
+def _check_targets(target_maps: PyTree, shown: PyTree) -> None:
     split.check_array("target_maps", target_maps, "[batch, rows, columns]")
     if target_maps.shape != shown.shape:
         raise ValueError(
