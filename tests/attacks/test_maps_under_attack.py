@@ -188,10 +188,16 @@ def drawn(variables, images, labels, *, key=None):
     return jnp.einsum("bhwc,bwc->bhw", images, weights, precision="highest")
 
 
-@pytest.mark.parametrize("factory", [attacks.move_map, attacks.keep_map])
-def test_an_image_is_attacked_alike_in_any_batch(factory):
+STARTS = [
+    (attacks.move_map, {"random_start": True}),
+    (attacks.keep_map, {"explained": "label"}),
+]
+
+
+@pytest.mark.parametrize(("factory", "start"), STARTS)
+def test_an_image_is_attacked_alike_in_any_batch(factory, start):
     weights, images, labels = small_world()
-    attack = factory(SMALL, drawn, epsilon=0.05, steps=2, random_start=True)
+    attack = factory(SMALL, drawn, epsilon=0.05, steps=2, **start)
     key = jax.random.key(3)
     found = attack(weights, images, labels, key=key)
     assert np.abs(found - images).max() > 0.01
@@ -280,8 +286,29 @@ def test_what_makes_no_sense_is_refused():
     call("no slope at an image's own map", same)
     constant = attacks.move_map(SMALL, saliency.gradient(SMALL), steps=1)
     call("maps without a gradient.*saliency.softened", constant)
+    constant = attacks.keep_map(SMALL, saliency.gradient(SMALL), steps=1)
+    call("maps without a gradient", constant)
     started = attacks.keep_map(SMALL, explain, random_start=True)
     call("`key`=None, but this", started)
+
+
+def test_flat_maps_and_maps_that_stay_are_no_error():
+    weights, images, labels = small_world(2)
+
+    def black(variables, images, labels, *, key=None):
+        return 0 * images[..., 0]
+
+    attack = attacks.move_map(SMALL, black, steps=1)
+    np.testing.assert_array_equal(attack(weights, images, labels), images)
+    # The class follows from blue, and the map shows red.
+    pattern, _ = worlds(5)
+    model = split.from_functions(
+        lambda _, images: images[..., 1:], lambda _, maps: maps.mean((1, 2))
+    )
+    image = pictured(pattern).at[..., 1].set(0.51)
+    kept = attacks.keep_map(model, red, steps=2)({}, image, jnp.asarray([0]))
+    assert kept[..., 2].mean() > kept[..., 1].mean()
+    np.testing.assert_array_equal(kept[..., 0], image[..., 0])
 
 
 def test_jit_attacks_alike_and_withholds():

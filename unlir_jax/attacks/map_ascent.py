@@ -34,6 +34,9 @@ Margin = Callable[[Logits, losses.Aim], jax.Array]
 Classes = Callable[[Logits, losses.Aim], Labels]
 """`(logits, aim) -> [batch]`, the classes whose maps are looked at."""
 
+SETTLED = 1e-5
+"""How near to its largest value, 1, an objective has no slope but that of rounding."""
+
 
 class Ascent(NamedTuple):
     """Hold the settings of an ascent, see `move_map` and `keep_map`."""
@@ -89,9 +92,20 @@ class _Best(NamedTuple):
 
 
 class _Climbing(NamedTuple):
+    """Hold the images as they are now, and what their maps have shown, `[batch]`.
+
+    Attributes:
+        images: Within the ball.
+        best: The best so far.
+        sloped: Whether a map had a slope.
+        stuck: Whether a map had none, though its objective was not at its largest.
+        done: Whether the image is left alone.
+    """
+
     images: jax.Array
     best: _Best
     sloped: jax.Array
+    stuck: jax.Array
     done: jax.Array
 
 
@@ -129,12 +143,12 @@ def climb(
         start = _start(images, ascent, key)
         low = jnp.full(len(images), -jnp.inf, images.dtype)
         none = jnp.zeros(len(images), bool)
-        state = _Climbing(images, _Best(images, none, low, low), none, done)
+        state = _Climbing(images, _Best(images, none, low, low), none, none, done)
         examples = images, start, aim, reference
         found, _ = search.iterate(
             step, state, examples, (variables, key), count, stops=False
         )
-        _check_sloped(found.sloped, done)
+        _check_sloped(found.sloped, found.stuck)
         return found.best.images
 
     return run
@@ -161,6 +175,9 @@ def _step(
     network = split.whole(model)
     sign, norm, epsilon = problem.sign, ascent.norm, ascent.epsilon
 
+    def judged(variables, images, classes, reference, key):
+        return alike(explain(variables, images, classes, key=key), reference, ascent)
+
     def step(given: PyTree, state: _Climbing, examples: PyTree, numbers: PyTree):
         variables, key = given
         originals, start, aim, reference = examples
@@ -173,12 +190,13 @@ def _step(
             return (sign * near, problem.margin(logits, aim)), classes
 
         (value, margin), pull, classes = jax.vjp(look, state.images, has_aux=True)
+        settled = value > 1 - SETTLED
         if surrogate is not None:
-            shown = explain(variables, state.images, classes, key=key)
-            value = sign * alike(shown, reference, ascent)
+            value = sign * judged(variables, state.images, classes, reference, key)
         held = (margin > 0) & (margin >= ascent.least_margin)
         ones, zeros = jnp.ones_like(value), jnp.zeros_like(value)
         toward, back = (_unit(pull(each)[0]) for each in ((ones, zeros), (zeros, ones)))
+        toward = jnp.where(settled[:, None, None, None], 0, toward)
         pushed = jnp.where(held, 0, ascent.penalty)[:, None, None, None]
         direction = norms.steepest(toward + pushed * back, norm)
         share = 1 - (jnp.asarray(numbers) - ascent.random_start) / ascent.steps
@@ -188,9 +206,11 @@ def _step(
         if ascent.random_start:
             first = (jnp.asarray(numbers) == 0)[:, None, None, None]
             moved = jnp.where(first, start, moved)
-        sloped = state.sloped | jnp.any(toward != 0, axis=(1, 2, 3))
+        sloped = jnp.any(toward != 0, axis=(1, 2, 3))
+        stuck = state.stuck | ~(sloped | settled | (value == 0))
+        sloped = state.sloped | sloped
         best = _better(state.best, _Best(state.images, held, margin, value))
-        return _Climbing(moved, best, sloped, state.done)
+        return _Climbing(moved, best, sloped, stuck, state.done)
 
     return step
 
@@ -210,8 +230,8 @@ def _better(best: _Best, found: _Best) -> _Best:
     return jax.tree.map(kept, found, best)
 
 
-def _check_sloped(sloped: jax.Array, done: jax.Array) -> None:
-    if split.traced(sloped, done) or np.any(sloped) or np.all(done):
+def _check_sloped(sloped: jax.Array, stuck: jax.Array) -> None:
+    if split.traced(sloped, stuck) or np.any(sloped) or not np.any(stuck):
         return
     raise ValueError(
         "`explain` gives maps without a gradient at any of the images; expected maps "
