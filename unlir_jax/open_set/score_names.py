@@ -8,6 +8,8 @@ from unlir_jax.open_set.scores import SCORES
 
 BEST = "best"
 """Name of the combination that is chosen on known classes."""
+CANDIDATES = "msp", "max_logit", "energy", "relative_mahalanobis", "fdbd", "react"
+"""Scores that `best` can choose, next to the others that are asked for."""
 USUAL = "msp+max_logit+energy+relative_mahalanobis+parts+best"
 
 
