@@ -126,7 +126,7 @@ def every(model: Any, steps: int) -> dict[str, attacks.Attack]:
         "mi_fgsm": attacks.mi_fgsm(model, **budget),
         "pgd": attacks.pgd(model, **budget),
         "pgd_l2": attacks.pgd(model, norm="l2", epsilon=0.5, steps=steps),
-        "apgd": attacks.apgd(model, **budget),
+        "apgd": attacks.apgd(model, stop_early=False, **budget),
         "ddn": attacks.ddn(model, steps=steps),
         "fmn": attacks.fmn(model, steps=steps),
         "carlini_wagner": attacks.carlini_wagner(model, steps=steps, **cw),

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from unlir_jax import attacks, split
+from unlir_jax.attacks import minimal, norms
+from unlir_jax.attacks.boundary_projection import step_rule
 
 GOLDEN = Path(__file__).parents[1] / "golden/minimal_attacks/minimal_attacks.npz"
 NORMS = "l2", "linf", "l1", "l0"
@@ -128,8 +130,8 @@ NEAREST = {"l2": 1.0, "linf": 0.25, "l1": 4.0, "l0": 6}
 @pytest.mark.parametrize(
     ("factory", "settings", "within"),
     [
-        (attacks.boundary_projection, {}, 1.03),
-        (attacks.boundary_projection, {"quantise": False}, 1.03),
+        (attacks.boundary_projection, {}, 1.02),
+        (attacks.boundary_projection, {"quantise": False}, 1.02),
         (attacks.deepfool, {}, 1.021),
         pytest.param(attacks.ddn, {}, 1.03, marks=pytest.mark.exhaustive),
         pytest.param(attacks.fmn, {}, 1.01, marks=pytest.mark.exhaustive),
@@ -180,6 +182,55 @@ def test_boundary_projection_distorts_less_than_ddn():
     assert np.mean(told["l2"]) < golden()["ddn_quantised"][:, 0].mean()
     levels = np.asarray(found) * 255
     np.testing.assert_allclose(levels, np.round(levels), atol=1e-4)
+
+
+@pytest.mark.parametrize("adversarial", [True, False])
+def test_steps_of_boundary_projection_are_the_formulas_of_the_paper(
+    double, adversarial
+):
+    random = np.random.default_rng(3)
+    uphill, other = (norms.unit(random.normal(size=(1, 4, 4, 3)), "l2") for _ in "12")
+    image = jnp.full((1, 4, 4, 3), 0.5)
+    point = image + 0.1 * (0.4 * uphill + other)
+    change = point - image
+    size = jnp.sqrt(minimal.dot(change, change))
+    one = jnp.ones(1)
+    view = minimal.View(
+        *(image, point, uphill, uphill, one, jnp.asarray([adversarial]), size),
+        *(0.2 * one, 25 * one, 99 * one),
+    )
+    _, found, _ = step_rule(0.6, 2.0, 0.0, 0).move(point, view)
+
+    factor = 0.6 + 0.4 * 25 / 100
+    along = minimal.dot(change, uphill)
+    if adversarial:
+        foot = image + minimal.wide(along) * uphill
+        length = jnp.sqrt((factor * size) ** 2 - along**2)
+        expected = foot + minimal.wide(length) * norms.unit(point - foot, "l2")
+    else:
+        root = jnp.sqrt((size / factor) ** 2 - size**2 + along**2)
+        expected = point + minimal.wide(root - along) * uphill
+    # Twelve halvings leave a 4096th of at most 5 lengths.
+    np.testing.assert_allclose(found, expected, atol=5 / 4096 * float(size[0]))
+    assert norms.length(expected - image, "l2")[0] == pytest.approx(
+        float(size[0]) * (factor if adversarial else 1 / factor), rel=2e-3
+    )
+
+
+NEVER = jnp.asarray([[9.0, 0.0]])
+
+
+def test_a_failure_of_boundary_projection_is_no_white_image():
+    model = split.from_functions(
+        lambda variables, images: images,
+        lambda variables, maps: jnp.stack(
+            [9 + 0 * maps[:, 0, 0, 0], maps[:, 0, 0, 0]], 1
+        ),
+    )
+    image = jnp.full((1, 4, 4, 1), 0.25)
+    found = attacks.boundary_projection(model, steps=5)({}, image, jnp.asarray([0]))
+    np.testing.assert_allclose(found[0, 0, 0], 1)  # The pixel that raises the loss.
+    np.testing.assert_allclose(found[0, 1:], image[0, 1:], atol=0.5 / 255)
 
 
 ALONE = {

@@ -175,7 +175,7 @@ def test_the_command_takes_a_file_of_unknown_classes(colours, tmp_path, capsys):
     [
         ("mps+energy", {}, "`scores` has 'mps', which is no score; did you mean 'msp'"),
         ("msp+msp", {}, "`scores` has 'msp' twice"),
-        ("msp+best", {}, "leaves 'best' nothing to choose"),
+        ("best", {}, "has 'best' alone; expected another score"),
         ("msp", {"known": 0.1}, "leaves 1 known"),
         ("msp", {"known": 1.5}, "`known`=1.5; expected a number above 0"),
         ("msp", {"splits": 0}, "`splits`=0"),

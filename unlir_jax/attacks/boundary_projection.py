@@ -96,7 +96,7 @@ def boundary_projection(
     settings.check_share("gamma", gamma)
     settings.check_positive("alpha", alpha)
     settings.check_least("least", least, 0)
-    rule = _rule(gamma, alpha, least, checks.levels_of(quantise))
+    rule = step_rule(gamma, alpha, least, checks.levels_of(quantise))
     return minimal.craft(
         *(model, rule),
         **{"steps": steps, "norm": "l2", "loss": losses.log_odds},
@@ -105,7 +105,9 @@ def boundary_projection(
 
 
 @memoize.remember
-def _rule(gamma: float, alpha: float, least: float, levels: int) -> Rule:
+def step_rule(gamma: float, alpha: float, least: float, levels: int) -> Rule:
+    """Make the rule of the steps; see `boundary_projection` for the arguments."""
+
     def begin(images: Images) -> jax.Array:
         return jnp.asarray(images)
 

@@ -84,7 +84,7 @@ def _change(way: Smoothing) -> Change:
         return smoothing.graph(images, way)
 
     def moved(graph: Graph, images: Images, offset: jax.Array) -> jax.Array:
-        return images + smoothing.smooth(offset, graph, way)
+        return jnp.asarray(images) + smoothing.smooth(offset, graph, way)
 
     def apply(graph: Graph, images: Images, offset: jax.Array) -> jax.Array:
         return jnp.clip(moved(graph, images, offset), 0, 1)

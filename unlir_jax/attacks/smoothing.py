@@ -70,6 +70,7 @@ def graph(images: Images, smoothing: Smoothing) -> Graph:
         Zhang et al., *Smooth Adversarial Examples*, EURASIP Journal on Information
         Security (2020), arXiv 1903.11862, Section 3.
     """
+    images = jnp.asarray(images)
     right = _links(images, smoothing.edges, 2)
     below = _links(images, smoothing.edges, 1)
     sums = _neighbours(jnp.ones_like(images), right, below)
@@ -101,7 +102,7 @@ def spread(gradient: jax.Array, graph: Graph, smoothing: Smoothing) -> jax.Array
     return _solved(gradient / graph.ones, graph.right, graph.below, strength)
 
 
-def _links(images: Images, edges: float, axis: int) -> jax.Array:
+def _links(images: jax.Array, edges: float, axis: int) -> jax.Array:
     """Weigh the pairs of a pixel and the next one along an axis."""
     weights = jnp.exp(-edges * (_next(images, axis) - images) ** 2)
     count = images.shape[axis]

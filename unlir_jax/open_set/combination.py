@@ -14,7 +14,7 @@ from unlir_jax.statistics import detection
 
 GAIN = 1e-3
 """Least rise of the AUROC for which one more score is taken."""
-TURNS, SHARES, ROUNDS = 5, 5, 2
+TURNS, SHARES, ROUNDS = 2, 5, 5
 """Turns of a round, shares of the images of which one is left out, and rounds."""
 
 
@@ -52,7 +52,7 @@ def turns(
 ) -> list[Turn]:
     """Score left-out images of known classes, and of classes that are held out.
 
-    In each turn a fifth of the classes is held out, and a fifth of the images of the
+    In each turn half of the classes are held out, and a fifth of the images of the
     others. A recogniser is fitted to the rest. Each class is held out once a round.
 
     Args:

@@ -8,7 +8,9 @@ from unlir_jax.open_set.scores import SCORES
 
 BEST = "best"
 """Name of the combination that is chosen on known classes."""
-USUAL = "msp+max_logit+energy+mahalanobis+parts+best"
+CANDIDATES = "msp", "max_logit", "energy", "relative_mahalanobis", "fdbd", "react"
+"""Scores that `best` can choose, next to the others that are asked for."""
+USUAL = "msp+max_logit+energy+relative_mahalanobis+parts+best"
 
 
 def choose(settings: ConfigDict, names: str) -> None:

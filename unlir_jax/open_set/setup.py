@@ -9,7 +9,7 @@ from unlir_jax.core import choices
 from unlir_jax.data import source, splits
 from unlir_jax.models import pooling, pretrained
 from unlir_jax.open_set import classes, classifier, recogniser
-from unlir_jax.open_set.score_names import BEST, score_settings
+from unlir_jax.open_set.score_names import BEST, CANDIDATES, score_settings
 from unlir_jax.open_set.scores import SCORES, SPECS
 from unlir_jax.runtime import ranges
 from unlir_jax.runtime.config import Settings
@@ -107,10 +107,9 @@ def _plan(settings: Settings) -> recogniser.Plan:
     if twice:
         raise ValueError(f"`scores` has {twice[0]!r} twice; expected each once.")
     own = tuple(name for name in names if name != BEST)
-    if BEST in names and len(own) < 2:
+    if not own:
         raise ValueError(
-            f"`scores`={'+'.join(names)} leaves {BEST!r} nothing to choose; expected "
-            "two or more other scores."
+            f"`scores` has {BEST!r} alone; expected another score to compare it with."
         )
     choices.pick(
         settings.head,
@@ -124,7 +123,8 @@ def _plan(settings: Settings) -> recogniser.Plan:
         for setting in values:
             wrong = f"`score_options.{name}.{setting}` is no setting of {name!r}"
             choices.pick(setting, known, wrong)
-    return recogniser.Plan(own, options, settings.head, settings.seed)
+    fitted = dict.fromkeys((*own, *(CANDIDATES if BEST in names else ())))
+    return recogniser.Plan(tuple(fitted), options, settings.head, settings.seed)
 
 
 def _divisions(
