@@ -30,7 +30,7 @@ class Kept(NamedTuple):
 
 def nms(
     boxes: Num[Array, "boxes 4"],
-    scores: Float[Array, "boxes *classes"],
+    scores: Float[Array, " boxes"] | Float[Array, "boxes classes"],
     *,
     threshold: float = THRESHOLD,
 ) -> Kept:
@@ -88,7 +88,7 @@ def below(threshold: float, kind: np.dtype) -> float:
 @functools.partial(jax.jit, static_argnames="limit")
 def _suppress(boxes: jax.Array, scores: jax.Array, limit: float) -> Kept:
     over = box.overlaps(boxes, boxes) > limit
-    # Rounding may differ between the two orders of a pair, and no box suppresses itself.
+    # Rounding may differ between the orders of a pair; no box suppresses itself.
     over = (over | over.T) & ~jnp.eye(len(boxes), dtype=bool)
     rows = _packed(over)
     if scores.ndim == 1:
