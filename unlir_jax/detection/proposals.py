@@ -32,9 +32,9 @@ class Proposals(NamedTuple):
 def dense_windows(
     size: tuple[int, int],
     *,
-    scales: Sequence[float] = SCALES,
-    ratios: Sequence[float] = RATIOS,
-    step: float = 0.25,
+    scales: Sequence[float | int] = SCALES,
+    ratios: Sequence[float | int] = RATIOS,
+    step: float | int = 0.25,
 ) -> np.ndarray:
     """Cover an image with windows; the result depends on its size alone.
 
@@ -85,7 +85,7 @@ def dense_windows(
     return windows[np.sort(first)]
 
 
-def _starts(side: float, window: float, step: float) -> np.ndarray:
+def _starts(side: int, window: float, step: float | int) -> np.ndarray:
     # A window that fits a whole number of times must not get one more by rounding.
     count = math.ceil((side - window) / (step * window) - 1e-9) + 1
     return np.linspace(0, side - window, max(count, 1))
@@ -95,9 +95,9 @@ def boxes_of_maps(
     saliency: Saliency,
     size: tuple[int, int],
     *,
-    thresholds: Sequence[float] = THRESHOLDS,
+    thresholds: Sequence[float | int] = THRESHOLDS,
     most: int = 16,
-    least_side: float = 2,
+    least_side: float | int = 2,
 ) -> Proposals:
     """Draw boxes around what stands out in a map: of a class, or of a part.
 
