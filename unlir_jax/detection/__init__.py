@@ -25,3 +25,4 @@ from unlir_jax.detection.proposals import (
     dense_windows as dense_windows,
 )
 from unlir_jax.detection.regions import region_features as region_features
+from unlir_jax.detection import oicr as oicr, wsddn as wsddn
