@@ -54,7 +54,7 @@ def draw_scene(
     _check(split, index, image_size, classes, most)
     key = (seed, 3, SPLITS.index(split), int(index))
     random = np.random.default_rng(key)
-    # Of four variants each, the first four classes share none.
+    # The first four of eight classes with four variants of each part share none.
     table = synthetic_parts.classes(8, 4, seed)
     ground = synthetic_parts.draw(
         (*key, 0), table[0], image_size=image_size, without=synthetic_parts.PARTS
