@@ -103,6 +103,11 @@ def test_the_regulariser_is_a_sum_over_close_regions():
     found = wsddn.spatial_regulariser(FEATURES, SCORES, PRESENT, OVERLAPS, least=0.3)
     assert expected > 0 and found == pytest.approx(expected, rel=1e-5)
 
+    def by_scores(scores):
+        return wsddn.spatial_regulariser(FEATURES, scores, PRESENT, OVERLAPS)
+
+    assert not jax.grad(by_scores)(jnp.asarray(SCORES)).any()
+
 
 def slow_labels(scores, present, foreground, background, exclusive):
     labels, weights, most = [CLASSES] * REGIONS, [0.0] * REGIONS, [-1.0] * REGIONS

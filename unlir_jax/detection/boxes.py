@@ -9,6 +9,7 @@ is `0, 0, width, height`, and a box of equal ends has no area. Boxes of
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import core
 from jaxtyping import Num
 
 from unlir_jax.types import Array
@@ -91,7 +92,7 @@ def check_boxes(boxes: Array, name: str = "boxes") -> None:
         raise ValueError(
             f"`{name}` has shape {shape}; expected [boxes, 4], that is x0, y0, x1, y1."
         )
-    if isinstance(boxes, jax.core.Tracer):
+    if isinstance(boxes, core.Tracer):
         return
     table = np.asarray(boxes)
     if not np.isfinite(table).all():

@@ -70,7 +70,7 @@ def match(
         label: The class.
         limits: Overlaps from which a detection is right.
         crowds: Whether to match as COCO does, see `match_coco`, or as VOC.
-        most: Number of detections of an image that count, those of highest score.
+        most: Number of detections of an image that count, the highest scores first.
 
     Returns:
         All detections in the order of their scores; equal ones in that of the images.
@@ -82,7 +82,7 @@ def match(
     for found, there in zip(detections, objects, strict=True):
         own = np.asarray(there.labels) == label
         ignored = ignored_of(there)[own]
-        count += np.count_nonzero(~ignored)
+        count += int(np.count_nonzero(~ignored))
         boxes, values = best_first(found, label, most)
         table = overlap(boxes, np.asarray(there.boxes)[own], ignored & crowds)
         rule = match_coco if crowds else match_voc

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import core
 from jaxtyping import Float, Num
 
 from unlir_jax.detection import boxes as box
@@ -133,7 +134,7 @@ def _check(boxes: Array, scores: Array, threshold: float) -> None:
         )
     if not 0 <= threshold <= 1:
         raise ValueError(f"`threshold`={threshold}; expected a value in [0, 1].")
-    if isinstance(scores, jax.core.Tracer):
+    if isinstance(scores, core.Tracer):
         return
     table = np.asarray(scores)
     if np.isnan(table).any() or (table == math.inf).any():

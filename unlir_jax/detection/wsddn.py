@@ -61,8 +61,9 @@ def region_scores(
         regions: Features of the regions of an image.
         exist: Which rows are regions; all if not given. The others get zeros, and do
             not change the rest.
-        box_scores: Scores of the proposals, by which features are multiplied. Off by
-            default; the published results have them.
+        box_scores: Factors of the features, from scores s of the proposals. Off by
+            default; the published results have them, and the authors' code takes
+            `1 + 10 s`, in front of the layer that gives these features.
         temperature: Divisor of the logits of the second softmax, above 0; 2 as in the
             authors' code, 1 in the paper.
 
@@ -120,7 +121,8 @@ def spatial_regulariser(
     """Pull features of regions towards the best region that they overlap.
 
     The square of the distance to the features of the best region counts half, times
-    the square of its score, for each class that the image has.
+    the square of its score, for each class that the image has. Scores are weights, and
+    have no derivative.
 
     Args:
         regions: Features of the regions.
@@ -133,8 +135,13 @@ def spatial_regulariser(
     Returns:
         A scalar, the sum over regions and the mean over classes. The authors multiply
         it by 1e-4.
+
+    Note:
+        The authors' code looks at the ten best regions of a class alone, weighs each
+        by its own score, and adds classes up.
     """
     regions = jnp.asarray(regions)
+    scores = jax.lax.stop_gradient(jnp.asarray(scores))
     best = jnp.argmax(scores, axis=0)
     apart = jnp.square(regions[:, None] - regions[best][None]).sum(-1)
     near = overlaps[:, best] >= least
