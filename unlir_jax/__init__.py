@@ -6,7 +6,16 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.2.0"
 
 if TYPE_CHECKING:
-    from unlir_jax import attacks, maps, metrics, saliency, split, tree, types
+    from unlir_jax import (
+        attacks,
+        detection,
+        maps,
+        metrics,
+        saliency,
+        split,
+        tree,
+        types,
+    )
     from unlir_jax.models.pretrained import Pretrained, load
     from unlir_jax.models.wrapping import wrap
     from unlir_jax.models.zero_shot import zero_shot
@@ -18,6 +27,7 @@ __all__ = [
     "Pretrained",
     "SplitModel",
     "attacks",
+    "detection",
     "load",
     "maps",
     "metrics",
