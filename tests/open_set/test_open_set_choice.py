@@ -6,7 +6,7 @@ from open_set_worlds import world
 
 from unlir_jax.few_shot import discriminant
 from unlir_jax.open_set import classes, classifier, combination, measures, recogniser
-from unlir_jax.statistics import detection
+from unlir_jax.statistics import separation
 
 NAMES = ("gadwall", "mallard", "wigeon", "teal")
 
@@ -153,7 +153,7 @@ def test_pseudo_unknown_images_are_of_classes_that_were_held_out():
     # Each class is unknown once a round, and a fifth of the others is left out.
     assert sum(len(unknown["msp"]) for _, unknown in found) == 5 * 160
     assert [len(known["msp"]) for known, _ in found] == [16] * 10
-    areas = [detection.auroc(k["mahalanobis"], u["mahalanobis"]) for k, u in found]
+    areas = [separation.auroc(k["mahalanobis"], u["mahalanobis"]) for k, u in found]
     assert min(areas) > 0.8
     with pytest.raises(ValueError, match="there are 3; expected 4 or more"):
         combination.turns(plan, recogniser.Described(rows), labels % 3, 3)
@@ -165,13 +165,13 @@ def test_every_measure_has_the_value_of_its_function():
     scores = random.normal(size=50) + is_known
     found = measures.measure(scores, is_known, right & is_known)
     known, unknown = scores[is_known], scores[~is_known]
-    assert found["auroc"] == detection.auroc(known, unknown)
-    assert found["fpr95"] == detection.false_positive_rate(known, unknown)
-    assert found["fpr95_openood"] == detection.false_positive_rate(-unknown, -known)
-    assert found["aupr_out"] == detection.average_precision(-unknown, -known)
-    assert found["aupr_in_trapezoid"] == detection.precision_area(known, unknown)
-    assert found["oscr"] == detection.oscr(known, right[is_known], unknown)
+    assert found["auroc"] == separation.auroc(known, unknown)
+    assert found["fpr95"] == separation.false_positive_rate(known, unknown)
+    assert found["fpr95_openood"] == separation.false_positive_rate(-unknown, -known)
+    assert found["aupr_out"] == separation.average_precision(-unknown, -known)
+    assert found["aupr_in_trapezoid"] == separation.precision_area(known, unknown)
+    assert found["oscr"] == separation.oscr(known, right[is_known], unknown)
     some = measures.measure(scores, is_known, right, np.arange(50) < 25)
-    expected = detection.auroc(known, scores[:25][~is_known[:25]])
+    expected = separation.auroc(known, scores[:25][~is_known[:25]])
     assert some["auroc"] == expected
     assert all(0 <= value <= 1 for value in found.values())

@@ -10,7 +10,7 @@ import numpy as np
 
 from unlir_jax.open_set import recogniser
 from unlir_jax.parts import logistic
-from unlir_jax.statistics import detection
+from unlir_jax.statistics import separation
 
 GAIN = 1e-3
 """Least rise of the AUROC for which one more score is taken."""
@@ -119,7 +119,7 @@ def choose(found: Sequence[Turn], names: Sequence[str]) -> Combination:
 
     def reached(chosen: tuple[str, ...]) -> np.ndarray:
         own = Combination(chosen, means, spreads, 0.0, {})
-        return np.asarray([detection.auroc(*map(own.combine, one)) for one in found])
+        return np.asarray([separation.auroc(*map(own.combine, one)) for one in found])
 
     alone = {name: reached((name,)) for name in names}
     chosen = (max(alone, key=lambda name: alone[name].mean()),)

@@ -4,43 +4,43 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from unlir_jax.statistics import detection
+from unlir_jax.statistics import separation
 
 Measure = Callable[[np.ndarray, np.ndarray, np.ndarray], float]
 
 MEASURES: Mapping[str, tuple[str, Measure]] = {
-    "auroc": ("AUROC", lambda known, right, unknown: detection.auroc(known, unknown)),
+    "auroc": ("AUROC", lambda known, right, unknown: separation.auroc(known, unknown)),
     "fpr95": (
         "FPR95, known as positive",
-        lambda known, right, unknown: detection.false_positive_rate(known, unknown),
+        lambda known, right, unknown: separation.false_positive_rate(known, unknown),
     ),
     "fpr95_openood": (
         "FPR95, unknown as positive",
-        lambda known, right, unknown: detection.false_positive_rate(-unknown, -known),
+        lambda known, right, unknown: separation.false_positive_rate(-unknown, -known),
     ),
     "aupr_in": (
         "Average precision of known",
-        lambda known, right, unknown: detection.average_precision(known, unknown),
+        lambda known, right, unknown: separation.average_precision(known, unknown),
     ),
     "aupr_out": (
         "Average precision of unknown",
-        lambda known, right, unknown: detection.average_precision(-unknown, -known),
+        lambda known, right, unknown: separation.average_precision(-unknown, -known),
     ),
     "aupr_in_trapezoid": (
         "Area under precision of known",
-        lambda known, right, unknown: detection.precision_area(known, unknown),
+        lambda known, right, unknown: separation.precision_area(known, unknown),
     ),
     "aupr_out_trapezoid": (
         "Area under precision of unknown",
-        lambda known, right, unknown: detection.precision_area(-unknown, -known),
+        lambda known, right, unknown: separation.precision_area(-unknown, -known),
     ),
     "oscr": (
         "OSCR",
-        lambda known, right, unknown: detection.oscr(known, right, unknown),
+        lambda known, right, unknown: separation.oscr(known, right, unknown),
     ),
     "ccr_at_fpr10": (
         "Known and right at 10 % of unknown",
-        lambda known, right, unknown: detection.correct_at(
+        lambda known, right, unknown: separation.correct_at(
             known, right, unknown, rate=0.1
         ),
     ),

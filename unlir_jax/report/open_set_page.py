@@ -10,7 +10,7 @@ import numpy as np
 from unlir_jax.core import extras
 from unlir_jax.core.document_types import Document
 from unlir_jax.report import html
-from unlir_jax.statistics import detection
+from unlir_jax.statistics import separation
 
 with extras.needed("report"):
     from matplotlib import figure as figures
@@ -112,9 +112,9 @@ def curves(split: Document) -> bytes:
             "linestyle": TURNS[index // len(LINES) % len(TURNS)],
         }
         every = np.ones(len(known), bool)
-        left.plot(*detection.correct_classification(known, every, unknown), **style)
+        left.plot(*separation.correct_classification(known, every, unknown), **style)
         right.plot(
-            *detection.correct_classification(known, correct, unknown),
+            *separation.correct_classification(known, correct, unknown),
             label=name,
             **style,
         )

@@ -67,8 +67,8 @@ def auroc(positive: Numbers, negative: Numbers) -> float:
         stochastically larger than the other*, 1947.
 
     Example:
-        >>> from unlir_jax.statistics import detection
-        >>> detection.auroc([0.9, 0.5], [0.5, 0.1])
+        >>> from unlir_jax.statistics import separation
+        >>> separation.auroc([0.9, 0.5], [0.5, 0.1])
         0.875
     """
     one, other = finite("positive", positive, (1,)), finite("negative", negative, (1,))
@@ -95,8 +95,8 @@ def average_precision(positive: Numbers, negative: Numbers) -> float:
         0.65 instead of 0.3.
 
     Example:
-        >>> from unlir_jax.statistics import detection
-        >>> detection.average_precision([1] * 3, [1] * 7)
+        >>> from unlir_jax.statistics import separation
+        >>> separation.average_precision([1] * 3, [1] * 7)
         0.3
     """
     precision, recall = _precision(curve(positive, negative))
@@ -120,8 +120,8 @@ def precision_area(positive: Numbers, negative: Numbers) -> float:
         NeurIPS 2022.
 
     Example:
-        >>> from unlir_jax.statistics import detection
-        >>> detection.precision_area([1] * 3, [1] * 7)
+        >>> from unlir_jax.statistics import separation
+        >>> separation.precision_area([1] * 3, [1] * 7)
         0.65
     """
     precision, recall = _precision(curve(positive, negative))
@@ -148,8 +148,8 @@ def false_positive_rate(
         ValueError: One side has no score or one that is not finite, or no such rate.
 
     Example:
-        >>> from unlir_jax.statistics import detection
-        >>> detection.false_positive_rate([4, 3, 1], [3, 2], rate=0.6)
+        >>> from unlir_jax.statistics import separation
+        >>> separation.false_positive_rate([4, 3, 1], [3, 2], rate=0.6)
         0.5
     """
     _check_rate(rate)
@@ -184,8 +184,8 @@ def oscr(known: Numbers, right: Flags, unknown: Numbers) -> float:
         by one depend on the order of the images.
 
     Example:
-        >>> from unlir_jax.statistics import detection
-        >>> detection.oscr([0.9, 0.5], [True, False], [0.5, 0.1])
+        >>> from unlir_jax.statistics import separation
+        >>> separation.oscr([0.9, 0.5], [True, False], [0.5, 0.1])
         0.5
     """
     rates = correct_classification(known, right, unknown)
@@ -241,8 +241,8 @@ def correct_at(known: Numbers, right: Flags, unknown: Numbers, *, rate: float) -
         0.1 times 30 counts as 3, not as the 3.0000000000000004 that is rounded up to 4.
 
     Example:
-        >>> from unlir_jax.statistics import detection
-        >>> detection.correct_at([0.9, 0.5], [True, True], [0.5, 0.1], rate=0.5)
+        >>> from unlir_jax.statistics import separation
+        >>> separation.correct_at([0.9, 0.5], [True, True], [0.5, 0.1], rate=0.5)
         0.5
     """
     _check_rate(rate)
