@@ -39,6 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--steps", type=int, default=20, help="default: %(default)s")
     add("--epsilon", type=float, default=2 / 255, help="in linf; default: 2 / 255")
     add("--samples", type=int, default=4, help="of SmoothGrad; default: %(default)s")
+    add("--explainers", default="", help="names, with commas; default: all")
     options = parser.parse_args(arguments)
     with np.load(options.network) as file:
         weights = {n.removeprefix("module."): jnp.asarray(file[n]) for n in file.files}
@@ -46,7 +47,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     images, labels = chosen(model, weights, options)
     key = jax.random.key(0)
     print("explainer", "attack", "class kept", "mean l2", *MEASURES, sep=" | ")
-    for name, (explain, surrogate) in explainers(model, options.samples).items():
+    made = explainers(model, options.samples)
+    for name in options.explainers.split(",") if options.explainers else made:
+        explain, surrogate = made[name]
         before = explain(weights, images, labels, key=key)
         rivals = competitors(model, explain, surrogate, options)
         for title, attack in rivals.items():
