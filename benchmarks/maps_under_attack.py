@@ -20,9 +20,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unlir_jax import attacks, saliency, split, statistics
+from unlir_jax import attacks, saliency, split
 from unlir_jax.attacks import norms
 from unlir_jax.metrics.sanity.displacement import displacement
+from unlir_jax.statistics import intervals
 
 MEAN = (0.485, 0.456, 0.406)
 DEVIATION = (0.229, 0.224, 0.225)
@@ -65,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def interval(values: np.ndarray) -> str:
-    found = statistics.intervals.bootstrap(values)
+    found = intervals.bootstrap(values)
     return f"{found.mean:.2f} ({found.low:.2f} to {found.high:.2f})"
 
 
