@@ -20,9 +20,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from unlir_jax import attacks, saliency, split, statistics
+from unlir_jax import attacks, saliency, split
 from unlir_jax.attacks import norms
 from unlir_jax.metrics.sanity.displacement import displacement
+from unlir_jax.statistics import intervals
 
 MEAN = (0.485, 0.456, 0.406)
 DEVIATION = (0.229, 0.224, 0.225)
@@ -39,6 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--steps", type=int, default=20, help="default: %(default)s")
     add("--epsilon", type=float, default=2 / 255, help="in linf; default: 2 / 255")
     add("--samples", type=int, default=4, help="of SmoothGrad; default: %(default)s")
+    add("--explainers", default="", help="names, with commas; default: all")
     options = parser.parse_args(arguments)
     with np.load(options.network) as file:
         weights = {n.removeprefix("module."): jnp.asarray(file[n]) for n in file.files}
@@ -46,7 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     images, labels = chosen(model, weights, options)
     key = jax.random.key(0)
     print("explainer", "attack", "class kept", "mean l2", *MEASURES, sep=" | ")
-    for name, (explain, surrogate) in explainers(model, options.samples).items():
+    made = explainers(model, options.samples)
+    for name in options.explainers.split(",") if options.explainers else made:
+        explain, surrogate = made[name]
         before = explain(weights, images, labels, key=key)
         rivals = competitors(model, explain, surrogate, options)
         for title, attack in rivals.items():
@@ -62,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def interval(values: np.ndarray) -> str:
-    found = statistics.intervals.bootstrap(values)
+    found = intervals.bootstrap(values)
     return f"{found.mean:.2f} ({found.low:.2f} to {found.high:.2f})"
 
 
