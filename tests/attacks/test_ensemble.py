@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiers
 from attack_worlds import SMALL, convolved, dense, flat, small
 
 from unlir_jax import attacks, split
@@ -153,7 +154,9 @@ def test_square_needs_no_gradient():
     helpers.refused("no gradient", attacks.fab(stepped), {}, images, labels)
 
 
-@pytest.mark.parametrize("size", [(12, 12), (19, 12), (3, 4)])
+@pytest.mark.parametrize(
+    ("size",), tiers.by_tier([((12, 12),), ((19, 12),), ((3, 4),)], 1)
+)
 def test_square_takes_images_of_any_side(size):
     """Tiles of the authors' code leave images of 12 or 19 pixels."""
     images = jnp.full((2, *size, 3), 0.5).at[..., 0].add(0.01).at[1].add(0.02)
@@ -166,6 +169,7 @@ def test_square_takes_images_of_any_side(size):
     np.testing.assert_allclose(alone, found[1:], atol=1e-6)
 
 
+@pytest.mark.exhaustive
 def test_fab_takes_starts_targets_and_levels(x64):
     weights, images, labels = (
         jax.tree.map(lambda leaf: jnp.asarray(leaf, float), each) if rank else each
@@ -195,7 +199,7 @@ def test_fab_takes_starts_targets_and_levels(x64):
 @pytest.mark.parametrize(
     ("norm", "count"),
     [
-        ("linf", 18),
+        pytest.param("linf", 18, marks=pytest.mark.exhaustive),
         pytest.param("linf", 200, marks=pytest.mark.exhaustive),
         pytest.param("l2", 200, marks=pytest.mark.exhaustive),
     ],

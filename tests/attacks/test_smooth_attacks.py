@@ -117,6 +117,7 @@ def test_the_steps_and_the_start_are_smooth_and_in_the_ball():
         assert (smooth < 0.7 * variation(changes[name])).all()
 
 
+@pytest.mark.exhaustive
 def test_smooth_changes_succeed_as_often_and_vary_less():
     weights, images, labels, _ = small()
     given = weights, images[:8], labels[:8]
