@@ -41,7 +41,7 @@ def softened(model: SplitModel, *, sharpness: float = 20.0) -> SplitModel:
         >>> model = split.from_functions(
         ...     lambda _, x: jax.nn.relu(x - 0.5), lambda _, x: x.mean((1, 2))
         ... )
-        >>> soft = saliency.softened(model, sharpness=10)
+        >>> soft = saliency.softened(model, sharpness=10.0)
         >>> image = jnp.full((1, 2, 2, 3), 0.5)
         >>> round(float(split.whole(soft)({}, image)[0, 0]), 4)  # log(2) / 10
         0.0693
