@@ -24,6 +24,7 @@ COMMANDS = (
     "explain",
     "serve",
     "parts",
+    "detect",
     "retrieve",
     "models",
     "methods",
@@ -34,7 +35,10 @@ COMMANDS = (
     "cache",
     "completion",
 )
-COMPILING = ("train", "evaluate", "explain", "serve", "parts", "retrieve", "adapters")
+COMPILING = (
+    *("train", "evaluate", "explain", "serve", "parts", "detect", "retrieve"),
+    "adapters",
+)
 """Commands whose programs are kept."""
 DEBUG = "UNLIR_TRACEBACK"
 OVERRIDE = "--config."

@@ -58,6 +58,10 @@ def run(arguments: argparse.Namespace) -> int:
         raise ValueError("--workdir is missing; expected a folder, or --dry-run.")
     mesh.join_processes()
     from unlir_jax.few_shot import settings as few_shots
+    from unlir_jax.weak_detection import settings as detectors
+
+    if settings.get("kind") == detectors.KIND:
+        return _detector(settings, arguments)
 
     if few_shots.kind(settings) == few_shots.KIND:
         return _few_shot(settings, arguments)
@@ -119,6 +123,30 @@ def _few_shot(settings: "ConfigDict", arguments: argparse.Namespace) -> int:
     if outcome.summary is not None:
         places = finished.named(config.to_dict(settings))
         _note(arguments, outcome.message, "Done before: ", places)
+    return console.DONE
+
+
+def _detector(settings: "ConfigDict", arguments: argparse.Namespace) -> int:
+    from unlir_jax.runtime import config, finished
+    from unlir_jax.weak_detection import learn, setup
+
+    if arguments.dry_run:
+        given = setup.prepare(settings)
+        console.say(config.text(settings))
+        console.say(
+            f"\n{len(given.classes)} classes, {len(given.regions.windows)} regions, "
+            f"maps of {given.eye.layer!r}"
+        )
+        return console.DONE
+    with options.progress(arguments) as progress:
+        outcome = learn.run(
+            settings, arguments.workdir, progress=progress, say=console.complain
+        )
+    if not arguments.quiet:
+        console.say(outcome.message)
+    if outcome.summary is not None:
+        places = finished.named(config.to_dict(settings))
+        _note(arguments, outcome.message, "Nothing to do: ", places)
     return console.DONE
 
 

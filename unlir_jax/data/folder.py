@@ -92,7 +92,7 @@ def folder(
     )
 
     notice = _warned(image_files.left_out(others, f"in {str(root)!r}"))
-    read = functools.partial(_read, root, pictures, labels, white_level)
+    read = functools.partial(read_example, root, pictures, labels, white_level)
     return Source(
         functools.partial(read, notes),
         len(pictures),
@@ -102,7 +102,7 @@ def folder(
         notes.kinds,
         notes.parts,
         notes.most,
-        functools.partial(_fingerprint, root, pictures, white_level, notes),
+        functools.partial(fingerprint, root, pictures, white_level, notes),
         file=lambda index: str(root / pictures[index]),
         masks="" if notes.masks is None else masks.described(notes.reading),
         reading=lambda kinds: functools.partial(read, narrowed(notes, kinds)),
@@ -118,7 +118,7 @@ def _warned(notice: str) -> tuple[str, ...]:
     return (notice,)
 
 
-def _read(
+def read_example(
     root: Path,
     pictures: list[str],
     labels: np.ndarray,
@@ -126,13 +126,14 @@ def _read(
     notes: Notes,
     index: int,
 ) -> Example:
+    """Read one image of a folder, and what is noted of it."""
     file = root / pictures[index]
     image, turned = preprocessing.read_turned(file, white_level=white_level)
     example: Example = {"image": image, "label": int(labels[index])}
     return example | noted(notes, index, image.size, file, turned)
 
 
-def _fingerprint(
+def fingerprint(
     root: Path,
     pictures: list[str],
     white_level: levels.WhiteLevel,
@@ -141,6 +142,7 @@ def _fingerprint(
     times: bool = True,
     annotations: Sequence[str] = (),
 ) -> str:
+    """Tell whether images of a folder, or their annotations, have changed."""
     known = b"" if white_level == levels.AUTO else f"{white_level}\n".encode()
     asked = narrowed(notes, annotations)
     if asked.boxes is not None:

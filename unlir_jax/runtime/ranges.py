@@ -106,6 +106,21 @@ RANGES: dict[str, Range] = {
     "known": Range(0, 1, above=True, below=True),
     "detectors.parts": Range(1, 10**5),
     "detectors.images": Range(1, 10**7),
+    # Settings of weakly supervised detection.
+    "image_size": Range(1, MOST_SIDE, zero="that of the network"),
+    "features.dimensions": Range(1, 10**5),
+    "features.images": Range(1, 10**7),
+    "windows.scales": Range(0, 1, above=True),
+    "windows.ratios": Range(0, above=True),
+    "windows.step": Range(0, 1, above=True),
+    "windows.context": Range(1),
+    "wsddn.temperature": Range(0, above=True),
+    "wsddn.regulariser": Range(0),
+    "oicr.stages": Range(1, 100),
+    "oicr.foreground": Range(0, 1),
+    "oicr.background": Range(0, 1),
+    "oicr.first": Range(0),
+    "suppression": Range(0, 1),
 }
 """Of settings that stand in any config, by their whole name."""
 

@@ -1,0 +1,44 @@
+r"""Learn to find objects from the classes of images alone, with WSDDN and OICR.
+
+    unlir train --config configs/weak_detection.py:backbone=mobilenet_v2 \
+        --config.data.path=DIR --config.model.weights=FILE --workdir runs/detector
+    unlir detect photo.jpg --model runs/detector --output found
+
+DIR has images and `boxes.csv` with the columns path, split, class, x0, y0, x1 and y1, a
+row for each object. Training reads the classes of an image and no box; boxes of the
+split `test` are for testing. Without `data.path` there are 1,000 synthetic scenes of
+one to three animals, and 300 to test with.
+
+The network is frozen. Windows of several sizes are described by maps of one of its
+layers; `--config.method=wsddn` leaves the refinements out, and `cam` draws boxes around
+class maps, as a control.
+
+Arguments: `backbone`, a name of `unlir models`; `method`, oicr, wsddn or cam.
+
+Follows Bilen and Vedaldi, *Weakly supervised deep detection networks*, CVPR 2016, and
+Tang et al., *Multiple instance detection network with online instance classifier
+refinement*, CVPR 2017, on kept features in place of a network that is trained.
+
+Expected: docs/results/detection.md has the figures on synthetic scenes. No figures are
+published for frozen features.
+
+Time: docs/results/detection.md has the minutes on two CPU cores.
+"""
+
+from unlir_jax.runtime import config
+from unlir_jax.weak_detection import settings
+
+
+def get_config(argument=""):
+    """Give the settings."""
+    given = config.parse_arguments(argument, backbone="mobilenet_v2", method="oicr")
+    found = settings.weak_detection()
+    found.model.name = given.backbone
+    found.method = given.method
+    return found
+
+
+def get_variants(argument=""):
+    """Name three seeds."""
+    del argument
+    return {f"seed={seed}": {"seed": seed} for seed in range(3)}

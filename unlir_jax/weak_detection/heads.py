@@ -1,0 +1,110 @@
+"""What learns: the layers of WSDDN and OICR, their loss, and their scores."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Bool, Float
+
+from unlir_jax.core.document_types import Document
+from unlir_jax.detection import oicr, wsddn
+from unlir_jax.types import Array, PyTree, RandomKey
+from unlir_jax.weak_detection.regions import Regions
+
+Maps = Float[Array, "batch rows columns dimensions"]
+Present = Bool[Array, "batch classes"]
+
+
+class Heads(NamedTuple):
+    """Hold a detector's functions.
+
+    Attributes:
+        initial: `key -> variables`.
+        losses: `(variables, maps, present) -> {name: scalar}`; the sum is minimised.
+        scores: `(variables, maps) -> [regions, classes]`, of one image.
+    """
+
+    initial: Callable[[RandomKey], PyTree]
+    losses: Callable[[PyTree, Maps, Present], dict[str, jax.Array]]
+    scores: Callable[[PyTree, Array], jax.Array]
+
+
+def make(
+    settings: Document,
+    regions: Regions,
+    filters: int,
+    classes: int,
+    *,
+    everywhere: bool,
+) -> Heads:
+    """Build a detector on descriptions of regions.
+
+    Args:
+        settings: See `settings.weak_detection`.
+        regions: Regions of all images.
+        filters: Length of the description of a region.
+        classes: Number of classes.
+        everywhere: Whether some class is in all training images. Labels then do not
+            tell it from the background, so the corners of images stand for images
+            without it. The classification needs its further output for that.
+    """
+    own = settings["wsddn"]
+    background = own["background"] or everywhere
+    refined = settings["method"] == "oicr"
+    overlaps = jnp.asarray(regions.overlaps)
+
+    def initial(key: RandomKey) -> PyTree:
+        keys = jax.random.split(key)
+        first = wsddn.initial(keys[0], filters, classes + background)
+        if not refined:
+            return {"wsddn": first}
+        stages = settings["oicr"]["stages"]
+        return {
+            "wsddn": first,
+            "oicr": oicr.initial(keys[1], filters, classes, stages=stages),
+        }
+
+    def first_scores(
+        variables: PyTree, described: Array, exist: Array | None = None
+    ) -> jax.Array:
+        found = wsddn.region_scores(
+            variables["wsddn"], described, exist, temperature=own["temperature"]
+        )
+        return found[:, :classes]
+
+    def of_image(variables: PyTree, maps: Array, present: Array) -> dict[str, Array]:
+        described = regions.describe(maps)
+        scores = first_scores(variables, described)
+        found = {"wsddn": wsddn.image_loss(scores, present)}
+        if everywhere:
+            corners = first_scores(variables, described, jnp.asarray(regions.corners))
+            found["corners"] = wsddn.image_loss(corners, jnp.zeros_like(present))
+        if own["regulariser"]:
+            pulled = wsddn.spatial_regulariser(described, scores, present, overlaps)
+            found["regulariser"] = own["regulariser"] * pulled
+        if refined:
+            stages = oicr.losses(
+                oicr.stage_logits(variables["oicr"], described),
+                scores,
+                present,
+                overlaps,
+                foreground=settings["oicr"]["foreground"],
+                background=settings["oicr"]["background"],
+                exclusive=settings["oicr"]["exclusive"],
+            )
+            factors = jnp.ones(len(stages)).at[0].set(settings["oicr"]["first"])
+            found["oicr"] = jnp.sum(factors * stages)
+        return found
+
+    def losses(variables: PyTree, maps: Maps, present: Present) -> dict[str, jax.Array]:
+        each = jax.vmap(of_image, (None, 0, 0))(variables, maps, present)
+        return {name: jnp.mean(values) for name, values in each.items()}
+
+    def scores(variables: PyTree, maps: Array) -> jax.Array:
+        described = regions.describe(maps)
+        if refined:
+            return oicr.mean_scores(oicr.stage_logits(variables["oicr"], described))
+        return first_scores(variables, described)
+
+    return Heads(initial, losses, scores)

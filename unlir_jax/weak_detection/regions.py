@@ -1,0 +1,87 @@
+"""Regions that all images share, and how maps describe them."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from unlir_jax import detection
+from unlir_jax.core.document_types import Document
+from unlir_jax.types import Array
+
+SIDE = 1000
+"""Height and width of the frame in which regions are places."""
+
+Describe = Callable[[Float[Array, "rows columns dimensions"]], jax.Array]
+
+
+class Regions(NamedTuple):
+    """Hold the regions of an image that is stretched to a square.
+
+    Attributes:
+        windows: `[regions, 4]` in a frame of `SIDE` by `SIDE`.
+        overlaps: Overlap of all pairs, `[regions, regions]`.
+        corners: Which ones are small and lie in a corner, bool `[regions]`.
+        describe: `maps -> [regions, filters]`, of one image.
+    """
+
+    windows: np.ndarray
+    overlaps: np.ndarray
+    corners: np.ndarray
+    describe: Describe
+
+
+def make(settings: Document) -> Regions:
+    """Lay windows over the square, see the group `windows` of the settings.
+
+    Raises:
+        ValueError: A setting out of its range.
+    """
+    context = settings["context"]
+    if not context >= 1:
+        raise ValueError(f"`windows.context`={context}; expected 1 or more.")
+    windows = detection.dense_windows(
+        (SIDE, SIDE),
+        scales=tuple(settings["scales"]),
+        ratios=tuple(settings["ratios"]),
+        step=settings["step"],
+    )
+    overlaps = np.asarray(detection.overlaps(windows, windows))
+    return Regions(windows, overlaps, _corners(windows), _describer(windows, context))
+
+
+def _corners(windows: np.ndarray) -> np.ndarray:
+    """Find the windows in a corner whose sides are below half of the square."""
+    at_start, at_end = windows[:, :2] <= 0, windows[:, 2:] >= SIDE
+    small = (windows[:, 2:] - windows[:, :2] < SIDE / 2).all(1)
+    return (at_start | at_end).all(1) & small
+
+
+def _describer(windows: np.ndarray, context: float) -> Describe:
+    """Describe a region by its mean, and by how its surroundings differ from it."""
+    sides = windows[:, 2:] - windows[:, :2]
+    margin = (context - 1) / 2 * sides
+    grown = np.concatenate([windows[:, :2] - margin, windows[:, 2:] + margin], axis=1)
+    grown = np.clip(grown, 0, SIDE).astype(np.float32)
+    area = np.prod(sides, axis=1)[:, None]
+    whole = np.prod(grown[:, 2:] - grown[:, :2], axis=1)[:, None]
+    # A window over the whole square has no surroundings.
+    ring = np.maximum(whole - area, 0)
+    divisor = np.where(ring > 0, ring, 1)
+
+    def mean(maps: Array, boxes: np.ndarray) -> jax.Array:
+        found = detection.region_features(maps, boxes, (SIDE, SIDE))
+        return found.reshape(len(boxes), -1)
+
+    def describe(maps: Array) -> jax.Array:
+        inside = mean(maps, windows)
+        if context == 1:
+            return inside
+        around = (mean(maps, grown) * whole - inside * area) / divisor
+        apart = jnp.where(jnp.asarray(ring) > 0, inside - around, 0)
+        return jnp.concatenate([inside, apart], axis=1)
+
+    return describe

@@ -1,0 +1,81 @@
+"""Every setting of a weakly supervised detector; configs change some of them."""
+
+from typing import cast
+
+from ml_collections import ConfigDict
+
+from unlir_jax.training import defaults
+
+KIND = "weak_detection"
+METHODS = ("oicr", "wsddn", "cam")
+
+
+def weak_detection() -> ConfigDict:
+    """Give the settings, for a config file to fill in."""
+    whole = defaults.training()
+    return ConfigDict(
+        {
+            "kind": KIND,
+            # Seed of weights, of the order of images, and of synthetic scenes.
+            "seed": 0,
+            # oicr: wsddn and its refinements; wsddn; cam: boxes around class maps.
+            "method": "oicr",
+            "data": {
+                # A folder with boxes.csv; "": synthetic scenes.
+                "path": cast(ConfigDict, whole.data).get_ref("path"),
+                "train": "train",
+                "test": "test",
+                # stored or seen, see `data.objects.object_folder`.
+                "frame": "stored",
+                "white_level": "auto",
+                # Of synthetic scenes.
+                "scenes": {"train": 1000, "test": 300, "image_size": 96, "classes": 4},
+                # Which change of files is refused on resuming: times or sizes.
+                "compare": "times",
+            },
+            "model": {
+                "name": "mobilenet_v2",
+                "weights": cast(ConfigDict, whole.model).get_ref("weights"),
+                "weights_key": "",
+                # Path of the module whose maps describe regions; "": of the last stage
+                # but one.
+                "layer": "",
+            },
+            # Images are stretched to a square of this side; 0: that of the network.
+            "image_size": 0,
+            # Whitened directions of the maps, fitted to so many training images.
+            "features": {"dimensions": 128, "images": 200},
+            # Regions, see `detection.dense_windows`; and how much larger the context is
+            # whose difference to a region describes it too, 1 for none.
+            "windows": {
+                "scales": (0.25, 0.35, 0.45, 0.6, 0.8),
+                "ratios": (0.67, 1.0, 1.5),
+                "step": 0.2,
+                "context": 1.5,
+            },
+            "wsddn": {
+                # Divisor of the logits over regions.
+                "temperature": 2.0,
+                # Whether regions may be of no class, as a further output.
+                "background": True,
+                # Weight of the spatial regulariser; the authors have 1e-4.
+                "regulariser": 0.0,
+            },
+            "oicr": {
+                "stages": 3,
+                "foreground": 0.5,
+                "background": 0.1,
+                # Whether the best box of a class is taken from the other classes.
+                "exclusive": True,
+                # Factor of the first loss.
+                "first": 3.0,
+            },
+            "batch_size": 16,
+            "steps": 1500,
+            "optimizer": {"learning_rate": 1e-2, "weight_decay": 1e-4},
+            # Largest overlap of two boxes of a class.
+            "suppression": 0.3,
+            # Images drawn with their boxes.
+            "gallery": 12,
+        }
+    )

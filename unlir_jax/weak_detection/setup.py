@@ -1,0 +1,152 @@
+"""Setup of a weakly supervised detector: data, network, regions and heads."""
+
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from unlir_jax.core import choices
+from unlir_jax.core.document_types import Record
+from unlir_jax.data import objects
+from unlir_jax.data.objects import ObjectImages
+from unlir_jax.models import pretrained
+from unlir_jax.runtime import config, ranges
+from unlir_jax.runtime.config import Settings
+from unlir_jax.types import PyTree, RandomKey
+from unlir_jax.weak_detection import class_maps, descriptions, heads, regions
+from unlir_jax.weak_detection.settings import METHODS
+
+
+class DetectionData(NamedTuple):
+    """Hold the images of a training, and of a test or None."""
+
+    train: ObjectImages
+    test: ObjectImages | None
+
+
+class DetectionSetup(NamedTuple):
+    """Hold what a detector is made of, before anything is computed.
+
+    Attributes:
+        settings: See `settings.weak_detection`, as a dictionary.
+        network: Frozen.
+        eye: What it sees of images.
+        data: Images; None where a trained detector is used.
+        classes: Names of the classes.
+        everywhere: Whether some class is in all training images.
+        regions: Regions of all images.
+    """
+
+    settings: Record
+    network: pretrained.Pretrained
+    eye: descriptions.Eye
+    data: DetectionData | None
+    classes: tuple[str, ...]
+    everywhere: bool
+    regions: regions.Regions
+
+    @property
+    def dimensions(self) -> int:
+        """Count the whitened directions that the settings ask for."""
+        return self.settings["features"]["dimensions"]
+
+    def heads(self, dimensions: int) -> heads.Heads | None:
+        """Build the heads, None for class maps, which have none."""
+        if self.settings["method"] == "cam":
+            return None
+        shape = jax.ShapeDtypeStruct((1, 1, dimensions), np.float32)
+        filters = jax.eval_shape(self.regions.describe, shape).shape[1]
+        return heads.make(
+            self.settings,
+            self.regions,
+            filters,
+            len(self.classes),
+            everywhere=self.everywhere,
+        )
+
+    def initial(self, key: RandomKey, dimensions: int) -> PyTree:
+        """Draw what will be learned."""
+        made = self.heads(dimensions)
+        if made is None:
+            return class_maps.initial(key, dimensions, len(self.classes))
+        return made.initial(key)
+
+
+def prepare(settings: Settings) -> DetectionSetup:
+    """Open the data and the network, and refuse what makes no sense.
+
+    Raises:
+        ValueError: A setting that makes no sense; the sentence says what would.
+    """
+    check(settings)
+    data = _data(settings)
+    present = data.train.present
+    if not present.any():
+        raise ValueError("No training image has an object; expected some.")
+    every = bool(present.all(0).any())
+    return assemble(settings, data, data.train.images.classes, every)
+
+
+def check(settings: Settings) -> None:
+    """Refuse settings that make no sense whatever the data are.
+
+    Raises:
+        ValueError: Names the setting, its value and what is expected.
+    """
+    ranges.check(settings)
+    choices.pick(
+        settings.method, METHODS, f"`method`={settings.method!r} is no detector"
+    )
+    stages = settings.oicr
+    if not 0 <= stages.background <= stages.foreground <= 1:
+        raise ValueError(
+            f"`oicr.background`={stages.background} and `oicr.foreground`="
+            f"{stages.foreground}; expected 0 <= background <= foreground <= 1."
+        )
+
+
+def assemble(
+    settings: Settings,
+    data: DetectionData | None,
+    classes: tuple[str, ...],
+    everywhere: bool,
+) -> DetectionSetup:
+    """Load the network, and lay the regions."""
+    model = settings.model
+    network = pretrained.load(
+        model.name,
+        model.weights,
+        weights_key=model.weights_key,
+        image_size=pretrained.made_for(model.name, settings.image_size),
+        trunk_only=True,
+    )
+    plain = config.to_dict(settings)
+    return DetectionSetup(
+        plain,
+        network,
+        descriptions.eye(network, model.layer, settings.image_size),
+        data,
+        tuple(classes),
+        everywhere,
+        regions.make(plain["windows"]),
+    )
+
+
+def _data(settings: Settings) -> DetectionData:
+    given = settings.data
+    if not given.path:
+        own = given.scenes
+        sides = own.image_size, own.classes
+        train, test = (
+            objects.scenes(split, own[split], image_size=sides[0], classes=sides[1])
+            for split in ("train", "test")
+        )
+        return DetectionData(train, test)
+    how = {"frame": given.frame, "white_level": given.white_level}
+    train = objects.object_folder(given.path, given.train, **how)
+    if not given.test:
+        return DetectionData(train, None)
+    test = objects.object_folder(given.path, given.test, **how)
+    # Boxes of a test are looked at before hours of work, those of training never.
+    objects.boxes(test, range(test.images.size))
+    return DetectionData(train, test)
