@@ -39,7 +39,7 @@ def detect(
     layer = variables["classifier"]
     found = []
     for maps, size in zip(cells, sizes, strict=True):
-        logits = np.asarray(wsddn.apply(layer, maps.mean((0, 1))[None]))[0]
+        logits = maps.mean((0, 1)) @ np.asarray(layer["kernel"]) + layer["bias"]
         class_maps = np.moveaxis(maps @ np.asarray(layer["kernel"]), -1, 0)
         frame = (int(size[1]), int(size[0]))
         given = detection.boxes_of_maps(class_maps, frame, most=MOST)

@@ -4,7 +4,7 @@ import io
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -49,7 +49,7 @@ def write(path: Path, found: Detector) -> None:
     files.write_bytes(path, stream.getvalue())
 
 
-def flat(variables: PyTree) -> dict[str, np.ndarray]:
+def flat(variables: PyTree) -> dict[str, Any]:
     """Name the arrays of a detector by their paths."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(variables)
     return {

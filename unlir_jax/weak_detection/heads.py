@@ -48,7 +48,15 @@ def make(
         everywhere: Whether some class is in all training images. Labels then do not
             tell it from the background, so the corners of images stand for images
             without it. The classification needs its further output for that.
+
+    Raises:
+        ValueError: It is, and no window is small enough to lie in a corner.
     """
+    if everywhere and not regions.corners.any():
+        raise ValueError(
+            "Some class is in all training images, but no window is smaller than half "
+            "of an image; expected a value below 0.5 among `windows.scales`."
+        )
     own = settings["wsddn"]
     background = own["background"] or everywhere
     refined = settings["method"] == "oicr"

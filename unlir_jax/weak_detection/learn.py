@@ -5,7 +5,6 @@ hundred steps, so that a killed run resumes there.
 """
 
 import functools
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -175,8 +174,7 @@ def _learn(job: Job) -> Record:
         files.write_text(job.folder / workdir.SUMMARY, files.to_json(summary))
         state_file.remove(job.folder)
     job.progress("done", 1.0)
-    # As the file says it: what is no number is null there.
-    return json.loads(files.to_json(summary))
+    return summary
 
 
 def _described(

@@ -14,6 +14,8 @@ from unlir_jax.types import Array
 
 SIDE = 1000
 """Height and width of the frame in which regions are places."""
+FACTOR = 3.0
+"""Brings descriptions to the order of 1, for rates of learning."""
 
 Describe = Callable[[Float[Array, "rows columns dimensions"]], jax.Array]
 
@@ -61,16 +63,21 @@ def _corners(windows: np.ndarray) -> np.ndarray:
 
 
 def _describer(windows: np.ndarray, context: float) -> Describe:
-    """Describe a region by its mean, and by how its surroundings differ from it."""
+    """Describe a region by how it differs from its surroundings, as a t-statistic.
+
+    The difference of means times the root of the area is largest for the box that
+    holds all of an object and nothing else. A part of the object has it around, and a
+    larger box thins it out.
+    """
     sides = windows[:, 2:] - windows[:, :2]
     margin = (context - 1) / 2 * sides
     grown = np.concatenate([windows[:, :2] - margin, windows[:, 2:] + margin], axis=1)
     grown = np.clip(grown, 0, SIDE).astype(np.float32)
     area = np.prod(sides, axis=1)[:, None]
     whole = np.prod(grown[:, 2:] - grown[:, :2], axis=1)[:, None]
-    # A window over the whole square has no surroundings.
     ring = np.maximum(whole - area, 0)
     divisor = np.where(ring > 0, ring, 1)
+    weight = FACTOR * np.sqrt(area) / SIDE
 
     def mean(maps: Array, boxes: np.ndarray) -> jax.Array:
         found = detection.region_features(maps, boxes, (SIDE, SIDE))
@@ -78,10 +85,8 @@ def _describer(windows: np.ndarray, context: float) -> Describe:
 
     def describe(maps: Array) -> jax.Array:
         inside = mean(maps, windows)
-        if context == 1:
-            return inside
+        # Without surroundings it is compared with the mean of all cells, which is 0.
         around = (mean(maps, grown) * whole - inside * area) / divisor
-        apart = jnp.where(jnp.asarray(ring) > 0, inside - around, 0)
-        return jnp.concatenate([inside, apart], axis=1)
+        return weight * (inside - jnp.where(jnp.asarray(ring) > 0, around, 0))
 
     return describe

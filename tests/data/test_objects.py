@@ -1,0 +1,98 @@
+"""Folders with a table of boxes, and synthetic scenes, as images with objects."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from unlir_jax.data import objects, synthetic_scenes
+
+HEAD = "path,split,class,x0,y0,x1,y1"
+ROWS = (
+    "a.png,train,cat,0,0,10,5",
+    "a.png,train,dog,4,2,20,16",
+    "b.png,train,,,,,",
+    "c.png,test,dog,1,1,3,4",
+)
+
+
+def folder(root, rows=ROWS, head=HEAD):
+    for name in ("a", "b", "c"):
+        Image.new("RGB", (20, 16), "red").save(root / f"{name}.png")
+    (root / "boxes.csv").write_text("\n".join((head, *rows)) + "\n")
+    return root
+
+
+def test_a_table_says_which_classes_an_image_has_and_where(tmp_path):
+    train = objects.object_folder(folder(tmp_path), "train")
+    assert train.images.classes == ("cat", "dog")
+    assert train.present.tolist() == [[True, True], [False, False]]
+    assert [own.tolist() for own in train.labels] == [[0, 1], []]
+    assert train.images.labels.tolist() == [0, -1]
+    found = objects.boxes(train, [0, 1])
+    assert found[0].tolist() == [[0, 0, 10, 5], [4, 2, 20, 16]]
+    assert found[1].shape == (0, 4)
+    test = objects.object_folder(tmp_path, "test")
+    # A class is counted as in training, whatever the test has.
+    assert test.labels[0].tolist() == [1] and test.images.name(0) == "c.png"
+
+
+def test_boxes_turn_with_a_photo(tmp_path):
+    folder(tmp_path)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (20, 16)).save(tmp_path / "a.jpg", exif=exif)
+    row = "a.jpg,train,cat,0,0,10,5"
+    folder(tmp_path, (row,))
+    (found,) = objects.boxes(objects.object_folder(tmp_path, "train"), [0])
+    # The stored left edge is the upper edge of the photo as it is seen.
+    assert found.tolist() == [[11, 0, 16, 10]]
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        (("d.png,train,cat,0,0,1,1",), "names 'd.png', which is not in the folder"),
+        (("a.png,train,cat,5,5,4,9",), "add x0 and y0 to a width and a height"),
+        (("a.png,train,cat,,,,",), "has a part of an object"),
+        (("a.png,train,cat,0,0,x,1",), "x1='x'; expected a number"),
+        ((*ROWS, "c.png,train,dog,1,1,2,2"), "expected one split"),
+        ((*ROWS, "c.png,test,cow,1,1,2,2"), "Class 'cow' of .* has no training image"),
+        (("a.png,test,cat,0,0,1,1",), "`split`='train' is not in table"),
+        (("a.png,train,,,,,",), "names no class"),
+        ((), "has no rows"),
+        (("../a.png,train,cat,0,0,1,1",), "relative to the folder"),
+    ],
+)
+def test_a_table_that_contradicts_itself_is_refused(tmp_path, rows, said):
+    with pytest.raises(ValueError, match=said):
+        objects.object_folder(folder(tmp_path, rows), "train")
+
+
+def test_a_box_outside_of_its_picture_is_refused_when_boxes_are_read(tmp_path):
+    folder(tmp_path, ("a.png,train,cat,0,0,40,10",))
+    train = objects.object_folder(tmp_path, "train")
+    with pytest.raises(ValueError, match="the box 0, 0, 40, 10; expected a box in it"):
+        objects.boxes(train, [0])
+
+
+def test_a_table_without_a_column_or_a_folder_without_a_table_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="has no boxes.csv; expected a table"):
+        objects.object_folder(tmp_path, "train")
+    folder(tmp_path, head="path,split,class,x,y,w,h")
+    with pytest.raises(ValueError, match="lacks x0, y0, x1, y1; expected the columns"):
+        objects.object_folder(tmp_path, "train")
+    folder(tmp_path)
+    with pytest.raises(ValueError, match="`split`='validation' is not in table"):
+        objects.object_folder(tmp_path, "validation")
+
+
+def test_scenes_are_what_is_drawn():
+    found = objects.scenes("test", 3, image_size=48, classes=3)
+    for place in range(3):
+        scene = synthetic_scenes.draw_scene("test", place, image_size=48, classes=3)
+        read = found.images.read(place)
+        np.testing.assert_array_equal(read["image"], scene.image)
+        np.testing.assert_array_equal(read["boxes"], scene.boxes)
+        assert found.labels[place].tolist() == scene.labels.tolist()
+    with pytest.raises(ValueError, match="`size`=0"):
+        objects.scenes("test", 0)

@@ -1,0 +1,89 @@
+"""Descriptions of regions by closed forms, and the losses of the heads."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from unlir_jax.detection import oicr, wsddn
+from unlir_jax.weak_detection import heads, regions, settings
+
+WINDOWS = {"scales": (0.5, 1.0), "ratios": (1.0,), "step": 1.0, "context": 2.0}
+
+
+def made(method="oicr", everywhere=False, scales=(0.5, 1.0), **own):
+    given = settings.weak_detection().to_dict()
+    given["method"] = method
+    given["wsddn"] |= own
+    found = regions.make(WINDOWS | {"scales": scales})
+    return heads.make(given, found, 1, 3, everywhere=everywhere), found
+
+
+def test_a_region_is_described_by_how_it_differs_from_its_surroundings():
+    found = regions.make(WINDOWS)
+    assert found.windows.tolist()[0] == [0, 0, 500, 500]
+    maps = np.zeros((4, 4, 1), np.float32)
+    maps[:2, :2] = 1
+    described = np.asarray(found.describe(maps))
+    # The first window has ones inside and zeros around it, and half of the side.
+    np.testing.assert_allclose(described[0], [3 * 0.5], atol=1e-6)
+    # The second one has zeros inside. Its context is 250 to 1000 by 0 to 750, of which
+    # 250 by 500 are ones.
+    share = 250 * 500 / (750 * 750 - 500 * 500)
+    np.testing.assert_allclose(described[1], [-3 * 0.5 * share], atol=1e-6)
+    # The whole square has no surroundings.
+    np.testing.assert_allclose(described[-1], [3 * 0.25], atol=1e-6)
+
+
+def test_small_windows_in_corners_are_found():
+    found = regions.make(WINDOWS | {"scales": (0.4, 0.6)})
+    chosen = found.windows[found.corners]
+    assert len(chosen) == 4
+    sides = chosen[:, 2:] - chosen[:, :2]
+    np.testing.assert_allclose(sides, 400, atol=1e-3)
+
+
+def test_losses_are_those_of_wsddn_and_oicr():
+    given, found = made(background=False)
+    variables = given.initial(jax.random.key(0))
+    maps = jax.random.normal(jax.random.key(1), (2, 4, 4, 1))
+    present = np.asarray([[True, False, True], [False, False, False]])
+    told = given.losses(variables, maps, present)
+    first, later = [], []
+    for one, there in zip(maps, present, strict=True):
+        described = found.describe(one)
+        scores = wsddn.region_scores(variables["wsddn"], described)
+        first.append(wsddn.image_loss(scores, there))
+        stages = oicr.losses(
+            oicr.stage_logits(variables["oicr"], described),
+            scores,
+            there,
+            found.overlaps,
+            background=0.1,
+            exclusive=True,
+        )
+        later.append(3 * stages[0] + stages[1] + stages[2])
+    np.testing.assert_allclose(told["wsddn"], np.mean(first), rtol=1e-5)
+    np.testing.assert_allclose(told["oicr"], np.mean(later), rtol=1e-5)
+
+
+def test_a_class_that_is_everywhere_is_told_from_the_corners():
+    given, found = made("wsddn", everywhere=True, scales=(0.4, 0.8))
+    variables = given.initial(jax.random.key(0))
+    maps = jnp.zeros((1, 4, 4, 1))
+    told = given.losses(variables, maps, np.ones((1, 3), bool))
+    assert set(told) == {"wsddn", "corners"}
+    # Without any evidence each of four outputs has a quarter.
+    np.testing.assert_allclose(told["corners"], -np.log(0.75), rtol=1e-3)
+    np.testing.assert_allclose(told["wsddn"], -np.log(0.25), rtol=1e-3)
+    assert given.scores(variables, maps[0]).shape == (len(found.windows), 3)
+
+
+def test_a_class_that_is_everywhere_needs_small_windows():
+    with pytest.raises(ValueError, match="expected a value below 0.5 among"):
+        made("wsddn", everywhere=True)
+
+
+def test_a_context_below_one_is_refused():
+    with pytest.raises(ValueError, match="`windows.context`=0.5; expected 1 or more"):
+        regions.make(WINDOWS | {"context": 0.5})
