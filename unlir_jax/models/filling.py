@@ -122,6 +122,10 @@ def read(wanted: Wanted) -> Begun:
 def _read(wanted: Wanted, file: WeightFile, path: Path) -> Begun:
     name, network = _sized(zoo.find(wanted.name), wanted.image_size)
     _check_positions(wanted.positions, name, network)
+    if (relative := network.relative(file.arrays.shapes)) and wanted.name:
+        # From here on it is as if the relative had been asked for.
+        wanted = wanted._replace(name=relative)
+        name, network = _sized(zoo.find(relative), wanted.image_size)
     contents = network.spelt(file.arrays)
     source, seed = str(wanted.weights or path), wanted.seed
     if wanted.weights is None and network.package:
