@@ -321,7 +321,5 @@ for _depth, _cifar, _paper in (
     _thirds, _name = ((_depth - 2) // 6,) * 3, f"cifar_resnet{_depth}"
     _option_a = f"{_name}_option_a"
     _tell = functools.partial(_relative, _option_a)
-    backbone.register(
-        _name, _cifar_network(Basic, _thirds, 16, _cifar, relative=_tell)
-    )
+    backbone.register(_name, _cifar_network(Basic, _thirds, 16, _cifar, relative=_tell))
     backbone.register(_option_a, _padded(_thirds, _paper))

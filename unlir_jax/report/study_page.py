@@ -26,7 +26,7 @@ TITLES = {
     "loss/gradient_gini": "Gini index of the input gradient",
     "logit/alignment": "Alignment of image and gradient of the predicted logit",
     "apgd/robust_accuracy": "Accuracy under APGD",
-    "boundary_projection/least_distance": "Distance to an error, by boundary projection",
+    "boundary_projection/least_distance": "Least distance by boundary projection",
 }
 FRACTIONS = ("network/accuracy", "apgd/robust_accuracy")
 FACTS = (

@@ -87,7 +87,7 @@ def _attacked(
         changed = run(variables, images, labels, key=key)
         deceived = tell(variables, images, changed, labels)["success"]
         standing[norm] &= ~deceived
-        yield budget.cell, standing[norm]
+        yield budget.cell, standing[norm].astype(jnp.float32)
     if given.distance_steps:
         steps = given.distance_steps
         walk = attacks.boundary_projection(network.model, steps=steps, quantise=False)
