@@ -22,16 +22,27 @@ SLOPE = RANDOM.normal(size=(SIZE, SIZE, 3)).astype(np.float32)
 SLOPE -= SLOPE.mean()
 
 
+def head(variables, maps):
+    score = jnp.sum(maps * variables["slope"][None], axis=(1, 2, 3))
+    return jnp.stack([score, -score], axis=1)
+
+
+# One model, so that its programs are compiled once.
+MODEL = split.from_functions(lambda variables, images: images, head)
+
+
 def linear(scale=1.0):
-    """Make a network whose logits are <x, w> and -<x, w>."""
-
-    def head(variables, maps):
-        score = jnp.sum(maps * variables["slope"][None], axis=(1, 2, 3))
-        return jnp.stack([score, -score], axis=1)
-
-    model = split.from_functions(lambda variables, images: images, head)
+    """Give a network whose logits are <x, w> and -<x, w>."""
     variables = {"slope": jnp.asarray(scale * SLOPE)}
-    return unlir_jax.wrap(model, variables, image_size=SIZE)
+    return unlir_jax.wrap(MODEL, variables, image_size=SIZE)
+
+
+def attacked(network, data, linf=(), l2=()):
+    settings = config.load(f"{CONFIG}:arms=none,given=a+b").robustness
+    settings.linf, settings.l2 = linf, l2
+    settings.steps, settings.distance_steps = 5, 40
+    source = arrays.npz(str(data[0]), "test")
+    return resistance.measure(network, source, PLACES, FRAME, settings, 0)
 
 
 @pytest.fixture(scope="module")
@@ -60,9 +71,12 @@ def test_alignment_of_a_linear_network_is_the_distance_to_its_boundary(data):
         given = linear(scale), source, PLACES, FRAME
         found = measures.alignment(*given)
         np.testing.assert_allclose(found, expected(images), rtol=1e-4)
-    settings = config.load(f"{CONFIG}:arms=none,given=a+b").robustness
-    settings.linf, settings.l2 = (), (0.9 * expected(images).min(), 10.0)
-    told = resistance.measure(linear(), source, PLACES, FRAME, settings, 0)
+
+
+@pytest.mark.exhaustive
+def test_attacks_find_the_boundary_of_a_linear_network(data):
+    images = data[1]
+    told = attacked(linear(), data, l2=(0.9 * expected(images).min(), 5.0))
     nearest = told.pop("boundary_projection/least_distance")
     np.testing.assert_allclose(nearest, expected(images), rtol=0.02)
     small, large = told.values()
@@ -77,11 +91,9 @@ def test_a_gradient_of_zeros_has_the_alignment_0():
     np.testing.assert_allclose(found, [0, np.sqrt(12)], rtol=1e-6)
 
 
+@pytest.mark.exhaustive
 def test_images_that_a_network_gets_wrong_are_not_attacked(data):
-    source = arrays.npz(str(data[0]), "test")
-    settings = config.load(f"{CONFIG}:arms=none,given=a+b").robustness
-    settings.linf, settings.l2 = (1e-4,), ()
-    told = resistance.measure(linear(-1.0), source, PLACES, FRAME, settings, 0)
+    told = attacked(linear(-1.0), data, linf=(1e-4,))
     assert not told["apgd/robust_accuracy@linf=0.0001"].any()
     assert np.isnan(told["boundary_projection/least_distance"]).all()
 
