@@ -27,14 +27,14 @@ Arguments: `data`, see `unlir_jax/data/presets.py`; `model`, a name of `unlir mo
 `arms`, joined by +, `all`, or `none` with `given`; `seeds`, a number; `weight`, of
 interpretable gradients, times the batch size as in `interpretable_gradients.py`; `linf`
 and `l2`, the budgets of the trainings; `steps`, of all attacks of trainings, or 0 for
-those of the table; `root`, the folder of the trained networks; `given`, names of arms
+the table's; `root`, the folder of the trained networks; `given`, names of arms
 that are networks as they are, joined by +. All commands take the same.
 
 A given network is a name of `unlir models` with a file of weights, a workdir of a
 training, or `package.module:factory`. It is scored next to the trained ones, and paired
 with each seed of the baseline. `baseline` names the arm that all are compared with.
 
-Scores are those of `interpretable_training.py`. Accuracy under APGD within two budgets
+Scores are as in `interpretable_training.py`. Accuracy under APGD within two budgets
 of each norm, the distance to an error by boundary projection, and the alignment of
 Etmann et al. (ICML 2019) stand next to them: |<x, g>| / |g|, x the image in [0, 1] and
 g the gradient of the predicted class's logit.

@@ -120,12 +120,9 @@ def read(wanted: Wanted) -> Begun:
 
 
 def _read(wanted: Wanted, file: WeightFile, path: Path) -> Begun:
+    wanted = wanted._replace(name=_relative(wanted, file))
     name, network = _sized(zoo.find(wanted.name), wanted.image_size)
     _check_positions(wanted.positions, name, network)
-    if (relative := network.relative(file.arrays.shapes)) and wanted.name:
-        # From here on it is as if the relative had been asked for.
-        wanted = wanted._replace(name=relative)
-        name, network = _sized(zoo.find(relative), wanted.image_size)
     contents = network.spelt(file.arrays)
     source, seed = str(wanted.weights or path), wanted.seed
     if wanted.weights is None and network.package:
@@ -173,6 +170,12 @@ def _read(wanted: Wanted, file: WeightFile, path: Path) -> Begun:
     source += chosen.remark
     loaded = network, module, variables, made_for, by, source, front, file.sha256
     return Begun(*loaded, trained, told, rule, _similarity(file))
+
+
+def _relative(wanted: Wanted, file: WeightFile) -> str:
+    """Name the near relative whose file it is, or the network that is asked for."""
+    network = zoo.find(wanted.name)[1]
+    return network.relative(file.arrays.shapes) or wanted.name
 
 
 def _similarity(file: WeightFile) -> dict[str, float]:

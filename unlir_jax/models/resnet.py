@@ -272,7 +272,7 @@ def _cifar_network(
 def _padded(repeats: tuple[int, ...], parameters: int) -> backbone.Network:
     """Describe a network of the paper, whose shortcuts have no parameters.
 
-    Colours are those of akamaster/pytorch_resnet_cifar10, which has weights of it.
+    Colours are as in akamaster/pytorch_resnet_cifar10, which has weights of it.
     """
     build = functools.partial(
         *(ResNet, Basic, repeats, 16, "cifar"), num_classes=10, shortcut="padding"

@@ -23,8 +23,8 @@ class Strided(nn.Module):
     """Classify images in [0, 1] by two convolutions of stride 2 and two layers.
 
     Submodules `conv1` and `conv2` (with their ReLU), `hidden`, `classifier`; `conv2` is
-    where maps are explained by default. Maps of other images than those of 32 pixels
-    are averaged to 8 x 8 cells. `widths` gives the widths of the convolutions.
+    where maps are explained by default. Maps of images of another size than 32
+    pixels are averaged to 8 x 8 cells. `widths` gives the widths of the convolutions.
     """
 
     num_classes: int = 10

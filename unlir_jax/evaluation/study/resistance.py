@@ -1,4 +1,4 @@
-"""What attacks leave of a network: robust accuracy, and least distances."""
+"""Robust accuracy and least distances of one network, on the images of a study."""
 
 from collections.abc import Iterator
 from typing import NamedTuple

@@ -60,11 +60,25 @@ def study(
             other arms the first is what all others are compared with.
         data: Data of a study of given networks alone, see `presets.choose_data`.
     """
-    own: dict[str, Any] = {
-        arm: tuple(f"{key}={value}" for key, value in sets.items())
-        for arm, sets in arms.items()
-    }
-    found = ConfigDict(
+    found = _settings(root, arms, seeds, given)
+    if not arms:
+        # With other arms it is the test split of their trainings.
+        found.data = _data(data)
+    return found
+
+
+def _data(name: str) -> ConfigDict:
+    whole: Any = evaluations.evaluation()
+    presets.choose_data(whole, name)
+    if name == "folder":
+        whole.data.options = presets.folder_options()
+    return ConfigDict({key: whole.data[key] for key in DATA})
+
+
+def _settings(
+    root: str, arms: Mapping[str, Document], seeds: int, given: Sequence[str]
+) -> ConfigDict:
+    return ConfigDict(
         {
             "kind": KIND,
             # Of random maps, intervals and redrawn layers.
@@ -74,7 +88,10 @@ def study(
             # The arm that all others are compared with.
             "baseline": next(iter((*arms, *given))),
             # What each arm sets in its training; all else is equal.
-            "arms": own,
+            "arms": {
+                arm: tuple(f"{key}={value}" for key, value in sets.items())
+                for arm, sets in arms.items()
+            },
             "seeds": seeds,
             # Arms that are networks as they are: a name of `unlir models` with a file
             # of weights, a workdir, or a factory.
@@ -106,15 +123,3 @@ def study(
             "gallery": 6,
         }
     )
-    if not arms:
-        # With other arms it is the test split of their trainings.
-        found.data = _data(data)
-    return found
-
-
-def _data(name: str) -> ConfigDict:
-    whole: Any = evaluations.evaluation()
-    presets.choose_data(whole, name)
-    if name == "folder":
-        whole.data.options = presets.folder_options()
-    return ConfigDict({key: whole.data[key] for key in DATA})
