@@ -39,12 +39,12 @@ of each norm, the distance to an error by boundary projection, and the alignment
 Etmann et al. (ICML 2019) stand next to them: |<x, g>| / |g|, x the image in [0, 1] and
 g the gradient of the predicted class's logit.
 
-Expected: docs/results/robustness.md has a first, small part of it. The literature says
-that robust networks have a larger alignment (Etmann et al., ICML 2019). No figures are
-published for this comparison.
+Expected: in a first, small part on digits, alignment rises from 0.68 to 1.79 with
+`linf`, see docs/results/robustness.md. The literature says that it rises. No figures
+are published for this comparison, and the whole has not been run.
 
-Time: on two shared CPU cores, a step of `linf` takes about six times as long as one of
-`standard`; docs/results/robustness.md has the costs of a step.
+Time: a step of `linf` with ten gradients takes about six times as long as one of
+`standard`. The small part took about five processor minutes.
 """
 
 from ml_collections import config_dict

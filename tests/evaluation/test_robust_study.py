@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 import unlir_jax
-from unlir_jax import split
+from unlir_jax import objectives, split
 from unlir_jax.data import arrays
 from unlir_jax.evaluation.study import comparison, measures, networks, resistance
 from unlir_jax.objectives import input_gradients
+from unlir_jax.objectives.objective import Apply
 from unlir_jax.report import study_page
 from unlir_jax.runtime import config
 
@@ -115,6 +116,15 @@ def test_arms_have_the_published_budgets():
     assert (small["objective.epsilon"], small["objective.steps"]) == (1.5, 3)
     with pytest.raises(ValueError, match="nothing to train"):
         config.variants(f"{CONFIG}:arms=none,given=a")
+
+
+def test_every_arm_makes_its_objective():
+    apply = Apply(lambda v, x, key: (x, {}), lambda v, x: x)
+    for name, sets in config.variants(f"{CONFIG}:seeds=1").items():
+        theirs = config.load(f"{CONFIG}:seeds=1", config.as_overrides(sets))
+        made = objectives.build(theirs.objective.to_dict(), apply, 10)
+        attacked = "robust_accuracy" in made.metrics
+        assert attacked == (name != "interpretable_gradients-0")
 
 
 def given(arguments, **changes):
