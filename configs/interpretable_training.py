@@ -39,9 +39,9 @@ second in the plain arm, and on 12 with interpretable gradients.
 """
 
 from unlir_jax.data import presets
+from unlir_jax.evaluation.study import recipe
 from unlir_jax.evaluation.study import settings as study
 from unlir_jax.runtime import config
-from unlir_jax.training import defaults
 
 # What each arm sets. `gradient_penalty` of weight 0 is the cross-entropy alone, for a
 # network that has no rectifier to guide.
@@ -74,47 +74,20 @@ def get_config(argument=""):
     given = _arguments(argument)
     if given.root:
         return study.study(given.root, _arms(given), given.seeds)
-    data = presets.SYNONYMS.get(given.data, given.data)
-    settings = defaults.training()
-    presets.choose_data(settings, data)
-    settings.model.name = given.model
-    settings.model.weights = "random"
-    settings.objective = {
+    objective = {
         "name": "interpretable_gradients",
         "weight": 0.0,
         "label_smoothing": 0.0,
         "mixup": 0.0,
         "cutmix": 0.0,
     }
-    settings.batch_size = _batch_size(data)
-    settings.data.cache = "memory"
-    settings.data.augment = "pad_crop(4)|flip"
-    settings.epochs = 30.0
-    settings.optimizer.options = {"momentum": 0.9, "nesterov": True}
-    settings.optimizer.learning_rate = 0.1
-    settings.optimizer.weight_decay = 5e-4
-    # Of all arrays alike, for a B-cos network has no biases and scales.
-    settings.optimizer.table = ((".*", {}),)
-    settings.optimizer.schedule.warmup = 0.1
-    if data == "synthetic_parts":
-        settings.data.options = {"classes": 10, "image_size": 64}
-        settings.data.train_options = {"size": 4000}
-        settings.data.test_options = {"size": 1000}
-        settings.data.image_size = 64
-        settings.data.augment = "pad_crop(4)"
-        settings.epochs = 5.0
-        settings.optimizer.learning_rate = 0.05
-    return settings
+    return recipe.training(_data(given), given.model, objective)
 
 
 def get_variants(argument=""):
     """Name all arms and seeds."""
     given = _arguments(argument)
-    return {
-        study.name(arm, seed): {**own, "seed": seed}
-        for seed in range(given.seeds)
-        for arm, own in _arms(given).items()
-    }
+    return recipe.variants(_arms(given), given.seeds)
 
 
 def _arguments(argument):
@@ -133,20 +106,12 @@ def _arms(given):
     """List the arms that are asked for, each with what it sets."""
     usual = [name for name in ARMS if name != "right_reasons" or given.data in MASKED]
     names = usual if given.arms == "all" else given.arms.split("+")
-    for name in names:
-        if name not in ARMS:
-            raise ValueError(
-                f"`arms` has {name!r}; expected some of {', '.join(ARMS)}."
-            )
-    if given.seeds < 1:
-        raise ValueError(f"`seeds`={given.seeds}; expected 1 or more.")
-    found = {name: dict(ARMS[name]) for name in ("plain", *names)}
+    found = recipe.choose(names, ARMS, "plain", given.seeds)
     if "interpretable_gradients" in found:
-        data = presets.SYNONYMS.get(given.data, given.data)
-        weight = given.weight * _batch_size(data)
+        weight = given.weight * recipe.batch_size(_data(given))
         found["interpretable_gradients"] = {"objective.weight": weight}
     return found
 
 
-def _batch_size(data):
-    return 32 if data == "synthetic_parts" else 64
+def _data(given):
+    return presets.SYNONYMS.get(given.data, given.data)

@@ -36,6 +36,7 @@ NOT_RUN = {
     "interpretable_gradients.py": "the place has no .npz of images",
     "adversarial_training.py": "the place has no .npz of images",
     "interpretable_training.py": "test_training_study.py runs a small one",
+    "robust_saliency.py": "test_robust_study.py runs a small one",
 }
 """Commands that are only parsed, and why."""
 

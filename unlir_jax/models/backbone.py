@@ -41,6 +41,8 @@ class Network(NamedTuple):
             these names, and of this name, resizes learned positions, see
             `positions.RULES`; None without them.
         attributes: By layout, attributes in which its network differs.
+        relative: `(names) -> network`, by which a file with these names is that of a
+            near relative, as a ResNet without projections is; "": of this network.
         stages: Paths of the modules in front of which a stage ends, the stem's first;
             see `attention_pooling.assemble`.
     """
@@ -62,6 +64,7 @@ class Network(NamedTuple):
     spelt: Callable[[Contents], Contents] = lambda contents: contents
     positions: Callable[[str, Iterable[str], str], str] | None = None
     attributes: Mapping[str, Mapping[str, Any]] = {}
+    relative: Callable[[Iterable[str]], str] = lambda names: ""
     stages: tuple[str, ...] = ()
 
 

@@ -120,6 +120,7 @@ def read(wanted: Wanted) -> Begun:
 
 
 def _read(wanted: Wanted, file: WeightFile, path: Path) -> Begun:
+    wanted = wanted._replace(name=_relative(wanted, file))
     name, network = _sized(zoo.find(wanted.name), wanted.image_size)
     _check_positions(wanted.positions, name, network)
     contents = network.spelt(file.arrays)
@@ -169,6 +170,12 @@ def _read(wanted: Wanted, file: WeightFile, path: Path) -> Begun:
     source += chosen.remark
     loaded = network, module, variables, made_for, by, source, front, file.sha256
     return Begun(*loaded, trained, told, rule, _similarity(file))
+
+
+def _relative(wanted: Wanted, file: WeightFile) -> str:
+    """Name the near relative whose file it is, or the network that is asked for."""
+    network = zoo.find(wanted.name)[1]
+    return network.relative(file.arrays.shapes) or wanted.name
 
 
 def _similarity(file: WeightFile) -> dict[str, float]:

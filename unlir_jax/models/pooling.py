@@ -5,6 +5,7 @@ from types import MappingProxyType
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Float
 
 from unlir_jax.core import compilation
@@ -124,3 +125,20 @@ def describe(found: Maps | Features, how: str) -> Descriptors:
 def has_token(module: Module) -> bool:
     """Tell whether a network has a class token."""
     return TOKEN in getattr(module, "ways", ())
+
+
+def cells(maps: jax.Array, count: int) -> jax.Array:
+    """Average over `count` x `count` windows that cover maps of any size."""
+    if maps.shape[1:3] == (count, count):
+        return maps
+    down, across = (_windows(n, count).astype(maps.dtype) for n in maps.shape[1:3])
+    return jnp.einsum("yh,xw,bhwc->byxc", down, across, maps, precision="highest")
+
+
+def _windows(length: int, cells: int) -> np.ndarray:
+    """Average from floor(i n / cells) up to ceil((i + 1) n / cells), PyTorch's rule."""
+    cell = np.arange(cells)[:, None]
+    start, stop = cell * length // cells, -(-(cell + 1) * length // cells)
+    position = np.arange(length)[None, :]
+    inside = (position >= start) & (position < stop)
+    return inside / inside.sum(axis=1, keepdims=True)

@@ -6,10 +6,11 @@ the 3 x 3 convolution of a bottleneck, as in torchvision ("v1.5").
 
 import functools
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 from flax import linen as nn
 
 from unlir_jax.models import backbone, layers
@@ -19,6 +20,8 @@ from unlir_jax.types import Array
 from unlir_jax.weights import layouts, preparation
 
 CIFAR_MEAN, CIFAR_DEVIATION = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
+Shortcut = Literal["projection", "padding"]
+"""How a block's input reaches its output where the shape changes: options B and A."""
 
 
 class Basic(nn.Module):
@@ -28,6 +31,7 @@ class Basic(nn.Module):
     stride: int
     style: Style
     inner: tuple[int | None, ...] = (None,)
+    shortcut: Shortcut = "projection"
     growth = 1
 
     @nn.compact
@@ -38,7 +42,8 @@ class Basic(nn.Module):
             width, 3, self.stride, activation=relu, style=style, name="conv1"
         )(images, train)
         maps = ConvNorm(self.filters, 3, style=style, name="conv2")(maps, train)
-        return nn.relu(maps + _shortcut(images, maps, self.stride, style, train))
+        shortcut = PATHS[self.shortcut](images, maps, self.stride, style, train)
+        return nn.relu(maps + shortcut)
 
 
 class Bottleneck(nn.Module):
@@ -51,6 +56,7 @@ class Bottleneck(nn.Module):
     stride: int
     style: Style
     inner: tuple[int | None, ...] = (None, None)
+    shortcut: Shortcut = "projection"
     growth = 4
 
     @nn.compact
@@ -66,7 +72,8 @@ class Bottleneck(nn.Module):
         maps = ConvNorm(self.filters * self.growth, 1, style=style, name="conv3")(
             maps, train
         )
-        return nn.relu(maps + _shortcut(images, maps, self.stride, style, train))
+        shortcut = PATHS[self.shortcut](images, maps, self.stride, style, train)
+        return nn.relu(maps + shortcut)
 
 
 Block = type[Basic] | type[Bottleneck]
@@ -77,7 +84,7 @@ def inner_layers(block: Block) -> int:
     return 1 if block is Basic else 2
 
 
-def _shortcut(
+def _projection(
     images: Array, maps: jax.Array, stride: int, style: Style, train: bool
 ) -> Array:
     """Project the input where its shape differs from the block's output."""
@@ -85,6 +92,19 @@ def _shortcut(
         return images
     project = ConvNorm(maps.shape[-1], 1, stride, style=style, name="downsample")
     return project(images, train)
+
+
+def _padding(
+    images: Array, maps: jax.Array, stride: int, style: Style, train: bool
+) -> Array:
+    """Take every `stride`-th pixel, and put as many zero channels on either side."""
+    del style, train
+    more = maps.shape[-1] - images.shape[-1]
+    sides = ((0, 0),) * 3 + ((more // 2, more - more // 2),)
+    return jnp.pad(images[:, ::stride, ::stride], sides)
+
+
+PATHS = {"projection": _projection, "padding": _padding}
 
 
 class Stage(nn.Module):
@@ -96,6 +116,7 @@ class Stage(nn.Module):
     stride: int
     style: Style
     inner: tuple[int | None, ...]
+    shortcut: Shortcut
 
     @nn.compact
     def __call__(self, images: Array, train: bool = False) -> Array:
@@ -103,9 +124,8 @@ class Stage(nn.Module):
         for repeat in range(self.repeats):
             stride = self.stride if repeat == 0 else 1
             inner = self.inner[repeat * each : (repeat + 1) * each]
-            images = self.block(
-                self.filters, stride, self.style, inner, name=f"block{repeat}"
-            )(images, train)
+            given = self.filters, stride, self.style, inner, self.shortcut
+            images = self.block(*given, name=f"block{repeat}")(images, train)
         return images
 
 
@@ -116,7 +136,9 @@ class ResNet(nn.Module):
     stage is where maps are explained by default. The `cifar` stem keeps the size of
     the image, the `imagenet` stem divides it by four. `widths` gives, block by block,
     the width after every convolution but a block's last; `pooling` is one of
-    `layers.POOLS`.
+    `layers.POOLS`. `shortcut` says how a block's input reaches its output where the
+    shape changes: by a `projection` (option B of the paper), or by `padding` with
+    zero channels (option A), which has no parameters.
     """
 
     block: Block
@@ -129,6 +151,7 @@ class ResNet(nn.Module):
     style: Style = Style()
     widths: tuple[int, ...] | None = None
     pooling: str = "average"
+    shortcut: Shortcut = "projection"
 
     def setup(self) -> None:
         style = self.style
@@ -148,6 +171,7 @@ class ResNet(nn.Module):
                 1 if index == 0 else 2,
                 style,
                 widths[ends[index] : ends[index + 1]],
+                self.shortcut,
                 name=f"layer{index + 1}",
             )
             for index, repeats in enumerate(self.repeats)
@@ -187,15 +211,17 @@ class ResNet(nn.Module):
                     inner.append(Group((made,), reader, next(widths) or filters))
                 outgoing = filters * self.block.growth
                 if repeat == 0 and (index or incoming != outgoing):
-                    sums.append([f"{block}/downsample"])
+                    project = self.shortcut == "projection"
+                    sums.append([f"{block}/downsample"] if project else [])
                 sums[-1].append(f"{block}/conv{each + 1}")
                 incoming = outgoing
         return Graph(type(self).__name__, tuple(inner), tuple(map(tuple, sums)))
 
 
 def _layouts(repeats: Sequence[int], block: Block) -> dict[str, layouts.Prefixes]:
-    """Name the layers as torchvision and timm do, and as pytorch-cifar100."""
+    """Name the layers as torchvision and timm do, and as two CIFAR repositories."""
     vision = layouts.pair("stem", "conv1", "bn1") | {"classifier": "fc"}
+    cifar = layouts.pair("stem", "conv1", "bn1") | {"classifier": "linear"}
     cifar100 = layouts.pair("stem", "conv1.0", "conv1.1") | {"classifier": "fc"}
     for stage, count in enumerate(repeats, start=1):
         for place in range(count):
@@ -204,14 +230,18 @@ def _layouts(repeats: Sequence[int], block: Block) -> dict[str, layouts.Prefixes
             for index in range(1, inner_layers(block) + 2):
                 names = f"{theirs}.conv{index}", f"{theirs}.bn{index}"
                 vision |= layouts.pair(f"{ours}/conv{index}", *names)
+                cifar |= layouts.pair(f"{ours}/conv{index}", *names)
                 step = f"{other}.residual_function"
                 names = f"{step}.{3 * index - 3}", f"{step}.{3 * index - 2}"
                 cifar100 |= layouts.pair(f"{ours}/conv{index}", *names)
-            names = f"{theirs}.downsample.0", f"{theirs}.downsample.1"
-            vision |= layouts.pair(f"{ours}/downsample", *names)
-            names = f"{other}.shortcut.0", f"{other}.shortcut.1"
-            cifar100 |= layouts.pair(f"{ours}/downsample", *names)
-    return {"torchvision": vision, "pytorch-cifar100": cifar100}
+            for table, name in (
+                (vision, f"{theirs}.downsample"),
+                (cifar, f"{theirs}.shortcut"),
+                (cifar100, f"{other}.shortcut"),
+            ):
+                names = f"{name}.0", f"{name}.1"
+                table |= layouts.pair(f"{ours}/downsample", *names)
+    return {"torchvision": vision, "pytorch-cifar": cifar, "pytorch-cifar100": cifar100}
 
 
 def _network(
@@ -230,13 +260,34 @@ def _network(
 
 
 def _cifar_network(
-    block: Block, repeats: tuple[int, ...], width: int, parameters: int
+    block: Block, repeats: tuple[int, ...], width: int, parameters: int, **facts: Any
 ) -> backbone.Network:
     colours = {"mean": CIFAR_MEAN, "deviation": CIFAR_DEVIATION}
     build = functools.partial(
         ResNet, block, repeats, width, "cifar", num_classes=10, **colours
     )
+    return _network(build, parameters, image_size=32, crop=1.0, classes=10, **facts)
+
+
+def _padded(repeats: tuple[int, ...], parameters: int) -> backbone.Network:
+    """Describe a network of the paper, whose shortcuts have no parameters.
+
+    Colours are as in akamaster/pytorch_resnet_cifar10, which has weights of it.
+    """
+    build = functools.partial(
+        *(ResNet, Basic, repeats, 16, "cifar"), num_classes=10, shortcut="padding"
+    )
     return _network(build, parameters, image_size=32, crop=1.0, classes=10)
+
+
+def _relative(padded: str, names: Iterable[str]) -> str:
+    """Tell a file without any shortcut's tensors in the names of pytorch-cifar."""
+    has_shortcuts = has_head = has_blocks = False
+    for name in names:
+        has_shortcuts |= ".downsample." in name or ".shortcut." in name
+        has_head |= name.endswith("linear.weight")
+        has_blocks |= name.endswith("layer3.0.conv1.weight")
+    return padded if has_head and has_blocks and not has_shortcuts else ""
 
 
 for _depth, _block, _repeats, _imagenet, _cifar, _digits in (
@@ -259,15 +310,16 @@ for _depth, _block, _repeats, _imagenet, _cifar, _digits in (
             f"cifar_resnet{_depth}", _cifar_network(_block, _repeats, 64, _cifar)
         )
 # ResNet-8 is the family's smallest, for tests and first steps.
-for _depth, _cifar in (
-    (8, 78_042),
-    (20, 272_474),
-    (32, 466_906),
-    (44, 661_338),
-    (56, 855_770),
-    (110, 1_730_714),
+for _depth, _cifar, _paper in (
+    (8, 78_042, 75_290),
+    (20, 272_474, 269_722),
+    (32, 466_906, 464_154),
+    (44, 661_338, 658_586),
+    (56, 855_770, 853_018),
+    (110, 1_730_714, 1_727_962),
 ):
-    _thirds = ((_depth - 2) // 6,) * 3
-    backbone.register(
-        f"cifar_resnet{_depth}", _cifar_network(Basic, _thirds, 16, _cifar)
-    )
+    _thirds, _name = ((_depth - 2) // 6,) * 3, f"cifar_resnet{_depth}"
+    _option_a = f"{_name}_option_a"
+    _tell = functools.partial(_relative, _option_a)
+    backbone.register(_name, _cifar_network(Basic, _thirds, 16, _cifar, relative=_tell))
+    backbone.register(_option_a, _padded(_thirds, _paper))

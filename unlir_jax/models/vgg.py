@@ -9,10 +9,9 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import linen as nn
 
-from unlir_jax.models import backbone, layers
+from unlir_jax.models import backbone, layers, pooling
 from unlir_jax.models.channels import Graph, Group
 from unlir_jax.models.layers import ConvNorm, Style
 from unlir_jax.types import Array
@@ -88,7 +87,7 @@ class VGG(nn.Module):
     def head(self, maps: Array, train: bool = False) -> jax.Array:
         """Pool the maps to 7 x 7 cells and classify."""
         maps = layers.max_pool(maps, 2, 2)
-        maps = _adaptive_average_pool(maps, POOLED)
+        maps = pooling.cells(maps, POOLED)
         values = maps.reshape((maps.shape[0], -1))
         for layer in self.hidden:
             values = nn.relu(layer(values))
@@ -116,23 +115,6 @@ class VGG(nn.Module):
         inner.append(Group((names[-1],), "hidden1", widths[-1], POOLED**2))
         dense = ("hidden1", "hidden2", "classifier")
         return Graph(type(self).__name__, tuple(inner), (), dense)
-
-
-def _adaptive_average_pool(maps: jax.Array, cells: int) -> jax.Array:
-    """Average over `cells` x `cells` windows that cover maps of any size."""
-    if maps.shape[1:3] == (cells, cells):
-        return maps
-    down, across = (_windows(n, cells).astype(maps.dtype) for n in maps.shape[1:3])
-    return jnp.einsum("yh,xw,bhwc->byxc", down, across, maps, precision="highest")
-
-
-def _windows(length: int, cells: int) -> np.ndarray:
-    """Average from floor(i n / cells) up to ceil((i + 1) n / cells), PyTorch's rule."""
-    cell = np.arange(cells)[:, None]
-    start, stop = cell * length // cells, -(-(cell + 1) * length // cells)
-    position = np.arange(length)[None, :]
-    inside = (position >= start) & (position < stop)
-    return inside / inside.sum(axis=1, keepdims=True)
 
 
 def _names(repeats: Sequence[int]) -> list[str]:

@@ -10,6 +10,7 @@ from unlir_jax.models import mobilenet_v2 as mobilenet_v2
 from unlir_jax.models import efficientnet_lite as efficientnet_lite
 from unlir_jax.models import resnet as resnet
 from unlir_jax.models import vgg as vgg
+from unlir_jax.models import strided as strided
 from unlir_jax.models import vit as vit
 from unlir_jax.models import deit as deit
 from unlir_jax.models import dino as dino

@@ -120,6 +120,29 @@ def cosine(
     return jnp.sum(first * second, axis=1)
 
 
+def alignment(
+    images: Images, gradient: Float[Array, "batch height width channels"]
+) -> PerImage:
+    """Compute the length of the image's projection on a gradient, |<x, g>| / ‖g‖.
+
+    Of a linear network without biases and with one logit it is the distance of the
+    image to the boundary.
+
+    Args:
+        images: `[batch, height, width, channels]` in [0, 1]; black is the origin.
+        gradient: Gradient of the predicted class's logit by the pixels.
+
+    Returns:
+        `[batch]`, from 0 to the length of the image; 0 where the gradient is zero.
+
+    References:
+        Etmann, Lunz, Maass & Schönlieb, *On the Connection Between Adversarial
+        Robustness and Saliency Map Interpretability*, ICML 2019, definition of the
+        alignment with several classes.
+    """
+    return jnp.abs(jnp.sum(_rows(images) * _unit(_rows(gradient)), axis=1))
+
+
 def total_variation(
     gradient: Float[Array, "batch height width channels"],
 ) -> PerImage:

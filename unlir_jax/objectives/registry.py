@@ -45,7 +45,7 @@ def build(settings: Document, apply: Apply, classes: int) -> Objective:
     """Make the objective that the group `objective` of a config describes.
 
     An option of the usual objective that has its default there is no option that was
-    chosen: another objective need not have it.
+    chosen: another objective need not have it. An option of None is left open.
 
     Args:
         settings: The `name`, and options of that objective.
@@ -57,7 +57,11 @@ def build(settings: Document, apply: Apply, classes: int) -> Objective:
     """
     name, usual = settings["name"], options()
     known = options(name)
-    given = {option: value for option, value in settings.items() if option != "name"}
+    given = {
+        option: value
+        for option, value in settings.items()
+        if option != "name" and value is not None
+    }
     for option, value in list(given.items()):
         if option in known:
             continue

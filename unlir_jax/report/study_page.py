@@ -24,8 +24,11 @@ TITLES = {
     "loss/gradient_cosine": "Cosine of plain and guided gradient",
     "loss/gradient_total_variation": "Total variation of the input gradient",
     "loss/gradient_gini": "Gini index of the input gradient",
+    "logit/alignment": "Alignment of image and gradient of the predicted logit",
+    "apgd/robust_accuracy": "Accuracy under APGD",
+    "boundary_projection/least_distance": "Least distance by boundary projection",
 }
-FRACTIONS = ("network/accuracy",)
+FRACTIONS = ("network/accuracy", "apgd/robust_accuracy")
 FACTS = (
     *("accuracy", "nll", "ece", "temperature"),
     *("nll_calibrated", "ece_calibrated"),
@@ -58,7 +61,7 @@ def page(summary: Document, rows: Sequence[Row]) -> str:
     kinds = list(next(iter(rows[0].maps.values()))) if rows else []
     return html.render(
         "study.html",
-        title=f"{len(about['arms'])} ways to train {about['model']}",
+        title=_title(about),
         command="unlir evaluate",
         version=about["versions"]["unlir_jax"],
         about=about,
@@ -70,6 +73,13 @@ def page(summary: Document, rows: Sequence[Row]) -> str:
     )
 
 
+def _title(about: Document) -> str:
+    count = len(about["arms"])
+    if about["given"]:
+        return f"{count} networks, and how they are explained"
+    return f"{count} ways to train {about['model']}"
+
+
 def number(cell: str, value: float | None, *, signed: bool = False) -> str:
     """Print a value of a cell: fractions per cent, others with three decimals."""
     if value is None:
@@ -79,7 +89,8 @@ def number(cell: str, value: float | None, *, signed: bool = False) -> str:
     known = name.partition("@")[0] in metrics.SPECS
     if known:
         return sign + words.number(name, value)
-    return sign + (words.percent(value) if cell in FRACTIONS else f"{value:.3f}")
+    fraction = cell.partition("@")[0] in FRACTIONS
+    return sign + (words.percent(value) if fraction else f"{value:.3f}")
 
 
 def _image(row: Row, arms: Sequence[str]) -> Record:
@@ -105,7 +116,8 @@ def _image(row: Row, arms: Sequence[str]) -> Record:
 
 def _network(facts: Document) -> tuple[str, list[str]]:
     cells = [number(f"network/{name}", facts[name]) for name in FACTS]
-    return f"{facts['arm']}, seed {facts['seed']}", cells
+    seed = "given" if facts["seed"] is None else f"seed {facts['seed']}"
+    return f"{facts['arm']}, {seed}", cells
 
 
 def _arm(summary: Document, arm: str) -> Record:
@@ -126,7 +138,7 @@ def _arm(summary: Document, arm: str) -> Record:
     grid = {f"{m}/{n}" for m in about["methods"] for n in about["metrics"]}
     return {
         "name": arm,
-        "sets": ", ".join(about["sets"][arm]) or "nothing",
+        "origin": _origin(about, arm),
         "heads": [
             f"{words.metric_title(name)} {words.arrow(name)}"
             for name in about["metrics"]
@@ -139,6 +151,13 @@ def _arm(summary: Document, arm: str) -> Record:
             if each["arm"] == arm and each["metric"] == "all"
         ],
     }
+
+
+def _origin(about: Document, arm: str) -> str:
+    said = ", ".join(about["sets"][arm])
+    if arm in about["given"]:
+        return f"This network is given: {said}."
+    return f"This arm sets {said or 'nothing'}."
 
 
 def _said(cell: Document | None) -> Record | None:
@@ -155,7 +174,10 @@ def _other(cell: Document) -> tuple[str, list[object]]:
     """Give the row of a cell that is no score of the methods that are compared."""
     name = cell["cell"]
     method, _, metric = name.partition("/")
-    title = TITLES.get(name)
+    known, _, budget = name.partition("@")
+    title = TITLES.get(known)
+    if title is not None and budget:
+        title += f" within {budget.replace('=', ' ')}"
     if title is None:
         title = f"{words.method_title(method)}: {words.metric_title(metric)}"
     values = [number(name, cell[key]) for key in ("baseline", "mean")]
@@ -172,7 +194,8 @@ def _sign(found: Document) -> tuple[str, list[str]]:
 
 
 def _cautions(about: Mapping[str, Document]) -> list[str]:
-    seeds = about["seeds"]
+    trained = len(about["arms"]) > len(about["given"])
+    seeds = about["seeds"] if trained else FEW_SEEDS
     found = [
         "Sign tests take cells to be independent, which cells of the same images are "
         "not: their p-values are too small."
@@ -181,5 +204,10 @@ def _cautions(about: Mapping[str, Document]) -> list[str]:
         found.append(
             f"{'One seed says' if seeds == 1 else f'{seeds} seeds say'} little about "
             f"further ones; take {FEW_SEEDS} or more."
+        )
+    if about["given"]:
+        found.append(
+            "Given networks were trained elsewhere: what parts them from other arms "
+            "may be their size, recipe or data."
         )
     return found

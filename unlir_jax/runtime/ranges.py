@@ -94,6 +94,10 @@ RANGES: dict[str, Range] = {
     # Of attacks and corruptions; an epsilon counts pixels for l0.
     "epsilons": Range(0, 1e9),
     "severities": Range(1, 5),
+    "robustness.steps": Range(1, 10**5),
+    "robustness.linf": Range(0, 1, above=True),
+    "robustness.l2": Range(0, 1e9, above=True),
+    "robustness.distance_steps": Range(0, 10**5),
     # Settings of learning from few images.
     "k": Range(1, MOST_STEPS),
     "ways": COUNT,

@@ -15,13 +15,14 @@ import numpy as np
 
 from unlir_jax.core import finite
 from unlir_jax.core.document_types import Record
-from unlir_jax.data import registry, source
-from unlir_jax.data.splits import PLACE
+from unlir_jax.data import source
+from unlir_jax.evaluation import images
 from unlir_jax.evaluation.study import (
     comparison,
     illustrations,
     measures,
     networks,
+    resistance,
     scores,
 )
 from unlir_jax.evaluation.study.comparison import Scored
@@ -81,16 +82,7 @@ def prepare(settings: Settings) -> Task:
         )
     trained = networks.find(settings)
     scores.check(settings)
-    theirs = trained[0].settings["data"]
-    if not theirs["test"]:
-        raise ValueError(
-            f"{trained[0].name!r} was trained without a test split; expected `data."
-            "test` in the trainings of a study."
-        )
-    options = theirs["options"] | theirs["test_options"]
-    if theirs["path"]:
-        options[PLACE.get(theirs["source"], "path")] = theirs["path"]
-    data = registry.open_source(theirs["source"], theirs["test"], **options)
+    data = images.open_limited(scores.evaluated(trained[0], settings, 0).data)
     places = measures.deal(data.size, settings.images)
     return Task(settings, trained, data, places)
 
@@ -170,7 +162,7 @@ def _is_whole(folder: Path, done: Record, plain: Record) -> bool:
 
 
 def _load(trained: Trained) -> Pretrained:
-    return factories.load(str(trained.folder), fold=True)
+    return factories.load(trained.model, trained.weights, fold=True)
 
 
 def _score(
@@ -181,7 +173,7 @@ def _score(
     progress: Progress,
 ) -> Scored | None:
     """Measure one network; None if it was asked to stop."""
-    theirs, places = trained.settings["data"], task.places
+    theirs, places = trained.data, task.places
     frame = measures.Frame(
         task.settings.batch_size,
         theirs["image_size"] or network.image_size,
@@ -199,6 +191,8 @@ def _score(
     ):
         slopes = measures.gradients(cooled, task.data, places.scored, frame)
         tables[name] = {f"loss/{key}": each for key, each in slopes.items()}
+    progress("attacking", 0.0)
+    tables[scores.AS_TRAINED] |= _own(task, network, frame)
     planned = scores.plans(trained, task.settings, task.data, degree)
     for number, (name, settings) in enumerate(planned.items()):
 
@@ -218,6 +212,15 @@ def _score(
         _right(classified, places),
         tables,
     )
+
+
+def _own(task: Task, network: Pretrained, frame: measures.Frame) -> scores.Table:
+    """Measure what no temperature changes, or should."""
+    places, settings = task.places.scored, task.settings
+    given = settings.robustness, settings.seed
+    found = resistance.measure(network, task.data, places, frame, *given)
+    aligned = measures.alignment(network, task.data, places, frame)
+    return {"logit/alignment": aligned, **found}
 
 
 def _names(data: source.Source, count: int) -> list[str]:
@@ -255,10 +258,11 @@ def _about(task: Task, network: Pretrained) -> Record:
     return {
         "model": network.name,
         "layer": network.layer,
-        "data": task.trained[0].settings["data"]["source"],
+        "data": task.trained[0].data["source"],
         "baseline": settings.baseline,
         "arms": list(dict.fromkeys(each.arm for each in task.trained)),
-        "sets": config.to_dict(settings.arms),
+        "sets": config.to_dict(settings.arms) | _given(task.trained),
+        "given": list(settings.given),
         "seeds": settings.seeds,
         "images": len(task.places.scored),
         "fitted": len(task.places.fitted),
@@ -269,6 +273,16 @@ def _about(task: Task, network: Pretrained) -> Record:
         "gallery": settings.gallery,
         "versions": files.versions(),
     }
+
+
+def _given(trained: Sequence[Trained]) -> dict[str, list[str]]:
+    """Say of each given network what it is, without folders."""
+    found = {}
+    for one in trained:
+        if one.seed is None:
+            weights = [] if one.weights is None else [paths.told(one.weights)]
+            found[one.arm] = [paths.told(one.model), *weights]
+    return found
 
 
 def _csv(cells: Sequence[Record]) -> str:

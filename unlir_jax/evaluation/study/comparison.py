@@ -19,6 +19,9 @@ HIGHER = {
     "nll_calibrated": False,
     "gradient_cosine": True,
     "gradient_total_variation": False,
+    "alignment": True,
+    "robust_accuracy": True,
+    "least_distance": True,
 }
 """Which direction is the wanted one, of what is no metric of maps."""
 RANDOMIZATION = "_randomization"
@@ -29,7 +32,7 @@ class Scored(NamedTuple):
 
     Attributes:
         arm: How it was trained.
-        seed: Seed of its training.
+        seed: Seed of its training; None of a network that is given.
         facts: Temperature, accuracy and calibration, see `measures.calibrate`.
         classified: `accuracy`, `nll` and `nll_calibrated` of each image that no
             temperature was fitted on.
@@ -38,7 +41,7 @@ class Scored(NamedTuple):
     """
 
     arm: str
-    seed: int
+    seed: int | None
     facts: Mapping[str, float]
     classified: Table
     right: np.ndarray
@@ -48,9 +51,10 @@ class Scored(NamedTuple):
 def higher(cell: str) -> bool | None:
     """Tell which direction of a cell is the wanted one; None where neither is."""
     name = cell.rpartition("/")[2]
-    if name in HIGHER:
-        return HIGHER[name]
-    known = metrics.SPECS.get(name.partition("@")[0])
+    plain = name.partition("@")[0]
+    if plain in HIGHER:
+        return HIGHER[plain]
+    known = metrics.SPECS.get(plain)
     return None if known is None else metrics.higher_is_better(name)
 
 
@@ -66,7 +70,8 @@ def compare(
     """Compare all arms with the baseline, paired by seed and image.
 
     Args:
-        found: All networks, every arm with the same seeds.
+        found: All networks, every arm with the same seeds, or with none: that one
+            network stands next to each seed of another arm.
         baseline: Name of the arm that others are compared with.
         faithfulness: Metrics whose cells the sign tests count.
         confidence: Confidence of intervals.
@@ -85,13 +90,25 @@ def compare(
     cells: list[Record] = []
     for arm in arms:
         if arm != baseline:
-            cells += _cells(by_arm[baseline], by_arm[arm], how)
+            cells += _cells(*_paired(by_arm[baseline], by_arm[arm]), how)
     pairs = itertools.product((arm for arm in arms if arm != baseline), CONDITIONS)
     signs = [
         each for arm, when in pairs for each in _signs(cells, arm, when, faithfulness)
     ]
     networks = [{"arm": each.arm, "seed": each.seed, **each.facts} for each in found]
     return {"networks": networks, "cells": cells, "signs": signs}
+
+
+def _paired(
+    ours: Sequence[Scored], theirs: Sequence[Scored]
+) -> tuple[Sequence[Scored], Sequence[Scored]]:
+    """Repeat a network that is given for each seed of the other arm."""
+    count = max(len(ours), len(theirs))
+    first, second = (
+        side * count if side[0].seed is None else side
+        for side in (list(ours), list(theirs))
+    )
+    return first[:count], second[:count]
 
 
 def _cells(
@@ -106,7 +123,8 @@ def _cells(
     right = np.stack([a.right & b.right for a, b in zip(ours, theirs, strict=True)])
     for condition in CONDITIONS:
         table = CALIBRATED if condition == BOTH_RIGHT else condition
-        for cell in ours[0].tables[table]:
+        shared = [e.tables[table] for e in (*ours, *theirs)]
+        for cell in (c for c in shared[0] if all(c in each for each in shared)):
             first, second = (
                 np.stack([each.tables[table][cell] for each in side])
                 for side in (ours, theirs)

@@ -33,7 +33,7 @@ def draw(
     if not count:
         return []
     first = loaded[0]
-    theirs = trained[0].settings["data"]
+    theirs = trained[0].data
     some = source.subset(data, measures.spread(data.size, min(count, data.size)))
     batch = next(
         iter(
@@ -54,10 +54,11 @@ def draw(
         study_page.Row(data.classes[int(label)], picture, {})
         for label, picture in zip(labels, pictures, strict=True)
     ]
-    seed = trained[0].seed
+    drawn_arms = set()
     for one, network in zip(trained, loaded, strict=True):
-        if one.seed != seed:
+        if one.arm in drawn_arms:
             continue
+        drawn_arms.add(one.arm)
         drawn = _maps(network, pixels, labels)
         for name, maps in drawn.items():
             views = overlay.views(pictures, maps)

@@ -1,7 +1,7 @@
 """Logits, and gradients by the pixels, of one network on the test split."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import jax
@@ -93,6 +93,7 @@ def classify(network: Pretrained, data: source.Source, frame: Frame) -> Classifi
 
     Raises:
         FloatingPointError: They are not finite.
+        ValueError: The network has another number of classes.
     """
     apply = _applied(network.model)
     index, logits = [], []
@@ -102,6 +103,11 @@ def classify(network: Pretrained, data: source.Source, frame: Frame) -> Classifi
         index.append(batch["index"][kept])
         logits.append(np.asarray(apply(network.variables, given))[kept])
     places, found = np.concatenate(index), np.concatenate(logits)
+    if found.shape[1] != len(data.classes):
+        raise ValueError(
+            f"{network.name} has {found.shape[1]} classes, and the data has "
+            f"{len(data.classes)}; expected a network of these classes."
+        )
     if not np.isfinite(found).all():
         raise FloatingPointError(
             f"The logits of {network.name} are not finite; expected numbers: look at "
@@ -143,15 +149,41 @@ def gradients(
     Returns:
         By name of `GRADIENTS`, `[images]`; NaN for an image that cannot be read.
     """
-    measure = _measured(network.model)
-    found = {name: np.full(len(places), np.nan) for name in GRADIENTS}
+    measure = functools.partial(_measured(network.model), network.variables)
+    return each_image(measure, network, data, places, frame)
+
+
+def alignment(
+    network: Pretrained, data: source.Source, places: np.ndarray, frame: Frame
+) -> np.ndarray:
+    """Measure |<x, g>| / ‖g‖, g the gradient of the predicted class's logit.
+
+    See `input_gradients.alignment`. No temperature changes it.
+
+    Returns:
+        `[images]`; NaN for an image that cannot be read.
+    """
+    measure = functools.partial(_aligned(network.model), network.variables)
+    return each_image(measure, network, data, places, frame)["alignment"]
+
+
+def each_image(
+    measure: Callable[[Images, Labels], Mapping[str, PerImage]],
+    network: Pretrained,
+    data: source.Source,
+    places: np.ndarray,
+    frame: Frame,
+) -> dict[str, np.ndarray]:
+    """Measure some images batch by batch; NaN for one that cannot be read."""
+    found: dict[str, np.ndarray] = {}
     some = source.subset(data, places)
     for batch in pipeline.evaluation(some, frame=network.frame, **frame._asdict()):
         given = jnp.asarray(batch["image"], jnp.float32) / 255
         labels = jnp.asarray(np.maximum(batch["label"], 0))
         kept = batch["weight"] > 0
-        for name, each in measure(network.variables, given, labels).items():
-            found[name][batch["index"][kept]] = np.asarray(each)[kept]
+        for name, each in measure(given, labels).items():
+            values = found.setdefault(name, np.full(len(places), np.nan))
+            values[batch["index"][kept]] = np.asarray(each)[kept]
     return found
 
 
@@ -192,6 +224,23 @@ def _measured(model: SplitModel) -> Callable[..., dict[str, PerImage]]:
             "gradient_total_variation": input_gradients.total_variation(plain),
             "gradient_gini": sparseness.gini_index(plain.reshape((len(plain), -1))),
         }
+
+    return compute
+
+
+@memoize.remember
+def _aligned(model: SplitModel) -> Callable[..., dict[str, PerImage]]:
+    @jax.jit
+    def compute(
+        variables: Variables, images: Images, labels: Labels
+    ) -> dict[str, PerImage]:
+        del labels
+
+        def highest(images: Images) -> jax.Array:
+            return jnp.sum(jnp.max(_logits(model, variables, images), axis=1))
+
+        slope = jax.grad(highest)(images)
+        return {"alignment": input_gradients.alignment(images, slope)}
 
     return compute
 

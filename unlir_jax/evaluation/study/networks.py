@@ -1,11 +1,11 @@
-"""The trained networks of a study, and that they were trained alike."""
+"""The networks of a study: those that were trained alike, and those that are given."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from unlir_jax.core.document_types import Document, Record
-from unlir_jax.evaluation.study.settings import name
+from unlir_jax.evaluation.study.settings import DATA, name
 from unlir_jax.runs import workdir
 from unlir_jax.runtime import config
 from unlir_jax.runtime.config import Settings
@@ -13,52 +13,86 @@ from unlir_jax.storage import paths
 
 
 class Trained(NamedTuple):
-    """Hold one trained network.
+    """Hold one network.
 
     Attributes:
-        arm: How it was trained.
-        seed: Seed of its training.
-        folder: Its workdir.
-        settings: Settings of its training.
+        arm: How it was trained, or its name if it is given.
+        seed: Seed of its training; None if it is given.
+        model: Its workdir, or what `factories.load` takes.
+        weights: A file, or None for the model's own.
+        data: The test split, by `DATA`.
+        settings: Settings of its training; nothing if it is given.
     """
 
     arm: str
-    seed: int
-    folder: Path
+    seed: int | None
+    model: str
+    weights: str | None
+    data: Record
     settings: Record
 
     @property
     def name(self) -> str:
-        return name(self.arm, self.seed)
+        return self.arm if self.seed is None else name(self.arm, self.seed)
 
 
 def find(settings: Settings) -> list[Trained]:
-    """Read the trained networks of a study: seed by seed, the baseline first.
+    """Read the networks of a study: seed by seed, the baseline first; given ones last.
 
     Raises:
         ValueError: A workdir is missing or unfinished, was trained with another arm's
-            settings or another seed, or two differ in what all have in common.
+            settings or another seed, or two differ in what all have in common; or a
+            network is given without a name, or with that of an arm.
     """
     arms: Record = settings.arms.to_dict()
-    if settings.baseline not in arms:
+    given: Record = settings.given.to_dict()
+    _check_names(settings, arms, given)
+    order = sorted(arms, key=lambda arm: arm != settings.baseline)
+    found = []
+    if arms:
+        root = paths.check(settings.root, "root")
+        found = [
+            _read(root, arm, seed, arms[arm])
+            for seed in range(settings.seeds)
+            for arm in order
+        ]
+        _check_alike(found, arms)
+    data = found[0].data if found else {key: settings.data[key] for key in DATA}
+    others = [
+        Trained(arm, None, each["name"], each["weights"], data, {})
+        for arm, each in given.items()
+    ]
+    return sorted(found + others, key=lambda one: _is_given_baseline(one, settings))
+
+
+def _is_given_baseline(one: Trained, settings: Settings) -> bool:
+    """Sort a given baseline before all others, which keep their order."""
+    return not (one.seed is None and one.arm == settings.baseline)
+
+
+def _check_names(settings: Settings, arms: Document, given: Document) -> None:
+    both = [*arms, *given]
+    if settings.baseline not in both:
         raise ValueError(
             f"`baseline`={settings.baseline!r} is no arm; expected one of "
-            f"{', '.join(arms)}."
+            f"{', '.join(both)}."
         )
-    if len(arms) < 2 or settings.seeds < 1:
+    if len(both) < 2 or settings.seeds < 1:
         raise ValueError(
-            f"`arms` has {len(arms)} and `seeds`={settings.seeds}; expected two arms "
+            f"`arms` has {len(both)} and `seeds`={settings.seeds}; expected two arms "
             "and one seed, or more."
         )
-    order = [settings.baseline, *(arm for arm in arms if arm != settings.baseline)]
-    root = paths.check(settings.root, "root")
-    found = [
-        _read(root, arm, seed, arms[arm])
-        for seed in range(settings.seeds)
-        for arm in order
-    ]
-    _check_alike(found, arms)
-    return found
+    for arm, each in given.items():
+        if arm in arms:
+            raise ValueError(
+                f"`given` has {arm!r}, which is an arm that is trained; expected "
+                "another name."
+            )
+        if not each["name"]:
+            raise ValueError(
+                f"`given.{arm}.name` is empty; expected a network of `unlir models`, "
+                f"a workdir or a factory: --config.given.{arm}.name=…"
+            )
 
 
 def _read(root: Path, arm: str, seed: int, sets: Sequence[str]) -> Trained:
@@ -81,7 +115,20 @@ def _read(root: Path, arm: str, seed: int, sets: Sequence[str]) -> Trained:
                 f"study's arm sets {key}={value}; expected the same config and "
                 "arguments as in the training."
             )
-    return Trained(arm, seed, folder, theirs)
+    return Trained(arm, seed, str(folder), None, _data(theirs, folder.name), theirs)
+
+
+def _data(settings: Document, name: str) -> Record:
+    """Give the test split of a training, as an evaluation has it."""
+    theirs = settings["data"]
+    if not theirs["test"]:
+        raise ValueError(
+            f"{name!r} was trained without a test split; expected `data.test` in the "
+            "trainings of a study."
+        )
+    own = {"split": theirs["test"]}
+    own |= {"options": theirs["options"] | theirs["test_options"]}
+    return {key: own.get(key, theirs.get(key)) for key in DATA}
 
 
 def _check_alike(found: Sequence[Trained], arms: Mapping[str, Sequence[str]]) -> None:

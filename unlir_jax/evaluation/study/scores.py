@@ -24,17 +24,13 @@ Table = Mapping[str, np.ndarray]
 
 
 def evaluated(trained: Trained, given: Settings, images: int) -> Settings:
-    """Give the settings of an evaluation on the test split of a training."""
-    theirs: Record = trained.settings["data"]
+    """Give the settings of an evaluation of a network on the test split."""
     found: Any = evaluations.evaluation()
     found.seed, found.batch_size = given.seed, given.batch_size
-    found.model.name = str(trained.folder)
-    found.data.source, found.data.path = theirs["source"], theirs["path"]
-    found.data.split = theirs["test"]
-    found.data.options = ConfigDict(theirs["options"] | theirs["test_options"])
-    found.data.limit, found.data.image_size = images, theirs["image_size"]
-    found.data.crop = theirs["crop"]
-    found.data.interpolation = theirs["interpolation"]
+    found.model.name, found.model.weights = trained.model, trained.weights
+    for name, value in trained.data.items():
+        found.data[name] = ConfigDict(value) if name == "options" else value
+    found.data.limit = images
     found.controls, found.gallery = False, 0
     found.statistics = given.statistics
     return found
