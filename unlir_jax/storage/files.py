@@ -27,6 +27,7 @@ PAGES = {
     "parts.html": r"parts\.(html|png)",
     "filters.html": r"filters\.html|(weights|filters|saliency)\.png",
     "retrieval.html": r"retrieval\.html",
+    "detections.png": r"detections\.png|[^/\x00]+__boxes\.png",
 }
 """The names that the files of a report have, by that of its page."""
 

@@ -15,14 +15,14 @@ from unlir_jax.data import image_files, preprocessing
 from unlir_jax.report import boxes as drawing
 from unlir_jax.runs import workdir
 from unlir_jax.storage import files, paths
-from unlir_jax.weak_detection import descriptions, detector
+from unlir_jax.weak_detection import descriptions, detector, gallery
 from unlir_jax.weak_detection import settings as default_settings
 from unlir_jax.weak_detection import setup as setups
 from unlir_jax.weak_detection.detector import Detector
 from unlir_jax.weak_detection.setup import DetectionSetup
 
-RESULTS = "results.json"
-BATCH = 16
+BATCH, SHOWN = 16, 24
+"""Images at a time, and in the overview."""
 
 Progress = Callable[[str, float], None]
 
@@ -48,7 +48,7 @@ def run(
     overwrite: bool = False,
     progress: Progress = lambda doing, share: None,
 ) -> Found:
-    """Find objects, and write `results.json` and a drawing of each image.
+    """Find objects, and write `results.json`, an overview and a drawing of each image.
 
     Args:
         images: Files, folders and patterns.
@@ -76,11 +76,12 @@ def run(
     found = image_files.find_pictures(images, outside=output)
     if not found.files:
         raise ValueError("There is no image; expected files, folders or patterns.")
-    names = [f"{stem}.png" for stem in image_files.distinct_names(found.files)]
-    files.check_folder(output, {RESULTS, *names}, overwrite=overwrite)
+    names = [f"{stem}__boxes.png" for stem in image_files.distinct_names(found.files)]
+    written = {gallery.FILE, *names}
+    files.check_folder(output, {files.RESULTS, *written}, overwrite=overwrite)
     given, trained = load(model, weights)
     limit = given.settings["suppression"] if suppression is None else suppression
-    failed, entries = found.failures(), []
+    failed, entries, shown = found.failures(), [], []
     told = found.told()
     with files.new_folder(output, overwrite=overwrite) as place:
         for start in range(0, len(found.files), BATCH):
@@ -91,8 +92,16 @@ def run(
                 name = names[found.files.index(path)]
                 drawn = drawing.draw(image, chosen, given.classes)
                 files.write_png(place / name, drawn)
+                shown += [drawn] if len(shown) < SHOWN else []
                 entries.append(_entry(told[path], name, image, chosen, given.classes))
+        if shown:
+            files.write_png(place / gallery.FILE, gallery.sheet(shown))
+        drawings = {entry["drawing"] for entry in entries}
         document: Record = {
+            "schema": files.SCHEMA,
+            "files": sorted(
+                {files.RESULTS, *({gallery.FILE} if shown else ()), *drawings}
+            ),
             "model": paths.told(model),
             "classes": list(given.classes),
             "settings": {
@@ -104,7 +113,7 @@ def run(
             "images": entries,
             "failed": failed,
         }
-        files.write_text(place / RESULTS, files.to_json(document))
+        files.write_text(place / files.RESULTS, files.to_json(document))
     progress("done", 1.0)
     return Found(Path(output), document, failed)
 

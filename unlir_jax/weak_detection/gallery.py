@@ -23,20 +23,25 @@ def draw(
     most: int,
 ) -> Image.Image | None:
     """Draw the first test images with what was found, None for no image."""
-    count = min(most, len(places))
-    if not count:
-        return None
-    columns = min(COLUMNS, count)
-    sheet = Image.new("RGB", (columns * SIDE, math.ceil(count / columns) * SIDE))
-    for number in range(count):
-        image = test.images.read(places[number])["image"]
-        picture = Image.fromarray(np.asarray(image))
-        chosen = best(found[number], SHOWN)
-        drawn = drawing.draw(picture, chosen, test.images.classes)
-        drawn.thumbnail((SIDE, SIDE))
+    drawn = []
+    for place, boxes in list(zip(places, found, strict=True))[:most]:
+        picture = Image.fromarray(np.asarray(test.images.read(place)["image"]))
+        chosen = best(boxes, SHOWN)
+        drawn.append(drawing.draw(picture, chosen, test.images.classes))
+    return sheet(drawn) if drawn else None
+
+
+def sheet(drawn: Sequence[Image.Image]) -> Image.Image:
+    """Lay small copies of images side by side, row by row."""
+    columns = min(COLUMNS, len(drawn))
+    size = columns * SIDE, math.ceil(len(drawn) / columns) * SIDE
+    whole = Image.new("RGB", size)
+    for number, image in enumerate(drawn):
+        small = image.copy()
+        small.thumbnail((SIDE, SIDE))
         row, column = divmod(number, columns)
-        sheet.paste(drawn, (column * SIDE, row * SIDE))
-    return sheet
+        whole.paste(small, (column * SIDE, row * SIDE))
+    return whole
 
 
 def best(found: detection.Detections, share: float) -> detection.Detections:
