@@ -19,12 +19,20 @@ def open_set() -> ConfigDict:
             "seed": 0,
             # The first so many draws of known classes; with `unknown` there is one.
             "splits": 5,
-            # Share of the classes that are known.
+            # Share of the classes that are known; 1 needs `near` or `far` sets.
             "known": 0.5,
             # A file with the names of unknown classes, one a line, in place of draws.
             "unknown": "",
             # A file with the names of known classes; "": all that are not unknown.
             "known_classes": "",
+            # Splits of the field in place of draws, one of `protocols.PROTOCOLS`.
+            "protocol": "",
+            # Images of no known class, each PATH or NAME=PATH, joined by commas: near
+            # sets, such as other species, and far ones; see `unknown_sets.opened`.
+            "near": "",
+            "far": "",
+            # Share of images of known classes that the rejecter keeps.
+            "kept": 0.95,
             # Whether unknown classes are also scored in halves: the ones that are most
             # like a known class (hard), and the others (easy).
             "similarity": False,

@@ -57,6 +57,10 @@ def page(
         best=best,
         histograms=_encoded(histograms(found[0])),
         curves=_encoded(curves(found[0])),
+        sets={
+            key: max(summary[f"{key}/{name}/auroc"]["mean"] for name in names)
+            for key in summary["sets"]
+        },
         halves=[
             half for half in ("hard", "easy") if f"{names[0]}/auroc_{half}" in summary
         ],
@@ -132,6 +136,9 @@ def curves(split: Document) -> bytes:
 
 def _sides(split: Mapping[str, Any], name: str) -> tuple[np.ndarray, np.ndarray]:
     scores, known = np.asarray(split["scores"][name]), np.asarray(split["is_known"]) > 0
+    if known.all():
+        others = [np.asarray(each["scores"][name]) for each in split["sets"].values()]
+        return scores, np.concatenate(others)
     return scores[known], scores[~known]
 
 
