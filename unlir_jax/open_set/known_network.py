@@ -121,13 +121,16 @@ def _classified(frozen: Pretrained, stored: Stored) -> Pretrained:
     """Put the classifier of known classes in the place of the network's own."""
     seen, known = stored.seen, stored.rejecter
     classes = len(seen.class_names)
-    own = classifier.fit(known.train.pooled, known.labels, classes, known.plan.head)
+    plan = known.plan
+    own = classifier.fit(
+        known.train.pooled, known.labels, classes, plan.head, plan.smoothing
+    )
     frame = seen.image_size, seen.crop, seen.interpolation
     pooled = cutting.describing(
         frozen.module, zoo.find(frozen.name)[1], frozen.layer, seen.pooling
     )
     return frozen._replace(
-        model=_with_classes(pooled, known.plan.head, seen.unit_length),
+        model=_with_classes(pooled, plan.head, seen.unit_length),
         variables={"network": frozen.variables, "classes": _arrays(own)},
         class_names=seen.class_names,
         image_size=seen.image_size,
@@ -137,7 +140,7 @@ def _classified(frozen: Pretrained, stored: Stored) -> Pretrained:
 
 def _arrays(own: classifier.Classifier) -> dict[str, jax.Array]:
     """Write a classifier down as arrays, float32."""
-    if own.kind == "lda":
+    if own.kind != "prototypes":
         arrays = own.linear._asdict()
     else:
         # Whitening is affine; of all channels at once it is a matrix.
@@ -164,9 +167,9 @@ def _with_classes(
         own: Any = variables["classes"]
         if unit_length:
             rows = rows / jnp.maximum(jnp.linalg.norm(rows, axis=1)[:, None], 1e-30)
-        if kind == "lda":
+        if kind != "prototypes":
             return heads.logits("linear", own, rows)
-        centred = rows - own["mean"]
+        centred = rows - own["mean"][None]
         white = jnp.matmul(centred, own["matrix"], precision="highest")
         return heads.logits("cosine", {"kernel": own["directions"]}, white)
 

@@ -37,12 +37,14 @@ class Plan(NamedTuple):
         options: Settings of scores by name.
         head: Kind of the classifier, see `classifier.fit`.
         seed: Seed of the folds of left-out logits.
+        smoothing: See `classifier.fit`.
     """
 
     names: Sequence[str]
     options: Mapping[str, Mapping[str, Any]] = {}
     head: classifier.Kind = "prototypes"
     seed: int = 0
+    smoothing: float = 0.0
 
 
 class Recogniser(NamedTuple):
@@ -83,10 +85,9 @@ def fit(plan: Plan, train: Described, labels: np.ndarray, classes: int) -> Recog
     Raises:
         ValueError: Images that make no score; the sentence says why.
     """
-    own = classifier.fit(train.pooled, labels, classes, plan.head)
-    logits = classifier.left_out_logits(
-        train.pooled, labels, classes, plan.head, seed=plan.seed
-    )
+    given = train.pooled, labels, classes, plan.head, plan.smoothing
+    own = classifier.fit(*given)
+    logits = classifier.left_out_logits(*given, seed=plan.seed)
     found = {}
     for name in plan.names:
         rows, head = _input(name, train), own.linear

@@ -180,7 +180,10 @@ def _plan(said: Document) -> recogniser.Plan:
             raise ValueError(f"{name!r} has no setting {sorted(unknown)[0]!r}")
     if said["head"] not in get_args(classifier.Kind) or type(said["seed"]) is not int:
         raise ValueError("the head or the seed makes no sense")
-    return recogniser.Plan(names, options, said["head"], said["seed"])
+    smoothing = _number(said["smoothing"])
+    if not 0 <= smoothing < 1:
+        raise ValueError(f"smoothing={smoothing} is not in [0, 1)")
+    return recogniser.Plan(names, options, said["head"], said["seed"], smoothing)
 
 
 def _detectors(arrays: Mapping[str, np.ndarray]) -> Detectors:

@@ -40,8 +40,10 @@ def open_set() -> ConfigDict:
             # one or the average that is chosen on known classes; and their settings.
             "scores": (),
             "score_options": {},
-            # prototypes (cosines of whitened features) or lda.
+            # prototypes (cosines of whitened features), lda or softmax (regression).
             "head": "prototypes",
+            # Share of the targets of softmax that all classes have alike.
+            "label_smoothing": 0.0,
             # Pooling of maps: average, max, gem or rmac, and token of a transformer;
             # "": gem, or token.
             "pooling": "",

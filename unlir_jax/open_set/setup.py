@@ -127,6 +127,11 @@ def _plan(settings: Settings) -> recogniser.Plan:
         get_args(classifier.Kind),
         f"`head`={settings.head!r} is unknown",
     )
+    if settings.label_smoothing and settings.head != "softmax":
+        raise ValueError(
+            f"`label_smoothing`={settings.label_smoothing} is of `head`='softmax', not "
+            f"of {settings.head!r}; expected 0, or that head."
+        )
     options = settings.score_options.to_dict()
     for name, values in options.items():
         choices.pick(name, own, f"`score_options.{name}` is of no score of `scores`")
@@ -135,7 +140,13 @@ def _plan(settings: Settings) -> recogniser.Plan:
             wrong = f"`score_options.{name}.{setting}` is no setting of {name!r}"
             choices.pick(setting, known, wrong)
     fitted = dict.fromkeys((*own, *(CANDIDATES if BEST in names else ())))
-    return recogniser.Plan(tuple(fitted), options, settings.head, settings.seed)
+    return recogniser.Plan(
+        tuple(fitted),
+        options,
+        settings.head,
+        settings.seed,
+        settings.label_smoothing,
+    )
 
 
 def _check_added(settings: Settings, sets: Mapping[str, source.Source]) -> None:

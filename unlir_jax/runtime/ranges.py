@@ -104,6 +104,7 @@ RANGES: dict[str, Range] = {
     # Settings of open sets.
     "splits": Range(1, 10**4),
     "known": Range(0, 1, above=True),
+    "label_smoothing": Range(0, 1, below=True),
     "kept": Range(0, 1, above=True, below=True),
     "detectors.parts": Range(1, 10**5),
     "detectors.images": Range(1, 10**7),
