@@ -163,6 +163,7 @@ DAMAGES = {
     "no features": (lambda a, h: a.pop("features"), "features"),
     "wrong rows": (lambda a, h: a.update(parts=a["parts"][:-1]), "parts"),
     "not finite": (lambda a, h: a["features"].__setitem__(0, np.nan), "finite"),
+    "no logits": (lambda a, h: a.update(logits=a["logits"][:, 1:]), "logits"),
     "no score": (lambda a, h: h["plan"].update(names=["x"]), "no score"),
     "a setting": (lambda a, h: h["plan"].update(options={"msp": {"t": 1}}), "setting"),
     "no threshold": (lambda a, h: h.update(thresholds={}), "msp"),

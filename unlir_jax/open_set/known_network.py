@@ -21,7 +21,7 @@ from unlir_jax.open_set import (
     rejecter_file,
     rejection,
 )
-from unlir_jax.open_set.rejecter_file import Stored
+from unlir_jax.open_set.rejecter_file import Seen, Stored
 from unlir_jax.open_set.scores import SPECS
 from unlir_jax.open_set.scores.neighbours import unit
 from unlir_jax.types import Array, Features, Images, SplitModel, Variables
@@ -74,8 +74,9 @@ def load(
             "evaluation."
         )
     score = score or seen.score
-    network = _classified(frozen, stored)
-    return network._replace(judge=_judge(frozen, stored, score))
+    own = rejection.fitted(stored.rejecter, score)
+    network = _classified(frozen, stored.seen, own.classifier)
+    return network._replace(judge=_judge(frozen, stored, score, own))
 
 
 def loader(score: str | None) -> Callable[..., Pretrained]:
@@ -117,20 +118,16 @@ def loader(score: str | None) -> Callable[..., Pretrained]:
     return load_any
 
 
-def _classified(frozen: Pretrained, stored: Stored) -> Pretrained:
+def _classified(
+    frozen: Pretrained, seen: Seen, own: classifier.Classifier
+) -> Pretrained:
     """Put the classifier of known classes in the place of the network's own."""
-    seen, known = stored.seen, stored.rejecter
-    classes = len(seen.class_names)
-    plan = known.plan
-    own = classifier.fit(
-        known.train.pooled, known.labels, classes, plan.head, plan.smoothing
-    )
     frame = seen.image_size, seen.crop, seen.interpolation
     pooled = cutting.describing(
         frozen.module, zoo.find(frozen.name)[1], frozen.layer, seen.pooling
     )
     return frozen._replace(
-        model=_with_classes(pooled, plan.head, seen.unit_length),
+        model=_with_classes(pooled, own.kind, seen.unit_length),
         variables={"network": frozen.variables, "classes": _arrays(own)},
         class_names=seen.class_names,
         image_size=seen.image_size,
@@ -176,10 +173,12 @@ def _with_classes(
     return pooled._replace(features=features, head=jax.jit(head))
 
 
-def _judge(frozen: Pretrained, stored: Stored, score: str) -> Judge:
+def _judge(
+    frozen: Pretrained, stored: Stored, score: str, own: recogniser.Recogniser
+) -> Judge:
     """Make what describes images as the evaluation did, and judges them."""
     seen, known = stored.seen, stored.rejecter
-    judge = rejection.judging(known, score)
+    judge = rejection.judging(known, score, own)
     describe = _describing(frozen, stored, _reads_parts(known, score))
 
     def verdicts(images: Images) -> list[Record]:

@@ -83,7 +83,11 @@ def save(path: Path, stored: Stored) -> None:
         ValueError: Nothing can be written there.
     """
     rejecter, best = stored.rejecter, stored.rejecter.combination
-    arrays = {"features": rejecter.train.pooled, "labels": rejecter.labels}
+    arrays = {
+        "features": rejecter.train.pooled,
+        "labels": rejecter.labels,
+        "logits": rejecter.logits,
+    }
     if rejecter.train.parts is not None:
         arrays["parts"] = rejecter.train.parts
     if stored.detectors is not None:
@@ -133,6 +137,9 @@ def _stored(header: Document, arrays: Mapping[str, np.ndarray]) -> Stored:
         raise ValueError("labels are not one integer for each row of features")
     if set(labels.tolist()) != set(range(classes)) or classes < 2:
         raise ValueError("labels are not those of the classes")
+    logits = _floats(arrays, "logits", 2)
+    if logits.shape != (len(labels), classes):
+        raise ValueError("logits are not one for each class of each row")
     parts = _floats(arrays, "parts", 2) if "parts" in arrays else None
     detectors = _detectors(arrays) if "centres" in arrays else None
     if parts is not None and len(parts) != len(features):
@@ -152,7 +159,7 @@ def _stored(header: Document, arrays: Mapping[str, np.ndarray]) -> Stored:
         raise ValueError(f"the score {seen.score!r} has no threshold")
     kept = _number(header["kept"])
     train = recogniser.Described(features, parts)
-    known = Rejecter(plan, train, labels, combination, thresholds, kept)
+    known = Rejecter(plan, train, labels, logits, combination, thresholds, kept)
     return Stored(seen, known, detectors)
 
 

@@ -27,6 +27,7 @@ class Rejecter(NamedTuple):
         plan: How scores are fitted.
         train: Training images of known classes.
         labels: Their classes, from 0.
+        logits: Their logits by classifiers that had not seen them.
         combination: What `best` is; None where it was not asked for.
         thresholds: By score, the least that is accepted.
         kept: Share of images of known classes that the thresholds are for.
@@ -35,6 +36,7 @@ class Rejecter(NamedTuple):
     plan: recogniser.Plan
     train: recogniser.Described
     labels: np.ndarray
+    logits: np.ndarray
     combination: Combination | None
     thresholds: Mapping[str, float]
     kept: float
@@ -154,13 +156,12 @@ def fit(
     if combination is not None:
         scores[BEST] = combination.combine(scores)
     thresholds = {name: threshold(each, kept) for name, each in scores.items()}
-    return Rejecter(plan, train, labels, combination, thresholds, kept)
+    logits = recogniser.left_out_logits(plan, train, labels, classes)
+    return Rejecter(plan, train, labels, logits, combination, thresholds, kept)
 
 
-def judging(
-    rejecter: Rejecter, score: str
-) -> Callable[[recogniser.Described], Verdicts]:
-    """Fit one score of a rejecter, and give the function that judges images.
+def fitted(rejecter: Rejecter, score: str) -> recogniser.Recogniser:
+    """Fit the classifier, and one score of a rejecter.
 
     Args:
         rejecter: See `fit`.
@@ -172,10 +173,28 @@ def judging(
     known = rejecter.thresholds
     choices.pick(score, known, f"`reject`={score!r} is no score of the rejecter")
     best = rejecter.combination if score == BEST else None
-    names = (score,) if best is None else best.names
+    plan = rejecter.plan._replace(names=(score,) if best is None else best.names)
     classes = int(rejecter.labels.max()) + 1
-    plan = rejecter.plan._replace(names=names)
-    own = recogniser.fit(plan, rejecter.train, rejecter.labels, classes)
+    given = rejecter.train, rejecter.labels, classes, rejecter.logits
+    return recogniser.fit(plan, *given)
+
+
+def judging(
+    rejecter: Rejecter, score: str, own: recogniser.Recogniser | None = None
+) -> Callable[[recogniser.Described], Verdicts]:
+    """Give the function that judges images by one score of a rejecter.
+
+    Args:
+        rejecter: See `fit`.
+        score: One of its scores.
+        own: What `fitted` gives, where it is known.
+
+    Raises:
+        ValueError: It has no such score.
+    """
+    own = fitted(rejecter, score) if own is None else own
+    known = rejecter.thresholds
+    best = rejecter.combination if score == BEST else None
 
     def judge(images: recogniser.Described) -> Verdicts:
         judged = recogniser.judge(own, images)
