@@ -231,6 +231,8 @@ def test_images_of_neither_side_are_left_out(judged, unseen, tmp_path):
     given = {
         "unknown": tmp_path / "unknown.txt",
         "known_classes": tmp_path / "known.txt",
+        "head": "softmax",
+        "label_smoothing": 0.1,
     }
     outcome = recognise.run(read_settings(folder, "msp", **given), tmp_path / "run")
     assert outcome.summary["images"] == 12

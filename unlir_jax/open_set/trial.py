@@ -36,6 +36,17 @@ class Known(NamedTuple):
     classes: int
 
 
+class Side(NamedTuple):
+    """Hold what all scores of a split are measured with."""
+
+    setup: OpenSetSetup
+    division: classes.Division
+    train: Split
+    test: Split
+    is_known: np.ndarray
+    right: np.ndarray
+
+
 def run(
     setup: OpenSetSetup,
     number: int,
@@ -67,17 +78,9 @@ def run(
     progress("known classes")
     own = recogniser.fit(setup.plan, known.images, known.labels, known.classes)
     judged = recogniser.judge(own, descriptions.described(test, detectors))
-    best, about = None, {}
     if BEST in setup.names:
         progress("best")
-        found = combination.turns(setup.plan, known.images, known.labels, known.classes)
-        best = combination.choose(found, setup.plan.names)
-        about = {
-            "chosen": list(best.names),
-            "combination": best.record(),
-            "pseudo_auroc": best.auroc,
-            "pseudo_auroc_alone": dict(best.alone),
-        }
+    best = _chosen(setup, known)
     scores = _scores(judged, best)
     is_known = np.isin(test.labels, division.known)
     predicted = division.known[judged.logits.argmax(1)]
@@ -102,18 +105,47 @@ def run(
         "predicted": predicted.tolist(),
         "scores": {name: scores[name].tolist() for name in setup.names},
         "sets": {
-            key: {
-                "measures": {
-                    name: measures.compare(
-                        scores[name][is_known], right[is_known], each[name]
-                    )
-                    for name in setup.names
-                },
-                "scores": {name: each[name].tolist() for name in setup.names},
-            }
+            key: _against(side, scores, each, setup.names)
             for key, each in further.items()
         },
-        **about,
+        **_about(best),
+    }
+
+
+def _chosen(setup: OpenSetSetup, known: Known) -> combination.Combination | None:
+    """Choose what `best` is; None where it was not asked for."""
+    if BEST not in setup.names:
+        return None
+    found = combination.turns(setup.plan, known.images, known.labels, known.classes)
+    return combination.choose(found, setup.plan.names)
+
+
+def _about(best: combination.Combination | None) -> Record:
+    """Say what `best` is made of."""
+    if best is None:
+        return {}
+    return {
+        "chosen": list(best.names),
+        "combination": best.record(),
+        "pseudo_auroc": best.auroc,
+        "pseudo_auroc_alone": dict(best.alone),
+    }
+
+
+def _against(
+    side: Side,
+    scores: Mapping[str, np.ndarray],
+    further: Mapping[str, np.ndarray],
+    names: Sequence[str],
+) -> Record:
+    """Measure all scores of known test images against those of a further set."""
+    known, right = side.is_known, side.right[side.is_known]
+    return {
+        "measures": {
+            name: measures.compare(scores[name][known], right, further[name])
+            for name in names
+        },
+        "scores": {name: further[name].tolist() for name in names},
     }
 
 
@@ -169,17 +201,6 @@ def _scores(
 ) -> dict[str, np.ndarray]:
     own = {} if best is None else {BEST: best.combine(judged.scores)}
     return dict(judged.scores) | own
-
-
-class Side(NamedTuple):
-    """Hold what all scores of a split are measured with."""
-
-    setup: OpenSetSetup
-    division: classes.Division
-    train: Split
-    test: Split
-    is_known: np.ndarray
-    right: np.ndarray
 
 
 def _measured(
