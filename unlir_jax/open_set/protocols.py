@@ -1,6 +1,6 @@
 """Splits that the field compares on, by the numbers of the classes.
 
-Classes have the numbers of the original data sets; TinyImageNet's are those of its
+Classes have the numbers of the original data sets; TinyImageNet counts its
 sorted folders.
 """
 

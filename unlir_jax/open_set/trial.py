@@ -138,7 +138,7 @@ def _against(
     further: Mapping[str, np.ndarray],
     names: Sequence[str],
 ) -> Record:
-    """Measure all scores of known test images against those of a further set."""
+    """Measure all scores of known test images against a further set."""
     known, right = side.is_known, side.right[side.is_known]
     return {
         "measures": {
