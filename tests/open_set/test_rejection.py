@@ -8,7 +8,8 @@ import pytest
 from open_set_worlds import draw_colours, read_settings
 from PIL import Image
 
-from unlir_jax import cli, split
+import unlir_jax
+from unlir_jax import cli, split, tree
 from unlir_jax.open_set import (
     known_network,
     measures,
@@ -213,12 +214,20 @@ def test_far_sets_have_rows_of_their_own(judged):
 def test_all_classes_can_be_known_where_a_set_is_not(judged, unseen, tmp_path):
     folder, _ = judged
     far = str(folder / "stripes")
-    wanted = read_settings(folder, "msp", known=1, far=far)
+    network = unlir_jax.load("cifar_resnet8", "random", num_classes=2)
+    (tmp_path / "trained").mkdir()
+    purpose = exported.Purpose(network.name, ("a", "b"), 32, 1.0)
+    exported.write(tmp_path / "trained", tree.flatten(network.variables), purpose)
+    given = {"known": 1, "far": far, "model.weights": None}
+    given["model.name"] = tmp_path / "trained"
+    wanted = read_settings(folder, "msp", **given)
     outcome = recognise.run(wanted, tmp_path / "run")
     summary = outcome.summary
     assert summary["known"] == 8 and not summary["unknown"] and summary["splits"] == 1
     assert summary["msp/auroc"] == summary["far/stripes/msp/auroc"]
     assert summary["reject"]["unknown_refused"] is None
+    names = known_network.load(tmp_path / "run").class_names
+    assert names == tuple(f"colour{label}" for label in range(8))
     with pytest.raises(ValueError, match="leaves 8 known and 0 unknown"):
         recognise.run(read_settings(folder, "msp", known=1), tmp_path / "other")
 
