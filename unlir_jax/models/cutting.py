@@ -1,6 +1,7 @@
 """Networks of this library, cut in two at a layer."""
 
 import functools
+from typing import Any
 
 import jax
 
@@ -79,7 +80,7 @@ def describing(module: Module, network: Network, layer: str, how: str) -> SplitM
     if hasattr(module, "ways"):
         leading = getattr(module, "leading_at", lambda layer: module.leading)(layer)
         tokens = None if leading is None else split.Tokens(leading)
-        given = {"method": "describe", "how": how}
+        given: dict[str, Any] = {"method": "describe", "how": how}
         model = split.from_linen(module, layer, mean=mean, tokens=tokens, **given)
     elif last:
         model = split.from_methods(module, mean=mean)

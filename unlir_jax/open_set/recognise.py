@@ -6,7 +6,7 @@ one.
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from unlir_jax.core import finite
 from unlir_jax.core.document_types import Document, Record
@@ -88,7 +88,7 @@ def run(
     known = config.to_dict(default_settings.open_set())
     place = sharing.Place(folder, plain, FREE, known, TRACES)
     done, given = sharing.check(place), setup.prepare(settings)
-    data = {"train": given.train, "test": given.test, **given.sets}
+    data: dict[str, Any] = {"train": given.train, "test": given.test, **given.sets}
     now = origins.describe(given.network, **data)
     how = settings.data.compare
     told = sharing.compare(place, now, how)

@@ -201,8 +201,9 @@ def _detectors(arrays: Mapping[str, np.ndarray]) -> Detectors:
         raise ValueError("the whitening is not [channels] and [channels, dimensions]")
     if matrix.shape[1] != centres.shape[1]:
         raise ValueError("centres have other dimensions than the whitening")
-    own["explained"] = own["explained"].reshape(())
-    return Detectors(clustering.Whitening(**own), centres)
+    explained = float(own["explained"].ravel()[0])
+    whitening = clustering.Whitening(mean, matrix, own["variance"], explained)
+    return Detectors(whitening, centres)
 
 
 def _floats(arrays: Mapping[str, np.ndarray], name: str, axes: int = 0) -> np.ndarray:
