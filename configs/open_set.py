@@ -7,7 +7,9 @@ r"""Open-set recognition: scores that tell known classes from unknown ones.
 Half of the classes of DIR are known, drawn for each split. A classifier and the scores
 are fitted to DIR/train of the known classes, on features of a frozen network. All of
 DIR/test is scored. With `--config.unknown=CLASSES.txt`, a class a line, there is one
-split. `--config.similarity=True` also scores hard and easy unknown classes apart.
+split. `--config.similarity=True` also scores hard and easy unknown classes apart, and
+`--config.far=DIR` images of another folder. `--config.protocol=cifar10` takes the
+splits of the field. `unlir explain IMAGE --model runs/open` then refuses images.
 
 Arguments: `backbone`, a name of `unlir models`; `data`, a name in
 `unlir_jax/data/presets.py`; `scores`, several joined by +: msp, max_logit, energy,

@@ -44,6 +44,7 @@ REPLACED = (
     ),
     (r"(?<= )(\d_\w+\.safetensors)", r"runs/few/adapters/\1"),
     (r"\b(cub50|cub20|flowers17|imagenet200|classes200|IMAGES)\b", "birds"),
+    (r"\becssd/images\b", "images"),
     (r"stages=block\d+\+block\d+", "stages=layer2+layer3"),
     (r"\b(k=)[\d+]+", r"\g<1>2"),
     # Of three classes two are known, of which none can be held out.

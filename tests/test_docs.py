@@ -26,6 +26,8 @@ SHORT = [line for line in COMMANDS if line.startswith("unlir ") and "…" not in
 NOT_RUN = {
     "data=elpv": "solar cells have 300 px, and their package is an extra",
     "data=imagenet": "ImageNet is not on this machine",
+    "data=cifar10": "CIFAR-10 is not on this machine",
+    "open_set.py:backbone=runs/": "test_rejection.py takes a workdir as the backbone",
     "--texts": "a whole CLIP has 600 MB; test_zero_shot.py has a small one",
     "unlir serve": "it serves until it is interrupted",
     "nets:provable": "Wong and Kolter's network is not on this machine",

@@ -1,5 +1,7 @@
 """Attacks against those of foolbox and adversarial-library, and a proven bound."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -39,8 +41,15 @@ def compared(attack, name, near=1e-9):
     return ~same | (np.abs(np.asarray(found) - theirs).max((1, 2, 3)) < near)
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2"])
-@pytest.mark.parametrize(("name", "settings", "mode"), CASES)
+# Each case and each norm is in the fast tier, not each pair of them.
+PAIRED = [
+    pytest.param(*case, norm, marks=() if fast else pytest.mark.exhaustive)
+    for place, case in enumerate(CASES)
+    for norm, fast in (("linf", place % 2 == 0), ("l2", place % 2 == 1))
+]
+
+
+@pytest.mark.parametrize(("name", "settings", "mode", "norm"), PAIRED)
 def test_images_equal_those_of_foolbox(x64, norm, name, settings, mode):
     attack = attacks.ATTACKS[name](SMALL, norm=norm, epsilon=EPSILON[norm], **settings)
     assert compared(attack, f"{name} {norm}{mode}").all()
@@ -51,9 +60,16 @@ def test_momentum_equals_the_equations(x64):
     assert compared(attack, "mi_fgsm linf").all()
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2"])
-@pytest.mark.parametrize("loss", ["cross_entropy", "dlr"])
-@pytest.mark.parametrize("mode", ["", " targeted"])
+FAST = ("linf", "cross_entropy", ""), ("l2", "dlr", " targeted")
+CLIMBS = [
+    pytest.param(*case, marks=() if case in FAST else pytest.mark.exhaustive)
+    for case in itertools.product(
+        ("linf", "l2"), ("cross_entropy", "dlr"), ("", " targeted")
+    )
+]
+
+
+@pytest.mark.parametrize(("norm", "loss", "mode"), CLIMBS)
 def test_apgd_takes_the_steps_of_adversarial_library(x64, norm, loss, mode):
     # Its 30 steps follow a pass over the images themselves.
     attack = attacks.apgd(

@@ -21,6 +21,10 @@ EPSILON = {"linf": 0.013, "l2": 0.2}
 FEW, QUERIES = 24, 300
 
 
+BOTH = ["linf", pytest.param("l2", marks=pytest.mark.exhaustive)]
+"""Norms, of which the first stands for the other in the fast tier."""
+
+
 def features(weights, images):
     maps = convolved(images, weights["0.weight"], weights["0.bias"], 2)
     return convolved(maps, weights["2.weight"], weights["2.bias"], 2)
@@ -58,7 +62,7 @@ def test_the_network_is_the_one_of_the_peers():
     np.testing.assert_allclose(logits, golden()["logits"], atol=1e-4)
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("norm", BOTH)
 @pytest.mark.parametrize(
     "targeted", [False, pytest.param(True, marks=pytest.mark.exhaustive)]
 )
@@ -129,7 +133,7 @@ def test_bumps_are_squares_on_squares():
         np.testing.assert_allclose(windows.bump(*shape), slow, rtol=1e-12)
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("norm", BOTH)
 def test_square_succeeds_as_often_as_that_of_the_authors(norm):
     weights, images, labels = world()
     attack = attacks.square(MODEL, norm=norm, epsilon=EPSILON[norm], steps=QUERIES + 1)
@@ -253,7 +257,7 @@ def test_few_classes_and_targets_have_an_ensemble_too():
     assert [MEMBERS[int(each)] for each in found.winner] == ["apgd"] * 2
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("norm", BOTH)
 def test_a_universal_perturbation_deceives_on_images_that_it_has_not_seen(norm):
     weights, images, labels = world()
     images, labels = images[2:], labels[2:]

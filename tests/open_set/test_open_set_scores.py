@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 from open_set_worlds import stored, world
-from scipy import stats
+from scipy import special, stats
 
 from unlir_jax.few_shot import discriminant
-from unlir_jax.open_set import scatter, scores, weibull
+from unlir_jax.open_set import scatter, scores, softmax_regression, weibull
 
 PEERS = {
     "max_logit": ("max_logit", {}),
@@ -299,3 +299,24 @@ def test_a_score_of_a_classifier_needs_it():
                 scores.SCORES[name](None)
         else:
             scores.SCORES[name](None)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+def test_softmax_regression_has_no_slope_where_it_ends(smoothing):
+    random = np.random.default_rng(0)
+    labels = np.arange(40) % 4
+    rows = random.normal(size=(40, 6)) + 2 * np.eye(4, 6)[labels]
+    found = softmax_regression.fit(rows, labels, 4, smoothing=smoothing)
+    shares = special.softmax(found.logits(rows), axis=1)
+    away = np.eye(4)[labels] * (1 - smoothing) + smoothing / 4 - shares
+    scale = np.std(rows - rows.mean(0))
+    # The slope of the cross-entropy is that of the penalty, 0.01 times the kernel.
+    known = (rows - rows.mean(0)) / scale
+    expected = 0.01 * found.kernel * scale
+    np.testing.assert_allclose(known.T @ away / 40, expected, atol=1e-4)
+    np.testing.assert_allclose(away.sum(0), 0, atol=1e-2)
+    larger = softmax_regression.fit(7 * rows, labels, 4, smoothing=smoothing)
+    same = special.softmax(larger.logits(7 * rows), axis=1)
+    np.testing.assert_allclose(same, shares, atol=1e-6)
+    with pytest.raises(ValueError, match="40 equal rows"):
+        softmax_regression.fit(np.ones((40, 6)), labels, 4)

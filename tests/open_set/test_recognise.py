@@ -4,47 +4,21 @@ import json
 
 import numpy as np
 import pytest
-from PIL import Image
+from open_set_worlds import COUNT, asked, draw_colours, read_settings
 
 from unlir_jax import cli
 from unlir_jax.open_set import descriptions, recognise, score_names, setup, trial
-from unlir_jax.runtime import config
 
 SCORES = "msp+relative_mahalanobis+parts+best"
-COUNT = {"train": 6, "test": 3}
 
 
 @pytest.fixture(scope="module")
 def colours(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("colours")
-    random = np.random.default_rng(0)
-    for split, count in COUNT.items():
-        for number in range(8):
-            place = folder / "data" / split / f"colour{number}"
-            place.mkdir(parents=True)
-            base = [120 * (number >> bit & 1) for bit in range(3)]
-            for index in range(count):
-                pixels = random.integers(0, 120, (32, 32, 3)) + base
-                Image.fromarray(pixels.astype(np.uint8)).save(place / f"{index}.png")
-    return folder
-
-
-def asked(folder, **more):
-    given = {
-        "data.path": folder / "data",
-        "model.weights": "random",
-        "data.image_size": 32,
-        "splits": 2,
-        "detectors.parts": 4,
-        "features.folder": folder / "features",
-        "gallery": 2,
-    } | more
-    return [f"--config.{name}={value}" for name, value in given.items()]
+    return draw_colours(tmp_path_factory.mktemp("colours"))
 
 
 def read(folder, scores=SCORES, **more):
-    argument = f"configs/open_set.py:backbone=cifar_resnet8,scores={scores}"
-    return config.load(argument, asked(folder, **more))
+    return read_settings(folder, scores, **more)
 
 
 @pytest.fixture(scope="module")
@@ -180,6 +154,10 @@ def test_the_command_takes_a_file_of_unknown_classes(colours, tmp_path, capsys):
         ("msp", {"known": 1.5}, "`known`=1.5; expected a number above 0"),
         ("msp", {"splits": 0}, "`splits`=0"),
         ("msp", {"head": "prototype"}, "`head`='prototype' is unknown; did you mean"),
+        ("msp", {"label_smoothing": 0.1}, "is of `head`='softmax', not of 'prototyp"),
+        ("msp", {"kept": 1.0}, "`kept`=1.0"),
+        ("msp", {"protocol": "cifar"}, "`protocol`='cifar' is unknown"),
+        ("msp", {"protocol": "mnist"}, "is of 10 classes, but the data has 8"),
         ("msp", {"pooling": "gemm"}, "`pooling`='gemm' is none of .*did you mean"),
         ("msp", {"data.test": ""}, "nothing to score"),
         ("msp", {"known_classes": "x.txt"}, "`known_classes` without `unknown`"),

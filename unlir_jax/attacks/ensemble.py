@@ -17,7 +17,7 @@ from unlir_jax.attacks.apgd import climb
 from unlir_jax.attacks.fab import highest_others, search_boundary
 from unlir_jax.attacks.losses import Aim
 from unlir_jax.attacks.search import Seen
-from unlir_jax.attacks.spec import Craft, Crafted, attack
+from unlir_jax.attacks.spec import Craft, Crafted, attack, defaults
 from unlir_jax.attacks.square import square
 from unlir_jax.core import memoize, random_keys
 from unlir_jax.types import PyTree, SplitModel
@@ -151,9 +151,8 @@ def _stages(
         **shared,
         success=losses.succeeded if targeted else losses.erred,
     )
-    boundary = search_boundary(
-        model, norm, targeted=True, rivals=count, enough=epsilon, **shared
-    )
+    turns = {"norm": norm, "targeted": True, "rivals": count, "enough": epsilon}
+    boundary = search_boundary(model, **defaults("fab") | turns | shared)
     options = {"steps": queries, "quantise": quantise}
     scores = square(ball[0], norm=norm, epsilon=epsilon, **options)
     return (

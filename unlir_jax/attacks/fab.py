@@ -162,21 +162,21 @@ def search_boundary(
     model: SplitModel,
     norm: str,
     *,
-    steps: int = 100,
-    targeted: bool = False,
-    rivals: int | None = None,
-    restarts: int = 1,
-    radius: float | None = None,
-    alpha: float = 0.1,
-    overshoot: float = 1.05,
-    backward: float = 0.9,
-    quantise: bool | int = False,
-    loop: loops.Loop = "auto",
+    steps: int,
+    targeted: bool,
+    rivals: int | None,
+    restarts: int,
+    radius: float | None,
+    alpha: float,
+    overshoot: float,
+    backward: float,
+    quantise: bool | int,
+    loop: loops.Loop,
     enough: float = 0.0,
 ) -> Craft:
     """Make the function of FAB; an image with a distance of `enough` is finished.
 
-    `fab` explains the other arguments.
+    `fab` explains the other arguments, and has their defaults.
     """
     settings.check_share("alpha", alpha)
     settings.check_share("backward", backward)

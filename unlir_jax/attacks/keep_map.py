@@ -6,8 +6,8 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from unlir_jax.attacks import checks, losses, map_ascent, spec
-from unlir_jax.attacks.map_ascent import Ascent, Problem, Similarity
+from unlir_jax.attacks import losses, map_ascent
+from unlir_jax.attacks.map_ascent import Problem, Similarity
 from unlir_jax.core import choices, memoize
 from unlir_jax.types import (
     Explainer,
@@ -96,18 +96,18 @@ def keep_map(
         (True, 0)
     """
     choices.check("explained", explained, Explained)
-    size = map_ascent.first_step(step_size, epsilon, steps)
-    given = (norm, epsilon, steps, size, penalty, least_margin, random_start)
-    ascent = Ascent(*given, similarity, share).checked()
+    ascent = map_ascent.checked(
+        *(norm, epsilon, steps, step_size, penalty, least_margin),
+        *(random_start, similarity, share),
+    )
     problem = Problem(1, losses.margin, _reached if explained == "reached" else _label)
     run = map_ascent.climb(model, explain, surrogate, problem, ascent)
 
     def move(variables, images, labels, *, targets=None, key=None):
         call = variables, images, labels, targets, key
-        pictures, aim, shown, logits = map_ascent.prepare(model, explain, ascent, call)
-        done = losses.succeeded(logits, aim)
-        found = spec.Crafted(run(variables, pictures, aim, shown, done, key), done)
-        return checks.withheld(found, model, variables, images, aim).images
+        begun = map_ascent.prepare(model, explain, ascent, call)
+        done = losses.succeeded(begun.logits, begun.aim)
+        return map_ascent.finish(model, run, call, begun, begun.maps, done)
 
     return move
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from unlir_jax import maps, split
-from unlir_jax.attacks import checks, losses, norms, search, settings
+from unlir_jax.attacks import checks, losses, norms, search, settings, spec
 from unlir_jax.core import choices, memoize, random_keys
 from unlir_jax.types import (
     Explainer,
@@ -51,21 +51,35 @@ class Ascent(NamedTuple):
     similarity: Similarity
     share: float
 
-    def checked(self) -> "Ascent":
-        """Refuse settings that make no sense."""
-        given = {name: getattr(self, name) for name in ("norm", "epsilon", "steps")}
-        checks.check_settings(given, ("linf", "l2"))
-        choices.check("similarity", self.similarity, Similarity)
-        settings.check_share("share", self.share)
-        settings.check_least("penalty", self.penalty, 0)
-        settings.check_least("least_margin", self.least_margin, 0)
-        settings.check_least("step_size", self.step_size, 0)
-        return self
 
+def checked(
+    norm: str,
+    epsilon: float,
+    steps: int,
+    step_size: float | None,
+    penalty: float,
+    least_margin: float,
+    random_start: bool,
+    similarity: Similarity,
+    share: float,
+) -> Ascent:
+    """Put settings together, and refuse those that make no sense.
 
-def first_step(step_size: float | None, epsilon: float, steps: int) -> float:
-    """Give the length of the first step, by default `5 epsilon / steps`."""
-    return 5 * epsilon / max(steps, 1) if step_size is None else step_size
+    The first step is `5 epsilon / steps` long by default.
+
+    Raises:
+        ValueError: A setting makes no sense.
+    """
+    given = {"norm": norm, "epsilon": epsilon, "steps": steps}
+    checks.check_settings(given, ("linf", "l2"))
+    choices.check("similarity", similarity, Similarity)
+    settings.check_share("share", share)
+    settings.check_least("penalty", penalty, 0)
+    settings.check_least("least_margin", least_margin, 0)
+    size = 5 * epsilon / max(steps, 1) if step_size is None else step_size
+    settings.check_least("step_size", size, 0)
+    rest = penalty, least_margin, random_start, similarity, share
+    return Ascent(norm, epsilon, steps, size, *rest)
 
 
 class Problem(NamedTuple):
@@ -269,22 +283,39 @@ def _centred(saliency: jax.Array, flat: jax.Array) -> jax.Array:
     return rows / jax.lax.stop_gradient(jnp.max(jnp.abs(rows), 1, keepdims=True))
 
 
+class Begun(NamedTuple):
+    """Hold the images as they are, and what the network shows of them.
+
+    Attributes:
+        images: In [0, 1].
+        aim: Labels, and target classes if any.
+        maps: Maps of the labels.
+        logits: `[batch, classes]`.
+    """
+
+    images: jax.Array
+    aim: losses.Aim
+    maps: Saliency
+    logits: Logits
+
+
+Call = tuple[Variables, Images, Labels, Labels | None, RandomKey | None]
+"""Variables, images, labels, target classes or None, and key or None."""
+
+
 def prepare(
     model: SplitModel,
     explain: Explainer,
     ascent: Ascent,
-    call: tuple[Variables, Images, Labels, Labels | None, RandomKey | None],
-) -> tuple[jax.Array, losses.Aim, Saliency, Logits]:
+    call: Call,
+) -> Begun:
     """Check a call, and look at the images as they are.
 
     Args:
         model: The network.
         explain: Explainer of the maps.
         ascent: The settings.
-        call: Variables, images, labels, target classes or None, and key or None.
-
-    Returns:
-        Images in [0, 1], the aim, the maps of the labels, and logits.
+        call: What the function of the attack was given.
 
     Raises:
         TypeError: As an attack.
@@ -300,7 +331,31 @@ def prepare(
     shown = explain(variables, given, aim.labels, key=key)
     for name, values in (("The network", logits), ("`explain`", shown)):
         _check_finite(name, values)
-    return given, aim, shown, logits
+    return Begun(given, aim, shown, logits)
+
+
+def finish(
+    model: SplitModel,
+    run: Climb,
+    call: Call,
+    begun: Begun,
+    reference: Saliency,
+    done: jax.Array,
+) -> jax.Array:
+    """Climb, and give the images; what would have been refused is NaN.
+
+    Args:
+        model: The network.
+        run: See `climb`.
+        call: What the function of the attack was given.
+        begun: See `prepare`.
+        reference: Maps to move towards or away from.
+        done: Images that are left alone, `[batch]`.
+    """
+    variables, images, _, _, key = call
+    found = run(variables, begun.images, begun.aim, reference, done, key)
+    result = spec.Crafted(found, done)
+    return checks.withheld(result, model, variables, images, begun.aim).images
 
 
 def _check_finite(name: str, values: PyTree) -> None:

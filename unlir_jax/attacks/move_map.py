@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from unlir_jax import maps, split
-from unlir_jax.attacks import checks, losses, map_ascent, spec
-from unlir_jax.attacks.map_ascent import Ascent, Problem, Similarity
+from unlir_jax.attacks import losses, map_ascent
+from unlir_jax.attacks.map_ascent import Problem, Similarity
 from unlir_jax.core import memoize
 from unlir_jax.split import rows
 from unlir_jax.types import (
@@ -96,9 +96,10 @@ def move_map(
         >>> int(red({}, image, None).argmax()), int(red({}, moved, None).argmax())
         (0, 3)
     """
-    size = map_ascent.first_step(step_size, epsilon, steps)
-    given = (norm, epsilon, steps, size, penalty, least_margin, random_start)
-    ascent = Ascent(*given, similarity, share).checked()
+    ascent = map_ascent.checked(
+        *(norm, epsilon, steps, step_size, penalty, least_margin),
+        *(random_start, similarity, share),
+    )
     away, towards = (
         map_ascent.climb(model, explain, surrogate, Problem(sign, _kept, _own), ascent)
         for sign in (-1, 1)
@@ -107,8 +108,8 @@ def move_map(
 
     def move(variables, images, labels, target_maps=None, *, key=None):
         call = variables, images, labels, None, key
-        pictures, aim, shown, logits = map_ascent.prepare(model, explain, ascent, call)
-        wrong = losses.erred(logits, aim)
+        begun = map_ascent.prepare(model, explain, ascent, call)
+        shown, wrong = begun.maps, losses.erred(begun.logits, begun.aim)
         if target_maps is None and slopeless:
             raise ValueError(
                 "`similarity`='correlation' has no slope at an image's own map; "
@@ -118,9 +119,7 @@ def move_map(
             _check_targets(target_maps, shown)
             shown = jnp.asarray(target_maps)
         run = away if target_maps is None else towards
-        found = run(variables, pictures, aim, shown, wrong, key)
-        result = spec.Crafted(found, wrong)
-        return checks.withheld(result, model, variables, images, aim).images
+        return map_ascent.finish(model, run, call, begun, shown, wrong)
 
     return move
 

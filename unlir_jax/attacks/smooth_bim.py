@@ -64,13 +64,11 @@ def smooth_bim(
         >>> bool(jnp.all(change[:-1] > change[1:])), bool(change[-1] > 0)
         (True, True)
     """
-    way = smoothing.Smoothing(edges, strength)
-    smoothing.check(way)
     size = epsilon / steps if step_size is None else step_size
     settings = ascent.Climb(
         *("l2", epsilon, steps, size),
         stop_early=stop_early,
         quantise=quantise,
-        smoothing=way,
+        smoothing=smoothing.checked(edges, strength),
     )
     return ascent.climb(model, losses.resolve(loss), settings)

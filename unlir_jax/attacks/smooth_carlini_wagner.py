@@ -67,8 +67,7 @@ def smooth_carlini_wagner(
     Note:
         The distortion is measured behind the clip to [0, 1].
     """
-    way = Smoothing(edges, strength)
-    smoothing.check(way)
+    way = smoothing.checked(edges, strength)
     numbers = steps, searches, learning_rate, constant, confidence, abort_early
     rule = search_rule(*numbers, _change(way))
     return minimal.craft(

@@ -60,8 +60,6 @@ def smooth_pgd(
         The authors take a ball of 9, and steps of 0.8 for digits and of 3 for ImageNet.
         A step is scaled to its length after it is smoothed.
     """
-    way = smoothing.Smoothing(edges, strength)
-    smoothing.check(way)
     size = 2.5 * epsilon / steps if step_size is None else step_size
     settings = ascent.Climb(
         *("l2", epsilon, steps, size),
@@ -69,6 +67,6 @@ def smooth_pgd(
         restarts=restarts,
         stop_early=stop_early,
         quantise=quantise,
-        smoothing=way,
+        smoothing=smoothing.checked(edges, strength),
     )
     return ascent.climb(model, losses.resolve(loss), settings)

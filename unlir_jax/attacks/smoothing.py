@@ -46,14 +46,15 @@ class Graph(NamedTuple):
     ones: jax.Array
 
 
-def check(smoothing: Smoothing) -> None:
-    """Refuse settings that make no sense.
+def checked(edges: float, strength: float) -> Smoothing:
+    """Put settings together, and refuse those that make no sense.
 
     Raises:
         ValueError: `edges` is negative, or `strength` is not between 0 and 1.
     """
-    settings.check_least("edges", smoothing.edges, 0)
-    settings.check_share("strength", smoothing.strength)
+    settings.check_least("edges", edges, 0)
+    settings.check_share("strength", strength)
+    return Smoothing(edges, strength)
 
 
 def graph(images: Images, smoothing: Smoothing) -> Graph:

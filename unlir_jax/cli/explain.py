@@ -1,9 +1,19 @@
 """`unlir explain`."""
 
 import argparse
+from typing import TYPE_CHECKING
 
 from unlir_jax.cli import options
 from unlir_jax.core import console
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from unlir_jax.core.document_types import Record
+    from unlir_jax.models.pretrained import Pretrained
+
+MOST_TOLD = 20
+"""Images of which the console says whether they are known."""
 
 SUMMARY = "explain images and report"
 EPILOG = """\
@@ -19,7 +29,8 @@ examples:
 
 Writes for each picture an overlay per method and a comparison sheet, and results.json
 and report.html for all of them. Open report.html in a browser. For the workdir of a
-part network it says which parts decided, where they are and how much each added.
+part network it says which parts decided, where they are and how much each added. For
+the workdir of an evaluation of open sets it says which images are of unknown classes.
 """
 
 
@@ -54,6 +65,12 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     add("--label", metavar="CLASS", help="index or name; default: the predicted class")
     add("--against", metavar="CLASS", help="of parts: why the class, and not this one")
+    add(
+        "--reject",
+        metavar="SCORE",
+        help="of the workdir of an evaluation of open sets: the score by which images "
+        "of unknown classes are refused (default: best, or the first one)",
+    )
     add("--output", default="explanations", metavar="DIR", help="default: explanations")
     add("--overwrite", action="store_true", help="replace a previous report in DIR")
     add("--batch-size", type=int, metavar="N", help="default: 1 on a CPU, else 8")
@@ -109,11 +126,36 @@ def run(arguments: argparse.Namespace) -> int:
             score=arguments.score,
             controls=not arguments.no_controls,
             white_level=arguments.white_level,
+            load=_load(arguments),
             progress=progress,
         )
     code = options.complain(outcome.failed)
     if not arguments.quiet:
         count = len(outcome.explained)
         images = "1 image" if count == 1 else f"{count} images"
+        _tell(outcome.verdicts)
         console.say(f"Explained {images}: open {outcome.folder / explain.PAGE}")
     return code
+
+
+def _load(arguments: argparse.Namespace) -> "Callable[..., Pretrained] | None":
+    """Give what loads networks of evaluations of open sets, where one is asked for."""
+    from unlir_jax.weights import exported
+
+    models = options.in_order(arguments.model)
+    if arguments.reject is None and not any(map(exported.has_rejecter, models)):
+        return None
+    from unlir_jax.open_set import known_network
+
+    return known_network.loader(arguments.reject)
+
+
+def _tell(verdicts: "Sequence[tuple[str, Record]]") -> None:
+    """Say which images are of known classes."""
+    from unlir_jax.report import words
+
+    for file, found in verdicts[:MOST_TOLD]:
+        console.say(f"{file}: {words.verdict(found)}")
+    if len(verdicts) > MOST_TOLD:
+        refused = sum(not found["known"] for _, found in verdicts)
+        console.say(f"Of {len(verdicts)} images {refused} are unknown.")

@@ -30,11 +30,16 @@ PAGE = "report.html"
 
 
 class ExplanationOutcome(NamedTuple):
-    """Say what a run did: where, which images, and which could not be read."""
+    """Say what a run did: where, which images, and which could not be read.
+
+    `verdicts` says of each image, by its file, whether it is of a known class; it is
+    empty where no network judges that.
+    """
 
     folder: Path
     explained: list[str]
     failed: list[dict[str, str]]
+    verdicts: list[tuple[str, Record]] = []
 
 
 def run(
@@ -164,8 +169,10 @@ def run(
         document["files"] = sorted([*written, PAGE, record.RESULTS])
         record.write_text(folder / PAGE, _page(document, drawn))
         record.write_text(folder / record.RESULTS, record.to_json(document))
-    every = (entry["file"] for each in drawn for entry in each.document["images"])
-    return ExplanationOutcome(Path(output), [*dict.fromkeys(every)], failed)
+    every = [entry for each in drawn for entry in each.document["images"]]
+    explained = [*dict.fromkeys(entry["file"] for entry in every)]
+    verdicts = [(e["file"], e["open_set"]) for e in every if "open_set" in e]
+    return ExplanationOutcome(Path(output), explained, failed, verdicts)
 
 
 def _find(images: Sequence[str], output: str | os.PathLike[str]) -> files.Found:

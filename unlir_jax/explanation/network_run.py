@@ -227,6 +227,7 @@ def explain(
             progress(doing, (before + share * len(batch)) / len(names))
 
         found, raw = _explain_batch(prepared, wish, batch + padding, advance)
+        _judge(prepared.network, batch + padding, found)
         by_parts = _explain_parts(prepared, batch + padding, found)
         views = drawing.overlays(batch, raw, prepared.methods, prepared.signed)
         for index, picture in enumerate(batch):
@@ -305,6 +306,18 @@ def _explain_batch(
     names = network.class_names
     entries = explained.describe(files, found, names, given is not None, score)
     return entries, found.maps
+
+
+def _judge(
+    network: Pretrained,
+    batch: Sequence[batches.Picture],
+    entries: Sequence[Record],
+) -> None:
+    """Say of each image whether it is of a known class, where the network can."""
+    if network.judge is not None:
+        verdicts = network.judge(jax.device_put(batches.stacked(batch)))
+        for entry, verdict in zip(entries, verdicts, strict=True):
+            entry["open_set"] = dict(verdict)
 
 
 def _explain_parts(

@@ -1,12 +1,16 @@
 """Networks of this library, cut in two at a layer."""
 
 import functools
+from typing import Any
+
+import jax
 
 from unlir_jax import split
-from unlir_jax.models import attention_pooling
+from unlir_jax.core import choices
+from unlir_jax.models import attention_pooling, pooling
 from unlir_jax.models.backbone import Network
 from unlir_jax.split import mode
-from unlir_jax.types import Module, SplitModel
+from unlir_jax.types import Array, Features, Module, SplitModel, Variables
 
 
 def cut(module: Module, network: Network, layer: str) -> SplitModel:
@@ -56,3 +60,38 @@ def cut_tokens(module: Module, layer: str) -> SplitModel:
     read = functools.partial(mode.apply, module)
     attention = split.attention.of_linen(read, module.leading, "classify_mean")
     return model._replace(attention=attention)
+
+
+def describing(module: Module, network: Network, layer: str, how: str) -> SplitModel:
+    """Cut a network whose output is its pooled maps, `[batch, channels]`.
+
+    Args:
+        module: The network.
+        network: Its entry in the zoo.
+        layer: Path of the layer.
+        how: One of `pooling.POOLINGS`; of a network of tokens, one of its `ways`.
+
+    Raises:
+        ValueError: There is no such way to pool.
+    """
+    ways = getattr(module, "ways", pooling.POOLINGS)
+    choices.pick(how, ways, f"`pooling`={how!r} is no way to pool")
+    mean, last = tuple(module.mean), layer == network.layer
+    if hasattr(module, "ways"):
+        leading = getattr(module, "leading_at", lambda layer: module.leading)(layer)
+        tokens = None if leading is None else split.Tokens(leading)
+        given: dict[str, Any] = {"method": "describe", "how": how}
+        model = split.from_linen(module, layer, mean=mean, tokens=tokens, **given)
+    elif last:
+        model = split.from_methods(module, mean=mean)
+    else:
+        inside = f"backbone/{layer}" if hasattr(module, "backbone") else layer
+        model = split.from_linen(module, inside, mean=mean, method="features")
+
+    def head(variables: Variables, cut: Features) -> Array:
+        if hasattr(module, "ways"):
+            return model.head(variables, cut)[:, 0, 0]
+        maps = cut.maps if last else model.head(variables, cut)
+        return pooling.POOLINGS[how](maps)
+
+    return model._replace(head=jax.jit(head), attention=None, run=None)

@@ -21,8 +21,10 @@ from unlir_jax.models import fold as folding
 from unlir_jax.models.backbone import Network
 from unlir_jax.runtime import allocator
 from unlir_jax.storage import paths as places
-from unlir_jax.types import Module, SplitModel, Variables
+from unlir_jax.types import Images, Module, SplitModel, Variables
 from unlir_jax.weights import exported, preparation
+
+Judge = Callable[[Images], Sequence[Record]]
 
 
 class Pretrained(NamedTuple):
@@ -52,6 +54,8 @@ class Pretrained(NamedTuple):
             `positions.RULES`; "" where they were not.
         similarity: `logit_scale` and `logit_bias` of the weights, where they have them,
             see `zero_shot`.
+        judge: `images -> verdicts`, which says of each image whether it is of a known
+            class, see `open_set.known_network`; None where nothing does.
     """
 
     model: SplitModel
@@ -74,6 +78,7 @@ class Pretrained(NamedTuple):
     told: str = ""
     positions: str = ""
     similarity: Mapping[str, float] = {}
+    judge: Judge | None = None
 
 
 def load(

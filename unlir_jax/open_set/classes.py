@@ -19,7 +19,7 @@ class Division(NamedTuple):
 
     Attributes:
         known: `[classes]`.
-        unknown: All others, at least one.
+        unknown: Unknown ones of the data; none where sets of others stand for them.
     """
 
     known: np.ndarray

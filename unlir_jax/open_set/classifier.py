@@ -6,13 +6,13 @@ import numpy as np
 
 from unlir_jax.adapters import head as heads
 from unlir_jax.core import choices
-from unlir_jax.open_set import scatter
+from unlir_jax.open_set import scatter, softmax_regression
 from unlir_jax.open_set.scores import gaussians
 from unlir_jax.open_set.scores.neighbours import unit
 from unlir_jax.open_set.scores.spec import Linear
 from unlir_jax.parts import logistic
 
-Kind = Literal["prototypes", "lda"]
+Kind = Literal["prototypes", "lda", "softmax"]
 FOLDS = 5
 
 
@@ -20,10 +20,11 @@ class Classifier(NamedTuple):
     """Hold a classifier of features, and the linear one that some scores need.
 
     Attributes:
-        kind: `prototypes` or `lda`.
+        kind: `prototypes`, `lda` or `softmax`.
         fitted: Gaussians of the classes, by which features are whitened.
         directions: Unit prototypes of whitened features, `[classes, channels]`.
-        linear: Linear discriminants of the features themselves.
+        linear: Linear classifier of the features themselves: that of the softmax, else
+            linear discriminants.
     """
 
     kind: Kind
@@ -33,14 +34,18 @@ class Classifier(NamedTuple):
 
     def logits(self, features: np.ndarray) -> np.ndarray:
         """Classify features, `[images, classes]`."""
-        if self.kind == "lda":
+        if self.kind != "prototypes":
             return self.linear.logits(features)
         white = unit(self.fitted.whiten(np.asarray(features, np.float64)))
         return heads.SCALE * white @ self.directions.T
 
 
 def fit(
-    features: np.ndarray, labels: np.ndarray, classes: int, kind: Kind = "prototypes"
+    features: np.ndarray,
+    labels: np.ndarray,
+    classes: int,
+    kind: Kind = "prototypes",
+    smoothing: float = 0.0,
 ) -> Classifier:
     """Fit a classifier to training images of known classes.
 
@@ -49,7 +54,9 @@ def fit(
         labels: `[images]`, 0 to `classes - 1`, each at least once.
         classes: Number of known classes.
         kind: `prototypes` compares whitened features with the mean direction of each
-            class by cosine; `lda` gives linear discriminants.
+            class by cosine; `lda` gives linear discriminants; `softmax` minimises the
+            cross-entropy, see `softmax_regression.fit`.
+        smoothing: Share of the targets of `softmax` that all classes have alike.
 
     Raises:
         ValueError: An unknown kind, or classes whose images are all equal.
@@ -63,7 +70,11 @@ def fit(
     fitted = gaussians.fit_gaussians(rows, labels, classes)
     white = unit(fitted.whiten(rows))
     directions = unit(scatter.class_means(white, labels, classes))
-    return Classifier(kind, fitted, directions, discriminants(fitted, labels))
+    if kind == "softmax":
+        linear = softmax_regression.fit(rows, labels, classes, smoothing=smoothing)
+    else:
+        linear = discriminants(fitted, labels)
+    return Classifier(kind, fitted, directions, linear)
 
 
 def discriminants(fitted: gaussians.GaussianState, labels: np.ndarray) -> Linear:
@@ -79,6 +90,7 @@ def left_out_logits(
     labels: np.ndarray,
     classes: int,
     kind: Kind = "prototypes",
+    smoothing: float = 0.0,
     *,
     seed: int = 0,
 ) -> np.ndarray:
@@ -91,6 +103,7 @@ def left_out_logits(
         labels: `[images]`, each class at least twice.
         classes: Number of known classes.
         kind: See `fit`.
+        smoothing: See `fit`.
         seed: Seed of the folds.
 
     Raises:
@@ -106,6 +119,6 @@ def left_out_logits(
     found = np.empty((len(labels), classes))
     for number in np.unique(fold):
         out = fold == number
-        own = fit(features[~out], labels[~out], classes, kind)
+        own = fit(features[~out], labels[~out], classes, kind, smoothing)
         found[out] = own.logits(features[out])
     return found

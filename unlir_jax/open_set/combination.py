@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from unlir_jax.core import finite
+from unlir_jax.core.document_types import Document, Record
 from unlir_jax.open_set import recogniser
 from unlir_jax.parts import logistic
 from unlir_jax.statistics import separation
@@ -39,8 +41,38 @@ class Combination(NamedTuple):
         """Average the chosen scores of images, standardised, `[images]`."""
         return np.mean([self._scaled(name, scores[name]) for name in self.names], 0)
 
+    def record(self) -> Record:
+        """Write down what it is made of, as `read` takes it."""
+        return {
+            "names": list(self.names),
+            "means": {name: self.means[name] for name in self.names},
+            "spreads": {name: self.spreads[name] for name in self.names},
+        }
+
     def _scaled(self, name: str, scores: np.ndarray) -> np.ndarray:
         return (np.asarray(scores) - self.means[name]) / self.spreads[name]
+
+
+def read(said: Document) -> Combination:
+    """Make a combination of what `Combination.record` wrote down.
+
+    Raises:
+        KeyError: A score has no mean or spread.
+        TypeError: One of them is no number.
+        ValueError: No score, or a spread that is not finite and above 0.
+    """
+    names = tuple(said["names"])
+    means, spreads = (
+        {name: float(said[what][name]) for name in names}
+        for what in ("means", "spreads")
+    )
+    finite.check({"means": means, "spreads": spreads}, "a combination")
+    if not names or not all(spread > 0 for spread in spreads.values()):
+        raise ValueError(
+            f"A combination of {', '.join(names) or 'nothing'} has spreads "
+            f"{list(spreads.values())}; expected scores with spreads above 0."
+        )
+    return Combination(names, means, spreads, 0.0, {})
 
 
 Turn = tuple[Mapping[str, np.ndarray], Mapping[str, np.ndarray]]

@@ -20,7 +20,8 @@ def compare(setup: OpenSetSetup, found: Sequence[Document]) -> Record:
         found: See `trial.run`, of all splits.
 
     Returns:
-        `{score}/{measure}` and `accuracy`, each `mean`, `low`, `high` and its `values`.
+        `{score}/{measure}` and `accuracy`, each `mean`, `low`, `high` and its `values`;
+        so `near/{name}/{score}/{measure}` and `far/…` of further sets.
         With `best`: `best/auroc_against_single`, the paired difference from the other
         score with the largest mean AUROC, which is chosen on the test itself.
     """
@@ -41,6 +42,11 @@ def compare(setup: OpenSetSetup, found: Sequence[Document]) -> Record:
         for measure in found[0]["measures"][name]:
             values = [split["measures"][name][measure] for split in found]
             summary[f"{name}/{measure}"] = interval(values)
+    for key in setup.sets:
+        for name in setup.names:
+            for measure in found[0]["sets"][key]["measures"][name]:
+                values = [s["sets"][key]["measures"][name][measure] for s in found]
+                summary[f"{key}/{name}/{measure}"] = interval(values)
     summary["accuracy"] = interval([split["accuracy"] for split in found])
     if BEST in setup.names:
         areas = {
@@ -63,6 +69,8 @@ def _about(setup: OpenSetSetup, found: Sequence[Document]) -> Record:
         "known": len(setup.divisions[0].known),
         "unknown": len(setup.divisions[0].unknown),
         "images": len(found[0]["images"]),
+        "sets": {key: len(each) for key, each in found[0]["set_images"].items()},
+        "protocol": settings.protocol,
         "model": setup.network.name,
         "head": settings.head,
         "pooling": setup.pooling,

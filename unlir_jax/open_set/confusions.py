@@ -10,6 +10,7 @@ from unlir_jax.core.document_types import Document
 from unlir_jax.data import preprocessing, source
 from unlir_jax.open_set.score_names import BEST
 from unlir_jax.open_set.setup import OpenSetSetup
+from unlir_jax.report import open_set_page
 
 SIDE = 144
 
@@ -49,15 +50,25 @@ def draw(setup: OpenSetSetup, found: Sequence[Document]) -> list[Confusing]:
     order = np.argsort(scores, kind="stable")
     unknown = [int(place) for place in order[::-1] if not is_known[place]][:count]
     known = [int(place) for place in order if is_known[place]][:count]
-    return [_shown(setup, split, scores, is_known, place) for place in unknown + known]
+    inside, outside = open_set_page.sides(split, name)
+    return [
+        *(
+            _shown(setup, split, place, False, inside < scores[place])
+            for place in unknown
+        ),
+        *(
+            _shown(setup, split, place, True, outside > scores[place])
+            for place in known
+        ),
+    ]
 
 
 def _shown(
     setup: OpenSetSetup,
     split: Document,
-    scores: np.ndarray,
-    is_known: np.ndarray,
     place: int,
+    is_known: bool,
+    beyond: np.ndarray,
 ) -> Confusing:
     named = split["images"][place]
     index = _index(setup.test, named)
@@ -66,14 +77,12 @@ def _shown(
     picture = frame(example["image"]).resize((SIDE, SIDE), Image.Resampling.LANCZOS)
     every = setup.test.classes
     own, taken = every[int(example["label"])], every[split["predicted"][place]]
-    others = scores[is_known != is_known[place]]
-    below = others < scores[place] if not is_known[place] else others > scores[place]
     return Confusing(
         picture,
         named,
         own if own == taken else f"{own}, taken for {taken}",
-        bool(is_known[place]),
-        float(np.mean(below)),
+        is_known,
+        float(np.mean(beyond)),
     )
 
 

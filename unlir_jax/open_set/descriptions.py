@@ -39,6 +39,14 @@ class Split(NamedTuple):
     maps: np.ndarray | None
     unreadable: int
 
+    def take(self, chosen: np.ndarray) -> "Split":
+        """Keep some images; maps stay where they are, by place."""
+        return self._replace(
+            pooled=self.pooled[chosen],
+            labels=self.labels[chosen],
+            places=self.places[chosen],
+        )
+
 
 class Detectors(NamedTuple):
     """Hold detectors of parts, clusters of cells.
@@ -163,20 +171,27 @@ def fit_detectors(
 
 def part_scores(split: Split, detectors: Detectors) -> np.ndarray:
     """Score the parts of all images: largest and mean cosine, `[images, 2 parts]`."""
-    maps, centres = _maps(split), detectors.centres
-
-    @jax.jit
-    def bag(rows: jax.Array) -> jax.Array:
-        cells = clustering.whiten(
-            rows.reshape(len(rows), -1, rows.shape[-1]), detectors.whitening
-        )
-        return discovery.bag_of_parts(cells @ centres.T)
-
+    maps, bag = _maps(split), _bagging(detectors)
     found = [
         np.asarray(bag(_padded(maps[some])))[: len(some)]
         for some in _chunks(split.places)
     ]
     return np.concatenate(found)
+
+
+def bags(maps: np.ndarray, detectors: Detectors) -> np.ndarray:
+    """Score the parts of a few images by their maps, `[images, 2 parts]`."""
+    return np.asarray(_bagging(detectors)(maps))
+
+
+def _bagging(detectors: Detectors) -> Callable[[np.ndarray], jax.Array]:
+    @jax.jit
+    def bag(rows: jax.Array) -> jax.Array:
+        cells = rows.reshape(len(rows), -1, rows.shape[-1])
+        white = clustering.whiten(cells, detectors.whitening)
+        return discovery.bag_of_parts(white @ detectors.centres.T)
+
+    return bag
 
 
 def _maps(split: Split) -> np.ndarray:

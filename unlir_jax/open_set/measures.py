@@ -69,5 +69,20 @@ def measure(
         ValueError: One side has no image.
     """
     unknown = ~is_known if among is None else ~is_known & among
-    sides = scores[is_known], right[is_known], scores[unknown]
-    return {name: own(*sides) for name, (_, own) in MEASURES.items()}
+    return compare(scores[is_known], right[is_known], scores[unknown])
+
+
+def compare(
+    known: np.ndarray, right: np.ndarray, unknown: np.ndarray
+) -> dict[str, float]:
+    """Measure a score by its values on known and on unknown images.
+
+    Args:
+        known: Scores of known images, `[n]`.
+        right: Whether each was given its class, `[n]`.
+        unknown: Scores of unknown images, `[m]`.
+
+    Raises:
+        ValueError: One side has no image.
+    """
+    return {name: own(known, right, unknown) for name, (_, own) in MEASURES.items()}

@@ -4,9 +4,9 @@ Every split is kept as soon as it is done, so that a killed run resumes with the
 one.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from unlir_jax.core import finite
 from unlir_jax.core.document_types import Document, Record
@@ -14,6 +14,8 @@ from unlir_jax.open_set import (
     comparison,
     confusions,
     descriptions,
+    fit_rejecter,
+    rejecter_file,
     setup,
     split_files,
     trial,
@@ -27,7 +29,7 @@ from unlir_jax.runtime.config import Settings
 from unlir_jax.storage import files, paths
 
 SPLITS, PAGE = "splits", "report.html"
-TRACES = (workdir.SUMMARY, SPLITS, PAGE)
+TRACES = (workdir.SUMMARY, SPLITS, PAGE, rejecter_file.FILE)
 FREE = (
     *("data.cache", "data.compare", "data.duplicates", "data.threads"),
     *("data.workers", "features", "batch_size", "statistics", "gallery"),
@@ -68,7 +70,8 @@ def run(
 ) -> OpenSetOutcome:
     """Tell known from unknown classes as a config says, or continue with it.
 
-    Writes `summary.json` and `report.html` to the workdir, and each split to `splits/`.
+    Writes `summary.json`, `report.html` and the rejecter to the workdir, and each split
+    to `splits/`.
 
     Args:
         settings: See `settings.open_set`.
@@ -85,7 +88,8 @@ def run(
     known = config.to_dict(default_settings.open_set())
     place = sharing.Place(folder, plain, FREE, known, TRACES)
     done, given = sharing.check(place), setup.prepare(settings)
-    now = origins.describe(given.network, train=given.train, test=given.test)
+    data: dict[str, Any] = {"train": given.train, "test": given.test, **given.sets}
+    now = origins.describe(given.network, **data)
     how = settings.data.compare
     told = sharing.compare(place, now, how)
     if done is not None and (folder / PAGE).is_file() and "scores" in done:
@@ -96,64 +100,105 @@ def run(
     sharing.claim(place, now, how)
     sharing.sweep(place, SPLITS)
     try:
-        found = _splits(Job(given, place, progress, say))
+        found = _work(Job(given, place, progress, say))
     except preemption.Stopped as stopped:
         return OpenSetOutcome(None, str(stopped))
-    summary = comparison.compare(given, found)
+    summary = comparison.compare(given, found.splits) | found.rejecter
     finite.check(summary, "the summary")
-    shown = confusions.draw(given, found)
+    shown = confusions.draw(given, found.splits)
+    text = open_set_page.page(summary, found.splits, shown)
     with sharing.alone(folder), sharing.writing(folder):
-        files.write_text(folder / PAGE, open_set_page.page(summary, found, shown))
+        files.write_text(folder / PAGE, text)
         files.write_text(folder / workdir.SUMMARY, files.to_json(summary))
     return OpenSetOutcome(summary, f"Done: {_result(folder, summary)}")
 
 
-def _splits(job: Job) -> Sequence[Document]:
-    """Do all splits, or the ones that are left.
+class Seen(NamedTuple):
+    """Hold all images as the network sees them."""
+
+    train: descriptions.Split
+    test: descriptions.Split
+    sets: Mapping[str, descriptions.Split]
+
+
+class Found(NamedTuple):
+    """Hold the splits, and what the rejecter does; {} without one."""
+
+    splits: Sequence[Document]
+    rejecter: Record
+
+
+def _work(job: Job) -> Found:
+    """Do all splits, or the ones that are left, and fit the rejecter.
 
     Raises:
         preemption.Stopped: It was asked to stop.
     """
-    given, count = job.given, len(job.given.divisions)
     with preemption.watch() as asked:
-
-        def half(number: int) -> Progress:
-            return lambda doing, share: job.progress(doing, 0.3 * (number + share) / 2)
-
-        train = descriptions.read(given, given.train, "train", half(0), asked)
-        test = descriptions.read(given, given.test, "test", half(1), asked)
-        if train.unreadable or test.unreadable:
-            job.say(
-                f"{train.unreadable} training and {test.unreadable} test images cannot "
-                "be read: they are left out."
-            )
-        found = []
-        for number in range(count):
-            file = job.place.folder / SPLITS / f"{number:03d}.json"
-            whose = _whose(given, number, test)
-            kept, damage = split_files.read(file, whose)
-            if damage:
-                job.say(f"{str(file)!r} is damaged ({damage}): it is made again.")
-            if kept is None:
-                if asked():
-                    raise preemption.Stopped(
-                        f"Stopped by {asked()} after {number} of {count} splits: the "
-                        "same command continues."
-                    )
-
-                def advance(doing: str, n: int = number) -> None:
-                    job.progress(f"split {n}: {doing}", 0.3 + 0.7 * n / count)
-
-                fresh = trial.run(given, number, train, test, advance)
-                split_files.write(file, fresh, whose)
-                kept = fresh | whose.about()
-            found.append(kept)
+        seen = _read(job, asked)
+        count = len(job.given.divisions)
+        found = [_split(job, seen, number, asked) for number in range(count)]
+    job.progress("rejecter", 0.95)
+    try:
+        stored = fit_rejecter.fit(job.given, seen.train, found[0])
+    except ValueError as error:
+        job.say(f"There is no rejecter: {error}")
+        return Found(found, {})
+    with sharing.writing(job.place.folder):
+        fit_rejecter.save(job.place.folder, stored)
     job.progress("comparing", 1.0)
-    return found
+    return Found(found, fit_rejecter.told(stored, found[0]))
+
+
+def _read(job: Job, asked: Callable[[], str]) -> Seen:
+    """Describe all images, or read the descriptions that are kept."""
+    given = job.given
+    sources = {"train": given.train, "test": given.test, **given.sets}
+    found = {}
+    for number, (name, data) in enumerate(sources.items()):
+
+        def part(doing: str, share: float, number: int = number) -> None:
+            job.progress(doing, 0.3 * (number + share) / len(sources))
+
+        found[name] = descriptions.read(given, data, name, part, asked)
+    lost = {name: each.unreadable for name, each in found.items() if each.unreadable}
+    if lost:
+        counts = ", ".join(f"{count} of {name}" for name, count in lost.items())
+        job.say(f"Images that cannot be read are left out: {counts}.")
+    return Seen(found.pop("train"), found.pop("test"), found)
+
+
+def _split(job: Job, seen: Seen, number: int, asked: Callable[[], str]) -> Document:
+    """Do a split, or read the one that is kept."""
+    given, count = job.given, len(job.given.divisions)
+    test = trial.scored(given, number, seen.test)
+    sets = {key: trial.added(given, number, each) for key, each in seen.sets.items()}
+    file = job.place.folder / SPLITS / f"{number:03d}.json"
+    whose = _whose(given, number, test, sets)
+    kept, damage = split_files.read(file, whose)
+    if damage:
+        job.say(f"{str(file)!r} is damaged ({damage}): it is made again.")
+    if kept is not None:
+        return kept
+    if asked():
+        raise preemption.Stopped(
+            f"Stopped by {asked()} after {number} of {count} splits: the same command "
+            "continues."
+        )
+
+    def advance(doing: str) -> None:
+        job.progress(f"split {number}: {doing}", 0.3 + 0.65 * number / count)
+
+    fresh = trial.run(given, number, seen.train, test, sets, advance)
+    split_files.write(file, fresh, whose)
+    return fresh | whose.about()
 
 
 def _whose(
-    given: OpenSetSetup, number: int, test: descriptions.Split
+    given: OpenSetSetup,
+    number: int,
+    test: descriptions.Split,
+    sets: Mapping[str, descriptions.Split],
 ) -> split_files.Whose:
     division, every = given.divisions[number], given.train.classes
     return split_files.Whose(
@@ -163,6 +208,10 @@ def _whose(
         [every[int(label)] for label in division.unknown],
         descriptions.names(given.test, test.places),
         given.names,
+        {
+            key: descriptions.names(given.sets[key], each.places)
+            for key, each in sets.items()
+        },
     )
 
 

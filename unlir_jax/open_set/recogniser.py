@@ -37,12 +37,14 @@ class Plan(NamedTuple):
         options: Settings of scores by name.
         head: Kind of the classifier, see `classifier.fit`.
         seed: Seed of the folds of left-out logits.
+        smoothing: See `classifier.fit`.
     """
 
     names: Sequence[str]
     options: Mapping[str, Mapping[str, Any]] = {}
     head: classifier.Kind = "prototypes"
     seed: int = 0
+    smoothing: float = 0.0
 
 
 class Recogniser(NamedTuple):
@@ -69,7 +71,13 @@ class Judged(NamedTuple):
     scores: Mapping[str, np.ndarray]
 
 
-def fit(plan: Plan, train: Described, labels: np.ndarray, classes: int) -> Recogniser:
+def fit(
+    plan: Plan,
+    train: Described,
+    labels: np.ndarray,
+    classes: int,
+    logits: np.ndarray | None = None,
+) -> Recogniser:
     """Fit a classifier and scores to training images of known classes.
 
     Scores see the logits of training images that were left out of the fit.
@@ -79,14 +87,14 @@ def fit(plan: Plan, train: Described, labels: np.ndarray, classes: int) -> Recog
         train: The images.
         labels: Their classes, 0 to `classes - 1`.
         classes: Number of known classes.
+        logits: What `left_out_logits` gives, where it is known.
 
     Raises:
         ValueError: Images that make no score; the sentence says why.
     """
-    own = classifier.fit(train.pooled, labels, classes, plan.head)
-    logits = classifier.left_out_logits(
-        train.pooled, labels, classes, plan.head, seed=plan.seed
-    )
+    own = classifier.fit(train.pooled, labels, classes, plan.head, plan.smoothing)
+    if logits is None:
+        logits = left_out_logits(plan, train, labels, classes)
     found = {}
     for name in plan.names:
         rows, head = _input(name, train), own.linear
@@ -96,6 +104,14 @@ def fit(plan: Plan, train: Described, labels: np.ndarray, classes: int) -> Recog
         score = SCORES[name](head, **plan.options.get(name, {}))
         found[name] = score, score.fit(rows, logits, labels)
     return Recogniser(own, found)
+
+
+def left_out_logits(
+    plan: Plan, train: Described, labels: np.ndarray, classes: int
+) -> np.ndarray:
+    """Classify training images as `fit` does, see `classifier.left_out_logits`."""
+    given = train.pooled, labels, classes, plan.head, plan.smoothing
+    return classifier.left_out_logits(*given, seed=plan.seed)
 
 
 def judge(recogniser: Recogniser, images: Described) -> Judged:

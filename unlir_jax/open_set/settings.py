@@ -17,14 +17,9 @@ def open_set() -> ConfigDict:
             "kind": KIND,
             # Seed of the splits, of folds, and of the start of parts.
             "seed": 0,
-            # The first so many draws of known classes; with `unknown` there is one.
-            "splits": 5,
-            # Share of the classes that are known.
-            "known": 0.5,
-            # A file with the names of unknown classes, one a line, in place of draws.
-            "unknown": "",
-            # A file with the names of known classes; "": all that are not unknown.
-            "known_classes": "",
+            **_classes(),
+            # Share of images of known classes that the rejecter keeps.
+            "kept": 0.95,
             # Whether unknown classes are also scored in halves: the ones that are most
             # like a known class (hard), and the others (easy).
             "similarity": False,
@@ -32,8 +27,10 @@ def open_set() -> ConfigDict:
             # one or the average that is chosen on known classes; and their settings.
             "scores": (),
             "score_options": {},
-            # prototypes (cosines of whitened features) or lda.
+            # prototypes (cosines of whitened features), lda or softmax (regression).
             "head": "prototypes",
+            # Share of the targets of softmax that all classes have alike.
+            "label_smoothing": 0.0,
             # Pooling of maps: average, max, gem or rmac, and token of a transformer;
             # "": gem, or token.
             "pooling": "",
@@ -56,3 +53,23 @@ def open_set() -> ConfigDict:
             "gallery": 12,
         }
     )
+
+
+def _classes() -> dict[str, int | float | str]:
+    """Give the settings that say which images are known and unknown."""
+    return {
+        # The first so many draws of known classes; with `unknown` there is one.
+        "splits": 5,
+        # Share of the classes that are known; 1 needs `near` or `far` sets.
+        "known": 0.5,
+        # A file with the names of unknown classes, one a line, in place of draws.
+        "unknown": "",
+        # A file with the names of known classes; "": all that are not unknown.
+        "known_classes": "",
+        # Splits of the field in place of draws, one of `protocols.PROTOCOLS`.
+        "protocol": "",
+        # Images of no known class, each PATH or NAME=PATH, joined by commas: near
+        # sets, such as other species, and far ones; see `unknown_sets.opened`.
+        "near": "",
+        "far": "",
+    }

@@ -1,6 +1,6 @@
 """Setup of an evaluation of open sets: data, network, and how it is described."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, get_args
 
 import numpy as np
@@ -8,7 +8,13 @@ import numpy as np
 from unlir_jax.core import choices
 from unlir_jax.data import source, splits
 from unlir_jax.models import pooling, pretrained
-from unlir_jax.open_set import classes, classifier, recogniser
+from unlir_jax.open_set import (
+    classes,
+    classifier,
+    protocols,
+    recogniser,
+    unknown_sets,
+)
 from unlir_jax.open_set.score_names import BEST, CANDIDATES, score_settings
 from unlir_jax.open_set.scores import SCORES, SPECS
 from unlir_jax.runtime import ranges
@@ -24,6 +30,7 @@ class OpenSetSetup(NamedTuple):
         train: Training images with labels.
         test: Test images with labels.
         divisions: Known and unknown classes of each split.
+        sets: Further images of no known class, by `near/NAME` and `far/NAME`.
         plan: How recognisers are fitted, with the scores that were asked for.
         pooling: Way to pool maps.
         image_size: Side in pixels of the images.
@@ -36,6 +43,7 @@ class OpenSetSetup(NamedTuple):
     train: source.Source
     test: source.Source
     divisions: Sequence[classes.Division]
+    sets: Mapping[str, source.Source]
     plan: recogniser.Plan
     pooling: str
     image_size: int
@@ -65,6 +73,8 @@ def prepare(settings: Settings) -> OpenSetSetup:
     if data.test is None:
         raise ValueError("`data.test`='' leaves nothing to score; expected a split.")
     train, test = source.labelled(data.train), source.labelled(data.test)
+    sets = unknown_sets.opened(settings.near, settings.far)
+    _check_added(settings, sets)
     model = settings.model
     network = pretrained.load(
         model.name,
@@ -80,7 +90,8 @@ def prepare(settings: Settings) -> OpenSetSetup:
         network,
         train,
         test,
-        _divisions(settings, train, test),
+        _divisions(settings, train, test, bool(sets)),
+        sets,
         plan,
         _pooling(settings, network),
         settings.data.image_size or network.image_size,
@@ -116,6 +127,11 @@ def _plan(settings: Settings) -> recogniser.Plan:
         get_args(classifier.Kind),
         f"`head`={settings.head!r} is unknown",
     )
+    if settings.label_smoothing and settings.head != "softmax":
+        raise ValueError(
+            f"`label_smoothing`={settings.label_smoothing} is of `head`='softmax', not "
+            f"of {settings.head!r}; expected 0, or that head."
+        )
     options = settings.score_options.to_dict()
     for name, values in options.items():
         choices.pick(name, own, f"`score_options.{name}` is of no score of `scores`")
@@ -124,13 +140,44 @@ def _plan(settings: Settings) -> recogniser.Plan:
             wrong = f"`score_options.{name}.{setting}` is no setting of {name!r}"
             choices.pick(setting, known, wrong)
     fitted = dict.fromkeys((*own, *(CANDIDATES if BEST in names else ())))
-    return recogniser.Plan(tuple(fitted), options, settings.head, settings.seed)
+    return recogniser.Plan(
+        tuple(fitted),
+        options,
+        settings.head,
+        settings.seed,
+        settings.label_smoothing,
+    )
+
+
+def _check_added(settings: Settings, sets: Mapping[str, source.Source]) -> None:
+    """Refuse a protocol without the set of its unknown classes."""
+    own = protocols.find(settings.protocol) if settings.protocol else None
+    if own is None or not own.added:
+        return
+    found = [len(each.classes) for each in sets.values()]
+    if found != [own.others]:
+        raise ValueError(
+            f"`protocol`={settings.protocol!r} takes unknown classes of another data "
+            f"set with {own.others}, but the sets have {found or 'none'}; expected "
+            "that data set alone as `near`, an .npz file or tfds:NAME."
+        )
 
 
 def _divisions(
-    settings: Settings, train: source.Source, test: source.Source
+    settings: Settings, train: source.Source, test: source.Source, sets: bool
 ) -> list[classes.Division]:
-    if settings.unknown:
+    if settings.protocol:
+        others = [n for n in ("unknown", "known_classes") if settings[n]]
+        if others:
+            raise ValueError(
+                f"`{others[0]}` and `protocol` are given; expected one of them."
+            )
+        count = len(train.classes)
+        found = protocols.divisions(settings.protocol, count, settings.splits)
+    elif settings.known == 1 and sets and not settings.unknown:
+        every = np.arange(len(train.classes))
+        found = [classes.Division(every, every[:0])]
+    elif settings.unknown:
         named = classes.named(settings.unknown, train.classes, settings.known_classes)
         found = [named]
     elif settings.known_classes:
@@ -146,7 +193,7 @@ def _divisions(
     seen = set(np.asarray(test.labels).tolist())
     for each in found:
         for side, labels in each._asdict().items():
-            if not seen & set(labels.tolist()):
+            if len(labels) and not seen & set(labels.tolist()):
                 raise ValueError(
                     f"The test has no image of a class that is {side}; expected some "
                     "of either side."

@@ -28,6 +28,7 @@ class Whose(NamedTuple):
         unknown: Names of unknown classes.
         images: Names of the test images.
         scores: Names of the scores.
+        sets: Names of the images of further sets, by set.
     """
 
     split: int
@@ -36,6 +37,7 @@ class Whose(NamedTuple):
     unknown: Sequence[str]
     images: Sequence[str]
     scores: Sequence[str]
+    sets: Mapping[str, Sequence[str]] = {}
 
     def about(self) -> Record:
         """Say what stands in its file."""
@@ -45,6 +47,10 @@ class Whose(NamedTuple):
             "known": list(map(files.readable, self.known)),
             "unknown": list(map(files.readable, self.unknown)),
             "images": list(map(files.readable, self.images)),
+            "set_images": {
+                name: list(map(files.readable, images))
+                for name, images in self.sets.items()
+            },
         }
 
 

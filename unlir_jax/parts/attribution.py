@@ -67,7 +67,7 @@ def decides_by_parts(
             paths.check(given, name)
     path = None if weights is None else Path(weights)
     if not zoo.is_known(os.fspath(model)) and Path(model).is_dir():
-        path = exported.find(model)
+        path = None if exported.has_rejecter(model) else exported.find(model)
     if path is None or not path.is_file():
         return False
     known = exported.purpose(path)

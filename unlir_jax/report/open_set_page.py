@@ -57,6 +57,10 @@ def page(
         best=best,
         histograms=_encoded(histograms(found[0])),
         curves=_encoded(curves(found[0])),
+        sets={
+            key: max(summary[f"{key}/{name}/auroc"]["mean"] for name in names)
+            for key in summary["sets"]
+        },
         halves=[
             half for half in ("hard", "easy") if f"{names[0]}/auroc_{half}" in summary
         ],
@@ -78,7 +82,7 @@ def histograms(split: Document) -> bytes:
     for panel in panels[len(names) :]:
         panel.set_axis_off()
     for name, panel in zip(names, panels, strict=False):
-        known, unknown = _sides(split, name)
+        known, unknown = sides(split, name)
         # A few outliers would press all others into one bar.
         low, high = np.quantile(np.concatenate([known, unknown]), [0.005, 0.995])
         edges = np.linspace(low, high if high > low else low + 1, BINS + 1)
@@ -106,7 +110,7 @@ def curves(split: Document) -> bytes:
     is_known = np.asarray(split["is_known"]) > 0
     correct = np.asarray(split["right"])[is_known] > 0
     for index, name in enumerate(split["scores"]):
-        known, unknown = _sides(split, name)
+        known, unknown = sides(split, name)
         style = {
             "color": LINES[index % len(LINES)],
             "linestyle": TURNS[index // len(LINES) % len(TURNS)],
@@ -130,8 +134,15 @@ def curves(split: Document) -> bytes:
     return _png(figure)
 
 
-def _sides(split: Mapping[str, Any], name: str) -> tuple[np.ndarray, np.ndarray]:
+def sides(split: Mapping[str, Any], name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Give a score of the known and of the unknown images of a split.
+
+    Without unknown classes in the data, these are the images of all further sets.
+    """
     scores, known = np.asarray(split["scores"][name]), np.asarray(split["is_known"]) > 0
+    if known.all():
+        others = [np.asarray(each["scores"][name]) for each in split["sets"].values()]
+        return scores, np.concatenate(others)
     return scores[known], scores[~known]
 
 

@@ -178,3 +178,19 @@ def _strongest(metric: str, rows: Mapping[str, Document]) -> str | None:
         return None
     sign = 1 if metrics.higher_is_better(metric) else -1
     return max(rows, key=lambda name: sign * rows[name][metric])
+
+
+def verdict(found: Document) -> str:
+    """Say whether an image is of a known class, and by what.
+
+    Args:
+        found: What `results.json` says of it, see `open_set.known_network`.
+    """
+    accepted, score = found["known"], found["score"]
+    nearest = found["nearest"]["name"]
+    says = nearest if accepted else f"unknown: nearest {nearest}"
+    than = "at or above" if accepted else "below"
+    return (
+        f"{says}, {score} {found['value']:.4g} {than} {found['threshold']:.4g}, which "
+        f"keeps {100 * found['kept']:.4g} % of known images"
+    )

@@ -107,7 +107,9 @@ RANGES: dict[str, Range] = {
     "crops": COUNT,
     # Settings of open sets.
     "splits": Range(1, 10**4),
-    "known": Range(0, 1, above=True, below=True),
+    "known": Range(0, 1, above=True),
+    "label_smoothing": Range(0, 1, below=True),
+    "kept": Range(0, 1, above=True, below=True),
     "detectors.parts": Range(1, 10**5),
     "detectors.images": Range(1, 10**7),
     # Settings of weakly supervised detection.

@@ -13,6 +13,8 @@ from unlir_jax.types import Array
 from unlir_jax.weights import readers
 
 FILE = "weights.safetensors"
+REJECTER = "rejecter.safetensors"
+"""What an evaluation of open sets leaves, which `unlir explain` takes for a network."""
 SUMMARY = "summary.json"
 FORMAT = "unlir_jax"
 
@@ -104,15 +106,27 @@ def find(folder: str | os.PathLike[str]) -> Path:
     path = Path(folder) / FILE
     if path.is_file():
         return path
-    if (Path(folder) / "config.json").is_file():
+    if (Path(folder) / "config.json").is_file() and not has_rejecter(folder):
         raise ValueError(
             f"The training in {str(folder)!r} is not finished; expected one that is: "
             "give its `unlir train` command again to go on with it."
+        )
+    if has_rejecter(folder):
+        raise ValueError(
+            f"Folder {str(folder)!r} is of an evaluation of open sets, which only "
+            "`unlir explain` takes for a network; expected the workdir of a finished "
+            "training, or the name of a network (see `unlir models`)."
         )
     raise ValueError(
         f"Folder {str(folder)!r} holds no {FILE}; expected the workdir of a finished "
         "training, or the name of a network (see `unlir models`)."
     )
+
+
+def has_rejecter(folder: str | os.PathLike[str]) -> bool:
+    """Tell whether a folder holds a rejecter, and no weights of its own."""
+    there = Path(folder)
+    return (there / REJECTER).is_file() and not (there / FILE).is_file()
 
 
 def header(path: str | os.PathLike[str]) -> dict[str, str]:
