@@ -22,7 +22,8 @@ Arguments: `backbone`, a name of `unlir models`, whose installed weights are use
 `unlir_jax/data/presets.py`; `recipe`, one of
 
 - `features`: the maps of all images are computed once and kept, and a step touches no
-  backbone;
+  backbone. Efficient Probing fits its queries and values in closed form, see
+  `unlir_jax.parts.queries`, and only its classifier takes steps;
 - `resnet`: the recipe of CA-Stream's residual networks, on augmented images;
 - `convnext`: that of its ConvNeXts. Its moving average is the same a step; the authors
   update theirs every 32 steps.
@@ -61,7 +62,7 @@ ATTENTION = {
     "efficient_probing": {"queries": 32, "start": "random"},
 }
 # Of the pooling on kept features; attention learns few images by heart.
-RATES = {"ca_stream": 3e-4, "simpool": 0.1, "efficient_probing": 3e-4}
+RATES = {"ca_stream": 3e-4, "simpool": 0.1}
 RECIPES = "features", "resnet", "convnext"
 
 
@@ -73,6 +74,7 @@ def get_config(argument=""):
         pooling="ca_stream",
         data="folder",
         recipe="features",
+        rate=0.0,
     )
     if given.pooling not in (*PLAIN, *ATTENTION):
         known = ", ".join((*PLAIN, *ATTENTION))
@@ -102,7 +104,22 @@ def get_config(argument=""):
         own["classifier_start"] = "random"
         settings.model.attention_pooling = own | ATTENTION[given.pooling]
     globals()[f"_{given.recipe}"](settings)
+    if given.rate:
+        _set_rate(settings, given)
     return settings
+
+
+def _set_rate(settings, given):
+    """Let the attention learn at a rate of its own, a factor on the classifier's."""
+    if given.pooling not in RATES or given.recipe != "features" or given.rate < 0:
+        known = " or ".join(RATES)
+        raise ValueError(
+            f"`rate`={given.rate} with pooling={given.pooling} and recipe="
+            f"{given.recipe}; expected a number above 0 with pooling={known} and "
+            "recipe=features."
+        )
+    (pattern, rule), *others = settings.optimizer.table
+    settings.optimizer.table = ((pattern, rule | {"learning_rate": given.rate}), *others)
 
 
 def _features(settings):
@@ -116,17 +133,20 @@ def _features(settings):
     pooled = settings.model.attention_pooling
     if not pooled.name:
         return
+    rate = {"learning_rate": RATES.get(pooled.name), "weight_decay": False}
     settings.optimizer.table = (
-        ("pool/.*", {"learning_rate": RATES[pooled.name], "weight_decay": False}),
+        ("pool/.*", rate if pooled.name in RATES else None),
         ("classifier/bias", {"weight_decay": False}),
         ("classifier/.*", {}),
         (".*", None),
     )
     # Few images are seen often: it begins as average pooling.
-    if pooled.name != "simpool":
-        pooled.start = pooled.classifier_start = "average"
     if pooled.name == "ca_stream":
+        pooled.start = pooled.classifier_start = "average"
         pooled.stages = "late"
+    if pooled.name == "efficient_probing":
+        # Queries and values are fitted in closed form; then the classifier learns on.
+        pooled.start, pooled.queries = "parts", 16
 
 
 def _resnet(settings):

@@ -195,3 +195,19 @@ def test_kept_features_belong_to_their_stages(tmp_path):
         )
     assert found[0]["stages"] == ["layer3"] and found[0] != found[1]
     assert found[1] == found[2]
+
+
+def test_efficient_probing_starts_in_closed_form(tmp_path):
+    wanted = {"name": "efficient_probing", "start": "parts", "queries": 4}
+    chosen = settings(tmp_path, wanted)
+    with chosen.unlocked():
+        chosen.optimizer.learning_rate = chosen.optimizer.weight_decay = 0.0
+    summary = train.run(chosen, tmp_path / "run").summary
+    assert 0 < summary["start/left_out_accuracy"] <= 1
+    network = unlir_jax.load(str(tmp_path / "run"))
+    assert network.module.pool.start == "parts"
+    leaves = tree.flatten(network.variables)
+    values = leaves["params/pool/values"]
+    assert not np.array_equal(values, np.eye(len(values)))
+    with pytest.raises(ValueError, match="start`='parts' fits queries to kept"):
+        train.run(settings(tmp_path, wanted, cache=False), tmp_path / "other")
