@@ -139,7 +139,7 @@ def begins_on_averages(settings: Settings, network: pretrained.Pretrained) -> bo
 
 
 def begins_with_parts(settings: Settings) -> bool:
-    """Tell whether queries, values and classifier are fitted in closed form first.
+    """Tell whether queries and values are fitted in closed form first.
 
     Raises:
         ValueError: They are to be, but features are not kept.

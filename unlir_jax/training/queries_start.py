@@ -17,7 +17,7 @@ START = "parts"
 
 
 def hook(network: pretrained.Pretrained, seed: int) -> Hook:
-    """Make the hook that fits queries, values and classifier before the first step.
+    """Make the hook that fits queries and values before the first step.
 
     Args:
         network: A network that pools by `efficient_probing`.
@@ -43,12 +43,8 @@ def hook(network: pretrained.Pretrained, seed: int) -> Hook:
         divergence.check_measured(
             session.folder, found.notes, "the start", advice=advice
         )
-        fitted = {
-            "pool/query": found.query,
-            "pool/values": found.values,
-            "classifier/kernel": found.kernel,
-            "classifier/bias": found.bias,
-        }
+        # The classifier learns as behind any other pooling, from the same start.
+        fitted = {"pool/query": found.query, "pool/values": found.values}
         leaves = tree.flatten(variables)
         leaves |= {f"params/{path}": jnp.asarray(leaf) for path, leaf in fitted.items()}
         return tree.unflatten(leaves), found.notes

@@ -35,9 +35,9 @@ class EfficientProbing(Pool):
         start: How it starts: `random`, as in the paper; or `average`, as average
             pooling: the queries are zero, and the linear map is the identity. A
             classifier of average-pooled maps then works from the first step on; or
-            `parts`: a training on kept features fits queries, values and classifier
-            in closed form, see `parts.queries.fit`. Until then it is as `average`. The
-            paper learns all of them by gradients.
+            `parts`: a training on kept features fits queries and values in closed
+            form, see `parts.queries.fit`. Until then it is as `average`. The paper
+            learns all of them by gradients.
 
     References:
         Psomas et al., *Attention, Please! Revisiting Attentive Probing Through the Lens
