@@ -46,7 +46,7 @@ def fit(
     sharpness: Sequence[float] = SHARPNESS,
     progress: Callable[[str], None] = lambda text: None,
 ) -> Queries:
-    """Fit queries, values and classifier of Efficient Probing without a gradient.
+    """Fit queries, values and a classifier of Efficient Probing in closed form.
 
     Queries are the directions of spherical k-means in the white space of the locations:
     `X q / sqrt(d) = sharpness * z(X) c + constant`, and a softmax drops the constant. A
