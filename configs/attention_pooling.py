@@ -34,9 +34,10 @@ The last two recipes start with the classifier of the weights:
 `pooling=average`.
 
 On kept features, CA-Stream begins as average pooling, and its query passes the last
-two stages of the backbone in front of its last maps. The maps of all stages (`--config.model.attention_pooling.stages=auto`) take 3 MB an image of
-224 px. `stages=` is the variant with one block on the last maps. Other stages are the
-paths of the modules in front of which they end, joined by +.
+two stages of the backbone in front of its last maps. The maps of all stages
+(`--config.model.attention_pooling.stages=auto`) take 3 MB an image of 224 px. `stages=`
+is the variant with one block on the last maps. Other stages are the paths of the
+modules in front of which they end, joined by +.
 
 Rate and weight decay of the classifier were chosen on held-out training images behind
 plain poolings, see docs/results/probes.md; the rates of the attention were not.
@@ -46,7 +47,8 @@ k-means of the locations, and the values a ridge regression. The paper learns bo
 gradients: `pooling=efficient_probing,rate=3e-4` does, with 32 queries from average
 pooling on.
 
-Expected: on 50 species of CUB-200-2011 at 224 px, EXPECTEDLINE; see
+Expected: on 50 species of CUB-200-2011 at 224 px, 91.3 % with average pooling of
+MobileNetV2 and 93.1 % of EfficientNet-Lite0, and attention within half a point; see
 docs/results/probes.md. The published recipes were not run here: on ImageNet, ResNet-50
 has 74.55 % with average pooling and 74.70 % with CA-Stream, ConvNeXt-B 83.72 and
 83.51 %.

@@ -24,7 +24,7 @@ class Queries(NamedTuple):
     Attributes:
         query: `[queries, channels]`.
         values: `[channels, channels]`.
-        kernel: Of the classifier, `[channels, classes]`.
+        kernel: The classifier's, `[channels, classes]`.
         bias: `[classes]`.
         notes: Numbers by name, such as the accuracy of leaving one image out.
     """
