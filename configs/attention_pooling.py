@@ -12,17 +12,19 @@ the stages of the frozen backbone. `simpool` is SimPool (Psomas et al. 2023),
 train a classifier on what they pool.
 
 A classifier that knows all classes of the data by name stays as it is with CA-Stream,
-and learns on with the others. A new one learns on average-pooled features first, which
-gives the one of `pooling=average` with the same seed. CA-Stream then freezes it, as
-published; Efficient Probing learns it on. `summary.json` says which it was, and
+and learns on with the others. With CA-Stream, a new one learns on average-pooled
+features first, which gives the one of `pooling=average` with the same seed, and is then
+frozen, as published. `summary.json` says which it was, and
 `--config.model.attention_pooling.classifier=learned` or `frozen` decides.
 
 Arguments: `backbone`, a name of `unlir models`, whose installed weights are used unless
 `--config.model.weights=FILE` names others; `pooling`, see above; `data`, see
-`unlir_jax/data/presets.py`; `recipe`, one of
+`unlir_jax/data/presets.py`; `rate`, what multiplies the learning rate for the attention
+on kept features, 0 for the default; `recipe`, one of
 
 - `features`: the maps of all images are computed once and kept, and a step touches no
-  backbone;
+  backbone. Efficient Probing fits its queries and values in closed form, see
+  `unlir_jax.parts.queries`, and only its classifier takes steps;
 - `resnet`: the recipe of CA-Stream's residual networks, on augmented images;
 - `convnext`: that of its ConvNeXts. Its moving average is the same a step; the authors
   update theirs every 32 steps.
@@ -31,17 +33,22 @@ The last two recipes start with the classifier of the weights:
 `--config.model.weights=runs/average/weights.safetensors` names a run with
 `pooling=average`.
 
-On kept features, CA-Stream and Efficient Probing begin as average pooling, and the
-query passes the last two stages of the backbone in front of its last maps. The maps of
-all stages (`--config.model.attention_pooling.stages=auto`) take 3 MB an image of
-224 px. `stages=` is the variant with one block on the last maps. Other stages are the
-paths of the modules in front of which they end, joined by +.
+On kept features, CA-Stream begins as average pooling, and its query passes the last
+two stages of the backbone in front of its last maps. The maps of all stages
+(`--config.model.attention_pooling.stages=auto`) take 3 MB an image of 224 px. `stages=`
+is the variant with one block on the last maps. Other stages are the paths of the
+modules in front of which they end, joined by +.
 
-Rate and weight decay of the classifier were chosen on held-out training images, see
-docs/results/probes.md; the rates of the attention were not.
+Rate and weight decay of the classifier were chosen on held-out training images behind
+plain poolings, see docs/results/probes.md; the rates of the attention were not.
+
+Efficient Probing on kept features has 16 queries instead of the paper's 32. They follow
+k-means of the locations, and the values a ridge regression. The paper learns both by
+gradients: `pooling=efficient_probing,rate=3e-4` does, with 32 queries from average
+pooling on.
 
 Expected: on 50 species of CUB-200-2011 at 224 px, 91.3 % with average pooling of
-MobileNetV2 and 93.1 % of EfficientNet-Lite0, and attention within half a point; see
+MobileNetV2 and 93.1 % of EfficientNet-Lite0, and attention within a point; see
 docs/results/probes.md. The published recipes were not run here: on ImageNet, ResNet-50
 has 74.55 % with average pooling and 74.70 % with CA-Stream, ConvNeXt-B 83.72 and
 83.51 %.
@@ -61,7 +68,7 @@ ATTENTION = {
     "efficient_probing": {"queries": 32, "start": "random"},
 }
 # Of the pooling on kept features; attention learns few images by heart.
-RATES = {"ca_stream": 3e-4, "simpool": 0.1, "efficient_probing": 3e-4}
+RATES = {"ca_stream": 3e-4, "simpool": 0.1}
 RECIPES = "features", "resnet", "convnext"
 
 
@@ -73,6 +80,7 @@ def get_config(argument=""):
         pooling="ca_stream",
         data="folder",
         recipe="features",
+        rate=0.0,
     )
     if given.pooling not in (*PLAIN, *ATTENTION):
         known = ", ".join((*PLAIN, *ATTENTION))
@@ -102,7 +110,27 @@ def get_config(argument=""):
         own["classifier_start"] = "random"
         settings.model.attention_pooling = own | ATTENTION[given.pooling]
     globals()[f"_{given.recipe}"](settings)
+    if given.rate:
+        _set_rate(settings, given)
     return settings
+
+
+def _set_rate(settings, given):
+    """Let the attention learn at a rate of its own, a factor on the classifier's."""
+    if given.pooling not in ATTENTION or given.recipe != "features" or given.rate < 0:
+        known = " or ".join(ATTENTION)
+        raise ValueError(
+            f"`rate`={given.rate} with pooling={given.pooling} and recipe="
+            f"{given.recipe}; expected a number above 0 with pooling={known} and "
+            "recipe=features."
+        )
+    (pattern, _), *others = settings.optimizer.table
+    rule = {"learning_rate": given.rate, "weight_decay": False}
+    settings.optimizer.table = ((pattern, rule), *others)
+    if given.pooling == "efficient_probing":
+        pooled = settings.model.attention_pooling
+        pooled.start = pooled.classifier_start = "average"
+        pooled.queries = ATTENTION[given.pooling]["queries"]
 
 
 def _features(settings):
@@ -116,17 +144,20 @@ def _features(settings):
     pooled = settings.model.attention_pooling
     if not pooled.name:
         return
+    rate = {"learning_rate": RATES.get(pooled.name), "weight_decay": False}
     settings.optimizer.table = (
-        ("pool/.*", {"learning_rate": RATES[pooled.name], "weight_decay": False}),
+        ("pool/.*", rate if pooled.name in RATES else None),
         ("classifier/bias", {"weight_decay": False}),
         ("classifier/.*", {}),
         (".*", None),
     )
     # Few images are seen often: it begins as average pooling.
-    if pooled.name != "simpool":
-        pooled.start = pooled.classifier_start = "average"
     if pooled.name == "ca_stream":
+        pooled.start = pooled.classifier_start = "average"
         pooled.stages = "late"
+    if pooled.name == "efficient_probing":
+        # Queries and values are fitted in closed form; then the classifier learns on.
+        pooled.start, pooled.queries = "parts", 16
 
 
 def _resnet(settings):

@@ -83,6 +83,22 @@ def test_simpool_is_its_formula(gamma):
     )
 
 
+def test_filter_weights_of_grad_cam_do_not_depend_on_the_attention():
+    """Derivatives of a softmax add up to zero, so the last linear map alone is left."""
+    module, known, wide = pool("ca_stream")
+    classes = RANDOM.normal(size=8).astype(np.float32)
+
+    def logit(maps, query):
+        return (module.apply(known, maps, (query,)) @ classes).sum()
+
+    expected = wide["params/last/kernel"] @ classes
+    for sharpness in (0.0, 3.0):
+        query = jnp.asarray(sharpness * RANDOM.normal(size=(3, 8)), jnp.float32)
+        found = jax.grad(logit)(jnp.asarray(MAPS), query).sum((1, 2))
+        wanted = np.broadcast_to(expected, found.shape)
+        np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4)
+
+
 def test_efficient_probing_is_its_formula():
     module, known, wide = pool("efficient_probing", queries=4)
     maps, expected = MAPS.astype(float), []
@@ -250,9 +266,10 @@ def test_a_start_can_be_average_pooling(tmp_path, stages):
     np.testing.assert_array_equal(leaves["last"]["kernel"], np.eye(64))
 
 
-def test_probing_can_start_as_average_pooling():
+@pytest.mark.parametrize("start", ["average", "parts"])
+def test_probing_can_start_as_average_pooling(start):
     kind = attention_pooling.POOLS["efficient_probing"]
-    module = kind(channels=(8,), queries=4, start="average")
+    module = kind(channels=(8,), queries=4, start=start)
     known = module.init(jax.random.key(0), MAPS)
     expected = MAPS.mean((1, 2))
     np.testing.assert_allclose(

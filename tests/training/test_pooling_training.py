@@ -195,3 +195,32 @@ def test_kept_features_belong_to_their_stages(tmp_path):
         )
     assert found[0]["stages"] == ["layer3"] and found[0] != found[1]
     assert found[1] == found[2]
+
+
+def test_efficient_probing_starts_in_closed_form(tmp_path):
+    wanted = {"name": "efficient_probing", "start": "parts", "queries": 4}
+    chosen = settings(tmp_path, wanted)
+    with chosen.unlocked():
+        chosen.optimizer.learning_rate = chosen.optimizer.weight_decay = 0.0
+    summary = train.run(chosen, tmp_path / "run").summary
+    assert 0 < summary["start/left_out_accuracy"] <= 1
+    network = unlir_jax.load(str(tmp_path / "run"))
+    assert network.module.pool.start == "parts"
+    leaves = tree.flatten(network.variables)
+    values = leaves["params/pool/values"]
+    assert not np.array_equal(values, np.eye(len(values)))
+    with pytest.raises(ValueError, match="start`='parts' fits queries to kept"):
+        train.run(settings(tmp_path, wanted, cache=False), tmp_path / "other")
+
+
+def test_a_rate_of_its_own_learns_what_else_has_a_closed_form():
+    path = "configs/attention_pooling.py:pooling=efficient_probing"
+    closed = config.load(path)
+    assert closed.model.attention_pooling.start == "parts"
+    assert closed.optimizer.table[0] == ("pool/.*", None)
+    learned = config.load(f"{path},rate=3e-4")
+    assert learned.model.attention_pooling.start == "average"
+    assert learned.optimizer.table[0][1]["learning_rate"] == 3e-4
+    for wrong in ("average,rate=1", "simpool,recipe=resnet,rate=1", "simpool,rate=-1"):
+        with pytest.raises(ValueError, match="`rate`="):
+            config.load(f"configs/attention_pooling.py:pooling={wrong}")

@@ -205,7 +205,7 @@ def check(
         )
 
 
-def _sample(
+def sample(
     compute: Callable[[np.ndarray], Array], maps: Array, key: RandomKey
 ) -> np.ndarray:
     """Draw cells evenly from all images: `[cells, width]`, at most about `CELLS`."""
@@ -234,7 +234,7 @@ def _whiten(
             # What has a kernel has maps.
             return grid.maps if layer == "last" else cast(jax.Array, grid.finer)
 
-        regions = _sample(compute, maps, key)
+        regions = sample(compute, maps, key)
         white = clustering.whitening(regions, dimensions)
         missing = dimensions - white.matrix.shape[1]
         kernel = np.pad(np.asarray(white.matrix), ((0, 0), (0, missing)))
@@ -247,7 +247,7 @@ def _embed(
     module: Module, variables: Variables, maps: Array, key: RandomKey
 ) -> np.ndarray:
     embed = jax.jit(functools.partial(module.apply, method="describe_cells"))
-    return _sample(functools.partial(embed, variables), maps, key)
+    return sample(functools.partial(embed, variables), maps, key)
 
 
 def _by_group(

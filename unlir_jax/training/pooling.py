@@ -12,7 +12,7 @@ from unlir_jax.core import choices
 from unlir_jax.core.document_types import Settings
 from unlir_jax.models import drawing, heads, pretrained
 from unlir_jax.objectives.objective import Hook, Session
-from unlir_jax.training import classifier_start, optim
+from unlir_jax.training import classifier_start, optim, queries_start
 from unlir_jax.types import Variables
 
 Classifier = Literal["auto", "frozen", "learned"]
@@ -138,6 +138,23 @@ def begins_on_averages(settings: Settings, network: pretrained.Pretrained) -> bo
     return True
 
 
+def begins_with_parts(settings: Settings) -> bool:
+    """Tell whether queries and values are fitted in closed form first.
+
+    Raises:
+        ValueError: They are to be, but features are not kept.
+    """
+    pooled = settings.model.attention_pooling
+    if pooled.get("start") != queries_start.START or settings.init_from:
+        return False
+    if not settings.features.cache:
+        raise ValueError(
+            "`model.attention_pooling.start`='parts' fits queries to kept features; "
+            "expected features.cache=True, or 'random' or 'average'."
+        )
+    return True
+
+
 def hooks(
     settings: Settings,
     network: pretrained.Pretrained,
@@ -155,6 +172,8 @@ def hooks(
     found = [_record(network, rules)]
     if begins_on_averages(settings, network):
         found.append(classifier_start.hook(settings, network, rules, _PREFIX, steps))
+    if begins_with_parts(settings):
+        found.append(queries_start.hook(network, settings.seed))
     return found
 
 

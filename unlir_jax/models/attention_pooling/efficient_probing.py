@@ -19,7 +19,7 @@ from unlir_jax.models.attention_pooling.pool import (
 from unlir_jax.types import Array, PyTree
 
 DEVIATION = 0.02
-Start = Literal["random", "average"]
+Start = Literal["random", "average", "parts"]
 
 
 @register("efficient_probing")
@@ -34,7 +34,10 @@ class EfficientProbing(Pool):
         queries: Number of queries, which divides that of the channels.
         start: How it starts: `random`, as in the paper; or `average`, as average
             pooling: the queries are zero, and the linear map is the identity. A
-            classifier of average-pooled maps then works from the first step on.
+            classifier of average-pooled maps then works from the first step on; or
+            `parts`: a training on kept features fits queries and values in closed
+            form, see `parts.queries.fit`. Until then it is as `average`. The paper
+            learns all of them by gradients.
 
     References:
         Psomas et al., *Attention, Please! Revisiting Attentive Probing Through the Lens
@@ -47,7 +50,7 @@ class EfficientProbing(Pool):
     def setup(self) -> None:
         width = self.channels[-1]
         query, values = nn.initializers.normal(DEVIATION), uniform
-        if self.start == "average":
+        if self.start != "random":
             query, values = nn.initializers.zeros, identity
         self.query = self.param("query", query, (self.queries, width))
         self.values = self.param("values", values, (width, width))
@@ -82,7 +85,7 @@ class EfficientProbing(Pool):
         self, generator: np.random.Generator, path: str, leaf: PyTree
     ) -> np.ndarray:
         """Draw one array at the start, by its path in this module."""
-        if self.start == "average":
+        if self.start != "random":
             zeros = np.zeros(leaf.shape, np.float32)
             return zeros if path == "query" else np.eye(*leaf.shape, dtype=np.float32)
         if path == "query":
