@@ -191,6 +191,8 @@ def _objects(
 ) -> dict[str, np.ndarray]:
     """Give what localisation compares with: the object's boxes and mask.
 
+    Of a mask alone the box is that around all of it.
+
     Boxes are whole pixels with both ends included, as `metrics.boxes` takes them; void
     pixels of a mask are -1.
     """
@@ -209,6 +211,8 @@ def _objects(
         mask = np.asarray(batch["mask"])
         # A batch may have no object but void, which 255 would not tell from white.
         found["masks"] = np.where(mask == source.VOID, -1, mask > 0).astype(np.int8)
+    if "boxes" not in found and "masks" in found:
+        found["boxes"] = boxes.around(found["masks"] > 0)[:, None].astype(np.int32)
     return found
 
 
