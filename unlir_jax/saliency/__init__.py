@@ -115,7 +115,7 @@ from unlir_jax.saliency.refinement.random_walk import (
 )
 from unlir_jax.saliency.refinement.refined import (
     REFINEMENTS as REFINEMENTS,
-    TITLES as REFINEMENT_TITLES,
+    REFINEMENT_TITLES as REFINEMENT_TITLES,
     parted as parted,
     refine_by_crf as refine_by_crf,
     refine_by_walk as refine_by_walk,

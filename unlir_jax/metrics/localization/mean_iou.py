@@ -73,7 +73,8 @@ def mean_iou(
         one, other = np.asarray(inside), np.asarray(outside)
         curve = np.mean(_overlaps(one, other), axis=0)
         curve = np.where(one[:, :1] > 0, curve, np.nan)
-        return {"mean_iou_curve": jnp.asarray(curve), **dict(zip(COUNTS, (one, other)))}
+        counts = dict(zip(COUNTS, (inside, outside), strict=True))
+        return {"mean_iou_curve": jnp.asarray(curve), **counts}
 
     return score
 
@@ -134,8 +135,8 @@ def segments(
     maps, known = np.asarray(class_maps), np.asarray(present, bool)
     if maps.ndim != 4 or known.shape != maps.shape[:2]:
         raise ValueError(
-            f"`class_maps` has shape {maps.shape} and `present` {known.shape}; expected "
-            "[batch, classes, height, width] and [batch, classes]."
+            f"`class_maps` has shape {maps.shape} and `present` {known.shape}; "
+            "expected [batch, classes, height, width] and [batch, classes]."
         )
     if not 0 <= background <= 1:
         raise ValueError(f"`background`={background}; expected a value in [0, 1].")

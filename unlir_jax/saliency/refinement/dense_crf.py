@@ -114,7 +114,7 @@ def _mean_field(
         unary = jnp.log(jnp.maximum(begun, tiny))
         kernel = _kernel(image, steps, weights)
 
-        def update(_: int, now: jax.Array) -> jax.Array:
+        def update(_: jax.Array, now: jax.Array) -> jax.Array:
             pairwise = jnp.matmul(kernel, now, precision="highest")
             return jax.nn.softmax(unary + pairwise, axis=-1)
 

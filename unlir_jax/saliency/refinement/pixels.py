@@ -46,7 +46,7 @@ def squared_distances(values: Array) -> jax.Array:
     """
     flat = jnp.reshape(values, (-1, values.shape[-1]))
     # Less the mean, so that the difference of two large squares loses little.
-    flat = flat - flat.mean(0)
+    flat = flat - flat.mean(0, keepdims=True)
     squares = jnp.sum(flat**2, axis=-1)
     products = jnp.matmul(flat, flat.T, precision="highest")
     found = jnp.maximum(squares[:, None] + squares[None] - 2 * products, 0)

@@ -33,7 +33,7 @@ def transitions(
     _check(radius, colour)
     size = jnp.shape(images)[1:3]
     pixels.check_count("images", size)
-    near = _near(size, float(radius))
+    near = jnp.asarray(_near(size, float(radius)))
     one = functools.partial(_step, near=near, colour=float(colour))
     return jax.lax.map(one, jnp.asarray(images))
 
@@ -117,7 +117,7 @@ def _walked(
         image, before = pair
         step = _step(image, near=near, colour=colour)
 
-        def walk(_: int, now: jax.Array) -> jax.Array:
+        def walk(_: jax.Array, now: jax.Array) -> jax.Array:
             return jnp.matmul(step, now, precision="highest")
 
         return jax.lax.fori_loop(0, steps, walk, before.ravel()).reshape(before.shape)

@@ -59,6 +59,7 @@ def refine_by_crf(
     *,
     side: int = SIDE,
     background: float = 1.5,
+    certainty: float = 0.95,
     iterations: int = 10,
     appearance: float = 10.0,
     smoothness: float = 3.0,
@@ -70,12 +71,14 @@ def refine_by_crf(
 
     A map `m`, scaled by its range, stands for the object, and `(1 - m)^background` for
     the background (Ahn and Kwak, CVPR 2018, Eq. 2). Divided by their sum they are the
-    probabilities that `dense_crf` starts from. The result is that of the object.
+    probabilities `p` that `dense_crf` starts from, as `1 - certainty + (2 certainty -
+    1) p`. The result is that of the object.
 
     Args:
         explain: Any explainer.
         side: Longer side of the refined maps, 2 to 128 pixels.
         background: Exponent above 0: the higher, the larger the object.
+        certainty: Highest probability of a seed, in (0.5, 1]; 1 leaves what is 0 at 0.
         iterations: See `dense_crf`, as are the others.
         appearance: See there.
         smoothness: See there.
@@ -87,8 +90,10 @@ def refine_by_crf(
         An explainer; a flat map stays flat, and a map with NaN has NaN.
 
     Raises:
-        ValueError: Another side or exponent.
+        ValueError: Another side, exponent or certainty.
     """
+    if not 0.5 < certainty <= 1:
+        raise ValueError(f"`certainty`={certainty}; expected it in (0.5, 1].")
     if not background > 0:
         raise ValueError(f"`background`={background}; expected an exponent above 0.")
     options = {
@@ -103,6 +108,7 @@ def refine_by_crf(
     def segmented(images: Images, seeds: jax.Array) -> jax.Array:
         rest = (1 - seeds) ** background
         pair = jnp.stack([rest, seeds], -1) / (rest + seeds)[..., None]
+        pair = 1 - certainty + (2 * certainty - 1) * pair
         return dense_crf(images, pair, **options)[..., 1]
 
     return _refined(explain, side, segmented)
@@ -114,7 +120,7 @@ REFINEMENTS: dict[str, Callable[..., Explainer]] = {
 }
 """Factories by name; each takes an explainer and its own settings."""
 
-TITLES = {"walk": "random walk", "crf": "dense CRF"}
+REFINEMENT_TITLES = {"walk": "random walk", "crf": "dense CRF"}
 
 
 def parted(name: str) -> tuple[str, str]:
