@@ -28,11 +28,11 @@ from unlir_jax.evaluation import settings
 
 METHODS = ("grad_cam", "layer_cam")
 METRICS = (
+    "max_iou",
     "corloc",
     "top1_localization",
     "top5_localization",
     "max_box_accuracy_v2",
-    "max_iou",
     "pixel_average_precision",
     "pointing_game",
 )

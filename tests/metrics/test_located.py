@@ -46,7 +46,9 @@ def test_a_locator_draws_what_its_explainer_marks():
     found = locate({}, np.zeros((2, 16, 16, 3)), np.asarray([1, 1]))
     assert found.saliency.shape == (2, 8, 8) and found.masks.shape == (2, 16, 16)
     assert found.boxes[0, 0].tolist() == [2, 2, 7, 5]
-    np.testing.assert_array_equal(found.boxes, metrics.object_boxes(found.masks, most=2))
+    np.testing.assert_array_equal(
+        found.boxes, metrics.object_boxes(found.masks, most=2)
+    )
     assert not boxes.exists(found.boxes[1]).any()
 
 

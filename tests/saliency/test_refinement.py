@@ -30,7 +30,9 @@ def slow_mean_field(image, before, iterations, settings):
     unary = np.log(now)
     for _ in range(iterations):
         message = np.zeros_like(now)
-        for weight, kernel, total in zip((appearance, smoothness), kernels, sums):
+        for weight, kernel, total in zip(
+            (appearance, smoothness), kernels, sums, strict=True
+        ):
             for i in range(count):
                 for j in range(count):
                     if i != j:

@@ -275,7 +275,7 @@ def _finish(
     written = {}
     for folder, (given, rows, names, document) in zip(found, every, strict=True):
         kept = gallery.read(folder, given.whose(), given, say)
-        shown = gallery.draw(given, rows, names, kept)
+        shown = gallery.draw(given, rows, names, kept, document["thresholds"])
         pages = report.markdown(document), report.page(document, rows, shown)
         written[folder] = document, *pages
     progress("writing", 1.0)

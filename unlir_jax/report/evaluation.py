@@ -79,6 +79,7 @@ def page(found: Document, rows: Any, shown: Sequence[Any]) -> str:
         differences=found.get("differences", []),
         kinds=KINDS,
         shown=shown,
+        framed=any(each.framed for each in shown),
         enlarge=overlay.enlarge,
         rankings=terms.ranking_sentences(found),
         comparisons=found["comparisons"],
