@@ -18,13 +18,15 @@ from unlir_jax.storage import paths
 
 ROOT = Path(unlir_jax.__file__).parent
 PARTS = "parts"
+REFINEMENTS = ("walk", "crf")
+"""Those of `saliency.REFINEMENTS`, which need JAX."""
 
 
 def methods(names: Sequence[str] | None, setting: str = "method") -> None:
     """Refuse a name that no explainer has.
 
     Args:
-        names: Names of methods, or synonyms.
+        names: Names of methods, or synonyms, with a refinement behind @ or without.
         setting: What they are given as.
 
     Raises:
@@ -33,7 +35,12 @@ def methods(names: Sequence[str] | None, setting: str = "method") -> None:
     known, synonyms = registered("saliency", "explainer")
     for name in names or ():
         wrong = f"`{setting}`={paths.shown(name)} is not an explainer"
-        _known(name, (*known, PARTS), synonyms, wrong)
+        plain, at, refinement = name.partition("@")
+        _known(plain, (*known, PARTS), synonyms, wrong)
+        if at and refinement not in REFINEMENTS:
+            raise ValueError(
+                f"{wrong}; expected one of {', '.join(REFINEMENTS)} behind @."
+            )
 
 
 def metrics(names: Sequence[str] | None, setting: str = "metric") -> None:

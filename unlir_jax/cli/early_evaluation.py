@@ -78,7 +78,8 @@ def _check(name: str, value: str) -> None:
     elif name == "metrics":
         early.metrics(_listed(value), name)
     elif name.startswith("method_options."):
-        early.methods([name.split(".")[1]], "method_options")
+        group = name.split(".")[1]
+        early.methods([] if group in early.REFINEMENTS else [group], "method_options")
     elif name.startswith("metric_options."):
         early.metrics([name.split(".")[1]], "metric_options")
     elif name in ("classes", "augmentations"):

@@ -18,6 +18,7 @@ from unlir_jax.report import cautions
 from unlir_jax.storage import files, paths
 
 COUNTS = metrics.SPECS["pixel_average_precision"].curves
+MEAN_IOU = metrics.SPECS["mean_iou"].curves[1:]
 RESAMPLES = 1000
 """Of PxAP: each adds up the pixels of all images again."""
 
@@ -27,7 +28,7 @@ class DatasetResults(NamedTuple):
 
     Attributes:
         thresholds: Thresholds of maps by `method/metric`, see `at_chosen`.
-        pooled: PxAP by `method/pxap`.
+        pooled: PxAP by `method/pxap`, mIoU by `method/miou`.
         rankings: Changes of the order of methods between the baselines of a metric.
     """
 
@@ -49,7 +50,8 @@ def aggregate(
         The rows with the values that were missing, and the other results.
     """
     values, methods = rows.values.copy(), list(setup.explainers)
-    thresholds = {}
+    thresholds: dict[str, list[list[float]]] = {}
+    pooled: dict[str, Record] = {}
     for at, column in enumerate(setup.columns):
         if not metrics.SPECS[spec.base(column)].at_threshold:
             continue
@@ -65,10 +67,12 @@ def aggregate(
                 [index / options["thresholds"] for index in places]
                 for places in found.thresholds
             ]
+            if spec.base(column) == "mean_iou":
+                pooled |= _mean_iou(setup, rows, method, place, found)
     rows = rows._replace(values=values)
     return rows, DatasetResults(
         thresholds,
-        _pooled(setup, rows, methods),
+        _pooled(setup, rows, methods) | pooled,
         rankings(rows.values, methods, setup.controls, setup.columns),
     )
 
@@ -99,6 +103,34 @@ def _pooled(
             "n": count,
         }
     return found
+
+
+def _mean_iou(
+    setup: EvaluationSetup,
+    rows: store.Rows,
+    method: str,
+    place: int,
+    found: metrics.AtChosen,
+) -> dict[str, Record]:
+    """Give mIoU of all pixels with its interval over images."""
+    counts = (rows.curves[name][:, place].astype(np.int64) for name in MEAN_IOU)
+    inside, outside = counts
+    kept = np.flatnonzero(inside[:, 0] > 0)
+    if not len(kept):
+        return {}
+    chosen = found.places(len(inside))[kept]
+    inside, outside = inside[kept], outside[kept]
+    random = np.random.default_rng(setup.settings.seed)
+    drawn = random.integers(0, len(kept), (RESAMPLES, len(kept)))
+    again = [
+        metrics.pooled_mean_iou(inside[each], outside[each], chosen[each])
+        for each in drawn
+    ]
+    tail = 50 * (1 - setup.settings.statistics.confidence)
+    low, high = np.percentile(again, [tail, 100 - tail])
+    mean = metrics.pooled_mean_iou(inside, outside, chosen)
+    figures = {"mean": mean, "low": float(low), "high": float(high), "n": len(kept)}
+    return {f"{method}/miou": figures}
 
 
 def _average_precisions(inside: np.ndarray, outside: np.ndarray) -> np.ndarray:

@@ -106,11 +106,11 @@ def _passes(given: EvaluationSetup) -> tuple[Taken, list[str]]:
     for name, own in given.parameters.items():
         if name in given.given:
             methods[name] = Passes()
-        elif name == explainers.PARTS:
+        elif (plain := saliency.parted(name)[0]) == explainers.PARTS:
             methods[name] = Passes(1)
         else:
             own_sizes = sizes | _windows(given, own) if "window" in own else sizes
-            text = saliency.SPECS[name].passes
+            text = saliency.SPECS[plain].passes
             methods[name] = passes.count(text, own, own_sizes)
     found = {next(iter(each.columns)): _scored(given, each) for each in given.scorers}
     taken: Taken = {"methods": methods, "metrics": found}

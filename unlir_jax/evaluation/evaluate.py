@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import jax
 
-from unlir_jax import saliency
 from unlir_jax.core import finite
 from unlir_jax.core.document_types import Document, Record
 from unlir_jax.data import pipeline, source
@@ -122,7 +121,7 @@ def _before(known: Record, plain: Document) -> Record:
     An earlier version masked by the range of every map. For maps without a sign the
     default is the same.
     """
-    names = [str(saliency.SYNONYMS.get(name, name)) for name in plain["methods"]]
+    names = [explainers.meant(str(name)) for name in plain["methods"]]
     own = {name: plain["method_options"].get(name, {}) for name in names}
     signs = "range" if explainers.signed(own) else "relu"
     options = plain["metric_options"].items()
@@ -276,7 +275,7 @@ def _finish(
     written = {}
     for folder, (given, rows, names, document) in zip(found, every, strict=True):
         kept = gallery.read(folder, given.whose(), given, say)
-        shown = gallery.draw(given, rows, names, kept)
+        shown = gallery.draw(given, rows, names, kept, document["thresholds"])
         pages = report.markdown(document), report.page(document, rows, shown)
         written[folder] = document, *pages
     progress("writing", 1.0)

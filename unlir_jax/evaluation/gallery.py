@@ -6,7 +6,7 @@ kept maps is explained again. That happens after a change of `gallery`, in a wor
 an earlier version, and where the judge is known only once all images are scored.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,6 +24,8 @@ from unlir_jax.storage import files
 
 # Of what is asked for, the first of these decides what is best and worst.
 JUDGES = ("insertion", "average_gain", "average_drop", "deletion")
+# Threshold in place of 1, above which no pixel is.
+HIGHEST = 0.999
 FOLDER, MAPS, NONE = "gallery", "maps/", np.asarray([], int)
 
 
@@ -56,6 +58,7 @@ class Shown(NamedTuple):
         scores: By method, what the judge gives.
         place: Its row in the table.
         judge: The metric of the scores.
+        framed: Whether boxes are drawn.
     """
 
     kind: str
@@ -65,6 +68,7 @@ class Shown(NamedTuple):
     scores: dict[str, float]
     place: int
     judge: str
+    framed: bool = False
 
 
 def judge(names: Sequence[str]) -> str:
@@ -214,9 +218,24 @@ def _read(file: Path, whose: batch_files.Whose, setup: EvaluationSetup) -> Candi
 
 
 def draw(
-    setup: EvaluationSetup, rows: Rows, names: Sequence[str], known: Candidates | None
+    setup: EvaluationSetup,
+    rows: Rows,
+    names: Sequence[str],
+    known: Candidates | None,
+    thresholds: Mapping[str, Sequence[Sequence[float]]],
 ) -> list[Shown]:
-    """Choose images, and draw their maps: kept ones, or new ones where none are."""
+    """Choose images, and draw their maps: kept ones, or new ones where none are.
+
+    True boxes are drawn where they are known, and the box around the largest part of
+    each map at the threshold of the judge, or of the first metric that has one.
+
+    Args:
+        setup: The evaluation.
+        rows: Its scores.
+        names: Names of the images.
+        known: Maps that were kept.
+        thresholds: By `method/metric`, for each overlap and half of the images.
+    """
     by = judge(setup.columns)
     values, flat = _judged(setup, rows)
     higher = metrics.higher_is_better(by)
@@ -227,6 +246,7 @@ def draw(
     shown: list[Shown] = []
     if known is None:
         return shown
+    there = scoring.objects(setup, np.asarray(sorted(set(wanted))))
     for (kind, place), index in zip(chosen, wanted, strict=True):
         # An image that could be scored may be gone since.
         for row in np.flatnonzero(known.index == index).tolist():
@@ -240,8 +260,51 @@ def draw(
                 for name in methods(setup)
             }
             scores = dict(zip(views, values[place].tolist(), strict=True))
-            shown.append(Shown(kind, names[place], picture, views, scores, place, by))
+            true = there.get(index, {}).get("boxes")
+            if true is not None:
+                cuts = _cuts(setup, thresholds, place)
+                raw = {name: known.maps[name][row] for name in views}
+                views = _framed(picture, views, raw, true, cuts)
+            about = views, scores, place, by, true is not None
+            shown.append(Shown(kind, names[place], picture, *about))
     return shown
+
+
+def _cuts(
+    setup: EvaluationSetup,
+    thresholds: Mapping[str, Sequence[Sequence[float]]],
+    place: int,
+) -> dict[str, float]:
+    """Give the threshold of each method for the image in one row of the table."""
+    columns = sorted(setup.columns, key=lambda name: name != judge(setup.columns))
+    found = {}
+    for name in methods(setup):
+        own = [
+            thresholds[f"{name}/{c}"] for c in columns if f"{name}/{c}" in thresholds
+        ]
+        if own:
+            halves = own[0][len(own[0]) // 2]
+            found[name] = halves[place % len(halves)]
+    return found
+
+
+def _framed(
+    picture: Image.Image,
+    views: Mapping[str, overlay.View],
+    raw: Mapping[str, np.ndarray],
+    true: np.ndarray,
+    cuts: Mapping[str, float],
+) -> dict[str, overlay.View]:
+    found = {}
+    for name, view in views.items():
+        own = np.zeros((0, 4), int)
+        if name in cuts:
+            size, cut = (picture.height, picture.width), min(cuts[name], HIGHEST)
+            mask = metrics.object_masks(raw[name][None], size, threshold=cut)
+            own = metrics.object_boxes(mask)[0]
+        drawn = overlay.framed(view.overlay, picture.size, true, own)
+        found[name] = view._replace(overlay=drawn)
+    return found
 
 
 def _explained(setup: EvaluationSetup, indices: Sequence[int]) -> list[Candidates]:

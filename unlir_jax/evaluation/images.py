@@ -68,13 +68,15 @@ def annotations(
 ) -> tuple[str, ...]:
     """List what has to be known of the images: masks, boxes or nothing.
 
-    Where a region is wanted and there are only boxes, they are filled.
+    Where a region is wanted and there are only boxes, they are filled. Where boxes are
+    wanted and there are only masks, they are drawn around these.
 
     Raises:
         ValueError: The data or the network does not allow it.
     """
     taken = {scorer.needs for scorer in scorers}
-    wanted = ["boxes"] if "boxes" in taken else []
+    drawn = "boxes" not in data.annotations and "mask" in data.annotations
+    wanted = [] if "boxes" not in taken else ["mask" if drawn else "boxes"]
     if "masks" in taken:
         wanted.append("mask" if "mask" in data.annotations else "boxes")
     missing = set(wanted) - set(data.annotations)

@@ -18,6 +18,7 @@ from unlir_jax.runtime import mesh
 from unlir_jax.storage import files
 
 Progress = Callable[[str, float], None]
+KINDS = ("boxes", "masks")
 
 
 class Scored(NamedTuple):
@@ -191,6 +192,8 @@ def _objects(
 ) -> dict[str, np.ndarray]:
     """Give what localisation compares with: the object's boxes and mask.
 
+    Of a mask alone the box is that around all of it.
+
     Boxes are whole pixels with both ends included, as `metrics.boxes` takes them; void
     pixels of a mask are -1.
     """
@@ -209,6 +212,34 @@ def _objects(
         mask = np.asarray(batch["mask"])
         # A batch may have no object but void, which 255 would not tell from white.
         found["masks"] = np.where(mask == source.VOID, -1, mask > 0).astype(np.int8)
+    if "boxes" not in found and "masks" in found:
+        found["boxes"] = boxes.around(found["masks"] > 0)[:, None].astype(np.int32)
+    return found
+
+
+def objects(
+    setup: EvaluationSetup, places: np.ndarray
+) -> dict[int, dict[str, np.ndarray]]:
+    """Give the boxes and the mask of some images, as far as the data has them.
+
+    Args:
+        setup: The evaluation.
+        places: Places of the images in the data.
+
+    Returns:
+        By place; an image that cannot be read is not there.
+    """
+    found = {}
+    if not len(places) or not setup.annotations:
+        return found
+    for batch in read(setup, np.asarray(places)):
+        filled = batch["weight"] > 0
+        given = _batch(setup, batch, filled).inputs
+        for row in np.flatnonzero(filled).tolist():
+            own = {
+                name: np.asarray(given[name][row]) for name in given if name in KINDS
+            }
+            found[int(batch["index"][row])] = own
     return found
 
 

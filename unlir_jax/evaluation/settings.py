@@ -8,7 +8,7 @@ from typing import Any
 from ml_collections import ConfigDict, config_dict
 
 from unlir_jax import saliency
-from unlir_jax.core import passes
+from unlir_jax.core import choices, passes
 from unlir_jax.core.document_types import Document, Record
 from unlir_jax.data import presets
 from unlir_jax.evaluation import scorers
@@ -22,6 +22,7 @@ OPTION = re.compile(
     r"(?:\.(?P<option>\w+)(?P<value>=.*)?|=(?P<whole>\s*\{.*))",
     re.DOTALL,
 )
+CENTER = "center"
 OPTIONS: Mapping[str, Callable[[str], Record]] = {
     "method_options": explainers.defaults,
     "metric_options": scorers.defaults,
@@ -73,11 +74,50 @@ def choose(
     asked: list[str] = given.methods.split("+")
     found.methods = tuple(asked)
     found.metrics = tuple(given.metrics.split("+"))
-    plain = (saliency.SYNONYMS.get(name, name) for name in asked)
+    plain = dict.fromkeys(p for n in asked for p in explainers.parts_of(n))
     found.method_options = _whole(plain, explainers.defaults, method_options or {})
     plain = (spec.base(name) for name in found.metrics)
     found.metric_options = _whole(plain, scorers.defaults, metric_options or {})
     return found, given
+
+
+def locating(
+    argument: str, methods: Sequence[str], metrics: Sequence[str], *, refine: str
+) -> ConfigDict:
+    """Give the settings for a config file that asks where objects are.
+
+    Args:
+        argument: As in `choose`, with `refine` besides: names in
+            `saliency.REFINEMENTS` joined by +, or `none`.
+        methods: Default methods.
+        metrics: Default metrics.
+        refine: Default refinements.
+
+    Returns:
+        The settings. Each method is there without and with every refinement, and so is
+        the centre, which is a control.
+
+    Raises:
+        ValueError: There is no such refinement.
+    """
+    found, given = choose(
+        argument,
+        model="efficientnet_lite0",
+        methods=methods,
+        metrics=metrics,
+        refine=refine,
+    )
+    wanted = [] if given.refine == "none" else given.refine.split("+")
+    for name in wanted:
+        wrong = f"`refine`={given.refine!r} has {name!r}, which is no refinement"
+        choices.pick(name, saliency.REFINEMENTS, wrong)
+    plain = [name for name in found.methods if "@" not in name]
+    every = (f"{n}@{each}" for n in (*plain, CENTER) for each in wanted)
+    found.methods = tuple(dict.fromkeys((*found.methods, *every)))
+    for name in wanted:
+        found.method_options[name] = explainers.defaults(name)
+    found.labels = "predicted"
+    return found
 
 
 def _whole(

@@ -152,7 +152,7 @@ def prepare(settings: Settings) -> EvaluationSetup:
         notices=tuple(filter(None, [labels.said(labelled_by)])),
         duplicates=None,
         explainers=made,
-        controls=controls + tuple(c for c in saliency.CONTROLS if c in chosen),
+        controls=controls + _chosen_controls(chosen),
         parameters=parameters | {n: each.about() for n, each in given.items()},
         scorers=scorers,
         contracts=contracts,
@@ -190,6 +190,14 @@ def _methods(settings: Settings, *, by_parts: bool) -> tuple[str, ...]:
     if settings.maps and not settings.methods:
         return ()
     return explainers.check(tuple(settings.methods), by_parts=by_parts)
+
+
+def _chosen_controls(chosen: Sequence[str]) -> tuple[str, ...]:
+    """List the controls among the methods, those that are refined last."""
+    plain = [name for name in saliency.CONTROLS if name in chosen]
+    refined = [name for name in chosen if "@" in name]
+    known = [n for n in refined if saliency.parted(n)[0] in saliency.CONTROLS]
+    return (*plain, *known)
 
 
 def _given(
@@ -334,5 +342,17 @@ def _parameters(
 ) -> dict[str, dict[str, object]]:
     """Give the settings of every method, as changed by `method_options`."""
     found = {name: explainers.settings(name, None, score) for name in names}
-    metrics.merge(found, options, "method_options", explainers.defaults)
+    refined = {name: saliency.parted(name) for name in names if "@" in name}
+    used = {refinement for _, refinement in refined.values()}
+    found |= {each: explainers.defaults(each) for each in used}
+    # What is set for a method holds for it with a refinement too.
+    alike = {
+        group: [n for n in found if n == group or saliency.parted(n)[0] == group]
+        for group in options
+    }
+    given = {n: own for g, own in options.items() for n in alike[g] or [g]}
+    metrics.merge(found, given, "method_options", explainers.defaults)
+    shared = {each: found.pop(each) for each in used}
+    for name, (_, refinement) in refined.items():
+        found[name][refinement] = shared[refinement]
     return found

@@ -56,7 +56,8 @@ def check(
     """Refuse unknown methods, and a setting that none of them has.
 
     Args:
-        methods: Names in `saliency.METHODS`, or "parts".
+        methods: Names in `saliency.METHODS`, or "parts"; each may be followed by @ and
+            a name in `saliency.REFINEMENTS`.
         steps: Number of passes of methods that have one, such as Opti-CAM.
         by_parts: Whether the network decides by parts.
 
@@ -68,11 +69,14 @@ def check(
     """
     load_plugins()
     known = (*saliency.METHODS, *([PARTS] if by_parts else []))
-    meant = (saliency.SYNONYMS.get(name, name) for name in methods)
-    chosen = tuple(dict.fromkeys(meant))
+    chosen = tuple(dict.fromkeys(meant(name) for name in methods))
     if not chosen:
         raise ValueError(f"`methods` is empty; expected some of: {', '.join(known)}.")
-    for name in chosen:
+    for full in chosen:
+        name, refinement = saliency.parted(full)
+        if "@" in full:
+            wrong = f"`method`={full!r} has no refinement {refinement!r}"
+            choices.pick(refinement, saliency.REFINEMENTS, wrong)
         if name == PARTS and not by_parts:
             raise ValueError(
                 "`method`='parts' shows what parts add, but the network does not "
@@ -88,6 +92,17 @@ def check(
             f"{', '.join(chosen)}."
         )
     return chosen
+
+
+def meant(name: str) -> str:
+    """Call a method as this library does, with its refinement if it has one."""
+    plain, _ = saliency.parted(name)
+    return saliency.SYNONYMS.get(plain, plain) + name.removeprefix(plain)
+
+
+def parts_of(name: str) -> tuple[str, ...]:
+    """Name a method, and its refinement if it has one: whose settings there are."""
+    return tuple(filter(None, saliency.parted(meant(name))))
 
 
 @functools.cache
@@ -130,7 +145,8 @@ def settings(
     Settings of the method alone go before what is asked of all methods.
 
     Args:
-        name: Name in `saliency.METHODS`, or "parts".
+        name: A method, see `check`; the settings of its refinement stand under the
+            name of that.
         steps: Number of passes, whatever the method calls it, see `core.passes`.
         score: Score to explain.
         options: Settings of this method alone, see `method_options.checked`.
@@ -144,7 +160,9 @@ def settings(
     own = method_options.checked(name, options)
     if isinstance(own.get("score"), str):
         own["score"] = find_score(own["score"])
-    return found | {each: given[each] for each in given if each in found} | own
+    found |= {each: given[each] for each in given if each in found} | own
+    _, refinement = saliency.parted(name)
+    return found | ({refinement: defaults(refinement)} if refinement else {})
 
 
 def signed(parameters: Mapping[str, Document]) -> list[str]:
@@ -153,10 +171,16 @@ def signed(parameters: Mapping[str, Document]) -> list[str]:
 
 
 def defaults(name: str) -> Record:
-    """List the settings of a method's factory; none where there is no such method."""
-    if name not in saliency.METHODS:
+    """List the settings of a method's factory, or of a refinement's; none of others.
+
+    Those of a method that is refined are those of the method.
+    """
+    if name in saliency.REFINEMENTS:
+        return saliency.refinement_defaults(name)
+    plain, _ = saliency.parted(name)
+    if plain not in saliency.METHODS:
         return {}
-    _, *own = inspect.signature(saliency.METHODS[name]).parameters.values()
+    _, *own = inspect.signature(saliency.METHODS[plain]).parameters.values()
     return {setting.name: setting.default for setting in own}
 
 
@@ -169,11 +193,16 @@ def make(
     """Make an explainer of a network.
 
     Args:
-        name: Name in `saliency.METHODS`, or "parts".
+        name: A method, see `check`.
         network: What it explains.
         values: Its settings.
         centres: Where the cells of a part network look, see `attribution.class_map`.
     """
+    plain, refinement = saliency.parted(name)
+    if refinement:
+        rest = {each: value for each, value in values.items() if each != refinement}
+        made = make(plain, network, rest, centres)
+        return saliency.REFINEMENTS[refinement](made, **values[refinement])
     if name == PARTS:
         return attribution.class_map(network, centres)
     return saliency.METHODS[name](network.model, **values)

@@ -64,7 +64,25 @@ from unlir_jax.metrics.localization.optimal_threshold import (
     max_f1 as max_f1,
     max_box_accuracy_v2 as max_box_accuracy_v2,
 )
+from unlir_jax.metrics.localization.correct_boxes import (
+    corloc as corloc,
+    top1_localization as top1_localization,
+    top5_localization as top5_localization,
+)
+from unlir_jax.metrics.localization.mean_iou import (
+    class_overlaps as class_overlaps,
+    mean_iou as mean_iou,
+    pooled_mean_iou as pooled_mean_iou,
+    segments as segments,
+)
+from unlir_jax.metrics.localization.objects import (
+    Located as Located,
+    locator as locator,
+    object_boxes as object_boxes,
+    object_masks as object_masks,
+)
 from unlir_jax.metrics.localization.thresholds import (
+    AtChosen as AtChosen,
     at_chosen as at_chosen,
     max_box_accuracy as max_box_accuracy,
 )

@@ -8,6 +8,7 @@ from unlir_jax.core.document_types import Document
 from unlir_jax.report import condition_tables, curves, html, overlay, terms, words
 from unlir_jax.report.condition_tables import cell
 
+POOLED = ("pxap", "miou")
 KINDS = {
     "best": "Explained best",
     "worst": "Explained worst",
@@ -78,6 +79,7 @@ def page(found: Document, rows: Any, shown: Sequence[Any]) -> str:
         differences=found.get("differences", []),
         kinds=KINDS,
         shown=shown,
+        framed=any(each.framed for each in shown),
         enlarge=overlay.enlarge,
         rankings=terms.ranking_sentences(found),
         comparisons=found["comparisons"],
@@ -96,9 +98,11 @@ def _under(about: Document) -> str:
 
 
 def _columns(found: Document) -> list[str]:
-    """List the metrics of the table, also of all images together."""
-    pooled = any(name.endswith("/pxap") for name in found)
-    return [*found["about"]["metrics"], *(["pxap"] if pooled else [])]
+    """List the metrics of the table, also those of all images together."""
+    pooled = [
+        each for each in POOLED if any(name.endswith(f"/{each}") for name in found)
+    ]
+    return [*found["about"]["metrics"], *pooled]
 
 
 def _sentences(found: Document) -> list[str]:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from unlir_jax import maps
 from unlir_jax.types import Array, Saliency
@@ -48,6 +48,8 @@ SMALLEST_SIDE = 448
 """Side in pixels below which people see little."""
 SMALL = 176
 """Side of maps that are shown in passing."""
+TRUE, PREDICTED, LINE = "#ffffff", "#00e5ff", 3
+"""Colours of boxes, and the width of their lines."""
 BLOCKY = 128
 """Networks with smaller images see so few pixels that each one is shown."""
 
@@ -174,6 +176,35 @@ def masked(picture: Image.Image, mask: Array) -> Image.Image:
     picture = enlarge(picture.convert("RGB"))
     values = _fit(mask, picture.size)[..., None]
     return _to_image(np.asarray(picture, np.float32) / 255 * values)
+
+
+def framed(
+    picture: Image.Image,
+    size: tuple[int, int],
+    true: Array,
+    predicted: Array,
+) -> Image.Image:
+    """Draw boxes over an image: true ones in white, predicted ones in cyan.
+
+    Args:
+        picture: An image, of any size.
+        size: Width and height in whose pixels the boxes are.
+        true: Int `[boxes, 4]`, `x0, y0, x1, y1` with both ends; one whose end lies
+            before its start is none.
+        predicted: The same.
+    """
+    drawn = picture.copy()
+    pen = ImageDraw.Draw(drawn)
+    across, down = drawn.width / size[0], drawn.height / size[1]
+    for boxes, colour in ((true, TRUE), (predicted, PREDICTED)):
+        for x0, y0, x1, y1 in np.asarray(boxes).reshape((-1, 4)).tolist():
+            if x1 < x0 or y1 < y0:
+                continue
+            ends = x0 * across, y0 * down, (x1 + 1) * across - 1, (y1 + 1) * down - 1
+            # A dark line beneath, so that a bright image hides none.
+            pen.rectangle(ends, outline="black", width=LINE + 2)
+            pen.rectangle(ends, outline=colour, width=LINE)
+    return drawn
 
 
 def colours(values: Array, *, signed: bool = False) -> np.ndarray:

@@ -42,9 +42,12 @@ CURVES = ("insertion", "deletion")
 
 
 def method_title(name: str) -> str:
-    """Name a method for people."""
-    spec = saliency.SPECS.get(name)
-    return spec.title if spec else name.replace("_", " ").capitalize()
+    """Name a method, with its refinement, for people."""
+    plain, refinement = saliency.parted(name)
+    spec = saliency.SPECS.get(plain)
+    title = spec.title if spec else plain.replace("_", " ").capitalize()
+    named = saliency.REFINEMENT_TITLES.get(refinement, refinement)
+    return f"{title}, {named}" if refinement else title
 
 
 def metric_title(name: str) -> str:

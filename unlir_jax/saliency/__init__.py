@@ -108,6 +108,19 @@ from unlir_jax.saliency.fusion import (
     augmented as augmented,
     fuse as fuse,
 )
+from unlir_jax.saliency.refinement.dense_crf import dense_crf as dense_crf
+from unlir_jax.saliency.refinement.random_walk import (
+    random_walk as random_walk,
+    transitions as transitions,
+)
+from unlir_jax.saliency.refinement.refined import (
+    REFINEMENTS as REFINEMENTS,
+    REFINEMENT_TITLES as REFINEMENT_TITLES,
+    parted as parted,
+    refine_by_crf as refine_by_crf,
+    refine_by_walk as refine_by_walk,
+    refinement_defaults as refinement_defaults,
+)
 from unlir_jax.saliency.softened import softened as softened
 from unlir_jax.saliency.spec import (
     CONTROLS as CONTROLS,

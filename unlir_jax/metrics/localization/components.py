@@ -34,6 +34,19 @@ def largest(
     return (labels == sizes.argmax()) & (labels > 0)
 
 
+def boxes_of_parts(
+    mask: Bool[Array, "height width"], connectivity: Connectivity
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw a box around each part of a mask, in row-major order of their first pixels.
+
+    Returns:
+        Int `[parts, 4]`, `x0, y0, x1, y1` with both ends, and their numbers of pixels.
+    """
+    labels, count = _label(np.asarray(mask, bool)[None], _stacked(connectivity))
+    sizes = np.bincount(labels.ravel(), minlength=count + 1)[1:]
+    return _boxes(labels)[1], sizes
+
+
 def boxes_of_cuts(
     values: Float[Array, "height width"] | np.ndarray,
     cuts: Float[Array, " cuts"] | np.ndarray,

@@ -31,6 +31,11 @@ class AtChosen(NamedTuple):
     values: np.ndarray
     thresholds: tuple[tuple[int, ...], ...]
 
+    def places(self, count: int, overlap: int = 0) -> np.ndarray:
+        """Give the index at which each of `count` images is cut, for one overlap."""
+        own = self.thresholds[overlap]
+        return np.asarray(own)[np.arange(count) % len(own)]
+
 
 class BoxAccuracy(NamedTuple):
     """Hold a box accuracy and how it came about.
