@@ -203,7 +203,8 @@ def test_efficient_probing_starts_in_closed_form(tmp_path):
     with chosen.unlocked():
         chosen.optimizer.learning_rate = chosen.optimizer.weight_decay = 0.0
     summary = train.run(chosen, tmp_path / "run").summary
-    assert 0 < summary["start/left_out_accuracy"] <= 1
+    # Of few images of noise, none may be right.
+    assert 0 <= summary["start/left_out_accuracy"] <= 1
     network = unlir_jax.load(str(tmp_path / "run"))
     assert network.module.pool.start == "parts"
     leaves = tree.flatten(network.variables)

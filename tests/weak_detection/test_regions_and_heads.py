@@ -9,6 +9,7 @@ from unlir_jax.detection import oicr, wsddn
 from unlir_jax.weak_detection import heads, regions, settings
 
 WINDOWS = {"scales": (0.5, 1.0), "ratios": (1.0,), "step": 1.0, "context": 2.0}
+WINDOWS["exponent"] = 0.5
 
 
 def made(method="oicr", everywhere=False, scales=(0.5, 1.0), **own):
@@ -26,13 +27,13 @@ def test_a_region_is_described_by_how_it_differs_from_its_surroundings():
     maps[:2, :2] = 1
     described = np.asarray(found.describe(maps))
     # The first window has ones inside and zeros around it, and half of the side.
-    np.testing.assert_allclose(described[0], [3 * 0.5], atol=1e-6)
+    np.testing.assert_allclose(described[0], [1.8 * 0.5], atol=1e-6)
     # The second one has zeros inside. Its context is 250 to 1000 by 0 to 750, of which
     # 250 by 500 are ones.
     share = 250 * 500 / (750 * 750 - 500 * 500)
-    np.testing.assert_allclose(described[1], [-3 * 0.5 * share], atol=1e-6)
+    np.testing.assert_allclose(described[1], [-1.8 * 0.5 * share], atol=1e-6)
     # The whole square has no surroundings.
-    np.testing.assert_allclose(described[-1], [3 * 0.25], atol=1e-6)
+    np.testing.assert_allclose(described[-1], [1.8 * 0.25], atol=1e-6)
 
 
 def test_small_windows_in_corners_are_found():
@@ -48,7 +49,7 @@ def test_losses_are_those_of_wsddn_and_oicr():
     variables = given.initial(jax.random.key(0))
     maps = jax.random.normal(jax.random.key(1), (2, 4, 4, 1))
     present = np.asarray([[True, False, True], [False, False, False]])
-    told = given.losses(variables, maps, present)
+    told = given.losses(variables, maps, present, jnp.asarray(0.5))
     first, later = [], []
     for one, there in zip(maps, present, strict=True):
         described = found.describe(one)
@@ -59,10 +60,13 @@ def test_losses_are_those_of_wsddn_and_oicr():
             scores,
             there,
             found.overlaps,
+            foreground=0.6,
             background=0.1,
             exclusive=True,
+            balanced=True,
         )
-        later.append(3 * stages[0] + stages[1] + stages[2])
+        # After half of the training the third stage still waits.
+        later.append(3 * stages[0] + stages[1])
     np.testing.assert_allclose(told["wsddn"], np.mean(first), rtol=1e-5)
     np.testing.assert_allclose(told["oicr"], np.mean(later), rtol=1e-5)
 
@@ -71,7 +75,7 @@ def test_a_class_that_is_everywhere_is_told_from_the_corners():
     given, found = made("wsddn", everywhere=True, scales=(0.4, 0.8))
     variables = given.initial(jax.random.key(0))
     maps = jnp.zeros((1, 4, 4, 1))
-    told = given.losses(variables, maps, np.ones((1, 3), bool))
+    told = given.losses(variables, maps, np.ones((1, 3), bool), jnp.asarray(0.0))
     assert set(told) == {"wsddn", "corners"}
     # Without any evidence each of four outputs has a quarter.
     np.testing.assert_allclose(told["corners"], -np.log(0.75), rtol=1e-3)

@@ -9,6 +9,7 @@ from unlir_jax.detection.suppression import (
     Kept as Kept,
     nms as nms,
 )
+from unlir_jax.detection.voting import vote as vote
 from unlir_jax.detection.matching import (
     Detections as Detections,
     Objects as Objects,

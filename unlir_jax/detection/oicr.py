@@ -110,14 +110,39 @@ def pseudo_labels(
 
 
 def refinement_loss(
-    logits: jax.Array, pseudo: PseudoLabels, exist: Exist | None = None
+    logits: jax.Array,
+    pseudo: PseudoLabels,
+    exist: Exist | None = None,
+    *,
+    balanced: bool = False,
 ) -> jax.Array:
-    """Average weighted cross-entropies over the regions of an image."""
+    """Average weighted cross-entropies over the regions of an image.
+
+    Args:
+        logits: Of one stage.
+        pseudo: See `pseudo_labels`.
+        exist: Which rows are regions.
+        balanced: Whether objects and background are averaged apart and added, so that
+            many regions of background do not outweigh few of objects. The paper has
+            one average.
+    """
     chosen = jnp.take_along_axis(
         jax.nn.log_softmax(logits, axis=1), pseudo.labels[:, None], axis=1
     )[:, 0]
+    each = -pseudo.weights * chosen
+    if balanced:
+        background = pseudo.labels == logits.shape[1] - 1
+        return _mean(each, pseudo.weights, background) + _mean(
+            each, pseudo.weights, ~background
+        )
     count = len(chosen) if exist is None else jnp.maximum(jnp.sum(exist), 1)
-    return -jnp.sum(pseudo.weights * chosen) / count
+    return jnp.sum(each) / count
+
+
+def _mean(each: jax.Array, weights: jax.Array, chosen: jax.Array) -> jax.Array:
+    """Average over the chosen regions that count, 0 where there is none."""
+    count = jnp.sum(chosen & (weights > 0))
+    return jnp.sum(jnp.where(chosen, each, 0)) / jnp.maximum(count, 1)
 
 
 def losses(
@@ -130,6 +155,7 @@ def losses(
     foreground: float = 0.5,
     background: float | int = 0,
     exclusive: bool = False,
+    balanced: bool = False,
 ) -> jax.Array:
     """Compute the loss of each stage, which the stage before supervises.
 
@@ -142,6 +168,7 @@ def losses(
         foreground: Least overlap of a region with the class.
         background: Least overlap of a region that counts.
         exclusive: Whether a region is the best one of one class only.
+        balanced: See `refinement_loss`.
 
     Returns:
         `[stages]`. The authors' later code multiplies the first one by 3.
@@ -157,7 +184,7 @@ def losses(
             background=background,
             exclusive=exclusive,
         )
-        found.append(refinement_loss(stage, pseudo, exist))
+        found.append(refinement_loss(stage, pseudo, exist, balanced=balanced))
         scores = jax.nn.softmax(stage, axis=1)[:, :-1]
     return jnp.stack(found)
 

@@ -126,7 +126,9 @@ RANGES: dict[str, Range] = {
     "oicr.foreground": Range(0, 1),
     "oicr.background": Range(0, 1),
     "oicr.first": Range(0),
+    "windows.exponent": Range(0, 10),
     "suppression": Range(0, 1),
+    "voting": Range(0, 1, above=True),
 }
 """Of settings that stand in any config, by their whole name."""
 

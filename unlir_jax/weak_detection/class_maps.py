@@ -21,8 +21,11 @@ def initial(key: RandomKey, dimensions: int, classes: int) -> PyTree:
     return {"classifier": wsddn.linear(key, dimensions, classes)}
 
 
-def losses(variables: PyTree, maps: Array, present: Array) -> dict[str, jax.Array]:
+def losses(
+    variables: PyTree, maps: Array, present: Array, done: Array
+) -> dict[str, jax.Array]:
     """Compute the binary cross-entropy of the classes of images."""
+    del done
     logits = wsddn.apply(variables["classifier"], jnp.mean(maps, axis=(1, 2)))
     signs = jnp.where(present, 1, -1)
     return {"classifier": jnp.mean(jax.nn.softplus(-signs * logits))}

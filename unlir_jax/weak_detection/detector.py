@@ -114,6 +114,7 @@ def detect(
     sizes: np.ndarray,
     *,
     suppression: float,
+    voting: float = 1.0,
 ) -> list[detection.Detections]:
     """Find boxes in images, the best first; all that suppression keeps.
 
@@ -124,6 +125,8 @@ def detect(
         cells: Whitened maps, `[images, rows, columns, dimensions]`.
         sizes: Width and height of the images in pixels, `[images, 2]`.
         suppression: Largest overlap of two boxes of a class.
+        voting: Least overlap of the boxes that vote for the place of one, see
+            `detection.vote`; 1 for none.
     """
     if made is None:
         return class_maps.detect(variables, cells, sizes)
@@ -140,7 +143,11 @@ def detect(
             places, labels = np.nonzero(kept)
             best = np.argsort(-row[places, labels], kind="stable")
             places, labels = places[best], labels[best]
-            boxes = in_pixels(regions.windows[places], size)
+            found_boxes = regions.windows[places]
+            if voting < 1:
+                voted = detection.vote(windows, row, threshold=voting)
+                found_boxes = np.asarray(voted)[places, labels]
+            boxes = in_pixels(found_boxes, size)
             found.append(detection.Detections(boxes, row[places, labels], labels))
     return found
 

@@ -189,6 +189,7 @@ def _found(
         cells,
         np.asarray([image.size for _, image in read]),
         suppression=suppression,
+        voting=given.settings["voting"],
     )
     return [(*each, own) for each, own in zip(read, boxes, strict=True)]
 

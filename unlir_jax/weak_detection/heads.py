@@ -21,12 +21,13 @@ class Heads(NamedTuple):
 
     Attributes:
         initial: `key -> variables`.
-        losses: `(variables, maps, present) -> {name: scalar}`; the sum is minimised.
+        losses: `(variables, maps, present, done) -> {name: scalar}`; the sum is
+            minimised. `done` is the share of the training that is behind it.
         scores: `(variables, maps) -> [regions, classes]`, of one image.
     """
 
     initial: Callable[[RandomKey], PyTree]
-    losses: Callable[[PyTree, Maps, Present], dict[str, jax.Array]]
+    losses: Callable[[PyTree, Maps, Present, Array], dict[str, jax.Array]]
     scores: Callable[[PyTree, Array], jax.Array]
 
 
@@ -81,7 +82,9 @@ def make(
         )
         return found[:, :classes]
 
-    def of_image(variables: PyTree, maps: Array, present: Array) -> dict[str, Array]:
+    def of_image(
+        variables: PyTree, maps: Array, present: Array, done: Array
+    ) -> dict[str, Array]:
         described = regions.describe(maps)
         scores = first_scores(variables, described)
         found = {"wsddn": wsddn.image_loss(scores, present)}
@@ -100,19 +103,34 @@ def make(
                 foreground=settings["oicr"]["foreground"],
                 background=settings["oicr"]["background"],
                 exclusive=settings["oicr"]["exclusive"],
+                balanced=settings["oicr"]["balanced"],
             )
-            factors = jnp.ones(len(stages)).at[0].set(settings["oicr"]["first"])
-            found["oicr"] = jnp.sum(factors * stages)
+            found["oicr"] = jnp.sum(_factors(settings["oicr"], done) * stages)
         return found
 
-    def losses(variables: PyTree, maps: Maps, present: Present) -> dict[str, jax.Array]:
-        each = jax.vmap(of_image, (None, 0, 0))(variables, maps, present)
+    def losses(
+        variables: PyTree, maps: Maps, present: Present, done: Array
+    ) -> dict[str, jax.Array]:
+        each = jax.vmap(of_image, (None, 0, 0, None))(variables, maps, present, done)
         return {name: jnp.mean(values) for name, values in each.items()}
 
     def scores(variables: PyTree, maps: Array) -> jax.Array:
         described = regions.describe(maps)
-        if refined:
-            return oicr.mean_scores(oicr.stage_logits(variables["oicr"], described))
-        return first_scores(variables, described)
+        first = first_scores(variables, described)
+        if not refined:
+            return first
+        later = oicr.mean_scores(oicr.stage_logits(variables["oicr"], described))
+        # WSDDN is sharper in place, and OICR surer of what is no object.
+        return jnp.sqrt(first * later)
 
     return Heads(initial, losses, scores)
+
+
+def _factors(settings: Document, done: Array) -> jax.Array:
+    """Weigh the losses of the stages; a stage that waits has weight 0."""
+    stages = settings["stages"]
+    factors = jnp.ones(stages).at[0].set(settings["first"])
+    if not settings["in_turn"]:
+        return factors
+    begins = jnp.arange(1, stages + 1) / (stages + 1.5)
+    return jnp.where(done >= begins, factors, 0)

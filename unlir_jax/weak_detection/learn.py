@@ -37,7 +37,7 @@ FREE = ("data.compare", "gallery")
 EVERY, LOGGED = 250, 50
 
 Progress = Callable[[str, float], None]
-Update = Callable[[PyTree, PyTree, Array, Array], tuple[PyTree, PyTree, dict]]
+Update = Callable[..., tuple[PyTree, PyTree, dict]]
 
 
 class Learned(NamedTuple):
@@ -159,6 +159,7 @@ def _learn(job: Job) -> Record:
             tested.cells,
             tested.sizes,
             suppression=given.settings["suppression"],
+            voting=given.settings["voting"],
         )
         places = tested.places.tolist()
         summary |= measures.measure(test, places, boxes)
@@ -230,7 +231,8 @@ def _train(job: Job, seen: descriptions.Described) -> PyTree:
                         f"Stopped by {job.asked()} at step {step} of {steps}"
                     )
             rows = _rows(settings["seed"], step, len(seen.cells), size)
-            *state, losses = update(*state, seen.cells[rows], present[rows])
+            done = np.float32(step / steps)
+            *state, losses = update(*state, seen.cells[rows], present[rows], done)
             if (step + 1) % LOGGED == 0 or step + 1 == steps:
                 values = {f"train/{k}": float(v) for k, v in losses.items()}
                 finite.check(values, f"step {step + 1}")
@@ -255,15 +257,18 @@ def _update(
     made = given.heads(dimensions)
     losses = class_maps.losses if made is None else made.losses
 
-    def total(variables: PyTree, cells: Array, present: Array) -> tuple[Array, dict]:
-        found = losses(variables, cells, present)
+    def total(
+        variables: PyTree, cells: Array, present: Array, done: Array
+    ) -> tuple[Array, dict]:
+        found = losses(variables, cells, present, done)
         return functools.reduce(lambda one, other: one + other, found.values()), found
 
     @jax.jit
     def update(
-        variables: PyTree, state: PyTree, cells: Array, present: Array
+        variables: PyTree, state: PyTree, cells: Array, present: Array, done: Array
     ) -> tuple[PyTree, PyTree, dict]:
-        gradients, found = jax.grad(total, has_aux=True)(variables, cells, present)
+        derive = jax.grad(total, has_aux=True)
+        gradients, found = derive(variables, cells, present, done)
         changes, state = optimiser.update(gradients, state, variables)
         return optax.apply_updates(variables, changes), state, found
 

@@ -14,7 +14,7 @@ from unlir_jax.types import Array
 
 SIDE = 1000
 """Height and width of the frame in which regions are places."""
-FACTOR = 3.0
+FACTOR = 1.8
 """Brings descriptions to the order of 1, for rates of learning."""
 
 Describe = Callable[[Float[Array, "rows columns dimensions"]], jax.Array]
@@ -52,7 +52,8 @@ def make(settings: Document) -> Regions:
         step=settings["step"],
     )
     overlaps = np.asarray(detection.overlaps(windows, windows))
-    return Regions(windows, overlaps, _corners(windows), _describer(windows, context))
+    describe = _describer(windows, context, settings["exponent"])
+    return Regions(windows, overlaps, _corners(windows), describe)
 
 
 def _corners(windows: np.ndarray) -> np.ndarray:
@@ -62,12 +63,13 @@ def _corners(windows: np.ndarray) -> np.ndarray:
     return (at_start | at_end).all(1) & small
 
 
-def _describer(windows: np.ndarray, context: float) -> Describe:
-    """Describe a region by how it differs from its surroundings, as a t-statistic.
+def _describer(windows: np.ndarray, context: float, exponent: float) -> Describe:
+    """Describe a region by how it differs from its surroundings.
 
-    The difference of means times the root of the area is largest for the box that
-    holds all of an object and nothing else. A part of the object has it around, and a
-    larger box thins it out.
+    The difference of means times a power of the area is largest for the box that holds
+    all of an object and nothing else. A part of the object has it around, and a larger
+    box thins it out. With the exponent 0.5 it is a t-statistic. Larger ones prefer
+    larger boxes.
     """
     sides = windows[:, 2:] - windows[:, :2]
     margin = (context - 1) / 2 * sides
@@ -77,7 +79,7 @@ def _describer(windows: np.ndarray, context: float) -> Describe:
     whole = np.prod(grown[:, 2:] - grown[:, :2], axis=1)[:, None]
     ring = np.maximum(whole - area, 0)
     divisor = np.where(ring > 0, ring, 1)
-    weight = FACTOR * np.sqrt(area) / SIDE
+    weight = FACTOR * (area / SIDE**2) ** exponent
 
     def mean(maps: Array, boxes: np.ndarray) -> jax.Array:
         found = detection.region_features(maps, boxes, (SIDE, SIDE))

@@ -45,13 +45,15 @@ def weak_detection() -> ConfigDict:
             "image_size": 0,
             # Whitened directions of the maps, fitted to so many training images.
             "features": {"dimensions": 128, "images": 200},
-            # Regions, see `detection.dense_windows`; and how much larger the context is
-            # whose difference to a region describes it too, 1 for none.
+            # Regions, see `detection.dense_windows`. Each is described by how it
+            # differs from a context that is so many times its size, times its area to
+            # the power of `exponent`.
             "windows": {
-                "scales": (0.25, 0.35, 0.45, 0.6, 0.8),
-                "ratios": (0.67, 1.0, 1.5),
-                "step": 0.2,
+                "scales": (0.27, 0.34, 0.42, 0.52, 0.63, 0.8),
+                "ratios": (0.75, 1.2, 1.9),
+                "step": 0.25,
                 "context": 1.5,
+                "exponent": 0.6,
             },
             "wsddn": {
                 # Divisor of the logits over regions.
@@ -63,18 +65,25 @@ def weak_detection() -> ConfigDict:
             },
             "oicr": {
                 "stages": 3,
-                "foreground": 0.5,
+                "foreground": 0.6,
                 "background": 0.1,
                 # Whether the best box of a class is taken from the other classes.
                 "exclusive": True,
                 # Factor of the first loss.
                 "first": 3.0,
+                # Whether background and objects weigh alike, however many regions.
+                "balanced": True,
+                # Whether each stage waits until the one before has learned.
+                "in_turn": True,
             },
             "batch_size": 16,
-            "steps": 1500,
+            "steps": 1000,
             "optimizer": {"learning_rate": 1e-2, "weight_decay": 1e-4},
             # Largest overlap of two boxes of a class.
             "suppression": 0.3,
+            # A box becomes the mean of those that overlap it so far, by their scores;
+            # 1 leaves it as it is.
+            "voting": 0.5,
             # Images drawn with their boxes.
             "gallery": 12,
         }
