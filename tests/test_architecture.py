@@ -37,6 +37,8 @@ JOBS = (
     "adapt",
     "describe_parts",
     "compare_trainings",
+    "learn",
+    "find",
 )
 
 

@@ -15,6 +15,7 @@ from unlir_jax.objectives import constraints
 from unlir_jax.open_set import settings as open_sets
 from unlir_jax.runtime import config
 from unlir_jax.training import defaults
+from unlir_jax.weak_detection import settings as detectors
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted((ROOT / "configs").glob("*.py"))
@@ -25,6 +26,7 @@ EVALUATIONS = [
 OTHERS = dict.fromkeys(EVALUATIONS, evaluation.evaluation)
 OTHERS |= {"few_shot": adaptation.few_shot, "robustness": robustness.robustness}
 OTHERS["open_set"] = open_sets.open_set
+OTHERS["weak_detection"] = detectors.weak_detection
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
@@ -76,7 +78,9 @@ def test_evaluations_name_what_there_is(name):
     setup._parameters(chosen, found.method_options.to_dict())
     wanted = scorers.check(tuple(found.metrics))
     scorers._values(wanted, found.metric_options.to_dict(), ())
-    less = config.load(f"configs/{name}.py:methods=cam,metrics=road,model=resnet18")
+    more = ",refine=none" if name in ("localization", "segmentation") else ""
+    given = f"methods=cam,metrics=road,model=resnet18{more}"
+    less = config.load(f"configs/{name}.py:{given}")
     assert (less.methods, less.metrics) == (("cam",), ("road",))
     assert less.model.name == "resnet18"
 

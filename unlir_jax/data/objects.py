@@ -28,7 +28,7 @@ class ObjectImages(NamedTuple):
     """Hold images and the classes of their objects.
 
     Attributes:
-        images: The images; those of a test have `boxes`. The label of one is the class
+        images: The images, with `boxes`. The label of one is the class
             of its first object, -1 without any.
         labels: The class of each object of each image, in the order of its boxes.
     """

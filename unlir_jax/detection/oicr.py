@@ -119,7 +119,7 @@ def refinement_loss(
     """Average weighted cross-entropies over the regions of an image.
 
     Args:
-        logits: Of one stage.
+        logits: Logits of one stage.
         pseudo: See `pseudo_labels`.
         exist: Which rows are regions.
         balanced: Whether objects and background are averaged apart and added, so that

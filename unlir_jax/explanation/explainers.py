@@ -173,7 +173,7 @@ def signed(parameters: Mapping[str, Document]) -> list[str]:
 def defaults(name: str) -> Record:
     """List the settings of a method's factory, or of a refinement's; none of others.
 
-    Those of a method that is refined are those of the method.
+    A refined method has the same ones as the method.
     """
     if name in saliency.REFINEMENTS:
         return saliency.refinement_defaults(name)

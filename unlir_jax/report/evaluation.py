@@ -98,7 +98,7 @@ def _under(about: Document) -> str:
 
 
 def _columns(found: Document) -> list[str]:
-    """List the metrics of the table, also those of all images together."""
+    """List the metrics of the table, with the ones of all images together."""
     pooled = [
         each for each in POOLED if any(name.endswith(f"/{each}") for name in found)
     ]

@@ -22,7 +22,7 @@ from unlir_jax.types import Array
 
 BATCH = 16
 FOLDER = "features"
-EPSILON = 0.3
+EPSILON = 1.0
 """Of the whitening: directions of little variance stay small, as they are noise."""
 
 Progress = Callable[[str, float], None]

@@ -1,4 +1,4 @@
-"""What learns: the layers of WSDDN and OICR, their loss, and their scores."""
+"""Heads that learn: the layers of WSDDN and OICR, their loss, and their scores."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -58,72 +58,93 @@ def make(
             "Some class is in all training images, but no window is smaller than half "
             "of an image; expected a value below 0.5 among `windows.scales`."
         )
-    own = settings["wsddn"]
-    background = own["background"] or everywhere
-    refined = settings["method"] == "oicr"
-    overlaps = jnp.asarray(regions.overlaps)
+    given = _Given(settings, regions, classes, everywhere)
 
     def initial(key: RandomKey) -> PyTree:
         keys = jax.random.split(key)
-        first = wsddn.initial(keys[0], filters, classes + background)
-        if not refined:
-            return {"wsddn": first}
-        stages = settings["oicr"]["stages"]
-        return {
-            "wsddn": first,
-            "oicr": oicr.initial(keys[1], filters, classes, stages=stages),
-        }
-
-    def first_scores(
-        variables: PyTree, described: Array, exist: Array | None = None
-    ) -> jax.Array:
-        found = wsddn.region_scores(
-            variables["wsddn"], described, exist, temperature=own["temperature"]
-        )
-        return found[:, :classes]
-
-    def of_image(
-        variables: PyTree, maps: Array, present: Array, done: Array
-    ) -> dict[str, Array]:
-        described = regions.describe(maps)
-        scores = first_scores(variables, described)
-        found = {"wsddn": wsddn.image_loss(scores, present)}
-        if everywhere:
-            corners = first_scores(variables, described, jnp.asarray(regions.corners))
-            found["corners"] = wsddn.image_loss(corners, jnp.zeros_like(present))
-        if own["regulariser"]:
-            pulled = wsddn.spatial_regulariser(described, scores, present, overlaps)
-            found["regulariser"] = own["regulariser"] * pulled
-        if refined:
-            stages = oicr.losses(
-                oicr.stage_logits(variables["oicr"], described),
-                scores,
-                present,
-                overlaps,
-                foreground=settings["oicr"]["foreground"],
-                background=settings["oicr"]["background"],
-                exclusive=settings["oicr"]["exclusive"],
-                balanced=settings["oicr"]["balanced"],
-            )
-            found["oicr"] = jnp.sum(_factors(settings["oicr"], done) * stages)
+        background = settings["wsddn"]["background"] or everywhere
+        found = {"wsddn": wsddn.initial(keys[0], filters, classes + background)}
+        if given.refined:
+            stages = settings["oicr"]["stages"]
+            found["oicr"] = oicr.initial(keys[1], filters, classes, stages=stages)
         return found
 
     def losses(
         variables: PyTree, maps: Maps, present: Present, done: Array
     ) -> dict[str, jax.Array]:
-        each = jax.vmap(of_image, (None, 0, 0, None))(variables, maps, present, done)
+        def of_image(maps: Array, present: Array) -> dict[str, Array]:
+            return _losses(given, variables, maps, present, done)
+
+        each = jax.vmap(of_image)(maps, present)
         return {name: jnp.mean(values) for name, values in each.items()}
 
     def scores(variables: PyTree, maps: Array) -> jax.Array:
         described = regions.describe(maps)
-        first = first_scores(variables, described)
-        if not refined:
+        first = _first_scores(given, variables, described)
+        if not given.refined:
             return first
         later = oicr.mean_scores(oicr.stage_logits(variables["oicr"], described))
         # WSDDN is sharper in place, and OICR surer of what is no object.
         return jnp.sqrt(first * later)
 
     return Heads(initial, losses, scores)
+
+
+class _Given(NamedTuple):
+    """Hold what the functions of a detector share."""
+
+    settings: Document
+    regions: Regions
+    classes: int
+    everywhere: bool
+
+    @property
+    def refined(self) -> bool:
+        """Tell whether OICR follows WSDDN."""
+        return self.settings["method"] == "oicr"
+
+
+def _first_scores(
+    given: _Given, variables: PyTree, described: Array, exist: Array | None = None
+) -> jax.Array:
+    """Score regions by WSDDN, without its output for the background."""
+    temperature = given.settings["wsddn"]["temperature"]
+    found = wsddn.region_scores(
+        variables["wsddn"], described, exist, temperature=temperature
+    )
+    return found[:, : given.classes]
+
+
+def _losses(
+    given: _Given, variables: PyTree, maps: Array, present: Array, done: Array
+) -> dict[str, Array]:
+    """Compute the losses of one image."""
+    regions, factor = given.regions, given.settings["wsddn"]["regulariser"]
+    described = regions.describe(maps)
+    scores = _first_scores(given, variables, described)
+    overlaps = jnp.asarray(regions.overlaps)
+    found = {"wsddn": wsddn.image_loss(scores, present)}
+    if given.everywhere:
+        corners = jnp.asarray(regions.corners)
+        there = _first_scores(given, variables, described, corners)
+        found["corners"] = wsddn.image_loss(there, jnp.zeros_like(present))
+    if factor:
+        pulled = wsddn.spatial_regulariser(described, scores, present, overlaps)
+        found["regulariser"] = factor * pulled
+    if given.refined:
+        own = given.settings["oicr"]
+        stages = oicr.losses(
+            oicr.stage_logits(variables["oicr"], described),
+            scores,
+            present,
+            overlaps,
+            foreground=own["foreground"],
+            background=own["background"],
+            exclusive=own["exclusive"],
+            balanced=own["balanced"],
+        )
+        found["oicr"] = jnp.sum(_factors(own, done) * stages)
+    return found
 
 
 def _factors(settings: Document, done: Array) -> jax.Array:

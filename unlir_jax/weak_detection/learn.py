@@ -72,7 +72,7 @@ def run(
 ) -> Learned:
     """Learn a detector as a config says, or continue with it.
 
-    Writes the detector, `summary.json` and a picture of found boxes to the workdir.
+    Writes the detector, `summary.json` and a drawing of found boxes to the workdir.
 
     Args:
         settings: See `settings.weak_detection`.

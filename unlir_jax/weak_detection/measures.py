@@ -1,4 +1,4 @@
-"""What is measured on test images: average precisions, and correct localisation."""
+"""Measures on test images: average precisions, and correct localisation."""
 
 from collections.abc import Sequence
 

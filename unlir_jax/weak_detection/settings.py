@@ -4,6 +4,7 @@ from typing import cast
 
 from ml_collections import ConfigDict
 
+from unlir_jax.core.document_types import Record
 from unlir_jax.training import defaults
 
 KIND = "weak_detection"
@@ -41,41 +42,7 @@ def weak_detection() -> ConfigDict:
                 # but one.
                 "layer": "",
             },
-            # Images are stretched to a square of this side; 0: that of the network.
-            "image_size": 0,
-            # Whitened directions of the maps, fitted to so many training images.
-            "features": {"dimensions": 128, "images": 200},
-            # Regions, see `detection.dense_windows`. Each is described by how it
-            # differs from a context that is so many times its size, times its area to
-            # the power of `exponent`.
-            "windows": {
-                "scales": (0.27, 0.34, 0.42, 0.52, 0.63, 0.8),
-                "ratios": (0.75, 1.2, 1.9),
-                "step": 0.25,
-                "context": 1.5,
-                "exponent": 0.6,
-            },
-            "wsddn": {
-                # Divisor of the logits over regions.
-                "temperature": 2.0,
-                # Whether regions may be of no class, as a further output.
-                "background": True,
-                # Weight of the spatial regulariser; the authors have 1e-4.
-                "regulariser": 0.0,
-            },
-            "oicr": {
-                "stages": 3,
-                "foreground": 0.6,
-                "background": 0.1,
-                # Whether the best box of a class is taken from the other classes.
-                "exclusive": True,
-                # Factor of the first loss.
-                "first": 3.0,
-                # Whether background and objects weigh alike, however many regions.
-                "balanced": True,
-                # Whether each stage waits until the one before has learned.
-                "in_turn": True,
-            },
+            **_detector(),
             "batch_size": 16,
             "steps": 1000,
             "optimizer": {"learning_rate": 1e-2, "weight_decay": 1e-4},
@@ -88,3 +55,44 @@ def weak_detection() -> ConfigDict:
             "gallery": 12,
         }
     )
+
+
+def _detector() -> Record:
+    """Give the settings of regions and of what is learned on them."""
+    return {
+        # Images are stretched to a square of this side; 0: that of the network.
+        "image_size": 0,
+        # Whitened directions of the maps, fitted to so many training images.
+        "features": {"dimensions": 128, "images": 200},
+        # Regions, see `detection.dense_windows`. Each is described by how it
+        # differs from a context that is so many times its size, times its area to
+        # the power of `exponent`.
+        "windows": {
+            "scales": (0.27, 0.34, 0.42, 0.52, 0.63, 0.8),
+            "ratios": (0.75, 1.2, 1.9),
+            "step": 0.25,
+            "context": 1.5,
+            "exponent": 0.6,
+        },
+        "wsddn": {
+            # Divisor of the logits over regions.
+            "temperature": 2.0,
+            # Whether regions may be of no class, as a further output.
+            "background": True,
+            # Weight of the spatial regulariser; the authors have 1e-4.
+            "regulariser": 0.0,
+        },
+        "oicr": {
+            "stages": 3,
+            "foreground": 0.6,
+            "background": 0.1,
+            # Whether the best box of a class is taken from the other classes.
+            "exclusive": True,
+            # Factor of the first loss.
+            "first": 3.0,
+            # Whether background and objects weigh alike, however many regions.
+            "balanced": True,
+            # Whether each stage waits until the one before has learned.
+            "in_turn": True,
+        },
+    }

@@ -1,4 +1,4 @@
-"""What a stopped training goes on from: arrays of its state, in order."""
+"""State of a stopped training in a file: its arrays, in order."""
 
 import io
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""How often one box is right: CorLoc, and top-1 and top-5 localisation.
+"""Correct boxes: CorLoc, and top-1 and top-5 localisation.
 
 The box is drawn around the largest part of the map above a threshold, which is one for
 all images and chosen on others, see `thresholds.at_chosen`. Deselaers, Alexe and

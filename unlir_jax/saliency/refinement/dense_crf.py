@@ -1,4 +1,4 @@
-"""Mean field of a dense CRF, which moves borders of labels to those of the image."""
+"""Mean field of a dense CRF, which moves borders of labels to the borders of the image."""
 
 import functools
 
@@ -35,7 +35,7 @@ def dense_crf(
 
     Args:
         images: `[batch, height, width, 3]`; averaged down to the maps' size if larger.
-        probabilities: Of each label before; they sum to 1 over the last axis.
+        probabilities: Probability of each label before; they sum to 1 over the last axis.
         iterations: Number of updates, 0 or more.
         appearance: Weight of near pixels of one colour.
         smoothness: Weight of near pixels of any colour.
@@ -47,12 +47,12 @@ def dense_crf(
         Probabilities as before, of the same shape.
 
     Raises:
-        ValueError: Shapes that do not fit, a deviation that is not positive, a negative
+        ValueError: Shapes that do not fit, a width that is not positive, a negative
             weight, or so many pixels that their pairs do not fit into memory.
 
     References:
         Krähenbühl and Koltun, *Efficient inference in fully connected CRFs with
-        Gaussian edge potentials*, NeurIPS 2011, Eq. 3 and Algorithm 1. Deviations: all
+        Gaussian edge potentials*, NeurIPS 2011, Eq. 3 and Algorithm 1. Differences: all
         pairs are summed instead of filtered, positions and colours do not depend on the
         size of the image, and the kernels are normalised as in the authors' later code.
 
@@ -88,7 +88,7 @@ def _check(images: Images, probabilities: Probabilities, iterations: int) -> Non
     size, sides = shape[1:3], jnp.shape(images)[1:3]
     if size[0] > sides[0] or size[1] > sides[1]:
         raise ValueError(
-            f"`probabilities` has {size} pixels; expected at most those of the images, "
+            f"`probabilities` has {size} pixels; expected at most as many as the images, "
             f"{sides}."
         )
     pixels.check_count("probabilities", size)

@@ -1,4 +1,4 @@
-"""What both refinements need: small images, and how alike two of their pixels are."""
+"""Common part of both refinements: small images, and how alike two of their pixels are."""
 
 import jax
 import jax.numpy as jnp

@@ -77,7 +77,7 @@ def random_walk(
 
     References:
         Ahn and Kwak, *Learning pixel-level semantic affinity with image-level
-        supervision*, CVPR 2018, Eq. 6-7. Deviation: affinities are those of colours,
+        supervision*, CVPR 2018, Eq. 6-7. Difference: affinities follow colours,
         which nothing has to learn.
 
     Example:
