@@ -68,7 +68,7 @@ def _detector() -> Record:
         # differs from a context that is so many times its size, times its area to
         # the power of `exponent`.
         "windows": {
-            "scales": (0.27, 0.34, 0.42, 0.52, 0.63, 0.8),
+            "scales": (0.27, 0.34, 0.42, 0.52, 0.63),
             "ratios": (0.75, 1.2, 1.9),
             "step": 0.25,
             "context": 1.5,

@@ -1,4 +1,4 @@
-"""Mean field of a dense CRF, which moves borders of labels to the borders of the image."""
+"""Mean field of a dense CRF, which moves borders of labels to borders of colours."""
 
 import functools
 
@@ -35,7 +35,7 @@ def dense_crf(
 
     Args:
         images: `[batch, height, width, 3]`; averaged down to the maps' size if larger.
-        probabilities: Probability of each label before; they sum to 1 over the last axis.
+        probabilities: Probability of each label before; the last axis sums to 1.
         iterations: Number of updates, 0 or more.
         appearance: Weight of near pixels of one colour.
         smoothness: Weight of near pixels of any colour.
@@ -88,8 +88,8 @@ def _check(images: Images, probabilities: Probabilities, iterations: int) -> Non
     size, sides = shape[1:3], jnp.shape(images)[1:3]
     if size[0] > sides[0] or size[1] > sides[1]:
         raise ValueError(
-            f"`probabilities` has {size} pixels; expected at most as many as the images, "
-            f"{sides}."
+            f"`probabilities` has {size} pixels; expected at most "
+            f"{sides}, as the images have."
         )
     pixels.check_count("probabilities", size)
     if iterations < 0:

@@ -1,4 +1,4 @@
-"""Common part of both refinements: small images, and how alike two of their pixels are."""
+"""Common part of both refinements: small images, and how alike pixels are."""
 
 import jax
 import jax.numpy as jnp
