@@ -19,10 +19,11 @@ Follows Bilen and Vedaldi, *Weakly supervised deep detection networks*, CVPR 201
 Tang et al., *Multiple instance detection network with online instance classifier
 refinement*, CVPR 2017, on kept features in place of a network that is trained.
 
-Expected: docs/results/detection.md has the figures on synthetic scenes. No figures are
-published for frozen features.
+Expected: on the synthetic scenes with MobileNetV2 and seed 0, mAP 55.0 % at an overlap
+of 0.5 and CorLoc 70.0 %, and with `cam` 2.4 % and 1.1 %; see docs/results/detection.md.
+No figures are published for frozen features.
 
-Time: docs/results/detection.md has the minutes on two CPU cores.
+Time: four and a half minutes on two busy CPU cores.
 """
 
 from unlir_jax.runtime import config
