@@ -94,7 +94,9 @@ def test_objects_are_found_and_drawn(trained, tmp_path):
 def test_what_is_no_detector_is_refused(trained, tmp_path):
     square().save(tmp_path / "one.png")
     told = [str(tmp_path / "one.png")]
-    with pytest.raises(ValueError, match="is no detector; expected the finished workdir"):
+    with pytest.raises(
+        ValueError, match="is no detector; expected the finished workdir"
+    ):
         find.run(told, tmp_path, tmp_path / "out")
     root, _, _ = trained
     with pytest.raises(ValueError, match="`share`=2"):

@@ -133,7 +133,9 @@ def load(
     )
     theirs = (kept or {}).get("kind")
     if kept is None or summary is None or theirs != default_settings.KIND:
-        state = "is not finished" if theirs == default_settings.KIND else "is no detector"
+        state = (
+            "is not finished" if theirs == default_settings.KIND else "is no detector"
+        )
         raise ValueError(
             f"`model`={str(folder)!r} {state}; expected the finished workdir of `unlir "
             "train --config configs/weak_detection.py`."
