@@ -1,6 +1,6 @@
 """Draw how a map becomes a segment and a box.
 
-    python docs/figures/locate.py docs/images/coffee.jpg docs/figures/locate.png
+    python docs/figures/locate.py cat.png docs/figures/locate.png
 
 Layer-CAM of EfficientNet-Lite0 for the predicted class, plain and refined; the box is
 drawn around the largest part above the threshold.
