@@ -17,7 +17,7 @@ def weak_detection() -> ConfigDict:
     return ConfigDict(
         {
             "kind": KIND,
-            # Seed of weights, of the order of images, and of synthetic scenes.
+            # Seed of weights, and of the order of images.
             "seed": 0,
             # oicr: wsddn and its refinements; wsddn; cam: boxes around class maps.
             "method": "oicr",
