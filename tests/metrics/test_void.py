@@ -64,7 +64,7 @@ def test_void_counts_for_nothing(scene, name, settings):
     for key, values in alone.items():
         np.testing.assert_allclose(found[key], values, atol=1e-6, err_msg=key)
         first = values.reshape(COUNT, -1)[:, 0]
-        if not key.startswith("pixels_"):
+        if not key.startswith(("pixels_", "segmented_")):
             assert np.isnan(first).tolist() == [False, False, True, False]
     for size in (1, 1e6):
         other = saliency.copy()
@@ -108,7 +108,7 @@ def test_all_void_is_nothing_to_find(scene):
     regions[1] = VOID
     for name in REGIONS:
         for key, values in score(name, {}, saliency, regions).items():
-            if not key.startswith("pixels_"):
+            if not key.startswith(("pixels_", "segmented_")):
                 assert np.isnan(values[1]).all(), key
             else:
                 assert (values[1] == 0).all()
