@@ -4,12 +4,14 @@ import json
 
 import numpy as np
 import pytest
+import small_parts
 from PIL import Image
 
 from unlir_jax import metrics, saliency
 from unlir_jax.cli import early
 from unlir_jax.evaluation import evaluate, setup
 from unlir_jax.explanation import explainers
+from unlir_jax.parts import attribution
 from unlir_jax.report import words
 from unlir_jax.runtime import config
 
@@ -118,3 +120,17 @@ def test_halves_of_images_have_their_own_places():
     found = metrics.at_chosen(curves)
     assert found.places(4).tolist() == [2, 0, 2, 0]
     assert metrics.at_chosen(curves, "evaluated").places(3).tolist() == [1, 1, 1]
+
+
+@pytest.mark.exhaustive
+def test_parts_of_a_part_network_are_refined(tmp_path):
+    small_parts.write_pictures(tmp_path)
+    network = small_parts.run(tmp_path).network
+    settings = explainers.settings("parts@walk", None)
+    explain = explainers.make("parts@walk", network, settings)
+    plain = saliency.refine_by_walk(attribution.class_map(network))
+    images = np.random.default_rng(0).uniform(size=(2, 32, 32, 3)).astype(np.float32)
+    found = explain(network.variables, images, np.asarray([0, 1]))
+    expected = plain(network.variables, images, np.asarray([0, 1]))
+    assert np.ptp(np.asarray(found)) > 0.1
+    np.testing.assert_array_equal(found, expected)
