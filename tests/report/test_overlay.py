@@ -133,3 +133,20 @@ def test_colours_are_those_of_matplotlib():
     values = np.linspace(0, 1, 256)
     expected = matplotlib.colormaps["inferno"](0.3 + 0.7 * values)[:, :3]
     np.testing.assert_allclose(overlay.colours(values), expected, atol=0.5001 / 255)
+
+
+def test_boxes_are_drawn_where_they_are():
+    picture = Image.new("RGB", (64, 32), "red")
+    none = np.asarray([[0, 0, -1, -1]])
+    found = overlay.framed(picture, (16, 8), np.asarray([[2, 1, 9, 6]]), none)
+    pixels = np.asarray(found)
+    # Four pixels of the image are one of the boxes; both ends are inside.
+    changed = np.argwhere((pixels != (255, 0, 0)).any(-1))
+    assert changed.min(0).tolist() == [4, 8] and changed.max(0).tolist() == [27, 39]
+    assert pixels[4, 8].tolist() == [255, 255, 255]
+    assert pixels[16, 24].tolist() == [255, 0, 0]
+    other = np.asarray(
+        overlay.framed(picture, (16, 8), none, np.asarray([[2, 1, 9, 6]]))
+    )
+    assert other[4, 8].tolist() == [0, 229, 255]
+    assert np.asarray(picture).reshape(-1, 3).min(0).tolist() == [255, 0, 0]

@@ -137,7 +137,7 @@ def evaluate():
     views = {name: overlay.View(PICTURE, PICTURE) for name in names}
     shown = types.SimpleNamespace(
         **{"kind": "best", "name": BAD, "picture": PICTURE, "views": views},
-        **{"scores": dict.fromkeys(names, 0.5), "judge": "insertion"},
+        **{"scores": dict.fromkeys(names, 0.5), "judge": "insertion", "framed": True},
     )
     rows = types.SimpleNamespace(curves={"insertion_curve": np.ones((2, 3, 4)) / 2})
     return evaluation.page(found, rows, [shown])
