@@ -125,8 +125,9 @@ def find(folder: str | os.PathLike[str]) -> Path:
 
 def has_rejecter(folder: str | os.PathLike[str]) -> bool:
     """Tell whether a folder holds a rejecter, and no weights of its own."""
-    there = Path(folder)
-    return (there / REJECTER).is_file() and not (there / FILE).is_file()
+    # What is no path has none, and is complained of where it is read.
+    holds = [os.path.isfile(os.path.join(folder, name)) for name in (REJECTER, FILE)]
+    return holds == [True, False]
 
 
 def header(path: str | os.PathLike[str]) -> dict[str, str]:
