@@ -140,6 +140,7 @@ def test_torchvision_pools_vgg_to_seven_cells_at_any_size():
             ("vgg11_bn", (4, 4, 512)),
             ("cifar_resnet20", (16, 16, 64)),
             ("cifar_resnet18", (8, 8, 512)),
+            ("cifar_mobilenet_v2", (8, 8, 1280)),
         ],
         {"mobilenet_v2", "cifar_resnet20"},
     ),

@@ -162,4 +162,4 @@ def test_every_family_of_the_zoo_is_among_the_kinds():
         for name, network in zoo.networks().items()
         if type(network.build()).__name__ not in WITHOUT_BATCHES
     }
-    assert known <= plain | {"mobilenet_v", "vgg"}
+    assert known <= plain | {"mobilenet_v", "cifar_mobilenet_v", "vgg"}

@@ -10,7 +10,7 @@ from PIL import Image
 
 from unlir_jax import split, tree
 from unlir_jax.data import pipeline, source
-from unlir_jax.models import conversion, pretrained, resnet, zoo
+from unlir_jax.models import backbone, conversion, pretrained, zoo
 from unlir_jax.training import init_from
 from unlir_jax.weights import exported, layouts, readers
 
@@ -203,7 +203,7 @@ def test_a_converted_file_keeps_the_frame(prepared, tmp_path):
     arrays = readers.read(output)
     readers.write_safetensors(output, arrays, header, overwrite=True)
     assert exported.purpose(output).interpolation == "bilinear"
-    assert pretrained.load(NAME, output).model.mean == resnet.CIFAR_MEAN
+    assert pretrained.load(NAME, output).model.mean == backbone.CIFAR_MEAN
 
 
 @pytest.mark.parametrize(

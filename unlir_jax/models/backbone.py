@@ -14,6 +14,7 @@ from unlir_jax.weights.layouts import OWN as OWN
 from unlir_jax.weights.layouts import Prefixes
 
 IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+CIFAR_MEAN, CIFAR_DEVIATION = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 
 
 class Network(NamedTuple):

@@ -122,7 +122,8 @@ class InvertedResidualNet(nn.Module):
     Submodules `stem`, `block1` … `blockN`, `top`, `classifier`; `top` is the last
     ReLU6 before average pooling, where maps are explained by default. `widths` gives
     the inner width of every block; for a first block without an expansion that is the
-    width of the stem. `pooling` is one of `layers.POOLS`.
+    width of the stem. `pooling` is one of `layers.POOLS`. Small images have a stem with
+    `stride` 1.
     """
 
     stages: tuple[Stage, ...]
@@ -135,6 +136,7 @@ class InvertedResidualNet(nn.Module):
     style: Style = Style()
     widths: tuple[int, ...] | None = None
     pooling: str = "average"
+    stride: int = 2
 
     def setup(self) -> None:
         relu6, style = layers.relu6, self.style
@@ -146,7 +148,7 @@ class InvertedResidualNet(nn.Module):
         self.standardize = layers.Standardize(self.mean, self.deviation, style)
         blocks: list[nn.Module] = []
         self.stem_layer = ConvNorm(
-            stem, 3, 2, activation=relu6, style=style, name="stem"
+            stem, 3, self.stride, activation=relu6, style=style, name="stem"
         )
         # A narrower stem must not look like the input of a sum.
         incoming = self.stem
@@ -175,7 +177,7 @@ class InvertedResidualNet(nn.Module):
         self.classifier = nn.Dense(self.num_classes, precision=style.precision)
 
     def features(self, images: Array, train: bool = False) -> jax.Array:
-        """Compute the maps of `top`, 1/32 of the image's size."""
+        """Compute the maps of `top`, with strides of 2 1/32 of the image's size."""
         maps = self.stem_layer(self.standardize(images), train)
         for block in self.blocks:
             maps = block(maps, train)

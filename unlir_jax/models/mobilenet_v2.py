@@ -15,12 +15,31 @@ STAGES = (
     Stage(expansion=6, filters=160, repeats=3, stride=2),
     Stage(expansion=6, filters=320, repeats=1, stride=1),
 )
+CIFAR_STAGES = tuple(
+    stage._replace(stride=1) if stage.filters == 160 else stage for stage in STAGES
+)
 _BLOCKS = inverted_residual.blocks(STAGES)
 
 
 def mobilenet_v2(**attributes: Any) -> InvertedResidualNet:
     """Build MobileNetV2 at width 1; attributes as in `InvertedResidualNet`."""
     return InvertedResidualNet(STAGES, **attributes)
+
+
+def cifar_mobilenet_v2(**attributes: Any) -> InvertedResidualNet:
+    """Build it for images of 32 pixels, with a quarter of the strides.
+
+    It differs from the network of weiaicunzai/pytorch-cifar100, which has the same
+    strides, in the stem (theirs sees single pixels) and in the first block (theirs has
+    one layer more).
+    """
+    usual = {
+        "num_classes": 10,
+        "stride": 1,
+        "mean": backbone.CIFAR_MEAN,
+        "deviation": backbone.CIFAR_DEVIATION,
+    }
+    return InvertedResidualNet(CIFAR_STAGES, **{**usual, **attributes})
 
 
 def _torchvision() -> layouts.Prefixes:
@@ -56,5 +75,17 @@ backbone.register(
         ),
         prepared={"7ebf99e0": preparation.TORCHVISION_V2},
         stages=inverted_residual.stage_starts(STAGES),
+    ),
+)
+backbone.register(
+    "cifar_mobilenet_v2",
+    backbone.Network(
+        cifar_mobilenet_v2,
+        "top",
+        2_236_682,
+        image_size=32,
+        crop=1.0,
+        classes=10,
+        stages=inverted_residual.stage_starts(CIFAR_STAGES),
     ),
 )

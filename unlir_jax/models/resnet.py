@@ -19,7 +19,6 @@ from unlir_jax.models.layers import ConvNorm, Style
 from unlir_jax.types import Array
 from unlir_jax.weights import layouts, preparation
 
-CIFAR_MEAN, CIFAR_DEVIATION = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 Shortcut = Literal["projection", "padding"]
 """How a block's input reaches its output where the shape changes: options B and A."""
 
@@ -262,9 +261,11 @@ def _network(
 def _cifar_network(
     block: Block, repeats: tuple[int, ...], width: int, parameters: int, **facts: Any
 ) -> backbone.Network:
-    colours = {"mean": CIFAR_MEAN, "deviation": CIFAR_DEVIATION}
     build = functools.partial(
-        ResNet, block, repeats, width, "cifar", num_classes=10, **colours
+        *(ResNet, block, repeats, width, "cifar"),
+        num_classes=10,
+        mean=backbone.CIFAR_MEAN,
+        deviation=backbone.CIFAR_DEVIATION,
     )
     return _network(build, parameters, image_size=32, crop=1.0, classes=10, **facts)
 
