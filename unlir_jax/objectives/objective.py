@@ -107,6 +107,7 @@ class Apply(NamedTuple):
             `models.part_network.cells`.
         knows: Which of the traits it has that others may not.
         axis_name: The axis of `pmap` that rows are dealt out to.
+        mean: Colour in [0, 1] that the network sees as zero; () if it is not known.
     """
 
     train: Callable[[Variables, Array, RandomKey], tuple[Logits, PyTree]]
@@ -115,3 +116,4 @@ class Apply(NamedTuple):
     traits: Callable[[Variables, Array, RandomKey], tuple[Traits, PyTree]] | None = None
     knows: tuple[str, ...] = ()
     axis_name: str | None = None
+    mean: tuple[float, ...] = ()
