@@ -20,7 +20,7 @@ from unlir_jax.parts import hook as part_hook
 from unlir_jax.parts import start
 from unlir_jax.parts.part_run import PartRun
 from unlir_jax.runtime import mesh, ranges
-from unlir_jax.training import init_from, optim, pooling, probe, save_adapter
+from unlir_jax.training import init_from, optim, pooling, probe, replays, save_adapter
 from unlir_jax.training import state as states
 from unlir_jax.types import PyTree, Variables
 from unlir_jax.weights import readers
@@ -95,6 +95,7 @@ def prepare(settings: Settings) -> TrainingSetup:
         settings, optimizer, optim.split_by_rule(variables["params"], rules)[0]
     )
     objective = _objective(settings, network, rules, image_size)
+    notices = notices + replays.told(settings, objective, steps, data.train.size)
     splits.check(data, objective.annotations, settings.objective.name)
     frame = _frame(settings, network, image_size)
     return TrainingSetup(
@@ -106,7 +107,11 @@ def prepare(settings: Settings) -> TrainingSetup:
         rules=rules,
         learning_rate=rate,
         optimizer=optimizer,
-        state=states.create(variables, rules, optimizer, average=settings.average > 0),
+        state=states.create(
+            *(variables, rules, optimizer),
+            average=settings.average > 0,
+            change=replays.shape(settings, objective, image_size),
+        ),
         steps=steps,
         frame=frame,
         hooks=_hooks(settings, data, network, rules, frame, steps),
@@ -213,8 +218,11 @@ def settle(setup: TrainingSetup, choice: probe.Candidate) -> TrainingSetup:
 
 def first_state(setup: TrainingSetup, variables: Variables) -> states.State:
     """Start from other variables than those that the setup has."""
-    average = setup.settings.average > 0
-    return states.create(variables, setup.rules, setup.optimizer, average=average)
+    return states.create(
+        *(variables, setup.rules, setup.optimizer),
+        average=setup.settings.average > 0,
+        change=replays.shape(setup.settings, setup.objective, setup.image_size),
+    )
 
 
 def _pooled(
