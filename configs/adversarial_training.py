@@ -13,8 +13,8 @@ docs/guides/adversarial_training.md says which method to take.
 Arguments: `method`, plain, pgd, fast, free, trades, mart, ddn or boundary_projection,
 see `unlir_jax/objectives/adversarial.py`; `norm`, linf or l2, of the last two l2;
 `epsilon` for images in [0, 1], 0 for 8/255 in linf and 0.5 in l2; `steps`, 0 for those
-that the method usually takes; `replays`, of free; `model`, a name of `unlir models`; `data`, see
-`unlir_jax/data/presets.py`.
+that the method usually takes; `replays`, of free; `model`, a name of `unlir models`;
+`data`, see `unlir_jax/data/presets.py`.
 
 The summary has `test/accuracy`, `test/robust_accuracy` under PGD with ten steps, and
 `test/fgsm_accuracy` under one step. A `notice` says where PGD leaves far less than
