@@ -75,6 +75,12 @@ from unlir_jax.metrics.localization.mean_iou import (
     pooled_mean_iou as pooled_mean_iou,
     segments as segments,
 )
+from unlir_jax.metrics.localization.class_segments import (
+    Highest as Highest,
+    best_background as best_background,
+    highest_classes as highest_classes,
+    segmenter as segmenter,
+)
 from unlir_jax.metrics.localization.objects import (
     Located as Located,
     locator as locator,
