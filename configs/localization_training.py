@@ -22,7 +22,7 @@ Arguments: `data`, see `unlir_jax/data/presets.py`; `model`, a name of `unlir mo
 `objective`, the arm that `unlir train` trains; `arms`, joined by +, or `all`; `seeds`,
 a number; `root`, the folder of the trained networks.
 
-Data without boxes or masks has no such scores. Patches are those of the paper in shares
+Data without boxes or masks has no such scores. Patches have the sizes of the paper in shares
 of the side, on 224 pixels 16, 32, 44 and 56. Scores are `corloc` with the threshold
 chosen on the images that are scored, which is MaxBoxAcc; MaxBoxAccV2; and PxAP where
 there are masks.

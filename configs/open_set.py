@@ -10,7 +10,7 @@ DIR/test is scored. With `--config.unknown=CLASSES.txt`, a class a line, there i
 split; JSON in the format of the Semantic Shift Benchmark says which are hard, too.
 `--config.similarity=True` also scores hard and easy unknown classes apart, and
 `--config.far=DIR` images of another folder. `--config.protocol=cifar10` takes the
-splits of the field, and ssb_cub those of the Semantic Shift Benchmark. `unlir explain
+splits of the field, and ssb_cub one of the Semantic Shift Benchmark. `unlir explain
 IMAGE --model runs/open` then refuses images.
 
 Arguments: `backbone`, a name of `unlir models`; `data`, a name in

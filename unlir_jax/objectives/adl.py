@@ -1,20 +1,16 @@
 """Supervised classification whose maps lose the place that decides most (ADL)."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
-from flax import linen as nn
 
 from unlir_jax.objectives import input_gradients, losses, network
 from unlir_jax.objectives.classify import classify
 from unlir_jax.objectives.objective import Apply, Batch, Objective, Outcome
 from unlir_jax.objectives.registry import objective
+from unlir_jax.split import outputs
 from unlir_jax.types import Maps, PyTree, RandomKey, Variables
-
-LAST = "features"
-"""Method of a network that gives its last maps."""
 
 
 @objective
@@ -66,22 +62,19 @@ def adl(
 
     def train(variables: Variables, batch: Batch, key: RandomKey) -> Outcome:
         _, own = network.keys_of(key, batch["position"])
-        wanted = tuple(layers) or (LAST,)
+        wanted = tuple(layers) or (outputs.LAST,)
         # Not of the rows' places: devices of `pmap` draw alike.
         keys = jax.random.split(key, len(wanted))
         draws = dict(zip(wanted, keys, strict=True))
-        met: set[str] = set()
 
         def drop(name: str, maps: PyTree) -> jax.Array:
-            met.add(name)
             return dropped(
                 draws[name], _checked(name, maps), drop_rate, threshold=threshold
             )
 
-        with nn.intercept_methods(_behind(wanted, drop)):
+        with outputs.changed(wanted, drop):
             images = network.pixels(batch[apply.inputs])
             logits, statistics = apply.train(variables, images, own)
-        _check_met(wanted, met)
         targets = losses.targets(batch["label"], classes, label_smoothing)
         metrics = {"accuracy": losses.correct(logits, batch["label"])}
         return Outcome(losses.cross_entropy(logits, targets), metrics, statistics)
@@ -149,23 +142,6 @@ def _attention(maps: Maps) -> jax.Array:
     return jnp.mean(jnp.asarray(maps, wide), axis=-1, keepdims=True)
 
 
-def _behind(
-    layers: Sequence[str], change: Callable[[str, PyTree], PyTree]
-) -> Callable[..., PyTree]:
-    """Make an interceptor that changes what some layers give."""
-
-    def intercept(call: Any, args: Any, kwargs: Any, context: Any) -> PyTree:
-        found = call(*args, **kwargs)
-        path, method = "/".join(context.module.path), context.method_name
-        if path and method == "__call__" and path in layers:
-            return change(path, found)
-        if not path and method == LAST and LAST in layers:
-            return change(LAST, found)
-        return found
-
-    return intercept
-
-
 def _checked(name: str, maps: PyTree) -> jax.Array:
     if getattr(maps, "ndim", None) != 4:
         what = getattr(maps, "shape", type(maps).__name__)
@@ -174,13 +150,3 @@ def _checked(name: str, maps: PyTree) -> jax.Array:
             "[batch, rows, columns, channels]."
         )
     return jnp.asarray(maps)
-
-
-def _check_met(wanted: Sequence[str], met: set[str]) -> None:
-    missing = [name for name in wanted if name not in met]
-    if missing:
-        raise ValueError(
-            f"`layers` has {missing[0]!r}, which is no layer that the network runs; "
-            "expected paths as `unlir_jax.split.module_paths` lists them, or none for "
-            "the last maps."
-        )

@@ -1,6 +1,5 @@
 """Supervised classification of images that are changed so that the network errs."""
 
-from collections.abc import Mapping
 from typing import Literal
 
 import jax
@@ -93,8 +92,8 @@ def adversarial(
         weight: Weight of the divergence in `trades` and `mart`; 6 as published.
         replays: Number of steps in a row that see the same batch in `free`; 8 as
             published for CIFAR-10, 4 for ImageNet.
-        gamma: Of `boundary_projection`: the attack's first share of the radius.
-        alpha: Of `boundary_projection`: length of the attack's first steps.
+        gamma: First share of the radius in `boundary_projection`, see the attack.
+        alpha: Length of the first steps in `boundary_projection`.
         aim: Class whose cross-entropy crafting raises: the `label`, or the `predicted`
             one, so that no image tells its label.
         crafting_mode: Mode of norms and dropout while images are crafted: `evaluation`
@@ -121,17 +120,15 @@ def adversarial(
         `mart`, norms see x and x' apart, and their statistics move once, to the mean of
         what the two leave; the authors' move twice. Both passes drop the same units.
 
-        `gamma` and `alpha` of Zhang et al. are those of their attacks on ImageNet; the
-        scripts of theirs that train craft by DDN. The attack's own defaults differ.
+        Zhang et al. attack ImageNet with this `gamma` and `alpha`; their public scripts
+        of training craft by DDN. The attack's own defaults differ.
     """
     ascent = _checked(method, norm, epsilon, steps, step_size, random_start)
-    _check(method, weight, aim, crafting_mode, evaluation_steps, label_smoothing)
-    if replays < 1:
-        raise ValueError(f"`replays`={replays}; expected 1 or more.")
+    _check(method, weight, aim, crafting_mode, label_smoothing)
+    _check_counts(evaluation_steps=(evaluation_steps, 0), replays=(replays, 1))
     input_gradients.check_images("adversarial", apply.inputs)
     usual = classify(apply, classes, label_smoothing=label_smoothing)
-    walk = {"gamma": gamma, "alpha": alpha}
-    craft = _craft(apply, method, ascent, crafting_mode, aim, walk)
+    craft = _craft(apply, method, ascent, crafting_mode, aim, gamma, alpha)
 
     def train(variables: Variables, batch: Batch, key: RandomKey) -> Outcome:
         keys, own = network.keys_of(key, batch["position"])
@@ -145,26 +142,35 @@ def adversarial(
             return Outcome(loss, metrics, statistics)
         clean, other = apply.train(variables, images, own)
         metrics["accuracy"] = losses.correct(clean, labels)
-        loss = robust_losses.mart(clean, logits, labels, weight)
         if method == "trades":
             loss = robust_losses.trades(clean, logits, targets, weight)
+        else:
+            loss = robust_losses.mart(clean, logits, labels, weight)
         mean = jax.tree.map(lambda a, b: (a + b) / 2, other, statistics)
         return Outcome(loss, metrics, mean)
 
     plain = not epsilon or method == "plain" or (method == "trades" and not weight)
-    step = usual.train if plain and method != "mart" else train
+    trained = usual if plain and method != "mart" else usual._replace(train=train)
     if method == "free":
-        usual = free.replayed(
-            *(usual, apply, classes, ascent, replays), label_smoothing=label_smoothing
-        )
-        step = usual.train
+        trained = free.replayed(usual, apply, classes, ascent, replays, label_smoothing)
+    return _measured(method, trained, apply, classes, ascent, evaluation_steps)
+
+
+def _measured(
+    method: Method,
+    trained: Objective,
+    apply: Apply,
+    classes: int,
+    ascent: Ascent,
+    steps: int,
+) -> Objective:
+    """Let an objective measure accuracy under attack, see `robust_evaluation`."""
     whole = robust_evaluation.extended(
-        usual._replace(train=step),
-        *(apply, classes, _evaluated(ascent, evaluation_steps)),
+        *(trained, apply, classes, _evaluated(ascent, steps)),
         single_step=ascent.steps == 1,
     )
     # What never saw an attack has not overfitted to one.
-    return whole._replace(notice=usual.notice) if method == "plain" else whole
+    return whole._replace(notice=trained.notice) if method == "plain" else whole
 
 
 def _checked(
@@ -217,15 +223,12 @@ def _check(
     weight: float,
     aim: Aim,
     mode: Mode,
-    evaluation_steps: int,
     label_smoothing: float,
 ) -> None:
     choices.check("aim", aim, Aim)
     choices.check("crafting_mode", mode, Mode)
     if not weight >= 0:
         raise ValueError(f"`weight`={weight}; expected 0 or more.")
-    if evaluation_steps < 0:
-        raise ValueError(f"`evaluation_steps`={evaluation_steps}; expected 0 or more.")
     if aim == "predicted" and method in ("trades", "free"):
         why = {"trades": "crafts without labels", "free": "has the loss of labels"}
         raise ValueError(
@@ -239,20 +242,29 @@ def _check(
         )
 
 
+def _check_counts(**counts: tuple[int, int]) -> None:
+    """Refuse numbers below their least."""
+    for name, (number, least) in counts.items():
+        if number < least:
+            raise ValueError(f"`{name}`={number}; expected {least} or more.")
+
+
 def _craft(
     apply: Apply,
     method: Method,
     ascent: Ascent,
     mode: Mode,
     aim: Aim,
-    walk: Mapping[str, float],
+    gamma: float,
+    alpha: float,
 ) -> Craft:
     if method == "trades":
         return crafting.diverging(apply, ascent, mode)
     if method in NEAREST:
         given = method, ascent.steps, ascent.epsilon, mode, aim
-        settings = walk if method == "boundary_projection" else {}
-        return crafting.nearest(apply, *given, **settings)
+        if method == "ddn":
+            return crafting.nearest(apply, *given)
+        return crafting.nearest(apply, *given, gamma=gamma, alpha=alpha)
     return crafting.climbing(apply, ascent, mode, aim)
 
 

@@ -18,7 +18,6 @@ def replayed(
     classes: int,
     ascent: Ascent,
     times: int,
-    *,
     label_smoothing: float = 0.0,
 ) -> Objective:
     """Let an objective learn from x + d, where d moves with each step (Algorithm 1).

@@ -20,7 +20,7 @@ class Division(NamedTuple):
     Attributes:
         known: `[classes]`.
         unknown: Unknown ones of the data; none where sets of others stand for them.
-        hard: Those of the unknown ones that are hard; None where nobody says so.
+        hard: Hard ones among the unknown; None where nobody says which are.
     """
 
     known: np.ndarray

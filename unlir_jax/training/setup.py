@@ -95,7 +95,6 @@ def prepare(settings: Settings) -> TrainingSetup:
         settings, optimizer, optim.split_by_rule(variables["params"], rules)[0]
     )
     objective = _objective(settings, network, rules, image_size)
-    notices = notices + replays.told(settings, objective, steps, data.train.size)
     splits.check(data, objective.annotations, settings.objective.name)
     frame = _frame(settings, network, image_size)
     return TrainingSetup(
@@ -107,15 +106,11 @@ def prepare(settings: Settings) -> TrainingSetup:
         rules=rules,
         learning_rate=rate,
         optimizer=optimizer,
-        state=states.create(
-            *(variables, rules, optimizer),
-            average=settings.average > 0,
-            change=replays.shape(settings, objective, image_size),
-        ),
+        state=_state(settings, objective, image_size, variables, rules, optimizer),
         steps=steps,
         frame=frame,
         hooks=_hooks(settings, data, network, rules, frame, steps),
-        notices=notices,
+        notices=notices + replays.told(settings, objective, steps, data.train.size),
         left_open=opened,
         further=_further(settings, begun),
     )
@@ -218,11 +213,21 @@ def settle(setup: TrainingSetup, choice: probe.Candidate) -> TrainingSetup:
 
 def first_state(setup: TrainingSetup, variables: Variables) -> states.State:
     """Start from other variables than those that the setup has."""
-    return states.create(
-        *(variables, setup.rules, setup.optimizer),
-        average=setup.settings.average > 0,
-        change=replays.shape(setup.settings, setup.objective, setup.image_size),
-    )
+    how = setup.settings, setup.objective, setup.image_size
+    return _state(*how, variables, setup.rules, setup.optimizer)
+
+
+def _state(
+    settings: Settings,
+    objective: Objective,
+    image_size: int,
+    variables: Variables,
+    rules: Mapping[str, optim.Rule],
+    optimizer: optax.GradientTransformation,
+) -> states.State:
+    average = settings.average > 0
+    change = replays.shape(settings, objective, image_size)
+    return states.create(variables, rules, optimizer, average=average, change=change)
 
 
 def _pooled(

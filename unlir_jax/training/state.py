@@ -141,14 +141,11 @@ def make_update(
         The function; it reports means over the batch, and the `gradient_norm`.
     """
     differentiate = jax.value_and_grad(_make_total(objective), has_aux=True)
-    replay = objective.replay
 
     def update(state: State, batch: Batch) -> tuple[State, Report]:
         key = jax.random.fold_in(jax.random.key(seed), state.step)
         learning, frozen = optim.split_by_rule(state.params, found)
-        kept, change = state.optimizer, {}
-        if replay:
-            kept, change = kept.optimizer, {"change": kept.change[batch["position"]]}
+        kept, change = _parted(state.optimizer, batch)
 
         def work(
             statistics: PyTree, batch: Batch, part: PyTree
@@ -170,11 +167,10 @@ def make_update(
         changes, kept = optimizer.update(gradients, kept, learning)
         learnt: PyTree = optax.apply_updates(learning, changes)
         params = optim.join(learnt, frozen)
-        if replay:
-            moved = replay.move(change["change"], slopes["change"])
-            rows, places = (
-                mesh.every_row(each, axis_name) for each in (moved, batch["position"])
-            )
+        if objective.replay:
+            moved = objective.replay.move(change["change"], slopes["change"])
+            rows = mesh.every_row(moved, axis_name)
+            places = mesh.every_row(batch["position"], axis_name)
             kept = Replayed(kept, state.optimizer.change.at[places].set(rows))
         new = State(state.step + 1, params, statistics, kept, state.average)
         new = new._replace(average=_average(new, average))
@@ -182,6 +178,13 @@ def make_update(
         return new, _report(means, batch, axis_name)
 
     return update
+
+
+def _parted(kept: PyTree, batch: Batch) -> tuple[PyTree, dict[str, jax.Array]]:
+    """Part the optimiser's state from the change of the rows, where there is one."""
+    if not isinstance(kept, Replayed):
+        return kept, {}
+    return kept.optimizer, {"change": kept.change[batch["position"]]}
 
 
 def _make_total(objective: Objective) -> Callable[..., PyTree]:
