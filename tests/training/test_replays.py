@@ -1,5 +1,6 @@
 """Free adversarial training, against a simulation of its algorithm in NumPy."""
 
+import contextlib
 import itertools
 
 import jax
@@ -7,10 +8,11 @@ import numpy as np
 import optax
 import pytest
 from objectives.adversarial_worlds import LINEAR, ROWS, VARIABLES, batch
+from training.conftest import TINY
 
 from unlir_jax import objectives
-from unlir_jax.runtime import mesh
-from unlir_jax.training import defaults, optim, replays, state
+from unlir_jax.runtime import config, mesh, preemption
+from unlir_jax.training import defaults, optim, replays, state, train
 
 EPSILON, TIMES, RATE = 0.05, 2, 0.5
 FREE = objectives.adversarial(
@@ -104,3 +106,26 @@ def test_what_is_said_of_replays():
     settings.optimizer.accumulate = 2
     with pytest.raises(ValueError, match="`optimizer.accumulate`=2 with an objective"):
         replays.told(settings, FREE, 100, 40)
+
+
+@pytest.mark.exhaustive
+def test_a_training_that_is_stopped_within_a_batch_ends_the_same(tmp_path, monkeypatch):
+    given = config.load(str(TINY), ["steps=7", "evaluate.every=0"])
+    with given.unlocked():
+        given.objective = {"name": "adversarial", "method": "free", "replays": 3}
+    lines = []
+    whole = train.run(given, tmp_path / "whole", say=lines.append).summary
+    assert "3 steps in a row see one batch, so 7 steps pass over" in "".join(lines)
+    calls = []
+
+    @contextlib.contextmanager
+    def watch():
+        yield lambda: calls.append(0) or ("SIGTERM" if len(calls) > 3 else "")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(preemption, "watch", watch)
+        stopped = train.run(given, tmp_path / "parted")
+    assert stopped.summary is None and "at step 4 of 7" in stopped.message
+    again = train.run(given, tmp_path / "parted").summary
+    for name in ("weights_sha256", "test/robust_accuracy", "test/loss"):
+        assert again[name] == whole[name]
