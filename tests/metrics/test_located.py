@@ -145,6 +145,18 @@ def test_mean_iou_is_that_of_two_masks(unchecked):
     pooled = metrics.pooled_mean_iou(*(np.asarray(each)[rows] for each in counts), 5)
     guess, true = (np.stack(each) for each in zip(*tables, strict=True))
     assert pooled == pytest.approx(metrics.class_overlaps(guess, true, 2).mean)
+    # Several classes, one an image: 2 and 0, whose maps are cut.
+    labels = np.asarray([2, 0, 2])
+    several = metrics.pooled_class_overlaps(
+        *(np.asarray(each)[rows] for each in counts), 5, labels, 4
+    )
+    own = (labels + 1)[:, None, None]
+    void = true == 255
+    expected = metrics.class_overlaps(
+        guess * own, np.where(void, 255, (true * own).astype(int)), 5
+    )
+    np.testing.assert_allclose(several.each, expected.each)
+    assert several.mean == pytest.approx(expected.mean) and several.absent == 2
     empty = (np.asarray(each)[2:3] for each in counts)
     assert np.isnan(metrics.pooled_mean_iou(*empty, 5))
 
