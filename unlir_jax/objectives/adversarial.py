@@ -121,8 +121,7 @@ def adversarial(
         `mart`, norms see x and x' apart, and their statistics move once, to the mean of
         what the two leave; the authors' move twice. Both passes drop the same units.
 
-        The public scripts of Zhang et al. that train craft by DDN, which differs from
-        their paper.
+        The public scripts of Zhang et al. that train craft by DDN.
     """
     ascent = _checked(method, norm, epsilon, steps, step_size, random_start)
     _check(method, weight, aim, crafting_mode, label_smoothing)
