@@ -27,10 +27,11 @@ shares of the side: on 224 pixels 16, 32, 44 and 56. Scores are `corloc` with th
 threshold chosen on the images that are scored, which is MaxBoxAcc; MaxBoxAccV2; and
 PxAP where there are masks.
 
-Expected: see docs/results/localization.md for synthetic animals, where no arm is
-better than the plain one. Published gains are on birds and ImageNet.
+Expected: by the first commands MaxBoxAcc of 48.5 % plain, 48.1 % with CutMix, 45.5 %
+with hide-and-seek and 60.3 % with ADL, see docs/results/localization.md.
 
-Time: TODO.
+Time: 50 seconds a training on two CPU cores, ten minutes for all twelve, and about as
+long for their scores.
 """
 
 from ml_collections import config_dict
