@@ -10,11 +10,11 @@ With `method=plain` it is the plain twin: same seed and steps, evaluated under t
 attack. `digits.npz` has the 10,000 test digits of MNIST as `images` and `labels`.
 docs/guides/adversarial_training.md says which method to take.
 
-Arguments: `method`, plain, pgd, fast, trades, mart, ddn or boundary_projection, see
-`unlir_jax/objectives/adversarial.py`; `norm`, linf or l2, of the last two l2; `epsilon`
-for images in [0, 1], 0 for 8/255 in linf and 0.5 in l2; `steps`, 0 for those that the
-method usually takes; `model`, a name of `unlir models`; `data`, see
-`unlir_jax/data/presets.py`.
+Arguments: `method`, plain, pgd, fast, free, trades, mart, ddn or boundary_projection,
+see `unlir_jax/objectives/adversarial.py`; `norm`, linf or l2, of the last two l2;
+`epsilon` for images in [0, 1], 0 for 8/255 in linf and 0.5 in l2; `steps`, 0 for those
+that the method usually takes; `replays`, of free; `model`, a name of `unlir models`;
+`data`, see `unlir_jax/data/presets.py`.
 
 The summary has `test/accuracy`, `test/robust_accuracy` under PGD with ten steps, and
 `test/fgsm_accuracy` under one step. A `notice` says where PGD leaves far less than
@@ -40,7 +40,7 @@ def get_config(argument=""):
     given = config.parse_arguments(
         argument,
         **{"data": "npz", "model": "cifar_resnet8", "method": "pgd", "norm": ""},
-        **{"epsilon": 0.0, "steps": 0},
+        **{"epsilon": 0.0, "steps": 0, "replays": 8},
     )
     nearest = given.method in ("ddn", "boundary_projection")
     norm = given.norm or ("l2" if nearest else "linf")
@@ -59,6 +59,9 @@ def get_config(argument=""):
         "step_size": 0.0,
         "random_start": True,
         "weight": 6.0,
+        "replays": given.replays,
+        "gamma": 0.3,
+        "alpha": 1.0,
         "aim": "label",
         "crafting_mode": "training" if given.method == "fast" else "evaluation",
         "evaluation_steps": 10,

@@ -7,9 +7,11 @@ r"""Open-set recognition: scores that tell known classes from unknown ones.
 Half of the classes of DIR are known, drawn for each split. A classifier and the scores
 are fitted to DIR/train of the known classes, on features of a frozen network. All of
 DIR/test is scored. With `--config.unknown=CLASSES.txt`, a class a line, there is one
-split. `--config.similarity=True` also scores hard and easy unknown classes apart, and
+split; JSON in the format of the Semantic Shift Benchmark says which are hard, too.
+`--config.similarity=True` also scores hard and easy unknown classes apart, and
 `--config.far=DIR` images of another folder. `--config.protocol=cifar10` takes the
-splits of the field. `unlir explain IMAGE --model runs/open` then refuses images.
+splits of the field, and ssb_cub one of the Semantic Shift Benchmark. `unlir explain
+IMAGE --model runs/open` then refuses images.
 
 Arguments: `backbone`, a name of `unlir models`; `data`, a name in
 `unlir_jax/data/presets.py`; `scores`, several joined by +: msp, max_logit, energy,

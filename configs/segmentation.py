@@ -7,7 +7,8 @@ DIR holds images with masks, see docs/guides/data.md. A map is a seed. `walk` sp
 along colours, and `crf` sets it against its background in a dense CRF. The object is
 what lies above one threshold, which is chosen on the other half of the images.
 `miou` is the mean IoU of object and background over the pixels of all images, without
-void ones.
+void ones. With `--config.labels=true`, images of several classes also give
+`class_miou`, the mean over classes and background.
 
 Arguments: as in `configs/localization.py`. Settings of a refinement stand under its
 name: `--config.method_options.crf.background=2.0`.

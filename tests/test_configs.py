@@ -52,6 +52,9 @@ def test_a_config_has_the_settings_of_all(path):
     free += ("objective.detached", "model.attention_pooling")
     free += ("objective.method", "objective.norm", "objective.epsilon")
     free += ("objective.steps", "objective.step_size", "objective.random_start")
+    free += ("objective.patches", "objective.share", "objective.colour")
+    free += ("objective.layers", "objective.drop_rate", "objective.threshold")
+    free += ("objective.replays", "objective.gamma", "objective.alpha")
     free += ("objective.aim", "objective.crafting_mode", "objective.evaluation_steps")
     for name in config._flatten(config.to_dict(settings)):
         optional = name.startswith((*free, "optimizer.options"))

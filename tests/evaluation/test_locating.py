@@ -16,11 +16,11 @@ from unlir_jax.report import words
 from unlir_jax.runtime import config
 
 
-def write(folder, count=5):
+def write(folder, count=5, classes=1):
     """Write bright squares on dark noise with their masks; the last has no object."""
     random = np.random.default_rng(0)
     (folder / "masks").mkdir(parents=True)
-    lines = ["path"]
+    lines = ["path,class"]
     for index in range(count):
         pixels = random.integers(0, 60, (32, 32, 3), np.uint8)
         mask = np.zeros((32, 32), np.uint8)
@@ -29,7 +29,7 @@ def write(folder, count=5):
             pixels[mask > 0] += 180
         Image.fromarray(pixels).save(folder / f"{index}.png")
         Image.fromarray(mask).save(folder / "masks" / f"{index}.png")
-        lines.append(f"{index}.png")
+        lines.append(f"{index}.png,{index % classes}")
     (folder / "index.csv").write_text("\n".join(lines) + "\n")
     return folder
 
@@ -69,6 +69,18 @@ def test_boxes_of_masks_and_refined_maps_stand_in_one_table(tmp_path):
     assert "mIoU" in (tmp_path / "out" / "summary.md").read_text()
     stored = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert stored["center/miou"] == found["center/miou"]
+
+
+@pytest.mark.exhaustive
+def test_segmentation_of_several_classes(tmp_path):
+    folder = write(tmp_path / "data", classes=2)
+    argument = "segmentation.py:model=cifar_resnet8,methods=edges,refine=none"
+    more = "gallery=0", "labels=true"
+    found = evaluate.run(settings(folder, argument, *more), tmp_path / "out").summary
+    several, one = found["center/class_miou"], found["center/miou"]
+    assert several["low"] <= several["mean"] <= several["high"]
+    assert several["n"] == one["n"] == 4 and several["mean"] != one["mean"]
+    assert "mIoU of classes" in (tmp_path / "out" / "summary.md").read_text()
 
 
 @pytest.mark.exhaustive

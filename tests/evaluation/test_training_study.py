@@ -42,6 +42,23 @@ def test_networks_are_found_seed_by_seed(root):
     assert [each.name for each in found] == ["plain-0", "mixup-0", "plain-1", "mixup-1"]
 
 
+def test_what_an_arm_sets_may_be_several_numbers(tmp_path):
+    what = "configs/localization_training.py:arms=hide_and_seek,seeds=1"
+    for name, sets in config.variants(what).items():
+        theirs = config.load(what, config.as_overrides(sets))
+        (tmp_path / name).mkdir()
+        text = json.dumps(config.to_dict(theirs))
+        (tmp_path / name / "config.json").write_text(text)
+        (tmp_path / name / "summary.json").write_text('{"test/accuracy": 0.5}')
+    study = config.load(f"{what},root={tmp_path}")
+    found = networks.find(study)
+    assert [each.name for each in found] == ["plain-0", "hide_and_seek-0"]
+    change(tmp_path, "hide_and_seek-0", "objective", "patches", [0, 4])
+    said = r"objective.patches=\(0, 4\), and this study's arm sets .*\(0, 2, 5, 6, 8\)"
+    with pytest.raises(ValueError, match=said):
+        networks.find(study)
+
+
 def test_a_missing_network(root):
     (root / "mixup-1" / "summary.json").unlink()
     with pytest.raises(ValueError, match="'mixup-1', which is not finished"):

@@ -145,6 +145,18 @@ def test_mean_iou_is_that_of_two_masks(unchecked):
     pooled = metrics.pooled_mean_iou(*(np.asarray(each)[rows] for each in counts), 5)
     guess, true = (np.stack(each) for each in zip(*tables, strict=True))
     assert pooled == pytest.approx(metrics.class_overlaps(guess, true, 2).mean)
+    # Several classes, one an image: 2 and 0, whose maps are cut.
+    labels = np.asarray([2, 0, 2])
+    several = metrics.pooled_class_overlaps(
+        *(np.asarray(each)[rows] for each in counts), 5, labels, 4
+    )
+    own = (labels + 1)[:, None, None]
+    void = true == 255
+    expected = metrics.class_overlaps(
+        guess * own, np.where(void, 255, (true * own).astype(int)), 5
+    )
+    np.testing.assert_allclose(several.each, expected.each)
+    assert several.mean == pytest.approx(expected.mean) and several.absent == 2
     empty = (np.asarray(each)[2:3] for each in counts)
     assert np.isnan(metrics.pooled_mean_iou(*empty, 5))
 
@@ -176,3 +188,44 @@ def test_segments_take_the_highest_class_that_is_there():
     assert metrics.segments(maps, nothing).tolist() == [[[0, 0, 0, 0]]]
     with pytest.raises(ValueError, match="`background`=2"):
         metrics.segments(maps, present, background=2.0)
+
+
+def channels(variables, images, labels, *, key=None):
+    """Explain a class by the colour of its number."""
+    return np.take_along_axis(images, labels[:, None, None, None], axis=3)[..., 0]
+
+
+def test_segments_of_several_classes_are_those_of_the_highest_map():
+    images = np.random.default_rng(4).uniform(size=(3, 4, 5, 3)).astype(np.float32)
+    present = np.asarray([[1, 0, 1], [0, 1, 0], [0, 0, 0]], bool)
+    calls = []
+
+    def counted(*arguments, **named):
+        calls.append(arguments[2].tolist())
+        return channels(*arguments, **named)
+
+    found = metrics.segmenter(counted, background=0.25)({}, images, present)
+    assert len(calls) == 2  # The first image has two classes.
+    low, high = images.min((1, 2)), images.max((1, 2))
+    maps = (images - low[:, None, None]) / (high - low)[:, None, None]
+    for each, known, segment in zip(maps, present, found, strict=True):
+        rated = np.where(known, each, 0.25)
+        expected = np.where(rated.max(-1) > 0.25, rated.argmax(-1) + 1, 0)
+        np.testing.assert_array_equal(segment, expected)
+    with pytest.raises(ValueError, match=r"`present` has shape \(2, 3\); expected \[3"):
+        metrics.segmenter(channels)({}, images, present[:2])
+    with pytest.raises(ValueError, match="`background`=2"):
+        metrics.segmenter(channels, background=2.0)
+
+
+def test_the_background_is_chosen_by_the_mean_over_classes_without_void():
+    values = np.asarray([[[0.2, 0.4, 0.9, 0.7]]])
+    found = metrics.Highest(values, np.asarray([[[1, 0, 0, 1]]]))
+    # Below 0.4 the second pixel is wrong; from 0.7 on a class is lost. Where it is
+    # void, less is enough.
+    true = np.asarray([[[0, 0, 1, 2]]])
+    assert metrics.best_background(found, true, 3) == 0.4
+    true = np.asarray([[[0, 255, 1, 2]]])
+    assert metrics.best_background(found, true, 3) == 0.2
+    with pytest.raises(ValueError, match="void throughout"):
+        metrics.best_background(found, np.full_like(true, 255), 3)

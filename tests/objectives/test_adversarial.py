@@ -45,6 +45,28 @@ def test_the_loss_of_a_linear_network_is_that_of_the_worst_image(norm, settings)
     np.testing.assert_array_equal(found.metrics["adversarial_accuracy"], right)
 
 
+def test_a_free_step_moves_to_the_worst_image():
+    """The slope of a linear network has the signs of its weights."""
+    rows = batch() | {"change": jnp.zeros((ROWS, 4, 4, 3))}
+    objective = objectives.adversarial(LINEAR, 2, method="free", epsilon=EPSILON)
+
+    def total(change):
+        outcome = objective.train(VARIABLES, rows | {"change": change}, KEY)
+        return outcome.loss.sum(), outcome
+
+    step = jax.jit(jax.grad(total, has_aux=True))
+    slope, found = step(rows["change"])
+    np.testing.assert_allclose(found.loss, np.logaddexp(0, -margins(rows)), rtol=1e-5)
+    worst = objective.replay.move(rows["change"], slope)
+    found = step(worst)[1]
+    expected = np.logaddexp(0, -margins(rows) + EPSILON * DUAL["linf"])
+    np.testing.assert_allclose(found.loss, expected, rtol=1e-5)
+    # Farther is not in the ball, and a slope that is no number moves nothing.
+    np.testing.assert_allclose(objective.replay.move(worst, slope), worst, atol=1e-7)
+    np.testing.assert_array_equal(objective.replay.move(worst, slope * np.nan), worst)
+    assert objective.replay.times == 8
+
+
 @pytest.mark.parametrize("method", ["ddn", "boundary_projection"])
 def test_the_least_change_is_shrunk_to_the_ball(method):
     rows = batch()
@@ -222,6 +244,11 @@ def test_adversarial_training_makes_a_network_robust():
         ({"method": "ddn"}, "`norm`='linf' with `method`='ddn'.*norm='l2'"),
         ({"method": "ddn", "norm": "l2", "step_size": 0.1}, "own lengths; expected 0"),
         ({"method": "trades", "random_start": False}, "`random_start`=False with"),
+        ({"method": "free", "norm": "l2"}, "`norm`='l2' with `method`='free'"),
+        ({"method": "free", "steps": 2}, "expected 1, or more `replays`"),
+        ({"method": "free", "random_start": False}, "`random_start`=False with"),
+        ({"method": "free", "aim": "predicted"}, "has the loss of labels"),
+        ({"method": "free", "replays": 0}, "`replays`=0; expected 1 or more"),
         ({"weight": float("nan")}, "`weight`=nan; expected 0 or more"),
         ({"aim": "predicted", "method": "trades"}, "crafts without labels"),
         ({"evaluation_steps": -1}, "`evaluation_steps`=-1"),

@@ -46,6 +46,22 @@ def test_crafted_images_are_those_of_the_attack(norm):
     assert np.abs(expected - images).max() > 0.05
 
 
+def test_the_nearest_change_is_that_of_the_attack_with_these_settings():
+    apply, weights, images, labels = world()
+    settings = {"gamma": 0.3, "alpha": 1.0}
+    given = "boundary_projection", 3, 0.4, "evaluation", "label"
+    craft = crafting.nearest(apply, *given, **settings)
+    found = jax.jit(craft)(weights, images, labels, KEYS, KEY)
+    attack = attacks.boundary_projection(
+        attack_worlds.SMALL, steps=3, quantise=False, **settings
+    )
+    change = np.asarray(attack(weights, images, labels)) - images
+    lengths = np.linalg.norm(change.reshape(len(change), -1), axis=1)
+    assert (lengths > 0.4).any()
+    change *= np.minimum(1, 0.4 / lengths).reshape((-1, 1, 1, 1))
+    np.testing.assert_allclose(found, images + change, atol=1e-4)
+
+
 def test_a_loop_on_the_device_crafts_the_same(monkeypatch):
     rows = batch()
     objective = objectives.adversarial(LINEAR, 2, epsilon=EPSILON, step_size=0.01)

@@ -136,5 +136,5 @@ def test_wrong_settings_of_penalties_are_refused(name, settings, message):
 def test_penalties_need_pixels():
     kept = APPLY._replace(inputs="features")
     for name in ("gradient_penalty", "right_reasons", "saliency_guided"):
-        with pytest.raises(ValueError, match=f"{name}' needs gradients by pixels"):
+        with pytest.raises(ValueError, match=f"{name}' needs pixels"):
             getattr(objectives, name)(kept, CLASSES, weight=1.0)

@@ -28,7 +28,8 @@ class DatasetResults(NamedTuple):
 
     Attributes:
         thresholds: Thresholds of maps by `method/metric`, see `at_chosen`.
-        pooled: PxAP by `method/pxap`, mIoU by `method/miou`.
+        pooled: PxAP by `method/pxap`, mIoU by `method/miou`, and that of classes by
+            `method/class_miou`.
         rankings: Changes of the order of methods between the baselines of a metric.
     """
 
@@ -112,25 +113,39 @@ def _mean_iou(
     place: int,
     found: metrics.AtChosen,
 ) -> dict[str, Record]:
-    """Give mIoU of all pixels with its interval over images."""
+    """Give mIoU of all pixels with its interval over images, and that of classes."""
     counts = (rows.curves[name][:, place].astype(np.int64) for name in MEAN_IOU)
     inside, outside = counts
     kept = np.flatnonzero(inside[:, 0] > 0)
     if not len(kept):
         return {}
     chosen = found.places(len(inside))[kept]
-    inside, outside = inside[kept], outside[kept]
+    inside, outside, labels = inside[kept], outside[kept], rows.label[kept]
+    pooled = {
+        "miou": lambda each: metrics.pooled_mean_iou(
+            inside[each], outside[each], chosen[each]
+        )
+    }
+    if setup.settings.labels == "true" and len(np.unique(labels)) > 1:
+        # Only classes of these images: others have no pixel anywhere.
+        present, own = np.unique(labels, return_inverse=True)
+        pooled["class_miou"] = lambda each: (
+            metrics.pooled_class_overlaps(
+                *(inside[each], outside[each], chosen[each], own[each], len(present))
+            ).mean
+        )
     random = np.random.default_rng(setup.settings.seed)
     drawn = random.integers(0, len(kept), (RESAMPLES, len(kept)))
-    again = [
-        metrics.pooled_mean_iou(inside[each], outside[each], chosen[each])
-        for each in drawn
-    ]
     tail = 50 * (1 - setup.settings.statistics.confidence)
-    low, high = np.percentile(again, [tail, 100 - tail])
-    mean = metrics.pooled_mean_iou(inside, outside, chosen)
-    figures = {"mean": mean, "low": float(low), "high": float(high), "n": len(kept)}
-    return {f"{method}/miou": figures}
+    figures = {}
+    for name, pool in pooled.items():
+        low, high = np.percentile(list(map(pool, drawn)), [tail, 100 - tail])
+        mean = pool(np.arange(len(kept)))
+        figures[f"{method}/{name}"] = {
+            **{"mean": mean, "low": float(low), "high": float(high)},
+            "n": len(kept),
+        }
+    return figures
 
 
 def _average_precisions(inside: np.ndarray, outside: np.ndarray) -> np.ndarray:

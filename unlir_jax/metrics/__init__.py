@@ -72,8 +72,15 @@ from unlir_jax.metrics.localization.correct_boxes import (
 from unlir_jax.metrics.localization.mean_iou import (
     class_overlaps as class_overlaps,
     mean_iou as mean_iou,
+    pooled_class_overlaps as pooled_class_overlaps,
     pooled_mean_iou as pooled_mean_iou,
     segments as segments,
+)
+from unlir_jax.metrics.localization.class_segments import (
+    Highest as Highest,
+    best_background as best_background,
+    highest_classes as highest_classes,
+    segmenter as segmenter,
 )
 from unlir_jax.metrics.localization.objects import (
     Located as Located,

@@ -139,7 +139,13 @@ def diverging(apply: Apply, ascent: Ascent, mode: Mode) -> Craft:
 
 
 def nearest(
-    apply: Apply, name: str, steps: int, epsilon: float, mode: Mode, aim: Aim
+    apply: Apply,
+    name: str,
+    steps: int,
+    epsilon: float,
+    mode: Mode,
+    aim: Aim,
+    **settings: float,
 ) -> Craft:
     """Make a function that seeks the least change, and shrinks it to `epsilon` in l2.
 
@@ -150,6 +156,7 @@ def nearest(
         epsilon: Largest l2 norm; a smaller change stays as it is.
         mode: See `climbing`.
         aim: See `climbing`.
+        **settings: Further settings of the attack.
     """
 
     def logits(known: tuple[Variables, RandomKey], images: Images) -> Logits:
@@ -157,7 +164,7 @@ def nearest(
         return _wide(_frozen(apply, mode, variables, key)(images))
 
     model = split.from_functions(lambda known, images: images, logits)
-    attack = attacks.ATTACKS[name](model, steps=steps, quantise=False)
+    attack = attacks.ATTACKS[name](model, steps=steps, quantise=False, **settings)
 
     def craft(
         variables: Variables,

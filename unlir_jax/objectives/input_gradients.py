@@ -31,8 +31,8 @@ def check_images(name: str, inputs: str) -> None:
     """
     if inputs != "image":
         raise ValueError(
-            f"`objective.name`={name!r} needs gradients by pixels, but this network is "
-            "trained on cached features; expected features.cache=False."
+            f"`objective.name`={name!r} needs pixels, but this network is trained on "
+            "cached features; expected features.cache=False."
         )
 
 

@@ -83,6 +83,7 @@ def _apply(
         functools.partial(train, "traits") if by_parts else None,
         module.knows if by_parts else (),
         module.style.axis_name if by_parts else None,
+        tuple(getattr(module, "mean", None) or ()),
     )
 
 

@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
+
 from unlir_jax.features.batches import Batches
 from unlir_jax.models.part_network.cells import Traits
 from unlir_jax.types import Array, Logits, PerImage, PyTree, RandomKey, Variables
@@ -67,6 +69,19 @@ class Hook(NamedTuple):
     after_last_step: Action = _nothing
 
 
+class Replay(NamedTuple):
+    """Say how an objective changes images by the slope of its own loss.
+
+    Attributes:
+        times: Number of steps in a row that see the same batch.
+        move: `(change, slope) -> change`, row by row: what is added to images, and the
+            slope of the rows' losses by it.
+    """
+
+    times: int
+    move: Callable[[jax.Array, jax.Array], jax.Array]
+
+
 def _silent(known: Numbers, best: Numbers) -> str:
     del known, best
     return ""
@@ -84,6 +99,9 @@ class Objective(NamedTuple):
         notice: `(known, best) -> sentence` after an evaluation, "" for nothing. The
             last numbers of training and test are known by name, such as
             `test/accuracy`; the best evaluation has its `step` as well.
+        replay: Where there is one, batches of training have a `change`, an array like
+            the images, which starts at 0 and moves after every step. Its rows belong
+            to places in the batch.
     """
 
     train: Callable[[Variables, Batch, RandomKey], Outcome]
@@ -92,6 +110,7 @@ class Objective(NamedTuple):
     hooks: tuple[Hook, ...] = ()
     annotations: tuple[str, ...] = ()
     notice: Callable[[Numbers, Numbers], str] = _silent
+    replay: Replay | None = None
 
 
 class Apply(NamedTuple):
@@ -107,6 +126,7 @@ class Apply(NamedTuple):
             `models.part_network.cells`.
         knows: Which of the traits it has that others may not.
         axis_name: The axis of `pmap` that rows are dealt out to.
+        mean: Colour in [0, 1] that the network sees as zero; () if it is not known.
     """
 
     train: Callable[[Variables, Array, RandomKey], tuple[Logits, PyTree]]
@@ -115,3 +135,4 @@ class Apply(NamedTuple):
     traits: Callable[[Variables, Array, RandomKey], tuple[Traits, PyTree]] | None = None
     knows: tuple[str, ...] = ()
     axis_name: str | None = None
+    mean: tuple[float, ...] = ()

@@ -20,10 +20,12 @@ class Division(NamedTuple):
     Attributes:
         known: `[classes]`.
         unknown: Unknown ones of the data; none where sets of others stand for them.
+        hard: Hard ones among the unknown; None where nobody says which are.
     """
 
     known: np.ndarray
     unknown: np.ndarray
+    hard: np.ndarray | None = None
 
 
 def draw(count: int, share: float, seed: int, number: int) -> Division:
@@ -69,7 +71,7 @@ def named(
     unknown = _labels(path, classes)
     others = np.setdiff1d(np.arange(len(classes)), unknown)
     division = Division(_labels(known, classes) if known else others, unknown)
-    return _checked(division, classes)
+    return checked(division, classes)
 
 
 def _labels(path: str | os.PathLike[str], classes: Sequence[str]) -> np.ndarray:
@@ -92,7 +94,12 @@ def _labels(path: str | os.PathLike[str], classes: Sequence[str]) -> np.ndarray:
     return np.sort(np.asarray([places[name] for name in names], int))
 
 
-def _checked(division: Division, classes: Sequence[str]) -> Division:
+def checked(division: Division, classes: Sequence[str]) -> Division:
+    """Give a division back if its sides are apart and large enough.
+
+    Raises:
+        ValueError: A class is on both sides, fewer than two are known or none unknown.
+    """
     both = np.intersect1d(division.known, division.unknown)
     if len(both):
         raise ValueError(

@@ -1,6 +1,6 @@
 """Splits that the field compares on, by the numbers of the classes.
 
-Classes have the numbers of the original data sets; TinyImageNet counts its
+Classes have the numbers of the original data sets, from 0; TinyImageNet counts its
 sorted folders.
 """
 
@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from unlir_jax.core import choices
+from unlir_jax.open_set import semantic_shift
 from unlir_jax.open_set.classes import Division
 
 _CIFAR_KNOWN = (
@@ -56,16 +57,25 @@ class Protocol(NamedTuple):
         added: Unknown classes of each split, of another set; () where the unknown ones
             are all others of the data.
         others: Number of classes of that set.
+        hard: Hard unknown classes of each split; () where the field names none.
     """
 
     classes: int
     known: Sequence[Sequence[int]]
     added: Sequence[Sequence[int]] = ()
     others: int = 0
+    hard: Sequence[Sequence[int]] = ()
 
 
 def _numbers(lines: Sequence[str]) -> tuple[tuple[int, ...], ...]:
     return tuple(tuple(map(int, line.split())) for line in lines)
+
+
+def _shifted(classes: int, easy: str, hard: str) -> Protocol:
+    """Describe the one split of a data set of the Semantic Shift Benchmark."""
+    unknown = _numbers((easy, hard))
+    known = np.setdiff1d(np.arange(classes), np.concatenate(unknown))
+    return Protocol(classes, (tuple(known.tolist()),), hard=unknown[1:])
 
 
 PROTOCOLS: Mapping[str, Protocol] = {
@@ -102,8 +112,10 @@ PROTOCOLS: Mapping[str, Protocol] = {
     "cifar10+10": Protocol(10, _CIFAR_KNOWN, _numbers(_PLUS_10), 100),
     "cifar10+50": Protocol(10, _CIFAR_KNOWN, _numbers(_PLUS_50), 100),
     "tinyimagenet": Protocol(200, _numbers(_TINY)),
+    **{name: _shifted(*given) for name, given in semantic_shift.PROTOCOLS.items()},
 }
-"""By name; each has five splits (Neal et al., ECCV 2018, as Vaze et al. use them)."""
+"""By name; each has five splits (Neal et al., ECCV 2018, as Vaze et al. use them), and
+those of the Semantic Shift Benchmark have one (Vaze et al., ICLR 2022)."""
 
 
 def find(name: str) -> Protocol:
@@ -122,7 +134,7 @@ def divisions(name: str, classes: int, splits: int) -> list[Division]:
     Args:
         name: One of `PROTOCOLS`.
         classes: Number of classes of the data.
-        splits: The first so many splits.
+        splits: The first so many splits; a protocol with one has that.
 
     Raises:
         ValueError: There is no such protocol, the data has another number of classes,
@@ -134,6 +146,7 @@ def divisions(name: str, classes: int, splits: int) -> list[Division]:
             f"`protocol`={name!r} is of {own.classes} classes, but the data has "
             f"{classes}; expected the data set of the protocol."
         )
+    splits = 1 if len(own.known) == 1 else splits
     if splits > len(own.known):
         raise ValueError(
             f"`splits`={splits}, but `protocol`={name!r} has {len(own.known)}; "
@@ -142,7 +155,8 @@ def divisions(name: str, classes: int, splits: int) -> list[Division]:
     every = np.arange(classes)
     found = [np.sort(np.asarray(known)) for known in own.known[:splits]]
     empty = np.empty(0, int)
+    hard = [np.sort(np.asarray(each)) for each in own.hard] or [None] * splits
     return [
-        Division(known, empty if own.added else np.setdiff1d(every, known))
-        for known in found
+        Division(known, empty if own.added else np.setdiff1d(every, known), harder)
+        for known, harder in zip(found, hard, strict=True)
     ]

@@ -212,6 +212,10 @@ def _whose(
             key: descriptions.names(given.sets[key], each.places)
             for key, each in sets.items()
         },
+        [
+            every[int(label)]
+            for label in (division.hard if division.hard is not None else ())
+        ],
     )
 
 

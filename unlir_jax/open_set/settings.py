@@ -21,7 +21,8 @@ def open_set() -> ConfigDict:
             # Share of images of known classes that the rejecter keeps.
             "kept": 0.95,
             # Whether unknown classes are also scored in halves: the ones that are most
-            # like a known class (hard), and the others (easy).
+            # like a known class (hard), and the others (easy). Where a protocol or a
+            # file says which are hard, they are always scored apart.
             "similarity": False,
             # Filled in by `score_names.choose`: names of scores, and best, which is the
             # one or the average that is chosen on known classes; and their settings.
@@ -62,7 +63,8 @@ def _classes() -> dict[str, int | float | str]:
         "splits": 5,
         # Share of the classes that are known; 1 needs `near` or `far` sets.
         "known": 0.5,
-        # A file with the names of unknown classes, one a line, in place of draws.
+        # A file with the names of unknown classes, one a line, in place of draws; or
+        # JSON with known and unknown ones, see `semantic_shift.read`.
         "unknown": "",
         # A file with the names of known classes; "": all that are not unknown.
         "known_classes": "",

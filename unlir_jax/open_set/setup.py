@@ -13,12 +13,14 @@ from unlir_jax.open_set import (
     classifier,
     protocols,
     recogniser,
+    semantic_shift,
     unknown_sets,
 )
 from unlir_jax.open_set.score_names import BEST, CANDIDATES, score_settings
 from unlir_jax.open_set.scores import SCORES, SPECS
 from unlir_jax.runtime import ranges
 from unlir_jax.runtime.config import Settings
+from unlir_jax.storage import paths
 
 
 class OpenSetSetup(NamedTuple):
@@ -177,6 +179,13 @@ def _divisions(
     elif settings.known == 1 and sets and not settings.unknown:
         every = np.arange(len(train.classes))
         found = [classes.Division(every, every[:0])]
+    elif settings.unknown and semantic_shift.is_published(settings.unknown):
+        if settings.known_classes:
+            raise ValueError(
+                f"`known_classes` with `unknown`={paths.shown(settings.unknown)}, "
+                "which has known classes itself; expected ''."
+            )
+        found = [semantic_shift.read(settings.unknown, train.classes)]
     elif settings.unknown:
         named = classes.named(settings.unknown, train.classes, settings.known_classes)
         found = [named]
@@ -192,7 +201,7 @@ def _divisions(
         ]
     seen = set(np.asarray(test.labels).tolist())
     for each in found:
-        for side, labels in each._asdict().items():
+        for side, labels in (("known", each.known), ("unknown", each.unknown)):
             if len(labels) and not seen & set(labels.tolist()):
                 raise ValueError(
                     f"The test has no image of a class that is {side}; expected some "

@@ -29,6 +29,7 @@ class Whose(NamedTuple):
         images: Names of the test images.
         scores: Names of the scores.
         sets: Names of the images of further sets, by set.
+        hard: Names of hard unknown classes, where somebody says which are.
     """
 
     split: int
@@ -38,6 +39,7 @@ class Whose(NamedTuple):
     images: Sequence[str]
     scores: Sequence[str]
     sets: Mapping[str, Sequence[str]] = {}
+    hard: Sequence[str] = ()
 
     def about(self) -> Record:
         """Say what stands in its file."""
@@ -51,7 +53,7 @@ class Whose(NamedTuple):
                 name: list(map(files.readable, images))
                 for name, images in self.sets.items()
             },
-        }
+        } | ({"hard": list(map(files.readable, self.hard))} if self.hard else {})
 
 
 def write(file: Path, found: Mapping[str, object], whose: Whose) -> None:

@@ -206,7 +206,7 @@ def _scores(
 def _measured(
     side: Side, scores: np.ndarray, further: Sequence[np.ndarray]
 ) -> dict[str, float]:
-    """Measure a score, also against unknown classes by their likeness.
+    """Measure a score, also against hard and easy unknown classes.
 
     Without unknown classes in the data, all further sets together stand for them.
     """
@@ -215,9 +215,11 @@ def _measured(
         kept = scores[is_known], right[is_known]
         return measures.compare(*kept, np.concatenate(further))
     found = measures.measure(scores, is_known, right)
-    if side.setup.settings.similarity:
+    most = division.hard
+    if most is None and side.setup.settings.similarity:
         train = side.train
         most = classes.hard(train.pooled, train.labels, division)
+    if most is not None:
         hard = np.isin(side.test.labels, most)
         for name, among in ((HARD, hard), (EASY, ~hard)):
             if (among & ~is_known).any():

@@ -8,7 +8,7 @@ from unlir_jax.core.document_types import Document
 from unlir_jax.report import condition_tables, curves, html, overlay, terms, words
 from unlir_jax.report.condition_tables import cell
 
-POOLED = ("pxap", "miou")
+POOLED = ("pxap", "miou", "class_miou")
 KINDS = {
     "best": "Explained best",
     "worst": "Explained worst",

@@ -20,7 +20,7 @@ from unlir_jax.parts import hook as part_hook
 from unlir_jax.parts import start
 from unlir_jax.parts.part_run import PartRun
 from unlir_jax.runtime import mesh, ranges
-from unlir_jax.training import init_from, optim, pooling, probe, save_adapter
+from unlir_jax.training import init_from, optim, pooling, probe, replays, save_adapter
 from unlir_jax.training import state as states
 from unlir_jax.types import PyTree, Variables
 from unlir_jax.weights import readers
@@ -106,11 +106,11 @@ def prepare(settings: Settings) -> TrainingSetup:
         rules=rules,
         learning_rate=rate,
         optimizer=optimizer,
-        state=states.create(variables, rules, optimizer, average=settings.average > 0),
+        state=_state(settings, objective, image_size, variables, rules, optimizer),
         steps=steps,
         frame=frame,
         hooks=_hooks(settings, data, network, rules, frame, steps),
-        notices=notices,
+        notices=notices + replays.told(settings, objective, steps, data.train.size),
         left_open=opened,
         further=_further(settings, begun),
     )
@@ -213,8 +213,21 @@ def settle(setup: TrainingSetup, choice: probe.Candidate) -> TrainingSetup:
 
 def first_state(setup: TrainingSetup, variables: Variables) -> states.State:
     """Start from other variables than those that the setup has."""
-    average = setup.settings.average > 0
-    return states.create(variables, setup.rules, setup.optimizer, average=average)
+    how = setup.settings, setup.objective, setup.image_size
+    return _state(*how, variables, setup.rules, setup.optimizer)
+
+
+def _state(
+    settings: Settings,
+    objective: Objective,
+    image_size: int,
+    variables: Variables,
+    rules: Mapping[str, optim.Rule],
+    optimizer: optax.GradientTransformation,
+) -> states.State:
+    average = settings.average > 0
+    change = replays.shape(settings, objective, image_size)
+    return states.create(variables, rules, optimizer, average=average, change=change)
 
 
 def _pooled(

@@ -23,7 +23,8 @@ class State(NamedTuple):
         step: Number of updates made.
         params: All parameters, frozen ones included.
         statistics: What the network keeps besides, such as its norms' averages.
-        optimizer: State of the optimiser of the parameters that learn.
+        optimizer: State of the optimiser of the parameters that learn; `Replayed`, of
+            objectives that replay batches.
         average: Moving average of the network's variables, or {}.
     """
 
@@ -34,19 +35,33 @@ class State(NamedTuple):
     average: PyTree = {}
 
 
+class Replayed(NamedTuple):
+    """Hold what steps hand on where batches are replayed, see `Objective.replay`.
+
+    Attributes:
+        optimizer: State of the optimiser.
+        change: What is added to images, by the place in the global batch.
+    """
+
+    optimizer: PyTree
+    change: PyTree
+
+
 def create(
     known: Variables,
     found: Mapping[str, optim.Rule],
     optimizer: optax.GradientTransformation,
     *,
     average: bool = False,
+    change: tuple[int, ...] = (),
 ) -> State:
-    """Start from a network's variables."""
+    """Start from a network's variables; `change` is its shape where there is one."""
     params, statistics = known["params"], known.get("batch_stats", {})
     learning, _ = optim.split_by_rule(params, found)
-    started = State(
-        jnp.zeros((), jnp.int32), params, statistics, optimizer.init(learning)
-    )
+    kept = optimizer.init(learning)
+    if change:
+        kept = Replayed(kept, jnp.zeros(change))
+    started = State(jnp.zeros((), jnp.int32), params, statistics, kept)
     if not average:
         return started
     return started._replace(average=jax.tree.map(jnp.array, variables(started)))
@@ -130,26 +145,34 @@ def make_update(
     def update(state: State, batch: Batch) -> tuple[State, Report]:
         key = jax.random.fold_in(jax.random.key(seed), state.step)
         learning, frozen = optim.split_by_rule(state.params, found)
+        kept, change = _parted(state.optimizer, batch)
 
         def work(
             statistics: PyTree, batch: Batch, part: PyTree
         ) -> tuple[PyTree, PyTree, PyTree]:
             (_, (sums, statistics)), gradients = differentiate(
-                learning, frozen, statistics, batch, jax.random.fold_in(key, part)
+                (learning, change),
+                *(frozen, statistics, batch, jax.random.fold_in(key, part)),
             )
             return gradients, sums, statistics
 
         gradients, sums, statistics = _accumulate(
             work, state.statistics, batch, accumulate
         )
+        gradients, slopes = gradients
         count = jnp.maximum(mesh.total(jnp.sum(batch["weight"]), axis_name), 1e-12)
         gradients, sums = jax.tree.map(
             lambda leaf: leaf / count, mesh.total((gradients, sums), axis_name)
         )
-        changes, opt_state = optimizer.update(gradients, state.optimizer, learning)
+        changes, kept = optimizer.update(gradients, kept, learning)
         learnt: PyTree = optax.apply_updates(learning, changes)
         params = optim.join(learnt, frozen)
-        new = State(state.step + 1, params, statistics, opt_state, state.average)
+        if objective.replay:
+            moved = objective.replay.move(change["change"], slopes["change"])
+            rows = mesh.every_row(moved, axis_name)
+            places = mesh.every_row(batch["position"], axis_name)
+            kept = Replayed(kept, state.optimizer.change.at[places].set(rows))
+        new = State(state.step + 1, params, statistics, kept, state.average)
         new = new._replace(average=_average(new, average))
         means = sums | {"gradient_norm": optim.norm(gradients)}
         return new, _report(means, batch, axis_name)
@@ -157,19 +180,27 @@ def make_update(
     return update
 
 
+def _parted(kept: PyTree, batch: Batch) -> tuple[PyTree, dict[str, jax.Array]]:
+    """Part the optimiser's state from the change of the rows, where there is one."""
+    if not isinstance(kept, Replayed):
+        return kept, {}
+    return kept.optimizer, {"change": kept.change[batch["position"]]}
+
+
 def _make_total(objective: Objective) -> Callable[..., PyTree]:
     """Make what is differentiated: the sum of the loss over the rows that count."""
 
     def total(
-        learning: PyTree,
+        learned: tuple[PyTree, PyTree],
         frozen: PyTree,
         statistics: PyTree,
         batch: Batch,
         key: jax.Array,
     ) -> tuple[jax.Array, tuple[dict[str, jax.Array], PyTree]]:
+        learning, change = learned
         known = {"params": optim.join(learning, frozen)}
         known |= {"batch_stats": statistics} if statistics else {}
-        outcome = objective.train(known, batch, key)
+        outcome = objective.train(known, {**batch, **change}, key)
         rows = {"loss": outcome.loss} | outcome.metrics
         sums = {
             name: losses.weighted_total(row, batch["weight"])

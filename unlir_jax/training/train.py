@@ -27,6 +27,7 @@ from unlir_jax.training import (
     probe,
     probe_choice,
     probe_search,
+    replays,
     run_record,
 )
 from unlir_jax.training import setup as setups
@@ -212,7 +213,7 @@ def _train(
             record = record._replace(start={**record.start, **entries})
         if known is not begun:
             state = mesh.put_state(laid, setups.first_state(setup, known))
-    rows = pipeline.timed(reader.training(step))
+    rows = pipeline.timed(replays.batches(reader.training, step, setup.objective))
     ending.callback(rows.close)
     update, measure = setups.compile_steps(setup)
     sound = states.make_check(laid)

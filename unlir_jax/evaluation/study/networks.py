@@ -157,4 +157,8 @@ def _flat(settings: Document, above: str = "") -> Record:
 
 
 def _said(flat: Document, key: str) -> str:
-    return str(flat[key]) if key in flat else "nothing"
+    if key not in flat:
+        return "nothing"
+    value = flat[key]
+    # JSON has no tuples, and configs no lists.
+    return str(tuple(value) if isinstance(value, list) else value)

@@ -35,7 +35,10 @@ Segments = Integer[Array, "batch height width"]
     meaning="How well do map and object overlap, and their backgrounds?",
     contract=OPTIMAL._replace(baseline="background is what the map does not take"),
     source="Everingham et al., IJCV 2015",
-    outputs={"miou": Output("mIoU", "higher")},
+    outputs={
+        "miou": Output("mIoU", "higher"),
+        "class_miou": Output("mIoU of classes", "higher"),
+    },
     curves=("mean_iou_curve", *COUNTS),
 )
 def mean_iou(
@@ -47,7 +50,8 @@ def mean_iou(
 ) -> LocalizationMetric:
     """Average the IoU of object and background of an image, at every threshold.
 
-    `pooled_mean_iou` gives mIoU, which counts the pixels of all images together.
+    `pooled_mean_iou` gives mIoU, which counts the pixels of all images together, and
+    `pooled_class_overlaps` that of several classes.
 
     Args:
         model: The cut network.
@@ -111,6 +115,36 @@ def pooled_mean_iou(inside: Counts, outside: Counts, places: Array | int) -> flo
         for each in (np.asarray(inside), np.asarray(outside))
     ]
     return float(_overlaps(*pairs)[:, 1].mean()) if pairs[0][0] else float("nan")
+
+
+def pooled_class_overlaps(
+    inside: Counts, outside: Counts, places: Array | int, labels: Array, classes: int
+) -> "ClassOverlaps":
+    """Give mIoU of classes and background, of images with one class each.
+
+    What a map takes is its image's class, as image labels say it.
+
+    Args:
+        inside: `segmented_inside` of all images.
+        outside: `segmented_outside` of all images.
+        places: Threshold at which each image is cut, as a place along its curve.
+        labels: The class of each image, in [0, classes).
+        classes: Number of classes, without the background.
+
+    Returns:
+        What `class_overlaps` gives for background, 0, and each class `c` as `c + 1`.
+    """
+    rows = np.arange(len(inside))
+    where = np.broadcast_to(np.asarray(places), rows.shape)
+    one, other = (np.asarray(each, np.float64) for each in (inside, outside))
+    taken, more = one[rows, where], other[rows, where]
+    own = np.asarray(labels, int) + 1
+    both, either = np.zeros((2, classes + 1))
+    np.add.at(both, own, taken)
+    np.add.at(either, own, one[:, 0] + more)
+    both[0] = (other[:, 0] - more).sum()
+    either[0] = (other[:, 0] + one[:, 0] - taken).sum()
+    return _of_classes(both, either)
 
 
 def segments(
@@ -193,7 +227,10 @@ def class_overlaps(predicted: Segments, true: Segments, classes: int) -> ClassOv
     counts = np.bincount(classes * right + guess, minlength=classes**2)
     table = counts.reshape((classes, classes))
     both = np.diagonal(table)
-    either = table.sum(0) + table.sum(1) - both
+    return _of_classes(both, table.sum(0) + table.sum(1) - both)
+
+
+def _of_classes(both: np.ndarray, either: np.ndarray) -> ClassOverlaps:
     each = np.where(either > 0, both / np.maximum(either, 1), np.nan)
     there = either > 0
     mean = float(each[there].mean()) if there.any() else float("nan")
