@@ -131,7 +131,7 @@ def test_one_class_alone_is_said(tmp_path):
     ("changes", "said"),
     [
         ({"method": "yolo"}, "`method`='yolo' is no detector"),
-        ({"suppression": 2.0}, "`suppression`=2.0"),
+        ({"nms": 2.0}, "`nms`=2.0"),
         ({"steps": -1}, "`steps`=-1"),
     ],
 )

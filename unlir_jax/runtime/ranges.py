@@ -127,7 +127,7 @@ RANGES: dict[str, Range] = {
     "oicr.background": Range(0, 1),
     "oicr.first": Range(0),
     "windows.exponent": Range(0, 10),
-    "suppression": Range(0, 1),
+    "nms": Range(0, 1),
     "voting": Range(0, 1, above=True),
 }
 """Of settings that stand in any config, by their whole name."""

@@ -96,13 +96,15 @@ def run(
         given.network,
         train=given.data.train.images,
         test=None if test is None else test.images,
+        annotations=("boxes",),
     )
     how = settings.data.compare
     told = sharing.compare(place, now, how)
     if done is not None and (folder / detector.FILE).is_file():
         return Learned(done, f"Nothing to do: {_result(folder, done)}")
-    if told:
-        say(told)
+    notices = (*([told] if told else ()), *given.data.train.images.notices)
+    for sentence in notices:
+        say(sentence)
     sharing.check_writable(folder)
     sharing.claim(place, now, how)
     sharing.sweep(place, descriptions.FOLDER)
@@ -158,11 +160,11 @@ def _learn(job: Job) -> Record:
             variables,
             tested.cells,
             tested.sizes,
-            suppression=given.settings["suppression"],
+            nms=given.settings["nms"],
             voting=given.settings["voting"],
         )
         places = tested.places.tolist()
-        summary |= measures.measure(test, places, boxes)
+        summary |= measures.measure(test, places, boxes, given.settings["rule"])
         summary["images"]["test"] = len(places)
         summary["unreadable"]["test"] = test.images.size - len(places)
         drawn = gallery.draw(test, places, boxes, given.settings["gallery"])

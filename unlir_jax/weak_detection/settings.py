@@ -22,15 +22,32 @@ def weak_detection() -> ConfigDict:
             # oicr: wsddn and its refinements; wsddn; cam: boxes around class maps.
             "method": "oicr",
             "data": {
-                # A folder with boxes.csv; "": synthetic scenes.
+                # A folder with boxes of any format, see `data.objects.object_folder`;
+                # "": synthetic scenes.
                 "path": cast(ConfigDict, whole.data).get_ref("path"),
+                # Of JSON of COCO: a folder of images that is not that of the file.
+                "images": "",
+                # A data set of tensorflow-datasets with objects, such as voc/2007;
+                # `path` is then the folder where it was prepared.
+                "tfds": "",
+                # Splits by name; "" for no test.
                 "train": "train",
                 "test": "test",
+                # Share of images to test with, where nothing tells splits.
+                "holdout": 0.0,
+                # Number of the first column and row in XML: 1 as in VOC, 0 for edges.
+                "first_pixel": 1,
                 # stored or seen, see `data.objects.object_folder`.
                 "frame": "stored",
                 "white_level": "auto",
-                # Of synthetic scenes.
-                "scenes": {"train": 1000, "test": 300, "image_size": 96, "classes": 4},
+                # Synthetic scenes: how many, and the seed of classes and scenes.
+                "scenes": {
+                    "train": 1000,
+                    "test": 300,
+                    "image_size": 96,
+                    "classes": 4,
+                    "seed": 0,
+                },
                 # Which change of files is refused on resuming: times or sizes.
                 "compare": "times",
             },
@@ -47,10 +64,13 @@ def weak_detection() -> ConfigDict:
             "steps": 1000,
             "optimizer": {"learning_rate": 1e-2, "weight_decay": 1e-4},
             # Largest overlap of two boxes of a class.
-            "suppression": 0.3,
+            "nms": 0.3,
             # A box becomes the mean of those that overlap it so far, by their scores;
             # 1 leaves it as it is.
             "voting": 0.5,
+            # Rule of average precision: coco, voc07 or voc10; auto for that which is
+            # usual for such data.
+            "rule": "auto",
             # Images drawn with their boxes.
             "gallery": 12,
         }

@@ -1,5 +1,7 @@
 """Setup of a weakly supervised detector: data, network, regions and heads."""
 
+import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -7,7 +9,7 @@ import numpy as np
 
 from unlir_jax.core import choices
 from unlir_jax.core.document_types import Record
-from unlir_jax.data import objects
+from unlir_jax.data import object_datasets, objects
 from unlir_jax.data.objects import ObjectImages
 from unlir_jax.models import pretrained
 from unlir_jax.runtime import config, ranges
@@ -15,6 +17,8 @@ from unlir_jax.runtime.config import Settings
 from unlir_jax.types import PyTree, RandomKey
 from unlir_jax.weak_detection import class_maps, descriptions, heads, regions
 from unlir_jax.weak_detection.settings import METHODS
+
+SCENES = ("train", "test")
 
 
 class DetectionData(NamedTuple):
@@ -134,19 +138,50 @@ def assemble(
 
 def _data(settings: Settings) -> DetectionData:
     given = settings.data
-    if not given.path:
-        own = given.scenes
-        sides = own.image_size, own.classes
-        train, test = (
-            objects.scenes(split, own[split], image_size=sides[0], classes=sides[1])
-            for split in ("train", "test")
-        )
-        return DetectionData(train, test)
-    how = {"frame": given.frame, "white_level": given.white_level}
-    train = objects.object_folder(given.path, given.train, **how)
+    opened = _opener(settings)
+    train = opened(given.train, with_boxes=False)
     if not given.test:
         return DetectionData(train, None)
-    test = objects.object_folder(given.path, given.test, **how)
+    test = opened(given.test, with_boxes=True)
     # Boxes of a test are looked at before hours of work, those of training never.
     objects.boxes(test, range(test.images.size))
     return DetectionData(train, test)
+
+
+def _opener(settings: Settings) -> Callable[..., ObjectImages]:
+    """Tell what the data are: `(split, *, with_boxes) -> ObjectImages`."""
+    given = settings.data
+    if given.tfds:
+        place = given.path or None
+        return functools.partial(
+            object_datasets.tfds_objects,
+            given.tfds,
+            learned=given.train,
+            data_dir=place,
+        )
+    if not given.path:
+        return functools.partial(_scenes, given.scenes)
+    return functools.partial(
+        objects.object_folder,
+        given.path,
+        learned=given.train,
+        images=given.images,
+        holdout=given.holdout,
+        seed=settings.seed,
+        first_pixel=given.first_pixel,
+        frame=given.frame,
+        white_level=given.white_level,
+    )
+
+
+def _scenes(given: Settings, split: str, *, with_boxes: bool) -> ObjectImages:
+    """Draw as many scenes of a split as the settings say."""
+    del with_boxes
+    choices.pick(split, SCENES, f"`data` of {split!r} is no split of synthetic scenes")
+    return objects.scenes(
+        split,
+        given[split],
+        seed=given.seed,
+        image_size=given.image_size,
+        classes=given.classes,
+    )
