@@ -315,6 +315,12 @@ def scenes(
     return ObjectImages(images, tuple(scene.labels for scene in drawn), present)
 
 
+def count(given: ObjectImages) -> int:
+    """Count the objects that should be found."""
+    every = sum(map(len, given.labels))
+    return every - sum(int(own.sum()) for own in given.ignored or ())
+
+
 def boxes(given: ObjectImages, places: Sequence[int]) -> list[np.ndarray]:
     """Read the boxes of some images, float32 `[objects, 4]` of each.
 

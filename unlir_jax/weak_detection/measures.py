@@ -1,7 +1,7 @@
 """Measures on test images: average precisions, and correct localisation."""
 
 from collections.abc import Sequence
-from typing import cast
+from typing import cast, get_args
 
 import numpy as np
 
@@ -9,9 +9,10 @@ from unlir_jax import detection
 from unlir_jax.core.document_types import Record
 from unlir_jax.data import objects
 from unlir_jax.data.objects import ObjectImages
-
+from unlir_jax.detection import precision_curves
 
 AUTO = "auto"
+RULES = (AUTO, *get_args(precision_curves.Rule))
 
 
 def measure(
@@ -30,11 +31,11 @@ def measure(
             which is usual for the data.
 
     Returns:
-        `test/rule`, `test/map50`, `test/map` (the average over overlaps 0.5, 0.55, …, 0.95),
-        `test/corloc`, and `classes` of each. A class without objects in the test is
-        null, and counts in no average.
+        `test/rule`, `test/map50`, `test/map` (the average over overlaps 0.5, 0.55, …,
+        0.95), `test/corloc`, and `classes` of each. A class without objects in the test
+        is null, and counts in no average.
     """
-    chosen = cast(detection.Rule, test.rule if rule == AUTO else rule)
+    chosen = cast(precision_curves.Rule, test.rule if rule == AUTO else rule)
     hard = test.ignored
     there = [
         detection.Objects(

@@ -15,7 +15,7 @@ from unlir_jax.models import pretrained
 from unlir_jax.runtime import config, ranges
 from unlir_jax.runtime.config import Settings
 from unlir_jax.types import PyTree, RandomKey
-from unlir_jax.weak_detection import class_maps, descriptions, heads, regions
+from unlir_jax.weak_detection import class_maps, descriptions, heads, measures, regions
 from unlir_jax.weak_detection.settings import METHODS
 
 SCENES = ("train", "test")
@@ -101,6 +101,8 @@ def check(settings: Settings) -> None:
     choices.pick(
         settings.method, METHODS, f"`method`={settings.method!r} is no detector"
     )
+    wrong = f"`rule`={settings.rule!r} is no rule of average precision"
+    choices.pick(settings.rule, measures.RULES, wrong)
     stages = settings.oicr
     if not 0 <= stages.background <= stages.foreground <= 1:
         raise ValueError(
@@ -145,6 +147,11 @@ def _data(settings: Settings) -> DetectionData:
     test = opened(given.test, with_boxes=True)
     # Boxes of a test are looked at before hours of work, those of training never.
     objects.boxes(test, range(test.images.size))
+    if not objects.count(test):
+        raise ValueError(
+            f"The split {given.test!r} has no object that should be found; expected "
+            'some, or --config.data.test="" for no test.'
+        )
     return DetectionData(train, test)
 
 
