@@ -13,7 +13,9 @@ The network is frozen. Windows of several sizes are described by maps of one of 
 layers; `--config.method=wsddn` leaves the refinements out, and `cam` draws boxes around
 class maps, as a control.
 
-Arguments: `backbone`, a name of `unlir models`; `method`, oicr, wsddn or cam.
+Arguments: `backbone`, a name of `unlir models`; `method`, oicr, wsddn or cam; `data`, a
+data set of tensorflow-datasets, such as voc (2007, train and validation to learn from)
+or voc/2012 (train to learn from, validation to test).
 
 Follows Bilen and Vedaldi, *Weakly supervised deep detection networks*, CVPR 2016, and
 Tang et al., *Multiple instance detection network with online instance classifier
@@ -29,11 +31,20 @@ Time: four and a half minutes on two busy CPU cores.
 from unlir_jax.runtime import config
 from unlir_jax.weak_detection import settings
 
+VOC_2007 = ("voc", "voc/2007")
+
 
 def get_config(argument=""):
     """Give the settings."""
-    given = config.parse_arguments(argument, backbone="mobilenet_v2", method="oicr")
+    given = config.parse_arguments(
+        argument, backbone="mobilenet_v2", method="oicr", data=""
+    )
     found = settings.weak_detection()
+    if given.data in VOC_2007:
+        # As is usual; no other year has objects of the test.
+        found.data.update(tfds=given.data, train="train+validation")
+    elif given.data:
+        found.data.update(tfds=given.data, test="validation")
     found.model.name = given.backbone
     found.method = given.method
     return found

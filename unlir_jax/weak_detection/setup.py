@@ -9,7 +9,7 @@ import numpy as np
 
 from unlir_jax.core import choices
 from unlir_jax.core.document_types import Record
-from unlir_jax.data import object_datasets, objects
+from unlir_jax.data import object_datasets, objects, synthetic_scenes
 from unlir_jax.data.objects import ObjectImages
 from unlir_jax.models import pretrained
 from unlir_jax.runtime import config, ranges
@@ -17,8 +17,6 @@ from unlir_jax.runtime.config import Settings
 from unlir_jax.types import PyTree, RandomKey
 from unlir_jax.weak_detection import class_maps, descriptions, heads, measures, regions
 from unlir_jax.weak_detection.settings import METHODS
-
-SCENES = ("train", "test")
 
 
 class DetectionData(NamedTuple):
@@ -184,10 +182,11 @@ def _opener(settings: Settings) -> Callable[..., ObjectImages]:
 def _scenes(given: Settings, split: str, *, with_boxes: bool) -> ObjectImages:
     """Draw as many scenes of a split as the settings say."""
     del with_boxes
-    choices.pick(split, SCENES, f"`data` of {split!r} is no split of synthetic scenes")
+    wrong = f"{split!r} is no split of synthetic scenes"
+    choices.pick(split, synthetic_scenes.SPLITS, wrong)
     return objects.scenes(
         split,
-        given[split],
+        given.train if split == "train" else given.test,
         seed=given.seed,
         image_size=given.image_size,
         classes=given.classes,
