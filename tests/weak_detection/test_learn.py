@@ -117,6 +117,19 @@ def test_other_methods_learn_too(method, tmp_path):
     square().save(tmp_path / "one.png")
     told = [str(tmp_path / "one.png")]
     assert not find.run(told, tmp_path / "work", tmp_path / "out").failed
+    with np.load(tmp_path / "work" / detector.FILE) as file:
+        matrix = file["whitening/matrix"]
+    # The control reads filters as they are, but for a factor.
+    factor = matrix[0, 0] * np.eye(*matrix.shape)
+    assert np.array_equal(matrix, factor) == (method == "cam")
+
+
+def test_a_test_without_objects_is_refused(tmp_path):
+    rows = write_folder(tmp_path / "data")
+    kept = [row for row in rows if row[1] == "train"]
+    write_table(tmp_path / "data", [*kept, ("test/0.png", "test", *[""] * 5)])
+    with pytest.raises(ValueError, match="'test' has no object that should be found"):
+        learn.run(small(tmp_path / "data"), tmp_path / "work")
 
 
 def test_one_class_alone_is_said(tmp_path):
@@ -133,6 +146,7 @@ def test_one_class_alone_is_said(tmp_path):
         ({"method": "yolo"}, "`method`='yolo' is no detector"),
         ({"nms": 2.0}, "`nms`=2.0"),
         ({"steps": -1}, "`steps`=-1"),
+        ({"rule": "voc12"}, "`rule`='voc12' is no rule of average precision"),
     ],
 )
 def test_wrong_settings_are_refused(changes, said, tmp_path):

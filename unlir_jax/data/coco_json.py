@@ -176,7 +176,8 @@ def _entries(
     names = {str(row.get("id")): row.get("name") for row in document["categories"]}
     found = []
     for place, row in enumerate(document["annotations"]):
-        where = f"Annotation {row.get('id', place)!r:.40} of {str(file)!r}"
+        number = row.get("id", place)
+        where = f"Annotation {number!r:.40} of {str(file)!r}"
         image, label = row.get("image_id"), names.get(str(row.get("category_id")))
         known = isinstance(image, int | str) and image in pictures
         if not known or not isinstance(label, str) or not label:
@@ -189,7 +190,11 @@ def _entries(
         if crowd not in (0, 1):
             raise ValueError(f"{where} has iscrowd={crowd!r:.40}; expected 0 or 1.")
         box = _box(where, row.get("bbox")) if boxed else None
-        found.append(Entry(where, pictures[image], label, box, bool(crowd)))
+        found.append(
+            Entry(
+                ("Annotation", number, file), pictures[image], label, box, bool(crowd)
+            )
+        )
     return found
 
 

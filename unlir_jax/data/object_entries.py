@@ -15,7 +15,7 @@ class Entry(NamedTuple):
     """Hold what a file says of one object, or of an image without objects.
 
     Attributes:
-        where: Place in the file, to begin a message with.
+        place: What it is in the file, its number there, and the file.
         picture: The image, relative to the folder.
         label: Name of the class; "" where the image has no object.
         box: x0, y0, x1, y1 in pixels, half-open; None where there is none, or where
@@ -25,12 +25,18 @@ class Entry(NamedTuple):
         shows: Whether the image has the class by this object.
     """
 
-    where: str
+    place: tuple[str, object, Path]
     picture: str
     label: str = ""
     box: Sequence[float] | None = None
     ignored: bool = False
     shows: bool = True
+
+    @property
+    def where(self) -> str:
+        """Say where this is, to begin a message with."""
+        kind, number, file = self.place
+        return f"{kind} {number!r:.40} of {str(file)!r}"
 
 
 class Listed(NamedTuple):

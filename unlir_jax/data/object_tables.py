@@ -78,7 +78,7 @@ def _entry(row: Row, picture: str) -> Entry:
             f"{row.where} has a box of no class; expected a class, or no numbers for "
             "an image without objects."
         )
-    return Entry(row.where, picture, label, box)
+    return Entry(("Line", row.line, row.file), picture, label, box)
 
 
 def _check_empty(entries: list[Entry]) -> None:

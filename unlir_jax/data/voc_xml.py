@@ -270,7 +270,9 @@ def _entries(
             )
         hard = difficult == "1"
         box = _box(where, each, first_pixel) if boxed else None
-        entries.append(Entry(where, picture, label, box, hard, not hard))
+        entries.append(
+            Entry(("Object", place, file), picture, label, box, hard, not hard)
+        )
     return entries
 
 

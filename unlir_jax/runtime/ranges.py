@@ -113,6 +113,13 @@ RANGES: dict[str, Range] = {
     "detectors.parts": Range(1, 10**5),
     "detectors.images": Range(1, 10**7),
     # Settings of weakly supervised detection.
+    "data.holdout": Range(0, 1, below=True),
+    "data.first_pixel": Range(0, 1),
+    "data.scenes.train": Range(1, 10**6),
+    "data.scenes.test": Range(1, 10**6),
+    "data.scenes.image_size": Range(32, MOST_SIDE),
+    "data.scenes.classes": Range(2, 4),
+    "data.scenes.seed": SEED,
     "image_size": Range(1, MOST_SIDE, zero="that of the network"),
     "features.dimensions": Range(1, 10**5),
     "features.images": Range(1, 10**7),

@@ -1,4 +1,4 @@
-"""Maps of a frozen network, whitened, and kept in the workdir."""
+"""Maps of a frozen network, whitened or scaled, and kept in the workdir."""
 
 import io
 from collections.abc import Callable, Iterator, Sequence
@@ -58,7 +58,9 @@ class Described(NamedTuple):
     sizes: np.ndarray
 
 
-def eye(network: pretrained.Pretrained, layer: str, image_size: int) -> Eye:
+def eye(
+    network: pretrained.Pretrained, layer: str, image_size: int, *, last: bool = False
+) -> Eye:
     """Look at images through one layer of a network.
 
     Args:
@@ -66,12 +68,13 @@ def eye(network: pretrained.Pretrained, layer: str, image_size: int) -> Eye:
         layer: Path of a module; "": where the last stage but one ends, or the layer
             of the network without stages.
         image_size: Side of the images; 0: that of the network.
+        last: Whether "" stands for the maps that the network itself classifies by.
 
     Raises:
         ValueError: There is no such layer, or it gives no maps.
     """
     known = zoo.find(network.name)[1]
-    at = layer or _usual(network)
+    at = layer or (network.layer if last else _usual(network))
     at = pretrained.find_layer(network.name, known, at)
     side = image_size or network.image_size
 
@@ -125,9 +128,22 @@ def looked_at(network: Eye, images: Sequence[np.ndarray]) -> Iterator[np.ndarray
 
 
 def fit(
-    network: Eye, images: source.Source, *, dimensions: int, count: int, seed: int
+    network: Eye,
+    images: source.Source,
+    *,
+    dimensions: int | None,
+    count: int,
+    seed: int,
 ) -> clustering.Whitening:
     """Fit a whitening of cells to some images.
+
+    Args:
+        network: What sees them.
+        images: Training images.
+        dimensions: Whitened directions; None for the filters as they are, divided by
+            one number.
+        count: Number of images.
+        seed: Seed of their choice.
 
     Raises:
         ValueError: None of them can be read, or their cells are all equal.
@@ -144,8 +160,27 @@ def fit(
             f"No image of train can be read: {source.reason(images, int(order[0]))}; "
             "expected some."
         )
-    cells = [maps.reshape(-1, maps.shape[-1]) for maps in looked_at(network, squares)]
-    return clustering.whitening(np.concatenate(cells), dimensions, epsilon=EPSILON)
+    each = [maps.reshape(-1, maps.shape[-1]) for maps in looked_at(network, squares)]
+    cells = np.concatenate(each)
+    if dimensions is None:
+        return _scaling(cells)
+    return clustering.whitening(cells, dimensions, epsilon=EPSILON)
+
+
+def _scaling(cells: np.ndarray) -> clustering.Whitening:
+    """Give filters a mean square of 1 by one factor, and change nothing else.
+
+    Raises:
+        ValueError: All cells are equal.
+    """
+    square = float(np.mean(np.square(cells), dtype=np.float64))
+    variance = np.var(cells, axis=0, dtype=np.float64)
+    if not variance.any():
+        raise ValueError("All cells of training images are equal; expected others.")
+    filters = cells.shape[-1]
+    matrix = np.eye(filters, dtype=np.float32) / np.float32(np.sqrt(square))
+    none = np.zeros(filters, np.float32)
+    return clustering.Whitening(none, matrix, variance.astype(np.float32), 1.0)
 
 
 def _square(

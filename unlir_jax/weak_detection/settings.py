@@ -21,42 +21,13 @@ def weak_detection() -> ConfigDict:
             "seed": 0,
             # oicr: wsddn and its refinements; wsddn; cam: boxes around class maps.
             "method": "oicr",
-            "data": {
-                # A folder with boxes of any format, see `data.objects.object_folder`;
-                # "": synthetic scenes.
-                "path": cast(ConfigDict, whole.data).get_ref("path"),
-                # Of JSON of COCO: a folder of images that is not that of the file.
-                "images": "",
-                # A data set of tensorflow-datasets with objects, such as voc/2007;
-                # `path` is then the folder where it was prepared.
-                "tfds": "",
-                # Splits by name; "" for no test.
-                "train": "train",
-                "test": "test",
-                # Share of images to test with, where nothing tells splits.
-                "holdout": 0.0,
-                # Number of the first column and row in XML: 1 as in VOC, 0 for edges.
-                "first_pixel": 1,
-                # stored or seen, see `data.objects.object_folder`.
-                "frame": "stored",
-                "white_level": "auto",
-                # Synthetic scenes: how many, and the seed of classes and scenes.
-                "scenes": {
-                    "train": 1000,
-                    "test": 300,
-                    "image_size": 96,
-                    "classes": 4,
-                    "seed": 0,
-                },
-                # Which change of files is refused on resuming: times or sizes.
-                "compare": "times",
-            },
+            "data": _data(cast(ConfigDict, whole.data)),
             "model": {
                 "name": "mobilenet_v2",
                 "weights": cast(ConfigDict, whole.model).get_ref("weights"),
                 "weights_key": "",
                 # Path of the module whose maps describe regions; "": of the last stage
-                # but one.
+                # but one, and for class maps those that the network classifies by.
                 "layer": "",
             },
             **_detector(),
@@ -77,12 +48,47 @@ def weak_detection() -> ConfigDict:
     )
 
 
+def _data(whole: ConfigDict) -> Record:
+    """Give the settings of images and their objects."""
+    return {
+        # A folder with boxes of any format, see `data.objects.object_folder`;
+        # "": synthetic scenes.
+        "path": whole.get_ref("path"),
+        # Of JSON of COCO: a folder of images that is not that of the file.
+        "images": "",
+        # A data set of tensorflow-datasets with objects, such as voc/2007;
+        # `path` is then the folder where it was prepared.
+        "tfds": "",
+        # Splits by name; "" for no test.
+        "train": "train",
+        "test": "test",
+        # Share of images to test with, where nothing tells splits.
+        "holdout": 0.0,
+        # Number of the first column and row in XML: 1 as in VOC, 0 for edges.
+        "first_pixel": 1,
+        # stored or seen, see `data.objects.object_folder`.
+        "frame": "stored",
+        "white_level": "auto",
+        # Synthetic scenes: how many, and the seed of classes and scenes.
+        "scenes": {
+            "train": 1000,
+            "test": 300,
+            "image_size": 96,
+            "classes": 4,
+            "seed": 0,
+        },
+        # Which change of files is refused on resuming: times or sizes.
+        "compare": "times",
+    }
+
+
 def _detector() -> Record:
     """Give the settings of regions and of what is learned on them."""
     return {
         # Images are stretched to a square of this side; 0: that of the network.
         "image_size": 0,
-        # Whitened directions of the maps, fitted to so many training images.
+        # Whitened directions of the maps, fitted to so many training images; class
+        # maps are not whitened.
         "features": {"dimensions": 128, "images": 200},
         # Regions, see `detection.dense_windows`. Each is described by how it
         # differs from a context that is so many times its size, times its area to

@@ -48,8 +48,14 @@ class DetectionSetup(NamedTuple):
     regions: regions.Regions
 
     @property
-    def dimensions(self) -> int:
-        """Count the whitened directions that the settings ask for."""
+    def dimensions(self) -> int | None:
+        """Count the whitened directions; None for class maps, of the network as it is.
+
+        A control that reads what was made for the detector would be weaker than what
+        others compare with.
+        """
+        if self.settings["method"] == "cam":
+            return None
         return self.settings["features"]["dimensions"]
 
     def heads(self, dimensions: int) -> heads.Heads | None:
@@ -128,7 +134,9 @@ def assemble(
     return DetectionSetup(
         plain,
         network,
-        descriptions.eye(network, model.layer, settings.image_size),
+        descriptions.eye(
+            network, model.layer, settings.image_size, last=settings.method == "cam"
+        ),
         data,
         tuple(classes),
         everywhere,
