@@ -43,8 +43,8 @@ class Known(NamedTuple):
         test: The split on which the literature tests.
         boxes: Keys to normalised boxes, ymin, xmin, ymax, xmax; () if it has none.
         most: The largest number of boxes of an image.
-        first_pixel: Number of the first column and row in the boxes, 1 where they are
-            those of Pascal VOC.
+        first_pixel: Number of the first column and row in the boxes, 1 as in Pascal
+            VOC.
         mask: Key of the mask, "" if it has none.
         values: What turns the stored values of a mask into 0, parts and void.
         codes: What the data set calls ImageNet's classes, where it has those.

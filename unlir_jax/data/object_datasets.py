@@ -28,7 +28,7 @@ def tfds_objects(
 ) -> ObjectImages:
     """Read a data set with `objects` that have a `bbox` and a `label`.
 
-    Boxes of `voc` are those of its XML: tensorflow-datasets gives them a pixel late at
+    Boxes of `voc` are as its XML says: tensorflow-datasets gives them a pixel late at
     the left and at the top. Objects that are difficult or a crowd need not be found.
 
     Args:

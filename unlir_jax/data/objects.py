@@ -69,7 +69,7 @@ def object_folder(
 
     Args:
         path: The folder.
-        split: Which images; "all" for those of all splits.
+        split: Which images; "all" for every split.
         learned: The split whose objects name the classes.
         with_boxes: Whether boxes are read. Without, objects need no boxes.
         images: For JSON of COCO, the folder of the images, if not that of the file.
