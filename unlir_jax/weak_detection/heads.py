@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Bool, Float
 
 from unlir_jax.core.document_types import Document
@@ -79,13 +80,12 @@ def make(
         return {name: jnp.mean(values) for name, values in each.items()}
 
     def scores(variables: PyTree, maps: Array) -> jax.Array:
-        described = regions.describe(maps)
-        first = _first_scores(given, variables, described)
+        logits = _logits(given, variables, maps)
+        first = _first_scores(given, logits)
         if not given.refined:
             return first
-        later = oicr.mean_scores(oicr.stage_logits(variables["oicr"], described))
         # WSDDN is sharper in place, and OICR surer of what is no object.
-        return jnp.sqrt(first * later)
+        return jnp.sqrt(first * oicr.mean_scores(logits.stages))
 
     return Heads(initial, losses, scores)
 
@@ -104,13 +104,37 @@ class _Given(NamedTuple):
         return self.settings["method"] == "oicr"
 
 
+class _Logits(NamedTuple):
+    """Hold what the layers give all regions of an image, `[regions, outputs]` each."""
+
+    classification: jax.Array
+    detection: jax.Array
+    stages: list[jax.Array]
+
+
+def _logits(given: _Given, variables: PyTree, maps: Array) -> _Logits:
+    """Apply all layers to the regions of an image.
+
+    A description is linear in the maps, as the layers are. So the layers go first, on
+    cells, of which there are fewer than regions.
+    """
+    first = variables["wsddn"]
+    layers = [first["classification"], first["detection"]]
+    layers += variables["oicr"] if given.refined else []
+    kernels = jnp.concatenate([layer["kernel"] for layer in layers], axis=1)
+    ends = np.cumsum([layer["bias"].size for layer in layers])[:-1]
+    found = jnp.split(given.regions.describe(maps @ kernels), ends, axis=1)
+    biased = [x + layer["bias"][None] for x, layer in zip(found, layers, strict=True)]
+    return _Logits(biased[0], biased[1], biased[2:])
+
+
 def _first_scores(
-    given: _Given, variables: PyTree, described: Array, exist: Array | None = None
+    given: _Given, logits: _Logits, exist: Array | None = None
 ) -> jax.Array:
     """Score regions by WSDDN, without its output for the background."""
     temperature = given.settings["wsddn"]["temperature"]
-    found = wsddn.region_scores(
-        variables["wsddn"], described, exist, temperature=temperature
+    found = wsddn.product(
+        logits.classification, logits.detection, exist, temperature=temperature
     )
     return found[:, : given.classes]
 
@@ -120,21 +144,22 @@ def _losses(
 ) -> dict[str, Array]:
     """Compute the losses of one image."""
     regions, factor = given.regions, given.settings["wsddn"]["regulariser"]
-    described = regions.describe(maps)
-    scores = _first_scores(given, variables, described)
+    logits = _logits(given, variables, maps)
+    scores = _first_scores(given, logits)
     overlaps = jnp.asarray(regions.overlaps)
     found = {"wsddn": wsddn.image_loss(scores, present)}
     if given.everywhere:
         corners = jnp.asarray(regions.corners)
-        there = _first_scores(given, variables, described, corners)
+        there = _first_scores(given, logits, corners)
         found["corners"] = wsddn.image_loss(there, jnp.zeros_like(present))
     if factor:
+        described = regions.describe(maps)
         pulled = wsddn.spatial_regulariser(described, scores, present, overlaps)
         found["regulariser"] = factor * pulled
     if given.refined:
         own = given.settings["oicr"]
         stages = oicr.losses(
-            oicr.stage_logits(variables["oicr"], described),
+            logits.stages,
             scores,
             present,
             overlaps,

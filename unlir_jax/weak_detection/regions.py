@@ -81,14 +81,23 @@ def _describer(windows: np.ndarray, context: float, exponent: float) -> Describe
     divisor = np.where(ring > 0, ring, 1)
     weight = FACTOR * (area / SIDE**2) ** exponent
 
-    def mean(maps: Array, boxes: np.ndarray) -> jax.Array:
-        found = detection.region_features(maps, boxes, (SIDE, SIDE))
-        return found.reshape(len(boxes), -1)
+    def shares(rows: int, columns: int) -> np.ndarray:
+        """Say how much each cell counts in each description."""
+        cells = np.eye(rows * columns, dtype=np.float32).reshape(rows, columns, -1)
+
+        def mean(boxes: np.ndarray) -> np.ndarray:
+            found = detection.region_features(cells, boxes, (SIDE, SIDE))
+            return np.asarray(found).reshape(len(boxes), -1)
+
+        with jax.ensure_compile_time_eval():
+            inside = mean(windows)
+            # Without surroundings it is compared with the mean of all cells, 0.
+            around = (mean(grown) * whole - inside * area) / divisor
+        return weight * (inside - np.where(ring > 0, around, 0))
 
     def describe(maps: Array) -> jax.Array:
-        inside = mean(maps, windows)
-        # Without surroundings it is compared with the mean of all cells, which is 0.
-        around = (mean(maps, grown) * whole - inside * area) / divisor
-        return weight * (inside - jnp.where(jnp.asarray(ring) > 0, around, 0))
+        rows, columns, dimensions = maps.shape
+        table = jnp.asarray(shares(rows, columns), maps.dtype)
+        return table @ maps.reshape(rows * columns, dimensions)
 
     return describe
