@@ -137,7 +137,11 @@ def test_one_class_alone_is_said(tmp_path):
     write_table(tmp_path / "data", [(*row[:2], "bird", *row[3:]) for row in rows])
     said = []
     found = learn.run(small(tmp_path / "data"), tmp_path / "work", say=said.append)
-    assert found.summary["everywhere"] and "corners of images" in said[0]
+    assert found.summary["everywhere"] == [True]
+    assert said[0].startswith("Class 'bird' is in all training images")
+    square().save(tmp_path / "one.png")
+    told = [str(tmp_path / "one.png")]
+    assert not find.run(told, tmp_path / "work", tmp_path / "out").failed
 
 
 @pytest.mark.parametrize(

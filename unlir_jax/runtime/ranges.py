@@ -134,6 +134,7 @@ RANGES: dict[str, Range] = {
     "oicr.background": Range(0, 1),
     "oicr.first": Range(0),
     "windows.exponent": Range(0, 10),
+    "windows.attention": Range(0, 10),
     "nms": Range(0, 1),
     "voting": Range(0, 1, above=True),
 }

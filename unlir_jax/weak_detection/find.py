@@ -147,7 +147,7 @@ def load(
         if weights is not None:
             settings.model.weights = weights
     setups.check(settings)
-    classes, everywhere = tuple(summary["classes"]), bool(summary["everywhere"])
+    classes, everywhere = (tuple(summary[name]) for name in ("classes", "everywhere"))
     given = setups.assemble(settings, None, classes, everywhere)
     if summary["sha256"] != given.network.sha256:
         raise ValueError(

@@ -108,10 +108,11 @@ def run(
     sharing.check_writable(folder)
     sharing.claim(place, now, how)
     sharing.sweep(place, descriptions.FOLDER)
-    if given.everywhere:
+    every = [c for c, own in zip(given.classes, given.everywhere, strict=True) if own]
+    if every:
         say(
-            "Some class is in all training images, so that labels do not tell it from "
-            "the background: corners of images stand for images without it."
+            f"Class {every[0]!r} is in all training images, so that labels do not tell "
+            "it from the background: what the network attends to stands for it."
         )
     try:
         with preemption.watch() as asked:
@@ -144,7 +145,7 @@ def _learn(job: Job) -> Record:
         "steps": given.settings["steps"],
         "images": {"train": len(seen.places)},
         "unreadable": {"train": train.images.size - len(seen.places)},
-        "everywhere": given.everywhere,
+        "everywhere": list(given.everywhere),
         "dimensions": seen.cells.shape[-1],
         "network": given.network.name,
         "sha256": given.network.sha256,

@@ -26,14 +26,14 @@ class Regions(NamedTuple):
     Attributes:
         windows: `[regions, 4]` in a frame of `SIDE` by `SIDE`.
         overlaps: Overlap of all pairs, `[regions, regions]`.
-        corners: Which ones are small and lie in a corner, bool `[regions]`.
-        describe: `maps -> [regions, filters]`, of one image.
+        describe: `maps -> [regions, filters]`, of one image; linear in the maps.
+        stand_out: The same with the exponent of attention.
     """
 
     windows: np.ndarray
     overlaps: np.ndarray
-    corners: np.ndarray
     describe: Describe
+    stand_out: Describe
 
 
 def make(settings: Document) -> Regions:
@@ -52,15 +52,11 @@ def make(settings: Document) -> Regions:
         step=settings["step"],
     )
     overlaps = np.asarray(detection.overlaps(windows, windows))
-    describe = _describer(windows, context, settings["exponent"])
-    return Regions(windows, overlaps, _corners(windows), describe)
-
-
-def _corners(windows: np.ndarray) -> np.ndarray:
-    """Find the windows in a corner whose sides are below half of the square."""
-    at_start, at_end = windows[:, :2] <= 0, windows[:, 2:] >= SIDE
-    small = (windows[:, 2:] - windows[:, :2] < SIDE / 2).all(1)
-    return (at_start | at_end).all(1) & small
+    describe, stand_out = (
+        _describer(windows, context, exponent)
+        for exponent in (settings["exponent"], settings["attention"])
+    )
+    return Regions(windows, overlaps, describe, stand_out)
 
 
 def _describer(windows: np.ndarray, context: float, exponent: float) -> Describe:

@@ -99,6 +99,8 @@ def _detector() -> Record:
             "step": 0.25,
             "context": 1.5,
             "exponent": 0.6,
+            # The exponent for attention, see `heads.make`.
+            "attention": 0.3,
         },
         "wsddn": {
             # Divisor of the logits over regions.

@@ -4,9 +4,6 @@ import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
-import jax
-import numpy as np
-
 from unlir_jax.core import choices
 from unlir_jax.core.document_types import Record
 from unlir_jax.data import object_datasets, objects, synthetic_scenes
@@ -35,7 +32,7 @@ class DetectionSetup(NamedTuple):
         eye: What it sees of images.
         data: Images; None where a trained detector is used.
         classes: Names of the classes.
-        everywhere: Whether some class is in all training images.
+        everywhere: Whether each class is in all training images.
         regions: Regions of all images.
     """
 
@@ -44,7 +41,7 @@ class DetectionSetup(NamedTuple):
     eye: descriptions.Eye
     data: DetectionData | None
     classes: tuple[str, ...]
-    everywhere: bool
+    everywhere: tuple[bool, ...]
     regions: regions.Regions
 
     @property
@@ -62,14 +59,10 @@ class DetectionSetup(NamedTuple):
         """Build the heads, None for class maps, which have none."""
         if self.settings["method"] == "cam":
             return None
-        shape = jax.ShapeDtypeStruct((1, 1, dimensions), np.float32)
-        filters = jax.eval_shape(self.regions.describe, shape).shape[1]
+        # Attention is no filter that is learned on.
+        filters = dimensions - self.eye.attends
         return heads.make(
-            self.settings,
-            self.regions,
-            filters,
-            len(self.classes),
-            everywhere=self.everywhere,
+            self.settings, self.regions, filters, everywhere=self.everywhere
         )
 
     def initial(self, key: RandomKey, dimensions: int) -> PyTree:
@@ -91,7 +84,7 @@ def prepare(settings: Settings) -> DetectionSetup:
     present = data.train.present
     if not present.any():
         raise ValueError("No training image has an object; expected some.")
-    every = bool(present.all(0).any())
+    every = tuple(present.all(0).tolist())
     return assemble(settings, data, data.train.images.classes, every)
 
 
@@ -119,7 +112,7 @@ def assemble(
     settings: Settings,
     data: DetectionData | None,
     classes: tuple[str, ...],
-    everywhere: bool,
+    everywhere: tuple[bool, ...],
 ) -> DetectionSetup:
     """Load the network, and lay the regions."""
     model = settings.model
@@ -135,7 +128,11 @@ def assemble(
         plain,
         network,
         descriptions.eye(
-            network, model.layer, settings.image_size, last=settings.method == "cam"
+            network,
+            model.layer,
+            settings.image_size,
+            last=settings.method == "cam",
+            attends=settings.method != "cam" and any(everywhere),
         ),
         data,
         tuple(classes),
