@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from unlir_jax.detection import oicr, wsddn
-from unlir_jax.weak_detection import descriptions, heads, regions, settings
+from unlir_jax.weak_detection import (
+    class_maps,
+    descriptions,
+    heads,
+    regions,
+    settings,
+    setup,
+)
 
 WINDOWS = {"scales": (0.5, 1.0), "ratios": (1.0,), "step": 1.0, "context": 2.0}
 WINDOWS |= {"exponent": 0.5, "attention": 0.5}
@@ -71,7 +78,7 @@ def test_attention_says_where_a_class_is_that_is_everywhere():
     maps[:2, :2, 1] = 1
     scores = np.asarray(given.scores(variables, maps))
     outstanding = np.asarray(found.describe(maps[..., 1:]))[:, 0]
-    wanted = np.exp(5 * outstanding) / np.exp(5 * outstanding).sum()
+    wanted = np.exp(10 * outstanding) / np.exp(10 * outstanding).sum()
     np.testing.assert_allclose(scores[:, 1], wanted, rtol=1e-5)
     assert scores[:, 1].argmax() == 0
     # Without evidence the other classes have a quarter, spread evenly.
@@ -91,3 +98,25 @@ def test_attention_is_the_sum_of_positive_activations():
 def test_a_context_below_one_is_refused():
     with pytest.raises(ValueError, match="`windows.context`=0.5; expected 1 or more"):
         regions.make(WINDOWS | {"context": 0.5})
+
+
+def test_boxes_around_class_maps_are_scored_by_their_peaks():
+    cells = np.zeros((1, 4, 4, 1), np.float32)
+    cells[0, 0, 0], cells[0, 3, 3], cells[0, 0, 3] = 4, 3, -8
+    layer = {"kernel": np.ones((1, 1), np.float32), "bias": np.full(1, 1 / 16)}
+    (found,) = class_maps.detect({"classifier": layer}, cells, np.asarray([[40, 40]]))
+    # The mean of all cells and the bias cancel, so that the probability is a half. What
+    # is negative has no box, and the second peak has three quarters of the first.
+    np.testing.assert_allclose(found.scores, [0.5, 0.375])
+    (x0, y0, _, _), (_, _, x1, y1) = found.boxes
+    assert (x0, y0, x1, y1) == (0, 0, 40, 40)
+
+
+def test_scales_are_chosen_without_boxes():
+    given = settings.weak_detection()
+    assert setup.scales(given, (False, False)) == setup.SMALL
+    given.data.path = "street"
+    assert setup.scales(given, (False, False)) == setup.ANY
+    assert setup.scales(given, (False, True)) == setup.LARGE
+    given.windows.scales = (0.3,)
+    assert setup.scales(given, (True,)) == (0.3,)

@@ -15,7 +15,7 @@ from unlir_jax.weak_detection.regions import Regions
 
 Maps = Float[Array, "batch rows columns dimensions"]
 Present = Bool[Array, "batch classes"]
-SHARPNESS = 5.0
+SHARPNESS = 10.0
 """Factor in the softmax over regions of how they stand out."""
 
 

@@ -94,13 +94,14 @@ def _detector() -> Record:
         # differs from a context that is so many times its size, times its area to
         # the power of `exponent`.
         "windows": {
-            "scales": (0.27, 0.34, 0.42, 0.52, 0.63),
+            # Square roots of the share of an image; () for `setup.scales`.
+            "scales": (),
             "ratios": (0.75, 1.2, 1.9),
             "step": 0.25,
             "context": 1.5,
             "exponent": 0.6,
             # The exponent for attention, see `heads.make`.
-            "attention": 0.3,
+            "attention": 0.1,
         },
         "wsddn": {
             # Divisor of the logits over regions.

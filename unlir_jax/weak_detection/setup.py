@@ -1,7 +1,7 @@
 """Setup of a weakly supervised detector: data, network, regions and heads."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from unlir_jax.core import choices
@@ -14,6 +14,11 @@ from unlir_jax.runtime.config import Settings
 from unlir_jax.types import PyTree, RandomKey
 from unlir_jax.weak_detection import class_maps, descriptions, heads, measures, regions
 from unlir_jax.weak_detection.settings import METHODS
+
+SMALL = (0.27, 0.34, 0.42, 0.52, 0.63)
+LARGE = (0.4, 0.5, 0.6, 0.72, 0.86)
+ANY = (*SMALL, 0.76, 0.9)
+"""Square roots of the share of an image."""
 
 
 class DetectionData(NamedTuple):
@@ -137,8 +142,25 @@ def assemble(
         data,
         tuple(classes),
         everywhere,
-        regions.make(plain["windows"]),
+        regions.make(plain["windows"] | {"scales": scales(settings, everywhere)}),
     )
+
+
+def scales(settings: Settings, everywhere: Sequence[bool]) -> tuple[float, ...]:
+    """Choose the scales of windows, without looking at any box.
+
+    Photos that all have one class mostly show it large. Animals of synthetic scenes are
+    small. Other images get windows of all sizes.
+
+    Args:
+        settings: A choice of theirs goes first.
+        everywhere: Whether each class is in all training images.
+    """
+    if settings.windows.scales:
+        return tuple(settings.windows.scales)
+    if any(everywhere):
+        return LARGE
+    return ANY if settings.data.path or settings.data.tfds else SMALL
 
 
 def _data(settings: Settings) -> DetectionData:
