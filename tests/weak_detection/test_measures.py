@@ -5,7 +5,7 @@ import pytest
 
 from unlir_jax import detection
 from unlir_jax.data import objects, source
-from unlir_jax.weak_detection import measures
+from unlir_jax.weak_detection import intervals, measures
 
 BOXES = np.asarray([[0, 0, 4, 4], [8, 8, 16, 16]], np.float32)
 
@@ -38,3 +38,27 @@ def test_a_rule_that_is_asked_for_goes_first():
     told = measures.measure(images((False, False)), [0], [found], "voc07")
     # Half of the objects with precision 1: recalls 0, 0.1, ..., 0.5 of eleven.
     assert told["test/map50"] == pytest.approx(6 / 11) and told["test/rule"] == "voc07"
+
+
+def test_intervals_are_of_what_public_functions_give_for_draws():
+    random = np.random.default_rng(0)
+    given = []
+    for _ in range(12):
+        boxes = (random.random((3, 4)) * 4 + [0, 0, 6, 6]).astype(np.float32)
+        labels = random.integers(2, size=3)
+        found = detection.Detections(boxes + 1, random.random(3), labels)
+        given.append((found, detection.Objects(boxes, labels)))
+    each = intervals.by_class(*zip(*given, strict=True), 2, "coco")
+    for _ in range(3):
+        drawn = random.integers(12, size=12)
+        some = list(zip(*(given[place] for place in drawn), strict=True))
+        counts = np.bincount(drawn, minlength=12)
+        told = [intervals.measure(own, counts, "coco") for own in each]
+        precision = detection.average_precision(*some, classes=2)[0]
+        right = detection.corloc(*some, classes=2)
+        np.testing.assert_allclose(told, np.stack([precision, right], 1), rtol=1e-9)
+    # One image is drawn again and again.
+    found, there = given[0]
+    ends = intervals.bootstrap([found], [there], classes=2, rule="voc10", resamples=3)
+    whole = detection.average_precision([found], [there], classes=2, rule="voc10")
+    np.testing.assert_allclose(ends["map50"], [np.nanmean(whole)] * 2)

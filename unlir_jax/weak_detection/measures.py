@@ -10,6 +10,7 @@ from unlir_jax.core.document_types import Record
 from unlir_jax.data import objects
 from unlir_jax.data.objects import ObjectImages
 from unlir_jax.detection import precision_curves
+from unlir_jax.weak_detection import intervals
 
 AUTO = "auto"
 RULES = (AUTO, *get_args(precision_curves.Rule))
@@ -32,7 +33,8 @@ def measure(
 
     Returns:
         `test/rule`, `test/map50`, `test/map` (the average over overlaps 0.5, 0.55, …,
-        0.95), `test/corloc`, and `classes` of each. A class without objects in the test
+        0.95), `test/corloc`, `intervals` (see `intervals.bootstrap`) and `classes` of
+        each. A class without objects in the test
         is null, and counts in no average.
     """
     chosen = cast(precision_curves.Rule, test.rule if rule == AUTO else rule)
@@ -63,6 +65,7 @@ def measure(
         "test/map50": float(np.nanmean(each[0])),
         "test/map": float(np.nanmean(measured["ap"])),
         "test/corloc": float(np.nanmean(right)),
+        "test/intervals": intervals.bootstrap(found, there, rule=chosen, **given),
         "test/classes": by_class,
     }
 
