@@ -132,6 +132,7 @@ def test_a_test_without_objects_is_refused(tmp_path):
         learn.run(small(tmp_path / "data"), tmp_path / "work")
 
 
+@pytest.mark.exhaustive
 def test_one_class_alone_is_said(tmp_path):
     rows = write_folder(tmp_path / "data")
     write_table(tmp_path / "data", [(*row[:2], "bird", *row[3:]) for row in rows])
