@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from unlir_jax.data import classes as class_names
-from unlir_jax.data import datasets, preprocessing, source
+from unlir_jax.data import datasets, object_datasets, objects, preprocessing, source
 from unlir_jax.evaluation import evaluate
 from unlir_jax.few_shot import adapt
 from unlir_jax.runtime import config
@@ -39,7 +39,7 @@ def library():
     return tensorflow_datasets
 
 
-def builder(folder, *, name="spots", features=None, values=None, parts=None):
+def builder(folder, *, name="spots", features=None, values=None, parts=None, year=""):
     """Make a builder as a user would, of Pillow images; these need no TensorFlow."""
     tensorflow_datasets = library()
     features = features or {
@@ -52,11 +52,17 @@ def builder(folder, *, name="spots", features=None, values=None, parts=None):
     version = "1.0.0"
     if name in datasets.KNOWN:
         version = str(tensorflow_datasets.builder_cls(name).VERSION)
+    if year:
+        told = tensorflow_datasets.builder(f"{name}/{year}", data_dir=folder)
+        version = str(told.version)
 
     class Mine(tensorflow_datasets.core.GeneratorBasedBuilder, skip_registration=True):
         """Write some pictures."""
 
         VERSION = tensorflow_datasets.core.Version(version)
+        BUILDER_CONFIGS = [
+            tensorflow_datasets.core.BuilderConfig(name=own) for own in (year,) if own
+        ]
 
         def _info(self):
             wanted = tensorflow_datasets.features.FeaturesDict(features)
@@ -286,7 +292,7 @@ def test_many_threads_and_a_pickle(tmp_path):
     source = datasets.tfds("spots", "train", data_dir=tmp_path)
     expected = pictures_of(source)
     travelled = cloudpickle.loads(cloudpickle.dumps(source))
-    datasets._opened.cache_clear()
+    datasets.opened.cache_clear()
     with futures.ThreadPoolExecutor(8) as threads:
         found = list(threads.map(lambda i: travelled.read(i % 8)["image"], range(400)))
     for i, picture in enumerate(found):
@@ -316,7 +322,7 @@ def test_another_process_reads_without_tensorflow_and_jax(tmp_path):
 def test_a_corrupt_picture(tmp_path, monkeypatch):
     builder(tmp_path).download_and_prepare()
     source = datasets.tfds("spots", "train", data_dir=tmp_path)
-    real = datasets._opened(str(tmp_path / "spots" / "1.0.0"), "train", ("image",))
+    real = datasets.opened(str(tmp_path / "spots" / "1.0.0"), "train", ("image",))
     cut = [real[i] | {"image": real[i]["image"][:-100]} for i in range(4)]
     monkeypatch.setattr(datasets, "_opened", lambda *_: cut)
     with pytest.raises(ValueError, match="Image spots/train/1 cannot be read"):
@@ -363,3 +369,35 @@ def test_no_images(tmp_path):
     made.download_and_prepare()
     with pytest.raises(ValueError, match="has note; expected `image`"):
         datasets.tfds("spots", "train", data_dir=tmp_path)
+
+
+def test_boxes_of_voc_count_from_zero(tmp_path):
+    info = library().builder("voc/2007", data_dir=tmp_path).info
+    # The whole image and its last two columns: 1, 1, 40, 20 in VOC's pixels.
+    edges = ((1 / HEIGHT, 1 / WIDTH), (1 / HEIGHT, 39 / WIDTH))
+    whole, right = (library().features.BBox(*low, 1.0, 1.0) for low in edges)
+    shared = {"pose": "left", "is_truncated": False}
+
+    def values(i):
+        every = [
+            {"bbox": whole, "label": "dog", "is_difficult": i == 1, **shared},
+            {"bbox": right, "label": "cat", "is_difficult": False, **shared},
+        ]
+        names = {"image/filename": f"{i}.jpg", "labels": [], "labels_no_difficult": []}
+        image = Image.fromarray(PICTURES[0])
+        return {"image": image, "objects": every[: 2 - i // 2], **names}
+
+    parts = {"train": 3, "test": 3}
+    given = {"features": dict(info.features), "values": values, "parts": parts}
+    builder(tmp_path, name="voc", year="2007", **given).download_and_prepare()
+    test = object_datasets.tfds_objects("voc", "test", data_dir=tmp_path)
+    assert test.images.classes == ("cat", "dog") and test.rule == "voc07"
+    found = objects.boxes(test, range(3))
+    for boxes in found:
+        both = [[0, 0, 40, 20], [38, 0, 40, 20]]
+        np.testing.assert_allclose(boxes, both[: len(boxes)], atol=1e-4)
+    # A difficult dog does not say that its image has one.
+    assert sorted(test.present.tolist()) == [[False, True], [True, False], [True, True]]
+    assert sum(own.sum() for own in test.ignored) == 1 and objects.count(test) == 4
+    with pytest.raises(ValueError, match="`split`='trial' is not in data set"):
+        object_datasets.tfds_objects("voc", "trial", data_dir=tmp_path)

@@ -53,10 +53,11 @@ def test_boxes_turn_with_a_photo(tmp_path):
     [
         (("d.png,train,cat,0,0,1,1",), "names 'd.png', which is not in the folder"),
         (("a.png,train,cat,5,5,4,9",), "add x0 and y0 to a width and a height"),
-        (("a.png,train,cat,,,,",), "has a part of an object"),
+        (("a.png,train,cat,,,1,1",), "x0=''; expected a number"),
+        (("a.png,train,,0,0,1,1",), "has a box of no class"),
+        (("a.png,train,cat,0,0,1,1", "a.png,train,,,,,"), "which has 'cat' in another"),
         (("a.png,train,cat,0,0,x,1",), "x1='x'; expected a number"),
         ((*ROWS, "c.png,train,dog,1,1,2,2"), "expected one split"),
-        ((*ROWS, "c.png,test,cow,1,1,2,2"), "Class 'cow' of .* has no training image"),
         (("a.png,test,cat,0,0,1,1",), "`split`='train' is not in table"),
         (("a.png,train,,,,,",), "names no class"),
         ((), "has no rows"),
@@ -68,6 +69,25 @@ def test_a_table_that_contradicts_itself_is_refused(tmp_path, rows, said):
         objects.object_folder(folder(tmp_path, rows), "train")
 
 
+def test_a_class_without_training_image_is_refused(tmp_path):
+    folder(tmp_path, (*ROWS, "c.png,test,cow,1,1,2,2"))
+    with pytest.raises(ValueError, match="Class 'cow' of .* has no training image"):
+        objects.object_folder(tmp_path, "test")
+
+
+def test_training_images_need_no_boxes(tmp_path):
+    rows = ("a.png,train,cat,,,,", "b.png,train,dog,1,1,3,4", "c.png,test,dog,,,,")
+    train = objects.object_folder(folder(tmp_path, rows), "train", with_boxes=False)
+    assert train.present.tolist() == [[True, False], [False, True]]
+    assert train.images.annotations == () and "boxes" not in train.images.read(1)
+    for split, label in (("train", "cat"), ("test", "dog")):
+        with pytest.raises(ValueError, match=f"has '{label}' without a box; expected"):
+            objects.object_folder(tmp_path, split)
+    lines = ("a.png,train,cat", "b.png,train,dog")
+    folder(tmp_path, lines, "path,split,class")
+    assert len(objects.object_folder(tmp_path, "train", with_boxes=False).labels) == 2
+
+
 def test_a_box_outside_of_its_picture_is_refused_when_boxes_are_read(tmp_path):
     folder(tmp_path, ("a.png,train,cat,0,0,40,10",))
     train = objects.object_folder(tmp_path, "train")
@@ -76,7 +96,7 @@ def test_a_box_outside_of_its_picture_is_refused_when_boxes_are_read(tmp_path):
 
 
 def test_a_table_without_a_column_or_a_folder_without_a_table_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="has no boxes.csv; expected a table"):
+    with pytest.raises(ValueError, match="has no boxes.csv, no XML of Pascal VOC"):
         objects.object_folder(tmp_path, "train")
     folder(tmp_path, head="path,split,class,x,y,w,h")
     with pytest.raises(ValueError, match="lacks x0, y0, x1, y1; expected the columns"):

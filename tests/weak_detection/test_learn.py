@@ -39,10 +39,10 @@ def test_a_finished_one_is_not_trained_again(trained):
     assert (root / "work" / detector.FILE).read_bytes() == before
 
 
-def test_boxes_of_training_images_change_nothing(trained, tmp_path):
+def test_boxes_of_training_images_are_not_needed(trained, tmp_path):
     rows = write_folder(tmp_path / "data")
-    moved = [(*row[:3], 0, 0, 9, 9) if row[1] == "train" else row for row in rows]
-    write_table(tmp_path / "data", moved)
+    told = [(*row[:3], *[""] * 4) if row[1] == "train" else row for row in rows]
+    write_table(tmp_path / "data", told)
     root, found, _ = trained
     learn.run(small(tmp_path / "data"), tmp_path / "work")
     one, other = (np.load(place / "work" / detector.FILE) for place in (root, tmp_path))
@@ -117,22 +117,41 @@ def test_other_methods_learn_too(method, tmp_path):
     square().save(tmp_path / "one.png")
     told = [str(tmp_path / "one.png")]
     assert not find.run(told, tmp_path / "work", tmp_path / "out").failed
+    with np.load(tmp_path / "work" / detector.FILE) as file:
+        matrix = file["whitening/matrix"]
+    # The control reads filters as they are, but for a factor.
+    factor = matrix[0, 0] * np.eye(*matrix.shape)
+    assert np.array_equal(matrix, factor) == (method == "cam")
 
 
+def test_a_test_without_objects_is_refused(tmp_path):
+    rows = write_folder(tmp_path / "data")
+    kept = [row for row in rows if row[1] == "train"]
+    write_table(tmp_path / "data", [*kept, ("test/0.png", "test", *[""] * 5)])
+    with pytest.raises(ValueError, match="'test' has no object that should be found"):
+        learn.run(small(tmp_path / "data"), tmp_path / "work")
+
+
+@pytest.mark.exhaustive
 def test_one_class_alone_is_said(tmp_path):
     rows = write_folder(tmp_path / "data")
     write_table(tmp_path / "data", [(*row[:2], "bird", *row[3:]) for row in rows])
     said = []
     found = learn.run(small(tmp_path / "data"), tmp_path / "work", say=said.append)
-    assert found.summary["everywhere"] and "corners of images" in said[0]
+    assert found.summary["everywhere"] == [True]
+    assert said[0].startswith("Class 'bird' is in all training images")
+    square().save(tmp_path / "one.png")
+    told = [str(tmp_path / "one.png")]
+    assert not find.run(told, tmp_path / "work", tmp_path / "out").failed
 
 
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
         ({"method": "yolo"}, "`method`='yolo' is no detector"),
-        ({"suppression": 2.0}, "`suppression`=2.0"),
+        ({"nms": 2.0}, "`nms`=2.0"),
         ({"steps": -1}, "`steps`=-1"),
+        ({"rule": "voc12"}, "`rule`='voc12' is no rule of average precision"),
     ],
 )
 def test_wrong_settings_are_refused(changes, said, tmp_path):

@@ -6,18 +6,25 @@ import numpy as np
 import pytest
 
 from unlir_jax.detection import oicr, wsddn
-from unlir_jax.weak_detection import heads, regions, settings
+from unlir_jax.weak_detection import (
+    class_maps,
+    descriptions,
+    heads,
+    regions,
+    settings,
+    setup,
+)
 
 WINDOWS = {"scales": (0.5, 1.0), "ratios": (1.0,), "step": 1.0, "context": 2.0}
-WINDOWS["exponent"] = 0.5
+WINDOWS |= {"exponent": 0.5, "attention": 0.5}
 
 
-def made(method="oicr", everywhere=False, scales=(0.5, 1.0), **own):
+def made(method="oicr", everywhere=(False,) * 3, scales=(0.5, 1.0), **own):
     given = settings.weak_detection().to_dict()
     given["method"] = method
     given["wsddn"] |= own
     found = regions.make(WINDOWS | {"scales": scales})
-    return heads.make(given, found, 1, 3, everywhere=everywhere), found
+    return heads.make(given, found, 1, everywhere=everywhere), found
 
 
 def test_a_region_is_described_by_how_it_differs_from_its_surroundings():
@@ -34,14 +41,6 @@ def test_a_region_is_described_by_how_it_differs_from_its_surroundings():
     np.testing.assert_allclose(described[1], [-1.8 * 0.5 * share], atol=1e-6)
     # The whole square has no surroundings.
     np.testing.assert_allclose(described[-1], [1.8 * 0.25], atol=1e-6)
-
-
-def test_small_windows_in_corners_are_found():
-    found = regions.make(WINDOWS | {"scales": (0.4, 0.6)})
-    chosen = found.windows[found.corners]
-    assert len(chosen) == 4
-    sides = chosen[:, 2:] - chosen[:, :2]
-    np.testing.assert_allclose(sides, 400, atol=1e-3)
 
 
 def test_losses_are_those_of_wsddn_and_oicr():
@@ -71,23 +70,53 @@ def test_losses_are_those_of_wsddn_and_oicr():
     np.testing.assert_allclose(told["oicr"], np.mean(later), rtol=1e-5)
 
 
-def test_a_class_that_is_everywhere_is_told_from_the_corners():
-    given, found = made("wsddn", everywhere=True, scales=(0.4, 0.8))
+def test_attention_says_where_a_class_is_that_is_everywhere():
+    given, found = made("wsddn", everywhere=(False, True, False))
     variables = given.initial(jax.random.key(0))
-    maps = jnp.zeros((1, 4, 4, 1))
-    told = given.losses(variables, maps, np.ones((1, 3), bool), jnp.asarray(0.0))
-    assert set(told) == {"wsddn", "corners"}
-    # Without any evidence each of four outputs has a quarter.
-    np.testing.assert_allclose(told["corners"], -np.log(0.75), rtol=1e-3)
-    np.testing.assert_allclose(told["wsddn"], -np.log(0.25), rtol=1e-3)
-    assert given.scores(variables, maps[0]).shape == (len(found.windows), 3)
+    # Attention, the last filter, is high in the upper left window alone.
+    maps = np.zeros((4, 4, 2), np.float32)
+    maps[:2, :2, 1] = 1
+    scores = np.asarray(given.scores(variables, maps))
+    outstanding = np.asarray(found.describe(maps[..., 1:]))[:, 0]
+    wanted = np.exp(10 * outstanding) / np.exp(10 * outstanding).sum()
+    np.testing.assert_allclose(scores[:, 1], wanted, rtol=1e-5)
+    assert scores[:, 1].argmax() == 0
+    # Without evidence the other classes have a quarter, spread evenly.
+    np.testing.assert_allclose(scores[:, 0], 0.25 / len(scores), rtol=1e-5)
 
 
-def test_a_class_that_is_everywhere_needs_small_windows():
-    with pytest.raises(ValueError, match="expected a value below 0.5 among"):
-        made("wsddn", everywhere=True)
+def test_attention_is_the_sum_of_positive_activations():
+    last = np.zeros((1, 2, 2, 3), np.float32)
+    last[0, 0, 0] = 4, 5, -7
+    found = np.asarray(descriptions.attention(last, np.zeros((1, 2, 2, 8))))
+    # 9, 0, 0, 0 has a mean of 9 / 4 and a variance of 3 / 16 of 81.
+    wanted = np.asarray([3, -1, -1, -1]) / np.sqrt(3)
+    np.testing.assert_allclose(found.reshape(-1), wanted, rtol=1e-5)
+    assert not np.asarray(descriptions.attention(last * 0, last)).any()
 
 
 def test_a_context_below_one_is_refused():
     with pytest.raises(ValueError, match="`windows.context`=0.5; expected 1 or more"):
         regions.make(WINDOWS | {"context": 0.5})
+
+
+def test_boxes_around_class_maps_are_scored_by_their_peaks():
+    cells = np.zeros((1, 4, 4, 1), np.float32)
+    cells[0, 0, 0], cells[0, 3, 3], cells[0, 0, 3] = 4, 3, -8
+    layer = {"kernel": np.ones((1, 1), np.float32), "bias": np.full(1, 1 / 16)}
+    (found,) = class_maps.detect({"classifier": layer}, cells, np.asarray([[40, 40]]))
+    # The mean of all cells and the bias cancel, so that the probability is a half. What
+    # is negative has no box, and the second peak has three quarters of the first.
+    np.testing.assert_allclose(found.scores, [0.5, 0.375])
+    (x0, y0, _, _), (_, _, x1, y1) = found.boxes
+    assert (x0, y0, x1, y1) == (0, 0, 40, 40)
+
+
+def test_scales_are_chosen_without_boxes():
+    given = settings.weak_detection()
+    assert setup.scales(given, (False, False)) == setup.SMALL
+    given.data.path = "street"
+    assert setup.scales(given, (False, False)) == setup.ANY
+    assert setup.scales(given, (False, True)) == setup.LARGE
+    given.windows.scales = (0.3,)
+    assert setup.scales(given, (True,)) == (0.3,)

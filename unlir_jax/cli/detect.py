@@ -30,7 +30,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     add("--threshold", type=float, default=0.0, metavar="X", help=help)
     add("--most", type=int, default=20, metavar="N", help="boxes, default: 20")
     help = "largest overlap of two boxes of a class, default: that of the training"
-    add("--suppression", type=float, metavar="X", help=help)
+    add("--nms", type=float, metavar="X", help=help)
     add("--output", default="detections", metavar="DIR", help="default: detections")
     help = "replace previous results in DIR"
     add("--overwrite", action="store_true", help=help)
@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
             share=arguments.share,
             threshold=arguments.threshold,
             most=arguments.most,
-            suppression=arguments.suppression,
+            nms=arguments.nms,
             overwrite=arguments.overwrite,
             progress=progress,
         )

@@ -26,6 +26,8 @@ class Notes(NamedTuple):
         frame: Pixels that they count in, one of `frames.FRAMES`.
         outside: What becomes of a keypoint beyond the edge, one of `frames.OUTSIDE`.
         reading: Reading of the masks.
+        sizes: Width and height that a file of boxes gives each image, None where it
+            does not; None for none of them.
     """
 
     boxes: list[np.ndarray] | None
@@ -35,6 +37,7 @@ class Notes(NamedTuple):
     frame: str = frames.STORED
     outside: str = frames.REFUSE
     reading: Reading = Reading()
+    sizes: list[tuple[int, int] | None] | None = None
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -114,6 +117,7 @@ def noted(
     frame = frames.frame(where, notes.frame, size, turned)
     places: source.Example = {}
     if notes.boxes is not None:
+        frames.check_size(frame, notes.sizes and notes.sizes[index])
         places["boxes"] = frames.fit_boxes(notes.boxes[index], frame)
     if notes.points is not None:
         places["keypoints"] = frames.fit_keypoints(
@@ -142,21 +146,29 @@ def _boxes(table: Table, pictures: Sequence[str]) -> list[np.ndarray] | None:
     found: dict[str, list[list[float]]] = {}
     for row, picture in zip(table.rows, table.pictures, strict=True):
         some = found.setdefault(picture, [])
-        # A line without numbers says that there is nothing to be boxed.
-        if not any(row.values[column] for column in BOX):
-            continue
-        box = [tables.number(row, column) for column in BOX]
-        if box[0] >= box[2] or box[1] >= box[3]:
-            raise ValueError(
-                f"{row.where} has the box {_shown(box)}; expected x0 < x1 and y0 < y1."
-            )
-        some.append(box)
+        box = box_of(row)
+        if box is not None:
+            some.append(box)
     tables.check_all(table, pictures, found)
     return [np.asarray(found[p], np.float32).reshape(-1, 4) for p in pictures]
 
 
-def _shown(box: Sequence[float] | np.ndarray) -> str:
-    return ", ".join(f"{value:g}" for value in box)
+def box_of(row: Row) -> list[float] | None:
+    """Read the box of a line, None where it has no number.
+
+    Raises:
+        ValueError: A number is missing, or the edges are not in order.
+    """
+    # A line without numbers says that there is nothing to be boxed.
+    if not any(row.values[column] for column in BOX):
+        return None
+    box = [tables.number(row, column) for column in BOX]
+    if box[0] >= box[2] or box[1] >= box[3]:
+        raise ValueError(
+            f"{row.where} has the box {', '.join(f'{value:g}' for value in box)}; "
+            "expected x0 < x1 and y0 < y1, so add x0 and y0 to a width and a height."
+        )
+    return box
 
 
 def _keypoints(

@@ -43,6 +43,8 @@ class Known(NamedTuple):
         test: The split on which the literature tests.
         boxes: Keys to normalised boxes, ymin, xmin, ymax, xmax; () if it has none.
         most: The largest number of boxes of an image.
+        first_pixel: Number of the first column and row in the boxes, 1 as in Pascal
+            VOC.
         mask: Key of the mask, "" if it has none.
         values: What turns the stored values of a mask into 0, parts and void.
         codes: What the data set calls ImageNet's classes, where it has those.
@@ -51,6 +53,7 @@ class Known(NamedTuple):
     test: str = "test"
     boxes: tuple[str, ...] = ()
     most: int = 1
+    first_pixel: int = 0
     mask: str = ""
     values: Callable[[np.ndarray], np.ndarray] = masks.part_values
     codes: Callable[[], tuple[str, ...]] | None = None
@@ -92,7 +95,7 @@ def tfds(
     Raises:
         ValueError: There is no such data set or split, or it has not been prepared.
     """
-    builder = _builder(name, data_dir)
+    builder = builder_of(name, data_dir)
     known = KNOWN.get(builder.name, Known())
     split = known.test if split == "test" else split
     features = builder.info.features
@@ -102,15 +105,7 @@ def tfds(
         )
     directory = str(builder.data_dir)
     keys = tuple(key for key in ("image", known.mask) if key)
-    try:
-        size = len(_opened(directory, split, keys))
-    except ValueError as error:
-        splits = [*builder.info.splits, "all"]
-        hint = choices.meant(split, splits)
-        raise ValueError(
-            f"`split`={split!r} is not in data set {name!r}; {hint}known: "
-            f"{', '.join(splits)}."
-        ) from error
+    size = len(records(builder, name, split, keys))
     classes: tuple[str, ...] = ()
     if "label" in features:
         classes = tuple(getattr(features["label"], "names", None) or ())
@@ -119,7 +114,9 @@ def tfds(
     title = f"{builder.name}/{split}"
 
     # The worker that reads opens the files; what is pickled is where they are.
-    read = functools.partial(_read, directory, split, keys, known, title, bool(classes))
+    read = functools.partial(
+        read_record, directory, split, keys, known, title, bool(classes)
+    )
     kinds = [("boxes", known.boxes), ("mask", known.mask)]
     label = functools.partial(_label, directory, split, keys) if classes else None
     return class_names.ordered(
@@ -130,13 +127,30 @@ def tfds(
             lambda index: f"{title}/{index}",
             annotations=tuple(kind for kind, there in kinds if there),
             boxes=known.most,
-            fingerprint=functools.partial(_fingerprint, directory),
+            fingerprint=functools.partial(fingerprint, directory),
             label=label,
         )
     )
 
 
-def _fingerprint(
+def records(builder: Any, name: str, split: str, keys: tuple[str, ...]) -> Any:
+    """Open a split of a data set; some of its images stay encoded.
+
+    Raises:
+        ValueError: There is no such split.
+    """
+    try:
+        return opened(str(builder.data_dir), split, keys)
+    except ValueError as error:
+        splits = [*builder.info.splits, "all"]
+        hint = choices.meant(split, splits)
+        raise ValueError(
+            f"`split`={split!r} is not in data set {name!r}; {hint}known: "
+            f"{', '.join(splits)}."
+        ) from error
+
+
+def fingerprint(
     directory: str, *, times: bool = True, annotations: Sequence[str] = ()
 ) -> str:
     """Hash the files of all splits: annotations lie next to their images."""
@@ -150,7 +164,12 @@ def _library() -> Any:
         return importlib.import_module("tensorflow_datasets")
 
 
-def _builder(name: str, data_dir: str | os.PathLike[str] | None) -> Any:
+def builder_of(name: str, data_dir: str | os.PathLike[str] | None) -> Any:
+    """Find a data set that was prepared as ArrayRecord.
+
+    Raises:
+        ValueError: There is no such data set, or it has not been prepared.
+    """
     library = _library()
     place = None if data_dir is None else os.fspath(data_dir)
     try:
@@ -191,7 +210,7 @@ def _shown(place: str | None) -> str:
 
 
 @functools.lru_cache(maxsize=16)
-def _opened(directory: str, split: str, keys: tuple[str, ...]) -> Any:
+def opened(directory: str, split: str, keys: tuple[str, ...]) -> Any:
     """Open a split; images stay encoded."""
     library = _library()
     # Pillow reads images alike everywhere, OpenCV only where it is installed.
@@ -200,7 +219,7 @@ def _opened(directory: str, split: str, keys: tuple[str, ...]) -> Any:
     return builder.as_data_source(split, decoders=encoded)
 
 
-def _read(
+def read_record(
     directory: str,
     split: str,
     keys: tuple[str, ...],
@@ -209,14 +228,15 @@ def _read(
     labelled: bool,
     index: int,
 ) -> dict:
+    """Read one example of a split, and what is known of it."""
     where = f"{title}/{index}"
-    records = _opened(directory, split, keys)
+    stored = opened(directory, split, keys)
     try:
-        example = records[index]
+        example = stored[index]
     except (RuntimeError, ValueError) as error:
         raise ValueError(
             f"Example {where} cannot be read ({error}); expected 0 to "
-            f"{len(records) - 1}, and files that are whole."
+            f"{len(stored) - 1}, and files that are whole."
         ) from error
     label = int(example["label"]) if labelled else -1
     return _converted(example, known, where) | {"label": label}
@@ -224,7 +244,7 @@ def _read(
 
 def _label(directory: str, split: str, keys: tuple[str, ...], index: int) -> int:
     """Read a label alone: images stay encoded."""
-    return int(_opened(directory, split, keys)[index]["label"])
+    return int(opened(directory, split, keys)[index]["label"])
 
 
 def _converted(example: dict, known: Known, where: str) -> dict:
@@ -239,7 +259,7 @@ def _converted(example: dict, known: Known, where: str) -> dict:
         for key in known.boxes:
             boxes = boxes[key]
         size = orientation.turned_size(image.size, turned)
-        places = {"boxes": _pixels(boxes, size, known.most)}
+        places = {"boxes": _largest(_pixels(boxes, size, known), known.most)}
         converted |= geometry.turn(places, turned, size)
     if known.mask:
         name = f"The mask of {where}"
@@ -249,10 +269,16 @@ def _converted(example: dict, known: Known, where: str) -> dict:
     return converted
 
 
-def _pixels(boxes: Any, size: tuple[int, int], most: int) -> np.ndarray:
+def _pixels(boxes: Any, size: tuple[int, int], known: Known) -> np.ndarray:
     """Turn normalised ymin, xmin, ymax, xmax into x0, y0, x1, y1 in pixels."""
     boxes = np.asarray(boxes, np.float32).reshape(-1, 4)[:, [1, 0, 3, 2]]
     boxes = boxes * np.asarray([*size, *size], np.float32)
+    # The last pixel is inside, so that only the first edges come too late.
+    first = np.asarray([known.first_pixel] * 2 + [0, 0], np.float32)
+    return boxes - first
+
+
+def _largest(boxes: np.ndarray, most: int) -> np.ndarray:
+    """Keep the largest boxes, in their order."""
     areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-    # The order stays; the smallest beyond the number go.
     return boxes[np.sort(np.argsort(-areas, kind="stable")[:most])]

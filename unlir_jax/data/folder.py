@@ -72,7 +72,7 @@ def folder(
     white_level = levels.check_white_level(white_level)
     if not 0 <= holdout < 1:
         raise ValueError(f"`holdout`={holdout} is a share; expected a value in [0, 1).")
-    root, others = _existing(Path(path)), []
+    root, others = existing(Path(path)), []
     listing, index = list_folder(root, split, others)
     chosen = _choose(root, listing, split, holdout, seed)
     pictures = [listing.pictures[i] for i in chosen]
@@ -153,7 +153,8 @@ def fingerprint(
     return image_files.fingerprint(paths, times=times, known=known)
 
 
-def _existing(root: Path) -> Path:
+def existing(root: Path) -> Path:
+    """Give the absolute path of a folder, or raise ValueError."""
     if not os.path.isdir(root):
         kind = "is a file" if os.path.exists(root) else "does not exist"
         raise ValueError(f"Folder {str(root)!r} {kind}; expected a folder of images.")

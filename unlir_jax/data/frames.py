@@ -96,6 +96,20 @@ def _shown(values: np.ndarray) -> str:
     return ", ".join(f"{value:g}" for value in values)
 
 
+def check_size(frame: Frame, size: tuple[int, int] | None) -> None:
+    """Refuse an image of another size than the one that boxes were drawn in.
+
+    Raises:
+        ValueError: The size is known, and another.
+    """
+    if size is None or size == frame.size:
+        return
+    raise ValueError(
+        f"{frame.where}, but its boxes are of one of {size[0]} x {size[1]}; expected "
+        f"boxes in its own pixels{_advice(frame, size == frame.other)}."
+    )
+
+
 def fit_boxes(boxes: np.ndarray, frame: Frame) -> np.ndarray:
     """Cut boxes at the edges, float32 `[n, 4]`.
 

@@ -1,8 +1,9 @@
-"""Images with several objects: folders with a table of boxes, and synthetic scenes."""
+"""Images with several objects: folders with boxes of any format, and scenes."""
 
 import functools
+import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,85 +11,229 @@ import numpy as np
 
 from unlir_jax.data import (
     annotations,
+    coco_json,
     folder,
     frames,
     levels,
-    listing,
+    masks,
+    object_tables,
     synthetic_scenes,
-    tables,
+    voc_xml,
 )
+from unlir_jax.data.annotations import Notes
+from unlir_jax.data.object_entries import ALL, COCO, Entry, Listed, Wanted
 from unlir_jax.data.source import Example, Source
-from unlir_jax.data.tables import Row, Table
-
-TABLE = "boxes.csv"
-NEEDED = ("path", "split", "class", *annotations.BOX)
 
 
 class ObjectImages(NamedTuple):
     """Hold images and the classes of their objects.
 
     Attributes:
-        images: The images, with `boxes`. The label of one is the class
-            of its first object, -1 without any.
+        images: The images, with `boxes` where they were asked for. The label of one is
+            the class of its first object, -1 without any.
         labels: The class of each object of each image, in the order of its boxes.
+        present: Which classes each image has, bool `[images, classes]`. A difficult
+            object of VOC does not count, as in its authors' lists.
+        ignored: Objects of each image that need not be found; None if there are none.
+        rule: Rule of average precision that is usual for such data.
     """
 
     images: Source
     labels: tuple[np.ndarray, ...]
-
-    @property
-    def present(self) -> np.ndarray:
-        """Say which classes each image has, bool `[images, classes]`."""
-        found = np.zeros((len(self.labels), len(self.images.classes)), bool)
-        for row, own in zip(found, self.labels, strict=True):
-            row[own] = True
-        return found
+    present: np.ndarray
+    ignored: tuple[np.ndarray, ...] | None = None
+    rule: str = COCO
 
 
 def object_folder(
     path: str | os.PathLike[str],
     split: str,
     *,
+    learned: str = "train",
+    with_boxes: bool = True,
+    images: str | os.PathLike[str] = "",
+    holdout: float = 0.0,
+    seed: int = 0,
+    first_pixel: int = 1,
     frame: str = frames.STORED,
     white_level: levels.WhiteLevel = levels.AUTO,
 ) -> ObjectImages:
-    """Read a folder of images with a table `boxes.csv` of their objects.
+    """Read a folder of images with their objects, in one of three formats.
 
-    The table has the columns `path`, `split`, `class`, `x0`, `y0`, `x1` and `y1`, and a
-    row for each object. Boxes are corners in pixels: x1 and y1 are edges, not a width
-    and a height. A row without class and box says that an image has no object.
+    - `boxes.csv`, a table with the columns `path`, `split`, `class`, `x0`, `y0`, `x1`
+      and `y1`, and a row for each object. Boxes are corners in pixels: x1 and y1 are
+      edges, not a width and a height. A row without class says that an image has no
+      object. Images without a row are not used.
+    - JSON of COCO, see `coco_json.read`; `path` may also be such a file.
+    - XML of Pascal VOC, see `voc_xml.read`.
 
     Args:
         path: The folder.
-        split: Which images.
+        split: Which images; "all" for every split.
+        learned: The split whose objects name the classes.
+        with_boxes: Whether boxes are read. Without, objects need no boxes.
+        images: For JSON of COCO, the folder of the images, if not that of the file.
+        holdout: Share of each class, in [0, 1), that is "test" where nothing tells
+            splits; the rest is "train".
+        seed: Seed of `holdout`.
+        first_pixel: Number of the first column and row in XML: 1 as in VOC, or 0 for
+            edges.
         frame: "stored": boxes are places in the pixels of the file; "seen": in the
             upright photo.
         white_level: See `folder.folder`.
 
     Raises:
-        ValueError: The table is missing, lacks a column or an image, or contradicts
-            itself; or a class of this split has no training image.
+        ValueError: The folder has none of these, or a file lacks an image, contradicts
+            itself or lacks a box; or a class of this split has no training image.
     """
     frames.check(frame, frames.REFUSE)
     white_level = levels.check_white_level(white_level)
-    root = Path(path).absolute()
-    table = _table(root)
-    splits = _splits(table)
-    known = sorted(set(splits.values()), key=lambda name: (name != "train", name))
-    listing.check_split(split, known, f"table {str(table.file)!r}")
-    chosen = [name for name, own in splits.items() if split in ("all", own)]
-    classes = _classes(table, splits)
+    if not 0 <= holdout < 1:
+        raise ValueError(f"`holdout`={holdout} is a share; expected a value in [0, 1).")
+    if first_pixel not in (0, 1):
+        raise ValueError(f"`first_pixel`={first_pixel}; expected 1, or 0 for edges.")
+    wanted = Wanted(split, learned, with_boxes)
+    listed = _reader(Path(path).absolute(), images, first_pixel)(wanted)
+    listed = _with_splits(listed, wanted, holdout, seed)
+    return _assemble(listed, wanted, frame, white_level)
+
+
+def _reader(
+    root: Path, images: str | os.PathLike[str], first_pixel: int
+) -> Callable[[Wanted], Listed]:
+    """Tell the format of the boxes of a folder."""
+    is_file = os.path.isfile(root)
+    if is_file and root.suffix.lower() != ".json":
+        raise ValueError(
+            f"{str(root)!r} is a file; expected a folder, or a file of JSON of COCO."
+        )
+    if not is_file:
+        folder.existing(root)
+    if not (is_file or images) and object_tables.fits(root):
+        return functools.partial(object_tables.read, root)
+    if is_file or images or coco_json.fits(root):
+        return functools.partial(coco_json.read, root, images=images)
+    if voc_xml.fits(root):
+        return functools.partial(voc_xml.read, root, first_pixel=first_pixel)
+    raise ValueError(
+        f"Folder {str(root)!r} has no {object_tables.TABLE}, no XML of Pascal VOC and "
+        "no JSON of COCO; expected a table with the columns "
+        f"{', '.join((*object_tables.NEEDED, *annotations.BOX))}, or one of these."
+    )
+
+
+def _with_splits(listed: Listed, wanted: Wanted, holdout: float, seed: int) -> Listed:
+    """Hold images out for a test where nothing tells splits."""
+    if "" not in listed.splits:
+        if holdout:
+            raise ValueError(
+                f"`holdout`={holdout} is for images without splits, but {listed.where} "
+                f"has {', '.join(sorted(listed.splits))}; expected `holdout`=0."
+            )
+        return listed
+    pictures = listed.splits[""]
+    wanted.among(("train", "test"), listed.where)
+    if not holdout and ALL != wanted.split:
+        raise ValueError(
+            f"`split`={wanted.split!r} is not in {listed.where}, which has no splits; "
+            "expected --config.data.holdout=0.2 to make train and test."
+        )
+    first = {entry.picture: entry.label for entry in reversed(listed.entries)}
+    strata = [first.get(picture, "") for picture in pictures]
+    splits: dict[str, list[str]] = {"train": [], "test": []}
+    for picture, own in zip(
+        pictures, folder.hold_out(pictures, strata, holdout, seed), strict=True
+    ):
+        splits[own].append(picture)
+    return listed._replace(splits=splits)
+
+
+def _assemble(
+    listed: Listed, wanted: Wanted, frame: str, white_level: levels.WhiteLevel
+) -> ObjectImages:
+    """Open the images of a split, with what is known of their objects."""
+    chosen = _pictures(listed, wanted.split)
+    if not chosen:
+        raise ValueError(
+            f"The split {wanted.split!r} of {listed.where} is empty; expected images."
+        )
+    classes = _classes(listed, wanted)
     number = {name: label for label, name in enumerate(classes)}
-    found: dict[str, list[int]] = {name: [] for name in splits}
-    for row, picture in zip(table.rows, table.pictures, strict=True):
-        if row.values["class"]:
-            found[picture].append(number[row.values["class"]])
-    notes = annotations.gather(root, chosen, table, None, frame=frame)
-    notes = annotations.narrowed(notes, ("boxes",))
-    labels = tuple(np.asarray(found[name], np.int64) for name in chosen)
+    found: dict[str, list[Entry]] = {name: [] for name in chosen}
+    for entry in listed.entries:
+        if entry.label and entry.picture in found:
+            found[entry.picture].append(entry)
+    objects = list(found.values())
+    labels = tuple(
+        np.asarray([number[each.label] for each in own], np.int64) for own in objects
+    )
+    present = np.zeros((len(chosen), len(classes)), bool)
+    for row, own in zip(present, objects, strict=True):
+        row[[number[each.label] for each in own if each.shows]] = True
+    ignored = tuple(np.asarray([each.ignored for each in own], bool) for own in objects)
+    sizes = [listed.sizes.get(name) for name in chosen] if wanted.boxes else None
+    notes = Notes(
+        [_boxes(own) for own in objects] if wanted.boxes else None,
+        *(None, None, (), frame, frames.REFUSE, masks.Reading(), sizes),
+    )
+    images = _source(listed, chosen, classes, labels, notes, white_level)
+    any_ignored = any(own.any() for own in ignored)
+    return ObjectImages(
+        images, labels, present, ignored if any_ignored else None, listed.rule
+    )
+
+
+def _pictures(listed: Listed, split: str) -> list[str]:
+    if split != ALL:
+        return listed.splits[split]
+    every = (picture for own in listed.splits.values() for picture in own)
+    return list(dict.fromkeys(every))
+
+
+def _boxes(own: Sequence[Entry]) -> np.ndarray:
+    for entry in own:
+        if entry.box is None:
+            raise ValueError(
+                f"{entry.where} has {entry.label!r} without a box; expected one, as a "
+                "test compares boxes: only training images need none."
+            )
+    return np.asarray([entry.box for entry in own], np.float32).reshape(-1, 4)
+
+
+def _classes(listed: Listed, wanted: Wanted) -> tuple[str, ...]:
+    """Name the classes of training images, and refuse others."""
+    training = set(_pictures(listed, wanted.learned))
+    known = {
+        entry.label
+        for entry in listed.entries
+        if entry.label and entry.shows and entry.picture in training
+    }
+    for entry in listed.entries:
+        if entry.label and entry.label not in known:
+            raise ValueError(
+                f"Class {entry.label!r} of {listed.where} has no training image; "
+                "expected one, or no object of it."
+            )
+    if not known:
+        raise ValueError(
+            f"The split {wanted.learned!r} of {listed.where} names no class; expected "
+            "some."
+        )
+    return tuple(sorted(known))
+
+
+def _source(
+    listed: Listed,
+    chosen: list[str],
+    classes: tuple[str, ...],
+    labels: tuple[np.ndarray, ...],
+    notes: Notes,
+    white_level: levels.WhiteLevel,
+) -> Source:
+    root = listed.root
     first = np.asarray([own[0] if len(own) else -1 for own in labels], np.int32)
     read = functools.partial(folder.read_example, root, chosen, first, white_level)
-    images = Source(
+    return Source(
         functools.partial(read, notes),
         len(chosen),
         classes,
@@ -97,94 +242,32 @@ def object_folder(
         notes.kinds,
         boxes=notes.most,
         fingerprint=functools.partial(
-            folder.fingerprint, root, chosen, white_level, notes
+            _fingerprint, root, chosen, white_level, notes, labels
         ),
         file=lambda index: str(root / chosen[index]),
         reading=lambda kinds: functools.partial(
             read, annotations.narrowed(notes, kinds)
         ),
+        notices=listed.notices,
     )
-    return ObjectImages(images, labels)
 
 
-def _table(root: Path) -> Table:
-    file = root / TABLE
-    if not file.is_file():
-        raise ValueError(
-            f"Folder {str(root)!r} has no {TABLE}; expected a table with the columns "
-            f"{', '.join(NEEDED)} in it."
-        )
-    table = tables.read(file, ())
-    lacking = [column for column in NEEDED if column not in table.columns]
-    if lacking:
-        raise ValueError(
-            f"Table {str(file)!r} lacks {', '.join(lacking)}; expected the columns "
-            f"{', '.join(NEEDED)}."
-        )
-    if not table.rows:
-        raise ValueError(f"Table {str(file)!r} has no rows; expected one per object.")
-    pictures = [tables.inside(row, "path") for row in table.rows]
-    for row, picture in zip(table.rows, pictures, strict=True):
-        if not (root / picture).is_file():
-            raise ValueError(
-                f"{row.where} names {picture!r}, which is not in the folder; expected "
-                "a path of an image relative to it."
-            )
-        _check_row(row)
-    return table._replace(pictures=pictures)
-
-
-def _check_row(row: Row) -> None:
-    """Refuse a row with half of an object, or with a width in place of an edge."""
-    there = [bool(row.values[column]) for column in ("class", *annotations.BOX)]
-    if any(there) != all(there):
-        raise ValueError(
-            f"{row.where} has a part of an object; expected a class and four numbers, "
-            "or none of them for an image without objects."
-        )
-    if not all(there):
-        return
-    x0, y0, x1, y1 = (tables.number(row, column) for column in annotations.BOX)
-    if x1 <= x0 or y1 <= y0:
-        raise ValueError(
-            f"{row.where} has the box {x0:g}, {y0:g}, {x1:g}, {y1:g}; expected corners "
-            "with x0 < x1 and y0 < y1, so add x0 and y0 to a width and a height."
-        )
-
-
-def _splits(table: Table) -> dict[str, str]:
-    """Give the split of each image, in the order of the table."""
-    found: dict[str, str] = {}
-    for row, picture in zip(table.rows, table.pictures, strict=True):
-        own = row.values["split"]
-        if not own or found.setdefault(picture, own) != own:
-            raise ValueError(
-                f"{row.where} puts {picture!r} into split {own!r}; expected one split "
-                "for all rows of an image."
-            )
-    return found
-
-
-def _classes(table: Table, splits: dict[str, str]) -> tuple[str, ...]:
-    """Name the classes of training images, and refuse others."""
-    of: dict[str, set[str]] = {}
-    for row, picture in zip(table.rows, table.pictures, strict=True):
-        if row.values["class"]:
-            of.setdefault(row.values["class"], set()).add(splits[picture])
-    if "train" not in splits.values():
-        known = ", ".join(sorted(set(splits.values())))
-        raise ValueError(
-            f"Table {str(table.file)!r} has the splits {known}; expected 'train' too."
-        )
-    for name, own in sorted(of.items()):
-        if "train" not in own:
-            raise ValueError(
-                f"Class {name!r} of {str(table.file)!r} has no training image; "
-                "expected one, or no object of it."
-            )
-    if not of:
-        raise ValueError(f"Table {str(table.file)!r} names no class; expected some.")
-    return tuple(sorted(of))
+def _fingerprint(
+    root: Path,
+    chosen: list[str],
+    white_level: levels.WhiteLevel,
+    notes: Notes,
+    labels: tuple[np.ndarray, ...],
+    *,
+    times: bool = True,
+    annotations: Sequence[str] = (),
+) -> str:
+    """Tell whether images, the classes of their objects or their boxes have changed."""
+    found = folder.fingerprint(
+        root, chosen, white_level, notes, times=times, annotations=annotations
+    )
+    every = b"\n".join(own.tobytes() for own in labels)
+    return hashlib.sha256(found.encode() + every).hexdigest()
 
 
 def scenes(
@@ -211,6 +294,9 @@ def scenes(
         for index in range(size)
     ]
     first = np.asarray([scene.labels[0] for scene in drawn], np.int32)
+    present = np.zeros((size, classes), bool)
+    for row, scene in zip(present, drawn, strict=True):
+        row[scene.labels] = True
 
     def read(index: int) -> Example:
         scene = drawn[index]
@@ -226,7 +312,13 @@ def scenes(
         ("boxes",),
         boxes=max(len(scene.labels) for scene in drawn),
     )
-    return ObjectImages(images, tuple(scene.labels for scene in drawn))
+    return ObjectImages(images, tuple(scene.labels for scene in drawn), present)
+
+
+def count(given: ObjectImages) -> int:
+    """Count the objects that should be found."""
+    every = sum(map(len, given.labels))
+    return every - sum(int(own.sum()) for own in given.ignored or ())
 
 
 def boxes(given: ObjectImages, places: Sequence[int]) -> list[np.ndarray]:

@@ -130,11 +130,25 @@ def _row(file: Path, line: int, columns: tuple[str, ...], values: list[str]) -> 
 
 def inside(row: Row, column: str) -> str:
     """Read a path that must not leave the folder, or raise ValueError."""
-    path = PurePosixPath(row.values[column].replace("\\", "/"))
+    return inner_path(row.values[column], f"{row.where} has {column}", "table")
+
+
+def inner_path(text: str, told: str, file: str) -> str:
+    """Read a path that must not leave the folder of a file.
+
+    Args:
+        text: The path as it is written there.
+        told: What begins the sentence of an error.
+        file: What the file is.
+
+    Raises:
+        ValueError: It leads out of the folder.
+    """
+    path = PurePosixPath(text.replace("\\", "/"))
     if path.is_absolute() or ".." in path.parts:
         raise ValueError(
-            f"{row.where} has {column}={row.values[column]!r}; expected a path "
-            "relative to the folder of the table, and in it."
+            f"{told}={text!r}; expected a path relative to the folder of the {file}, "
+            "and in it."
         )
     return path.as_posix()
 

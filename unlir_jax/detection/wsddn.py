@@ -78,11 +78,39 @@ def region_scores(
     regions = jnp.asarray(regions)
     if box_scores is not None:
         regions = regions * jnp.asarray(box_scores)[:, None]
-    classes = jax.nn.softmax(apply(variables["classification"], regions), axis=1)
-    logits = apply(variables["detection"], regions) / temperature
+    classification, detection = (
+        apply(variables[name], regions) for name in ("classification", "detection")
+    )
+    return product(classification, detection, exist, temperature=temperature)
+
+
+def product(
+    classification: Scores,
+    detection: Scores,
+    exist: Exist | None = None,
+    *,
+    temperature: float | int = 2,
+) -> jax.Array:
+    """Multiply the softmaxes of both streams, given their logits.
+
+    Args:
+        classification: Logits of the stream that compares classes.
+        detection: Logits of the stream that compares regions.
+        exist: See `region_scores`, as for what follows.
+        temperature: Divisor of the logits over regions.
+
+    Returns:
+        `[regions, classes]` in [0, 1].
+
+    Raises:
+        ValueError: The temperature is not positive.
+    """
+    if not temperature > 0:
+        raise ValueError(f"`temperature`={temperature}; expected a number above 0.")
+    classes = jax.nn.softmax(classification, axis=1)
     there = None if exist is None else jnp.asarray(exist)[:, None]
     # An image without regions gets zeros, and no NaN.
-    where = jax.nn.softmax(logits, axis=0, where=there)
+    where = jax.nn.softmax(detection / temperature, axis=0, where=there)
     found = classes * where
     return found if there is None else jnp.where(there, found, 0)
 

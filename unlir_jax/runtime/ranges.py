@@ -113,6 +113,13 @@ RANGES: dict[str, Range] = {
     "detectors.parts": Range(1, 10**5),
     "detectors.images": Range(1, 10**7),
     # Settings of weakly supervised detection.
+    "data.holdout": Range(0, 1, below=True),
+    "data.first_pixel": Range(0, 1),
+    "data.scenes.train": Range(1, 10**6),
+    "data.scenes.test": Range(1, 10**6),
+    "data.scenes.image_size": Range(32, MOST_SIDE),
+    "data.scenes.classes": Range(2, 4),
+    "data.scenes.seed": SEED,
     "image_size": Range(1, MOST_SIDE, zero="that of the network"),
     "features.dimensions": Range(1, 10**5),
     "features.images": Range(1, 10**7),
@@ -127,7 +134,8 @@ RANGES: dict[str, Range] = {
     "oicr.background": Range(0, 1),
     "oicr.first": Range(0),
     "windows.exponent": Range(0, 10),
-    "suppression": Range(0, 1),
+    "windows.attention": Range(0, 10),
+    "nms": Range(0, 1),
     "voting": Range(0, 1, above=True),
 }
 """Of settings that stand in any config, by their whole name."""

@@ -1,4 +1,4 @@
-"""Maps of a frozen network, whitened, and kept in the workdir."""
+"""Maps of a frozen network, whitened or scaled, and kept in the workdir."""
 
 import io
 from collections.abc import Callable, Iterator, Sequence
@@ -36,19 +36,22 @@ class Eye(NamedTuple):
     Attributes:
         layer: Path of its module.
         image_size: Side of the square that images are stretched to.
-        maps: `images in [0, 1] -> maps`.
+        maps: `images in [0, 1] -> maps`, `[images, rows, columns, filters]`.
+        attends: Whether attention follows as a last filter, see `attention`.
     """
 
     layer: str
     image_size: int
     maps: Look
+    attends: bool = False
 
 
 class Described(NamedTuple):
     """Hold the whitened maps of a split.
 
     Attributes:
-        cells: float32 `[images, rows, columns, dimensions]`.
+        cells: float32 `[images, rows, columns, dimensions]`; attention, if there is
+            some, comes last.
         places: Place of each in the source; images that cannot be read are left out.
         sizes: Width and height of each image in pixels.
     """
@@ -58,7 +61,14 @@ class Described(NamedTuple):
     sizes: np.ndarray
 
 
-def eye(network: pretrained.Pretrained, layer: str, image_size: int) -> Eye:
+def eye(
+    network: pretrained.Pretrained,
+    layer: str,
+    image_size: int,
+    *,
+    last: bool = False,
+    attends: bool = False,
+) -> Eye:
     """Look at images through one layer of a network.
 
     Args:
@@ -66,20 +76,27 @@ def eye(network: pretrained.Pretrained, layer: str, image_size: int) -> Eye:
         layer: Path of a module; "": where the last stage but one ends, or the layer
             of the network without stages.
         image_size: Side of the images; 0: that of the network.
+        last: Whether "" stands for the maps that the network itself classifies by.
+        attends: Whether the attention in these maps is added, see `attention`.
 
     Raises:
         ValueError: There is no such layer, or it gives no maps.
     """
     known = zoo.find(network.name)[1]
-    at = layer or _usual(network)
+    at = layer or (network.layer if last else _usual(network))
     at = pretrained.find_layer(network.name, known, at)
     side = image_size or network.image_size
 
     @jax.jit
     def maps(images: Array) -> jax.Array:
-        return split.run_to(
-            network.module, at, network.variables, images, method="features"
-        )
+        def to(layer: str) -> jax.Array:
+            given = network.module, layer, network.variables, images
+            return split.run_to(*given, method="features")
+
+        found = to(at)
+        if not attends or found.ndim != 4:
+            return found
+        return jnp.concatenate([found, attention(to(network.layer), found)], axis=-1)
 
     shape = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
     found = jax.eval_shape(maps, shape).shape
@@ -88,7 +105,29 @@ def eye(network: pretrained.Pretrained, layer: str, image_size: int) -> Eye:
             f"`model.layer`={at!r} gives an array of {found[1:]} for an image; "
             "expected maps of rows, columns and filters."
         )
-    return Eye(at, side, maps)
+    return Eye(at, side, maps, attends)
+
+
+def attention(last: Array, maps: Array) -> jax.Array:
+    """Sum the positive activations of the last maps, which stand out on objects.
+
+    Args:
+        last: Maps that the network classifies by.
+        maps: Maps of the grid that is wanted.
+
+    Returns:
+        `[images, rows, columns, 1]`, on the coarser grid with a mean of 0 and a
+        variance of 1 in each image; zeros where all are equal.
+
+    References:
+        Wei et al., *Selective convolutional descriptor aggregation for fine-grained
+        image retrieval*, 2017, Section III-A.
+    """
+    found = jnp.maximum(last, 0).sum(-1)
+    found = found - found.mean((1, 2), keepdims=True)
+    std = found.std((1, 2), keepdims=True)
+    found = jnp.where(std > 0, found / jnp.where(std > 0, std, 1), 0)
+    return jax.image.resize(found, maps.shape[:3], "bilinear")[..., None]
 
 
 def _usual(network: pretrained.Pretrained) -> str:
@@ -125,9 +164,22 @@ def looked_at(network: Eye, images: Sequence[np.ndarray]) -> Iterator[np.ndarray
 
 
 def fit(
-    network: Eye, images: source.Source, *, dimensions: int, count: int, seed: int
+    network: Eye,
+    images: source.Source,
+    *,
+    dimensions: int | None,
+    count: int,
+    seed: int,
 ) -> clustering.Whitening:
     """Fit a whitening of cells to some images.
+
+    Args:
+        network: What sees them.
+        images: Training images.
+        dimensions: Whitened directions; None for the filters as they are, divided by
+            one number.
+        count: Number of images.
+        seed: Seed of their choice.
 
     Raises:
         ValueError: None of them can be read, or their cells are all equal.
@@ -144,8 +196,29 @@ def fit(
             f"No image of train can be read: {source.reason(images, int(order[0]))}; "
             "expected some."
         )
-    cells = [maps.reshape(-1, maps.shape[-1]) for maps in looked_at(network, squares)]
-    return clustering.whitening(np.concatenate(cells), dimensions, epsilon=EPSILON)
+    each = [maps.reshape(-1, maps.shape[-1]) for maps in looked_at(network, squares)]
+    cells = np.concatenate(each)
+    if network.attends:
+        cells = cells[:, :-1]
+    if dimensions is None:
+        return _scaling(cells)
+    return clustering.whitening(cells, dimensions, epsilon=EPSILON)
+
+
+def _scaling(cells: np.ndarray) -> clustering.Whitening:
+    """Give filters a mean square of 1 by one factor, and change nothing else.
+
+    Raises:
+        ValueError: All cells are equal.
+    """
+    square = float(np.mean(np.square(cells), dtype=np.float64))
+    variance = np.var(cells, axis=0, dtype=np.float64)
+    if not variance.any():
+        raise ValueError("All cells of training images are equal; expected others.")
+    filters = cells.shape[-1]
+    matrix = np.eye(filters, dtype=np.float32) / np.float32(np.sqrt(square))
+    none = np.zeros(filters, np.float32)
+    return clustering.Whitening(none, matrix, variance.astype(np.float32), 1.0)
 
 
 def _square(
@@ -203,8 +276,10 @@ def describe(
 
 
 def whitened(maps: np.ndarray, whitening: clustering.Whitening) -> np.ndarray:
-    """Map cells to whitened space, without unit length."""
-    return np.asarray(clustering.whiten(maps, whitening, normalize=False))
+    """Map cells to whitened space, without unit length; attention stays as it is."""
+    filters = len(whitening.mean)
+    cells = clustering.whiten(maps[..., :filters], whitening, normalize=False)
+    return np.concatenate([np.asarray(cells), maps[..., filters:]], axis=-1)
 
 
 def kept(path: Path) -> Described | None:

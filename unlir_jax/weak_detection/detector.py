@@ -113,10 +113,10 @@ def detect(
     cells: np.ndarray,
     sizes: np.ndarray,
     *,
-    suppression: float,
+    nms: float,
     voting: float = 1.0,
 ) -> list[detection.Detections]:
-    """Find boxes in images, the best first; all that suppression keeps.
+    """Find boxes in images, the best first; all that NMS keeps.
 
     Args:
         made: Heads that score regions; None for boxes around class maps.
@@ -124,7 +124,7 @@ def detect(
         variables: What was learned.
         cells: Whitened maps, `[images, rows, columns, dimensions]`.
         sizes: Width and height of the images in pixels, `[images, 2]`.
-        suppression: Largest overlap of two boxes of a class.
+        nms: Largest overlap of two boxes of a class.
         voting: Least overlap of the boxes that vote for the place of one, see
             `detection.vote`; 1 for none.
     """
@@ -132,14 +132,14 @@ def detect(
         return class_maps.detect(variables, cells, sizes)
     scores = jax.jit(jax.vmap(made.scores, (None, 0)))
     windows = jnp.asarray(regions.windows)
-    # Overlaps are those in the square: suppression sees what training saw.
+    # Overlaps are those in the square: NMS sees what training saw.
     found: list[detection.Detections] = []
     for start in range(0, len(cells), BATCH):
         some = cells[start : start + BATCH]
         more = [(0, BATCH - len(some))] + [(0, 0)] * 3
         values = np.asarray(scores(variables, np.pad(some, more, mode="edge")))
         for row, size in zip(values, sizes[start : start + BATCH], strict=False):
-            kept = np.asarray(detection.nms(windows, row, threshold=suppression).mask)
+            kept = np.asarray(detection.nms(windows, row, threshold=nms).mask)
             places, labels = np.nonzero(kept)
             best = np.argsort(-row[places, labels], kind="stable")
             places, labels = places[best], labels[best]

@@ -44,7 +44,7 @@ def run(
     share: float = 0.5,
     threshold: float = 0.0,
     most: int = 20,
-    suppression: float | None = None,
+    nms: float | None = None,
     overwrite: bool = False,
     progress: Progress = lambda doing, share: None,
 ) -> Found:
@@ -58,7 +58,7 @@ def run(
         share: Boxes count from this share of the image's highest score on, in [0, 1].
         threshold: Boxes count from this score on.
         most: Number of boxes of an image that are told, the best ones.
-        suppression: Largest overlap of two boxes of a class; None: that of training.
+        nms: Largest overlap of two boxes of a class; None: that of training.
         overwrite: Whether to replace previous results in the folder.
         progress: Told how far the work is.
 
@@ -80,7 +80,7 @@ def run(
     written = {gallery.FILE, *names}
     files.check_folder(output, {files.RESULTS, *written}, overwrite=overwrite)
     given, trained = load(model, weights)
-    limit = given.settings["suppression"] if suppression is None else suppression
+    limit = given.settings["nms"] if nms is None else nms
     failed, entries, shown = found.failures(), [], []
     told = found.told()
     with files.new_folder(output, overwrite=overwrite) as place:
@@ -108,7 +108,7 @@ def run(
                 "share": share,
                 "threshold": threshold,
                 "most": most,
-                "suppression": limit,
+                "nms": limit,
             },
             "images": entries,
             "failed": failed,
@@ -147,7 +147,7 @@ def load(
         if weights is not None:
             settings.model.weights = weights
     setups.check(settings)
-    classes, everywhere = tuple(summary["classes"]), bool(summary["everywhere"])
+    classes, everywhere = (tuple(summary[name]) for name in ("classes", "everywhere"))
     given = setups.assemble(settings, None, classes, everywhere)
     if summary["sha256"] != given.network.sha256:
         raise ValueError(
@@ -176,7 +176,7 @@ def _found(
     given: DetectionSetup,
     trained: Detector,
     read: Sequence[tuple[Path, Image.Image]],
-    suppression: float,
+    nms: float,
 ) -> list[tuple[Path, Image.Image, detection.Detections]]:
     if not read:
         return []
@@ -190,7 +190,7 @@ def _found(
         trained.variables,
         cells,
         np.asarray([image.size for _, image in read]),
-        suppression=suppression,
+        nms=nms,
         voting=given.settings["voting"],
     )
     return [(*each, own) for each, own in zip(read, boxes, strict=True)]

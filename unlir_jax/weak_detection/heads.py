@@ -1,10 +1,11 @@
 """Heads that learn: the layers of WSDDN and OICR, their loss, and their scores."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Bool, Float
 
 from unlir_jax.core.document_types import Document
@@ -14,6 +15,8 @@ from unlir_jax.weak_detection.regions import Regions
 
 Maps = Float[Array, "batch rows columns dimensions"]
 Present = Bool[Array, "batch classes"]
+SHARPNESS = 10.0
+"""Factor in the softmax over regions of how they stand out."""
 
 
 class Heads(NamedTuple):
@@ -35,9 +38,8 @@ def make(
     settings: Document,
     regions: Regions,
     filters: int,
-    classes: int,
     *,
-    everywhere: bool,
+    everywhere: Sequence[bool],
 ) -> Heads:
     """Build a detector on descriptions of regions.
 
@@ -45,28 +47,19 @@ def make(
         settings: See `settings.weak_detection`.
         regions: Regions of all images.
         filters: Length of the description of a region.
-        classes: Number of classes.
-        everywhere: Whether some class is in all training images. Labels then do not
-            tell it from the background, so the corners of images stand for images
-            without it. The classification needs its further output for that.
-
-    Raises:
-        ValueError: It is, and no window is small enough to lie in a corner.
+        everywhere: Whether each class is in all training images, bool `[classes]`.
+            Labels then do not tell it from the background, and attention says where it
+            is: the last filter of the maps, see `descriptions.attention`.
     """
-    if everywhere and not regions.corners.any():
-        raise ValueError(
-            "Some class is in all training images, but no window is smaller than half "
-            "of an image; expected a value below 0.5 among `windows.scales`."
-        )
-    given = _Given(settings, regions, classes, everywhere)
+    given = _Given(settings, regions, filters, np.asarray(everywhere, bool))
 
     def initial(key: RandomKey) -> PyTree:
         keys = jax.random.split(key)
-        background = settings["wsddn"]["background"] or everywhere
-        found = {"wsddn": wsddn.initial(keys[0], filters, classes + background)}
+        background = settings["wsddn"]["background"]
+        found = {"wsddn": wsddn.initial(keys[0], filters, given.classes + background)}
         if given.refined:
             stages = settings["oicr"]["stages"]
-            found["oicr"] = oicr.initial(keys[1], filters, classes, stages=stages)
+            found["oicr"] = oicr.initial(keys[1], filters, given.classes, stages=stages)
         return found
 
     def losses(
@@ -79,13 +72,12 @@ def make(
         return {name: jnp.mean(values) for name, values in each.items()}
 
     def scores(variables: PyTree, maps: Array) -> jax.Array:
-        described = regions.describe(maps)
-        first = _first_scores(given, variables, described)
+        logits = _logits(given, variables, maps)
+        first = _first_scores(given, logits, maps)
         if not given.refined:
             return first
-        later = oicr.mean_scores(oicr.stage_logits(variables["oicr"], described))
         # WSDDN is sharper in place, and OICR surer of what is no object.
-        return jnp.sqrt(first * later)
+        return jnp.sqrt(first * oicr.mean_scores(logits.stages))
 
     return Heads(initial, losses, scores)
 
@@ -95,8 +87,13 @@ class _Given(NamedTuple):
 
     settings: Document
     regions: Regions
-    classes: int
-    everywhere: bool
+    filters: int
+    everywhere: np.ndarray
+
+    @property
+    def classes(self) -> int:
+        """Count the classes."""
+        return len(self.everywhere)
 
     @property
     def refined(self) -> bool:
@@ -104,15 +101,45 @@ class _Given(NamedTuple):
         return self.settings["method"] == "oicr"
 
 
-def _first_scores(
-    given: _Given, variables: PyTree, described: Array, exist: Array | None = None
-) -> jax.Array:
-    """Score regions by WSDDN, without its output for the background."""
+class _Logits(NamedTuple):
+    """Hold what the layers give all regions of an image, `[regions, outputs]` each."""
+
+    classification: jax.Array
+    detection: jax.Array
+    stages: list[jax.Array]
+
+
+def _logits(given: _Given, variables: PyTree, maps: Array) -> _Logits:
+    """Apply all layers to the regions of an image.
+
+    A description is linear in the maps, as the layers are. So the layers go first, on
+    cells, of which there are fewer than regions.
+    """
+    first = variables["wsddn"]
+    layers = [first["classification"], first["detection"]]
+    layers += variables["oicr"] if given.refined else []
+    kernels = jnp.concatenate([layer["kernel"] for layer in layers], axis=1)
+    ends = np.cumsum([layer["bias"].size for layer in layers])[:-1]
+    cells = maps[..., : given.filters] @ kernels
+    found = jnp.split(given.regions.describe(cells), ends, axis=1)
+    biased = [x + layer["bias"][None] for x, layer in zip(found, layers, strict=True)]
+    return _Logits(biased[0], biased[1], biased[2:])
+
+
+def _first_scores(given: _Given, logits: _Logits, maps: Array) -> jax.Array:
+    """Score regions by WSDDN, without its output for the background.
+
+    A class that is everywhere has a softmax over regions of how they stand out.
+    """
     temperature = given.settings["wsddn"]["temperature"]
-    found = wsddn.region_scores(
-        variables["wsddn"], described, exist, temperature=temperature
-    )
-    return found[:, : given.classes]
+    found = wsddn.product(
+        logits.classification, logits.detection, temperature=temperature
+    )[:, : given.classes]
+    if not given.everywhere.any():
+        return found
+    attended = given.regions.stand_out(maps[..., given.filters :])
+    shares = jax.nn.softmax(SHARPNESS * attended, axis=0)
+    return jnp.where(jnp.asarray(given.everywhere)[None], shares, found)
 
 
 def _losses(
@@ -120,21 +147,18 @@ def _losses(
 ) -> dict[str, Array]:
     """Compute the losses of one image."""
     regions, factor = given.regions, given.settings["wsddn"]["regulariser"]
-    described = regions.describe(maps)
-    scores = _first_scores(given, variables, described)
+    logits = _logits(given, variables, maps)
+    scores = _first_scores(given, logits, maps)
     overlaps = jnp.asarray(regions.overlaps)
     found = {"wsddn": wsddn.image_loss(scores, present)}
-    if given.everywhere:
-        corners = jnp.asarray(regions.corners)
-        there = _first_scores(given, variables, described, corners)
-        found["corners"] = wsddn.image_loss(there, jnp.zeros_like(present))
     if factor:
+        described = regions.describe(maps[..., : given.filters])
         pulled = wsddn.spatial_regulariser(described, scores, present, overlaps)
         found["regulariser"] = factor * pulled
     if given.refined:
         own = given.settings["oicr"]
         stages = oicr.losses(
-            oicr.stage_logits(variables["oicr"], described),
+            logits.stages,
             scores,
             present,
             overlaps,

@@ -96,20 +96,23 @@ def run(
         given.network,
         train=given.data.train.images,
         test=None if test is None else test.images,
+        annotations=("boxes",),
     )
     how = settings.data.compare
     told = sharing.compare(place, now, how)
     if done is not None and (folder / detector.FILE).is_file():
         return Learned(done, f"Nothing to do: {_result(folder, done)}")
-    if told:
-        say(told)
+    notices = (*([told] if told else ()), *given.data.train.images.notices)
+    for sentence in notices:
+        say(sentence)
     sharing.check_writable(folder)
     sharing.claim(place, now, how)
     sharing.sweep(place, descriptions.FOLDER)
-    if given.everywhere:
+    every = [c for c, own in zip(given.classes, given.everywhere, strict=True) if own]
+    if every:
         say(
-            "Some class is in all training images, so that labels do not tell it from "
-            "the background: corners of images stand for images without it."
+            f"Class {every[0]!r} is in all training images, so that labels do not tell "
+            "it from the background: what the network attends to stands for it."
         )
     try:
         with preemption.watch() as asked:
@@ -142,7 +145,7 @@ def _learn(job: Job) -> Record:
         "steps": given.settings["steps"],
         "images": {"train": len(seen.places)},
         "unreadable": {"train": train.images.size - len(seen.places)},
-        "everywhere": given.everywhere,
+        "everywhere": list(given.everywhere),
         "dimensions": seen.cells.shape[-1],
         "network": given.network.name,
         "sha256": given.network.sha256,
@@ -158,11 +161,11 @@ def _learn(job: Job) -> Record:
             variables,
             tested.cells,
             tested.sizes,
-            suppression=given.settings["suppression"],
+            nms=given.settings["nms"],
             voting=given.settings["voting"],
         )
         places = tested.places.tolist()
-        summary |= measures.measure(test, places, boxes)
+        summary |= measures.measure(test, places, boxes, given.settings["rule"])
         summary["images"]["test"] = len(places)
         summary["unreadable"]["test"] = test.images.size - len(places)
         drawn = gallery.draw(test, places, boxes, given.settings["gallery"])

@@ -26,14 +26,14 @@ class Regions(NamedTuple):
     Attributes:
         windows: `[regions, 4]` in a frame of `SIDE` by `SIDE`.
         overlaps: Overlap of all pairs, `[regions, regions]`.
-        corners: Which ones are small and lie in a corner, bool `[regions]`.
-        describe: `maps -> [regions, filters]`, of one image.
+        describe: `maps -> [regions, filters]`, of one image; linear in the maps.
+        stand_out: The same with the exponent of attention.
     """
 
     windows: np.ndarray
     overlaps: np.ndarray
-    corners: np.ndarray
     describe: Describe
+    stand_out: Describe
 
 
 def make(settings: Document) -> Regions:
@@ -52,15 +52,11 @@ def make(settings: Document) -> Regions:
         step=settings["step"],
     )
     overlaps = np.asarray(detection.overlaps(windows, windows))
-    describe = _describer(windows, context, settings["exponent"])
-    return Regions(windows, overlaps, _corners(windows), describe)
-
-
-def _corners(windows: np.ndarray) -> np.ndarray:
-    """Find the windows in a corner whose sides are below half of the square."""
-    at_start, at_end = windows[:, :2] <= 0, windows[:, 2:] >= SIDE
-    small = (windows[:, 2:] - windows[:, :2] < SIDE / 2).all(1)
-    return (at_start | at_end).all(1) & small
+    describe, stand_out = (
+        _describer(windows, context, exponent)
+        for exponent in (settings["exponent"], settings["attention"])
+    )
+    return Regions(windows, overlaps, describe, stand_out)
 
 
 def _describer(windows: np.ndarray, context: float, exponent: float) -> Describe:
@@ -81,14 +77,23 @@ def _describer(windows: np.ndarray, context: float, exponent: float) -> Describe
     divisor = np.where(ring > 0, ring, 1)
     weight = FACTOR * (area / SIDE**2) ** exponent
 
-    def mean(maps: Array, boxes: np.ndarray) -> jax.Array:
-        found = detection.region_features(maps, boxes, (SIDE, SIDE))
-        return found.reshape(len(boxes), -1)
+    def shares(rows: int, columns: int) -> np.ndarray:
+        """Say how much each cell counts in each description."""
+        cells = np.eye(rows * columns, dtype=np.float32).reshape(rows, columns, -1)
+
+        def mean(boxes: np.ndarray) -> np.ndarray:
+            found = detection.region_features(cells, boxes, (SIDE, SIDE))
+            return np.asarray(found).reshape(len(boxes), -1)
+
+        with jax.ensure_compile_time_eval():
+            inside = mean(windows)
+            # Without surroundings it is compared with the mean of all cells, 0.
+            around = (mean(grown) * whole - inside * area) / divisor
+        return weight * (inside - np.where(ring > 0, around, 0))
 
     def describe(maps: Array) -> jax.Array:
-        inside = mean(maps, windows)
-        # Without surroundings it is compared with the mean of all cells, which is 0.
-        around = (mean(maps, grown) * whole - inside * area) / divisor
-        return weight * (inside - jnp.where(jnp.asarray(ring) > 0, around, 0))
+        rows, columns, dimensions = maps.shape
+        table = jnp.asarray(shares(rows, columns), maps.dtype)
+        return table @ maps.reshape(rows * columns, dimensions)
 
     return describe

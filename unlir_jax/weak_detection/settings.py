@@ -21,25 +21,13 @@ def weak_detection() -> ConfigDict:
             "seed": 0,
             # oicr: wsddn and its refinements; wsddn; cam: boxes around class maps.
             "method": "oicr",
-            "data": {
-                # A folder with boxes.csv; "": synthetic scenes.
-                "path": cast(ConfigDict, whole.data).get_ref("path"),
-                "train": "train",
-                "test": "test",
-                # stored or seen, see `data.objects.object_folder`.
-                "frame": "stored",
-                "white_level": "auto",
-                # Of synthetic scenes.
-                "scenes": {"train": 1000, "test": 300, "image_size": 96, "classes": 4},
-                # Which change of files is refused on resuming: times or sizes.
-                "compare": "times",
-            },
+            "data": _data(cast(ConfigDict, whole.data)),
             "model": {
                 "name": "mobilenet_v2",
                 "weights": cast(ConfigDict, whole.model).get_ref("weights"),
                 "weights_key": "",
                 # Path of the module whose maps describe regions; "": of the last stage
-                # but one.
+                # but one, and for class maps those that the network classifies by.
                 "layer": "",
             },
             **_detector(),
@@ -47,14 +35,51 @@ def weak_detection() -> ConfigDict:
             "steps": 1000,
             "optimizer": {"learning_rate": 1e-2, "weight_decay": 1e-4},
             # Largest overlap of two boxes of a class.
-            "suppression": 0.3,
+            "nms": 0.3,
             # A box becomes the mean of those that overlap it so far, by their scores;
             # 1 leaves it as it is.
             "voting": 0.5,
+            # Rule of average precision: coco, voc07 or voc10; auto for that which is
+            # usual for such data.
+            "rule": "auto",
             # Images drawn with their boxes.
             "gallery": 12,
         }
     )
+
+
+def _data(whole: ConfigDict) -> Record:
+    """Give the settings of images and their objects."""
+    return {
+        # A folder with boxes of any format, see `data.objects.object_folder`;
+        # "": synthetic scenes.
+        "path": whole.get_ref("path"),
+        # Of JSON of COCO: a folder of images that is not that of the file.
+        "images": "",
+        # A data set of tensorflow-datasets with objects, such as voc/2007;
+        # `path` is then the folder where it was prepared.
+        "tfds": "",
+        # Splits by name; "" for no test.
+        "train": "train",
+        "test": "test",
+        # Share of images to test with, where nothing tells splits.
+        "holdout": 0.0,
+        # Number of the first column and row in XML: 1 as in VOC, 0 for edges.
+        "first_pixel": 1,
+        # stored or seen, see `data.objects.object_folder`.
+        "frame": "stored",
+        "white_level": "auto",
+        # Synthetic scenes: how many, and the seed of classes and scenes.
+        "scenes": {
+            "train": 1000,
+            "test": 300,
+            "image_size": 96,
+            "classes": 4,
+            "seed": 0,
+        },
+        # Which change of files is refused on resuming: times or sizes.
+        "compare": "times",
+    }
 
 
 def _detector() -> Record:
@@ -62,17 +87,21 @@ def _detector() -> Record:
     return {
         # Images are stretched to a square of this side; 0: that of the network.
         "image_size": 0,
-        # Whitened directions of the maps, fitted to so many training images.
+        # Whitened directions of the maps, fitted to so many training images; class
+        # maps are not whitened.
         "features": {"dimensions": 128, "images": 200},
         # Regions, see `detection.dense_windows`. Each is described by how it
         # differs from a context that is so many times its size, times its area to
         # the power of `exponent`.
         "windows": {
-            "scales": (0.27, 0.34, 0.42, 0.52, 0.63),
+            # Square roots of the share of an image; () for `setup.scales`.
+            "scales": (),
             "ratios": (0.75, 1.2, 1.9),
             "step": 0.25,
             "context": 1.5,
             "exponent": 0.6,
+            # The exponent for attention, see `heads.make`.
+            "attention": 0.1,
         },
         "wsddn": {
             # Divisor of the logits over regions.
