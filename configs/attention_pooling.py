@@ -3,8 +3,19 @@ r"""Train the pooling of a pretrained network, by attention or in a plain way.
     unlir train --config configs/attention_pooling.py:pooling=ca_stream \
         --config.data.path=DIR --workdir runs/ca_stream
 
+    python launch/sweep.py run --config configs/attention_pooling.py:pooling=average \
+        --config.data.path=DIR --root runs/average
+    unlir evaluate --config configs/attention_pooling.py:given=average+ca_stream,\
+root=runs --config.data.path=DIR --workdir runs/scores
+
 DIR/train/CLASS and DIR/test/CLASS hold the images. Afterwards `unlir explain IMAGE
 --model runs/ca_stream --method attention_pooling,grad_cam` shows what it looks at.
+
+The second command trains three seeds. The third compares how two poolings are
+explained: test accuracy and the CAMs of CA-Stream's table, paired by seed and image.
+`given` names workdirs of trainings, joined by +, the first of which the others are
+compared with. They are `root`/NAME/seed=N, or what `--config.given.NAME.name` says:
+{seed} stands for the seed, and a name without it is one network for all seeds.
 
 `pooling=ca_stream` is CA-Stream (Torres Figueroa et al. 2024): a query travels through
 the stages of the frozen backbone. `simpool` is SimPool (Psomas et al. 2023),
@@ -20,7 +31,8 @@ frozen, as published. `summary.json` says which it was, and
 Arguments: `backbone`, a name of `unlir models`, whose installed weights are used unless
 `--config.model.weights=FILE` names others; `pooling`, see above; `data`, see
 `unlir_jax/data/presets.py`; `rate`, what multiplies the learning rate for the attention
-on kept features, 0 for the default; `recipe`, one of
+on kept features, 0 for the default; `given`, `root` and `seeds`, of the third command;
+`recipe`, one of
 
 - `features`: the maps of all images are computed once and kept, and a step touches no
   backbone. Efficient Probing fits its queries and values in closed form, see
@@ -58,6 +70,7 @@ published recipes need accelerators.
 """
 
 from unlir_jax.data import presets
+from unlir_jax.evaluation.study import settings as study
 from unlir_jax.runtime import config
 from unlir_jax.training import defaults
 
@@ -70,10 +83,11 @@ ATTENTION = {
 # Of the pooling on kept features; attention learns few images by heart.
 RATES = {"ca_stream": 3e-4, "simpool": 0.1}
 RECIPES = "features", "resnet", "convnext"
+METHODS = "grad_cam", "grad_cam_plus_plus", "score_cam"
 
 
 def get_config(argument=""):
-    """Give the settings."""
+    """Give the settings of a training, or with `given` of the comparison."""
     given = config.parse_arguments(
         argument,
         backbone="efficientnet_lite0",
@@ -81,7 +95,12 @@ def get_config(argument=""):
         data="folder",
         recipe="features",
         rate=0.0,
+        given="",
+        root="",
+        seeds=3,
     )
+    if given.given:
+        return _comparison(given)
     if given.pooling not in (*PLAIN, *ATTENTION):
         known = ", ".join((*PLAIN, *ATTENTION))
         raise ValueError(f"`pooling`={given.pooling!r}; expected one of {known}.")
@@ -113,6 +132,19 @@ def get_config(argument=""):
     if given.rate:
         _set_rate(settings, given)
     return settings
+
+
+def _comparison(given):
+    """Compare trained networks by the CAMs of CA-Stream's table."""
+    names = given.given.split("+")
+    found = study.study("", {}, given.seeds, names, given.data)
+    for name in names if given.root else ():
+        found.given[name].name = f"{given.root}/{name}/seed={{seed}}"
+    found.data.split = "test"
+    found.methods = METHODS
+    found.method_options = {"score_cam": {"weighting": "probability"}}
+    found.sanity.images = 0
+    return found
 
 
 def _set_rate(settings, given):
