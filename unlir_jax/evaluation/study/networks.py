@@ -11,7 +11,6 @@ from unlir_jax.runtime import config
 from unlir_jax.runtime.config import Settings
 from unlir_jax.storage import paths
 
-
 SEED = "{seed}"
 """What stands for the seed in the name of a network that is given once a seed."""
 
