@@ -1,6 +1,6 @@
 """Start of CA-Stream's attention on kept features, by images that are left out."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import jax
@@ -95,7 +95,16 @@ def hook(
                 for fold in range(count)
             ]
         judges = calibrated(network.module, learnt, folds, pooled)
-        return attend(network.module, variables, kept, judges, settings, steps, session)
+        return attend(
+            network.module,
+            variables,
+            kept,
+            judges,
+            steps=steps,
+            batch_size=settings.batch_size,
+            seed=settings.seed,
+            progress=session.show,
+        )
 
     return Hook(before_first_step=start)
 
@@ -145,12 +154,12 @@ def attend(
     variables: Variables,
     kept: cache.Features,
     judges: Judges,
-    settings: Settings,
-    steps: int,
-    session: Session,
     *,
+    steps: int,
+    batch_size: int,
+    seed: int,
     rate: float = RATE,
-    known: np.ndarray | None = None,
+    progress: Callable[[str], None] = lambda text: None,
 ) -> tuple[Variables, dict[str, float]]:
     """Train query and links on kept features, each image behind its judge.
 
@@ -159,16 +168,15 @@ def attend(
         variables: Its variables.
         kept: Features of all images.
         judges: See `calibrated`.
-        settings: Settings of the training.
         steps: Number of steps.
-        session: Of the training.
+        batch_size: Number of images in each.
+        seed: Seed of the order of the images.
         rate: Adam's learning rate, which falls to 0 by a cosine.
-        known: Places of the images to learn from; all by default.
+        progress: Told what is being done.
 
     Returns:
         The variables, and the mean cross-entropies of the first and the last epoch.
     """
-    bare = module.clone(num_classes=0)
     leaves = tree.flatten(variables)
     last = f"{drawing.POOL}{ca_stream.LAST}/"
     learning = {
@@ -178,40 +186,52 @@ def attend(
     }
     fixed = {path: leaf for path, leaf in leaves.items() if path not in learning}
     optimizer = optax.adam(optax.cosine_decay_schedule(rate, steps))
-
-    @jax.jit
-    def update(learning: PyTree, state: PyTree, rows: PyTree, number: Array) -> PyTree:
-        def loss(learning: PyTree) -> jax.Array:
-            whole = tree.unflatten({**fixed, **learning})
-            vectors = bare.apply(whole, jnp.asarray(rows["features"]), method="head")
-            every = jnp.einsum("bd,kdc->kbc", vectors, judges.kernel)
-            every = every + judges.bias[:, None]
-            own = every[number, jnp.arange(len(vectors))]
-            each = optax.softmax_cross_entropy_with_integer_labels(own, rows["label"])
-            return jnp.sum(each * rows["weight"]) / jnp.maximum(rows["weight"].sum(), 1)
-
-        value, slope = jax.value_and_grad(loss)(learning)
-        change, state = optimizer.update(slope, state, learning)
-        return optax.apply_updates(learning, change), state, value
-
-    state = optimizer.init(learning)
-    rows = cache.training(
-        kept, batch_size=settings.batch_size, seed=settings.seed, known=known
-    )
+    update, state = _update(module, fixed, judges, optimizer), optimizer.init(learning)
+    rows = cache.training(kept, batch_size=batch_size, seed=seed)
     values = []
     for step in range(steps):
         if step % _PROGRESS_EVERY == 0:
-            session.show(f"attention behind left-out classifiers: {step} of {steps}")
+            progress(f"attention behind left-out classifiers: {step} of {steps}")
         batch = next(rows)
         number = judges.number[batch["index"]]
         needed = {name: batch[name] for name in ("features", "label", "weight")}
         learning, state, value = update(learning, state, needed, number)
         values.append(value)
-    epoch = min(steps, -(-len(kept.label) // settings.batch_size))
-    ends = values[:epoch], values[-epoch:]
-    first, final = (float(np.mean(jax.device_get(each))) for each in ends)
+    epoch = min(steps, -(-len(kept.label) // batch_size))
+    first, final = (
+        float(np.mean(jax.device_get(each)))
+        for each in (values[:epoch], values[-epoch:])
+    )
     return tree.unflatten({**fixed, **learning}), {
         "start/temperature": judges.temperature,
         "start/first_loss": first,
         "start/last_loss": final,
     }
+
+
+def _update(
+    module: Module,
+    fixed: dict[str, Array],
+    judges: Judges,
+    optimizer: optax.GradientTransformation,
+) -> Callable[..., tuple[PyTree, PyTree, jax.Array]]:
+    """Make a step of `attend`: `(learning, state, rows, numbers) -> …, loss`."""
+    bare = module.clone(num_classes=0)
+
+    def loss(learning: PyTree, rows: PyTree, number: Array) -> jax.Array:
+        whole = tree.unflatten({**fixed, **learning})
+        vectors = bare.apply(whole, jnp.asarray(rows["features"]), method="head")
+        every = jnp.einsum("bd,kdc->kbc", vectors, judges.kernel)
+        own = (every + judges.bias[:, None])[number, jnp.arange(len(vectors))]
+        each = optax.softmax_cross_entropy_with_integer_labels(own, rows["label"])
+        return jnp.sum(each * rows["weight"]) / jnp.maximum(rows["weight"].sum(), 1)
+
+    @jax.jit
+    def update(
+        learning: PyTree, state: PyTree, rows: PyTree, number: Array
+    ) -> tuple[PyTree, PyTree, jax.Array]:
+        value, slope = jax.value_and_grad(loss)(learning, rows, number)
+        change, state = optimizer.update(slope, state, learning)
+        return optax.apply_updates(learning, change), state, value
+
+    return update

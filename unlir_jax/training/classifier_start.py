@@ -105,7 +105,7 @@ def learn(
         pooled: See `averages`.
         rules: See `classifier_alone`.
         steps: Number of steps.
-        session: Of the training.
+        session: What a hook may use of the training.
         known: Places of the images to learn from; all by default.
     """
     objective = objectives.build(
