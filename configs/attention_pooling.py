@@ -31,8 +31,8 @@ frozen, as published. `summary.json` says which it was, and
 Arguments: `backbone`, a name of `unlir models`, whose installed weights are used unless
 `--config.model.weights=FILE` names others; `pooling`, see above; `data`, see
 `unlir_jax/data/presets.py`; `rate`, what multiplies the learning rate for the attention
-on kept features, 0 for the default; `given`, `root` and `seeds`, of the third command;
-`recipe`, one of
+on kept features, 0 for the default; `given`, `root`, `seeds` and
+`methods`, joined by +, of the third command; `recipe`, one of
 
 - `features`: the maps of all images are computed once and kept, and a step touches no
   backbone. Efficient Probing fits its queries and values in closed form, see
@@ -45,8 +45,11 @@ The last two recipes start with the classifier of the weights:
 `--config.model.weights=runs/average/weights.safetensors` names a run with
 `pooling=average`.
 
-On kept features, CA-Stream begins as average pooling, and its query passes the last
-two stages of the backbone in front of its last maps. The maps of all stages
+On kept features, CA-Stream begins as average pooling, and its query and links learn
+behind classifiers that have not seen the image (`start=left_out`), before all of it
+takes steps at a small rate. `rate` leaves that out: with 3e-4, the attention stays
+nearly uniform. Its query passes the last two stages of the backbone in front of its
+last maps. The maps of all stages
 (`--config.model.attention_pooling.stages=auto`) take 3 MB an image of 224 px. `stages=`
 is the variant with one block on the last maps. Other stages are the paths of the
 modules in front of which they end, joined by +.
@@ -83,7 +86,7 @@ ATTENTION = {
 # Of the pooling on kept features; attention learns few images by heart.
 RATES = {"ca_stream": 3e-4, "simpool": 0.1}
 RECIPES = "features", "resnet", "convnext"
-METHODS = "grad_cam", "grad_cam_plus_plus", "score_cam"
+SCORE_CAM = "score_cam"
 
 
 def get_config(argument=""):
@@ -98,6 +101,7 @@ def get_config(argument=""):
         given="",
         root="",
         seeds=3,
+        methods=f"grad_cam+grad_cam_plus_plus+{SCORE_CAM}",
     )
     if given.given:
         return _comparison(given)
@@ -141,8 +145,10 @@ def _comparison(given):
     for name in names if given.root else ():
         found.given[name].name = f"{given.root}/{name}/seed={{seed}}"
     found.data.split = "test"
-    found.methods = METHODS
-    found.method_options = {"score_cam": {"weighting": "probability"}}
+    found.methods = tuple(given.methods.split("+"))
+    if SCORE_CAM in found.methods:
+        found.method_options = {SCORE_CAM: {"weighting": "probability"}}
+    found.metric_options = {name: {"steps": 28} for name in ("insertion", "deletion")}
     found.sanity.images = 0
     return found
 
@@ -159,9 +165,10 @@ def _set_rate(settings, given):
     (pattern, _), *others = settings.optimizer.table
     rule = {"learning_rate": given.rate, "weight_decay": False}
     settings.optimizer.table = ((pattern, rule), *others)
-    if given.pooling == "efficient_probing":
-        pooled = settings.model.attention_pooling
+    pooled = settings.model.attention_pooling
+    if given.pooling != "simpool":
         pooled.start = pooled.classifier_start = "average"
+    if given.pooling == "efficient_probing":
         pooled.queries = ATTENTION[given.pooling]["queries"]
 
 
@@ -183,9 +190,10 @@ def _features(settings):
         ("classifier/.*", {}),
         (".*", None),
     )
-    # Few images are seen often: it begins as average pooling.
+    # Few images are seen often: it begins as average pooling, and learns behind
+    # classifiers that have not seen the image.
     if pooled.name == "ca_stream":
-        pooled.start = pooled.classifier_start = "average"
+        pooled.start, pooled.classifier_start = "left_out", "average"
         pooled.stages = "late"
     if pooled.name == "efficient_probing":
         # Queries and values are fitted in closed form; then the classifier learns on.

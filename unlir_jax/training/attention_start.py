@@ -56,7 +56,8 @@ def hook(
     to look in them. So the attention learns on each image behind a classifier that
     has not seen it, of average-pooled features of other images (three folds). They are
     made calibrated first, since attention can lower logits by looking elsewhere. The
-    last linear map stays the identity.
+    last linear map stays the identity. With fewer images of a class than folds, the
+    attention starts as average pooling.
 
     Args:
         settings: Settings of the training.
@@ -73,6 +74,8 @@ def hook(
         kept = session.batches.train
         if kept is None:
             return variables, {}
+        if is_new and _fewest(kept, network.module.num_classes) < FOLDS:
+            return variables, {"start/left_out": False}
         pooled = kept._replace(
             features=classifier_start.averages(network.module, kept.features)
         )
@@ -107,6 +110,12 @@ def hook(
         )
 
     return Hook(before_first_step=start)
+
+
+def _fewest(kept: cache.Features, classes: int) -> int:
+    """Count the images of the class that has the fewest."""
+    labels = np.asarray(kept.label)[np.asarray(kept.weight) > 0]
+    return int(np.bincount(labels, minlength=classes).min())
 
 
 def deal(labels: Array, weight: Array, folds: int, seed: int) -> np.ndarray:
