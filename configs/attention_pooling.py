@@ -66,9 +66,9 @@ MobileNetV2 and 91.5 % with CA-Stream; 93.1 % with average pooling of
 EfficientNet-Lite0, and attention within a point; see docs/results/probes.md. With
 `start=left_out` on MobileNetV2, Grad-CAM's insertion rises by 8.9 points and its drop
 falls by 4.4, but not at fitted temperatures; EfficientNet-Lite0 loses three points of
-accuracy by it. See docs/results/interpretability.md. The published recipes were not run here: on ImageNet, ResNet-50
-has 74.55 % with average pooling and 74.70 % with CA-Stream, ConvNeXt-B 83.72 and
-83.51 %.
+accuracy by it. See docs/results/interpretability.md. The published recipes were not run
+here: on ImageNet, ResNet-50 has 74.55 % with average pooling and 74.70 % with
+CA-Stream, ConvNeXt-B 83.72 and 83.51 %.
 
 Time: a minute or two for 1,500 images on two busy CPU cores, features included. The
 published recipes need accelerators.

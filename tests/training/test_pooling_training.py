@@ -254,3 +254,6 @@ def test_images_are_dealt_out_to_folds_class_by_class():
     counts = np.zeros((4, 3), int)
     np.add.at(counts, (labels[kept], found[kept]), 1)
     assert counts.min() >= 2 and counts.max() == 3
+    kept = cache.Features(np.zeros((36, 1)), labels, weight)
+    assert attention_start._fewest(kept, 4) == 8
+    assert attention_start._fewest(kept, 5) == 0

@@ -76,27 +76,18 @@ def hook(
             return variables, {}
         if is_new and _fewest(kept, network.module.num_classes) < FOLDS:
             return variables, {"start/left_out": False}
+        known = np.asarray(kept.weight) > 0
         pooled = kept._replace(
             features=classifier_start.averages(network.module, kept.features)
         )
-        alone = classifier_start.classifier_alone(rules, classifier)
         count = FOLDS if is_new else 1
         folds = deal(kept.label, kept.weight, count, settings.seed)
+        alone = classifier_start.classifier_alone(rules, classifier)
+        given = settings, network.module, variables, pooled, alone, steps, session
         learnt = [variables]
         if is_new:
-            learnt = [
-                classifier_start.learn(
-                    settings,
-                    network.module,
-                    variables,
-                    pooled,
-                    alone,
-                    steps,
-                    session,
-                    known=np.flatnonzero((folds != fold) & (kept.weight > 0)),
-                )[0]
-                for fold in range(count)
-            ]
+            places = [np.flatnonzero((folds != f) & known) for f in range(count)]
+            learnt = [classifier_start.learn(*given, known=p)[0] for p in places]
         judges = calibrated(network.module, learnt, folds, pooled)
         return attend(
             network.module,
