@@ -39,6 +39,7 @@ NOT_RUN = {
     "adversarial_training.py": "the place has no .npz of images",
     "interpretable_training.py": "test_training_study.py runs a small one",
     "robust_saliency.py": "test_robust_study.py runs a small one",
+    "attention_pooling.py:given": "test_robust_study.py runs a small one",
     "weak_detection.py": "test_learn.py trains a small one",
     "unlir detect": "test_learn.py detects with a small one",
     "localization_training.py": "test_hiding.py has its objectives",

@@ -9,7 +9,13 @@ import pytest
 import unlir_jax
 from unlir_jax import objectives, split
 from unlir_jax.data import arrays
-from unlir_jax.evaluation.study import comparison, measures, networks, resistance
+from unlir_jax.evaluation.study import (
+    comparison,
+    measures,
+    networks,
+    resistance,
+    scores,
+)
 from unlir_jax.objectives import input_gradients
 from unlir_jax.objectives.objective import Apply
 from unlir_jax.report import study_page
@@ -139,6 +145,20 @@ def test_given_networks_need_no_training():
     assert [each.name for each in found] == ["b", "a"]
 
 
+def test_a_given_network_of_several_seeds():
+    """Each seed is a network; one without {seed} stands next to all of them."""
+    path = "configs/attention_pooling.py:given=average+ca_stream+one,root=runs,seeds=2"
+    wanted = config.load(path, ["given.one.name=cifar_resnet8", "data.path=birds"])
+    found = [(e.name, e.model, e.data["split"]) for e in networks.find(wanted)]
+    assert found == [
+        ("average-0", "runs/average/seed=0", "test"),
+        ("average-1", "runs/average/seed=1", "test"),
+        ("ca_stream-0", "runs/ca_stream/seed=0", "test"),
+        ("ca_stream-1", "runs/ca_stream/seed=1", "test"),
+        ("one", "cifar_resnet8", "test"),
+    ]
+
+
 def test_given_networks_that_make_no_sense():
     with pytest.raises(ValueError, match=r"`given\.b\.name` is empty"):
         networks.find(given("arms=none,given=a+b", **{"given.a.name": "x"}))
@@ -166,6 +186,21 @@ def test_a_given_network_is_paired_with_each_seed(baseline):
     sign = 1 if baseline == "standard" else -1
     assert aligned["difference"] == pytest.approx(sign * 3.5)
     assert aligned["verdict"] == ("better" if sign > 0 else "worse")
+
+
+def test_a_study_without_the_fitted_temperature(data):
+    found = [scored("standard", 0, 1.0), scored("given", 0, 5.0)]
+    found = [
+        each._replace(tables={"as_trained": each.tables["as_trained"]})
+        for each in found
+    ]
+    document = comparison.compare(found, "standard", ("insertion",), resamples=20)
+    assert {each["condition"] for each in document["cells"]} == {"as_trained"}
+    assert {each["condition"] for each in document["signs"]} == {"as_trained"}
+    wanted = given("arms=none,given=a+b", calibrated=False)
+    source = arrays.npz(str(data[0]), "test")
+    trained = networks.Trained("a", None, "cifar_resnet8", None, {}, {})
+    assert set(scores.plans(trained, wanted, source, 2.0)) == {"as_trained", "sanity"}
 
 
 def test_cells_of_attacks_print_as_their_kind():

@@ -14,7 +14,7 @@ from unlir_jax.evaluation import evaluate
 from unlir_jax.features import cache
 from unlir_jax.models import pretrained
 from unlir_jax.runtime import config
-from unlir_jax.training import pooling, setup, train
+from unlir_jax.training import attention_start, pooling, setup, train
 from unlir_jax.training import state as states
 from unlir_jax.weights import exported
 
@@ -225,3 +225,35 @@ def test_a_rate_of_its_own_learns_what_else_has_a_closed_form():
     for wrong in ("average,rate=1", "simpool,recipe=resnet,rate=1", "simpool,rate=-1"):
         with pytest.raises(ValueError, match="`rate`="):
             config.load(f"configs/attention_pooling.py:pooling={wrong}")
+
+
+def test_attention_starts_behind_classifiers_that_have_not_seen_the_image(tmp_path):
+    wanted = STREAM | {"start": "left_out", "classifier_start": "average"}
+    chosen = settings(tmp_path, wanted)
+    with chosen.unlocked():
+        chosen.optimizer.table = (
+            ("pool/.*", {"learning_rate": 0.0, "weight_decay": False}),
+            ("classifier/.*", {}),
+            (".*", None),
+        )
+    summary = train.run(chosen, tmp_path / "run").summary
+    assert 0.01 <= summary["start/temperature"] <= 100
+    leaves = tree.flatten(unlir_jax.load(str(tmp_path / "run")).variables)
+    last = leaves["params/pool/last/kernel"]
+    np.testing.assert_array_equal(last, np.eye(len(last)))
+    assert np.any(leaves["params/pool/link0/kernel"])
+    with pytest.raises(ValueError, match="start`='left_out' fits attention to kept"):
+        pooling.fitted_first(settings(tmp_path, wanted, cache=False))
+
+
+def test_images_are_dealt_out_to_folds_class_by_class():
+    labels = np.random.default_rng(0).permutation(np.repeat(np.arange(4), 9))
+    weight = np.where(np.arange(36) == 5, 0.0, 1.0)
+    found = attention_start.deal(labels, weight, 3, 0)
+    kept = weight > 0
+    counts = np.zeros((4, 3), int)
+    np.add.at(counts, (labels[kept], found[kept]), 1)
+    assert counts.min() >= 2 and counts.max() == 3
+    kept = cache.Features(np.zeros((36, 1)), labels, weight)
+    assert attention_start._fewest(kept, 4) == 8
+    assert attention_start._fewest(kept, 5) == 0

@@ -1,6 +1,6 @@
 """The report of a study: images side by side, and each arm next to the baseline."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from PIL import Image
@@ -69,7 +69,7 @@ def page(summary: Document, rows: Sequence[Row]) -> str:
         images=[_image(row, about["arms"]) for row in rows],
         networks=[_network(each) for each in summary["networks"]],
         arms=[_arm(summary, arm) for arm in others],
-        cautions=_cautions(about),
+        cautions=_cautions(about, summary["networks"]),
     )
 
 
@@ -193,9 +193,9 @@ def _sign(found: Document) -> tuple[str, list[str]]:
     ]
 
 
-def _cautions(about: Mapping[str, Document]) -> list[str]:
-    trained = len(about["arms"]) > len(about["given"])
-    seeds = about["seeds"] if trained else FEW_SEEDS
+def _cautions(about: Document, networks: Sequence[Document]) -> list[str]:
+    seeded = any(each["seed"] is not None for each in networks)
+    seeds = about["seeds"] if seeded else FEW_SEEDS
     found = [
         "Sign tests take cells to be independent, which cells of the same images are "
         "not: their p-values are too small."

@@ -48,18 +48,25 @@ def hook(
         if kept is None:
             return variables, {}
         pooled = kept._replace(features=averages(network.module, kept.features))
-        alone = {
-            path: optim.Rule(weight_decay=rule.weight_decay)
-            if path.startswith(classifier)
-            else optim.Rule(train=False)
-            for path, rule in rules.items()
-        }
-        learnt, accuracy = _train(
+        alone = classifier_alone(rules, classifier)
+        learnt, accuracy = learn(
             settings, network.module, variables, pooled, alone, steps, session
         )
         return learnt, {"average_pooling": {"steps": steps, "accuracy": accuracy}}
 
     return Hook(before_first_step=start)
+
+
+def classifier_alone(
+    rules: Mapping[str, optim.Rule], classifier: str
+) -> dict[str, optim.Rule]:
+    """Let a classifier learn, with its decay, and nothing else."""
+    return {
+        path: optim.Rule(weight_decay=rule.weight_decay)
+        if path.startswith(classifier)
+        else optim.Rule(train=False)
+        for path, rule in rules.items()
+    }
 
 
 def averages(module: Module, features: np.ndarray) -> np.ndarray:
@@ -78,7 +85,7 @@ def averages(module: Module, features: np.ndarray) -> np.ndarray:
     return np.concatenate(found)[:, None, None]
 
 
-def _train(
+def learn(
     settings: Settings,
     module: Module,
     variables: Variables,
@@ -86,8 +93,21 @@ def _train(
     rules: Mapping[str, optim.Rule],
     steps: int,
     session: Session,
+    *,
+    known: np.ndarray | None = None,
 ) -> tuple[Variables, float]:
-    """Train the classifier alone; give all variables, and the last batch's accuracy."""
+    """Train the classifier alone; give all variables, and the last batch's accuracy.
+
+    Args:
+        settings: Settings of the training.
+        module: A network that pools by attention.
+        variables: Its variables.
+        pooled: See `averages`.
+        rules: See `classifier_alone`.
+        steps: Number of steps.
+        session: What a hook may use of the training.
+        known: Places of the images to learn from; all by default.
+    """
     objective = objectives.build(
         settings.objective.to_dict(), _decision(module), module.num_classes
     )
@@ -105,7 +125,9 @@ def _train(
         states.make_update(objective, optimizer, rules, seed=settings.seed)
     )
     state = states.create(variables, rules, optimizer)
-    rows = cache.training(pooled, batch_size=settings.batch_size, seed=settings.seed)
+    rows = cache.training(
+        pooled, batch_size=settings.batch_size, seed=settings.seed, known=known
+    )
     means: dict[str, Any] = {}
     for step in range(steps):
         if step % PROGRESS_EVERY == 0:

@@ -12,12 +12,18 @@ from unlir_jax.core import choices
 from unlir_jax.core.document_types import Settings
 from unlir_jax.models import drawing, heads, pretrained
 from unlir_jax.objectives.objective import Hook, Session
-from unlir_jax.training import classifier_start, optim, queries_start
+from unlir_jax.training import (
+    attention_start,
+    classifier_start,
+    optim,
+    queries_start,
+)
 from unlir_jax.types import Variables
 
 Classifier = Literal["auto", "frozen", "learned"]
 ClassifierStart = Literal["random", "average"]
 _PREFIX = "classifier/"
+_FITTED = {queries_start.START: "queries", attention_start.START: "attention"}
 
 
 def head(settings: Settings, classes: int) -> dict[str, Any]:
@@ -138,21 +144,21 @@ def begins_on_averages(settings: Settings, network: pretrained.Pretrained) -> bo
     return True
 
 
-def begins_with_parts(settings: Settings) -> bool:
-    """Tell whether queries and values are fitted in closed form first.
+def fitted_first(settings: Settings) -> str:
+    """Name the start that is fitted to kept features before the first step, or "".
 
     Raises:
-        ValueError: They are to be, but features are not kept.
+        ValueError: There is one, but features are not kept.
     """
-    pooled = settings.model.attention_pooling
-    if pooled.get("start") != queries_start.START or settings.init_from:
-        return False
+    start = settings.model.attention_pooling.get("start")
+    if start not in _FITTED or settings.init_from:
+        return ""
     if not settings.features.cache:
         raise ValueError(
-            "`model.attention_pooling.start`='parts' fits queries to kept features; "
-            "expected features.cache=True, or 'random' or 'average'."
+            f"`model.attention_pooling.start`={start!r} fits {_FITTED[start]} to kept "
+            "features; expected features.cache=True, or 'average'."
         )
-    return True
+    return start
 
 
 def hooks(
@@ -170,10 +176,15 @@ def hooks(
         steps: Number of steps.
     """
     found = [_record(network, rules)]
-    if begins_on_averages(settings, network):
+    learns_first = begins_on_averages(settings, network)
+    if learns_first:
         found.append(classifier_start.hook(settings, network, rules, _PREFIX, steps))
-    if begins_with_parts(settings):
+    start = fitted_first(settings)
+    if start == queries_start.START:
         found.append(queries_start.hook(network, settings.seed))
+    if start == attention_start.START:
+        given = settings, network, rules, _PREFIX, steps
+        found.append(attention_start.hook(*given, is_new=learns_first))
     return found
 
 

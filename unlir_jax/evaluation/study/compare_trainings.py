@@ -185,12 +185,12 @@ def _score(
     facts = measures.calibrate(classified, places)
     degree = facts["temperature"]
     tables: dict[str, dict[str, np.ndarray]] = {}
-    for name, cooled in (
-        (scores.AS_TRAINED, network),
-        (scores.CALIBRATED, temperature.divided(network, degree)),
-    ):
-        slopes = measures.gradients(cooled, task.data, places.scored, frame)
-        tables[name] = {f"loss/{key}": each for key, each in slopes.items()}
+    cooled = {scores.AS_TRAINED: network}
+    if task.settings.calibrated:
+        cooled[scores.CALIBRATED] = temperature.divided(network, degree)
+    for name, each in cooled.items():
+        slopes = measures.gradients(each, task.data, places.scored, frame)
+        tables[name] = {f"loss/{key}": value for key, value in slopes.items()}
     progress("attacking", 0.0)
     tables[scores.AS_TRAINED] |= _own(task, network, frame)
     planned = scores.plans(trained, task.settings, task.data, degree)
@@ -261,7 +261,7 @@ def _about(task: Task, network: Pretrained) -> Record:
         "data": task.trained[0].data["source"],
         "baseline": settings.baseline,
         "arms": list(dict.fromkeys(each.arm for each in task.trained)),
-        "sets": config.to_dict(settings.arms) | _given(task.trained),
+        "sets": config.to_dict(settings.arms) | _given(settings),
         "given": list(settings.given),
         "seeds": settings.seeds,
         "images": len(task.places.scored),
@@ -275,13 +275,12 @@ def _about(task: Task, network: Pretrained) -> Record:
     }
 
 
-def _given(trained: Sequence[Trained]) -> dict[str, list[str]]:
+def _given(settings: Settings) -> dict[str, list[str]]:
     """Say of each given network what it is, without folders."""
     found = {}
-    for one in trained:
-        if one.seed is None:
-            weights = [] if one.weights is None else [paths.told(one.weights)]
-            found[one.arm] = [paths.told(one.model), *weights]
+    for arm, each in settings.given.items():
+        weights = [] if each.weights is None else [paths.told(each.weights)]
+        found[arm] = [paths.told(each.name), *weights]
     return found
 
 

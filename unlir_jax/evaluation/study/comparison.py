@@ -32,7 +32,7 @@ class Scored(NamedTuple):
 
     Attributes:
         arm: How it was trained.
-        seed: Seed of its training; None of a network that is given.
+        seed: Seed of its training; None of a network that is given for all seeds.
         facts: Temperature, accuracy and calibration, see `measures.calibrate`.
         classified: `accuracy`, `nll` and `nll_calibrated` of each image that no
             temperature was fitted on.
@@ -123,7 +123,7 @@ def _cells(
     right = np.stack([a.right & b.right for a, b in zip(ours, theirs, strict=True)])
     for condition in CONDITIONS:
         table = CALIBRATED if condition == BOTH_RIGHT else condition
-        shared = [e.tables[table] for e in (*ours, *theirs)]
+        shared = [e.tables.get(table, {}) for e in (*ours, *theirs)]
         for cell in (c for c in shared[0] if all(c in each for each in shared)):
             first, second = (
                 np.stack([each.tables[table][cell] for each in side])

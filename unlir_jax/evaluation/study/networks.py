@@ -11,13 +11,16 @@ from unlir_jax.runtime import config
 from unlir_jax.runtime.config import Settings
 from unlir_jax.storage import paths
 
+SEED = "{seed}"
+"""What stands for the seed in the name of a network that is given once a seed."""
+
 
 class Trained(NamedTuple):
     """Hold one network.
 
     Attributes:
         arm: How it was trained, or its name if it is given.
-        seed: Seed of its training; None if it is given.
+        seed: Seed of its training; None if one is given for all seeds.
         model: Its workdir, or what `factories.load` takes.
         weights: A file, or None for the model's own.
         data: The test split, by `DATA`.
@@ -59,15 +62,23 @@ def find(settings: Settings) -> list[Trained]:
         _check_alike(found, arms)
     data = found[0].data if found else {key: settings.data[key] for key in DATA}
     others = [
-        Trained(arm, None, each["name"], each["weights"], data, {})
+        one
         for arm, each in given.items()
+        for one in _given(arm, each, data, settings.seeds)
     ]
-    return sorted(found + others, key=lambda one: _is_given_baseline(one, settings))
+    first = settings.baseline if settings.baseline in given else None
+    return sorted(found + others, key=lambda one: one.arm != first)
 
 
-def _is_given_baseline(one: Trained, settings: Settings) -> bool:
-    """Sort a given baseline before all others, which keep their order."""
-    return not (one.seed is None and one.arm == settings.baseline)
+def _given(arm: str, each: Document, data: Record, seeds: int) -> list[Trained]:
+    """List the networks of a given arm: one, or where its name says so one a seed."""
+    name, weights = each["name"], each["weights"]
+    if SEED not in name:
+        return [Trained(arm, None, name, weights, data, {})]
+    return [
+        Trained(arm, seed, name.replace(SEED, str(seed)), weights, data, {})
+        for seed in range(seeds)
+    ]
 
 
 def _check_names(settings: Settings, arms: Document, given: Document) -> None:

@@ -49,8 +49,10 @@ def plans(
     """
     objects = any(each in data.annotations for each in OBJECTS)
     located = (given.localization,) if given.localization and objects else ()
-    found = {}
-    for name, degree in ((AS_TRAINED, 1.0), (CALIBRATED, temperature)):
+    found, degrees = {}, {AS_TRAINED: 1.0}
+    if given.calibrated:
+        degrees[CALIBRATED] = temperature
+    for name, degree in degrees.items():
         each: Any = evaluated(trained, given, given.images)
         each.model.temperature = degree
         each.methods = tuple(given.methods)

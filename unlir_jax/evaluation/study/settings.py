@@ -94,7 +94,7 @@ def _settings(
             },
             "seeds": seeds,
             # Arms that are networks as they are: a name of `unlir models` with a file
-            # of weights, a workdir, or a factory.
+            # of weights, a workdir, or a factory; with {seed} in it, one for each seed.
             "given": {
                 arm: {"name": "", "weights": config_dict.placeholder(str)}
                 for arm in given
@@ -102,6 +102,8 @@ def _settings(
             # Images of the test split that are scored, evenly spread; the temperature
             # is fitted on half of the others, all but these measure calibration.
             "images": 100,
+            # Whether all is scored at that temperature as well, in as much time again.
+            "calibrated": True,
             # What is explained: Grad-CAM of the last layer, …; and by what it is
             # scored. Where the data has masks or boxes, `localization` is measured too.
             "methods": (*CAMS, "opti_cam"),

@@ -20,7 +20,7 @@ from unlir_jax.models.attention_pooling.pool import (
 )
 from unlir_jax.types import Array, PyTree
 
-Start = Literal["xavier", "average"]
+Start = Literal["xavier", "average", "left_out"]
 Initializer = Callable[..., Any]
 LAST = "last"
 """Name of the last linear map; the others are `link0` …"""
@@ -42,7 +42,9 @@ class CrossAttentionStream(Pool):
         start: How it starts: `xavier`, all linear maps at random as in the paper; or
             `average`, as average pooling: the query of the last maps is zero, and the
             last linear map the identity. A classifier of average-pooled maps then
-            works from the first step on.
+            works from the first step on; or `left_out`: a training on kept features
+            fits the attention behind classifiers that have not seen the image, see
+            `training.attention_start`. Until then it is as `average`.
 
     References:
         Torres Figueroa et al., *CA-Stream: Attention-based Pooling for Interpretable
