@@ -28,10 +28,11 @@ threshold chosen on the images that are scored, which is MaxBoxAcc; MaxBoxAccV2;
 PxAP where there are masks.
 
 Expected: by the first commands MaxBoxAcc of 48.5 % plain, 48.1 % with CutMix, 45.5 %
-with hide-and-seek and 60.3 % with ADL, see docs/results/localization.md.
+with hide-and-seek and 60.3 % with ADL, see docs/results/localization.md. These animals
+fill the middle of their images, so that a map of the centre has 97.8 %.
 
-Time: 50 seconds a training on two CPU cores, ten minutes for all twelve, and about as
-long for their scores.
+Time: on two CPU cores that others used as well, 22 minutes for the twelve trainings
+and 19 for their scores.
 """
 
 from ml_collections import config_dict

@@ -4,6 +4,7 @@ Vaze, Han, Vedaldi and Zisserman, *Open-Set Recognition: A Good Closed-Set Class
 All You Need*, ICLR 2022. Its last form counts medium classes as hard.
 """
 
+import collections
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -84,14 +85,15 @@ def read(path: str | os.PathLike[str], classes: Sequence[str]) -> Division:
             raise ValueError(
                 f"{shown} has unknown classes {paths.shown(level)}; expected {FORM}."
             )
-        levels[level.lower()] = _labels(shown, found, classes)
+        levels.setdefault(level.lower(), []).extend(_labels(shown, found, classes))
     every = [label for each in levels.values() for label in each]
     if KNOWN in document:
         known = _labels(shown, document[KNOWN], classes)
     else:
         known = np.setdiff1d(np.arange(len(classes)), every).tolist()
     for labels in (every, known):
-        twice = [label for label in dict.fromkeys(labels) if labels.count(label) > 1]
+        counted = collections.Counter(labels)
+        twice = [label for label, count in counted.items() if count > 1]
         if twice:
             raise ValueError(
                 f"{shown} names class {paths.shown(classes[twice[0]])} more than once; "
@@ -100,10 +102,9 @@ def read(path: str | os.PathLike[str], classes: Sequence[str]) -> Division:
     harder = [
         label for n, each in levels.items() if n not in ("", EASY) for label in each
     ]
-    division = Division(
-        *(np.sort(np.asarray(labels, int)) for labels in (known, every)),
-        np.sort(np.asarray(harder, int)) if isinstance(unknown, dict) else None,
-    )
+    known, every, harder = (np.sort(np.asarray(n, int)) for n in (known, every, harder))
+    by_hardness = isinstance(unknown, dict)
+    division = Division(known, every, harder if by_hardness else None)
     return checked(division, classes)
 
 
