@@ -5,7 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from unlir_jax.data import objects
 from unlir_jax.detection import oicr, wsddn
+from unlir_jax.parts import clustering
 from unlir_jax.weak_detection import (
     class_maps,
     descriptions,
@@ -120,3 +122,11 @@ def test_scales_are_chosen_without_boxes():
     assert setup.scales(given, (False, True)) == setup.LARGE
     given.windows.scales = (0.3,)
     assert setup.scales(given, (True,)) == (0.3,)
+
+
+def test_a_network_without_numbers_is_named_with_the_image():
+    scenes = objects.scenes("train", 2, image_size=32).images
+    blind = descriptions.Eye("layer", 32, lambda images: images[..., :1] * np.nan)
+    whitening = clustering.Whitening(*(np.ones(1) for _ in range(3)), 1.0)
+    with pytest.raises(FloatingPointError, match="train/00000"):
+        descriptions.describe(blind, scenes, whitening, lambda share: None, str)

@@ -117,7 +117,7 @@ def noted(
     frame = frames.frame(where, notes.frame, size, turned)
     places: source.Example = {}
     if notes.boxes is not None:
-        frames.check_size(frame, notes.sizes and notes.sizes[index])
+        frames.check_size(frame, None if notes.sizes is None else notes.sizes[index])
         places["boxes"] = frames.fit_boxes(notes.boxes[index], frame)
     if notes.points is not None:
         places["keypoints"] = frames.fit_keypoints(

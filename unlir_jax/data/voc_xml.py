@@ -3,7 +3,7 @@
 import functools
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 from xml.parsers import expat
@@ -207,7 +207,7 @@ def _by_place(pictures: Sequence[str]) -> dict[tuple[str, str], str]:
     return found
 
 
-def _files(root: Path, below: str):
+def _files(root: Path, below: str) -> Iterator[str]:
     """Give the XML files below a folder, relative to the root."""
     for place, inner, names in os.walk(root / below):
         inner[:] = sorted(name for name in inner if not name.startswith("."))

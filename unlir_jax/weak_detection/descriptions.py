@@ -263,7 +263,7 @@ def describe(
             if kept:
                 (maps,) = looked_at(network, [square for _, square, _ in kept])
                 names = [images.name(place) for place, _, _ in kept]
-                finite.check_rows(maps, names, "the maps")
+                finite.check_rows(maps, "the maps", names)
                 cells.append(whitened(maps, whitening))
                 places += [place for place, _, _ in kept]
                 sizes += [size for _, _, size in kept]
