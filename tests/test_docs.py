@@ -212,12 +212,16 @@ def test_a_command_works_with_tiny_inputs(line, place, monkeypatch):
 
 
 WORKDIR = re.compile(r"\bruns/\w+")
+# They read what commands leave, or compile for seconds.
+LONG = re.compile(
+    rf"{WORKDIR.pattern}|ensemble|(move_map|smooth_pgd)\(|excitation|epsilon_gamma"
+)
 EXAMPLES = [
     pytest.param(
         page,
         text,
         id=f"{page.stem}-{number}",
-        marks=pytest.mark.exhaustive if WORKDIR.search(text) else (),
+        marks=pytest.mark.exhaustive if LONG.search(text) else (),
     )
     for page in world.PAGES
     for number, (language, text) in enumerate(world.blocks(page))

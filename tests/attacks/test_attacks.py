@@ -7,12 +7,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiers
 from attack_worlds import SMALL, small
 
 from unlir_jax import attacks, split
 from unlir_jax.attacks import checks, losses, norms, quantisation, search
 
 BUDGETS = [name for name, spec in attacks.SPECS.items() if spec.kind == "budget"]
+QUICK = {"fgsm", "pgd", "apgd", "square"}
 EPSILON = {"linf": 0.02, "l2": 0.4, "l1": 4.0}
 MEAN = split.from_functions(lambda _, images: images, lambda _, maps: maps.mean((1, 2)))
 
@@ -34,7 +36,7 @@ def run(name, *, count=4, norm="linf", reverse=False, targeted=False, **settings
     return images, attack.counted(weights, images, labels, targets=goals, key=key)
 
 
-@pytest.mark.parametrize("name", BUDGETS)
+@pytest.mark.parametrize("name", tiers.by_tier(BUDGETS, QUICK))
 def test_images_stay_in_the_budget_whatever_the_batch(name):
     norm = attacks.SPECS[name].norms[0]
     images, found = run(name, norm=norm)

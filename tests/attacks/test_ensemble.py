@@ -244,6 +244,7 @@ def test_an_image_in_the_ensemble_has_the_result_of_a_batch():
     np.testing.assert_array_equal(whole.winner, batch.winner)
 
 
+@pytest.mark.exhaustive
 def test_few_classes_and_targets_have_an_ensemble_too():
     images, labels = (
         jnp.full((2, 4, 4, 3), 0.4).at[..., 0].set(0.5),

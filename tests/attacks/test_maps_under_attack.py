@@ -194,6 +194,7 @@ STARTS = [
 ]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(("factory", "start"), STARTS)
 def test_an_image_is_attacked_alike_in_any_batch(factory, start):
     weights, images, labels = small_world()
@@ -292,6 +293,7 @@ def test_what_makes_no_sense_is_refused():
     call("`key`=None, but this", started)
 
 
+@pytest.mark.exhaustive
 def test_flat_maps_and_maps_that_stay_are_no_error():
     weights, images, labels = small_world(2)
 
@@ -311,6 +313,7 @@ def test_flat_maps_and_maps_that_stay_are_no_error():
     np.testing.assert_array_equal(kept[..., 0], image[..., 0])
 
 
+@pytest.mark.exhaustive
 def test_jit_attacks_alike_and_withholds():
     pattern, target = worlds(4)
     images = jnp.concatenate([pictured(pattern), pictured(target)])

@@ -65,6 +65,7 @@ def test_a_constant_is_smooth_already():
     np.testing.assert_array_equal(zeros, 0)
 
 
+@pytest.mark.exhaustive
 def test_smoothing_is_one_of_each_image():
     images = small()[1][:3]
     change = jnp.asarray(np.random.default_rng(0).normal(size=images.shape), "float32")
@@ -101,6 +102,7 @@ def variation(changes):
     return total / np.sqrt((changes**2).sum((1, 2, 3)))
 
 
+@pytest.mark.exhaustive
 def test_the_steps_and_the_start_are_smooth_and_in_the_ball():
     weights, images, labels, _ = small()
     given = weights, images[:4], labels[:4]
@@ -131,6 +133,7 @@ def test_smooth_changes_succeed_as_often_and_vary_less():
     assert found["smooth_carlini_wagner"] < 0.85 * found["carlini_wagner"]
 
 
+@pytest.mark.exhaustive
 def test_the_nearest_smooth_change_of_a_plane_is_known(double):
     random = np.random.default_rng(2)
     image = 0.4 + 0.2 * random.random((1, 6, 6, 1))

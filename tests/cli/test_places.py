@@ -117,6 +117,7 @@ def test_adapters_explain(place):
     check(place / "out", "results.json", "filters.html")
 
 
+@pytest.mark.exhaustive
 def test_a_part_network(place):
     """Its gallery where the training images are gone, and its report."""
     data = place / "data"

@@ -106,6 +106,7 @@ def test_quiet_and_lines_are_refused(words, capsys, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.exhaustive
 def test_explain_tells_its_stages(words, capsys):
     assert cli.main([*words, "--progress", "lines"]) == 0
     out, err = capsys.readouterr()
@@ -122,6 +123,7 @@ def test_explain_tells_its_stages(words, capsys):
     assert "100%" in capsys.readouterr().err
 
 
+@pytest.mark.exhaustive
 def test_several_networks_say_which(words, capsys):
     both = [*words, "--layer", "layer2,layer3", "--progress", "lines"]
     assert cli.main(both) == 0
@@ -149,6 +151,7 @@ def test_evaluate_tells_its_stages(photo, tmp_path, capsys):
     assert shares == [0, 0, 50, 100, 100, 100, 100]
 
 
+@pytest.mark.exhaustive
 def test_train_tells_what_it_says_with_the_time(tmp_path, capsys):
     words = ["train", "--config", str(TINY), "--workdir", str(tmp_path / "run")]
     words += ["--config.steps=2", "--config.data.test=", "--progress", "lines"]

@@ -54,6 +54,7 @@ def test_scores_are_two_softmaxes(variables, temperature, scaled):
     assert loss == pytest.approx(-np.log(chance).mean(), rel=1e-5)
 
 
+@pytest.mark.exhaustive
 def test_rows_that_are_no_regions_change_nothing(variables):
     exist = np.arange(REGIONS + 3) < REGIONS
     padded = np.concatenate([FEATURES, np.full((3, FILTERS), 9, np.float32)])

@@ -67,6 +67,7 @@ def test_names_of_augmentations_are_those_of_their_table():
     assert conditions.AUGMENTATIONS == tuple(augmentations.AUGMENTATIONS)
 
 
+@pytest.mark.exhaustive
 def test_every_condition_has_its_lines_pages_and_means(evaluated):
     folder, summary = evaluated
     assert list(summary["conditions"]) == [

@@ -75,6 +75,7 @@ def test_without_void_the_rim_counts(tmp_path):
     assert found["random/energy_pointing_game"]["mean"] == pytest.approx(0.5, abs=0.1)
 
 
+@pytest.mark.exhaustive
 def test_masks_that_leave_open_what_they_are_stop_before_anything_is_written(tmp_path):
     """Nor is another split taken instead."""
     folder = write(tmp_path, mask(255, 255), mask(255, 255), split="test")

@@ -100,6 +100,7 @@ def test_it_needs_a_workdir_or_says_so(words, capsys):
     assert "expected --dry-run too" in capsys.readouterr().err
 
 
+@pytest.mark.exhaustive
 def test_the_files_are_those_that_an_evaluation_writes(words, tmp_path, capsys):
     words = [word.replace("+opti_cam+ablation_cam+occlusion", "") for word in words]
     words = [word.replace("+insertion+coherency", "") for word in words]

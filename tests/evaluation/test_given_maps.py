@@ -169,6 +169,7 @@ def settings(world, **more):
     return config.load(file, overrides)
 
 
+@pytest.mark.exhaustive
 def test_given_maps_stand_in_the_same_table(world, tmp_path):
     summary = evaluate.run(settings(world), tmp_path / "run").summary
     about = summary["about"]

@@ -90,6 +90,7 @@ def embedding():
     return unlir_jax.wrap(model, variables, image_size=16)
 
 
+@pytest.mark.exhaustive
 def test_a_backbone_without_classes_is_scored_by_similarity(
     boxed, tmp_path, monkeypatch
 ):

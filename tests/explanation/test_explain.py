@@ -258,6 +258,7 @@ def test_label_by_name(photos, weights, tmp_path):
     assert document["images"][0]["controls"] == {}
 
 
+@pytest.mark.exhaustive
 def test_few_programs_are_lowered(photos, weights, tmp_path, caplog):
     """Each takes time at the first call: with two methods and four controls 25."""
     jax.clear_caches()

@@ -100,6 +100,7 @@ def test_a_report_by_the_command_line(name, photos, tmp_path):
     assert f"own_networks:{name}" in page
 
 
+@pytest.mark.exhaustive
 def test_an_evaluation_resumes_with_the_same_network_only(
     photos, tmp_path, monkeypatch, capsys
 ):

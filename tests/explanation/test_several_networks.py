@@ -49,6 +49,7 @@ def results(report):
     return json.loads((report / "results.json").read_text())
 
 
+@pytest.mark.exhaustive
 def test_each_network_has_its_results(report, results):
     small, own = results["runs"]
     assert (small["name"], own["name"]) == (small_network.NAME, "linen_cnn")
@@ -104,6 +105,7 @@ def test_the_page_groups_networks_by_photo(report, results):
             assert entry["label"]["name"] in page and entry["sheet"] in page
 
 
+@pytest.mark.exhaustive
 def test_layers_of_one_network(photos, weights, tmp_path):
     one = ["--model", small_network.NAME, "--weights", weights]
     given = words(photos, tmp_path / "out", *one, "--layer", "layer2,layer3/block0")
@@ -148,6 +150,7 @@ def test_what_one_of_them_cannot_is_said_before_all_work(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.exhaustive
 def test_memory_holds_one_network_at_a_time(photos, weights, tmp_path, monkeypatch):
     load, held = network_run.factories.load, []
 

@@ -32,7 +32,7 @@ def settings(folder, method="probe_gem", **more):
     "method",
     tiers.by_tier(
         ["probe_average", "lda", "prototypes", "filters", "lora", "last_block"],
-        {"probe_average", "lora"},
+        {"probe_average"},
     ),
 )
 def test_every_kind_of_method_learns_colours(pictures, tmp_path, method):

@@ -56,6 +56,7 @@ def test_each_run_of_many_is_that_run_alone(colours, swept, tmp_path):
     assert again.message.startswith("Done before")
 
 
+@pytest.mark.exhaustive
 def test_the_summary_compares_pairs_with_the_best_probe(swept):
     summary = read(swept / "summary.json")
     assert summary["k"] == [1, 2] and summary["draws"] == 2

@@ -43,7 +43,7 @@ def settings(folder, method, **more):
     "method",
     tiers.by_tier(
         ["probe_token", "filters", "ia3", "lora", "bias", "last_block", "full"],
-        {"probe_token", "filters"},
+        {"probe_token"},
     ),
 )
 def test_methods_learn_from_the_class_token(pictures, tmp_path, method):

@@ -55,6 +55,7 @@ def test_a_gate_that_does_not_matter_goes_to_0_and_one_that_does_stays(penalty):
     assert superfluous == 0 and needed > 0.5
 
 
+@pytest.mark.exhaustive
 def test_weights_are_pulled_towards_where_they_started():
     # Without a pull the first gate grows for ever, for the loss only falls with it.
     free, held = learn(Penalty())[0], learn(Penalty("towards_one", 1.0))[0]

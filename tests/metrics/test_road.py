@@ -122,6 +122,7 @@ def test_road_is_that_of_a_slow_loop(pictures, brightness, loop):
     np.testing.assert_array_equal(found["road"], half)
 
 
+@pytest.mark.exhaustive
 def test_noise_is_drawn_from_the_key_and_small(pictures, brightness):
     model, _ = brightness
     saliency = np.random.default_rng(0).normal(size=(4, 7, 7)).astype(np.float32)

@@ -113,6 +113,7 @@ def test_larger_maps_are_averaged_over_cells():
     np.testing.assert_allclose(found, cells, atol=1e-5)
 
 
+@pytest.mark.exhaustive
 def test_networks_whose_tokens_cannot_be_removed_are_refused():
     saliency = np.zeros((2, *GRID), np.float32)
     _, model, variables, images = world(class_token=False, pooled="mean")

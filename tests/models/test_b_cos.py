@@ -61,6 +61,7 @@ def test_with_power_1_it_is_the_gradient_of_a_linear_network():
     np.testing.assert_allclose(found + nothing, exact, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.exhaustive
 def test_the_harness_finds_the_exact_explanation_where_the_evidence_is():
     """Contributions lie on the spot that decides, and controls do not."""
     module, variables, images, labels, masks = trained()

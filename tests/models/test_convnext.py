@@ -31,6 +31,7 @@ def load(tmp_path):
     backbone.NETWORKS.pop(NAME, None)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     "case", tiers.by_tier(CASES, {"timm_convnextv2", "torchvision_convnext"})
 )
@@ -59,6 +60,7 @@ def test_names_of_the_official_code(load):
     assert tree.sha256(again.variables) == tree.sha256(network.variables)
 
 
+@pytest.mark.exhaustive
 def test_the_last_stage_is_explained(load):
     network = load("timm_convnext")
     assert network.layer == "stage3"

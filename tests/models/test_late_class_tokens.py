@@ -58,6 +58,7 @@ def test_logits_and_attention_agree(case, load):
     assert np.abs(rounded - logits).max() < 0.05 * np.abs(logits).max()
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("case", ["timm_cait", "timm_xcit"])
 def test_logits_agree_to_rounding_in_float64(case, load, x64):
     network = load(case)
@@ -111,6 +112,7 @@ def test_folding_leaves_norms_that_follow_no_convolution(load):
     np.testing.assert_allclose(found, small.expected("timm_xcit")[0], atol=1e-4)
 
 
+@pytest.mark.exhaustive
 def test_a_training_step_moves_the_norms_of_batches(load):
     network = load("timm_xcit")
     _, state = network.module.apply(

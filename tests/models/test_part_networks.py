@@ -61,6 +61,7 @@ def test_an_odd_finer_map_is_brought_to_twice_the_rows():
     assert packed.shape == (1, 3, 3, 9)
 
 
+@pytest.mark.exhaustive
 def test_contributions_and_a_bias_are_the_logits(network, maps):
     reading, logits = call(network, "read", maps), call(network, "head", maps)
     total = reading.contributions.sum(1) + reading.bias[None]

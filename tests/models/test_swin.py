@@ -66,6 +66,7 @@ def test_official_names_merge_at_the_end_of_a_stage(load):
     assert again.module == network.module
 
 
+@pytest.mark.exhaustive
 def test_the_last_norm_is_explained_and_rollout_is_refused(load):
     network = load("torchvision_swin")
     assert network.layer == "norm" and not network.module.shifts_first

@@ -171,6 +171,7 @@ def test_logits_are_wide_and_near_in_every_type(dtype, register, tmp_path):
     assert np.abs(attended.logits - logits).max() < near * np.abs(logits).max()
 
 
+@pytest.mark.exhaustive
 def test_cuts_of_tokens_give_the_grid(register):
     register("timm_registers_swiglu")
     for layer, cut in (

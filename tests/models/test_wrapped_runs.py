@@ -3,12 +3,14 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 import unlir_jax
 from unlir_jax import saliency, split
 from unlir_jax.models.vision_transformer import VisionTransformer
 
 
+@pytest.mark.exhaustive
 def test_a_wrapped_network_is_run_and_read_on_standardised_images():
     module = VisionTransformer(4, 8, 1, 2, 12, num_classes=3)
     images = jnp.asarray(np.random.default_rng(0).random((1, 16, 16, 3)), jnp.float32)

@@ -65,6 +65,7 @@ def test_logits_are_those_of_transformers(kind, tower):
     np.testing.assert_allclose(attended.logits, found["logits"], atol=1e-5, rtol=0)
 
 
+@pytest.mark.exhaustive
 def test_every_kind_of_explainer_takes_texts(tower):
     for kind in CASES:
         network = unlir_jax.zero_shot(tower(kind), known(kind)["texts"], NAMES)

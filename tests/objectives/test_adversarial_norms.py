@@ -51,6 +51,7 @@ def test_a_step_is_plain_training_on_images_that_are_constants(mode):
     assert np.abs(mean - variables["batch_stats"]["norm"]["mean"]).max() > 0.05
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("method", ["trades", "mart"])
 def test_the_statistics_of_two_passes_move_once(method):
     """To the middle of where the image and its changed copy take them."""

@@ -76,6 +76,7 @@ def test_a_loop_on_the_device_crafts_the_same(monkeypatch):
     jax.tree.map(close, found, expected)
 
 
+@pytest.mark.exhaustive
 def test_a_search_of_few_steps_is_the_same_without_a_loop(monkeypatch):
     """Compiled in a loop, compiled one step after the other, and run by the host."""
     _, weights, images, labels = world()

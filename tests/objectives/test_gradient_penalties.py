@@ -53,6 +53,7 @@ def test_the_gradient_penalty_is_the_square_of_the_gradient():
     np.testing.assert_allclose(found.loss, loss, rtol=1e-4)
 
 
+@pytest.mark.exhaustive
 def test_the_jacobian_penalty_is_its_norm_in_the_mean():
     rows = batch()
     objective = objectives.jacobian_penalty(APPLY, CLASSES, weight=2.0, projections=48)
@@ -75,6 +76,7 @@ def test_right_reasons_count_outside_of_the_object_only():
     np.testing.assert_allclose(found.metrics["penalty"], expected, rtol=1e-4)
 
 
+@pytest.mark.exhaustive
 def test_saliency_guided_training_replaces_what_does_not_matter():
     """A network that looks at the right half is not changed by noise in the left."""
     rows = batch()

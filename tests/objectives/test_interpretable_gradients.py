@@ -200,6 +200,7 @@ def test_a_row_that_could_not_be_read_changes_no_other():
         np.testing.assert_allclose(found[name][:3], known[name][:3], rtol=1e-5)
 
 
+@pytest.mark.exhaustive
 def test_the_guided_gradient_is_learned_where_it_is_not_a_constant():
     apply, variables = made()
     rows = batch()

@@ -134,6 +134,7 @@ def test_mahalanobis_distances_are_those_of_the_dense_formula():
     np.testing.assert_allclose(found, overall - nearest, rtol=1e-7, atol=1e-9)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", ["mahalanobis", "relative_mahalanobis"])
 def test_units_of_channels_and_more_of_the_same_images_do_not_matter(name):
     given, units = world(), np.geomspace(0.01, 100, 24)

@@ -211,6 +211,7 @@ def test_far_sets_have_rows_of_their_own(judged):
     assert outcome.summary["reject"]["sets"]["far/stripes"] == refused
 
 
+@pytest.mark.exhaustive
 def test_all_classes_can_be_known_where_a_set_is_not(judged, unseen, tmp_path):
     folder, _ = judged
     far = str(folder / "stripes")
@@ -232,6 +233,7 @@ def test_all_classes_can_be_known_where_a_set_is_not(judged, unseen, tmp_path):
         recognise.run(read_settings(folder, "msp", known=1), tmp_path / "other")
 
 
+@pytest.mark.exhaustive
 def test_images_of_neither_side_are_left_out(judged, unseen, tmp_path):
     folder, _ = judged
     for name, classes in (("known", (0, 1, 2)), ("unknown", (5,))):

@@ -65,6 +65,7 @@ def test_unit_length_and_nothing_for_nothing():
     assert (gradient == 0).all()
 
 
+@pytest.mark.exhaustive
 def test_kmeans_finds_separate_clusters():
     regions, truth = blobs()
     found = clustering.kmeans(regions, 5, key=jax.random.key(0))

@@ -33,6 +33,7 @@ def accounts(network, images):
     return attribution.reader(network)(images)
 
 
+@pytest.mark.exhaustive
 def test_the_ledger_adds_up_to_the_logit(network, images, accounts):
     logits = split.whole(network.model)(network.variables, images)
     for row in range(len(images)):

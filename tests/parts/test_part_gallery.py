@@ -63,6 +63,7 @@ def test_best_regions_are_the_best(gallery, readings, made):
             assert region["picture"] == name
 
 
+@pytest.mark.exhaustive
 def test_categories_hold_means_over_their_pictures(gallery, readings):
     read, labels = readings
     added = np.stack([np.asarray(one.contributions)[0] for one in read])

@@ -84,6 +84,7 @@ def test_parts_read_the_grid_of_any_block(registered):
     refused("`decision.layer`='block7'", assembled, layer="block7")
 
 
+@pytest.mark.exhaustive
 def test_parts_of_a_transformer_are_trained_and_explained(registered, tmp_path):
     asked = f"configs/train_parts.py:backbone={NAME},data=synthetic_parts"
     own = (f"features.folder={tmp_path / 'cache'}", *OPTIONS)

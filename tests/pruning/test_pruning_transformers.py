@@ -61,6 +61,7 @@ def at_random(graph, seed=0):
     return Choice(graph, keep)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", tiers.by_tier(list(MODULES), {"gated", "swin"}))
 def test_what_is_left_computes_what_the_masked_one_does(name, images):
     module = MODULES[name]
@@ -78,6 +79,7 @@ def test_what_is_left_computes_what_the_masked_one_does(name, images):
     }
 
 
+@pytest.mark.exhaustive
 def test_heads_whose_output_is_zero_can_go(images):
     module = MODULES["plain"]
     variables, graph = drawn(module), pruning.graph(module)
@@ -103,6 +105,7 @@ def test_heads_whose_output_is_zero_can_go(images):
         assert (scores[[0, 3]] > 1e-4).all(), kind
 
 
+@pytest.mark.exhaustive
 def test_gates_of_heads_are_those_of_their_values(images):
     """A head is linear in its values, so the gate can sit on their kernel as well."""
     module = MODULES["swin"]
@@ -187,6 +190,7 @@ def network():
     backbone.NETWORKS.pop(NAME, None)
 
 
+@pytest.mark.exhaustive
 def test_a_pruned_network_is_kept_and_explained(network, images, tmp_path):
     graph = pruning.graph(network.module)
     scores = pruning.scores(network.variables, graph, "magnitude_l2")

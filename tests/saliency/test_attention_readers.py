@@ -75,6 +75,7 @@ def whole(mixed, *, normalise):
     return product[0, 1:]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("case", NETWORKS)
 def test_products_are_those_of_whole_matrices(case, x64):
     model, variables, images = built(case)
@@ -106,6 +107,7 @@ def test_products_are_those_of_whole_matrices(case, x64):
     assert expected.max() > 0
 
 
+@pytest.mark.exhaustive
 def test_attention_grad_cam_weighs_the_row_of_the_last_layer(x64):
     for case in NETWORKS:
         model, variables, images = built(case)
@@ -120,6 +122,7 @@ def test_attention_grad_cam_weighs_the_row_of_the_last_layer(x64):
         np.testing.assert_allclose(found, np.maximum(expected, 0), atol=1e-12)
 
 
+@pytest.mark.exhaustive
 def test_legrad_differentiates_by_what_pools_each_block(x64):
     model, variables, images = built("timm_siglip")
     attention = model.attention
@@ -142,6 +145,7 @@ def test_legrad_differentiates_by_what_pools_each_block(x64):
     assert 0 < one.sum() < found.sum()
 
 
+@pytest.mark.exhaustive
 def test_legrad_of_class_attention_has_a_score_of_each_block():
     network = load("small_reading", NETWORKS["timm_cait"]())
     images = jnp.asarray(small.images())

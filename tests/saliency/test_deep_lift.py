@@ -51,6 +51,7 @@ def loaded(known):
     return jax.tree.map(jnp.asarray, {"params": params, "batch_stats": statistics})
 
 
+@pytest.mark.exhaustive
 def test_maps_equal_those_of_captum(x64):
     with np.load(FILE) as file:
         known = {key: file[key] for key in file.files}

@@ -88,6 +88,7 @@ def test_pixels_and_biases_add_up_to_the_score(x64, form):
     assert abs(found - score) > 0.01 * abs(score)
 
 
+@pytest.mark.exhaustive
 def test_it_is_relevance_without_a_gamma(x64):
     """CP-LRP by the rule epsilon of nothing is its gradient times the pixels."""
     plain = {"mean": (0.0,) * 3, "deviation": (1.0,) * 3}
@@ -110,6 +111,7 @@ def test_a_network_of_rectifiers_keeps_its_gradient():
         np.testing.assert_allclose(found, factory(model)(*given), atol=1e-6)
 
 
+@pytest.mark.exhaustive
 def test_it_balances_networks_of_other_libraries_and_explainers_of_attention():
     network = own_networks.nnx_module(own_networks.ViT)
     model, state = split.from_nnx(network, at="blocks/0", tokens=(2, "square"))

@@ -141,6 +141,7 @@ def test_excitation_by_hand(contrastive):
     np.testing.assert_allclose(found.sum((1, 2)), 0 if contrastive else 1, atol=1e-5)
 
 
+@pytest.mark.exhaustive
 def test_excitation_adds_up_to_one_in_a_network_of_all_kinds(network):
     model, variables = network
     found = saliency.excitation_backpropagation(model)(variables, IMAGES, LABELS)
@@ -153,6 +154,7 @@ def test_excitation_adds_up_to_one_in_a_network_of_all_kinds(network):
     np.testing.assert_allclose(found, expected, atol=1e-4 * scale)
 
 
+@pytest.mark.exhaustive
 def test_gamma_of_nothing_is_epsilon(network):
     model, variables = network
     maps = [

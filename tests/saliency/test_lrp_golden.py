@@ -52,6 +52,7 @@ def test_maps_equal_those_of_zennit(x64, composite, name):
     assert np.abs(found - known[composite]).max() < 1e-6 * np.abs(found).max()
 
 
+@pytest.mark.exhaustive
 def test_relevance_of_a_transformer_equals_that_of_lxt(x64):
     with np.load(FOLDER / "vit.npz") as file:
         known = {key: file[key] for key in file.files}

@@ -38,6 +38,7 @@ def test_attribution_of_other_forms_depends_on_the_class(form):
     assert not np.allclose(first, second, rtol=0.1)
 
 
+@pytest.mark.exhaustive
 def test_attribution_sees_a_layer_scale_as_part_of_the_layer_before_it(x64):
     """A positive factor in the output layer of a branch changes no share of it."""
     random = np.random.default_rng(1)

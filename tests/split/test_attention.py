@@ -57,6 +57,7 @@ def cut():
     return split.from_linen(ViT(), "block0", tokens=(1, "square"))
 
 
+@pytest.mark.exhaustive
 def test_flax_attention_of_linen_gives_the_weights_that_it_sows(cut, variables):
     expected, state = ViT(sown=True).apply(variables, IMAGES, mutable="intermediates")
     found = jax.jit(cut.attention.run)(variables, IMAGES)
@@ -85,6 +86,7 @@ def test_flax_attention_of_nnx_gives_its_weights():
     assert "attend" not in network.blocks[0].attention.attention_fn.__qualname__
 
 
+@pytest.mark.exhaustive
 def test_derivatives_by_flax_attention_are_those_of_differences(cut, variables):
     def total(step):
         added = tuple(step * each for each in moved)
@@ -117,6 +119,7 @@ class Remembered(nn.Module):
         return nn.remat(Encoder)(name="inner")(tokens)
 
 
+@pytest.mark.exhaustive
 def test_what_cannot_be_read_is_refused_by_a_sentence(unchecked, cut, variables):
     explain = saliency.raw_attention(cut, block=2)
     with pytest.raises(ValueError, match="has 2 blocks; expected -2 to 1"):
@@ -164,6 +167,7 @@ def test_rollout_of_a_hierarchical_network_is_refused():
         saliency.attention_rollout(model)(*given)
 
 
+@pytest.mark.exhaustive
 def test_the_plain_network_is_the_two_halves(cut, variables):
     expected = split.whole(cut)(variables, IMAGES)
     helpers.close(cut.run(variables, IMAGES), expected, atol=1e-5)

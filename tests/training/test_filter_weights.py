@@ -138,6 +138,7 @@ def test_the_saved_network_is_plain_and_decides_as_the_weighted_one(begun, finis
         np.testing.assert_allclose(taken[path], leaf, rtol=1e-6)
 
 
+@pytest.mark.exhaustive
 def test_the_adapter_makes_the_frozen_network_decide_alike(begun, finished):
     adapter = adapters.load(finished / "adapter.safetensors")
     adapted = adapters.apply(adapter, begun.network)

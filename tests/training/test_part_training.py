@@ -104,6 +104,7 @@ def test_a_workdir_is_evaluated_like_any_network(finished, tmp_path):
         assert found[name]["n"] == 6
 
 
+@pytest.mark.exhaustive
 def test_a_finished_training_is_left_alone(tmp_path):
     """Nothing is tested: what is measured then takes most of the time."""
     given = settings(tmp_path, "data.test=")

@@ -141,6 +141,7 @@ def test_ca_stream_leaves_a_classifier_that_fits_as_it_is(tmp_path):
         setup.prepare(both)
 
 
+@pytest.mark.exhaustive
 def test_a_new_classifier_is_that_of_average_pooling(tmp_path):
     """The same seed, batches and steps give the same classifier; then it is frozen."""
     weights = write(tmp_path, [f"other {number}" for number in range(4)])
@@ -197,6 +198,7 @@ def test_kept_features_belong_to_their_stages(tmp_path):
     assert found[1] == found[2]
 
 
+@pytest.mark.exhaustive
 def test_efficient_probing_starts_in_closed_form(tmp_path):
     wanted = {"name": "efficient_probing", "start": "parts", "queries": 4}
     chosen = settings(tmp_path, wanted)

@@ -82,6 +82,7 @@ def test_a_head_sees_the_ways_that_it_is_asked_for(register, how):
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     "case",
     tiers.by_tier(
@@ -107,6 +108,7 @@ def test_the_halves_of_a_training_are_the_network(register, case):
         np.testing.assert_allclose(first, again, atol=1e-5)
 
 
+@pytest.mark.exhaustive
 def test_a_probe_chooses_among_its_ways_and_is_explained(register, settings, tmp_path):
     register()
     ways = "probe.poolings=('average', 'token', 'token+average', 'gem')"
@@ -118,6 +120,7 @@ def test_a_probe_chooses_among_its_ways_and_is_explained(register, settings, tmp
     assert network.module.pooling == summary["probe"]["pooling"]
 
 
+@pytest.mark.exhaustive
 def test_what_a_joined_probe_learnt_is_what_is_loaded(register, settings, tmp_path):
     register()
     asked = settings(f"probe.pooling={JOINED}", *FIXED)

@@ -109,6 +109,7 @@ def test_what_is_no_detector_is_refused(trained, tmp_path):
         detector.read(tmp_path / "detector.npz", template)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("method", ["wsddn", "cam"])
 def test_other_methods_learn_too(method, tmp_path):
     given = small(method=method, steps=1)
