@@ -106,6 +106,14 @@ def test_a_table_without_a_column_or_a_folder_without_a_table_is_refused(tmp_pat
         objects.object_folder(tmp_path, "validation")
 
 
+@pytest.mark.parametrize("path", ["a" * 5000, "a\0b", "", "nowhere"])
+def test_what_is_no_path_is_one_short_sentence(path):
+    for given in ({"path": path}, {"path": ".", "images": path or "x" * 5000}):
+        with pytest.raises(ValueError, match="expected a") as error:
+            objects.object_folder(split="train", **given)
+        assert len(str(error.value)) < 400
+
+
 def test_scenes_are_what_is_drawn():
     found = objects.scenes("test", 3, image_size=48, classes=3)
     for place in range(3):

@@ -23,6 +23,7 @@ from unlir_jax.data import (
 from unlir_jax.data.annotations import Notes
 from unlir_jax.data.object_entries import ALL, COCO, Entry, Listed, Wanted
 from unlir_jax.data.source import Example, Source
+from unlir_jax.storage import paths
 
 
 class ObjectImages(NamedTuple):
@@ -93,7 +94,10 @@ def object_folder(
     if first_pixel not in (0, 1):
         raise ValueError(f"`first_pixel`={first_pixel}; expected 1, or 0 for edges.")
     wanted = Wanted(split, learned, with_boxes)
-    listed = _reader(Path(path).absolute(), images, first_pixel)(wanted)
+    if os.fspath(images):
+        paths.check(images, "images")
+    root = paths.check(path, "path").absolute()
+    listed = _reader(root, images, first_pixel)(wanted)
     listed = _with_splits(listed, wanted, holdout, seed)
     return _assemble(listed, wanted, frame, white_level)
 
