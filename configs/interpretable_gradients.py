@@ -31,7 +31,7 @@ The summary has `test/accuracy`, `test/gradient_cosine` and
 `test/gradient_total_variation`.
 
 Expected: with `cifar_resnet8`, 8,000 images of CIFAR-10 and three seeds, an accuracy of
-58.9 % and a cosine of .322; the plain twins have 57.9 % and .094. With ten epochs the
+59.0 % and a cosine of .290; the plain twins have 58.4 % and .090. With ten epochs the
 term costs two points of accuracy: see docs/results/interpretability.md. No figures are
 published for trainings as short as these.
 
