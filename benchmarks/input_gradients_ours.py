@@ -39,7 +39,7 @@ class Session:
             labels = np.arange(len(drawn["x_train"]), dtype=np.uint8) % 10
             drawn |= {"y_train": labels, "y_test": labels}
             with place.open("wb") as file:
-                np.savez(file, **drawn)
+                np.savez(file, allow_pickle=False, **drawn)
             self.calls = {
                 name: self._step(settings, place, weight)
                 for name, weight in WEIGHTS.items()

@@ -100,6 +100,7 @@ def locating(
     Raises:
         ValueError: There is no such refinement.
     """
+    found: Any
     found, given = choose(
         argument,
         model="efficientnet_lite0",

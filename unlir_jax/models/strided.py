@@ -49,9 +49,9 @@ class Strided(nn.Module):
                 zip(widths, WIDTHS, strict=True), start=1
             )
         ]
-        dense = {"precision": style.precision}
-        self.hidden = nn.Dense(HIDDEN, dtype=style.dtype, **dense)
-        self.classifier = nn.Dense(self.num_classes, **dense)
+        precision = style.precision
+        self.hidden = nn.Dense(HIDDEN, dtype=style.dtype, precision=precision)
+        self.classifier = nn.Dense(self.num_classes, precision=precision)
 
     def features(self, images: Array, train: bool = False) -> jax.Array:
         """Compute the maps of the second convolution, a quarter of the image's size."""

@@ -45,7 +45,7 @@ def write(path: Path, found: Detector) -> None:
         for name, leaf in flat(found.variables).items()
     }
     stream = io.BytesIO()
-    np.savez(stream, **arrays)
+    np.savez(stream, allow_pickle=False, **arrays)
     files.write_bytes(path, stream.getvalue())
 
 
@@ -79,9 +79,8 @@ def read(path: Path, template: PyTree) -> Detector:
             f"Detector {str(path)!r} cannot be read ({error}); expected what `unlir "
             "train --config configs/weak_detection.py` wrote."
         ) from error
-    whitening = clustering.Whitening(
-        *(_array(arrays, f"whitening/{name}", path) for name in _WHITENING)
-    )
+    parts: Any = (_array(arrays, f"whitening/{name}", path) for name in _WHITENING)
+    whitening = clustering.Whitening(*parts)
     wanted = flat(template)
     for name, leaf in wanted.items():
         found = _array(arrays, f"variables/{name}", path)

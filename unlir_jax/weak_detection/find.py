@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -140,7 +140,7 @@ def load(
             f"`model`={str(folder)!r} {state}; expected the finished workdir of `unlir "
             "train --config configs/weak_detection.py`."
         )
-    settings = default_settings.weak_detection()
+    settings: Any = default_settings.weak_detection()
     # JSON has lists for tuples, and whole numbers for some floats.
     with settings.ignore_type():
         settings.update(kept)

@@ -150,7 +150,7 @@ def _losses(
     logits = _logits(given, variables, maps)
     scores = _first_scores(given, logits, maps)
     overlaps = jnp.asarray(regions.overlaps)
-    found = {"wsddn": wsddn.image_loss(scores, present)}
+    found: dict[str, Array] = {"wsddn": wsddn.image_loss(scores, present)}
     if factor:
         described = regions.describe(maps[..., : given.filters])
         pulled = wsddn.spatial_regulariser(described, scores, present, overlaps)

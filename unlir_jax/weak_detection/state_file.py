@@ -18,7 +18,8 @@ def write(folder: Path, step: int, state: PyTree) -> None:
     """Write a state and its step, complete or not at all."""
     leaves = jax.tree.leaves(jax.device_get(state))
     stream = io.BytesIO()
-    np.savez(stream, step=np.asarray(step), **{f"leaf{i}": x for i, x in _all(leaves)})
+    named = {f"leaf{i}": x for i, x in _all(leaves)}
+    np.savez(stream, allow_pickle=False, step=np.asarray(step), **named)
     files.write_bytes(folder / FILE, stream.getvalue())
 
 

@@ -80,7 +80,7 @@ def _attacked(
 ) -> Iterator[tuple[str, PerImage]]:
     tell, variables = attacks.outcome(network.model), network.variables
     clean = tell(variables, images, images, labels)["success"]
-    standing = dict.fromkeys(NORMS, ~clean)
+    standing: dict[str, jax.Array] = {norm: ~clean for norm in NORMS}
     for budget in budgets(given):
         norm, steps = budget.norm, given.steps
         run = attacks.apgd(network.model, **budget._asdict(), steps=steps)

@@ -10,7 +10,7 @@ MOST_PIXELS = 128**2
 """Their pairs are a gigabyte as float32."""
 
 
-def shrunk(images: Images, size: tuple[int, int]) -> jax.Array:
+def shrunk(images: Images, size: tuple[int, ...]) -> jax.Array:
     """Average images down to `size`, height and width; smaller ones stay as they are.
 
     Each pixel is the mean of what it covers, a pixel at its border by the share of it.
@@ -53,7 +53,7 @@ def squared_distances(values: Array) -> jax.Array:
     return jnp.where(jnp.eye(len(flat), dtype=bool), 0, found)
 
 
-def squared_steps(size: tuple[int, int]) -> np.ndarray:
+def squared_steps(size: tuple[int, ...]) -> np.ndarray:
     """Square the distances of the places of all pixels, `[pixels, pixels]`.
 
     The unit is the longer side.
