@@ -78,6 +78,9 @@ def get_config(argument=""):
         "drop_rate": config_dict.placeholder(float),
         "threshold": config_dict.placeholder(float),
     }
+    if given.objective not in ARMS:
+        known = ", ".join(ARMS)
+        raise ValueError(f"`objective`={given.objective!r}; expected one of {known}.")
     found = _recipe(given, objective)
     for setting, value in _sets(given, given.objective).items():
         found.objective[setting.removeprefix("objective.")] = value
@@ -111,7 +114,6 @@ def _arms(given):
 
 def _sets(given, arm):
     """Give what an arm sets; patches have the same shares of the side as published."""
-    recipe.choose([arm], ARMS, PLAIN, given.seeds)
     sets = dict(ARMS[arm])
     if arm == "hide_and_seek":
         settings = _recipe(given, {})
