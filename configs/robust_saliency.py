@@ -39,12 +39,13 @@ of each norm, the distance to an error by boundary projection, and the alignment
 Etmann et al. (ICML 2019) stand next to them: |<x, g>| / |g|, x the image in [0, 1] and
 g the gradient of the predicted class's logit.
 
-Expected: in a first, small part on digits, alignment rises from 0.68 to 1.79 with
-`linf`, see docs/results/robustness.md. The literature says that it rises. No figures
-are published for this comparison, and the whole has not been run.
+Expected: over three seeds the alignment rises from 0.73 to 1.15 with `linf` on digits,
+and from 1.15 to 2.54 with `boundary_projection` on CIFAR-10, see
+docs/results/robustness.md. The literature says that it rises. No figures are published
+for this comparison, and all arms on CIFAR-10 with a ResNet have not been run.
 
 Time: a step of `linf` with ten gradients takes about six times as long as one of
-`standard`. The small part took about five processor minutes.
+`standard`. On digits, a network took half a minute to three minutes on a busy core.
 """
 
 from ml_collections import config_dict

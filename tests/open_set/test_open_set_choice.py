@@ -14,7 +14,7 @@ NAMES = ("gadwall", "mallard", "wigeon", "teal")
 def test_splits_are_halves_that_differ_and_stay():
     first, second = (classes.draw(50, 0.5, 0, number) for number in (0, 1))
     assert len(first.known) == 25 and set(first.known) != set(second.known)
-    every = np.sort(np.concatenate(first))
+    every = np.sort(np.concatenate([first.known, first.unknown]))
     np.testing.assert_array_equal(every, np.arange(50))
     again = classes.draw(50, 0.5, 0, 0)
     np.testing.assert_array_equal(first.known, again.known)
