@@ -62,8 +62,8 @@ gradients: `pooling=efficient_probing,rate=3e-4` does, with 32 queries from aver
 pooling on.
 
 Expected: on 50 species of CUB-200-2011 at 224 px, 91.3 % with average pooling of
-MobileNetV2 and 91.5 % with CA-Stream; 93.1 % with average pooling of
-EfficientNet-Lite0, and attention within a point; see docs/results/probes.md. With
+MobileNetV2 and 93.1 % of EfficientNet-Lite0. CA-Stream stays within half a point, and
+SimPool loses three to six points; see docs/results/probes.md. With
 `start=left_out` on MobileNetV2, Grad-CAM's insertion rises by 8.9 points and its drop
 falls by 4.4, but not at fitted temperatures; EfficientNet-Lite0 loses three points of
 accuracy by it. See docs/results/interpretability.md. The published recipes were not run
