@@ -33,7 +33,7 @@ rightly stand next to them.
 
 Expected: over two data sets and two networks, interpretable gradients raise the cosine,
 and CAMs get no better: see docs/results/interpretability.md. No figures are published
-for such a comparison, and the other arms have not been run here.
+for such a comparison. The other arms but two were run on digits alone.
 
 Time: on two shared CPU cores, `cifar_resnet8` at 32 pixels trained on 71 images a
 second in the plain arm, and on 12 with interpretable gradients.
