@@ -106,8 +106,8 @@ def _arguments(argument):
 def _arms(given):
     """List the arms that are asked for, each with what it sets."""
     usual = [name for name in ARMS if name != "right_reasons" or given.data in MASKED]
-    names = usual if given.arms == "all" else given.arms.split("+")
-    found = recipe.choose(names, ARMS, "plain", given.seeds)
+    asked = "+".join(usual) if given.arms == "all" else given.arms
+    found = recipe.choose(asked, ARMS, "plain", given.seeds)
     if "interpretable_gradients" in found:
         weight = given.weight * recipe.batch_size(_data(given))
         found["interpretable_gradients"] = {"objective.weight": weight}

@@ -107,8 +107,7 @@ def _arguments(argument):
 
 def _arms(given):
     """List the arms that are asked for, each with what it sets."""
-    names = list(ARMS) if given.arms == "all" else given.arms.split("+")
-    found = recipe.choose(names, ARMS, PLAIN, given.seeds)
+    found = recipe.choose(given.arms, ARMS, PLAIN, given.seeds)
     return {name: _sets(given, name) for name in found}
 
 

@@ -140,8 +140,7 @@ def _arms(given):
     """List the arms that are asked for, each with what it sets."""
     if given.arms == NONE:
         return {}
-    names = list(ARMS) if given.arms == "all" else given.arms.split("+")
-    found = recipe.choose(names, ARMS, STANDARD, given.seeds)
+    found = recipe.choose(given.arms, ARMS, STANDARD, given.seeds)
     budgets = {"linf": number(given.linf), "l2": number(given.l2)}
     for sets in found.values():
         if "objective.norm" in sets:

@@ -155,13 +155,17 @@ def inner_path(text: str, told: str, file: str) -> str:
 
 def number(row: Row, column: str) -> float:
     """Read a finite number, or raise ValueError."""
-    text = row.values[column]
+    return finite(row.where, column, row.values[column])
+
+
+def finite(where: str, name: str, text: str) -> float:
+    """Turn a text into a finite number, or raise ValueError with its name and place."""
     try:
         value = float(text)
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise ValueError(f"{row.where} has {column}={text!r}; expected a number.")
+        raise ValueError(f"{where} has {name}={text[:40]!r}; expected a number.")
     return value
 
 

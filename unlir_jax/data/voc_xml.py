@@ -1,7 +1,6 @@
 """Objects in XML files of Pascal VOC, one for each image."""
 
 import functools
-import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
@@ -290,14 +289,7 @@ def _box(where: str, found: dict[str, str], first_pixel: int) -> list[float] | N
 
 
 def _number(where: str, name: str, found: dict[str, str]) -> float:
-    text = found.get(name, "").strip()
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise ValueError(f"{where} has {name}={text[:40]!r}; expected a number.")
-    return value
+    return tables.finite(where, name, found.get(name, "").strip())
 
 
 def _size(file: Path, found: Annotation) -> tuple[int, int] | None:

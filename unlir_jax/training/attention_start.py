@@ -22,7 +22,6 @@ START = "left_out"
 """The `start` of a way to pool that asks for it."""
 FOLDS, RATE = 3, 3e-4
 _KERNEL, _BIAS = "params/classifier/kernel", "params/classifier/bias"
-_PROGRESS_EVERY = 100
 
 
 class Judges(NamedTuple):
@@ -190,7 +189,7 @@ def attend(
     rows = cache.training(kept, batch_size=batch_size, seed=seed)
     values = []
     for step in range(steps):
-        if step % _PROGRESS_EVERY == 0:
+        if step % classifier_start.PROGRESS_EVERY == 0:
             progress(f"attention behind left-out classifiers: {step} of {steps}")
         batch = next(rows)
         number = judges.number[batch["index"]]

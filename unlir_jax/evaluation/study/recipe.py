@@ -54,13 +54,16 @@ def batch_size(data: str) -> int:
 
 
 def choose(
-    names: list[str], known: Mapping[str, Document], baseline: str, seeds: int
+    asked: str, known: Mapping[str, Document], baseline: str, seeds: int
 ) -> dict[str, Record]:
-    """Choose arms by name, each with what it sets, the baseline first.
+    """Choose arms by names joined by + or `all`, each with what it sets.
+
+    The baseline is the first, asked for or not.
 
     Raises:
         ValueError: An arm is unknown, or there is no seed.
     """
+    names = [*known] if asked == "all" else asked.split("+")
     for name in names:
         if name not in known:
             raise ValueError(
