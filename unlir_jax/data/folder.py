@@ -9,7 +9,15 @@ from pathlib import Path
 
 import numpy as np
 
-from unlir_jax.data import frames, image_files, levels, masks, preprocessing, tables
+from unlir_jax.data import (
+    class_lists,
+    frames,
+    image_files,
+    levels,
+    masks,
+    preprocessing,
+    tables,
+)
 from unlir_jax.data.annotations import Notes, gather, narrowed, noted
 from unlir_jax.data.listing import Listing, check_split, list_folder
 from unlir_jax.data.source import Example, Source
@@ -28,6 +36,7 @@ def folder(
     white_level: levels.WhiteLevel = levels.AUTO,
     mask: masks.Kind = "auto",
     ignore: int | None = masks.VOID,
+    classes: str | None = None,
 ) -> Source:
     """List the images of a folder.
 
@@ -64,6 +73,9 @@ def folder(
         mask: What the masks show: an "object", "classes" (or parts) or a "trimap";
             "auto" tells the first two by the values of some, see `masks.reading`.
         ignore: The value of void in them; None if there is none.
+        classes: A file with the names of all classes, one a line, or "imagenet" for its
+            1,000; then `train` need not have an image of each, and other splits may
+            have classes that it lacks. By default the folder has all classes.
 
     Raises:
         ValueError: The folder is not laid out so, a table contradicts it, a setting
@@ -73,10 +85,11 @@ def folder(
     if not 0 <= holdout < 1:
         raise ValueError(f"`holdout`={holdout} is a share; expected a value in [0, 1).")
     root, others = existing(Path(path)), []
-    listing, index = list_folder(root, split, others)
+    is_open = classes is not None
+    listing, index = list_folder(root, split, others, is_open=is_open)
     chosen = _choose(root, listing, split, holdout, seed)
     pictures = [listing.pictures[i] for i in chosen]
-    number = {name: label for label, name in enumerate(listing.classes)}
+    names, number = _numbered(root, listing.classes, classes)
     labels = np.asarray([number.get(listing.labels[i], -1) for i in chosen], np.int32)
     there = (root / PARTS).is_file()
     parts = tables.read(root / PARTS, listing.pictures) if there else None
@@ -96,7 +109,7 @@ def folder(
     return Source(
         functools.partial(read, notes),
         len(pictures),
-        listing.classes,
+        names,
         lambda index: pictures[index],
         labels,
         notes.kinds,
@@ -108,6 +121,17 @@ def folder(
         reading=lambda kinds: functools.partial(read, narrowed(notes, kinds)),
         notices=notice,
     )
+
+
+def _numbered(
+    root: Path, found: tuple[str, ...], given: str | None
+) -> tuple[tuple[str, ...], dict[str, int]]:
+    """Give the names of all classes, and the number of each that was found."""
+    if given is None:
+        return found, {name: label for label, name in enumerate(found)}
+    names = class_lists.every(given)
+    places = class_lists.places(found, names, f"folder {str(root)!r}", given)
+    return names, dict(zip(found, places.tolist(), strict=True))
 
 
 def _warned(notice: str) -> tuple[str, ...]:

@@ -31,13 +31,20 @@ class Listing(NamedTuple):
 
 
 def list_folder(
-    root: Path, split: str, others: list[str]
+    root: Path, split: str, others: list[str], *, is_open: bool = False
 ) -> tuple[Listing, tables.Table | None]:
-    """Tell which layout a folder has, and list it so."""
+    """Tell which layout a folder has, and list it so.
+
+    Args:
+        root: The folder.
+        split: A split of it, or "all".
+        others: Gets the files that are left out.
+        is_open: Whether a split may have classes that `train` lacks.
+    """
     inner = [name for name in image_files.folders(root) if name not in SPECIAL]
     table = next((root / name for name in TABLES if (root / name).is_file()), None)
     if image_files.has_splits(root, inner):
-        listing = _by_split(root, inner, split, others)
+        listing = _by_split(root, inner, split, others, is_open)
         return listing, table and tables.read(table, listing.pictures)
     outside = f"{MASKS}/"
     listed = image_files.walk(root, others=others)
@@ -58,17 +65,19 @@ def list_folder(
     # With a table, one folder is more likely the place of all images than a class.
     by_class = len(inner) > (1 if index else 0)
     if index and (_class_column(index) or not by_class):
-        return _by_table(index), index
+        return _by_table(index, is_open), index
     listing = _by_class(root, pictures, inner if by_class else [])
     if index and "split" in index.columns:
         listing = listing._replace(splits=_splits_of(index, pictures))
     return listing, index
 
 
-def _by_split(root: Path, splits: list[str], split: str, others: list[str]) -> Listing:
+def _by_split(
+    root: Path, splits: list[str], split: str, others: list[str], is_open: bool
+) -> Listing:
     check_split(split, splits, f"folder {str(root)!r}")
     asked = splits if split == "all" else [split]
-    has_train = "train" in splits
+    has_train = "train" in splits and not is_open
     naming = ["train"] if has_train else splits
     classes = class_names.in_order(
         name for part in naming for name in image_files.folders(root / part)
@@ -83,7 +92,7 @@ def _by_split(root: Path, splits: list[str], split: str, others: list[str]) -> L
             raise ValueError(
                 f"Class {strange!r} is in {str(root / part)!r} but not in "
                 f"{str(root / 'train')!r}; expected the classes of train in every "
-                "split."
+                "split, or all classes by data.options.classes=FILE."
             )
         found = list(image_files.walk(root, part, others=others))
         if not found:
@@ -137,7 +146,7 @@ def _class_column(table: tables.Table) -> str:
     return next((name for name in ("class", "label") if name in table.columns), "")
 
 
-def _by_table(table: tables.Table) -> Listing:
+def _by_table(table: tables.Table, is_open: bool) -> Listing:
     column = _class_column(table)
     labels: dict[str, str] = {}
     for row, picture in zip(table.rows, table.pictures, strict=True):
@@ -165,13 +174,14 @@ def _by_table(table: tables.Table) -> Listing:
     classes = class_names.in_order(labels.values()) if column else ()
     splits = _splits_of(table, list(labels)) if "split" in table.columns else None
     listing = Listing(list(labels), list(labels.values()), splits, classes)
-    if column and splits and "train" in splits:
+    if column and splits and "train" in splits and not is_open:
         pairs = set(zip(labels.values(), splits, strict=True))
         for name in classes:
             if (name, "train") not in pairs:
                 raise ValueError(
                     f"Class {name!r} of {str(table.file)!r} has no image in the "
-                    "split 'train'; expected at least one."
+                    "split 'train'; expected at least one, or all classes by "
+                    "data.options.classes=FILE."
                 )
     return listing
 

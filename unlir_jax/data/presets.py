@@ -68,7 +68,8 @@ def folder_options() -> dict[str, object]:
 
     `annotations`, `keypoints_outside` and `white_level` are as in `data.folder`;
     `mask` is auto, object, classes or trimap, see `data.masks.read_mask`; `ignore` is
-    the stored value of void, none if there is none.
+    the stored value of void, none if there is none; `classes` names all classes, where
+    the folder lacks some.
     """
     return {
         "annotations": "stored",
@@ -76,4 +77,5 @@ def folder_options() -> dict[str, object]:
         "white_level": "auto",
         "mask": "auto",
         "ignore": config_dict.FieldReference(255, field_type=int),
+        "classes": config_dict.placeholder(str),
     }

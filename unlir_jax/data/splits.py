@@ -31,7 +31,7 @@ def open_splits(settings: Any) -> Splits:
     Raises:
         ValueError: A split is empty, the test has a class that the training has not,
             there are fewer than two classes, images without one, or a class without
-            images.
+            images that `options.classes` does not name.
     """
     if settings.cache not in CACHES:
         raise ValueError(f"`data.cache`={settings.cache!r}; expected one of {CACHES}.")
@@ -71,7 +71,8 @@ def open_splits(settings: Any) -> Splits:
             "folders DIR/train/CLASS."
         )
     labels = opened[train].labels
-    if labels is not None:
+    is_open = (common | settings.train_options.to_dict()).get("classes") is not None
+    if labels is not None and not (is_open and settings.source == "folder"):
         present = set(labels.tolist())
         absent = [name for place, name in enumerate(classes) if place not in present]
         if absent:

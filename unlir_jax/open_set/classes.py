@@ -7,11 +7,11 @@ from typing import NamedTuple
 import numpy as np
 
 from unlir_jax.core import choices
+from unlir_jax.data import class_lists
 from unlir_jax.open_set.scores.neighbours import unit
 from unlir_jax.storage import paths
 
 LEAST_KNOWN = 2
-MOST_BYTES = 1 << 22
 
 
 class Division(NamedTuple):
@@ -76,7 +76,7 @@ def named(
 
 def _labels(path: str | os.PathLike[str], classes: Sequence[str]) -> np.ndarray:
     """Read the labels of classes that a file names, in rising order."""
-    names = _lines(path)
+    names = class_lists.read(path)
     strange = [name for name in names if name not in classes]
     if strange:
         raise ValueError(
@@ -84,12 +84,7 @@ def _labels(path: str | os.PathLike[str], classes: Sequence[str]) -> np.ndarray:
             f"class of the data; {choices.meant(strange[0], classes)}expected names of "
             f"its {len(classes)} classes, one a line."
         )
-    twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
-    if twice:
-        raise ValueError(
-            f"{paths.shown(str(path))} names {paths.shown(twice[0])} more than once; "
-            "expected each class once."
-        )
+    class_lists.check_once(names, path)
     places = {name: label for label, name in enumerate(classes)}
     return np.sort(np.asarray([places[name] for name in names], int))
 
@@ -136,28 +131,3 @@ def hard(features: np.ndarray, labels: np.ndarray, division: Division) -> np.nda
     likeness = (unknown @ known.T).max(1)
     order = np.argsort(-likeness, kind="stable")[: (len(unknown) + 1) // 2]
     return np.sort(division.unknown[order])
-
-
-def _lines(path: str | os.PathLike[str]) -> list[str]:
-    try:
-        with open(path, "rb") as file:
-            text = file.read(MOST_BYTES + 1)
-    except OSError as error:
-        raise ValueError(
-            f"{paths.shown(str(path))} cannot be read ({error.strerror}); "
-            "expected a file with the name of a class on each line."
-        ) from error
-    if len(text) > MOST_BYTES:
-        raise ValueError(
-            f"{paths.shown(str(path))} has more than {MOST_BYTES:,} bytes; expected "
-            "the name of a class on each line."
-        )
-    try:
-        lines = text.decode("utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"{paths.shown(str(path))} is no UTF-8 text; expected the name of a class "
-            "on each line."
-        ) from error
-    stripped = (line.strip() for line in lines)
-    return [line for line in stripped if line and not line.startswith("#")]
