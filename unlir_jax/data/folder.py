@@ -85,19 +85,16 @@ def folder(
     if not 0 <= holdout < 1:
         raise ValueError(f"`holdout`={holdout} is a share; expected a value in [0, 1).")
     root, others = existing(Path(path)), []
-    is_open = classes is not None
-    listing, index = list_folder(root, split, others, is_open=is_open)
+    listing, index = list_folder(root, split, others, is_open=classes is not None)
     chosen = _choose(root, listing, split, holdout, seed)
     pictures = [listing.pictures[i] for i in chosen]
     names, number = _numbered(root, listing.classes, classes)
     labels = np.asarray([number.get(listing.labels[i], -1) for i in chosen], np.int32)
-    there = (root / PARTS).is_file()
-    parts = tables.read(root / PARTS, listing.pictures) if there else None
     notes = gather(
         root,
         pictures,
         index,
-        parts,
+        _parts(root, listing),
         frame=annotations,
         outside=keypoints_outside,
         mask=mask,
@@ -121,6 +118,11 @@ def folder(
         reading=lambda kinds: functools.partial(read, narrowed(notes, kinds)),
         notices=notice,
     )
+
+
+def _parts(root: Path, listing: Listing) -> tables.Table | None:
+    there = (root / PARTS).is_file()
+    return tables.read(root / PARTS, listing.pictures) if there else None
 
 
 def _numbered(
