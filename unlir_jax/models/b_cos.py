@@ -119,22 +119,51 @@ class BCos(nn.Module):
         )
 
 
+class Block(nn.Module):
+    """Add two B-cos layers to the maps, or to what one of size 1 makes of them.
+
+    Attributes:
+        filters: Number of filters.
+        stride: Step between locations.
+        power: The B of all layers.
+        style: What all layers have in common.
+    """
+
+    filters: int
+    stride: int
+    power: float
+    style: Style
+
+    @nn.compact
+    def __call__(self, maps: jax.Array, train: bool = False) -> jax.Array:
+        def layer(size: int, stride: int, name: str) -> BCos:
+            shape = self.filters, size, stride
+            return BCos(*shape, self.power, True, self.style, name=name)
+
+        added = layer(3, self.stride, "conv1")(maps, train)
+        added = layer(3, 1, "conv2")(added, train)
+        if maps.shape != added.shape:
+            maps = layer(1, self.stride, "downsample")(maps, train)
+        return maps + added
+
+
 class BCosNet(nn.Module):
     """Classify images in [0, 1] by B-cos layers, and the mean of what they find.
 
     Images become six colours, x and 1 - x, so that no colour is nothing. There is no
     other activation, and no bias but -log(classes - 1) of each logit, as published.
-    All layers but the last have a norm. Submodules `colours`, `layer1` …, `classifier`.
+    All layers but the last have a norm. Submodules `colours`, `stem`, `layer1` …,
+    `classifier`: with its three layers it is a ResNet-8 for small images.
 
     Attributes:
         num_classes: Number of classes, at least 2.
-        widths: Filters of each layer; each halves the sides of the maps.
+        widths: Filters of each layer, a block; all but the first halve the maps' sides.
         power: The B of all layers.
         style: What all layers have in common.
     """
 
     num_classes: int
-    widths: tuple[int, ...] = (32, 64, 128)
+    widths: tuple[int, ...] = (16, 32, 64)
     power: float = 2.0
     style: Style = Style()
 
@@ -142,8 +171,10 @@ class BCosNet(nn.Module):
 
     def setup(self) -> None:
         self.colours = Held("colours")
-        self.convolutions = [
-            BCos(width, 3, 2, self.power, True, self.style, name=f"layer{index + 1}")
+        shared = self.power, self.style
+        self.stem = BCos(self.widths[0], 3, 1, self.power, True, self.style)
+        self.blocks = [
+            Block(width, 1 + (index > 0), *shared, name=f"layer{index + 1}")
             for index, width in enumerate(self.widths)
         ]
         self.classifier = BCos(self.num_classes, 1, 1, self.power, style=self.style)
@@ -152,8 +183,9 @@ class BCosNet(nn.Module):
         """Compute the maps of the last layer."""
         images = jnp.asarray(images, self.style.dtype)
         maps = self.colours(jnp.concatenate([images, 1 - images], axis=-1))
-        for layer in self.convolutions:
-            maps = layer(maps, train)
+        maps = self.stem(maps, train)
+        for block in self.blocks:
+            maps = block(maps, train)
         return maps
 
     def head(self, maps: Array, train: bool = False) -> jax.Array:
@@ -233,7 +265,7 @@ backbone.register(
     backbone.Network(
         functools.partial(BCosNet, num_classes=10),
         "layer3",
-        95_392,
+        78_128,
         image_size=32,
         crop=1.0,
         classes=10,
