@@ -337,6 +337,17 @@ def test_bad_sets_get_one_sentence(judged, tmp_path, text, sentence):
         unknown_sets.opened(text, "")
 
 
+def test_the_white_of_the_data_is_that_of_further_sets(tmp_path):
+    values = np.asarray([[0, 512, 1024]], np.int32)
+    Image.fromarray(values).save(tmp_path / "dark.tif")
+    (source,) = unknown_sets.opened(str(tmp_path), "", "1024").values()
+    assert np.asarray(source.read(0)["image"])[0, :, 0].tolist() == [0, 128, 255]
+    (other,) = unknown_sets.opened(str(tmp_path), "").values()
+    assert source.fingerprint() != other.fingerprint()
+    with pytest.raises(ValueError, match="but white is 255"):
+        other.read(0)
+
+
 def test_measures_are_kept_with_their_scores(judged):
     folder, _ = judged
     known = first(folder)

@@ -87,7 +87,7 @@ def object_folder(
         ValueError: The folder has none of these, or a file lacks an image, contradicts
             itself or lacks a box; or a class of this split has no training image.
     """
-    frames.check(frame, frames.REFUSE)
+    frames.check(frame, called=frames.OBJECTS)
     white_level = levels.check_white_level(white_level)
     if not 0 <= holdout < 1:
         raise ValueError(f"`holdout`={holdout} is a share; expected a value in [0, 1).")
@@ -178,7 +178,7 @@ def _assemble(
     sizes = [listed.sizes.get(name) for name in chosen] if wanted.boxes else None
     notes = Notes(
         [_boxes(own) for own in objects] if wanted.boxes else None,
-        *(None, None, (), frame, frames.REFUSE, masks.Reading(), sizes),
+        *(None, None, (), frame, frames.REFUSE, masks.Reading(), sizes, frames.OBJECTS),
     )
     images = _source(listed, chosen, classes, labels, notes, white_level)
     any_ignored = any(own.any() for own in ignored)
