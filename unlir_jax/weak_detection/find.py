@@ -134,6 +134,35 @@ def load(
         ValueError: The folder is no finished training of a detector, or the weights
             are others than it was trained on.
     """
+    settings, summary = _trained(model)
+    if weights is not None:
+        settings.model.weights = weights
+    setups.check(settings)
+    classes, everywhere = (tuple(summary[name]) for name in ("classes", "everywhere"))
+    given = setups.assemble(settings, None, classes, everywhere)
+    folder = Path(model)
+    if summary["sha256"] != given.network.sha256:
+        raise ValueError(
+            f"The weights of {given.network.source!r} are not those that "
+            f"{str(folder)!r} was trained on; expected the same file, see `weights`."
+        )
+    template = jax.eval_shape(
+        lambda key: given.initial(key, summary["dimensions"]), jax.random.key(0)
+    )
+    return given, detector.read(folder / detector.FILE, template)
+
+
+def settings_of(model: str | os.PathLike[str]) -> Any:
+    """Give the settings that a detector was trained with.
+
+    Raises:
+        ValueError: The folder is no finished training of a detector.
+    """
+    return _trained(model)[0]
+
+
+def _trained(model: str | os.PathLike[str]) -> tuple[Any, Record]:
+    """Give the settings and the summary of a finished training."""
     folder = paths.check(model, "model")
     kept, summary = (
         workdir.read(folder / name) for name in (workdir.CONFIG, workdir.SUMMARY)
@@ -151,20 +180,7 @@ def load(
     # JSON has lists for tuples, and whole numbers for some floats.
     with settings.ignore_type():
         settings.update(kept)
-        if weights is not None:
-            settings.model.weights = weights
-    setups.check(settings)
-    classes, everywhere = (tuple(summary[name]) for name in ("classes", "everywhere"))
-    given = setups.assemble(settings, None, classes, everywhere)
-    if summary["sha256"] != given.network.sha256:
-        raise ValueError(
-            f"The weights of {given.network.source!r} are not those that "
-            f"{str(folder)!r} was trained on; expected the same file, see `weights`."
-        )
-    template = jax.eval_shape(
-        lambda key: given.initial(key, summary["dimensions"]), jax.random.key(0)
-    )
-    return given, detector.read(folder / detector.FILE, template)
+    return settings, summary
 
 
 def _read(
