@@ -175,8 +175,8 @@ def _divisions(
             raise ValueError(
                 f"`{others[0]}` and `protocol` are given; expected one of them."
             )
-        count = len(train.classes)
-        found = protocols.divisions(settings.protocol, count, settings.splits)
+        names = train.classes
+        found = protocols.of_data(settings.protocol, names, settings.splits)
     elif settings.known == 1 and sets and not settings.unknown:
         every = np.arange(len(train.classes))
         found = [classes.Division(every, every[:0])]

@@ -172,7 +172,8 @@ def _check_counted(
         raise ValueError(f"`thresholds`={thresholds}; expected 1 or more.")
     if right.shape != found.values.shape:
         raise ValueError(
-            f"`true` has shape {right.shape}; expected {found.values.shape}, as `found`."
+            f"`true` has shape {right.shape}; expected {found.values.shape}, as "
+            "`found`."
         )
     known = right[right != VOID]
     most = max(int(known.max(initial=0)), int(found.classes.max(initial=0)) + 1)
