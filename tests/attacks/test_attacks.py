@@ -204,9 +204,20 @@ def test_calls_without_sense_are_refused():
     refused("`targets` holds 9", called, labels=labels, targets=labels + 9)
     far = attacks.fgsm(MEAN, norm="l2", epsilon=100.0)
     refused("distance from black to white", called, labels=labels, attack=far)
+    smooth = attacks.smooth_bim(MEAN, epsilon=100.0)
+    refused("the l2 distance from black", called, labels=labels, attack=smooth)
+    one = r"shape \(1,\); expected \(2,\), one class an image"
+    helpers.refused(one, checks.check_count, images, labels[:1])
     start = attacks.pgd(MEAN)
     refused("`key`=None, but this", called, labels=labels, attack=start)
     helpers.refused("holds 2.*0, 1", attack, {}, images * 4, labels)
+
+
+def test_a_setting_that_an_attack_lacks_is_named():
+    match = "`ddn` has no setting `epsilon`; expected some of steps, gamma"
+    helpers.refused(match, attacks.ddn, MEAN, epsilon=0.5)
+    match = "`pgd` has no setting `restart`; did you mean 'restarts'"
+    helpers.refused(match, attacks.pgd, MEAN, restart=2)
 
 
 NETWORKS = [
