@@ -326,7 +326,6 @@ def test_transfer_judges_by_the_other_network():
         np.testing.assert_array_equal(found[name], expected)
     assert np.any(found["success"] != found["source_success"])
     helpers.refused("is of another network", attacks.transfer, MODEL, SMALL, attack)
-    helpers.refused("is a function; expected", attacks.transfer, SMALL, SMALL, world)
 
 
 def test_settings_of_the_new_attacks_are_checked():

@@ -45,11 +45,6 @@ def transfer(source: SplitModel, target: SplitModel, attack: Attack) -> Transfer
         >>> bool(found["source_success"][0]), bool(found["success"][0])
         (True, False)
     """
-    if not isinstance(attack, Attack):
-        raise TypeError(
-            f"`attack` is a {type(attack).__name__}; expected an attack, for instance "
-            "attacks.pgd(source)."
-        )
     if attack.model is not source:
         raise ValueError(
             f"`attack`={attack.name!r} is of another network than `source`; expected "
