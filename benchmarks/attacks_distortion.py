@@ -1,11 +1,26 @@
 """Compare the distortions that attacks without a budget need, at equal gradients.
 
     python benchmarks/attacks_distortion.py imagenet --images FOLDER --count 16
+    python benchmarks/attacks_distortion.py cifar --network FILE.npz --images FILE.npz
     python benchmarks/attacks_distortion.py walking --network mnist.npz --digits FILE
 
 `imagenet` attacks MobileNetV2 on images whose names begin with the class, and leaves
-out those that the network gets wrong. `walking` attacks the network for digits of the
-authors of boundary projection, whose repository has it as `pytorch/model/mnist.pth`.
+out those that the network gets wrong. `cifar` attacks ResNet-20 on `x_test` and
+`y_test`. `walking` attacks the network for digits of the authors of boundary
+projection, whose repository has it as `pytorch/model/mnist.pth`.
+
+PGD needs a budget, and there are several ways to compare it with attacks without one:
+
+    pgd          balls of ten gradients, halved ten times, for each image its own
+    pgd_grid     ten balls of ten gradients, the same for all images, each its nearest
+    pgd_early    one ball for all images, where each ends with its first success
+    pgd_one      one ball for all images, as the authors of boundary projection have it
+
+The last two take the smallest ball in which all images succeed. Its search is not
+counted, which favours them.
+
+`--store FILE` writes the images that are attacked, and `--judge FILE` adds a row for
+`adversarial` of a file, which `attacks_distortion_torch.py` makes.
 """
 
 import argparse
@@ -30,30 +45,42 @@ from unlir_jax.weights import readers
 SIDE = 224
 DISTANCES = {
     "imagenet": (0.1, 0.2, 0.3, 0.5),
+    "cifar": (0.1, 0.2, 0.3, 0.5),
     "walking": (0.5, 1.0, 1.5, 2.0),
 }
 """Distances at which the operating characteristic is told."""
 HALVINGS = 10
+GRID = 10
+TWICE = 2**0.25
+"""Ratio of neighbours among the balls that are the same for all images."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     add = parser.add_argument
     add("task", choices=tuple(DISTANCES))
-    add("--images", type=Path, help="folder of images named NNN_name.jpg")
-    add("--network", type=Path, help="the authors' network, .pth or .npz")
+    add("--images", type=Path, help="folder of images named NNN_name.jpg, or .npz")
+    add("--network", type=Path, help="weights of `cifar` or `walking`, .pth or .npz")
     add("--digits", type=Path, help="mnist_test.npz")
     add("--count", type=int, default=16, help="number of images; default: %(default)s")
     add("--steps", type=int, nargs="+", default=[100], help="default: %(default)s")
     add("--exact", action="store_true", help="round to no levels, instead of 256")
     add("--attacks", default="", help="names, with commas; default: all")
+    add("--searched", type=int, default=100, help="steps of a constant of C&W")
+    add("--store", type=Path, help="file for the images that are attacked")
+    add("--judge", type=Path, help="file with images that others have attacked")
     options = parser.parse_args(arguments)
-    world = imagenet(options) if options.task == "imagenet" else walking(options)
+    world = WORLDS[options.task](options)
+    if options.store:
+        np.savez(options.store, images=world[2], labels=world[3])
     marks = DISTANCES[options.task]
     heads = ["attack", "gradients", "success", "mean l2", "median l2"]
     print(*heads, *(f"P({mark:g})" for mark in marks), sep=" | ")
     wanted = set(filter(None, options.attacks.split(",")))
-    made = competitors(options.task, options.steps, world[0], not options.exact)
+    made = competitors(options, world[0])
+    if options.judge:
+        made = {"judged 0": judged(options.judge), **made}
+        wanted |= {"judged"} if wanted else set()
     for name, attack in made.items():
         if not wanted or name.split()[0] in wanted:
             print(" | ".join(row(name, attack, world, marks)), flush=True)
@@ -87,6 +114,19 @@ def cropped(file: Path) -> jax.Array:
     left, top = ((side - SIDE) // 2 for side in image.size)
     box = left, top, left + SIDE, top + SIDE
     return jnp.asarray(np.asarray(image.crop(box), np.float32) / 255)
+
+
+def cifar(options: argparse.Namespace) -> World:
+    """Give ResNet-20, and images of CIFAR-10 that it gets right."""
+    network = unlir_jax.load("cifar_resnet20", weights=options.network)
+    with np.load(options.images) as file:
+        images = (file["x_test"][: 2 * options.count] / 255).astype(np.float32)
+        labels = file["y_test"][: 2 * options.count].astype(np.int32)
+    run = split.whole(network.model)
+    right = np.asarray(run(network.variables, images).argmax(1)) == labels
+    chosen = np.flatnonzero(right)[: options.count]
+    batch = jnp.asarray(images[chosen]), jnp.asarray(labels[chosen])
+    return network.model, network.variables, *batch
 
 
 def walking(options: argparse.Namespace) -> World:
@@ -132,13 +172,15 @@ def digit_head(variables: Any, maps: jax.Array) -> jax.Array:
     return vectors
 
 
-def competitors(
-    task: str, steps: Sequence[int], model: Any, quantise: bool
-) -> dict[str, Callable]:
+WORLDS = {"imagenet": imagenet, "cifar": cifar, "walking": walking}
+
+
+def competitors(options: argparse.Namespace, model: Any) -> dict[str, Callable]:
     """List attacks by name; each is `(variables, images, labels) -> Attacked`."""
-    alpha = 1.0 if task == "walking" else 2.0
+    alpha = 1.0 if options.task == "walking" else 2.0
+    quantise = not options.exact
     found: dict[str, Callable] = {}
-    for each in steps:
+    for each in options.steps:
         settings = {"steps": each, "quantise": quantise}
         bp = attacks.boundary_projection(model, alpha=alpha, **settings)
         found |= {
@@ -146,11 +188,27 @@ def competitors(
             f"ddn {each}": attacks.ddn(model, **settings).counted,
             f"fmn {each}": attacks.fmn(model, **settings).counted,
             f"pgd {each}": searched_pgd(model, each // HALVINGS, quantise),
+            f"pgd_grid {each}": grid_pgd(model, each // GRID, quantise),
+            f"pgd_early {each}": one_pgd(model, each, quantise, stop_early=True),
+            f"pgd_one {each}": one_pgd(model, each, quantise, stop_early=False),
         }
     found["deepfool 50"] = attacks.deepfool(model, quantise=quantise).counted
-    searched = {"steps": 100, "searches": 5, "constant": 1.0}
+    searched = {"steps": options.searched, "searches": 5, "constant": 1.0}
     cw = attacks.carlini_wagner(model, quantise=quantise, **searched)
-    return found | {"carlini_wagner 500": cw.counted}
+    return found | {f"carlini_wagner {5 * options.searched}": cw.counted}
+
+
+def judged(file: Path) -> Callable:
+    """Give images that others have attacked, as an attack would."""
+
+    def run(variables, images, labels):
+        del variables, labels
+        with np.load(file) as stored:
+            changed, gradients = stored["adversarial"], stored["gradients"]
+        found = jnp.asarray(changed.reshape(images.shape))
+        return attacks.Attacked(found, jnp.asarray(gradients), jnp.zeros(len(images)))
+
+    return run
 
 
 def searched_pgd(model: Any, steps: int, quantise: bool) -> Callable:
@@ -188,6 +246,66 @@ def searched_pgd(model: Any, steps: int, quantise: bool) -> Callable:
             low, high = np.where(reached, low, middle), np.where(reached, middle, high)
         gradients = jnp.full(count, steps * HALVINGS)
         return attacks.Attacked(best, gradients, jnp.zeros(count))
+
+    return run
+
+
+def balls(model: Any, size: float, steps: int, **settings: Any) -> attacks.Attack:
+    """Make PGD within a ball, which begins at the image, as its authors' peers do."""
+    return attacks.pgd(
+        model, norm="l2", epsilon=size, steps=steps, random_start=False, **settings
+    )
+
+
+def one_pgd(model: Any, steps: int, quantise: bool, stop_early: bool) -> Callable:
+    """Give PGD in the smallest ball in which all images succeed.
+
+    Sizes are powers of the fourth root of 2, and are tried from a half downwards and
+    upwards.
+    """
+    settings = {"steps": steps, "quantise": quantise, "stop_early": stop_early}
+
+    def run(variables, images, labels):
+        given = variables, images, labels
+
+        def attacked(power: int) -> tuple[bool, attacks.Attacked]:
+            found = balls(model, TWICE**power, **settings).counted(*given)
+            told = attacks.outcome(model)(*given[:2], found.images, labels)
+            return bool(np.all(told["success"])), found
+
+        power, low, high = -4, None, None
+        found: dict[int, attacks.Attacked] = {}
+        while low is None or high is None or high - low > 1:
+            power = -4 if not found else _next(low, high)
+            every, found[power] = attacked(power)
+            low, high = (low, power) if every else (power, high)
+        print(f"epsilon {TWICE**high:.3f}:", end=" ")
+        return found[high]
+
+    return run
+
+
+def _next(low: int | None, high: int | None) -> int:
+    """Choose the next power: twice as far outside of what is known, or the middle."""
+    if low is None or high is None:
+        return high - 4 if low is None else low + 4
+    return (low + high) // 2
+
+
+def grid_pgd(model: Any, steps: int, quantise: bool) -> Callable:
+    """Give the nearest success of ten balls, the same for all images."""
+
+    def run(variables, images, labels):
+        best, smallest = images, np.full(len(images), np.inf)
+        for power in range(GRID):
+            attack = balls(model, 0.05 * 2 ** (power / 2), steps, quantise=quantise)
+            found = attack(variables, images, labels)
+            told = attacks.outcome(model)(variables, images, found, labels)
+            better = np.asarray(told["success"]) & (np.asarray(told["l2"]) < smallest)
+            best = jnp.where(better[:, None, None, None], found, best)
+            smallest = np.where(better, told["l2"], smallest)
+        gradients = jnp.full(len(images), steps * GRID)
+        return attacks.Attacked(best, gradients, jnp.zeros(len(images)))
 
     return run
 

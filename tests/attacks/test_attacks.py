@@ -158,6 +158,21 @@ def test_a_sure_network_is_attacked_all_the_same():
     np.testing.assert_allclose(found[0, 0, 0], [0.4, 0.6, 0.6], rtol=1e-6)
 
 
+@pytest.mark.parametrize("name", ["fgsm", "bim", "pgd", "boundary_projection"])
+def test_clipping_takes_nothing_of_a_gradient_at_the_border(name):
+    """A derivative of `jnp.clip` would halve it where pixels are black or white."""
+    images = jnp.full((1, 2, 4, 3), 0.5).at[0, 0, :, 1:].set(0).at[0, 0, :, 0].set(1)
+    settings = {"norm": "l2", "epsilon": 0.2, "steps": 1, "random_start": False}
+    wanted = {"fgsm": 2, "bim": 3, "pgd": 4}.get(name, 0)
+    settings = dict(list(settings.items())[:wanted])
+    if name == "boundary_projection":
+        settings = {"steps": 2, "quantise": False}
+    attack = attacks.ATTACKS[name](MEAN, **settings)
+    change = np.asarray(attack({}, images, jnp.asarray([0])) - images)
+    assert (change[..., 0] < 0).all() and (change[..., 1:] > 0).all()
+    np.testing.assert_allclose(change[0, 0], change[0, 1], rtol=1e-5)
+
+
 def test_failures_enter_no_mean():
     told = {"success": np.asarray([True, False]), "l2": np.asarray([1.0, np.inf])}
     assert attacks.summary(told)["mean_l2"] == 1
@@ -204,9 +219,20 @@ def test_calls_without_sense_are_refused():
     refused("`targets` holds 9", called, labels=labels, targets=labels + 9)
     far = attacks.fgsm(MEAN, norm="l2", epsilon=100.0)
     refused("distance from black to white", called, labels=labels, attack=far)
+    smooth = attacks.smooth_bim(MEAN, epsilon=100.0)
+    refused("the l2 distance from black", called, labels=labels, attack=smooth)
+    one = r"shape \(1,\); expected \(2,\), one class an image"
+    helpers.refused(one, checks.check_count, images, labels[:1])
     start = attacks.pgd(MEAN)
     refused("`key`=None, but this", called, labels=labels, attack=start)
     helpers.refused("holds 2.*0, 1", attack, {}, images * 4, labels)
+
+
+def test_a_setting_that_an_attack_lacks_is_named():
+    match = "`ddn` has no setting `epsilon`; expected some of steps, gamma"
+    helpers.refused(match, attacks.ddn, MEAN, kind=TypeError, epsilon=0.5)
+    match = "`pgd` has no setting `restart`; did you mean 'restarts'"
+    helpers.refused(match, attacks.pgd, MEAN, kind=TypeError, restart=2)
 
 
 NETWORKS = [

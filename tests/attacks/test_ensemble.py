@@ -228,6 +228,28 @@ def test_robust_accuracy_is_that_of_autoattack(norm, count):
     assert np.all(found.gradients[found.winner == 1] <= 100)
 
 
+QUICK = {"steps": 1, "rivals": 1, "queries": 1}
+
+
+def test_an_ensemble_takes_images_that_are_all_wrong():
+    images = jnp.full((2, 4, 4, 3), 0.4).at[..., 0].set(0.5)
+    attack, key = attacks.ensemble(MEAN, **QUICK), jax.random.key(0)
+    found = attack.counted({}, images, jnp.asarray([1, 2]), key=key)
+    np.testing.assert_array_equal(found.images, images)
+    assert found.winner.tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("labels", [[0, 0], [0, 1]])
+def test_an_ensemble_refuses_a_network_without_a_gradient(labels):
+    """Square alone would attack it, and find nothing."""
+    flat = split.from_functions(
+        lambda _, images: images, lambda _, maps: 0 * maps.mean((1, 2))
+    )
+    attack = attacks.ensemble(flat, **QUICK)
+    given = {}, jnp.full((2, 2, 2, 3), 0.5), jnp.asarray(labels)
+    helpers.refused("no gradient at any", attack, *given, key=jax.random.key(0))
+
+
 @pytest.mark.exhaustive
 def test_an_image_in_the_ensemble_has_the_result_of_a_batch():
     weights, images, labels = world(6)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tiers
 
-from unlir_jax.models import convolution
+from unlir_jax.models import convolution, layers
 
 CASES = [
     *itertools.product([3], [2, 1], ["same", "symmetric"], [(9, 12), (8, 7)]),
@@ -90,3 +90,16 @@ def test_padding_rules_by_hand():
     # TensorFlow: 8 -> 4 needs one zero, at the far side; 9 -> 5 needs two.
     assert convolution.pads("same", (8, 9), 3, 2) == ((0, 1), (1, 1))
     assert convolution.pads("same", (8, 9), 5, 1) == ((2, 2), (2, 2))
+
+
+def test_running_variances_divide_by_the_number():
+    """PyTorch divides by one less, and comes to 1.0667."""
+    layer = layers.ConvNorm(1, 1, style=layers.Style(momentum=0.9))
+    images = jnp.arange(1.0, 5.0).reshape((1, 2, 2, 1))
+    variables = layer.init(jax.random.key(0), images)
+    kernel = jnp.ones_like(variables["params"]["conv"]["kernel"])
+    params = variables["params"] | {"conv": {"kernel": kernel}}
+    variables = variables | {"params": params}
+    _, moved = layer.apply(variables, images, train=True, mutable=["batch_stats"])
+    found = float(moved["batch_stats"]["norm"]["var"][0])
+    assert found == pytest.approx(0.9 + 0.1 * 1.25)

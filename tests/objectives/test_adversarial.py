@@ -261,6 +261,12 @@ def test_wrong_settings_of_adversarial_training_are_refused(settings, message):
         objectives.adversarial(LINEAR, 2, **settings)
 
 
+def test_a_ball_that_holds_all_images_is_refused():
+    objective = objectives.adversarial(LINEAR, 2, norm="l2", epsilon=128.0)
+    with pytest.raises(ValueError, match="`epsilon`=128; .* divide by 255"):
+        objective.train(VARIABLES, batch(), KEY)
+
+
 def test_adversarial_training_needs_pixels():
     kept = LINEAR._replace(inputs="features")
     for make in (objectives.adversarial, objectives.gaussian_noise):

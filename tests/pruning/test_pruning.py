@@ -26,7 +26,7 @@ from unlir_jax.models import (
     zoo,
 )
 from unlir_jax.models.inverted_residual import Stage
-from unlir_jax.pruning.choice import Choice
+from unlir_jax.pruning.choice import Choice, _by_layer
 from unlir_jax.weights import exported, readers
 
 FAMILIES = (
@@ -350,6 +350,10 @@ def test_choices_take_the_smallest(small):
         assert (keep == (np.arange(64) < 32)).all()
     assert pruning.choose(scores, 0.0, "global").widths == (16, 32, 64)
     assert pruning.choose(scores, 0.99, "layer", keep_at_least=8).widths == (8, 8, 8)
+    # torch-pruning removes nothing by 0.9 of ten channels, and nine by 0.8.
+    ten = {"stem": np.arange(10.0)}
+    left = [_by_layer(ten, share, 1)["stem"].sum() for share in (0.9, 0.8)]
+    assert left == [1, 2]
 
 
 def replaced(variables, path, leaf):

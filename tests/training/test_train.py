@@ -12,7 +12,7 @@ from training.conftest import TINY
 import unlir_jax
 from unlir_jax import tree
 from unlir_jax.runtime import config
-from unlir_jax.training import run_record, train
+from unlir_jax.training import optim, run_record, train
 from unlir_jax.training import setup as setups
 
 
@@ -49,6 +49,11 @@ def test_a_run_ends_with_a_summary_and_weights(tmp_path):
     assert summary["duplicates"] == twice
     assert "77,782 numbers learn" in lines[0]
     assert "classifier/kernel" in (tmp_path / "run" / "parameters.txt").read_text()
+    # The rate that the last step used, of a cosine that has one more step to fall.
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    rate = optim.schedule(0.05, 4, **settings().optimizer.schedule)(3)
+    told = [json.loads(line).get("learning_rate") for line in lines]
+    assert [each for each in told if each is not None][-1] == pytest.approx(float(rate))
 
 
 def test_pictures_that_are_trained_and_tested_on_are_said_once(tmp_path):

@@ -11,7 +11,7 @@ import numpy as np
 
 from unlir_jax import split
 from unlir_jax.attacks import losses
-from unlir_jax.attacks.search import Seen, nothing_seen, slope
+from unlir_jax.attacks.search import Seen, nothing_seen, probable, slope
 from unlir_jax.types import Images, Labels, PyTree, RandomKey, SplitModel, Variables
 
 SLACK = 1e-4
@@ -124,6 +124,7 @@ def check_call(
             row of at least 2 logits an image.
     """
     split.check_key(key)
+    check_count(images, labels)
     split.check_shapes(images, labels, split.channels_of(model))
     split.check_pixels(images)
     if not split.traced(images) and images.shape[3] not in (1, 3, 4):
@@ -134,10 +135,6 @@ def check_call(
             f"The network gives {logits.shape}; an attack expects logits "
             "[batch, classes] of at least 2 classes."
         )
-    if jnp.ndim(labels) != 1:
-        raise ValueError(
-            f"`labels` has shape {jnp.shape(labels)}; an attack expects one an image."
-        )
     split.check_labels(labels, logits.shape[1])
     if targets is not None:
         _check_targets(labels, targets, logits.shape[1])
@@ -147,6 +144,18 @@ def check_call(
             "The network gives no gradient: its outputs do not change smoothly with "
             "the image, as after rounding, comparing or `stop_gradient`; expected "
             "differentiable logits."
+        )
+
+
+def check_count(images: Any, labels: Any) -> None:
+    """Refuse anything but one label an image; `split.check_shapes` checks the rest."""
+    given = [getattr(each, "shape", None) for each in (images, labels)]
+    if given[0] is None or given[1] is None or len(given[0]) != 4:
+        return
+    if given[1] != given[0][:1] and jnp.issubdtype(labels.dtype, jnp.integer):
+        raise ValueError(
+            f"`labels` has shape {given[1]}; expected {given[0][:1]}, one class an "
+            "image."
         )
 
 
@@ -275,10 +284,8 @@ def _looked(
         predicted = losses.Aim(jnp.argmax(logits, axis=1))
         found = slope(model, losses.log_odds)(variables, attacked, predicted)
         return found.seen(nothing_seen(images))
-    total = jnp.sum(logits, axis=1)
-    probable = jnp.all(logits >= 0, axis=1) & (jnp.abs(total - 1) < 1e-4)
     finite = ~jnp.any(jnp.isnan(logits), axis=1)
-    return Seen(jnp.ones(len(images), bool), probable, finite)
+    return Seen(jnp.ones(len(images), bool), probable(logits), finite)
 
 
 def withheld(

@@ -24,6 +24,7 @@ from unlir_jax.types import PyTree, SplitModel
 
 MEMBERS = ("clean", "apgd", "apgd_targeted", "fab_targeted", "square")
 """What `Attacked.winner` counts; `clean` is an image that the network gets wrong."""
+SCORES = MEMBERS.index("square")
 LEAST_CLASSES = 4
 """Fewest classes for which the targeted ratio of differences is defined."""
 
@@ -159,7 +160,7 @@ def _stages(
         Stage(1, entropy),
         *(Stage(2, aimed, rank) for rank in range(count)),
         Stage(3, boundary),
-        Stage(4, scores.craft),
+        Stage(SCORES, scores.craft),
     )
 
 
@@ -172,12 +173,10 @@ def _look(model: SplitModel) -> Callable[..., tuple[Field, jax.Array]]:
         logits = network(variables, images)
         wrong = losses.succeeded(logits, aim)
         zeros = jnp.zeros(len(images), jnp.int32)
-        seen = search.nothing_seen(images)
-        seen = seen._replace(
-            # Of what is not attacked, no gradient is missed.
-            sloped=wrong,
-            finite=~jnp.any(jnp.isnan(logits), axis=1),
-        )
+        # Where nothing is attacked, no gradient is missed.
+        none = jnp.broadcast_to(jnp.all(wrong), wrong.shape)
+        finite = ~jnp.any(jnp.isnan(logits), axis=1)
+        seen = Seen(none, search.probable(logits), finite)
         field = Field(images, jnp.where(wrong, 0, -1), zeros, zeros + 1, seen)
         return field, highest_others(logits, aim.labels, count)
 
@@ -253,6 +252,8 @@ def _merged(member: int, field: Field, found: Crafted, success: jax.Array) -> Fi
     zeros = jnp.zeros_like(field.forwards)
     forwards = zeros if found.forwards is None else found.forwards
     seen, shown = field.seen, found.seen or field.seen
+    # Square needs no gradient, so it has nothing to say of one.
+    sloped = seen.sloped if member == SCORES else seen.sloped | shown.sloped
     return Field(
         jnp.where(taken[:, None, None, None], found.images, field.images),
         jnp.where(stood & success, member, field.winner),
@@ -260,7 +261,7 @@ def _merged(member: int, field: Field, found: Crafted, success: jax.Array) -> Fi
         # A pass more judges each.
         field.forwards + jnp.where(stood, forwards + 1, 0),
         Seen(
-            seen.sloped | shown.sloped,
+            sloped,
             seen.probable & shown.probable,
             seen.finite & shown.finite,
         ),

@@ -66,13 +66,17 @@ class Slope(NamedTuple):
     def seen(self, before: Seen) -> Seen:
         """Add what this pass shows to what earlier ones have."""
         axes = tuple(range(1, self.gradient.ndim))
-        total = jnp.sum(self.logits, axis=1)
-        probable = jnp.all(self.logits >= 0, axis=1) & (jnp.abs(total - 1) < CERTAIN)
         return Seen(
             before.sloped | jnp.any(self.gradient != 0, axis=axes),
-            before.probable & probable,
+            before.probable & probable(self.logits),
             before.finite & ~jnp.any(jnp.isnan(self.logits), axis=1),
         )
+
+
+def probable(logits: Logits) -> jax.Array:
+    """Tell which outputs are probabilities: at least 0, and 1 in all, `[batch]`."""
+    total = jnp.sum(logits, axis=1)
+    return jnp.all(logits >= 0, axis=1) & (jnp.abs(total - 1) < CERTAIN)
 
 
 def nothing_seen(images: Images) -> Seen:

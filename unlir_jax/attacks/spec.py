@@ -7,7 +7,7 @@ tables of the documentation and tests read the tables below.
 import dataclasses
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from unlir_jax.attacks import checks
 from unlir_jax.attacks.losses import Aim
 from unlir_jax.attacks.search import Seen
-from unlir_jax.core import memoize
+from unlir_jax.core import choices, memoize
 from unlir_jax.types import (
     Images,
     Labels,
@@ -84,6 +84,7 @@ class Attack:
         settings: All settings of the factory, also those by default.
         craft: The attack itself, without checks.
         sloped: Whether it needs a gradient of the network.
+        norm: What `epsilon` or the search measures by, also without such a setting.
     """
 
     name: str
@@ -91,6 +92,7 @@ class Attack:
     settings: Mapping[str, Any]
     craft: Craft
     sloped: bool = True
+    norm: str = ""
 
     def __call__(
         self,
@@ -131,8 +133,7 @@ class Attack:
         checks.check_call(
             *(self.model, variables, images, labels, targets, key), sloped=self.sloped
         )
-        epsilon = self.settings.get("epsilon")
-        checks.check_reach(epsilon, self.settings.get("norm"), images)
+        checks.check_reach(self.settings.get("epsilon"), self.norm, images)
         given = jnp.clip(jnp.asarray(images), 0, 1)
         goal = None if targets is None else jnp.asarray(targets)
         aim = Aim(jnp.asarray(labels), goal)
@@ -201,6 +202,7 @@ class AttackSpec(NamedTuple):
 
         @functools.wraps(factory)
         def made(*args: P.args, **kwargs: P.kwargs) -> Attack:
+            _check_names(name, kwargs, signature.parameters)
             bound = signature.bind(*args, **kwargs)
             bound.apply_defaults()
             settings = dict(bound.arguments)
@@ -208,7 +210,8 @@ class AttackSpec(NamedTuple):
             checks.check_settings(settings, self.norms)
             craft = factory(*args, **kwargs)
             given = MappingProxyType(settings)
-            return Attack(name, model, given, craft, self.sloped)
+            norm = settings.get("norm", self.norms[0])
+            return Attack(name, model, given, craft, self.sloped, norm)
 
         remembered: Any = memoize.remember(made)
         SPECS[name], ATTACKS[name] = self, remembered
@@ -217,6 +220,18 @@ class AttackSpec(NamedTuple):
 
 
 attack = AttackSpec
+
+
+def _check_names(name: str, given: Iterable[str], known: Iterable[str]) -> None:
+    """Refuse a setting that a factory does not have, and say which it has."""
+    settings = [each for each in known if each != "model"]
+    for each in given:
+        if each != "model" and each not in settings:
+            likely = choices.meant(each, settings)
+            raise TypeError(
+                f"`{name}` has no setting `{each}`; {likely}expected some of "
+                f"{', '.join(settings)}."
+            )
 
 
 def defaults(name: str) -> dict[str, Any]:

@@ -133,6 +133,7 @@ def adversarial(
     def train(variables: Variables, batch: Batch, key: RandomKey) -> Outcome:
         keys, own = network.keys_of(key, batch["position"])
         images, labels = network.pixels(batch[apply.inputs]), batch["label"]
+        checks.check_reach(epsilon, norm, images)
         changed = craft(variables, images, labels, keys, own)
         targets = losses.targets(labels, classes, label_smoothing)
         logits, statistics = apply.train(variables, changed, own)
