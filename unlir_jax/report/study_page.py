@@ -154,9 +154,7 @@ def _arm(summary: Document, arm: str) -> Record:
         rows = [
             (words.method_title(method), found)
             for method in about["methods"]
-            if any(
-                found := [_said(here.get(f"{method}/{m}")) for m in columns]
-            )
+            if any(found := [_said(here.get(f"{method}/{m}")) for m in columns])
         ]
         tables.append({"title": title, "rows": rows})
     grid = {f"{m}/{n}" for m in about["methods"] for n in columns}
