@@ -20,7 +20,7 @@ The last command segments one object in each image of DIR by the maps of any net
 There `miou` is the mean of object and background. With `--config.labels=true`, data
 of several classes also give `class_miou`. Formats are in docs/guides/localize.md.
 
-Arguments: `seeds`, the workdir of such a training; or, without it, those of
+Arguments: `seeds`, the workdir of such a training, or else the arguments of
 `configs/localization.py`; `refine` in both. Settings of a refinement stand under its
 name: `--config.method_options.crf.background=2.0`.
 
