@@ -24,7 +24,9 @@ Arguments: `seeds`, the workdir of such a training, or else the arguments of
 `configs/localization.py`; `refine` in both. Settings of a refinement stand under its
 name: `--config.method_options.crf.background=2.0`.
 
-Expected: SCENES; see docs/results/localization.md.
+Expected: on scenes of data seed 1 with `--config.image_size=448` in the training, mIoU
+50.7 % plain, 59.4 % after the walk and 58.8 % after the CRF; see
+docs/results/localization.md.
 
 Time: on two CPU cores half a second an image for each refined method.
 """

@@ -142,7 +142,7 @@ def check_pixels(boxes: Sequence[np.ndarray], where: str) -> None:
     """Refuse boxes that count in shares of their images, as some tools write them.
 
     Args:
-        boxes: Those of all images, `[n, 4]` each.
+        boxes: Boxes of each image, `[n, 4]`.
         where: What says so, for messages.
 
     Raises:
