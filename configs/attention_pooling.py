@@ -63,7 +63,7 @@ pooling on.
 
 Expected: on 50 species of CUB-200-2011 at 224 px, 91.3 % with average pooling of
 MobileNetV2 and 93.1 % of EfficientNet-Lite0. CA-Stream stays within half a point, and
-SimPool loses three to six points; see docs/results/probes.md. With
+so does SimPool; see docs/results/probes.md. With
 `start=left_out` on MobileNetV2, Grad-CAM's insertion rises by 8.9 points and its drop
 falls by 4.4, but not at fitted temperatures; EfficientNet-Lite0 loses three points of
 accuracy by it. See docs/results/interpretability.md. The published recipes were not run
@@ -86,7 +86,7 @@ ATTENTION = {
     "efficient_probing": {"queries": 32, "start": "random"},
 }
 # Of the pooling on kept features; attention learns few images by heart.
-RATES = {"ca_stream": 3e-4, "simpool": 0.1}
+RATES = {"ca_stream": 3e-4, "simpool": 1e-3}
 RECIPES = "features", "resnet", "convnext"
 SCORE_CAM = "score_cam"
 

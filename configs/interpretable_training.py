@@ -58,7 +58,7 @@ ARMS = {
         "objective.weight": 0.01,
     },
     "saliency_guided": {"objective.name": "saliency_guided", "objective.weight": 1.0},
-    "right_reasons": {"objective.name": "right_reasons", "objective.weight": 0.1},
+    "right_reasons": {"objective.name": "right_reasons", "objective.weight": 0.001},
     "label_smoothing": {"objective.label_smoothing": 0.1},
     "mixup": {"objective.mixup": 0.2},
     "b_cos": {
@@ -73,8 +73,9 @@ MASKED = ("synthetic_parts",)
 def get_config(argument=""):
     """Give the settings of a training, or with `root` of the study."""
     given = _arguments(argument)
+    arms = _arms(given)
     if given.root:
-        return study.study(given.root, _arms(given), given.seeds)
+        return study.study(given.root, arms, given.seeds)
     objective = {
         "name": "interpretable_gradients",
         "weight": 0.0,
@@ -109,7 +110,7 @@ def _arms(given):
     asked = "+".join(usual) if given.arms == "all" else given.arms
     found = recipe.choose(asked, ARMS, "plain", given.seeds)
     if "interpretable_gradients" in found:
-        weight = given.weight * recipe.batch_size(_data(given))
+        weight = recipe.summed(given.weight, _data(given))
         found["interpretable_gradients"] = {"objective.weight": weight}
     return found
 

@@ -58,8 +58,9 @@ METRICS = ("corloc", "max_box_accuracy_v2", "pixel_average_precision")
 def get_config(argument=""):
     """Give the settings of a training, or with `root` of the study."""
     given = _arguments(argument)
+    arms = _arms(given)
     if given.root:
-        found = study.study(given.root, _arms(given), given.seeds)
+        found = study.study(given.root, arms, given.seeds)
         found.methods = ("grad_cam",)
         found.metrics, found.localization = METRICS, ""
         found.metric_options = {"corloc": {"chosen_on": "evaluated"}}

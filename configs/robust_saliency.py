@@ -91,8 +91,8 @@ def get_config(argument=""):
     """Give the settings of a training, or with `root` or no arms of the study."""
     given = _arguments(argument)
     names = given.given.split("+") if given.given else []
+    arms = _arms(given)
     if given.root or given.arms == NONE:
-        arms = _arms(given)
         found = study.study(given.root, arms, given.seeds, names, given.data)
         for norm, budgets in BUDGETS.items():
             found.robustness[norm] = budgets
@@ -146,7 +146,7 @@ def _arms(given):
         if "objective.norm" in sets:
             _fit(sets, budgets[sets["objective.norm"]], given.steps)
     if "interpretable_gradients" in found:
-        weight = given.weight * recipe.batch_size(_data(given))
+        weight = recipe.summed(given.weight, _data(given))
         found["interpretable_gradients"]["objective.weight"] = weight
     return found
 

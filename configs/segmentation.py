@@ -1,24 +1,36 @@
 r"""Weakly supervised segmentation: seeds of explanations, refined by colours.
 
+    unlir train --config configs/weak_detection.py:backbone=mobilenet_v2,method=cam \
+        --config.model.weights=FILE --workdir runs/seeds
+    unlir evaluate --config configs/segmentation.py:seeds=runs/seeds \
+        --workdir runs/segmented
+
     unlir evaluate --config configs/segmentation.py:model=mobilenet_v2 \
-        --config.data.path=DIR --config.model.weights=FILE --workdir runs/segmented
+        --config.data.path=DIR --config.model.weights=FILE --workdir runs/objects
 
-DIR holds images with masks, see docs/guides/data.md. A map is a seed. `walk` spreads it
-along colours, and `crf` sets it against its background in a dense CRF. The object is
-what lies above one threshold, which is chosen on the other half of the images.
-`miou` is the mean IoU of object and background over the pixels of all images, without
-void ones. With `--config.labels=true`, images of several classes also give
-`class_miou`, the mean over classes and background.
+The first two commands segment images with several classes each, by default synthetic
+scenes. A classifier learns from classes of images alone. A map of each class that an
+image has is a seed. `walk` spreads it along colours, and `crf` sets it against its
+background in a dense CRF. Each pixel gets the class of the highest map, or the
+background where none is high enough: as high as is best on the other half of the
+images. `miou` is the mean IoU of the classes and the background over the pixels of all
+images, without void ones. The centre is the control.
 
-Arguments: as in `configs/localization.py`. Settings of a refinement stand under its
+The last command segments one object in each image of DIR by the maps of any network.
+There `miou` is the mean of object and background. With `--config.labels=true`, data
+of several classes also give `class_miou`. Formats are in docs/guides/localize.md.
+
+Arguments: `seeds`, the workdir of such a training; or, without it, those of
+`configs/localization.py`; `refine` in both. Settings of a refinement stand under its
 name: `--config.method_options.crf.background=2.0`.
 
-Expected: see docs/results/localization.md.
+Expected: SCENES; see docs/results/localization.md.
 
 Time: on two CPU cores half a second an image for each refined method.
 """
 
 from unlir_jax.evaluation import settings
+from unlir_jax.weak_detection import segmentation
 
 METHODS = ("layer_cam",)
 METRICS = ("mean_iou", "max_iou")
@@ -26,4 +38,6 @@ METRICS = ("mean_iou", "max_iou")
 
 def get_config(argument=""):
     """Give the settings."""
+    if segmentation.is_asked(argument):
+        return segmentation.choose(argument)
     return settings.locating(argument, METHODS, METRICS, refine="walk+crf")

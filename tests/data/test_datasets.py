@@ -6,6 +6,7 @@ ArrayRecord. (`tfds.testing.mock_data` writes nothing, and encodes by TensorFlow
 
 import io
 import json
+import re
 import subprocess
 import sys
 from concurrent import futures
@@ -224,6 +225,20 @@ def test_exif_turns_pictures_boxes_and_masks(value):
     x0, y0, x1, y1 = found["boxes"][0].round().astype(int)
     inside[y0:y1, x0:x1] = True
     np.testing.assert_array_equal(inside, bright)
+
+
+def test_a_mask_of_another_size_names_no_setting_that_there_is_not():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    files = {}
+    for key, size, tags in (("image", (8, 4), {"exif": exif}), ("mask", (4, 8), {})):
+        stream = io.BytesIO()
+        Image.new("L", size).save(stream, "PNG", **tags)
+        files[key] = stream.getvalue()
+    known = datasets.Known(mask="mask", values=lambda values: values)
+    said = "The mask of x has 4 x 8 pixels; expected 8 x 4 as its image has stored."
+    with pytest.raises(ValueError, match=f"^{re.escape(said)}$"):
+        datasets._converted(files, known, "x")
 
 
 def test_an_evaluation_takes_a_data_set_by_its_name(tmp_path):

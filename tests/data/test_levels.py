@@ -143,6 +143,8 @@ def test_integers_above_255_are_asked_for(tmp_path):
     path.write_bytes(tiff(np.array([[0, 512, 1023]], "<i4"), 32, 2))
     with pytest.raises(ValueError, match="integers from 0 to 1023, but white is 255"):
         preprocessing.read_image(path)
+    with pytest.raises(ValueError, match="--config.data.white_level"):
+        preprocessing.read_image(path)
     shown = preprocessing.read_image(path, white_level=1023)
     assert np.asarray(shown)[0, :, 0].tolist() == [0, 128, 255]
     path.write_bytes(tiff(np.array([[-1, 7]], "<i4"), 32, 2))

@@ -1,5 +1,7 @@
 """Folders with a table of boxes, and synthetic scenes, as images with objects."""
 
+import json
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -46,6 +48,36 @@ def test_boxes_turn_with_a_photo(tmp_path):
     (found,) = objects.boxes(objects.object_folder(tmp_path, "train"), [0])
     # The stored left edge is the upper edge of the photo as it is seen.
     assert found.tolist() == [[11, 0, 16, 10]]
+
+
+@pytest.mark.parametrize("kind", ["table", "xml", "json"])
+def test_the_other_frame_is_named_as_a_detector_calls_it(tmp_path, kind):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (20, 16)).save(tmp_path / "a.jpg", exif=exif)
+    if kind == "table":
+        folder(tmp_path, ("a.jpg,train,cat,0,0,12,19",))
+    elif kind == "xml":
+        corners = "<xmin>1</xmin><ymin>1</ymin><xmax>12</xmax><ymax>19</ymax>"
+        told = f"<object><name>cat</name><bndbox>{corners}</bndbox></object>"
+        (tmp_path / "a.xml").write_text(f"<annotation>{told}</annotation>")
+    else:
+        image = {"id": 1, "file_name": "a.jpg", "width": 16, "height": 20}
+        box = {"image_id": 1, "category_id": 1, "bbox": [0, 0, 12, 19]}
+        names = [{"id": 1, "name": "cat"}]
+        document = {"images": [image], "annotations": [box], "categories": names}
+        (tmp_path / "annotations.coco.json").write_text(json.dumps(document))
+    split = "train" if kind == "table" else "all"
+    given = objects.object_folder(tmp_path, split, learned=split)
+    with pytest.raises(ValueError, match="`frame`='seen', 16 x 20") as error:
+        objects.boxes(given, [0])
+    assert "would fit: --config.data.frame=seen" in str(error.value)
+    assert "annotations=" not in str(error.value)
+    given = objects.object_folder(tmp_path, split, learned=split, frame="seen")
+    (found,) = objects.boxes(given, [0])
+    assert found.tolist() == [[0, 0, 12, 19]]
+    with pytest.raises(ValueError, match="`frame`='upright'; expected 'stored'"):
+        objects.object_folder(tmp_path, split, frame="upright")
 
 
 @pytest.mark.parametrize(

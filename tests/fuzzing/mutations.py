@@ -33,6 +33,8 @@ def mutate(data, random, others=()):
         return _within_safetensors(data, random)[:MOST]
     elif data[:1] in (b"{", b"[") and random.random() < 0.7:
         return _within_json(data, random)[:MOST]
+    elif data.startswith(b"<annotation>") and random.random() < 0.7:
+        return _within_xml(data, random)[:MOST]
     else:
         data = _raw(data, random, others)
     return data[:MOST]
@@ -222,6 +224,17 @@ def _within_json(data, random):
     if random.random() < 0.1:
         text = text.replace("[]", "[" * 100_000)
     return text.encode()
+
+
+def _within_xml(data, random):
+    """Put something else in the place of a text or an element, and keep its tags."""
+    spans = [match.span(2) for match in re.finditer(rb"<(\w+)>(.*?)</\1>", data[6:])]
+    spans += [match.span(1) for match in re.finditer(rb">([^<>]+)<", data)]
+    first, last = spans[int(random.integers(len(spans)))]
+    inner = b"<!DOCTYPE a [<!ENTITY a 'b'>]>", b"&a;", b"<object>" * 30_000, b"\x00"
+    inner += b"<bndbox>", b"<object/>" * 50_000, b"<![CDATA[9]]>", b"&#x10ffff;" * 500
+    inner += (*NUMBERS, data[first:last] * int(2 ** random.uniform(0, 12)))
+    return data[:first] + inner[int(random.integers(len(inner)))] + data[last:]
 
 
 def _list_places(document, places):

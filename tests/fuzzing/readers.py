@@ -10,7 +10,7 @@ import signal
 import time
 
 import numpy as np
-from fuzzing import made
+from fuzzing import made, readers_of_objects
 
 from unlir_jax import adapters
 from unlir_jax.data import arrays, folder, masks, preprocessing
@@ -150,4 +150,5 @@ READERS = {
     **{"batch": batch, "draw": draw, "features": features, "restored": restored},
     **{"metrics": metrics, "table": table, "stored": stored},
     **{"picture": picture, "mask": mask},
+    **readers_of_objects.READERS,
 }

@@ -5,7 +5,7 @@ may not be read as something else.
 """
 
 import pytest
-from fuzzing import made
+from fuzzing import made, made_objects
 
 # Kind of file: what reads it, what makes it, how the names of those begin or end that
 # are damaged, and whether it has sums.
@@ -26,6 +26,19 @@ KINDS = {
     "metrics": ("metrics", made.metrics, "", False),
     "tables": ("table", made.table, ".csv", False),
     "arrays": ("stored", made.arrays, ".npz", False),
+    "ONNX": ("weights", made_objects.onnx, ".onnx", False),
+    "texts": ("texts", made_objects.texts, "", False),
+    "given maps": ("given_map", made_objects.given_maps, "", False),
+    "table of boxes": ("boxes", made_objects.box_table, ".csv", False),
+    "XML of boxes": ("boxes", made_objects.box_xml, ".xml", False),
+    "splits of boxes": ("boxes", made_objects.box_xml, "train.txt", False),
+    "JSON of boxes": ("boxes", made_objects.box_json, ".json", False),
+    "classes": ("classes", made_objects.class_lists, "", False),
+    "open split": ("open_split", made_objects.open_split, "", True),
+    "rejecter": ("rejecter", made_objects.rejecter, "", False),
+    "detector": ("detector", made_objects.trained_detector, "", False),
+    "stopped detector": ("stopped", made_objects.stopped_detector, "", False),
+    "maps of a detector": ("maps", made_objects.kept_maps, "", False),
 }
 
 

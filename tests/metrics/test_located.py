@@ -218,6 +218,31 @@ def test_segments_of_several_classes_are_those_of_the_highest_map():
         metrics.segmenter(channels, background=2.0)
 
 
+def test_counts_of_classes_are_those_of_segments_at_each_background():
+    random = np.random.default_rng(5)
+    # Some values lie exactly at a background.
+    values = random.integers(-1, 11, (3, 6, 7)).astype(np.float32) / 10
+    found = metrics.Highest(values, random.integers(0, 3, values.shape))
+    true = random.choice([0, 1, 2, 3, 255, -1], values.shape)
+    both, either = metrics.class_counts(found, true, 4, thresholds=5)
+    assert both.shape == either.shape == (3, 5, 4)
+    for place in range(5):
+        guess = found.segments(place / 5)
+        expected = metrics.class_overlaps(guess, true, 4)
+        own = metrics.overlaps_of_counts(both[:, place].sum(0), either[:, place].sum(0))
+        np.testing.assert_array_equal(own.each, expected.each)
+        for row in range(3):
+            one = metrics.class_overlaps(guess[row : row + 1], true[row : row + 1], 4)
+            own = metrics.overlaps_of_counts(both[row, place], either[row, place])
+            np.testing.assert_array_equal(own.each, one.each)
+    with pytest.raises(
+        ValueError, match=r"have the class 3; expected classes in \[0, 3"
+    ):
+        metrics.class_counts(found, true, 3)
+    with pytest.raises(ValueError, match="`thresholds`=0"):
+        metrics.class_counts(found, true, 4, thresholds=0)
+
+
 def test_the_background_is_chosen_by_the_mean_over_classes_without_void():
     values = np.asarray([[[0.2, 0.4, 0.9, 0.7]]])
     found = metrics.Highest(values, np.asarray([[[1, 0, 0, 1]]]))

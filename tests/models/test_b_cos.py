@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from unlir_jax import metrics, saliency, split
-from unlir_jax.models import b_cos
+from unlir_jax.models import b_cos, zoo
 
 CLASSES = 4
 LABELS = jnp.asarray([0, 3, 1])
@@ -48,6 +48,35 @@ def test_a_layer_is_the_published_formula():
     np.testing.assert_allclose(found, cosine * linear, rtol=1e-5)
     scaled = {"params": {"kernel": 7 * variables["params"]["kernel"]}}
     np.testing.assert_allclose(module.apply(scaled, maps)[0, 1, 1], found, rtol=1e-5)
+
+
+def test_a_norm_divides_by_the_spread_of_the_batch_and_subtracts_nothing():
+    """As `batch_norm_uncentered_2d` of the official code, B-cos v2 at 9a849c9."""
+    module = b_cos.UncenteredNorm()
+    random = np.random.default_rng(1)
+    maps = jnp.asarray(random.normal(3, 2, (4, 5, 6, 2)), jnp.float32)
+    variables = {
+        "params": {"scale": jnp.asarray([1.0, 2.0])},
+        "batch_stats": {"var": jnp.asarray([1.0, 4.0])},
+    }
+    found, changed = module.apply(variables, maps, True, mutable=["batch_stats"])
+    spread = np.asarray(maps, np.float64).var((0, 1, 2))
+    expected = np.asarray(maps) / np.sqrt(spread + 1e-5) * [1, 2]
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    left = changed["batch_stats"]["var"]
+    np.testing.assert_allclose(left, [0.9, 3.6] + 0.1 * spread, rtol=1e-5)
+    still = module.apply(variables, maps)
+    np.testing.assert_allclose(still, maps, rtol=1e-4)
+
+
+def test_a_start_can_be_trained():
+    """Its logits differ: without norms they are alike to 1e-4, and nothing is learned."""
+    module = zoo.find("b_cos_small")[1].build(num_classes=6)
+    images = jnp.asarray(np.random.default_rng(0).random((8, 32, 32, 3)), jnp.float32)
+    variables = jax.jit(module.init)(jax.random.key(0), images)
+    run = jax.jit(functools.partial(module.apply, train=True, mutable=["batch_stats"]))
+    logits, _ = run(variables, images)
+    assert np.ptp(np.asarray(logits), axis=1).min() > 0.01
 
 
 def test_with_power_1_it_is_the_gradient_of_a_linear_network():
@@ -93,19 +122,25 @@ def trained():
     images, labels = jnp.asarray(images), jnp.asarray(labels)
     variables = jax.jit(module.init)(jax.random.key(1), images)
 
+    params, statistics = variables["params"], variables["batch_stats"]
+
     @jax.jit
-    def step(variables, speed):
-        def loss(variables):
-            logits = 20 * module.apply(variables, images)
-            return -jnp.mean(jax.nn.log_softmax(logits)[jnp.arange(48), labels])
+    def step(params, statistics, speed):
+        def loss(params):
+            given = {"params": params, "batch_stats": statistics}
+            applied = module.apply(given, images, train=True, mutable=["batch_stats"])
+            logits, changed = applied
+            found = jax.nn.log_softmax(logits)[jnp.arange(48), labels]
+            return -jnp.mean(found), changed["batch_stats"]
 
-        slope = jax.grad(loss)(variables)
+        slope, statistics = jax.grad(loss, has_aux=True)(params)
         speed = jax.tree.map(lambda v, g: 0.9 * v - 0.1 * g, speed, slope)
-        return jax.tree.map(jnp.add, variables, speed), speed
+        return jax.tree.map(jnp.add, params, speed), statistics, speed
 
-    speed = jax.tree.map(jnp.zeros_like, variables)
+    speed = jax.tree.map(jnp.zeros_like, params)
     for _ in range(150):
-        variables, speed = step(variables, speed)
+        params, statistics, speed = step(params, statistics, speed)
+    variables = {"params": params, "batch_stats": statistics}
     right = module.apply(variables, images).argmax(1) == labels
     assert right.mean() > 0.9
     return module, variables, images[:12], labels[:12], masks[:12]

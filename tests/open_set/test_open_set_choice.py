@@ -38,7 +38,7 @@ def test_unknown_classes_can_be_named(tmp_path):
         ("malard\n", "'malard', which is no class of the data; did you mean 'mallard'"),
         ("teal\nteal\n", "names 'teal' more than once"),
         ("\n", "are known and 0 unknown"),
-        ("gadwall\nmallard\nwigeon\n", "1 are known and 3 unknown"),
+        ("gadwall\nmallard\nwigeon\n", "1 of 4 classes are known and 3 unknown"),
         ("\udcff", "is no UTF-8 text"),
     ],
 )

@@ -291,6 +291,34 @@ def test_protocols_have_the_sizes_of_the_field(name):
         protocols.divisions(name, own.classes, 6)
 
 
+def test_a_part_of_the_species_keeps_their_sides():
+    (whole,) = protocols.divisions("ssb_cub", 200, 1)
+    numbers = [9, 0, 1, 2, 4, 5, 199]
+    names = [f"{number + 1:03d}.Bird" for number in numbers]
+    (found,) = protocols.of_data("ssb_cub", names, 5)
+    for side in ("known", "unknown", "hard"):
+        labels = set(getattr(whole, side).tolist())
+        expected = [place for place, n in enumerate(numbers) if n in labels]
+        assert getattr(found, side).tolist() == expected
+    # As printed in the list of easy and hard species.
+    assert found.hard.tolist() == [3] and found.unknown.tolist() == [2, 3, 4]
+    assert "have 7 of the 200 classes of 'ssb_cub'" in protocols.notice("ssb_cub", 7)
+    every = [f"{number:03d}.Bird" for number in range(1, 201)]
+    (same,) = protocols.of_data("ssb_cub", every, 1)
+    assert same.known.tolist() == whole.known.tolist()
+    assert protocols.notice("ssb_cub", 200) == protocols.notice("", 3) == ""
+    # Without numbers, names have another order.
+    for wrong, said in (
+        ("Laysan Albatross", "such as 001.Black_footed_Albatross, with 1 to 200"),
+        ("201.Bird", "the data have '201.Bird'"),
+        ("001.Other", "7 classes have 6 numbers"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            protocols.of_data("ssb_cub", [*names[:6], wrong], 1)
+    with pytest.raises(ValueError, match="of 2 classes of the data 0 are known and 2"):
+        protocols.of_data("ssb_cub", names[2:4], 1)
+
+
 def test_ten_added_classes_are_among_the_fifty():
     ten, fifty = (protocols.find(f"cifar10+{count}").added for count in (10, 50))
     assert all(set(few) < set(many) for few, many in zip(ten, fifty, strict=True))
@@ -335,6 +363,17 @@ def test_bad_sets_get_one_sentence(judged, tmp_path, text, sentence):
     text = text.format(folder=judged[0] / "stripes", empty=tmp_path)
     with pytest.raises(ValueError, match=sentence):
         unknown_sets.opened(text, "")
+
+
+def test_the_white_of_the_data_is_that_of_further_sets(tmp_path):
+    values = np.asarray([[0, 512, 1024]], np.int32)
+    Image.fromarray(values).save(tmp_path / "dark.tif")
+    (source,) = unknown_sets.opened(str(tmp_path), "", "1024").values()
+    assert np.asarray(source.read(0)["image"])[0, :, 0].tolist() == [0, 128, 255]
+    (other,) = unknown_sets.opened(str(tmp_path), "").values()
+    assert source.fingerprint() != other.fingerprint()
+    with pytest.raises(ValueError, match="but white is 255"):
+        other.read(0)
 
 
 def test_measures_are_kept_with_their_scores(judged):

@@ -68,7 +68,7 @@ def test_an_evaluation_scores_easy_and_hard_classes_apart(colours, tmp_path):
         ({"unknown_classes": ["grey"]}, "'grey', which is .* labels from 0 to 7, or"),
         ({"unknown_classes": {"Easy": [3], "Hard": [3]}}, "'colour3' more than once"),
         (LISTS | {"known_classes": [0, 4]}, "'colour4' and 0 others are known and"),
-        ({"unknown_classes": []}, "8 are known and 0 unknown"),
+        ({"unknown_classes": []}, "8 of 8 classes are known and 0 unknown"),
         ([1], "is no JSON object"),
     ],
 )

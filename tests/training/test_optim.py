@@ -12,7 +12,7 @@ import pytest
 import tiers
 
 from unlir_jax import tree
-from unlir_jax.training import optim
+from unlir_jax.training import defaults, optim
 
 RANDOM = np.random.default_rng(0)
 PARAMS = {
@@ -97,6 +97,11 @@ def test_tables_that_make_no_sense(case, unchecked):
     with pytest.raises(ValueError, match=message) as caught:
         optim.rules(PARAMS, table)
     assert "\n" not in str(caught.value)
+
+
+def test_a_network_without_biases_takes_the_usual_table():
+    table = defaults.training().optimizer.table
+    assert optim.rules({"head": 0.0}, table) == {"head": optim.Rule()}
 
 
 def test_many_uncovered_parameters_are_counted():

@@ -1,6 +1,7 @@
 """A detector is learned, resumed, tested and used, as a user does it."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -89,6 +90,25 @@ def test_objects_are_found_and_drawn(trained, tmp_path):
     with pytest.raises(ValueError, match="not empty; expected a new one"):
         find.run(told, root / "work", tmp_path / "found")
     find.run(told, root / "work", tmp_path / "found", overwrite=True)
+
+
+def test_dark_images_are_seen_as_in_training(trained, tmp_path):
+    """Values up to 1023 are white only where somebody says so."""
+    root, _, _ = trained
+    values = np.asarray(square())[..., 0].astype(np.int32) * 4
+    Image.fromarray(values).save(tmp_path / "dark.tif")
+    told = [str(tmp_path / "dark.tif")]
+    (failed,) = find.run(told, root / "work", tmp_path / "auto").failed
+    assert "integers from 0 to 1016, but white is 255" in failed["error"]
+    found = find.run(told, root / "work", tmp_path / "told", white_level="1016")
+    assert not found.failed and found.document["settings"]["white_level"] == 1016
+    work = tmp_path / "work"
+    shutil.copytree(root / "work", work)
+    settings = json.loads((work / "config.json").read_text())
+    settings["data"]["white_level"] = "1016"
+    (work / "config.json").write_text(json.dumps(settings))
+    again = find.run(told, work, tmp_path / "trained")
+    assert again.document["images"] == found.document["images"]
 
 
 def test_what_is_no_detector_is_refused(trained, tmp_path):

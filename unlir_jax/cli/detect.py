@@ -13,7 +13,7 @@ examples:
 
 DIR of --model is the workdir of `unlir train --config configs/weak_detection.py`.
 Writes a drawing of each image, and results.json with classes, scores and corners in
-pixels.
+pixels of the image as it is seen, after EXIF has turned it.
 """
 
 
@@ -31,6 +31,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     add("--most", type=int, default=20, metavar="N", help="boxes, default: 20")
     help = "largest overlap of two boxes of a class, default: that of the training"
     add("--nms", type=float, metavar="X", help=help)
+    options.white_level(parser, None, "; default: that of the training")
     add("--output", default="detections", metavar="DIR", help="default: detections")
     help = "replace previous results in DIR"
     add("--overwrite", action="store_true", help=help)
@@ -51,6 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
             threshold=arguments.threshold,
             most=arguments.most,
             nms=arguments.nms,
+            white_level=arguments.white_level,
             overwrite=arguments.overwrite,
             progress=progress,
         )

@@ -68,13 +68,15 @@ def score(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--score", metavar="NAME", help=help)
 
 
-def white_level(parser: argparse.ArgumentParser) -> None:
+def white_level(
+    parser: argparse.ArgumentParser, default: str | None = "auto", of: str = ""
+) -> None:
     """Add what tells the brightness of images of more than 8 bits."""
     parser.add_argument(
         "--white-level",
-        default="auto",
+        default=default,
         metavar="N",
-        help="white in images of 16 or 32 bits; maximum: of each its own",
+        help=f"white in images of 16 or 32 bits; maximum: of each its own{of}",
     )
 
 

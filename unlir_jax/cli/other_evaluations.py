@@ -98,10 +98,30 @@ def _open_set(settings: "ConfigDict", arguments: argparse.Namespace) -> str:
     return found.message
 
 
+def _describe_segmentation(settings: "ConfigDict") -> str:
+    from unlir_jax.weak_detection import segmentation
+
+    task = segmentation.prepare(settings)
+    return f"{task.test.images.size} images, {len(task.explainers)} ways to segment"
+
+
+def _segmentation(settings: "ConfigDict", arguments: argparse.Namespace) -> str:
+    from unlir_jax.weak_detection import segment
+
+    with options.progress(arguments) as progress:
+        found = segment.run(
+            settings, arguments.workdir, progress=progress, say=console.complain
+        )
+    return found.message
+
+
 KINDS = {
     "study": Kind("compares trainings", _describe_study, _study),
     "robustness": Kind(
         "attacks and corrupts images", _describe_robustness, _robustness
+    ),
+    "segmentation": Kind(
+        "segments images by classes", _describe_segmentation, _segmentation
     ),
     "open_set": Kind("tells known from unknown classes", _describe_open_set, _open_set),
 }

@@ -28,6 +28,7 @@ class Notes(NamedTuple):
         reading: Reading of the masks.
         sizes: Width and height that a file of boxes gives each image, None where it
             does not; None for none of them.
+        called: What people call the setting `frame`.
     """
 
     boxes: list[np.ndarray] | None
@@ -38,6 +39,7 @@ class Notes(NamedTuple):
     outside: str = frames.REFUSE
     reading: Reading = Reading()
     sizes: list[tuple[int, int] | None] | None = None
+    called: frames.Setting = frames.FOLDER
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -114,7 +116,7 @@ def noted(
         ValueError: A box or keypoint is not in the image, or the mask is not a mask
             of it.
     """
-    frame = frames.frame(where, notes.frame, size, turned)
+    frame = frames.frame(where, notes.frame, size, turned, notes.called)
     places: source.Example = {}
     if notes.boxes is not None:
         frames.check_size(frame, None if notes.sizes is None else notes.sizes[index])

@@ -24,14 +24,14 @@ def read(path: str | os.PathLike[str]) -> list[str]:
     Raises:
         ValueError: It cannot be read, is larger than 4 MiB or no text.
     """
-    shown = paths.shown(str(path))
+    shown = repr(str(path))
     try:
         with open(path, "rb") as file:
             text = file.read(MOST_BYTES + 1)
     except OSError as error:
         raise ValueError(
-            f"{shown} cannot be read ({error.strerror}); expected a file with the name "
-            "of a class on each line."
+            f"{paths.shown(str(path))} cannot be read ({error.strerror}); expected a "
+            "file with the name of a class on each line."
         ) from error
     if len(text) > MOST_BYTES:
         raise ValueError(
@@ -53,7 +53,7 @@ def check_once(names: Sequence[str], path: str | os.PathLike[str]) -> None:
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         raise ValueError(
-            f"{paths.shown(str(path))} names {paths.shown(twice[0])} more than once; "
+            f"{str(path)!r} names {paths.shown(twice[0])} more than once; "
             "expected each class once."
         )
 
@@ -72,7 +72,7 @@ def every(name: str | os.PathLike[str]) -> tuple[str, ...]:
     names = read(name)
     if not names:
         raise ValueError(
-            f"`classes`={paths.shown(str(name))} names no class; expected the name of "
+            f"`classes`={str(name)!r} names no class; expected the name of "
             f"a class on each line, or {IMAGENET!r}."
         )
     check_once(names, name)
@@ -98,10 +98,10 @@ def places(
     """
     if not found:
         raise ValueError(
-            f"`classes`={paths.shown(str(given))} is for images with classes, but "
+            f"`classes`={str(given)!r} is for images with classes, but "
             f"{where} has none; expected no `classes`."
         )
-    listed = f"`classes`={paths.shown(str(given))}"
+    listed = f"`classes`={str(given)!r}"
     return classes.match(
         found, names, data=where[:1].upper() + where[1:], network=listed
     ).places

@@ -264,7 +264,8 @@ def _converted(example: dict, known: Known, where: str) -> dict:
     if known.mask:
         name = f"The mask of {where}"
         mask = preprocessing.decode_bytes(example[known.mask], name)
-        upright = frames.upright_mask(mask, image.size, turned, name)
+        size = image.size
+        upright = frames.upright_mask(mask, size, turned, name, called=None)
         converted["mask"] = known.values(np.asarray(upright))
     return converted
 

@@ -19,6 +19,22 @@ OUTSIDE = REFUSE, HIDE = "refuse", "hide"
 SLACK = 1.0
 
 
+class Setting(NamedTuple):
+    """Hold what the choice between the frames is called where data are opened.
+
+    Attributes:
+        argument: Its name in Python.
+        option: Its name on the command line.
+    """
+
+    argument: str
+    option: str
+
+
+FOLDER = Setting("annotations", "--config.data.options.annotations")
+OBJECTS = Setting("frame", "--config.data.frame")
+
+
 class Frame(NamedTuple):
     """Hold which pixels the annotations of one image count in.
 
@@ -30,6 +46,7 @@ class Frame(NamedTuple):
             in the upright image.
         upright: Width and height of the upright image.
         other: Width and height under the other setting.
+        called: What people call the setting.
     """
 
     file: Path
@@ -38,6 +55,7 @@ class Frame(NamedTuple):
     turned: int
     upright: tuple[int, int]
     other: tuple[int, int]
+    called: Setting = FOLDER
 
     @property
     def where(self) -> str:
@@ -47,7 +65,13 @@ class Frame(NamedTuple):
         return f"Image {str(self.file)!r} has {width} x {height} pixels{kind}"
 
 
-def frame(file: Path, setting: str, upright: tuple[int, int], turned: int) -> Frame:
+def frame(
+    file: Path,
+    setting: str,
+    upright: tuple[int, int],
+    turned: int,
+    called: Setting = FOLDER,
+) -> Frame:
     """Say which pixels annotations count in.
 
     Args:
@@ -55,18 +79,21 @@ def frame(file: Path, setting: str, upright: tuple[int, int], turned: int) -> Fr
         setting: "stored" or "seen".
         upright: Width and height of the image after it was turned.
         turned: The EXIF orientation by which it was.
+        called: What people call the setting.
     """
     stored = orientation.turned_size(upright, turned)
     if setting == STORED:
-        return Frame(file, setting, stored, turned, upright, upright)
-    return Frame(file, setting, upright, orientation.UPRIGHT, upright, stored)
+        return Frame(file, setting, stored, turned, upright, upright, called)
+    return Frame(file, setting, upright, orientation.UPRIGHT, upright, stored, called)
 
 
-def check(annotations: str, keypoints_outside: str) -> None:
+def check(
+    setting: str, keypoints_outside: str = REFUSE, called: Setting = FOLDER
+) -> None:
     """Raise ValueError unless the two settings are what they can be."""
-    if annotations not in FRAMES:
+    if setting not in FRAMES:
         raise ValueError(
-            f"`annotations`={annotations!r}; expected 'stored' (places in the pixels "
+            f"`{called.argument}`={setting!r}; expected 'stored' (places in the pixels "
             "of the file) or 'seen' (in the photo that EXIF has turned)."
         )
     if keypoints_outside not in OUTSIDE:
@@ -82,9 +109,9 @@ def _advice(frame: Frame, fits: bool) -> str:
     other = SEEN if frame.setting == STORED else STORED
     width, height = frame.other
     return (
-        f" (EXIF turns it; `annotations`={other!r}, {width} x {height} pixels, "
-        f"{'would fit' if fits else 'does not fit either'}: "
-        f"--config.data.options.annotations={other})"
+        f" (EXIF turns it; `{frame.called.argument}`={other!r}, {width} x {height} "
+        f"pixels, {'would fit' if fits else 'does not fit either'}: "
+        f"{frame.called.option}={other})"
     )
 
 
@@ -158,7 +185,11 @@ def fit_keypoints(
 
 
 def upright_mask(
-    mask: decoding.Decoded, size: tuple[int, int], turned: int, where: str
+    mask: decoding.Decoded,
+    size: tuple[int, int],
+    turned: int,
+    where: str,
+    called: Setting | None = FOLDER,
 ) -> Image.Image:
     """Turn a mask as its image is turned.
 
@@ -170,6 +201,7 @@ def upright_mask(
         size: Width and height of the upright image.
         turned: The EXIF orientation that turns annotations, see `Frame`.
         where: What the mask is called in messages.
+        called: What people call the setting; None where there is none.
 
     Raises:
         ValueError: It has another size than its image.
@@ -183,10 +215,12 @@ def upright_mask(
     advice = ""
     if mask.orientation is None and orientation.is_quarter(turned):
         fits = "would fit" if mask.image.size == tuple(size) else "does not fit either"
-        advice = (
-            f" stored (EXIF turns it; `annotations`='seen', {size[0]} x {size[1]} "
-            f"pixels, {fits}: --config.data.options.annotations=seen)"
-        )
+        advice = " stored"
+        if called is not None:
+            advice += (
+                f" (EXIF turns it; `{called.argument}`='seen', {size[0]} x {size[1]} "
+                f"pixels, {fits}: {called.option}=seen)"
+            )
     elif mask.orientation is not None:
         stored, advice = size, " when EXIF has turned both"
     width, height = mask.image.size

@@ -24,6 +24,11 @@ PAPER = (255, 255, 255)
 SLACK = 0.5
 
 WhiteLevel = int | float | str
+WHERE_SET = (
+    "--white-level; in configs --config.data.options.white_level, of a detector "
+    "--config.data.white_level"
+)
+"""What people call the setting where data are opened."""
 
 
 def check_white_level(white_level: WhiteLevel) -> WhiteLevel:
@@ -152,7 +157,7 @@ def _top(
         raise ValueError(
             f"{where} holds floating point from {low:.4g} to {high:.4g}, which may be "
             "shares of white or dark levels of 255; expected `white_level`=1 or "
-            "`white_level`=255 (--config.data.options.white_level, --white-level)."
+            f"`white_level`=255 ({WHERE_SET})."
         )
     else:
         top = 255.0 if white is None else float(white)
@@ -160,7 +165,6 @@ def _top(
     if low < -slack or high > top + slack:
         raise ValueError(
             f"{where} holds {kind} from {low:.6g} to {high:.6g}, but white is "
-            f"{top:.6g}; expected 0 to that, or another `white_level` "
-            "(--config.data.options.white_level, --white-level)."
+            f"{top:.6g}; expected 0 to that, or another `white_level` ({WHERE_SET})."
         )
     return top

@@ -50,6 +50,7 @@ class Listed(NamedTuple):
         sizes: Width and height of images where the file gives them.
         rule: Rule of average precision that is usual for such data.
         notices: Sentences about what was left out.
+        masks: Files of masks by image; {} where nobody asked.
     """
 
     root: Path
@@ -59,6 +60,7 @@ class Listed(NamedTuple):
     sizes: Mapping[str, tuple[int, int]] = {}
     rule: str = COCO
     notices: tuple[str, ...] = ()
+    masks: Mapping[str, Path] = {}
 
 
 class Wanted(NamedTuple):

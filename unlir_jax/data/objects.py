@@ -15,7 +15,7 @@ from unlir_jax.data import (
     folder,
     frames,
     levels,
-    masks,
+    object_masks,
     object_tables,
     synthetic_scenes,
     voc_xml,
@@ -52,6 +52,7 @@ def object_folder(
     *,
     learned: str = "train",
     with_boxes: bool = True,
+    with_masks: bool = False,
     images: str | os.PathLike[str] = "",
     holdout: float = 0.0,
     seed: int = 0,
@@ -73,6 +74,8 @@ def object_folder(
         split: Which images; "all" for every split.
         learned: The split whose objects name the classes.
         with_boxes: Whether boxes are read. Without, objects need no boxes.
+        with_masks: Whether masks are read, see `object_masks`. Then images without one
+            are left out.
         images: For JSON of COCO, the folder of the images, if not that of the file.
         holdout: Share of each class, in [0, 1), that is "test" where nothing tells
             splits; the rest is "train".
@@ -87,7 +90,7 @@ def object_folder(
         ValueError: The folder has none of these, or a file lacks an image, contradicts
             itself or lacks a box; or a class of this split has no training image.
     """
-    frames.check(frame, frames.REFUSE)
+    frames.check(frame, called=frames.OBJECTS)
     white_level = levels.check_white_level(white_level)
     if not 0 <= holdout < 1:
         raise ValueError(f"`holdout`={holdout} is a share; expected a value in [0, 1).")
@@ -99,6 +102,8 @@ def object_folder(
     root = paths.check(path, "path").absolute()
     listed = _reader(root, images, first_pixel)(wanted)
     listed = _with_splits(listed, wanted, holdout, seed)
+    if with_masks:
+        listed = object_masks.only(listed, split)
     return _assemble(listed, wanted, frame, white_level)
 
 
@@ -178,7 +183,8 @@ def _assemble(
     sizes = [listed.sizes.get(name) for name in chosen] if wanted.boxes else None
     notes = Notes(
         [_boxes(own) for own in objects] if wanted.boxes else None,
-        *(None, None, (), frame, frames.REFUSE, masks.Reading(), sizes),
+        [listed.masks[name] for name in chosen] if listed.masks else None,
+        *(None, (), frame, frames.REFUSE, object_masks.READING, sizes, frames.OBJECTS),
     )
     images = _source(listed, chosen, classes, labels, notes, white_level)
     any_ignored = any(own.any() for own in ignored)
@@ -277,7 +283,7 @@ def _fingerprint(
 def scenes(
     split: str, size: int, *, seed: int = 0, image_size: int = 96, classes: int = 4
 ) -> ObjectImages:
-    """Draw synthetic scenes with animals and their boxes.
+    """Draw synthetic scenes with animals, their boxes and masks.
 
     Args:
         split: "train", "validation" or "test".
@@ -305,7 +311,8 @@ def scenes(
     def read(index: int) -> Example:
         scene = drawn[index]
         label = int(first[index])
-        return {"image": scene.image, "label": label, "boxes": scene.boxes}
+        known = {"boxes": scene.boxes, "mask": scene.mask}
+        return {"image": scene.image, "label": label, **known}
 
     images = Source(
         read,
@@ -313,7 +320,7 @@ def scenes(
         tuple(f"animal{number}" for number in range(classes)),
         lambda index: f"{split}/{index:05d}",
         first,
-        ("boxes",),
+        ("boxes", "mask"),
         boxes=max(len(scene.labels) for scene in drawn),
     )
     return ObjectImages(images, tuple(scene.labels for scene in drawn), present)

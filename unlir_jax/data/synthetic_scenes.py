@@ -22,11 +22,13 @@ class Scene(NamedTuple):
         boxes: float32 `[animals, 4]`, `x0, y0, x1, y1`, half-open, round all pixels of
             each animal.
         labels: The class of each animal, int64 `[animals]`.
+        mask: uint8 `[size, size]`: 0 for the background, class `c` as `c + 1`.
     """
 
     image: np.ndarray
     boxes: np.ndarray
     labels: np.ndarray
+    mask: np.ndarray
 
 
 def draw_scene(
@@ -60,6 +62,7 @@ def draw_scene(
         (*key, 0), table[0], image_size=image_size, without=synthetic_parts.PARTS
     )
     image, boxes, labels = ground.image.copy(), [], []
+    mask = np.zeros(image.shape[:2], np.uint8)
     for animal in range(random.integers(1, most + 1)):
         label = int(random.integers(classes))
         side = int(image_size * random.uniform(SMALLEST, LARGEST))
@@ -79,10 +82,12 @@ def draw_scene(
                 shape = drawn.mask[y0:y1, x0:x1, None] > 0
                 place = image[y : y + height, x : x + width]
                 np.copyto(place, drawn.image[y0:y1, x0:x1], where=shape)
+                mask[y : y + height, x : x + width][shape[..., 0]] = label + 1
                 boxes.append(box)
                 labels.append(label)
                 break
-    return Scene(image, np.asarray(boxes, np.float32), np.asarray(labels, np.int64))
+    found = np.asarray(boxes, np.float32), np.asarray(labels, np.int64)
+    return Scene(image, *found, mask)
 
 
 def _apart(one: tuple[int, ...], other: tuple[int, ...]) -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from unlir_jax.data.budget import FREE, RATIO
+from unlir_jax.storage import paths
 
 IMAGES = "images"
 # What a row takes in memory besides its text.
@@ -142,13 +143,14 @@ def inner_path(text: str, told: str, file: str) -> str:
         file: What the file is.
 
     Raises:
-        ValueError: It leads out of the folder.
+        ValueError: It leads out of the folder, or is longer than a name can be.
     """
     path = PurePosixPath(text.replace("\\", "/"))
-    if path.is_absolute() or ".." in path.parts:
+    long = any(len(part) > paths.MOST_OF_NAME for part in path.parts)
+    if path.is_absolute() or ".." in path.parts or long:
         raise ValueError(
-            f"{told}={text!r}; expected a path relative to the folder of the {file}, "
-            "and in it."
+            f"{told}={paths.shown(text)}; expected a path relative to the folder of "
+            f"the {file}, and in it."
         )
     return path.as_posix()
 

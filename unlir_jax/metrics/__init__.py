@@ -72,6 +72,7 @@ from unlir_jax.metrics.localization.correct_boxes import (
 from unlir_jax.metrics.localization.mean_iou import (
     class_overlaps as class_overlaps,
     mean_iou as mean_iou,
+    overlaps_of_counts as overlaps_of_counts,
     pooled_class_overlaps as pooled_class_overlaps,
     pooled_mean_iou as pooled_mean_iou,
     segments as segments,
@@ -79,6 +80,7 @@ from unlir_jax.metrics.localization.mean_iou import (
 from unlir_jax.metrics.localization.class_segments import (
     Highest as Highest,
     best_background as best_background,
+    class_counts as class_counts,
     highest_classes as highest_classes,
     segmenter as segmenter,
 )

@@ -3,6 +3,9 @@
 Böhle et al., B-cos Networks: Alignment Is All We Need for Interpretability, CVPR 2022,
 and B-cos Alignment for Inherently Interpretable CNNs and Vision Transformers, TPAMI
 2024. They show whether explainers and metrics find what is known to be right.
+
+Note: the norms are those of the second paper. Both train by binary cross-entropies;
+our trainer's softmax does not see the bias, which all logits share.
 """
 
 import functools
@@ -30,6 +33,44 @@ class Held(nn.Module):
         return values
 
 
+class UncenteredNorm(nn.Module):
+    """Divide each filter by its standard deviation over the batch, times a scale.
+
+    Nothing is subtracted or added, so that with running statistics it is linear in
+    its input without a bias: the official `BatchNormUncentered2d` without bias.
+
+    Attributes:
+        style: What all layers have in common.
+    """
+
+    style: Style = Style()
+
+    @nn.compact
+    def __call__(self, maps: jax.Array, train: bool = False) -> jax.Array:
+        filters = (maps.shape[-1],)
+        scale = self.param("scale", nn.initializers.ones, filters)
+        running = self.variable("batch_stats", "var", jnp.ones, filters)
+        variance = running.value
+        if train:
+            variance = self._variance(maps)
+            if not self.is_initializing():
+                share = self.style.momentum
+                running.value = share * running.value + (1 - share) * variance
+        factor = scale * jax.lax.rsqrt(variance + self.style.epsilon)
+        return maps * factor.astype(maps.dtype).reshape(1, 1, 1, -1)
+
+    def _variance(self, maps: jax.Array) -> jax.Array:
+        """Compute it in float32 or more, over the batch of all devices."""
+
+        def mean(values: jax.Array) -> jax.Array:
+            own = jnp.mean(values, axis=(0, 1, 2), keepdims=True)
+            axis = self.style.axis_name
+            return own if axis is None else jax.lax.pmean(own, axis)
+
+        wide = maps.astype(jnp.promote_types(maps.dtype, jnp.float32))
+        return mean(jnp.square(wide - mean(wide))).reshape(-1)
+
+
 class BCos(nn.Module):
     """Convolve by unit kernels, times |cos|^(power - 1) of the angle to each patch.
 
@@ -38,6 +79,8 @@ class BCos(nn.Module):
         size: Side of the kernels.
         stride: Step between locations.
         power: The B, at least 1; 1 is a convolution.
+        normalized: Whether a norm follows. The cosines of one layer after another make
+            maps ever smaller, and too small to be trained.
         style: What all layers have in common.
     """
 
@@ -45,10 +88,11 @@ class BCos(nn.Module):
     size: int = 3
     stride: int = 1
     power: float = 2.0
+    normalized: bool = False
     style: Style = Style()
 
     @nn.compact
-    def __call__(self, maps: jax.Array) -> jax.Array:
+    def __call__(self, maps: jax.Array, train: bool = False) -> jax.Array:
         shape = (self.size, self.size, maps.shape[-1], self.filters)
         kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
         length = jnp.linalg.norm(kernel.reshape(-1, self.filters), axis=0)
@@ -59,7 +103,10 @@ class BCos(nn.Module):
         cosine = jnp.abs(linear) / patch
         # At power 2 there is no root whose slope ends nowhere at 0.
         scale = cosine if self.power == 2 else (cosine + TINY) ** (self.power - 1)
-        return Held("scale", name="scale")(scale) * linear
+        maps = Held("scale", name="scale")(scale) * linear
+        if self.normalized:
+            maps = UncenteredNorm(self.style, name="norm")(maps, train)
+        return maps
 
     def _convolve(self, maps: jax.Array, kernel: jax.Array) -> jax.Array:
         return jax.lax.conv_general_dilated(
@@ -72,22 +119,51 @@ class BCos(nn.Module):
         )
 
 
+class Block(nn.Module):
+    """Add two B-cos layers to the maps, or to what one of size 1 makes of them.
+
+    Attributes:
+        filters: Number of filters.
+        stride: Step between locations.
+        power: The B of all layers.
+        style: What all layers have in common.
+    """
+
+    filters: int
+    stride: int
+    power: float
+    style: Style
+
+    @nn.compact
+    def __call__(self, maps: jax.Array, train: bool = False) -> jax.Array:
+        def layer(size: int, stride: int, name: str) -> BCos:
+            shape = self.filters, size, stride
+            return BCos(*shape, self.power, True, self.style, name=name)
+
+        added = layer(3, self.stride, "conv1")(maps, train)
+        added = layer(3, 1, "conv2")(added, train)
+        if maps.shape != added.shape:
+            maps = layer(1, self.stride, "downsample")(maps, train)
+        return maps + added
+
+
 class BCosNet(nn.Module):
     """Classify images in [0, 1] by B-cos layers, and the mean of what they find.
 
     Images become six colours, x and 1 - x, so that no colour is nothing. There is no
     other activation, and no bias but -log(classes - 1) of each logit, as published.
-    Submodules `colours`, `layer1` …, `classifier`.
+    All layers but the last have a norm. Submodules `colours`, `stem`, `layer1` …,
+    `classifier`: with its three layers it is a ResNet-8 for small images.
 
     Attributes:
         num_classes: Number of classes, at least 2.
-        widths: Filters of each layer; each halves the sides of the maps.
+        widths: Filters of each layer, a block; all but the first halve the maps' sides.
         power: The B of all layers.
         style: What all layers have in common.
     """
 
     num_classes: int
-    widths: tuple[int, ...] = (32, 64, 128)
+    widths: tuple[int, ...] = (16, 32, 64)
     power: float = 2.0
     style: Style = Style()
 
@@ -95,19 +171,21 @@ class BCosNet(nn.Module):
 
     def setup(self) -> None:
         self.colours = Held("colours")
-        self.convolutions = [
-            BCos(width, 3, 2, self.power, self.style, name=f"layer{index + 1}")
+        shared = self.power, self.style
+        self.stem = BCos(self.widths[0], 3, 1, self.power, True, self.style)
+        self.blocks = [
+            Block(width, 1 + (index > 0), *shared, name=f"layer{index + 1}")
             for index, width in enumerate(self.widths)
         ]
-        self.classifier = BCos(self.num_classes, 1, 1, self.power, self.style)
+        self.classifier = BCos(self.num_classes, 1, 1, self.power, style=self.style)
 
     def features(self, images: Array, train: bool = False) -> jax.Array:
         """Compute the maps of the last layer."""
-        del train
         images = jnp.asarray(images, self.style.dtype)
         maps = self.colours(jnp.concatenate([images, 1 - images], axis=-1))
-        for layer in self.convolutions:
-            maps = layer(maps)
+        maps = self.stem(maps, train)
+        for block in self.blocks:
+            maps = block(maps, train)
         return maps
 
     def head(self, maps: Array, train: bool = False) -> jax.Array:
@@ -187,7 +265,7 @@ backbone.register(
     backbone.Network(
         functools.partial(BCosNet, num_classes=10),
         "layer3",
-        95_168,
+        78_128,
         image_size=32,
         crop=1.0,
         classes=10,

@@ -95,7 +95,11 @@ def terms(arrays: Mapping[str, np.ndarray]) -> dict[str, float]:
 
 def _array(data: bytes | bytearray) -> np.ndarray:
     """Read an array of numbers or texts; objects are refused."""
-    return np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
+    try:
+        return np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
+    # The header is a text of Python, whose damage shows in as many ways.
+    except Exception as error:
+        raise ValueError(f"an array is damaged: {error!s:.100}") from error
 
 
 def _lines(path: Path) -> list[str]:

@@ -1,5 +1,6 @@
 """Supervised classification whose maps lose the place that decides most (ADL)."""
 
+import functools
 from collections.abc import Sequence
 
 import jax
@@ -79,7 +80,8 @@ def adl(
         metrics = {"accuracy": losses.correct(logits, batch["label"])}
         return Outcome(losses.cross_entropy(logits, targets), metrics, statistics)
 
-    return usual._replace(train=train)
+    check = functools.partial(train, key=jax.random.key(0))
+    return usual._replace(train=train, check=check)
 
 
 def importance_map(maps: Maps) -> jax.Array:

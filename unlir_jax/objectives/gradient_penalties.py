@@ -29,7 +29,7 @@ def gradient_penalty(apply: Apply, classes: int, *, weight: float) -> Objective:
     Args:
         apply: A network that takes images.
         classes: Number of classes.
-        weight: Weight of the penalty; 0 or more.
+        weight: Weight of the penalty, 0 or more; 0 is `classify`.
 
     Raises:
         ValueError: A negative weight, or features that are kept.
@@ -70,7 +70,7 @@ def jacobian_penalty(
     Args:
         apply: A network that takes images.
         classes: Number of classes.
-        weight: Weight of the penalty, 0 or more; 0.01 as published.
+        weight: Weight of the penalty, 0 or more; 0.01 as published, 0 is `classify`.
         projections: Number of directions for each image, at least 1.
 
     Raises:
@@ -121,7 +121,7 @@ def right_reasons(apply: Apply, classes: int, *, weight: float) -> Objective:
     Args:
         apply: A network that takes images; the data has masks.
         classes: Number of classes.
-        weight: Weight of the penalty; 0 or more.
+        weight: Weight of the penalty, 0 or more; 0 is `classify`.
 
     Raises:
         ValueError: A negative weight, or features that are kept.
@@ -155,7 +155,7 @@ def right_reasons(apply: Apply, classes: int, *, weight: float) -> Objective:
 def _penalised(
     name: str, apply: Apply, classes: int, weight: float, penalty: Penalty
 ) -> Objective:
-    """Add a penalty to `classify`, which evaluates."""
+    """Add a penalty to `classify`, which evaluates; nothing at weight 0."""
     if not weight >= 0:
         raise ValueError(f"`weight`={weight}; expected 0 or more.")
     input_gradients.check_images(name, apply.inputs)
@@ -175,7 +175,7 @@ def _penalised(
         }
         return Outcome(loss + weight * added, metrics, statistics)
 
-    return usual._replace(train=train)
+    return usual._replace(train=train) if weight else usual
 
 
 def _square(slope: jax.Array) -> PerImage:

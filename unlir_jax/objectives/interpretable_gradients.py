@@ -84,7 +84,8 @@ def interpretable_gradients(
 
     step = train if weight else usual.train
     metrics = (*usual.metrics, *MEASURED)
-    return Objective(step, _evaluation(apply, classes), metrics)
+    evaluate = _evaluation(apply, classes)
+    return Objective(step, evaluate, metrics, check=evaluate)
 
 
 def _evaluation(

@@ -5,9 +5,10 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from unlir_jax.features import trunks
-from unlir_jax.objectives.objective import Apply
+from unlir_jax.objectives.objective import Apply, Objective
 from unlir_jax.runtime import mesh
 from unlir_jax.types import Array, Logits, Module, PyTree, RandomKey, Variables
 
@@ -85,6 +86,20 @@ def _apply(
         module.style.axis_name if by_parts else None,
         tuple(getattr(module, "mean", None) or ()),
     )
+
+
+def check(objective: Objective, variables: Variables, side: int) -> None:
+    """Let an objective refuse a network, by what a batch of two images would trace.
+
+    Raises:
+        ValueError: It does.
+    """
+    if objective.check is None:
+        return
+    of = jax.ShapeDtypeStruct
+    batch = {"image": of((2, side, side, 3), np.uint8), "label": of((2,), np.int32)}
+    batch |= {"weight": of((2,), np.float32), "position": of((2,), np.int32)}
+    jax.eval_shape(objective.check, variables, batch)
 
 
 def pixels(images: Array) -> Array:

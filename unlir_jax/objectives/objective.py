@@ -102,6 +102,8 @@ class Objective(NamedTuple):
         replay: Where there is one, batches of training have a `change`, an array like
             the images, which starts at 0 and moves after every step. Its rows belong
             to places in the batch.
+        check: Called with shapes alone, before anything is written: refuses a network
+            that the objective is not for.
     """
 
     train: Callable[[Variables, Batch, RandomKey], Outcome]
@@ -111,6 +113,7 @@ class Objective(NamedTuple):
     annotations: tuple[str, ...] = ()
     notice: Callable[[Numbers, Numbers], str] = _silent
     replay: Replay | None = None
+    check: Callable[[Variables, Batch], object] | None = None
 
 
 class Apply(NamedTuple):

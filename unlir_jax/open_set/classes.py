@@ -71,7 +71,7 @@ def named(
     unknown = _labels(path, classes)
     others = np.setdiff1d(np.arange(len(classes)), unknown)
     division = Division(_labels(known, classes) if known else others, unknown)
-    return checked(division, classes)
+    return checked(division, classes, path)
 
 
 def _labels(path: str | os.PathLike[str], classes: Sequence[str]) -> np.ndarray:
@@ -80,8 +80,8 @@ def _labels(path: str | os.PathLike[str], classes: Sequence[str]) -> np.ndarray:
     strange = [name for name in names if name not in classes]
     if strange:
         raise ValueError(
-            f"{paths.shown(str(path))} names {paths.shown(strange[0])}, which is no "
-            f"class of the data; {choices.meant(strange[0], classes)}expected names of "
+            f"{str(path)!r} names {paths.shown(strange[0])}, which is no class of "
+            f"the data; {choices.meant(strange[0], classes)}expected names of "
             f"its {len(classes)} classes, one a line."
         )
     class_lists.check_once(names, path)
@@ -89,8 +89,15 @@ def _labels(path: str | os.PathLike[str], classes: Sequence[str]) -> np.ndarray:
     return np.sort(np.asarray([places[name] for name in names], int))
 
 
-def checked(division: Division, classes: Sequence[str]) -> Division:
+def checked(
+    division: Division, classes: Sequence[str], path: str | os.PathLike[str]
+) -> Division:
     """Give a division back if its sides are apart and large enough.
+
+    Args:
+        division: Known and unknown classes.
+        classes: Names of all classes by label.
+        path: The file that says so, for messages.
 
     Raises:
         ValueError: A class is on both sides, fewer than two are known or none unknown.
@@ -98,14 +105,15 @@ def checked(division: Division, classes: Sequence[str]) -> Division:
     both = np.intersect1d(division.known, division.unknown)
     if len(both):
         raise ValueError(
-            f"Class {paths.shown(classes[int(both[0])])} and {len(both) - 1} others "
-            "are known and unknown; expected classes that are one or the other."
+            f"By {str(path)!r} class {paths.shown(classes[int(both[0])])} and "
+            f"{len(both) - 1} others are known and unknown; expected classes that are "
+            "one or the other."
         )
     if len(division.known) < LEAST_KNOWN or not len(division.unknown):
         raise ValueError(
-            f"Of {len(classes)} classes {len(division.known)} are known and "
-            f"{len(division.unknown)} unknown; expected 2 or more known, and 1 or more "
-            "unknown."
+            f"By {str(path)!r} {len(division.known)} of {len(classes)} classes are "
+            f"known and {len(division.unknown)} unknown; expected 2 or more known, and "
+            "1 or more unknown."
         )
     return division
 

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from unlir_jax.core.document_types import Document, Record
+from unlir_jax.open_set import protocols
 from unlir_jax.open_set.score_names import BEST
 from unlir_jax.open_set.setup import OpenSetSetup
 from unlir_jax.statistics import significance
@@ -71,6 +72,7 @@ def _about(setup: OpenSetSetup, found: Sequence[Document]) -> Record:
         "images": len(found[0]["images"]),
         "sets": {key: len(each) for key, each in found[0]["set_images"].items()},
         "protocol": settings.protocol,
+        "notice": protocols.notice(settings.protocol, len(setup.train.classes)),
         "model": setup.network.name,
         "head": settings.head,
         "pooling": setup.pooling,

@@ -4,6 +4,7 @@ Classes have the numbers of the original data sets, from 0; TinyImageNet counts 
 sorted folders.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -11,7 +12,8 @@ import numpy as np
 
 from unlir_jax.core import choices
 from unlir_jax.open_set import semantic_shift
-from unlir_jax.open_set.classes import Division
+from unlir_jax.open_set.classes import LEAST_KNOWN, Division
+from unlir_jax.storage import paths
 
 _CIFAR_KNOWN = (
     (4, 7, 9, 1),
@@ -47,6 +49,9 @@ _TINY = (
     "95 6 145 153 0 143 31 23 189 81 20 21 89 26 36 170 102 177 108 169",
 )
 
+CUB = 200
+"""Number of species of CUB-200-2011."""
+
 
 class Protocol(NamedTuple):
     """Describe splits.
@@ -58,6 +63,8 @@ class Protocol(NamedTuple):
             are all others of the data.
         others: Number of classes of that set.
         hard: Hard unknown classes of each split; () where the field names none.
+        numbered: Whether classes are known by a number before their name, from 1 on:
+            their order without it is another one.
     """
 
     classes: int
@@ -65,6 +72,7 @@ class Protocol(NamedTuple):
     added: Sequence[Sequence[int]] = ()
     others: int = 0
     hard: Sequence[Sequence[int]] = ()
+    numbered: bool = False
 
 
 def _numbers(lines: Sequence[str]) -> tuple[tuple[int, ...], ...]:
@@ -75,7 +83,11 @@ def _shifted(classes: int, easy: str, hard: str) -> Protocol:
     """Describe the one split of a data set of the Semantic Shift Benchmark."""
     unknown = _numbers((easy, hard))
     known = np.setdiff1d(np.arange(classes), np.concatenate(unknown))
-    return Protocol(classes, (tuple(known.tolist()),), hard=unknown[1:])
+    # Species of CUB are called 001.Black_footed_Albatross and so on.
+    numbered = classes == CUB
+    return Protocol(
+        classes, (tuple(known.tolist()),), hard=unknown[1:], numbered=numbered
+    )
 
 
 PROTOCOLS: Mapping[str, Protocol] = {
@@ -126,6 +138,73 @@ def find(name: str) -> Protocol:
     """
     choices.pick(name, PROTOCOLS, f"`protocol`={name!r} is unknown")
     return PROTOCOLS[name]
+
+
+def of_data(name: str, names: Sequence[str], splits: int) -> list[Division]:
+    """Give a protocol's splits of some data, or of what they have of its classes.
+
+    Where classes are known by a number before their name, as the species of CUB, the
+    data may have fewer: each keeps the side and the hardness that it has among all.
+
+    Args:
+        name: One of `PROTOCOLS`.
+        names: Names of the classes of the data.
+        splits: See `divisions`.
+
+    Raises:
+        ValueError: As `divisions`; a name has no number, or none is known or unknown.
+    """
+    own = find(name)
+    if not own.numbered:
+        return divisions(name, len(names), splits)
+    numbers = [_number(name, each, own.classes) for each in names]
+    if len(set(numbers)) < len(numbers):
+        raise ValueError(
+            f"`protocol`={name!r}: {len(numbers)} classes have "
+            f"{len(set(numbers))} numbers; expected another for each."
+        )
+    (whole,) = divisions(name, own.classes, splits)
+    places = {number: label for label, number in enumerate(numbers)}
+
+    def there(labels: np.ndarray | None) -> np.ndarray:
+        found = [] if labels is None else labels.tolist()
+        return np.asarray(sorted(places[n] for n in found if n in places), int)
+
+    known, unknown, hard = map(there, whole)
+    if len(known) < LEAST_KNOWN or not len(unknown):
+        raise ValueError(
+            f"`protocol`={name!r}: of {len(names)} classes of the data {len(known)} "
+            f"are known and {len(unknown)} unknown; expected {LEAST_KNOWN} or more "
+            "known, and 1 or more unknown."
+        )
+    return [Division(known, unknown, hard)]
+
+
+def notice(name: str, classes: int) -> str:
+    """Say that the data have a part of a protocol's classes; "" if they have all.
+
+    The name "" stands for no protocol.
+    """
+    own = find(name) if name else None
+    if own is None or classes == own.classes:
+        return ""
+    return (
+        f"The data have {classes} of the {own.classes} classes of {name!r}: figures "
+        "are not those of the protocol."
+    )
+
+
+def _number(protocol: str, name: str, classes: int) -> int:
+    """Read the number of a class from 0 on, by what stands before its name."""
+    found = re.match(r"(\d{1,4})(?=\D)", name)
+    number = int(found[1]) - 1 if found else -1
+    if not 0 <= number < classes:
+        raise ValueError(
+            f"`protocol`={protocol!r} goes by the numbers of classes, but the data "
+            f"have {paths.shown(name)}; expected names such as "
+            f"001.Black_footed_Albatross, with 1 to {classes}."
+        )
+    return number
 
 
 def divisions(name: str, classes: int, splits: int) -> list[Division]:

@@ -15,6 +15,7 @@ from unlir_jax.open_set import (
     confusions,
     descriptions,
     fit_rejecter,
+    protocols,
     rejecter_file,
     setup,
     split_files,
@@ -94,8 +95,9 @@ def run(
     told = sharing.compare(place, now, how)
     if done is not None and (folder / PAGE).is_file() and "scores" in done:
         return OpenSetOutcome(done, f"Done before: {_result(folder, done)}")
-    if told:
-        say(told)
+    part = protocols.notice(settings.protocol, len(given.train.classes))
+    for sentence in filter(None, (told, part)):
+        say(sentence)
     sharing.check_writable(folder)
     sharing.claim(place, now, how)
     sharing.sweep(place, SPLITS)

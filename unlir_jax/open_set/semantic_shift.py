@@ -72,7 +72,7 @@ def read(path: str | os.PathLike[str], classes: Sequence[str]) -> Division:
         ValueError: No such file, a file of another kind, a class that the data does not
             have, that stands there twice or is known and unknown, or too few.
     """
-    shown = paths.shown(str(path))
+    shown = repr(str(path))
     _check_kind(path, shown)
     document = documents.read_object(path, FORM)
     if UNKNOWN not in document:
@@ -105,7 +105,7 @@ def read(path: str | os.PathLike[str], classes: Sequence[str]) -> Division:
     known, every, harder = (np.sort(np.asarray(n, int)) for n in (known, every, harder))
     by_hardness = isinstance(unknown, dict)
     division = Division(known, every, harder if by_hardness else None)
-    return checked(division, classes)
+    return checked(division, classes, path)
 
 
 def _check_kind(path: str | os.PathLike[str], shown: str) -> None:
@@ -115,7 +115,8 @@ def _check_kind(path: str | os.PathLike[str], shown: str) -> None:
             first = file.read(1)
     except OSError as error:
         raise ValueError(
-            f"{shown} cannot be read ({error.strerror}); expected {FORM}."
+            f"{paths.shown(str(path))} cannot be read ({error.strerror}); expected "
+            f"{FORM}."
         ) from error
     if first == b"\x80":
         raise ValueError(

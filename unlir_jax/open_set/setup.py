@@ -6,7 +6,7 @@ from typing import NamedTuple, get_args
 import numpy as np
 
 from unlir_jax.core import choices
-from unlir_jax.data import source, splits
+from unlir_jax.data import levels, source, splits
 from unlir_jax.models import pooling, pretrained
 from unlir_jax.open_set import (
     classes,
@@ -75,7 +75,8 @@ def prepare(settings: Settings) -> OpenSetSetup:
     if data.test is None:
         raise ValueError("`data.test`='' leaves nothing to score; expected a split.")
     train, test = source.labelled(data.train), source.labelled(data.test)
-    sets = unknown_sets.opened(settings.near, settings.far)
+    white = settings.data.options.get("white_level", levels.AUTO)
+    sets = unknown_sets.opened(settings.near, settings.far, white)
     _check_added(settings, sets)
     model = settings.model
     network = pretrained.load(
@@ -174,8 +175,8 @@ def _divisions(
             raise ValueError(
                 f"`{others[0]}` and `protocol` are given; expected one of them."
             )
-        count = len(train.classes)
-        found = protocols.divisions(settings.protocol, count, settings.splits)
+        names = train.classes
+        found = protocols.of_data(settings.protocol, names, settings.splits)
     elif settings.known == 1 and sets and not settings.unknown:
         every = np.arange(len(train.classes))
         found = [classes.Division(every, every[:0])]

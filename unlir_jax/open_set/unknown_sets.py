@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from unlir_jax.data import image_files, preprocessing, registry
+from unlir_jax.data import image_files, levels, preprocessing, registry
 from unlir_jax.data.source import Example, Source, labelled
 from unlir_jax.storage import paths
 
@@ -17,7 +17,9 @@ TFDS = "tfds:"
 SPLIT = "test"
 
 
-def opened(near: str, far: str) -> dict[str, Source]:
+def opened(
+    near: str, far: str, white_level: levels.WhiteLevel = levels.AUTO
+) -> dict[str, Source]:
     """Open the sets that are asked for.
 
     Args:
@@ -25,6 +27,7 @@ def opened(near: str, far: str) -> dict[str, Source]:
             images below which count, an `.npz` file or `tfds:NAME`, of which the split
             `test` counts. A name is the last of the path by default.
         far: So for the other kind.
+        white_level: White of images in folders, see `data.folder`.
 
     Returns:
         Sources by `near/NAME` and `far/NAME`; labels count only in a protocol.
@@ -41,7 +44,7 @@ def opened(near: str, far: str) -> dict[str, Source]:
                     f"`{kind}` has the name {paths.shown(name)} twice; expected "
                     "NAME=PATH with other names."
                 )
-            found[f"{kind}/{name}"] = _open(kind, path)
+            found[f"{kind}/{name}"] = _open(kind, path, white_level)
     return found
 
 
@@ -58,7 +61,7 @@ def _parsed(kind: str, item: str) -> tuple[str, str]:
     return name, path
 
 
-def _open(kind: str, path: str) -> Source:
+def _open(kind: str, path: str, white_level: levels.WhiteLevel) -> Source:
     if path.startswith(TFDS):
         source = registry.open_source("tfds", SPLIT, name=path.removeprefix(TFDS))
         return labelled(source)
@@ -76,30 +79,36 @@ def _open(kind: str, path: str) -> Source:
         raise ValueError(
             f"`{kind}` has {paths.shown(path)}, which holds no image; expected some."
         )
-    return _folder(root.absolute(), names)
+    white_level = levels.check_white_level(white_level)
+    return _folder(root.absolute(), names, white_level)
 
 
-def _folder(root: Path, names: Sequence[str]) -> Source:
+def _folder(root: Path, names: Sequence[str], white_level: levels.WhiteLevel) -> Source:
     """Make a source of all images below a folder, of one class."""
     files = [root / name for name in names]
     return Source(
-        functools.partial(_read, files),
+        functools.partial(_read, files, white_level),
         len(names),
         (root.name,),
         names.__getitem__,
         np.zeros(len(names), np.int32),
-        fingerprint=functools.partial(_fingerprint, files),
+        fingerprint=functools.partial(_fingerprint, files, white_level),
         file=lambda index: str(files[index]),
     )
 
 
-def _read(files: Sequence[Path], index: int) -> Example:
-    image, _ = preprocessing.read_turned(files[index])
+def _read(files: Sequence[Path], white_level: levels.WhiteLevel, index: int) -> Example:
+    image = preprocessing.read_image(files[index], white_level=white_level)
     return {"image": image, "label": 0}
 
 
 def _fingerprint(
-    files: Sequence[Path], *, times: bool = True, annotations: Sequence[str] = ()
+    files: Sequence[Path],
+    white_level: levels.WhiteLevel,
+    *,
+    times: bool = True,
+    annotations: Sequence[str] = (),
 ) -> str:
     del annotations
-    return image_files.fingerprint(files, times=times)
+    known = b"" if white_level == levels.AUTO else f"{white_level}\n".encode()
+    return image_files.fingerprint(files, times=times, known=known)

@@ -68,7 +68,10 @@ def page(
             (known, [each for each in shown if each.known == known])
             for known in (False, True)
         ],
-        cautions=_cautions(summary["splits"]),
+        cautions=[
+            *_cautions(summary["splits"]),
+            *filter(None, [summary.get("notice", "")]),
+        ],
     )
 
 

@@ -157,7 +157,7 @@ def replace(
         raise ValueError(
             "The network has no ReLU, ReLU6, GELU or SiLU, without which guided "
             "backpropagation and deconvolution are the plain gradient (other "
-            f"functions that bend: {found}): use gradient."
+            f"functions that bend: {found}): use gradient, or a network with one."
         )
 
     def replaced(*arguments: Any) -> Any:

@@ -14,6 +14,8 @@ from unlir_jax.core import choices
 from unlir_jax.core.document_types import Document, Settings
 from unlir_jax.types import Array, PyTree
 
+BIASES = ".*/(bias|scale)"
+"""A pattern that may be of no parameter, for some networks have no biases."""
 SCHEDULES = ("constant", "cosine", "linear", "multi_step")
 
 
@@ -45,7 +47,8 @@ def rules(params: PyTree, table: Table) -> dict[str, Rule]:
 
     Raises:
         ValueError: A parameter that no pattern covers, a pattern that is used for
-            none, one that is no regular expression, or an unknown field.
+            none (but `BIASES`), one that is no regular expression, or an unknown
+            field.
     """
     checked = [(_pattern(entry), _rule(entry)) for entry in table]
     found: dict[str, Rule] = {}
@@ -66,7 +69,7 @@ def rules(params: PyTree, table: Table) -> dict[str, Rule]:
     idle = [
         pattern.pattern
         for index, (pattern, _) in enumerate(checked)
-        if index not in used
+        if index not in used and pattern.pattern != BIASES
     ]
     if idle:
         raise ValueError(

@@ -31,9 +31,8 @@ DTYPES = "float32", "bfloat16", "float16"
 class TrainingSetup(NamedTuple):
     """Hold what a config stands for, before the first step.
 
-    Settings that are `left_open` are provisional, until `settle` fills them in;
-    `further` are hashes of weights besides the network's own, by their setting; `hooks`
-    are the network's, besides the objective's own.
+    Settings that are `left_open` are provisional until `settle`; `further` are hashes
+    of other weights, by their setting; `hooks` are the network's, not the objective's.
     """
 
     settings: Settings
@@ -95,6 +94,7 @@ def prepare(settings: Settings) -> TrainingSetup:
         settings, optimizer, optim.split_by_rule(variables["params"], rules)[0]
     )
     objective = _objective(settings, network, rules, image_size)
+    networks.check(objective, variables, image_size)
     splits.check(data, objective.annotations, settings.objective.name)
     frame = _frame(settings, network, image_size)
     return TrainingSetup(

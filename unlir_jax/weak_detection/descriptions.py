@@ -19,6 +19,7 @@ from unlir_jax.parts import clustering
 from unlir_jax.runtime import preemption
 from unlir_jax.storage import files
 from unlir_jax.types import Array
+from unlir_jax.weights import readers
 
 BATCH = 16
 FOLDER = "features"
@@ -285,12 +286,16 @@ def whitened(maps: np.ndarray, whitening: clustering.Whitening) -> np.ndarray:
 def kept(path: Path) -> Described | None:
     """Read what `keep` wrote; None if there is nothing, or it is damaged."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            found = Described(*(file[name] for name in Described._fields))
-    except (OSError, ValueError, KeyError, EOFError):
+        arrays = readers.read(path)
+        found = Described(*(arrays[name] for name in Described._fields))
+    except (OSError, ValueError, KeyError):
         return None
     cells, places, sizes = found
-    sound = cells.ndim == 4 and len(cells) == len(places) == len(sizes)
+    sound = (
+        cells.ndim == 4
+        and places.shape == (len(cells),)
+        and sizes.shape == (len(cells), 2)
+    )
     return found if sound and np.isfinite(cells).all() else None
 
 

@@ -1,7 +1,6 @@
 """A trained detector: its arrays in a file, and what it finds in images."""
 
 import io
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,9 +15,9 @@ from unlir_jax.storage import files
 from unlir_jax.types import PyTree
 from unlir_jax.weak_detection import class_maps, heads
 from unlir_jax.weak_detection.regions import SIDE, Regions
+from unlir_jax.weights import readers
 
 FILE = "detector.npz"
-MOST_NUMBERS = 10**8
 BATCH = 16
 
 
@@ -65,22 +64,22 @@ def read(path: Path, template: PyTree) -> Detector:
         ValueError: The file is damaged or missing, or has other arrays.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
-            numbers = sum(entry.file_size for entry in archive.infolist()) // 4
-        if numbers > MOST_NUMBERS:
-            raise ValueError(
-                f"Detector {str(path)!r} has {numbers:,} numbers; expected at most "
-                f"{MOST_NUMBERS:,}."
-            )
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        arrays = readers.read(path)
+    except (ValueError, OSError) as error:
         raise ValueError(
             f"Detector {str(path)!r} cannot be read ({error}); expected what `unlir "
             "train --config configs/weak_detection.py` wrote."
         ) from error
     parts: Any = (_array(arrays, f"whitening/{name}", path) for name in _WHITENING)
     whitening = clustering.Whitening(*parts)
+    mean, matrix = whitening.mean, whitening.matrix
+    sound = matrix.ndim == 2 and mean.shape == matrix.shape[:1]
+    if not sound or not all(np.isfinite(part).all() for part in whitening):
+        raise ValueError(
+            f"Detector {str(path)!r} has a whitening with shapes {mean.shape} and "
+            f"{matrix.shape}, or numbers that are not finite; expected [channels] and "
+            "[channels, dimensions]."
+        )
     wanted = flat(template)
     for name, leaf in wanted.items():
         found = _array(arrays, f"variables/{name}", path)

@@ -11,7 +11,7 @@ from PIL import Image
 
 from unlir_jax import detection
 from unlir_jax.core.document_types import Record
-from unlir_jax.data import image_files, preprocessing
+from unlir_jax.data import image_files, levels, preprocessing
 from unlir_jax.report import boxes as drawing
 from unlir_jax.runs import workdir
 from unlir_jax.storage import files, paths
@@ -45,6 +45,7 @@ def run(
     threshold: float = 0.0,
     most: int = 20,
     nms: float | None = None,
+    white_level: levels.WhiteLevel | None = None,
     overwrite: bool = False,
     progress: Progress = lambda doing, share: None,
 ) -> Found:
@@ -59,6 +60,8 @@ def run(
         threshold: Boxes count from this score on.
         most: Number of boxes of an image that are told, the best ones.
         nms: Largest overlap of two boxes of a class; None: that of training.
+        white_level: White of images of more than 8 bits, see `data.levels`; None: that
+            of training.
         overwrite: Whether to replace previous results in the folder.
         progress: Told how far the work is.
 
@@ -81,12 +84,15 @@ def run(
     files.check_folder(output, {files.RESULTS, *written}, overwrite=overwrite)
     given, trained = load(model, weights)
     limit = given.settings["nms"] if nms is None else nms
+    if white_level is None:
+        white_level = given.settings["data"]["white_level"]
+    white = levels.check_white_level(white_level)
     failed, entries, shown = found.failures(), [], []
     told = found.told()
     with files.new_folder(output, overwrite=overwrite) as place:
         for start in range(0, len(found.files), BATCH):
             progress("finding", start / len(found.files))
-            read = _read(found.files[start : start + BATCH], told, failed)
+            read = _read(found.files[start : start + BATCH], told, white, failed)
             for path, image, every in _found(given, trained, read, limit):
                 chosen = _chosen(every, share, threshold, most)
                 name = names[found.files.index(path)]
@@ -109,6 +115,7 @@ def run(
                 "threshold": threshold,
                 "most": most,
                 "nms": limit,
+                "white_level": white,
             },
             "images": entries,
             "failed": failed,
@@ -127,6 +134,35 @@ def load(
         ValueError: The folder is no finished training of a detector, or the weights
             are others than it was trained on.
     """
+    settings, summary = _trained(model)
+    if weights is not None:
+        settings.model.weights = weights
+    setups.check(settings)
+    classes, everywhere = (tuple(summary[name]) for name in ("classes", "everywhere"))
+    given = setups.assemble(settings, None, classes, everywhere)
+    folder = Path(model)
+    if summary["sha256"] != given.network.sha256:
+        raise ValueError(
+            f"The weights of {given.network.source!r} are not those that "
+            f"{str(folder)!r} was trained on; expected the same file, see `weights`."
+        )
+    template = jax.eval_shape(
+        lambda key: given.initial(key, summary["dimensions"]), jax.random.key(0)
+    )
+    return given, detector.read(folder / detector.FILE, template)
+
+
+def settings_of(model: str | os.PathLike[str]) -> Any:
+    """Give the settings that a detector was trained with.
+
+    Raises:
+        ValueError: The folder is no finished training of a detector.
+    """
+    return _trained(model)[0]
+
+
+def _trained(model: str | os.PathLike[str]) -> tuple[Any, Record]:
+    """Give the settings and the summary of a finished training."""
     folder = paths.check(model, "model")
     kept, summary = (
         workdir.read(folder / name) for name in (workdir.CONFIG, workdir.SUMMARY)
@@ -144,29 +180,20 @@ def load(
     # JSON has lists for tuples, and whole numbers for some floats.
     with settings.ignore_type():
         settings.update(kept)
-        if weights is not None:
-            settings.model.weights = weights
-    setups.check(settings)
-    classes, everywhere = (tuple(summary[name]) for name in ("classes", "everywhere"))
-    given = setups.assemble(settings, None, classes, everywhere)
-    if summary["sha256"] != given.network.sha256:
-        raise ValueError(
-            f"The weights of {given.network.source!r} are not those that "
-            f"{str(folder)!r} was trained on; expected the same file, see `weights`."
-        )
-    template = jax.eval_shape(
-        lambda key: given.initial(key, summary["dimensions"]), jax.random.key(0)
-    )
-    return given, detector.read(folder / detector.FILE, template)
+    return settings, summary
 
 
 def _read(
-    every: Sequence[Path], told: dict[Path, str], failed: list[dict[str, str]]
+    every: Sequence[Path],
+    told: dict[Path, str],
+    white_level: levels.WhiteLevel,
+    failed: list[dict[str, str]],
 ) -> list[tuple[Path, Image.Image]]:
     found = []
     for path in every:
         try:
-            found.append((path, preprocessing.read_image(path)))
+            image = preprocessing.read_image(path, white_level=white_level)
+            found.append((path, image))
         except (ValueError, OSError) as error:
             failed.append({"file": told[path], "error": str(error)})
     return found

@@ -165,7 +165,7 @@ def scales(settings: Settings, everywhere: Sequence[bool]) -> tuple[float, ...]:
 
 def _data(settings: Settings) -> DetectionData:
     given = settings.data
-    opened = _opener(settings)
+    opened = opener(settings)
     train = opened(given.train, with_boxes=False)
     if not given.test:
         return DetectionData(train, None)
@@ -180,8 +180,11 @@ def _data(settings: Settings) -> DetectionData:
     return DetectionData(train, test)
 
 
-def _opener(settings: Settings) -> Callable[..., ObjectImages]:
-    """Tell what the data are: `(split, *, with_boxes) -> ObjectImages`."""
+def opener(settings: Settings) -> Callable[..., ObjectImages]:
+    """Tell what the data are: `(split, *, with_boxes) -> ObjectImages`.
+
+    What is no data set of tensorflow-datasets takes `with_masks` as well.
+    """
     given = settings.data
     if given.tfds:
         place = given.path or None
@@ -206,9 +209,11 @@ def _opener(settings: Settings) -> Callable[..., ObjectImages]:
     )
 
 
-def _scenes(given: Settings, split: str, *, with_boxes: bool) -> ObjectImages:
+def _scenes(
+    given: Settings, split: str, *, with_boxes: bool, with_masks: bool = True
+) -> ObjectImages:
     """Draw as many scenes of a split as the settings say."""
-    del with_boxes
+    del with_boxes, with_masks
     wrong = f"{split!r} is no split of synthetic scenes"
     choices.pick(split, synthetic_scenes.SPLITS, wrong)
     return objects.scenes(

@@ -9,6 +9,7 @@ import numpy as np
 
 from unlir_jax.storage import files
 from unlir_jax.types import PyTree
+from unlir_jax.weights import readers
 
 FILE = "state.npz"
 STEP = "step"
@@ -34,10 +35,10 @@ def read(folder: Path, begun: PyTree) -> tuple[int, PyTree]:
     """
     wanted = jax.tree.leaves(begun)
     try:
-        with np.load(folder / FILE, allow_pickle=False) as file:
-            step = int(file[STEP])
-            leaves = [file[f"leaf{place}"] for place in range(len(wanted))]
-    except (OSError, ValueError, KeyError, EOFError):
+        arrays = readers.read(folder / FILE)
+        step = int(arrays[STEP].item())
+        leaves = [arrays[f"leaf{place}"] for place in range(len(wanted))]
+    except (OSError, ValueError, KeyError, OverflowError):
         return 0, begun
     fits = all(
         found.shape == np.shape(leaf) and np.isfinite(found).all()

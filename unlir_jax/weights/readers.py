@@ -43,7 +43,11 @@ _KNOWN_OTHERS = (
 )
 _NPY_DTYPE = re.compile(rb"'descr': *'([<>=|](?:b1|[iu][1248]|f[248]|c8|c16))'")
 _NPY_ORDER = re.compile(rb"'fortran_order': *(True|False)")
-_NPY_SHAPE = re.compile(rb"'shape': *\(((?: *[0-9]{1,18} *,?){0,32})\)")
+# Each number but the last ends at its comma: two ways to read a text would be tried for
+# every number.
+_NPY_SHAPE = re.compile(
+    rb"'shape': *\( *((?:[0-9]{1,18} *, *){0,32}(?:[0-9]{1,18} *)?)\)"
+)
 
 
 @contextlib.contextmanager

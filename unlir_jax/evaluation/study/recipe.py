@@ -53,6 +53,17 @@ def batch_size(data: str) -> int:
     return 32 if data == SMALL else 64
 
 
+def summed(weight: float, data: str) -> float:
+    """Give the weight of a term that the source weighs in the sum over a batch.
+
+    Raises:
+        ValueError: It is below 0.
+    """
+    if not weight >= 0:
+        raise ValueError(f"`weight`={weight}; expected 0 or more.")
+    return weight * batch_size(data)
+
+
 def choose(
     asked: str, known: Mapping[str, Document], baseline: str, seeds: int
 ) -> dict[str, Record]:

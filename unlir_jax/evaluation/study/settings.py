@@ -10,7 +10,7 @@ from unlir_jax.data import presets
 from unlir_jax.evaluation import settings as evaluations
 
 KIND = "study"
-KINDS = (KIND, "robustness", "open_set", "evaluation")
+KINDS = (KIND, "robustness", "open_set", "segmentation", "evaluation")
 """What `unlir evaluate` can be asked for."""
 CAMS = (
     *("grad_cam", "grad_cam_plus_plus", "score_cam"),

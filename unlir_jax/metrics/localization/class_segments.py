@@ -7,7 +7,8 @@ import jax
 import numpy as np
 
 from unlir_jax.core import choices
-from unlir_jax.metrics.localization.mean_iou import Segments, class_overlaps
+from unlir_jax.metrics.localization.boxes import VOID
+from unlir_jax.metrics.localization.mean_iou import Segments, overlaps_of_counts
 from unlir_jax.metrics.localization.pixels import Scaling, scaled
 from unlir_jax.types import Array, Explainer, Images, RandomKey, Variables
 
@@ -118,6 +119,71 @@ def highest_classes(
     return Highest(values, classes)
 
 
+def class_counts(
+    found: Highest, true: Segments, classes: int, *, thresholds: int = 100
+) -> tuple[np.ndarray, np.ndarray]:
+    """Count the pixels of each class in each image, at every background.
+
+    Args:
+        found: What `highest_classes` gives.
+        true: Masks: 0 for background, class `c` as `c + 1`; 255 and negative numbers
+            are void, which counts nowhere.
+        classes: Number of classes, the background among them.
+        thresholds: Number of backgrounds, at 0, 1 / thresholds, ….
+
+    Returns:
+        Pixels that are found and right, and pixels that are found or there, int64
+        `[batch, thresholds, classes]`. Added over images and divided, they are the IoU
+        of `class_overlaps`.
+
+    Raises:
+        ValueError: No threshold, shapes that differ, or a class that there is not.
+    """
+    right = np.asarray(true)
+    _check_counted(found, right, classes, thresholds)
+    batch, known = len(right), (right != VOID) & (right >= 0)
+    tried = (np.arange(thresholds) / thresholds).astype(found.values.dtype)
+    # Above so many backgrounds lies the map.
+    above = np.searchsorted(tried, found.values, side="left")
+    shape = (batch, thresholds + 1, classes)
+    rows = np.broadcast_to(np.arange(batch)[:, None, None], right.shape)
+
+    def counted(where: np.ndarray, which: np.ndarray) -> np.ndarray:
+        """Count pixels whose map lies above each background."""
+        places = (rows[where], above[where], which[where])
+        flat = np.ravel_multi_index(places, shape)
+        table = np.bincount(flat, minlength=int(np.prod(shape))).reshape(shape)
+        return table[:, ::-1].cumsum(1)[:, ::-1][:, 1:]
+
+    guess = found.classes + 1
+    there = counted(known, right * 0)[:, :, :1]
+    pixels = np.stack([(known & (right == n)).sum((1, 2)) for n in range(classes)], -1)
+    both, taken = counted(known & (guess == right), right), counted(known, guess)
+    taken_ground = counted(known & (right == 0), right)[:, :, 0]
+    both[:, :, 0] = pixels[:, None, 0] - taken_ground
+    taken[:, :, 0] = known.sum((1, 2))[:, None] - there[:, :, 0]
+    return both, taken + pixels[:, None] - both
+
+
+def _check_counted(
+    found: Highest, right: np.ndarray, classes: int, thresholds: int
+) -> None:
+    if thresholds < 1:
+        raise ValueError(f"`thresholds`={thresholds}; expected 1 or more.")
+    if right.shape != found.values.shape:
+        raise ValueError(
+            f"`true` has shape {right.shape}; expected {found.values.shape}, as "
+            "`found`."
+        )
+    known = right[right != VOID]
+    most = max(int(known.max(initial=0)), int(found.classes.max(initial=0)) + 1)
+    if most >= classes:
+        raise ValueError(
+            f"Pixels have the class {most}; expected classes in [0, {classes}), and "
+            "for void 255 or less than 0."
+        )
+
+
 def best_background(
     found: Highest, true: Segments, classes: int, *, thresholds: int = 100
 ) -> float:
@@ -135,18 +201,14 @@ def best_background(
     Raises:
         ValueError: No threshold, or no pixel that is not void.
     """
-    if thresholds < 1:
-        raise ValueError(f"`thresholds`={thresholds}; expected 1 or more.")
-    tried = np.arange(thresholds) / thresholds
-    means = [
-        class_overlaps(found.segments(float(each)), true, classes).mean
-        for each in tried
-    ]
+    counts = class_counts(found, true, classes, thresholds=thresholds)
+    both, either = (each.sum(0) for each in counts)
+    means = [overlaps_of_counts(*pair).mean for pair in zip(both, either, strict=True)]
     if np.isnan(means).any():
         raise ValueError(
             "`true` is void throughout; expected pixels of classes or background."
         )
-    return float(tried[int(np.argmax(means))])
+    return int(np.argmax(means)) / thresholds
 
 
 def _check_background(background: float) -> None:

@@ -144,7 +144,7 @@ def pooled_class_overlaps(
     np.add.at(either, own, one[:, 0] + more)
     both[0] = (other[:, 0] - more).sum()
     either[0] = (other[:, 0] + one[:, 0] - taken).sum()
-    return _of_classes(both, either)
+    return overlaps_of_counts(both, either)
 
 
 def segments(
@@ -227,10 +227,17 @@ def class_overlaps(predicted: Segments, true: Segments, classes: int) -> ClassOv
     counts = np.bincount(classes * right + guess, minlength=classes**2)
     table = counts.reshape((classes, classes))
     both = np.diagonal(table)
-    return _of_classes(both, table.sum(0) + table.sum(1) - both)
+    return overlaps_of_counts(both, table.sum(0) + table.sum(1) - both)
 
 
-def _of_classes(both: np.ndarray, either: np.ndarray) -> ClassOverlaps:
+def overlaps_of_counts(both: Array, either: Array) -> ClassOverlaps:
+    """Divide the pixels that are found and right by those that are found or there.
+
+    Args:
+        both: Pixels of each class, `[classes]`.
+        either: The others with these, `[classes]`.
+    """
+    both, either = np.asarray(both), np.asarray(either)
     each = np.where(either > 0, both / np.maximum(either, 1), np.nan)
     there = either > 0
     mean = float(each[there].mean()) if there.any() else float("nan")
