@@ -67,6 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--exact", action="store_true", help="round to no levels, instead of 256")
     add("--attacks", default="", help="names, with commas; default: all")
     add("--searched", type=int, default=100, help="steps of a constant of C&W")
+    add("--rates", type=float, nargs="+", default=[0.01], help="of C&W")
     add("--store", type=Path, help="file for the images that are attacked")
     add("--judge", type=Path, help="file with images that others have attacked")
     options = parser.parse_args(arguments)
@@ -82,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         made = {"judged 0": judged(options.judge), **made}
         wanted |= {"judged"} if wanted else set()
     for name, attack in made.items():
-        if not wanted or name.split()[0] in wanted:
+        if not wanted or name.split()[0].rstrip(",") in wanted:
             print(" | ".join(row(name, attack, world, marks)), flush=True)
     return 0
 
@@ -193,9 +194,12 @@ def competitors(options: argparse.Namespace, model: Any) -> dict[str, Callable]:
             f"pgd_one {each}": one_pgd(model, each, quantise, stop_early=False),
         }
     found["deepfool 50"] = attacks.deepfool(model, quantise=quantise).counted
-    searched = {"steps": options.searched, "searches": 5, "constant": 1.0}
-    cw = attacks.carlini_wagner(model, quantise=quantise, **searched)
-    return found | {f"carlini_wagner {5 * options.searched}": cw.counted}
+    for rate in options.rates:
+        searched = {"steps": options.searched, "searches": 5, "constant": 1.0}
+        searched |= {"quantise": quantise, "learning_rate": rate}
+        cw = attacks.carlini_wagner(model, **searched)
+        found[f"carlini_wagner, rate {rate:g}"] = cw.counted
+    return found
 
 
 def judged(file: Path) -> Callable:

@@ -29,6 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--images", type=Path, required=True, help="what `--store` has written")
     add("--output", type=Path, required=True, help="for `--judge`")
     add("--steps", type=int, default=500, help="of a constant; default: %(default)s")
+    add("--rate", type=float, default=0.01, help="default: %(default)s")
     add("--searches", type=int, default=5, help="default: %(default)s")
     options = parser.parse_args(arguments)
     network, gradients = loaded(options.network), 0
@@ -44,6 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     found = attacks.carlini_wagner_l2(
         *(run, images, labels),
         initial_const=1.0,
+        learning_rate=options.rate,
         binary_search_steps=options.searches,
         max_iterations=options.steps,
     )
