@@ -251,9 +251,10 @@ def test_attention_starts_behind_classifiers_that_have_not_seen_the_image(tmp_pa
 
 
 RULES = {
-    "all are better": ([-1, -2, -3], 30, 4),
-    "within a standard error": ([0.3, 0.3, 2], 20, 4),
-    "the first is worse": ([2, -9, -9], 0, 2),
+    "all are better": ([-1, -2, -3], (0, 0, 0), 30, 4),
+    "worse for a while": ([0.3, -0.1, 0.3], (0, 0, 0), 20, 4),
+    "more errors": ([-1, -2, -3], (0, 1, 1), 10, 4),
+    "the first is worse": ([2, -9, -9], (0, 0, 0), 0, 2),
 }
 
 
@@ -262,11 +263,12 @@ def test_attention_learns_as_long_as_left_out_images_allow(
     case, monkeypatch, unchecked
 ):
     """The paired differences have a standard error of a half."""
-    excess, expected, count = RULES[case]
+    excess, errors, expected, count = RULES[case]
     kept = cache.Features(np.zeros((12, 1)), np.repeat(np.arange(4), 3), np.ones(12))
     spread = np.sqrt(0.75) * np.asarray([1, -1, 1, -1])
-    table = {0: np.full(4, 9.0)} | {
-        10 * (place + 1): 9 + each + spread for place, each in enumerate(excess)
+    table = {0: (np.full(4, 9.0), 0)} | {
+        step: (9 + each + spread, wrong)
+        for step, each, wrong in zip((10, 20, 30), excess, errors, strict=True)
     }
     sides = {}
 

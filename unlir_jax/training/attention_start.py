@@ -168,10 +168,11 @@ def choose_steps(
 ) -> tuple[int, dict[str, float]]:
     """Choose how long the attention learns, by a third of the images.
 
-    It learns on the others. From time to time its cross-entropy on that third is
-    compared with that of average pooling. It may go as far as the excess is not above
-    a standard error of the paired difference, as the smallest tree within one standard
-    error is chosen. Fewer than two images tell nothing: it does not learn then.
+    It learns on the others. From time to time the third is classified, and compared
+    with average pooling. The attention may go as far as it has neither a larger
+    cross-entropy nor more errors there. The search ends once the cross-entropy is
+    larger by more than a standard error of the paired difference. Fewer than two images
+    tell nothing: it does not learn then.
 
     Args:
         module: A network that pools by `ca_stream`.
@@ -186,10 +187,6 @@ def choose_steps(
     Returns:
         The number of steps, 0 if the attention should not learn; and the mean loss
         after each number that was tried, "0" for average pooling.
-
-    References:
-        Breiman, Friedman, Olshen & Stone, *Classification and Regression Trees*, 1984,
-        section 3.4.3, the rule of one standard error.
     """
     folds = deal(kept.label, kept.weight, FOLDS, seed)
     known = np.asarray(kept.weight) > 0
@@ -197,18 +194,17 @@ def choose_steps(
     if len(held) < 2:
         return 0, {}
     losses_of = _losses(module, kept, judges, held, batch_size)
-    average = losses_of(variables)
+    average, errors = losses_of(variables)
     chosen, losses = 0, {"0": float(average.mean())}
 
     def goes_further(step: int, learned: Variables) -> bool:
         nonlocal chosen
-        found = losses_of(learned)
+        found, wrong = losses_of(learned)
         losses[str(step)] = float(found.mean())
         excess = found - average
-        if excess.mean() > excess.std(ddof=1) / np.sqrt(len(excess)):
-            return False
-        chosen = step
-        return True
+        if excess.mean() <= 0 and wrong <= errors:
+            chosen = step
+        return bool(excess.mean() <= excess.std(ddof=1) / np.sqrt(len(excess)))
 
     attend(
         module,
@@ -306,7 +302,7 @@ def _update(
 
     def loss(learning: PyTree, rows: PyTree, number: Array) -> jax.Array:
         whole = tree.unflatten({**fixed, **learning})
-        each = judged(whole, jnp.asarray(rows["features"]), rows["label"], number)
+        each, _ = judged(whole, jnp.asarray(rows["features"]), rows["label"], number)
         return jnp.sum(each * rows["weight"]) / jnp.maximum(rows["weight"].sum(), 1)
 
     @jax.jit
@@ -320,17 +316,20 @@ def _update(
     return update
 
 
-def _judged(module: Module, judges: Judges) -> Callable[..., jax.Array]:
-    """Make `(variables, features, labels, numbers) -> losses` of the judges."""
+def _judged(
+    module: Module, judges: Judges
+) -> Callable[..., tuple[jax.Array, jax.Array]]:
+    """Make `(variables, features, labels, numbers) -> losses, errors` of the judges."""
     bare = module.clone(num_classes=0)
 
     def judged(
         variables: Variables, features: Array, labels: Array, number: Array
-    ) -> jax.Array:
+    ) -> tuple[jax.Array, jax.Array]:
         vectors = bare.apply(variables, features, method="head")
         every = jnp.einsum("bd,kdc->kbc", vectors, judges.kernel)
         own = (every + judges.bias[:, None])[number, jnp.arange(len(vectors))]
-        return optax.softmax_cross_entropy_with_integer_labels(own, labels)
+        losses = optax.softmax_cross_entropy_with_integer_labels(own, labels)
+        return losses, jnp.argmax(own, axis=1) != labels
 
     return judged
 
@@ -341,19 +340,20 @@ def _losses(
     judges: Judges,
     places: np.ndarray,
     batch_size: int,
-) -> Callable[[Variables], np.ndarray]:
-    """Make `variables -> losses` of some images, each by its judge."""
+) -> Callable[[Variables], tuple[np.ndarray, int]]:
+    """Make `variables -> losses, number of errors` of some images, by their judges."""
     judged = jax.jit(_judged(module, judges))
 
-    def losses(variables: Variables) -> np.ndarray:
-        found = []
+    def losses(variables: Variables) -> tuple[np.ndarray, int]:
+        found, errors = [], 0
         for begin in range(0, len(places), batch_size):
             some = places[begin : begin + batch_size]
             # Rows are repeated to one size, which is compiled once.
             rows = np.resize(some, batch_size)
             given = (kept.features[rows], kept.label[rows], judges.number[rows])
-            each = judged(variables, *(jnp.asarray(part) for part in given))
+            each, wrong = judged(variables, *(jnp.asarray(part) for part in given))
             found.append(np.asarray(each, np.float64)[: len(some)])
-        return np.concatenate(found)
+            errors += int(np.sum(wrong[: len(some)]))
+        return np.concatenate(found), errors
 
     return losses
