@@ -1,8 +1,8 @@
 """Lists of known, easy and hard classes as the Semantic Shift Benchmark has them."""
 
 import json
-import re
 import pickle
+import re
 
 import pytest
 from open_set_worlds import COUNT, draw_colours, read_settings
