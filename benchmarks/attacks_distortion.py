@@ -68,6 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--attacks", default="", help="names, with commas; default: all")
     add("--searched", type=int, default=100, help="steps of a constant of C&W")
     add("--rates", type=float, nargs="+", default=[0.01], help="of C&W")
+    add("--ball", type=float, help="radius of `pgd_one`, which it searches otherwise")
     add("--store", type=Path, help="file for the images that are attacked")
     add("--judge", type=Path, help="file with images that others have attacked")
     options = parser.parse_args(arguments)
@@ -191,7 +192,7 @@ def competitors(options: argparse.Namespace, model: Any) -> dict[str, Callable]:
             f"pgd {each}": searched_pgd(model, each // HALVINGS, quantise),
             f"pgd_grid {each}": grid_pgd(model, each // GRID, quantise),
             f"pgd_early {each}": one_pgd(model, each, quantise, stop_early=True),
-            f"pgd_one {each}": one_pgd(model, each, quantise, stop_early=False),
+            f"pgd_one {each}": one_pgd(model, each, quantise, ball=options.ball),
         }
     found["deepfool 50"] = attacks.deepfool(model, quantise=quantise).counted
     for rate in options.rates:
@@ -261,13 +262,21 @@ def balls(model: Any, size: float, steps: int, **settings: Any) -> attacks.Attac
     )
 
 
-def one_pgd(model: Any, steps: int, quantise: bool, stop_early: bool) -> Callable:
-    """Give PGD in the smallest ball in which all images succeed.
+def one_pgd(
+    model: Any,
+    steps: int,
+    quantise: bool,
+    stop_early: bool = False,
+    ball: float | None = None,
+) -> Callable:
+    """Give PGD in one ball: a given one, or the smallest in which all images succeed.
 
     Sizes are powers of the fourth root of 2, and are tried from a half downwards and
     upwards.
     """
     settings = {"steps": steps, "quantise": quantise, "stop_early": stop_early}
+    if ball:
+        return balls(model, ball, **settings).counted
 
     def run(variables, images, labels):
         given = variables, images, labels
