@@ -253,6 +253,7 @@ def test_attention_starts_behind_classifiers_that_have_not_seen_the_image(tmp_pa
 RULES = {
     "all are better": ([-1, -2, -3], (0, 0, 0), 30, 4),
     "worse for a while": ([0.3, -0.1, 0.3], (0, 0, 0), 20, 4),
+    "the least": ([-0.5, -0.7, -0.6], (0, 0, 0), 20, 4),
     "more errors": ([-1, -2, -3], (0, 1, 1), 10, 4),
     "the first is worse": ([2, -9, -9], (0, 0, 0), 0, 2),
 }

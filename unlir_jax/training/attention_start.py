@@ -168,11 +168,11 @@ def choose_steps(
 ) -> tuple[int, dict[str, float]]:
     """Choose how long the attention learns, by a third of the images.
 
-    It learns on the others. From time to time the third is classified, and compared
-    with average pooling. The attention may go as far as it has neither a larger
-    cross-entropy nor more errors there. The search ends once the cross-entropy is
-    larger by more than a standard error of the paired difference. Fewer than two images
-    tell nothing: it does not learn then.
+    It learns on the others. From time to time the third is classified. The number of
+    steps is the one with the least cross-entropy there, and no more errors than average
+    pooling. The search ends once the cross-entropy is larger than that of average
+    pooling by more than a standard error of the paired difference. Fewer than two
+    images tell nothing: it does not learn then.
 
     Args:
         module: A network that pools by `ca_stream`.
@@ -202,7 +202,7 @@ def choose_steps(
         found, wrong = losses_of(learned)
         losses[str(step)] = float(found.mean())
         excess = found - average
-        if excess.mean() <= 0 and wrong <= errors:
+        if found.mean() < losses[str(chosen)] and wrong <= errors:
             chosen = step
         return bool(excess.mean() <= excess.std(ddof=1) / np.sqrt(len(excess)))
 
