@@ -73,6 +73,20 @@ def test_variants_can_name_folders(path):
     assert config.variants(str(path))
 
 
+STUDIES = [path for path in SWEPT if "arms=" in path.read_text()]
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+def test_a_single_training_of_a_study_refuses_what_the_study_would(path):
+    with pytest.raises(ValueError, match="`arms` has 'nothing'; expected some of"):
+        config.load(f"{path}:arms=nothing")
+    with pytest.raises(ValueError, match="`seeds`=0; expected 1 or more"):
+        config.load(f"{path}:seeds=0")
+    if "weight=7.5e-3" in path.read_text():
+        with pytest.raises(ValueError, match=r"`weight`=-1\.0; expected 0 or more"):
+            config.load(f"{path}:weight=-1")
+
+
 @pytest.mark.parametrize("name", EVALUATIONS)
 def test_evaluations_name_what_there_is(name):
     """Every method, metric and setting; the argument reaches all."""

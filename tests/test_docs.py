@@ -27,6 +27,9 @@ NOT_RUN = {
     "data=elpv": "solar cells have 300 px, and their package is an extra",
     "data=imagenet": "ImageNet is not on this machine",
     "data=cifar10": "CIFAR-10 is not on this machine",
+    "data=cub": "CUB is not on this machine",
+    "protocol=ssb_cub": "the place has no species with numbers",
+    "data=npz": "the place has no .npz of images",
     "open_set.py:backbone=runs/": "test_rejection.py takes a workdir as the backbone",
     "--texts": "a whole CLIP has 600 MB; test_zero_shot.py has a small one",
     "unlir serve": "it serves until it is interrupted",
@@ -44,6 +47,7 @@ NOT_RUN = {
     "unlir detect": "test_learn.py detects with a small one",
     "localization_training.py": "test_hiding.py has its objectives",
     "localization.py": "test_locating.py runs a small one",
+    "segmentation.py:seeds=": "test_segmentation.py runs a small one",
     "segmentation.py": "test_locating.py runs a small one",
 }
 """Commands that are only parsed, and why."""

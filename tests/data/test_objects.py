@@ -127,6 +127,17 @@ def test_a_box_outside_of_its_picture_is_refused_when_boxes_are_read(tmp_path):
         objects.boxes(train, [0])
 
 
+def test_boxes_in_shares_of_the_image_are_refused(tmp_path):
+    """The corner pixel alone is a box, and so is a part of it next to others."""
+    shares = "a.png,train,cat,0.1,0.2,0.5,0.9"
+    said = "first pixel, such as 0.1, 0.2, 0.5, 0.9; expected pixels: multiply shares"
+    with pytest.raises(ValueError, match=said):
+        objects.object_folder(folder(tmp_path, (shares,)), "train")
+    for rows in (("a.png,train,cat,0,0,1,1",), (shares, "b.png,train,cat,1,1,3,4")):
+        train = objects.object_folder(folder(tmp_path, rows), "train")
+        assert len(objects.boxes(train, [0])[0]) == 1
+
+
 def test_a_table_without_a_column_or_a_folder_without_a_table_is_refused(tmp_path):
     with pytest.raises(ValueError, match="has no boxes.csv, no XML of Pascal VOC"):
         objects.object_folder(tmp_path, "train")

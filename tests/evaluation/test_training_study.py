@@ -12,6 +12,7 @@ from unlir_jax.runtime import config
 CONFIG = "configs/interpretable_training.py"
 ARMS = "arms=plain+mixup,seeds=2"
 METRICS = ("average_drop", "insertion")
+FACTS = study_page.FACTS
 
 
 def settings(root, arms=ARMS, **changes):
@@ -136,6 +137,36 @@ def test_differences_are_paired_by_seed_and_image():
     both = signs["as_trained", "all"]
     assert (both["improved"], both["changed"], both["p_value"]) == (2, 2, 0.5)
     assert signs["as_trained", "insertion"]["cells"] == 1
+
+
+def test_a_page_has_all_arms_side_by_side_and_localisation_with_the_methods():
+    found = []
+    for arm, better in (("plain", 0.0), ("other", 0.1), ("third", -0.1)):
+        one = scored(arm, 0, better, [True] * 4)
+        table = {"loss/gradient_cosine": np.full(4, np.nan)}
+        for metric in (*METRICS, "energy_pointing_game"):
+            table[f"grad_cam/{metric}"] = np.linspace(0, 1, 4) + better
+        tables = {"as_trained": table, "calibrated": table}
+        found.append(one._replace(tables=tables, facts=dict.fromkeys(FACTS, 0.5)))
+    about = {
+        **{"arms": ["plain", "other", "third"], "baseline": "plain", "given": []},
+        **{"sets": {"other": (), "third": ()}, "seeds": 1, "images": 4, "fitted": 2},
+        **{"methods": ["grad_cam"], "metrics": list(METRICS), "model": "tiny"},
+        **{"localization": "energy_pointing_game", "versions": {"unlir_jax": "0"}},
+    }
+    compared = comparison.compare(found, "plain", METRICS, resamples=20)
+    page = study_page.page({"about": about, **compared}, [])
+    overview = page.split('id="overview"')[1].split("</section>")[0]
+    rows = {row.split("</th>")[0]: row for row in overview.split('<th scope="row">')}
+    pointing = rows["Grad-CAM: Energy pointing game ↑"]
+    assert pointing.count("<td>") == 2
+    assert '<span class="best">+10.0' in pointing
+    assert '<span class="rival">-10.0' in pointing
+    # What has no number is a dash: no network here has a guided gradient.
+    assert rows["Cosine of plain and guided gradient"].count("<td>–</td>") == 2
+    assert page.count("Energy pointing game ↑</th>") == 2 * 3 + 1
+    old = {name: value for name, value in about.items() if name != "localization"}
+    assert "Energy pointing" in study_page.page({"about": old, **compared}, [])
 
 
 def test_cells_print_as_their_kind():

@@ -70,7 +70,7 @@ def test_a_norm_divides_by_the_spread_of_the_batch_and_subtracts_nothing():
 
 
 def test_a_start_can_be_trained():
-    """Its logits differ: without norms they are alike to 1e-4, and nothing is learned."""
+    """Its logits differ: without norms they are alike to 1e-4 and learn nothing."""
     module = zoo.find("b_cos_small")[1].build(num_classes=6)
     images = jnp.asarray(np.random.default_rng(0).random((8, 32, 32, 3)), jnp.float32)
     variables = jax.jit(module.init)(jax.random.key(0), images)

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import re
 
 import pytest
 from open_set_worlds import COUNT, draw_colours, read_settings
@@ -54,7 +55,10 @@ def test_an_evaluation_scores_easy_and_hard_classes_apart(colours, tmp_path):
     more = {"unknown": file, "known_classes": file}
     with pytest.raises(ValueError, match="`known_classes` with `unknown`="):
         setup.prepare(read_settings(colours, "msp", **more))
-    assert "Hard and easy" in (tmp_path / "run" / "report.html").read_text()
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "Hard and easy" in page and "hard as the list of classes says" in page
+    # One split has no interval, so that none is drawn.
+    assert not re.search(r"<td>[\d.]+ \[", page)
 
 
 @pytest.mark.parametrize(

@@ -70,3 +70,8 @@ def test_best_is_marked_only_where_there_is_a_difference():
 def test_percent():
     assert words.percent(0.12345) == "12.3"
     assert words.percent(None) == words.percent(float("nan")) == "–"
+
+
+def test_abbreviations_stay_within_a_sentence():
+    titles = ("Average drop", "MaxBoxAccV2", "IoU at the best threshold", "CorLoc", "")
+    assert [words.within(title) for title in titles] == ["average drop", *titles[1:]]

@@ -167,6 +167,23 @@ def test_bad_settings_are_one_clear_sentence(overrides, sentence, tmp_path):
         train.run(settings("steps=1", *overrides), tmp_path / "run")
 
 
+@pytest.mark.parametrize(
+    ("model", "objective", "sentence"),
+    [
+        ("b_cos_small", {"name": "interpretable_gradients"}, "no ReLU.*bend: none"),
+        ("cifar_resnet8", {"name": "adl", "layers": ("layer9",)}, "layer9"),
+    ],
+)
+def test_a_network_that_an_objective_is_not_for(model, objective, sentence, tmp_path):
+    """It is refused before a workdir begins, and so by a dry run."""
+    wrong = settings("optimizer.table=(('.*', {}),)", argument=f":model={model}")
+    with wrong.unlocked():
+        wrong.objective = objective
+    with pytest.raises(ValueError, match=sentence):
+        train.run(wrong, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.exhaustive
 def test_features_are_computed_once_and_give_what_the_network_gives(
     pictures, tmp_path, monkeypatch

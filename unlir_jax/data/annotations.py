@@ -152,7 +152,9 @@ def _boxes(table: Table, pictures: Sequence[str]) -> list[np.ndarray] | None:
         if box is not None:
             some.append(box)
     tables.check_all(table, pictures, found)
-    return [np.asarray(found[p], np.float32).reshape(-1, 4) for p in pictures]
+    boxes = [np.asarray(found[p], np.float32).reshape(-1, 4) for p in pictures]
+    frames.check_pixels(boxes, f"table {str(table.file)!r}")
+    return boxes
 
 
 def box_of(row: Row) -> list[float] | None:

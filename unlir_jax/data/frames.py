@@ -4,6 +4,7 @@ Where EXIF turns a photo, a box at x = 20 may mean the twentieth column of the f
 of what people see. Tables do not say which, so that a setting does.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -135,6 +136,26 @@ def check_size(frame: Frame, size: tuple[int, int] | None) -> None:
         f"{frame.where}, but its boxes are of one of {size[0]} x {size[1]}; expected "
         f"boxes in its own pixels{_advice(frame, size == frame.other)}."
     )
+
+
+def check_pixels(boxes: Sequence[np.ndarray], where: str) -> None:
+    """Refuse boxes that count in shares of their images, as some tools write them.
+
+    Args:
+        boxes: Boxes of each image, `[n, 4]`.
+        where: What says so, for messages.
+
+    Raises:
+        ValueError: All lie in the first pixel, and some have a fraction.
+    """
+    every = np.concatenate([np.zeros((0, 4), np.float32), *boxes])
+    apart = every[(every != np.round(every)).any(-1)]
+    if len(apart) and (np.abs(every) <= 1).all():
+        raise ValueError(
+            f"All boxes of {where} lie within the first pixel, such as "
+            f"{_shown(apart[0])}; expected pixels: multiply shares by the width and "
+            "the height of the image."
+        )
 
 
 def fit_boxes(boxes: np.ndarray, frame: Frame) -> np.ndarray:

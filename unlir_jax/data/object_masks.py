@@ -2,7 +2,7 @@
 
 A value k above 0 is the k-th of the class names in alphabetical order, as in VOC; 0 is
 the background and 255 void. A mask is `SegmentationClass/NAME.png` or `masks/NAME.png`
-for an image `NAME.*`, the latter also with the folders of the image.
+for an image `NAME.*`; both may repeat the folders of the image.
 """
 
 import os

@@ -181,8 +181,10 @@ def _assemble(
         row[[number[each.label] for each in own if each.shows]] = True
     ignored = tuple(np.asarray([each.ignored for each in own], bool) for own in objects)
     sizes = [listed.sizes.get(name) for name in chosen] if wanted.boxes else None
+    boxes = [_boxes(own) for own in objects] if wanted.boxes else None
+    frames.check_pixels(boxes or (), listed.where)
     notes = Notes(
-        [_boxes(own) for own in objects] if wanted.boxes else None,
+        boxes,
         [listed.masks[name] for name in chosen] if listed.masks else None,
         *(None, (), frame, frames.REFUSE, object_masks.READING, sizes, frames.OBJECTS),
     )

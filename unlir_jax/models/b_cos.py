@@ -4,7 +4,7 @@ Böhle et al., B-cos Networks: Alignment Is All We Need for Interpretability, CV
 and B-cos Alignment for Inherently Interpretable CNNs and Vision Transformers, TPAMI
 2024. They show whether explainers and metrics find what is known to be right.
 
-Note: the norms are those of the second paper. Both train by binary cross-entropies;
+Note: the norms are the second paper's. Both papers train by binary cross-entropies;
 our trainer's softmax does not see the bias, which all logits share.
 """
 

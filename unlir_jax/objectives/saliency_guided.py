@@ -36,6 +36,11 @@ def saliency_guided(
     References:
         Ismail, Corrada Bravo & Feizi, *Improving Deep Learning Interpretability by
         Saliency Guided Training*, NeurIPS 2021, Eq. 2 and Algorithm 1.
+
+    Note:
+        The released script ranks signed gradients unless told `--abs`, in eval mode.
+        It looks places of pixels up among flattened colours, and so replaces the first
+        colour alone (`Scripts/interpretable.py` at 0e8d2e2). Ours replaces all colours.
     """
     if not weight >= 0:
         raise ValueError(f"`weight`={weight}; expected 0 or more.")

@@ -190,7 +190,7 @@ def notice(name: str, classes: int) -> str:
         return ""
     return (
         f"The data have {classes} of the {own.classes} classes of {name!r}: figures "
-        "are not those of the protocol."
+        "are not the protocol's."
     )
 
 

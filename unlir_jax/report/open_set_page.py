@@ -64,6 +64,7 @@ def page(
         halves=[
             half for half in ("hard", "easy") if f"{names[0]}/auroc_{half}" in summary
         ],
+        listed="hard" in found[0],
         shown=[
             (known, [each for each in shown if each.known == known])
             for known in (False, True)
@@ -161,7 +162,7 @@ def _encoded(png: bytes) -> str:
 
 def _cautions(splits: int) -> list[str]:
     if splits == 1:
-        return ["One split has no interval: the ends are the figure itself."]
+        return ["One split has no interval: `low` and `high` are the figure itself."]
     if splits < FEW_SPLITS:
         return [
             f"Intervals over {splits} splits are too narrow; take {FEW_SPLITS} or more."

@@ -68,6 +68,8 @@ def page(summary: Document, rows: Sequence[Row]) -> str:
         kinds=kinds,
         images=[_image(row, about["arms"]) for row in rows],
         networks=[_network(each) for each in summary["networks"]],
+        others=others,
+        overview=_overview(summary, others),
         arms=[_arm(summary, arm) for arm in others],
         cautions=_cautions(about, summary["networks"]),
     )
@@ -120,28 +122,47 @@ def _network(facts: Document) -> tuple[str, list[str]]:
     return f"{facts['arm']}, {seed}", cells
 
 
+def _overview(
+    summary: Document, arms: Sequence[str]
+) -> list[tuple[str, list[Record | None]]]:
+    """Put what was measured of networks as trained into rows, and arms into columns."""
+    rows: dict[str, dict[str, Document]] = {}
+    for each in summary["cells"]:
+        if each["condition"] == "as_trained":
+            rows.setdefault(each["cell"], {})[each["arm"]] = each
+    return [
+        (_measure(name), [_said(row.get(arm)) for arm in arms])
+        for name, row in rows.items()
+    ]
+
+
+def _columns(about: Document, cells: Sequence[Document]) -> list[str]:
+    """List the metrics of the methods: the study's, and localisation where it is."""
+    located = about.get("localization")
+    there = any(each["cell"].endswith(f"/{located}") for each in cells)
+    return [*about["metrics"], *([located] if located and there else [])]
+
+
 def _arm(summary: Document, arm: str) -> Record:
     """Give the tables of one arm."""
     about, cells = summary["about"], summary["cells"]
     own = [each for each in cells if each["arm"] == arm]
+    columns = _columns(about, own)
     tables = []
     for condition, title in CONDITIONS.items():
         here = {e["cell"]: e for e in own if e["condition"] == condition}
         rows = [
             (words.method_title(method), found)
             for method in about["methods"]
-            if any(
-                found := [_said(here.get(f"{method}/{m}")) for m in about["metrics"]]
-            )
+            if any(found := [_said(here.get(f"{method}/{m}")) for m in columns])
         ]
         tables.append({"title": title, "rows": rows})
-    grid = {f"{m}/{n}" for m in about["methods"] for n in about["metrics"]}
+    grid = {f"{m}/{n}" for m in about["methods"] for n in columns}
     return {
         "name": arm,
         "origin": _origin(about, arm),
         "heads": [
-            f"{words.metric_title(name)} {words.arrow(name)}"
-            for name in about["metrics"]
+            f"{words.metric_title(name)} {words.arrow(name)}" for name in columns
         ],
         "tables": tables,
         "others": [_other(each) for each in own if each["cell"] not in grid],
@@ -161,7 +182,7 @@ def _origin(about: Document, arm: str) -> str:
 
 
 def _said(cell: Document | None) -> Record | None:
-    if cell is None:
+    if cell is None or cell["difference"] is None:
         return None
     name = cell["cell"]
     low, high, mean = (
@@ -170,18 +191,23 @@ def _said(cell: Document | None) -> Record | None:
     return {"text": f"{mean} [{low}, {high}]", "verdict": cell["verdict"]}
 
 
-def _other(cell: Document) -> tuple[str, list[object]]:
-    """Give the row of a cell that is no score of the methods that are compared."""
-    name = cell["cell"]
+def _measure(name: str) -> str:
+    """Give the title of a cell, with an arrow where it is a metric of maps."""
     method, _, metric = name.partition("/")
     known, _, budget = name.partition("@")
     title = TITLES.get(known)
-    if title is not None and budget:
-        title += f" within {budget.replace('=', ' ')}"
     if title is None:
-        title = f"{words.method_title(method)}: {words.metric_title(metric)}"
+        of = f"{words.method_title(method)}: {words.metric_title(metric)}"
+        return f"{of} {words.arrow(metric)}"
+    return f"{title} within {budget.replace('=', ' ')}" if budget else title
+
+
+def _other(cell: Document) -> tuple[str, list[object]]:
+    """Give the row of a cell that is no score of the methods that are compared."""
+    name = cell["cell"]
     values = [number(name, cell[key]) for key in ("baseline", "mean")]
-    return title, [CONDITIONS[cell["condition"]], *values, _said(cell)]
+    condition = CONDITIONS[cell["condition"]]
+    return _measure(name), [condition, *values, _said(cell)]
 
 
 def _sign(found: Document) -> tuple[str, list[str]]:

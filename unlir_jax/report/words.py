@@ -197,3 +197,15 @@ def verdict(found: Document) -> str:
         f"{says}, {score} {found['value']:.4g} {than} {found['threshold']:.4g}, which "
         f"keeps {100 * found['kept']:.4g} % of known images"
     )
+
+
+def within(title: str) -> str:
+    """Write a title as it stands within a sentence; abbreviations stay.
+
+    Example:
+        >>> from unlir_jax.report import words
+        >>> words.within("Average drop"), words.within("IoU at its best")
+        ('average drop', 'IoU at its best')
+    """
+    first, _, _ = title.partition(" ")
+    return title if first[1:] != first[1:].lower() else title[:1].lower() + title[1:]

@@ -90,9 +90,8 @@ def prepare(settings: Settings) -> TrainingSetup:
     ranges.check_one("steps", steps)
     decay = settings.optimizer.weight_decay
     rate, optimizer = learner(settings, rules, steps=steps, weight_decay=decay)
-    _check_update(
-        settings, optimizer, optim.split_by_rule(variables["params"], rules)[0]
-    )
+    learning, _ = optim.split_by_rule(variables["params"], rules)
+    _check_update(settings, optimizer, learning)
     objective = _objective(settings, network, rules, image_size)
     networks.check(objective, variables, image_size)
     splits.check(data, objective.annotations, settings.objective.name)

@@ -84,9 +84,9 @@ def run(
     files.check_folder(output, {files.RESULTS, *written}, overwrite=overwrite)
     given, trained = load(model, weights)
     limit = given.settings["nms"] if nms is None else nms
-    if white_level is None:
-        white_level = given.settings["data"]["white_level"]
-    white = levels.check_white_level(white_level)
+    trained_with = given.settings["data"]["white_level"]
+    asked = trained_with if white_level is None else white_level
+    white = levels.check_white_level(asked)
     failed, entries, shown = found.failures(), [], []
     told = found.told()
     with files.new_folder(output, overwrite=overwrite) as place:

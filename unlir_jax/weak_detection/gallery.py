@@ -35,7 +35,7 @@ def sheet(drawn: Sequence[Image.Image]) -> Image.Image:
     """Lay small copies of images side by side, row by row."""
     columns = min(COLUMNS, len(drawn))
     size = columns * SIDE, math.ceil(len(drawn) / columns) * SIDE
-    whole = Image.new("RGB", size)
+    whole = Image.new("RGB", size, "white")
     for number, image in enumerate(drawn):
         small = image.copy()
         small.thumbnail((SIDE, SIDE))

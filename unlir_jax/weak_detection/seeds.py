@@ -7,7 +7,14 @@ import numpy as np
 
 from unlir_jax import saliency, split
 from unlir_jax.core.document_types import Document
-from unlir_jax.types import Array, Explainer, Saliency
+from unlir_jax.types import (
+    Explainer,
+    Images,
+    Labels,
+    RandomKey,
+    Saliency,
+    Variables,
+)
 from unlir_jax.weak_detection.detector import Detector
 
 PLAIN, CENTER = "class_map", "center"
@@ -35,17 +42,29 @@ def explainers(
         )
     )
 
-    def seeds(cells: Array, images: Array, labels: Array, *, key=None) -> Saliency:
+    def seeds(
+        variables: Variables,
+        images: Images,
+        labels: Labels,
+        *,
+        key: RandomKey | None = None,
+    ) -> Saliency:
         del images, key
-        found = jnp.einsum("bhwd,db->bhw", cells, kernel[:, np.asarray(labels)])
+        found = jnp.einsum("bhwd,db->bhw", variables, kernel[:, np.asarray(labels)])
         # What speaks against a class is no place of it.
         return jnp.maximum(found, 0)
 
-    def middle(cells: Array, images: Array, labels: Array, *, key=None) -> Saliency:
-        del cells
+    def middle(
+        variables: Variables,
+        images: Images,
+        labels: Labels,
+        *,
+        key: RandomKey | None = None,
+    ) -> Saliency:
+        del variables
         return centred({}, images, labels, key=key)
 
-    found = {PLAIN: seeds, CENTER: middle}
+    found: dict[str, Explainer] = {PLAIN: seeds, CENTER: middle}
     refined = {
         f"{name}@{how}": saliency.REFINEMENTS[how](explain, **options)
         for name, explain in found.items()

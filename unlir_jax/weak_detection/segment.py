@@ -161,10 +161,10 @@ def _count(
     if not pixels:
         why = source.reason(images, 0, ("mask",))
         raise ValueError(f"No image of the data can be read: {why}")
-    stacked = (
+    stacked, others = (
         {n: np.stack(each) for n, each in kept.items()} for kept in (both, either)
     )
-    return Counted(*stacked, void / pixels, known, unreadable, drawn)
+    return Counted(stacked, others, void / pixels, known, unreadable, drawn)
 
 
 Example = tuple[int, np.ndarray, np.ndarray]

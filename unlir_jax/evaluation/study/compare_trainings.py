@@ -269,6 +269,7 @@ def _about(task: Task, network: Pretrained) -> Record:
         "test": task.data.size,
         "methods": list(settings.methods),
         "metrics": list(settings.metrics),
+        "localization": settings.localization,
         "statistics": settings.statistics.to_dict(),
         "gallery": settings.gallery,
         "versions": files.versions(),
