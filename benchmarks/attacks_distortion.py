@@ -286,10 +286,11 @@ def one_pgd(
             told = attacks.outcome(model)(*given[:2], found.images, labels)
             return bool(np.all(told["success"])), found
 
-        power, low, high = -4, None, None
+        low: int | None = None
+        high: int | None = None
         found: dict[int, attacks.Attacked] = {}
         while low is None or high is None or high - low > 1:
-            power = -4 if not found else _next(low, high)
+            power = _next(low, high)
             every, found[power] = attacked(power)
             low, high = (low, power) if every else (power, high)
         print(f"epsilon {TWICE**high:.3f}:", end=" ")
@@ -299,10 +300,10 @@ def one_pgd(
 
 
 def _next(low: int | None, high: int | None) -> int:
-    """Choose the next power: twice as far outside of what is known, or the middle."""
-    if low is None or high is None:
-        return high - 4 if low is None else low + 4
-    return (low + high) // 2
+    """Choose the next power: a half at first, then outside or amid what is known."""
+    if low is None:
+        return -4 if high is None else high - 4
+    return low + 4 if high is None else (low + high) // 2
 
 
 def grid_pgd(model: Any, steps: int, quantise: bool) -> Callable:

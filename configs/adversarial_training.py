@@ -24,7 +24,9 @@ kept, as accuracy under attack may fall late in a training.
 Expected: by this command an accuracy of 98.2, 97.9 and 97.8 % for seeds 0, 1 and 2, and
 a robust one of 87.6, 88.2 and 86.9 %. With `method=plain` they are 98.0, 98.5 and
 98.5 %, and 0.0, 1.1 and 0.2 %. With `method=free`, `replays=4` and 12 epochs their
-means are 98.5 and 91.0 %. Other data and methods have not been run to their end.
+means are 98.5 and 91.0 %. With `method=boundary_projection`, `norm=l2`, `epsilon=1.0`,
+`steps=5` and 2 epochs, seed 0 has 97.4 %, and 76.7 % under attack; the plain twin has
+97.5 and 10.8 %. Other data and methods have not been run to their end.
 
 Time: one and a half processor minutes, and less than one with `method=plain`.
 """
