@@ -59,7 +59,7 @@ ARMS = {
         "objective.weight": 0.01,
     },
     "saliency_guided": {"objective.name": "saliency_guided", "objective.weight": 1.0},
-    # Of synthetic parts at 32 pixels: weights 0.1 and 0.01 cost many points of accuracy.
+    # On synthetic parts at 32 pixels, 0.1 and 0.01 cost many points of accuracy.
     "right_reasons": {"objective.name": "right_reasons", "objective.weight": 0.001},
     "label_smoothing": {"objective.label_smoothing": 0.1},
     "mixup": {"objective.mixup": 0.2},
