@@ -1,20 +1,18 @@
 r"""Weakly supervised segmentation: seeds of explanations, refined by colours.
 
-    unlir train --config configs/weak_detection.py:backbone=mobilenet_v2,method=cam \
-        --config.model.weights=FILE --workdir runs/seeds
     unlir evaluate --config configs/segmentation.py:seeds=runs/seeds \
         --workdir runs/segmented
-
     unlir evaluate --config configs/segmentation.py:model=mobilenet_v2 \
         --config.data.path=DIR --config.model.weights=FILE --workdir runs/objects
 
-The first two commands segment images with several classes each, by default synthetic
-scenes. A classifier learns from classes of images alone. A map of each class that an
-image has is a seed. `walk` spreads it along colours, and `crf` sets it against its
-background in a dense CRF. Each pixel gets the class of the highest map, or the
-background where none is high enough: as high as is best on the other half of the
-images. `miou` is the mean IoU of the classes and the background over the pixels of all
-images, without void ones. The centre is the control.
+The first command segments images with several classes each, by default synthetic
+scenes. `configs/weak_detection.py:method=cam` makes `runs/seeds`: a classifier that
+learns from classes of images alone. A map of each class that an image has is a seed.
+`walk` spreads it along colours, and `crf` sets it against its background in a dense
+CRF. Each pixel gets the class of the highest map, or the background where none is high
+enough: as high as is best on the other half of the images. `miou` is the mean IoU of
+the classes and the background over the pixels of all images, without void ones. The
+centre is the control.
 
 The last command segments one object in each image of DIR by the maps of any network.
 There `miou` is the mean of object and background. With `--config.labels=true`, data

@@ -154,6 +154,8 @@ def test_scenes_have_masks_of_their_classes():
 
 def test_the_command_segments_scenes(tmp_path, capsys):
     learn.run(small(method="cam"), tmp_path / "work")
+    arguments = config.arguments("configs/segmentation.py")
+    assert arguments["seeds"] == "" and "model" in arguments
     asked = ["evaluate", "--config", f"configs/segmentation.py:seeds={tmp_path}/work"]
     more = ["--config.labels=predicted", "--config.data.limit=2", "--config.gallery=0"]
     assert program.main([*asked, *more, "--dry-run"]) == 0

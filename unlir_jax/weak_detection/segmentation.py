@@ -80,6 +80,8 @@ def segmentation() -> ConfigDict:
 
 def is_asked(argument: str) -> bool:
     """Tell whether the argument of a config file names seeds."""
+    # Whoever asks which arguments there are shall hear of this one.
+    getattr(argument, "found", {}).update(seeds="")
     return re.search(r"(^|,)\s*seeds\s*=", argument) is not None
 
 
