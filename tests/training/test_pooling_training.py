@@ -229,7 +229,11 @@ def test_a_rate_of_its_own_learns_what_else_has_a_closed_form():
             config.load(f"configs/attention_pooling.py:pooling={wrong}")
 
 
-def test_attention_starts_behind_classifiers_that_have_not_seen_the_image(tmp_path):
+@pytest.mark.parametrize("few", [1, 200])
+def test_attention_starts_behind_classifiers_that_have_not_seen_the_image(
+    few, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(attention_start, "FEW", few)
     wanted = STREAM | {"start": "left_out", "classifier_start": "average"}
     chosen = settings(tmp_path, wanted)
     with chosen.unlocked():
@@ -240,12 +244,59 @@ def test_attention_starts_behind_classifiers_that_have_not_seen_the_image(tmp_pa
         )
     summary = train.run(chosen, tmp_path / "run").summary
     assert 0.01 <= summary["start/temperature"] <= 100
+    if few == 1:
+        steps, losses = summary["start/steps"], summary["start/left_out_losses"]
+        assert 0 <= steps <= summary["steps"] and losses["0"] > 0
+        assert str(steps) in losses
+        return
+    assert "start/steps" not in summary
     leaves = tree.flatten(unlir_jax.load(str(tmp_path / "run")).variables)
     last = leaves["params/pool/last/kernel"]
     np.testing.assert_array_equal(last, np.eye(len(last)))
     assert np.any(leaves["params/pool/link0/kernel"])
     with pytest.raises(ValueError, match="start`='left_out' fits attention to kept"):
         pooling.fitted_first(settings(tmp_path, wanted, cache=False))
+
+
+RULES = {
+    "all are better": ([-1, -2, -3], (0, 0, 0), 30, 4),
+    "worse for a while": ([0.3, -0.1, 0.3], (0, 0, 0), 20, 4),
+    "the least": ([-0.5, -0.7, -0.6], (0, 0, 0), 20, 4),
+    "more errors": ([-1, -2, -3], (0, 1, 1), 10, 4),
+    "the first is worse": ([2, -9, -9], (0, 0, 0), 0, 2),
+}
+
+
+@pytest.mark.parametrize("case", RULES)
+def test_attention_learns_as_long_as_left_out_images_allow(
+    case, monkeypatch, unchecked
+):
+    """The paired differences have a standard error of a half."""
+    excess, errors, expected, count = RULES[case]
+    kept = cache.Features(np.zeros((12, 1)), np.repeat(np.arange(4), 3), np.ones(12))
+    spread = np.sqrt(0.75) * np.asarray([1, -1, 1, -1])
+    table = {0: (np.full(4, 9.0), 0)} | {
+        step: (9 + each + spread, wrong)
+        for step, each, wrong in zip((10, 20, 30), excess, errors, strict=True)
+    }
+    sides = {}
+
+    def attend(*_, known, goes_further, **others):
+        sides["known"] = known
+        all(goes_further(step, step) for step in (10, 20, 30))
+
+    def losses(module, kept, judges, places, batch_size):
+        sides["held"] = places
+        return lambda step: table[step]
+
+    monkeypatch.setattr(attention_start, "attend", attend)
+    monkeypatch.setattr(attention_start, "_losses", losses)
+    given = None, 0, kept, None
+    steps, found = attention_start.choose_steps(
+        *given, steps=30, rate=None, batch_size=4, seed=0
+    )
+    assert steps == expected and len(found) == count
+    assert sorted([*sides["known"], *sides["held"]]) == list(range(12))
 
 
 def test_images_are_dealt_out_to_folds_class_by_class():
