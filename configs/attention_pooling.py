@@ -62,16 +62,15 @@ gradients: `pooling=efficient_probing,rate=3e-4` does, with 32 queries from aver
 pooling on.
 
 Expected: on 50 species of CUB-200-2011 at 224 px, 91.3 % with average pooling of
-MobileNetV2 and 93.1 % of EfficientNet-Lite0. CA-Stream stays within half a point, and
-so does SimPool; see docs/results/probes.md. With
-`start=left_out` on MobileNetV2, Grad-CAM's insertion rises by 8.9 points and its drop
-falls by 4.4, but not at fitted temperatures; EfficientNet-Lite0 loses three points of
-accuracy by it. See docs/results/interpretability.md. The published recipes were not run
-here: on ImageNet, ResNet-50 has 74.55 % with average pooling and 74.70 % with
-CA-Stream, ConvNeXt-B 83.72 and 83.51 %.
+MobileNetV2 and 93.1 % of EfficientNet-Lite0; CA-Stream and SimPool stay within half a
+point, see docs/results/probes.md. With `start=left_out` so does CA-Stream, and CAMs
+score higher, but for the most part not at fitted temperatures; see
+docs/results/interpretability.md. The published recipes were not run here: on ImageNet,
+ResNet-50 has 74.55 % with average pooling and 74.70 % with CA-Stream, ConvNeXt-B 83.72
+and 83.51 %.
 
-Time: a minute or two for 1,500 images on two busy CPU cores, features included. The
-published recipes need accelerators.
+Time: a minute or two for 1,500 images on two busy CPU cores, features included; several
+times as long with `start=left_out`. The published recipes need accelerators.
 """
 
 from unlir_jax.data import presets
