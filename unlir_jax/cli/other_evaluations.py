@@ -2,7 +2,7 @@
 
 import argparse
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from unlir_jax.cli import options
 from unlir_jax.core import console
@@ -64,6 +64,17 @@ def _study(settings: "ConfigDict", arguments: argparse.Namespace) -> str:
     return found.message
 
 
+def _message(
+    run: Callable[..., Any], settings: "ConfigDict", arguments: argparse.Namespace
+) -> str:
+    """Run a job that complains as it goes, and give its message."""
+    with options.progress(arguments) as progress:
+        found = run(
+            settings, arguments.workdir, progress=progress, say=console.complain
+        )
+    return found.message
+
+
 def _describe_robustness(settings: "ConfigDict") -> str:
     from unlir_jax.evaluation.robustness import task
 
@@ -74,11 +85,7 @@ def _describe_robustness(settings: "ConfigDict") -> str:
 def _robustness(settings: "ConfigDict", arguments: argparse.Namespace) -> str:
     from unlir_jax.evaluation.robustness import evaluate_robustness
 
-    with options.progress(arguments) as progress:
-        found = evaluate_robustness.run(
-            settings, arguments.workdir, progress=progress, say=console.complain
-        )
-    return found.message
+    return _message(evaluate_robustness.run, settings, arguments)
 
 
 def _describe_open_set(settings: "ConfigDict") -> str:
@@ -91,11 +98,7 @@ def _describe_open_set(settings: "ConfigDict") -> str:
 def _open_set(settings: "ConfigDict", arguments: argparse.Namespace) -> str:
     from unlir_jax.open_set import recognise
 
-    with options.progress(arguments) as progress:
-        found = recognise.run(
-            settings, arguments.workdir, progress=progress, say=console.complain
-        )
-    return found.message
+    return _message(recognise.run, settings, arguments)
 
 
 def _describe_segmentation(settings: "ConfigDict") -> str:
@@ -108,11 +111,7 @@ def _describe_segmentation(settings: "ConfigDict") -> str:
 def _segmentation(settings: "ConfigDict", arguments: argparse.Namespace) -> str:
     from unlir_jax.weak_detection import segment
 
-    with options.progress(arguments) as progress:
-        found = segment.run(
-            settings, arguments.workdir, progress=progress, say=console.complain
-        )
-    return found.message
+    return _message(segment.run, settings, arguments)
 
 
 KINDS = {

@@ -27,6 +27,9 @@ class Strided(nn.Module):
     pixels are averaged to 8 x 8 cells. `widths` gives the widths of the convolutions.
     """
 
+    # No field: `channels.norms` asks whether norms follow.
+    normalized = False
+
     num_classes: int = 10
     mean: tuple[float, ...] = backbone.IMAGENET_MEAN
     deviation: tuple[float, ...] = DEVIATION

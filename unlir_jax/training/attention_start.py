@@ -176,8 +176,7 @@ def choose_steps(
     It learns on the others. From time to time the third is classified. The number of
     steps is the one with the least cross-entropy there, and no more errors than average
     pooling. The search ends once the cross-entropy is larger than that of average
-    pooling by more than a standard error of the paired difference. Fewer than two
-    images tell nothing: it does not learn then.
+    pooling by more than a standard error of the paired difference.
 
     Args:
         module: A network that pools by `ca_stream`.
@@ -197,8 +196,6 @@ def choose_steps(
     folds = deal(kept.label, kept.weight, FOLDS, seed)
     known = np.asarray(kept.weight) > 0
     held = np.flatnonzero(known & (folds == FOLDS - 1))
-    if len(held) < 2:
-        return 0, {}
     losses_of = _losses(module, kept, judges, held, batch_size)
     average, errors = losses_of(variables)
     chosen, losses = 0, {"0": float(average.mean())}

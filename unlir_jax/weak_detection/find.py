@@ -126,15 +126,15 @@ def run(
 
 
 def load(
-    model: str | os.PathLike[str], weights: str | None = None
+    model: str | os.PathLike[str], weights: str | None = None, *, name: str = "model"
 ) -> tuple[DetectionSetup, Detector]:
-    """Load a trained detector.
+    """Load a trained detector; `name` is the setting that says where it lies.
 
     Raises:
         ValueError: The folder is no finished training of a detector, or the weights
             are others than it was trained on.
     """
-    settings, summary = _trained(model)
+    settings, summary = _trained(model, name)
     if weights is not None:
         settings.model.weights = weights
     setups.check(settings)
@@ -161,11 +161,11 @@ def settings_of(model: str | os.PathLike[str]) -> Any:
     return _trained(model)[0]
 
 
-def _trained(model: str | os.PathLike[str]) -> tuple[Any, Record]:
+def _trained(model: str | os.PathLike[str], name: str = "model") -> tuple[Any, Record]:
     """Give the settings and the summary of a finished training."""
-    folder = paths.check(model, "model")
+    folder = paths.check(model, name)
     kept, summary = (
-        workdir.read(folder / name) for name in (workdir.CONFIG, workdir.SUMMARY)
+        workdir.read(folder / file) for file in (workdir.CONFIG, workdir.SUMMARY)
     )
     theirs = (kept or {}).get("kind")
     if kept is None or summary is None or theirs != default_settings.KIND:
@@ -173,8 +173,8 @@ def _trained(model: str | os.PathLike[str]) -> tuple[Any, Record]:
             "is not finished" if theirs == default_settings.KIND else "is no detector"
         )
         raise ValueError(
-            f"`model`={str(folder)!r} {state}; expected the finished workdir of `unlir "
-            "train --config configs/weak_detection.py`."
+            f"`{name}`={str(folder)!r} {state}; expected the finished workdir of "
+            "`unlir train --config configs/weak_detection.py`."
         )
     settings: Any = default_settings.weak_detection()
     # JSON has lists for tuples, and whole numbers for some floats.

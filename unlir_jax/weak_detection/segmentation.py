@@ -120,7 +120,7 @@ def prepare(settings: Settings) -> Segmentation:
             f"`thresholds`={settings.thresholds} and `data.limit`="
             f"{settings.data.limit}; expected 1 or more, and 0 or more."
         )
-    given, trained = find.load(settings.seeds, settings.weights or None)
+    given, trained = find.load(settings.seeds, settings.weights or None, name="seeds")
     if given.settings["method"] != "cam":
         raise ValueError(
             f"`seeds`={settings.seeds!r} was trained with method="
