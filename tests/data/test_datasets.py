@@ -339,7 +339,7 @@ def test_a_corrupt_picture(tmp_path, monkeypatch):
     source = datasets.tfds("spots", "train", data_dir=tmp_path)
     real = datasets.opened(str(tmp_path / "spots" / "1.0.0"), "train", ("image",))
     cut = [real[i] | {"image": real[i]["image"][:-100]} for i in range(4)]
-    monkeypatch.setattr(datasets, "_opened", lambda *_: cut)
+    monkeypatch.setattr(datasets, "opened", lambda *_: cut)
     with pytest.raises(ValueError, match="Image spots/train/1 cannot be read"):
         source.read(1)
 

@@ -127,7 +127,7 @@ def test_what_has_no_masks_or_maps_is_refused(seeded, tmp_path):
     found = setups.choose(f"seeds={tmp_path / 'boxes'}")
     with pytest.raises(ValueError, match="method=oicr, which has no class maps"):
         setups.prepare(found)
-    with pytest.raises(ValueError, match="is no detector; expected the finished"):
+    with pytest.raises(ValueError, match="`seeds`=.* is no detector; expected the fin"):
         setups.prepare(setups.choose(f"seeds={tmp_path}"))
     with pytest.raises(ValueError, match="`refine`='walks' has 'walks'"):
         setups.choose("seeds=x,refine=walks")
